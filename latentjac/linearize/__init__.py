@@ -1,0 +1,46 @@
+"""A function traced at a point, its Jacobian and the transpose of it as products over blocks of probes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from latentjac.linearize.autodiff import AutodiffLinearization
+from latentjac.linearize.interface import Linearization
+from latentjac.linearize.non_finite import NonFiniteError
+
+__all__ = ["BACKENDS", "AutodiffLinearization", "Linearization", "NonFiniteError", "linearize"]
+
+BACKENDS = ("auto", "autodiff")
+
+
+def linearize(
+    f: Callable[..., torch.Tensor],
+    x: torch.Tensor,
+    *constants: torch.Tensor,
+    backend: str = "auto",
+    chunk_size: int | None = None,
+) -> Linearization:
+    """Linearize ``y = f(x, *constants)`` at x.
+
+    Args:
+        f: Maps tensors to a tensor. Dimension 0 of x and y is a batch of independent points.
+        x: Base point ``[B, ...]``, floating point.
+        *constants: Further arguments of f, such as the timestep or text embeddings; not differentiated.
+        backend: ``"autodiff"`` (torch.func) or ``"auto"``, the fastest that can take f.
+        chunk_size: Most probes that are taken through the network at once; all of them by default.
+
+    Returns:
+        The linearization at x, with ``y``, ``jvp``, ``vjp``, ``rebase``, ``check_adjoint`` and ``to_scipy``.
+
+    Raises:
+        TypeError: If f is not callable, or x or f(x) is not a tensor.
+        ValueError: If x is empty, not floating point or not finite, if f mixes up the batch, or an option is unknown.
+        NonFiniteError: If f(x) has NaN or Inf.
+    """
+    if not callable(f):
+        raise TypeError(f"linearize: f must be callable, got {type(f).__name__}")
+    if backend not in BACKENDS:
+        raise ValueError(f"linearize: backend must be one of {list(BACKENDS)}, got {backend!r}")
+    return AutodiffLinearization(f, x, *constants, chunk_size=chunk_size)

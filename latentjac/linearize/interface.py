@@ -1,0 +1,154 @@
+"""What every linearization offers: checked products with the Jacobian and its transpose."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    import scipy.sparse.linalg
+
+
+class Linearization(ABC):
+    """The Jacobian J of ``y = f(x)`` at a base point, as a linear operator.
+
+    Dimension 0 of ``x`` and ``y`` is a batch of B independent points, so J is block diagonal and one
+    probe carries one tangent for each point.
+
+    Attributes:
+        x: Base point ``[B, ...]``.
+        y: ``f(x)``, ``[B, ...]``.
+        backend: Which implementation computes the products.
+    """
+
+    backend: str
+    x: torch.Tensor
+    y: torch.Tensor
+
+    @abstractmethod
+    def _jvp(self, probes: torch.Tensor) -> torch.Tensor:
+        """Products for probes that were checked."""
+
+    @abstractmethod
+    def _vjp(self, probes: torch.Tensor) -> torch.Tensor:
+        """Transposed products for probes that were checked."""
+
+    @abstractmethod
+    def rebase(self, x: torch.Tensor, *constants: torch.Tensor) -> None:
+        """Move to another base point of the same shapes.
+
+        Args:
+            x: New base point, shape and dtype of the old one.
+            *constants: New values of the other arguments of f; none keeps the old ones.
+
+        Raises:
+            ValueError: If shapes, dtypes or the number of constants differ from the first ones.
+        """
+
+    def jvp(self, v: torch.Tensor) -> torch.Tensor:
+        """Tangents J v of k probes.
+
+        Args:
+            v: Probes ``[k, *x.shape]``, dtype and device of x.
+
+        Returns:
+            ``[k, *y.shape]``.
+
+        Raises:
+            ValueError: If the shape, dtype or device is not that of a block of tangents.
+        """
+        check_probes("jvp", "v", v, self.x)
+        return self._jvp(v.detach())
+
+    def vjp(self, u: torch.Tensor) -> torch.Tensor:
+        """Cotangents J^T u of k probes.
+
+        Args:
+            u: Probes ``[k, *y.shape]``, dtype and device of y.
+
+        Returns:
+            ``[k, *x.shape]``.
+
+        Raises:
+            ValueError: If the shape, dtype or device is not that of a block of cotangents.
+        """
+        check_probes("vjp", "u", u, self.y)
+        return self._vjp(u.detach())
+
+    def check_adjoint(self, generator: torch.Generator | None = None) -> float:
+        """Relative disagreement of ``<u, J v>`` and ``<J^T u, v>`` for one random pair.
+
+        Returns:
+            ``|<u, Jv> - <J^T u, v>| / (|u| |Jv|)``; 0 where J v vanishes. Near the rounding unit if both
+            passes are right.
+        """
+        v = torch.randn(1, *self.x.shape, generator=generator, dtype=self.x.dtype).to(self.x.device)
+        u = torch.randn(1, *self.y.shape, generator=generator, dtype=self.y.dtype).to(self.y.device)
+        jv, jtu = self.jvp(v).double(), self.vjp(u).double()
+        scale = (u.double().norm() * jv.norm()).item()
+        difference = ((u.double() * jv).sum() - (jtu * v.double()).sum()).abs().item()
+        return difference / scale if scale else difference
+
+    def to_scipy(self) -> scipy.sparse.linalg.LinearOperator:
+        """The Jacobian as a SciPy ``LinearOperator`` of shape (m, n), for one base point.
+
+        Raises:
+            ValueError: If there is more than one base point.
+            ImportError: If SciPy is not installed.
+        """
+        if self.x.shape[0] != 1:
+            raise ValueError(f"to_scipy: x must hold one base point (dimension 0 = 1), got {self.x.shape[0]}")
+        from scipy.sparse.linalg import LinearOperator
+
+        m, n = self.y.numel(), self.x.numel()
+
+        def columns(product, like: torch.Tensor):  # noqa: ANN001, ANN202
+            def apply(matrix):  # noqa: ANN001, ANN202
+                block = torch.as_tensor(matrix, dtype=like.dtype).reshape(like.numel(), -1).T
+                out = product(block.reshape(-1, *like.shape).to(like.device).contiguous())
+                out = out.reshape(len(out), -1).T.cpu().numpy()
+                return out if matrix.ndim == 2 else out[:, 0]
+
+            return apply
+
+        forward, backward = columns(self.jvp, self.x), columns(self.vjp, self.y)
+        dtype = torch.empty(0, dtype=self.x.dtype).numpy().dtype
+        return LinearOperator((m, n), forward, backward, forward, rmatmat=backward, dtype=dtype)
+
+    def __repr__(self) -> str:
+        x, y = list(self.x.shape), list(self.y.shape)
+        return f"{type(self).__name__}(x {x} -> y {y}, {self.x.dtype}, {self.x.device}, backend={self.backend!r})"
+
+
+def check_probes(name: str, argument: str, probes: torch.Tensor, like: torch.Tensor) -> None:
+    """Raise unless ``probes`` is a block ``[k, *like.shape]`` with the dtype and device of ``like``."""
+    if not isinstance(probes, torch.Tensor):
+        raise TypeError(f"{name}: {argument} must be a torch.Tensor, got {type(probes).__name__}")
+    if probes.ndim != like.ndim + 1 or probes.shape[1:] != like.shape or len(probes) == 0:
+        expected = ", ".join(["k >= 1", *map(str, like.shape)])
+        raise ValueError(f"{name}: {argument} must have shape [{expected}], got {list(probes.shape)}")
+    if probes.dtype != like.dtype:
+        raise ValueError(f"{name}: {argument} must have dtype {like.dtype}, got {probes.dtype}")
+    if probes.device != like.device:
+        raise ValueError(f"{name}: {argument} must be on {like.device}, got {probes.device}")
+
+
+def check_base(name: str, x: torch.Tensor) -> None:
+    """Raise unless ``x`` can be a base point: a finite floating tensor with a batch dimension."""
+    if not isinstance(x, torch.Tensor):
+        raise TypeError(f"{name}: x must be a torch.Tensor, got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise ValueError(f"{name}: x must be a floating-point tensor, got dtype {x.dtype}")
+    if x.ndim < 1 or x.numel() == 0:
+        raise ValueError(f"{name}: x must be non-empty with a batch in dimension 0, got shape {list(x.shape)}")
+    if not torch.isfinite(x).all():
+        raise ValueError(f"{name}: x must be finite, got {describe_non_finite(x)}")
+
+
+def describe_non_finite(x: torch.Tensor) -> str:
+    """Count of NaN and Inf in x and the index of the first, for messages."""
+    bad = ~torch.isfinite(x)
+    first = bad.nonzero()[0].tolist()
+    return f"{int(torch.isnan(x).sum())} NaN and {int(torch.isinf(x).sum())} Inf, the first at index {first}"
