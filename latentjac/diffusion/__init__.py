@@ -1,0 +1,20 @@
+"""Schedules, inversion and sampling."""
+
+from latentjac.diffusion.denoise import denoise, predict_noise
+from latentjac.diffusion.inversion import invert
+from latentjac.diffusion.sampling import noise_point, place, render, sample
+from latentjac.diffusion.schedule import Schedule
+from latentjac.diffusion.trajectory import Point, Trajectory
+
+__all__ = [
+    "Point",
+    "Schedule",
+    "Trajectory",
+    "denoise",
+    "invert",
+    "noise_point",
+    "place",
+    "predict_noise",
+    "render",
+    "sample",
+]

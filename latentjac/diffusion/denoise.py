@@ -1,0 +1,59 @@
+"""Evaluations of the network in bounded batches, and the walk from noisy to clean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from latentjac.diffusion.schedule import Schedule
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from latentjac.models import Model
+
+MAX_BATCH = 16
+
+
+@torch.no_grad()
+def predict_noise(
+    model: Model, x: torch.Tensor, timestep: int, conditioning: tuple[torch.Tensor, ...] = ()
+) -> torch.Tensor:
+    """Predicted noise of any number of samples at one timestep, at most ``MAX_BATCH`` at a time.
+
+    Args:
+        model: The model.
+        x: Samples ``[B, C, H, W]`` on the model's device.
+        timestep: Timestep of the training schedule.
+        conditioning: Tensors with one row, or one a sample.
+    """
+    t = torch.tensor(timestep, device=x.device)
+    parts = []
+    for start in range(0, len(x), MAX_BATCH):
+        part = x[start : start + MAX_BATCH]
+        rows = [c[start : start + MAX_BATCH] if len(c) == len(x) else c.expand(len(part), *c.shape[1:]) for c in conditioning]
+        parts.append(model.eps(part, t, *rows))
+    return torch.cat(parts)
+
+
+def denoise(
+    model: Model,
+    x: torch.Tensor,
+    schedule: Schedule,
+    level: int,
+    conditioning: tuple[torch.Tensor, ...] = (),
+    bar: tqdm | None = None,
+) -> torch.Tensor:
+    """Clean samples from noisy ones at a level, by deterministic DDIM steps.
+
+    Returns:
+        ``[B, C, H, W]``.
+    """
+    for i in range(level, 0, -1):
+        if schedule.alphas[i] != schedule.alphas[i - 1]:
+            eps = predict_noise(model, x, schedule.timesteps[i - 1], conditioning)
+            x = schedule.step(x, eps, i, i - 1)
+        if bar is not None:
+            bar.update()
+    return x

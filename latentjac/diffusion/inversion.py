@@ -1,0 +1,91 @@
+"""From an image to the noise that makes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from tqdm import tqdm
+
+from latentjac.diffusion.denoise import denoise, predict_noise
+from latentjac.diffusion.schedule import Schedule
+from latentjac.diffusion.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from latentjac.models import ImageInput, Model
+
+
+def invert(
+    model: Model,
+    image: ImageInput | list[ImageInput],
+    num_inference_steps: int = 100,
+    prompt: str | None = None,
+    *,
+    refinement: int = 1,
+    progress: bool = False,
+) -> Trajectory:
+    """Invert images by deterministic DDIM, and check it by going back.
+
+    The step from level i - 1 to i uses the noise predicted at level i, as generation does on its way back.
+    That prediction needs the sample that is looked for: the first guess takes the sample of level i - 1,
+    and each refinement repeats the step with the sample just found (a fixed-point iteration).
+
+    Args:
+        model: The model.
+        image: One or several pictures; see :meth:`PixelCodec.encode` for what is taken.
+        num_inference_steps: Levels of the grid, at most T.
+        prompt: Text, for models that take one.
+        refinement: Fixed-point iterations a step; each costs one more network evaluation.
+        progress: Show a progress bar.
+
+    Returns:
+        Samples at all levels, the reconstruction and its PSNR.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If an argument is out of range, or the model takes no prompt and got one.
+    """
+    if isinstance(refinement, bool) or not isinstance(refinement, int):
+        raise TypeError(f"invert: refinement must be an int, got {type(refinement).__name__}")
+    if refinement < 0:
+        raise ValueError(f"invert: refinement must be at least 0, got {refinement}")
+    schedule = Schedule(model, num_inference_steps)
+    conditioning = model.encode_prompt(prompt)
+    clean = model.codec.encode(image).to(model.device, model.dtype)
+
+    samples = [clean]
+    levels = len(schedule.timesteps)
+    with tqdm(total=2 * levels, desc="inversion", unit="step", disable=not progress) as bar:
+        for i in range(1, levels + 1):
+            samples.append(_step_up(model, samples[-1], schedule, i, conditioning, refinement))
+            bar.update()
+        back = denoise(model, samples[-1], schedule, levels, conditioning, bar)
+    moved = sum(a != b for a, b in zip(schedule.alphas, schedule.alphas[1:], strict=False))
+    return Trajectory(
+        torch.stack(samples), schedule, back, psnr(model, back, clean), moved * (1 + refinement), conditioning
+    )
+
+
+def _step_up(
+    model: Model,
+    x: torch.Tensor,
+    schedule: Schedule,
+    level: int,
+    conditioning: tuple[torch.Tensor, ...],
+    refinement: int,
+) -> torch.Tensor:
+    if schedule.alphas[level] == schedule.alphas[level - 1]:
+        return x
+    timestep = schedule.timesteps[level - 1]
+    above = x
+    for _ in range(1 + refinement):
+        eps = predict_noise(model, above, timestep, conditioning)
+        above = schedule.step(x, eps, level - 1, level)
+    return above
+
+
+def psnr(model: Model, samples: torch.Tensor, reference: torch.Tensor) -> tuple[float, ...]:
+    """Peak signal-to-noise ratio in dB of decoded samples against decoded references, one a pair."""
+    difference = model.codec.decode(samples).double() - model.codec.decode(reference).double()
+    errors = difference.square().flatten(1).mean(1)
+    return tuple((-10 * torch.log10(errors.clamp_min(1e-20))).tolist())

@@ -1,0 +1,135 @@
+"""From noise to images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tqdm import tqdm
+
+from latentjac.diffusion.denoise import denoise
+from latentjac.diffusion.schedule import Schedule
+from latentjac.diffusion.trajectory import Point
+
+if TYPE_CHECKING:
+    from latentjac.models import Model
+
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+
+
+def noise_point(
+    model: Model,
+    num_images: int = 1,
+    *,
+    num_inference_steps: int = 50,
+    generator: torch.Generator | None = None,
+    prompt: str | None = None,
+) -> Point:
+    """Pure noise at the noisiest level of a grid.
+
+    Args:
+        model: The model.
+        num_images: How many samples.
+        num_inference_steps: Levels of the grid.
+        generator: Source of the noise; a CPU generator gives the same noise for every device.
+        prompt: Text, for models that take one.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If an argument is out of range.
+    """
+    from diffusers.utils.torch_utils import randn_tensor
+
+    if isinstance(num_images, bool) or not isinstance(num_images, int):
+        raise TypeError(f"sample: num_images must be an int, got {type(num_images).__name__}")
+    if num_images < 1:
+        raise ValueError(f"sample: num_images must be at least 1, got {num_images}")
+    check_generator("sample", generator)
+    schedule = Schedule(model, num_inference_steps)
+    shape = (num_images, *model.sample_shape)
+    noise = randn_tensor(shape, generator=generator, device=model.device, dtype=model.dtype)
+    total = schedule.num_train_timesteps
+    return Point(noise, schedule.timesteps[-1], num_inference_steps, total, model.encode_prompt(prompt))
+
+
+def sample(
+    model: Model,
+    point: Point | None = None,
+    *,
+    num_images: int = 1,
+    num_inference_steps: int = 50,
+    generator: torch.Generator | None = None,
+    prompt: str | None = None,
+    output_type: str = "pil",
+    progress: bool = False,
+) -> Any:
+    """Make images by deterministic DDIM, from noise or from a point.
+
+    Args:
+        model: The model.
+        point: Where to start; fresh noise by default, which the next four arguments describe.
+        num_images: How many images.
+        num_inference_steps: Steps from noise to image.
+        generator: Source of the noise.
+        prompt: Text, for models that take one.
+        output_type: ``"pil"`` (list of PIL images), ``"np"`` (float ``[B, H, W, C]`` in [0, 1]), ``"pt"`` (tensor
+            ``[B, C, H, W]`` in [0, 1]) or ``"latent"`` (the samples themselves).
+        progress: Show a progress bar.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If an argument is out of range, or the point does not lie on its grid.
+    """
+    if output_type not in OUTPUT_TYPES:
+        raise ValueError(f"sample: output_type must be one of {list(OUTPUT_TYPES)}, got {output_type!r}")
+    if point is None:
+        point = noise_point(
+            model, num_images, num_inference_steps=num_inference_steps, generator=generator, prompt=prompt
+        )
+    schedule, level = place("sample", model, point)
+    with tqdm(total=level, desc="sampling", unit="step", disable=not progress) as bar:
+        samples = denoise(model, point.sample, schedule, level, point.conditioning, bar)
+    return render(model, samples, output_type)
+
+
+def render(model: Model, samples: torch.Tensor, output_type: str) -> Any:
+    """Samples in one of the output types of :func:`sample`."""
+    from latentjac.models import to_pil
+
+    if output_type == "latent":
+        return samples
+    pictures = model.codec.decode(samples)
+    if output_type == "pt":
+        return pictures
+    return to_pil(pictures) if output_type == "pil" else pictures.permute(0, 2, 3, 1).numpy()
+
+
+def place(name: str, model: Model, point: Point) -> tuple[Schedule, int]:
+    """Schedule and level of a point, after checking that the point fits the model.
+
+    Raises:
+        TypeError: If point is not a :class:`Point`.
+        ValueError: If its sample does not fit the model or its timestep is not on its grid.
+    """
+    if not isinstance(point, Point):
+        raise TypeError(f"{name}: point must be a latentjac.Point (from invert(...).at(t)), got {type(point).__name__}")
+    x = point.sample
+    if not isinstance(x, torch.Tensor) or x.ndim != 4 or tuple(x.shape[1:]) != model.sample_shape:
+        got = list(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
+        raise ValueError(f"{name}: point.sample must have shape [B, *{list(model.sample_shape)}], got {got}")
+    if x.dtype != model.dtype or x.device != model.device:
+        raise ValueError(f"{name}: point.sample must be {model.dtype} on {model.device}, got {x.dtype} on {x.device}")
+    schedule = Schedule(model, point.num_inference_steps)
+    if point.timestep not in schedule.timesteps:
+        nearest = schedule.timesteps[schedule.level(t=min(1.0, max(0.0, point.timestep / model.num_train_timesteps))) - 1]
+        raise ValueError(
+            f"{name}: point.timestep must lie on the grid of {point.num_inference_steps} steps "
+            f"(nearest {nearest}), got {point.timestep}"
+        )
+    return schedule, schedule.timesteps.index(point.timestep) + 1
+
+
+def check_generator(name: str, generator: object) -> None:
+    """Raise unless generator is None or a torch.Generator."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"{name}: generator must be a torch.Generator or None, got {type(generator).__name__}")

@@ -1,0 +1,83 @@
+"""The grid of noise levels a diffusers scheduler walks, and the deterministic step between two of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from latentjac.models import Model
+
+
+class Schedule:
+    """Noise levels from clean (level 0) to the noisiest, as diffusers' DDIMScheduler places them.
+
+    Both directions walk the same levels. diffusers' own pair of DDIM schedulers does so only where the
+    number of steps divides T, and the original code of the paper starts generation at another level than
+    its inversion ends.
+
+    Attributes:
+        timesteps: Timestep of every level but the clean one, ascending.
+        alphas: Signal power of every level, ``len(timesteps) + 1`` values.
+    """
+
+    def __init__(self, model: Model, num_inference_steps: int) -> None:
+        from diffusers import DDIMScheduler
+
+        total = model.num_train_timesteps
+        if not isinstance(num_inference_steps, int) or isinstance(num_inference_steps, bool):
+            raise TypeError(f"num_inference_steps: expected an int, got {type(num_inference_steps).__name__}")
+        if not 1 <= num_inference_steps <= total:
+            raise ValueError(f"num_inference_steps: expected an int in [1, T] = [1, {total}], got {num_inference_steps}")
+        # Clipping and thresholding would make the steps impossible to invert.
+        scheduler = DDIMScheduler.from_config(model.scheduler.config, clip_sample=False, thresholding=False)
+        scheduler.set_timesteps(num_inference_steps)
+        self.num_inference_steps = num_inference_steps
+        self.num_train_timesteps = total
+        self.timesteps = tuple(sorted(int(t) for t in scheduler.timesteps))
+        alphas = scheduler.alphas_cumprod.double()
+        self.alphas = (float(scheduler.final_alpha_cumprod), *(float(alphas[t]) for t in self.timesteps))
+
+    def level(self, *, t: float | None = None, timestep: int | None = None) -> int:
+        """Nearest noisy level to a fraction of T or to a timestep.
+
+        Args:
+            t: Fraction of T in [0, 1].
+            timestep: Timestep of the training schedule.
+
+        Raises:
+            TypeError: If not exactly one of the two is given, or it is not a number.
+            ValueError: If it is out of range.
+        """
+        if (t is None) == (timestep is None):
+            raise TypeError("at: expected exactly one of t (fraction of T) and timestep (int)")
+        if t is not None:
+            if isinstance(t, bool) or not isinstance(t, (int, float)):
+                raise TypeError(f"t: expected a number in [0, 1], got {type(t).__name__}")
+            if not 0 <= t <= 1:
+                raise ValueError(f"t: expected a fraction of T in [0, 1] (timestep= takes integers), got {t}")
+            target = t * self.num_train_timesteps
+        else:
+            if isinstance(timestep, bool) or not isinstance(timestep, int):
+                raise TypeError(f"timestep: expected an int, got {type(timestep).__name__} (t= takes fractions of T)")
+            if not 0 <= timestep < self.num_train_timesteps:
+                raise ValueError(f"timestep: expected an int in [0, T) = [0, {self.num_train_timesteps}), got {timestep}")
+            target = timestep
+        return min(range(1, len(self.alphas)), key=lambda i: abs(self.timesteps[i - 1] - target))
+
+    def step(self, x: torch.Tensor, eps: torch.Tensor, source: int, target: int) -> torch.Tensor:
+        """Deterministic DDIM step between two levels, in either direction.
+
+        Args:
+            x: Samples at the source level, ``[B, ...]``.
+            eps: Predicted noise.
+            source: Level of x.
+            target: Level to go to.
+
+        Returns:
+            Samples at the target level (Song et al. 2021, equation 12 with eta = 0).
+        """
+        a, b = self.alphas[source], self.alphas[target]
+        clean = (x - (1 - a) ** 0.5 * eps) / a**0.5
+        return b**0.5 * clean + (1 - b) ** 0.5 * eps

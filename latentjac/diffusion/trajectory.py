@@ -1,0 +1,79 @@
+"""Points on the path between an image and noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from latentjac.diffusion.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Point:
+    """A noisy sample, where bases are computed and edits begin.
+
+    Attributes:
+        sample: ``[B, C, H, W]``.
+        timestep: Timestep of the training schedule.
+        num_inference_steps: Number of DDIM steps of the grid that leads from here to the image.
+        num_train_timesteps: T.
+        conditioning: What the network gets beside sample and timestep; empty without text.
+    """
+
+    sample: torch.Tensor
+    timestep: int
+    num_inference_steps: int
+    num_train_timesteps: int = 1000
+    conditioning: tuple[torch.Tensor, ...] = ()
+
+    @property
+    def t(self) -> float:
+        """Timestep as a fraction of T."""
+        return self.timestep / self.num_train_timesteps
+
+    def __repr__(self) -> str:
+        return f"Point(sample {list(self.sample.shape)}, timestep={self.timestep}, t={self.t:.3f})"
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Noisy samples of an image at every level of a schedule.
+
+    Attributes:
+        samples: ``[levels + 1, B, C, H, W]``; entry 0 is the image itself.
+        schedule: The levels; ``schedule.timesteps[i - 1]`` belongs to ``samples[i]``.
+        reconstruction: Image that DDIM makes from the last sample, ``[B, C, H, W]``.
+        psnr: Peak signal-to-noise ratio of the reconstruction in dB, one an image.
+        evaluations: Network evaluations an image spent on the way up.
+        conditioning: What the network got beside sample and timestep.
+    """
+
+    samples: torch.Tensor = field(repr=False)
+    schedule: Schedule = field(repr=False)
+    reconstruction: torch.Tensor = field(repr=False)
+    psnr: tuple[float, ...]
+    evaluations: int
+    conditioning: tuple[torch.Tensor, ...] = field(default=(), repr=False)
+
+    def at(self, t: float | None = None, *, timestep: int | None = None) -> Point:
+        """The point nearest to a fraction of T or to a timestep.
+
+        Args:
+            t: Fraction of T in [0, 1]; 0.6 lies at timestep 600 of 1000.
+            timestep: Timestep of the training schedule, instead of t.
+
+        Raises:
+            TypeError: If not exactly one of the two is given.
+            ValueError: If it is out of range.
+        """
+        level = self.schedule.level(t=t, timestep=timestep)
+        return Point(
+            self.samples[level],
+            self.schedule.timesteps[level - 1],
+            self.schedule.num_inference_steps,
+            self.schedule.num_train_timesteps,
+            self.conditioning,
+        )

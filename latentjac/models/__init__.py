@@ -1,0 +1,20 @@
+"""Networks, their schedules and codecs, and the taps on them."""
+
+from latentjac.models.codec import ImageInput, PixelCodec, PreparedImage, open_image, prepare_image, to_pil
+from latentjac.models.layers import resolve_layer
+from latentjac.models.loading import LoadError, builtin_models, load
+from latentjac.models.model import Model
+
+__all__ = [
+    "ImageInput",
+    "LoadError",
+    "Model",
+    "PixelCodec",
+    "PreparedImage",
+    "builtin_models",
+    "load",
+    "open_image",
+    "prepare_image",
+    "resolve_layer",
+    "to_pil",
+]

@@ -1,0 +1,77 @@
+"""Names of feature maps and the hook that captures one."""
+
+from __future__ import annotations
+
+import difflib
+
+import torch
+
+OUTPUTS = ("eps", "x0")
+ALIASES = {"mid": "mid_block", "h": "mid_block"}
+
+
+def resolve_layer(network: torch.nn.Module, layer: str) -> str:
+    """Full module name of a layer, or the output name itself.
+
+    Args:
+        network: The network the names refer to.
+        layer: A module name (``"down_blocks.1"``), ``"mid"``, ``"eps"`` or ``"x0"``.
+
+    Raises:
+        TypeError: If layer is not a string.
+        ValueError: If there is no such layer; the message suggests the nearest names.
+    """
+    if not isinstance(layer, str):
+        raise TypeError(f"layer: expected a module name, 'eps' or 'x0', got {type(layer).__name__}")
+    if layer in OUTPUTS:
+        return layer
+    names = {name for name, _ in network.named_modules() if name}
+    full = ALIASES.get(layer, layer)
+    if full in names:
+        return full
+    known = sorted(names) + [a for a, target in ALIASES.items() if target in names] + list(OUTPUTS)
+    # Top-level blocks are what most callers mean, so a bare guess falls back to those.
+    near = difflib.get_close_matches(layer, known, n=4, cutoff=0.5) or sorted(n for n in known if "." not in n)
+    raise ValueError(f"layer: expected a module name of the network, 'eps' or 'x0', got {layer!r}; nearest: {near}")
+
+
+class _Reached(Exception):  # noqa: N818 - control flow, never seen by a caller
+    """Stops a forward pass behind the tap."""
+
+
+class Tap:
+    """Captures the output of one module and, in eager mode, skips the rest of the network."""
+
+    def __init__(self, network: torch.nn.Module, name: str) -> None:
+        self._network, self._name = network, name
+        self._module = network.get_submodule(name)
+
+    def __call__(self, *args: object, **kwargs: object) -> torch.Tensor:
+        """First tensor of the module's first output while the network runs on the arguments."""
+        captured: list[torch.Tensor] = []
+        # An exception cannot be traced; under export the rest is dead code and is removed there.
+        tracing = torch.compiler.is_exporting() or torch.compiler.is_compiling()
+
+        def hook(module: torch.nn.Module, inputs: object, output: object) -> None:
+            if captured:
+                return
+            while isinstance(output, (tuple, list)) and output:
+                output = output[0]
+            if not isinstance(output, torch.Tensor):
+                output = getattr(output, "sample", None)
+            if not isinstance(output, torch.Tensor):
+                raise ValueError(f"layer: {self._name!r} must return a tensor, got none in its output")
+            captured.append(output)
+            if not tracing:
+                raise _Reached
+
+        handle = self._module.register_forward_hook(hook)
+        try:
+            self._network(*args, **kwargs)
+        except _Reached:
+            pass
+        finally:
+            handle.remove()
+        if not captured:
+            raise ValueError(f"layer: {self._name!r} must be run by the network, but it is not")
+        return captured[0]

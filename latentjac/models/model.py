@@ -1,0 +1,179 @@
+"""A diffusion network with its schedule and codec, and the maps a Jacobian can be taken of."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from latentjac.linearize import Linearization, linearize
+from latentjac.models.codec import PixelCodec
+from latentjac.models.layers import Tap, resolve_layer
+
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+_MAX_CACHED_TRACES = 4
+
+
+class Model:
+    """What the layers above need of a diffusion model, whatever pipeline it came from.
+
+    Attributes:
+        name: How it was asked for.
+        network: The denoiser, in evaluation mode, without gradients.
+        scheduler: The diffusers scheduler it was trained with.
+        codec: Turns pictures into samples and back.
+    """
+
+    def __init__(self, name: str, network: torch.nn.Module, scheduler: Any, codec: PixelCodec) -> None:
+        prediction = scheduler.config.get("prediction_type", "epsilon")
+        if prediction not in PREDICTIONS:
+            raise ValueError(f"load: prediction_type must be one of {list(PREDICTIONS)}, got {prediction!r}")
+        self.name, self.scheduler, self.codec = name, scheduler, codec
+        self.network = network.eval().requires_grad_(False)
+        if self.device.type == "cpu":
+            self.network.to(memory_format=torch.channels_last)
+        self.prediction_type = prediction
+        self._traces: OrderedDict[tuple, Linearization] = OrderedDict()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's weights are."""
+        return next(self.network.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the network's weights."""
+        return next(self.network.parameters()).dtype
+
+    @property
+    def sample_shape(self) -> tuple[int, int, int]:
+        """Shape ``(C, H, W)`` of one noisy sample."""
+        size = self.network.config["sample_size"]
+        height, width = (size, size) if isinstance(size, int) else size
+        return self.network.config["in_channels"], height, width
+
+    @property
+    def num_train_timesteps(self) -> int:
+        """T, the number of timesteps of the training schedule."""
+        return int(self.scheduler.config["num_train_timesteps"])
+
+    @property
+    def alphas_cumprod(self) -> torch.Tensor:
+        """Signal power of each training timestep, ``[T]``, float64 on the CPU."""
+        return self.scheduler.alphas_cumprod.double().cpu()
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Model:
+        """Move the network; cached traces are dropped."""
+        self.network.to(device=device, dtype=dtype)
+        self._traces.clear()
+        return self
+
+    def identity(self) -> str:
+        """Short hash of the architecture and weights, to tell models apart in saved files."""
+        digest = hashlib.sha256(repr(sorted(dict(self.network.config).items(), key=str)).encode())
+        for name, p in self.network.state_dict().items():
+            flat = p.detach().flatten()
+            probe = flat[:: max(1, flat.numel() // 64)].float().cpu()
+            digest.update(name.encode() + probe.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def encode_prompt(self, prompt: str | None) -> tuple[torch.Tensor, ...]:
+        """Conditioning tensors of a prompt, passed to the network behind the timestep.
+
+        Raises:
+            ValueError: If a prompt is given to a model without text conditioning.
+        """
+        if prompt is not None:
+            raise ValueError(
+                f"prompt: expected None, since model {self.name!r} is not conditioned on text, got {prompt!r}"
+            )
+        return ()
+
+    def _raw(self, x: torch.Tensor, t: torch.Tensor, *conditioning: torch.Tensor) -> torch.Tensor:
+        out = self.network(x, t, *conditioning, return_dict=False)[0]
+        return out[:, : x.shape[1]]  # networks with a learned variance return it behind the prediction
+
+    def eps(self, x: torch.Tensor, t: torch.Tensor, *conditioning: torch.Tensor) -> torch.Tensor:
+        """Predicted noise at noisy samples.
+
+        Args:
+            x: Samples ``[B, C, H, W]``.
+            t: Timestep of the training schedule, integer tensor ``[]`` or ``[B]``.
+            *conditioning: What :meth:`encode_prompt` gave.
+
+        Returns:
+            ``[B, C, H, W]``; the network's own prediction converted to noise.
+        """
+        out = self._raw(x, t, *conditioning)
+        if self.prediction_type == "epsilon":
+            return out
+        a = self._alpha(t, x)
+        if self.prediction_type == "v_prediction":
+            return a.sqrt() * out + (1 - a).sqrt() * x
+        return (x - a.sqrt() * out) / (1 - a).sqrt()
+
+    def x0(self, x: torch.Tensor, t: torch.Tensor, *conditioning: torch.Tensor) -> torch.Tensor:
+        """Posterior mean of the clean sample, ``[B, C, H, W]`` (Tweedie's formula)."""
+        out = self._raw(x, t, *conditioning)
+        if self.prediction_type == "sample":
+            return out
+        a = self._alpha(t, x)
+        if self.prediction_type == "v_prediction":
+            return a.sqrt() * x - (1 - a).sqrt() * out
+        return (x - (1 - a).sqrt() * out) / a.sqrt()
+
+    def _alpha(self, t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        alphas = self.scheduler.alphas_cumprod.to(x.device, x.dtype)
+        return alphas[t].reshape(-1, *[1] * (x.ndim - 1))
+
+    def feature_map(self, layer: str) -> Callable[..., torch.Tensor]:
+        """The map ``(x, t, *conditioning) -> features`` of a layer.
+
+        Args:
+            layer: Module name, ``"mid"`` (h-space of the paper), ``"eps"`` or ``"x0"``.
+
+        Raises:
+            TypeError: If layer is not a string.
+            ValueError: If the layer is unknown, with the nearest names.
+        """
+        name = resolve_layer(self.network, layer)
+        return {"eps": self.eps, "x0": self.x0}.get(name) or Tap(self.network, name)
+
+    def linearization(
+        self, layer: str, x: torch.Tensor, t: torch.Tensor, *conditioning: torch.Tensor, backend: str = "auto"
+    ) -> Linearization:
+        """Linearize a layer at a sample; one trace a layer and shape is kept and rebased.
+
+        The object that comes back is shared: a later call for the same layer and shape moves it.
+        """
+        name = resolve_layer(self.network, layer)
+        key = (name, tuple(x.shape), x.dtype, x.device, backend)
+        lin = self._traces.get(key)
+        if lin is None:
+            lin = linearize(self.feature_map(name), x, t, *conditioning, backend=backend)
+        else:
+            lin.rebase(x, t, *conditioning)
+        self._traces[key] = lin
+        self._traces.move_to_end(key)
+        while len(self._traces) > _MAX_CACHED_TRACES:
+            self._traces.popitem(last=False)
+        return lin
+
+    def __repr__(self) -> str:
+        millions = sum(p.numel() for p in self.network.parameters()) / 1e6
+        kind = type(self.network).__name__
+        return f"Model({self.name!r}, {kind}, {millions:.1f} M parameters, samples {list(self.sample_shape)})"
+
+
+def takes_only_sample_and_timestep(network: torch.nn.Module) -> bool:
+    """Whether a network can be called with a sample and a timestep alone."""
+    required = [
+        p.name
+        for p in inspect.signature(network.forward).parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
+    return required in (["sample", "timestep"], ["x", "t"], ["sample", "timesteps"])

@@ -1,0 +1,154 @@
+"""Block Golub-Kahan bidiagonalisation with full reorthogonalisation and thick restart.
+
+Golub & Kahan 1965; Golub, Luk & Overton 1981 (blocks); Baglama & Reichel 2005 (thick restart). The raw
+products J V and J^T U are kept beside the bases, so that every residual is computed from products that
+were really taken and not from the recurrence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from latentjac.svd.orthonormal import orthonormalize
+
+
+@dataclass(frozen=True)
+class SolverState:
+    """What a callback sees after each pass.
+
+    Attributes:
+        passes: Passes so far; one pass is one block of JVPs or of VJPs.
+        jvps: Vectors taken through J.
+        vjps: Vectors taken through J^T.
+        s: Current estimates of the k largest singular values.
+        residuals: Their residuals ``|J^T u - s v| / s``.
+        converged: How many of the k residuals are within the tolerance.
+    """
+
+    passes: int
+    jvps: int
+    vjps: int
+    s: torch.Tensor
+    residuals: torch.Tensor
+    converged: int
+
+
+class BlockKrylov:
+    """The growing pair of bases and the Rayleigh-Ritz triplets in it. Vectors are rows.
+
+    Args:
+        jvp: Takes rows ``[b, n]`` to ``[b, m]``.
+        vjp: Takes rows ``[b, m]`` to ``[b, n]``.
+        start: First block ``[b, n]``.
+        k: How many triplets are wanted.
+        max_basis: Rows at which the bases are restarted.
+        generator: Source of fresh directions once the Krylov space is exhausted.
+    """
+
+    def __init__(
+        self,
+        jvp: Callable[[torch.Tensor], torch.Tensor],
+        vjp: Callable[[torch.Tensor], torch.Tensor],
+        start: torch.Tensor,
+        m: int,
+        k: int,
+        max_basis: int,
+        generator: torch.Generator | None,
+    ) -> None:
+        self.jvp, self.vjp, self.k, self.max_basis, self.generator = jvp, vjp, k, max_basis, generator
+        self.n, self.m, self.block = start.shape[1], m, len(start)
+        self.right, self.left = start.new_zeros(0, self.n), start.new_zeros(0, m)
+        self.forward, self.backward = start.new_zeros(0, m), start.new_zeros(0, self.n)  # J right, J^T left
+        self.next = orthonormalize(start)
+        self.jvps = self.vjps = self.passes = 0
+        self.scale = 0.0  # largest product so far, an estimate of the norm of J from below
+
+    def expand(self) -> bool:
+        """One JVP pass and one VJP pass; False if nothing is left to find."""
+        fresh = not len(self.next)
+        if fresh:
+            self.next = self._fresh()
+            if not len(self.next):
+                return False
+        products = self._product(self.jvp, self.next)
+        self.scale = max(self.scale, products.norm(dim=1).max().item())
+        self.jvps += len(products)
+        self.right = torch.cat([self.right, self.next])
+        self.forward = torch.cat([self.forward, products])
+        new = orthonormalize(products, self.left, self.scale)
+        self.left = torch.cat([self.left, new])
+        self.passes += 1
+        if len(new):
+            pulled = self._product(self.vjp, new)
+            self.vjps += len(pulled)
+            self.passes += 1
+            self.backward = torch.cat([self.backward, pulled])
+            self.next = orthonormalize(pulled, self.right, self.scale)
+        else:
+            self.next = self.next[:0]
+        # Random directions outside the bases that J takes into their span or to zero: the rank is reached.
+        first = len(self.right) == len(products)
+        return bool(len(new)) or not (fresh or first)
+
+    def _product(self, product: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
+        out = product(rows)
+        if not torch.isfinite(out).all():
+            kind = "jvp" if product is self.jvp else "vjp"
+            raise ValueError(f"svd: operator must give finite products, got NaN or Inf from {kind} in pass {self.passes + 1}")
+        return out
+
+    def _fresh(self) -> torch.Tensor:
+        """Random directions outside the basis: an invariant subspace is used up, others may be left."""
+        room = min(self.block, self.n - len(self.right))
+        if room <= 0:
+            return self.right[:0]
+        rows = torch.randn(room, self.n, generator=self.generator, dtype=self.right.dtype).to(self.right.device)
+        return orthonormalize(rows, self.right)
+
+    def ritz(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Rayleigh-Ritz: coefficients of u and v in the bases and singular values, all of them, float64."""
+        core = self.left.double() @ self.forward.double().T
+        d, s, ct = torch.linalg.svd(core, full_matrices=False)
+        return d, s, ct.T
+
+    def residuals(self, d: torch.Tensor, s: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        """``|J^T u - s v| / s`` of the first k triplets; relative to the largest s where s is zero to rounding."""
+        k = min(self.k, len(s))
+        difference = d[:, :k].T @ self.backward.double() - s[:k, None] * (c[:, :k].T @ self.right.double())
+        floor = s[0] * torch.finfo(self.right.dtype).eps * max(self.n, self.m) ** 0.5 if len(s) else 0.0
+        norms = difference.norm(dim=1)
+        scale = torch.where(s[:k] > floor, s[:k], s[:1])
+        return norms / scale.clamp_min(1e-300)
+
+    def restart(self, d: torch.Tensor, c: torch.Tensor) -> None:
+        """Thick restart: keep the leading Ritz vectors once the bases are full; the next block stays valid."""
+        if len(self.right) + self.block <= self.max_basis:
+            return
+        keep = min(self.k + self.block, d.shape[1])
+        c, d = c[:, :keep].T, d[:, :keep].T
+        dtype = self.right.dtype
+        self.right, self.forward = ((c @ rows.double()).to(dtype) for rows in (self.right, self.forward))
+        self.left, self.backward = ((d @ rows.double()).to(dtype) for rows in (self.left, self.backward))
+        self.next = orthonormalize(self.next, self.right)
+
+    def triplets(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """u ``[k, m]``, s ``[k]``, v ``[k, n]`` and residuals; completed with orthonormal rows if J has rank < k."""
+        d, s, c = self.ritz()
+        residuals = self.residuals(d, s, c)
+        k = min(self.k, len(s))
+        dtype = self.right.dtype
+        u = (d[:, :k].T @ self.left.double()).to(dtype)
+        v = (c[:, :k].T @ self.right.double()).to(dtype)
+        missing = self.k - k
+        if missing:
+            u, v = self._complete(u), self._complete(v)
+            s = torch.cat([s, s.new_zeros(missing)])
+            residuals = torch.cat([residuals, residuals.new_zeros(missing)])
+        return u, s[: self.k].to(dtype), v, residuals.to(dtype)
+
+    def _complete(self, rows: torch.Tensor) -> torch.Tensor:
+        extra = torch.randn(self.k - len(rows), rows.shape[1], generator=self.generator, dtype=rows.dtype)
+        return torch.cat([rows, orthonormalize(extra.to(rows.device), rows)])
