@@ -1,0 +1,103 @@
+// Chooses the copy of the CPU kernels compiled for the best instruction set this processor has.
+// LATENTJAC_ISA=baseline|avx2|avx512 in the environment asks for an older one (for tests and comparisons).
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "kernels.h"
+
+namespace latentjac {
+namespace cpu {
+
+#define LATENTJAC_DECLARE(isa)                          \
+  namespace isa {                                       \
+  void norm_act_primal(const NormPrimal&, int threads); \
+  void norm_act_linear(const NormLinear&, int threads); \
+  }
+LATENTJAC_DECLARE(baseline)
+#if defined(__x86_64__)
+LATENTJAC_DECLARE(avx2)
+LATENTJAC_DECLARE(avx512)
+#endif
+#undef LATENTJAC_DECLARE
+
+namespace {
+
+struct Copy {
+  const char* name;
+  bool runs_here;
+  void (*norm_act_primal)(const NormPrimal&, int);
+  void (*norm_act_linear)(const NormLinear&, int);
+};
+
+#define LATENTJAC_COPY(isa, runs_here)                          \
+  Copy {                                                        \
+    #isa, runs_here, isa::norm_act_primal, isa::norm_act_linear \
+  }
+
+const Copy& chosen() {
+  static const Copy copy = [] {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    const Copy copies[] = {LATENTJAC_COPY(avx512, has_avx512), LATENTJAC_COPY(avx2, has_avx2),
+                           LATENTJAC_COPY(baseline, true)};
+#else
+    const Copy copies[] = {LATENTJAC_COPY(baseline, true)};
+#endif
+    const char* wish = std::getenv("LATENTJAC_ISA");
+    for (const Copy& candidate : copies) {
+      if (candidate.runs_here && (!wish || !*wish || std::strcmp(wish, candidate.name) == 0)) return candidate;
+    }
+    throw std::runtime_error(std::string("LATENTJAC_ISA=") + wish +
+                             " is not compiled in or not supported here; compiled: " + isa_compiled());
+  }();
+  return copy;
+}
+
+}  // namespace
+
+const char* isa() {
+  return chosen().name;
+}
+
+const char* isa_compiled() {
+#if defined(__x86_64__)
+  return "baseline avx2 avx512";
+#else
+  return "baseline";
+#endif
+}
+
+int max_threads() {
+#ifdef _OPENMP
+  return omp_get_max_threads();
+#else
+  return 1;
+#endif
+}
+
+bool built_openmp() {
+#ifdef _OPENMP
+  return true;
+#else
+  return false;
+#endif
+}
+
+void norm_act_primal(const NormPrimal& call, int threads) {
+  chosen().norm_act_primal(call, threads);
+}
+void norm_act_linear(const NormLinear& call, int threads) {
+  chosen().norm_act_linear(call, threads);
+}
+
+}  // namespace cpu
+}  // namespace latentjac

@@ -1,0 +1,80 @@
+// The whole kernel interface on one page.
+//
+// Kernels know no torch: they take addresses, sizes and, on CUDA, a stream. Arrays are contiguous (the last
+// dimension has stride 1) unless a stride is given. Python checks shapes, types and devices before it calls;
+// a kernel that fails throws std::runtime_error naming itself and the shapes.
+//
+// Letters: P probes, N samples, S spatial positions, C channels (channels-last: x is [N, S, C]), G groups of
+// C/G channels. Layer and RMS norm over the last dimension are N = rows, S = 1, G = 1.
+#pragma once
+
+#include <stdint.h>
+
+namespace latentjac {
+
+// Raised by one whenever a signature or a meaning on this page changes; Python refuses any other number.
+constexpr int kInterface = 1;
+
+enum class DType : int { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2, kFloat16 = 3 };  // the last two: CUDA only
+
+enum class Activation : int { kIdentity = 0, kSilu = 1, kGelu = 2, kGeluTanh = 3, kRelu = 4 };
+
+// y = act(z), z = gamma * xhat + beta, xhat = (x - mean) * rstd, rstd = 1 / sqrt(mean((x - mean)^2) + eps).
+// Statistics are taken per (n, g) over S * C/G values. rms: mean is not subtracted (0 in both formulas).
+// A NaN in x makes its whole group (n, g) NaN in xhat, a and y, and nothing else.
+struct NormPrimal {
+  const void* x;      // [N, S, C]
+  const void* gamma;  // [C] (gamma_stride 0) or [N, C] (gamma_stride C); null: ones.  float64 for float64 x,
+  const void* beta;   // [C] (beta_stride 0)  or [N, C] (beta_stride C);  null: zeros. else float32
+  void* y;            // [N, S, C], type of x; null: not wanted
+  void* xhat;         // [N, S, C], float64 for float64 x, else float32
+  void* a;            // [N, S, C], as xhat: gamma * rstd * act'(z)
+  int64_t gamma_stride, beta_stride;
+  int64_t samples, positions, channels, groups;
+  double eps;
+  DType dtype;  // of x and y
+  Activation activation;
+  bool rms;
+};
+
+// Tangent:   out = a * (t - mean t - xhat * mean(xhat * t))              (transpose = false)
+// Cotangent: out = w - mean w - xhat * mean(xhat * w),  w = a * t        (transpose = true)
+// Means per (p, n, g); with rms the first mean is left out. xhat and a serve all probes. out may be t itself
+// (then each value is read once and written once), but may not overlap it otherwise.
+// A NaN in t makes its group (p, n, g) of out NaN, and nothing else.
+struct NormLinear {
+  const void* t;     // [P, N, S, C]
+  const void* a;     // [N, S, C], float64 for float64 t, else float32
+  const void* xhat;  // [N, S, C], as a
+  void* out;         // [P, N, S, C], type of t
+  int64_t probes, samples, positions, channels, groups;
+  DType dtype;  // of t and out
+  bool rms, transpose;
+  bool accumulate;  // out += instead of out =
+};
+
+namespace cpu {
+
+// The instruction set chosen on this processor, and all those compiled in (fastest last, separated by spaces).
+const char* isa();
+const char* isa_compiled();
+int max_threads();  // what OpenMP would use now; 1 without OpenMP
+bool built_openmp();
+
+void norm_act_primal(const NormPrimal& call, int threads);
+void norm_act_linear(const NormLinear& call, int threads);
+
+}  // namespace cpu
+
+namespace cuda {
+
+// Bytes of scratch memory on the device that a call needs; the caller keeps it alive until the stream has passed.
+int64_t norm_act_workspace(int64_t probes, int64_t samples, int64_t positions, int64_t channels, int64_t groups);
+
+// Enqueue on `stream` of `device`: no allocation, no synchronisation, no atomics (the same bits every time).
+void norm_act_primal(const NormPrimal& call, void* workspace, int device, void* stream);
+void norm_act_linear(const NormLinear& call, void* workspace, int device, void* stream);
+
+}  // namespace cuda
+
+}  // namespace latentjac

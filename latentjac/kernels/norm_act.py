@@ -1,0 +1,320 @@
+"""Group, layer and RMS norm fused with the activation behind it.
+
+Layout is channels-last: `x` is [N, S, C] with N samples, S spatial positions and C channels in G groups; statistics
+are taken per sample and group over S * C/G values. A channels-last image [N, C, H, W] is
+`x.permute(0, 2, 3, 1).reshape(N, H * W, C)`, a view. Layer and RMS norm over the last dimension are [rows, 1, C] with
+`groups=1`.
+
+    primal      xhat = (x - mean) * rstd,  z = gamma * xhat + beta,  y = act(z),  a = gamma * rstd * act'(z)
+    tangent     dy = a * (t - mean t - xhat * mean(xhat * t))
+    cotangent   dx = w - mean w - xhat * mean(xhat * w),  w = a * u
+
+`xhat` and `a` are kept by the primal and shared by all probes, so a tangent is read once and written once. With
+`rms=True` no mean is subtracted, in none of the three.
+
+A NaN or Inf in an input makes its own group NaN in the result and touches nothing else.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import reference
+from .guards import refuse_differentiated, refuse_tracing
+from .native import LOADED
+
+ACTIVATIONS = ("identity", "silu", "gelu", "gelu_tanh", "relu")
+"""Names of the activations, in the order of `Activation` in csrc/kernels.h. `gelu` is the erf form."""
+
+_DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+
+
+class NormActPrimal(NamedTuple):
+    """What `norm_act_primal` returns, and the buffers it can be given.
+
+    Attributes:
+        y: the output, shape [N, S, C], type of x; None when it was not wanted.
+        xhat: the normalised input, shape [N, S, C], float64 for float64 x, else float32.
+        a: gamma * rstd * act'(z), shape and type of xhat.
+    """
+
+    y: Tensor | None
+    xhat: Tensor
+    a: Tensor
+
+
+def norm_act_primal(
+    x: Tensor,
+    gamma: Tensor | None = None,
+    beta: Tensor | None = None,
+    *,
+    groups: int,
+    eps: float = 1e-5,
+    activation: str = "identity",
+    rms: bool = False,
+    want_output: bool = True,
+    out: NormActPrimal | None = None,
+) -> NormActPrimal:
+    """Normalise, scale, shift and activate `x`, and keep what the tangents need.
+
+    Args:
+        x: shape [N, S, C]. float32 or float64, on CUDA also bfloat16 or float16.
+        gamma: scale, shape [C] or [N, C] (one per sample); None: ones.
+        beta: shift, shape [C] or [N, C]; None: zeros.
+        groups: number of groups; divides C.
+        eps: added to the variance (with `rms`, to the mean square).
+        activation: one of `ACTIVATIONS`.
+        rms: do not subtract the mean.
+        want_output: False leaves `y` out, where only derivatives are needed.
+        out: contiguous buffers to write into; its `y` may be None when `want_output` is False.
+
+    Returns:
+        y, xhat and a; the buffers of `out` where given.
+
+    Raises:
+        ValueError: a shape, a number or a name is not as above.
+        TypeError: a dtype or device is not as above.
+        RuntimeError: a tensor takes part in differentiation, or the call is being traced.
+    """
+    name = "norm_act_primal"
+    refuse_tracing(name)
+    buffers = out if out is not None else NormActPrimal(None, None, None)  # type: ignore[arg-type]
+    refuse_differentiated(name, x=x, gamma=gamma, beta=beta, y=buffers.y, xhat=buffers.xhat, a=buffers.a)
+    _check_data(name, "x", x, 3)
+    samples, positions, channels = x.shape
+    _check_groups(name, channels, groups)
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"{name}: activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+    if not eps >= 0:
+        raise ValueError(f"{name}: eps must not be negative, got {eps}")
+    kind = reference.statistics_dtype(x.dtype)
+    gamma, gamma_stride = _check_affine(name, "gamma", gamma, x, kind)
+    beta, beta_stride = _check_affine(name, "beta", beta, x, kind)
+    y = _buffer(name, "out.y", buffers.y, x.shape, x.dtype, x.device) if want_output else None
+    xhat = _buffer(name, "out.xhat", buffers.xhat, x.shape, kind, x.device)
+    a = _buffer(name, "out.a", buffers.a, x.shape, kind, x.device)
+    if x.numel() == 0:
+        return NormActPrimal(y, xhat, a)
+    module = native_for(x)
+    if module is None:
+        with torch.no_grad():
+            values = reference.norm_act_primal(x, gamma, beta, groups, eps, activation, rms)
+            for buffer, value in zip((y, xhat, a), values, strict=True):
+                if buffer is not None:
+                    buffer.copy_(value)
+        return NormActPrimal(y, xhat, a)
+    x = x.contiguous()
+    arguments = (
+        x.data_ptr(), _address(gamma), _address(beta), _address(y), xhat.data_ptr(), a.data_ptr(),
+        gamma_stride, beta_stride, samples, positions, channels, groups,
+        float(eps), _DTYPES[x.dtype], ACTIVATIONS.index(activation), bool(rms),
+    )  # fmt: skip
+    if x.is_cuda:
+        workspace = _workspace(module, x.device, 1, samples, positions, channels, groups)
+        module.cuda_norm_act_primal(_address(workspace), x.device.index, _stream(x.device), *arguments)
+    else:
+        module.norm_act_primal(torch.get_num_threads(), *arguments)
+    return NormActPrimal(y, xhat, a)
+
+
+def norm_act_tangent(
+    t: Tensor,
+    a: Tensor,
+    xhat: Tensor,
+    *,
+    groups: int,
+    rms: bool = False,
+    out: Tensor | None = None,
+    accumulate: bool = False,
+) -> Tensor:
+    """Push tangents of the input through a norm and its activation (JVP).
+
+    Args:
+        t: tangents, shape [P, N, S, C], one for each of P probes.
+        a: from the primal, shape [N, S, C].
+        xhat: from the primal, shape [N, S, C].
+        groups: as in the primal.
+        rms: as in the primal.
+        out: contiguous buffer, shape and type of `t`. It may be `t` itself: then no other memory is touched.
+        accumulate: add to `out` instead of overwriting it.
+
+    Returns:
+        Tangents of the output, shape [P, N, S, C]; `out` where given.
+
+    Raises:
+        ValueError: a shape or a number is not as above.
+        TypeError: a dtype or device is not as above.
+        RuntimeError: a tensor takes part in differentiation, or the call is being traced.
+
+    Cost:
+        One read and one write of `t` from memory, where a few groups of one sample fit the second-level cache.
+    """
+    return _linear("norm_act_tangent", "t", t, a, xhat, groups, rms, False, out, accumulate)
+
+
+def norm_act_cotangent(
+    u: Tensor,
+    a: Tensor,
+    xhat: Tensor,
+    *,
+    groups: int,
+    rms: bool = False,
+    out: Tensor | None = None,
+    accumulate: bool = False,
+) -> Tensor:
+    """Pull cotangents of the output back through a norm and its activation (VJP): the transpose of the tangent.
+
+    Args:
+        u: cotangents, shape [P, N, S, C].
+        a: from the primal, shape [N, S, C].
+        xhat: from the primal, shape [N, S, C].
+        groups: as in the primal.
+        rms: as in the primal.
+        out: contiguous buffer, shape and type of `u`. It may be `u` itself.
+        accumulate: add to `out` instead of overwriting it.
+
+    Returns:
+        Cotangents of the input, shape [P, N, S, C]; `out` where given.
+
+    Raises:
+        ValueError: a shape or a number is not as above.
+        TypeError: a dtype or device is not as above.
+        RuntimeError: a tensor takes part in differentiation, or the call is being traced.
+    """
+    return _linear("norm_act_cotangent", "u", u, a, xhat, groups, rms, True, out, accumulate)
+
+
+def _linear(
+    name: str, label: str, t: Tensor, a: Tensor, xhat: Tensor, groups: int, rms: bool, transpose: bool,
+    out: Tensor | None, accumulate: bool,
+) -> Tensor:  # fmt: skip
+    refuse_tracing(name)
+    refuse_differentiated(name, **{label: t}, a=a, xhat=xhat, out=out)
+    _check_data(name, label, t, 4)
+    probes, samples, positions, channels = t.shape
+    _check_groups(name, channels, groups)
+    kind = reference.statistics_dtype(t.dtype)
+    for key, value in (("a", a), ("xhat", xhat)):
+        _check_like(name, key, value, t.shape[1:], kind, t.device)
+    if accumulate and out is None:
+        raise ValueError(f"{name}: accumulate must come with out, got out=None")
+    given = t
+    t = t.contiguous()
+    out = _buffer(name, "out", out, t.shape, t.dtype, t.device)
+    if given is not t and out.untyped_storage().data_ptr() == given.untyped_storage().data_ptr():
+        raise ValueError(f"{name}: out must not share memory with a non-contiguous {label}")
+    if t.numel() == 0:
+        return out
+    module = native_for(t)
+    if module is None:
+        with torch.no_grad():
+            value = reference.norm_act_linear(t, a, xhat, groups, rms, transpose)
+            return out.add_(value) if accumulate else out.copy_(value)
+    a, xhat = a.contiguous(), xhat.contiguous()
+    arguments = (
+        t.data_ptr(), a.data_ptr(), xhat.data_ptr(), out.data_ptr(), probes, samples, positions, channels, groups,
+        _DTYPES[t.dtype], bool(rms), transpose, bool(accumulate),
+    )  # fmt: skip
+    if t.is_cuda:
+        workspace = _workspace(module, t.device, probes, samples, positions, channels, groups)
+        module.cuda_norm_act_linear(_address(workspace), t.device.index, _stream(t.device), *arguments)
+    else:
+        module.norm_act_linear(torch.get_num_threads(), *arguments)
+    return out
+
+
+def native_for(tensor: Tensor) -> ModuleType | None:
+    """The native module if it has a kernel for this tensor's device and type, else None (the twin runs).
+
+    Raises:
+        RuntimeError: LATENTJAC_KERNELS=native and there is no such kernel.
+    """
+    module = LOADED.module
+    if module is None:
+        return None
+    if tensor.device.type == "cpu":
+        fits = tensor.dtype in (torch.float32, torch.float64)
+    else:
+        fits = tensor.device.type == "cuda" and module.cuda_built
+    if fits:
+        return module
+    if LOADED.wish == "native":
+        raise RuntimeError(
+            f"latentjac.kernels: LATENTJAC_KERNELS=native, but there is no native kernel for {tensor.dtype} on "
+            f"{tensor.device.type} in this build"
+        )
+    return None
+
+
+def _check_data(name: str, label: str, x: Tensor, dims: int) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: {label} must be a tensor, got {type(x).__name__}")
+    expected = "[N, S, C]" if dims == 3 else "[P, N, S, C]"
+    if x.dim() != dims:
+        raise ValueError(f"{name}: {label} must have shape {expected}, got {list(x.shape)}")
+    if x.dtype not in _DTYPES:
+        raise TypeError(f"{name}: {label} must be float32, float64, bfloat16 or float16, got {x.dtype}")
+
+
+def _check_groups(name: str, channels: int, groups: int) -> None:
+    if groups < 1 or channels % groups != 0:
+        raise ValueError(f"{name}: groups must divide the number of channels, {channels}, got {groups}")
+
+
+def _check_like(
+    name: str, label: str, x: Tensor, shape: torch.Size, dtype: torch.dtype, device: torch.device
+) -> None:
+    if tuple(x.shape) != tuple(shape):
+        raise ValueError(f"{name}: {label} must have shape {list(shape)}, got {list(x.shape)}")
+    if x.dtype != dtype:
+        raise TypeError(f"{name}: {label} must be {dtype}, got {x.dtype}")
+    if x.device != device:
+        raise TypeError(f"{name}: {label} must be on {device}, got {x.device}")
+
+
+def _check_affine(
+    name: str, label: str, value: Tensor | None, x: Tensor, kind: torch.dtype
+) -> tuple[Tensor | None, int]:
+    """The coefficient contiguous and in the kernel's type, and its stride from sample to sample."""
+    if value is None:
+        return None, 0
+    samples, _, channels = x.shape
+    if tuple(value.shape) not in {(channels,), (samples, channels)}:
+        raise ValueError(
+            f"{name}: {label} must have shape [{channels}] or [{samples}, {channels}], got {list(value.shape)}"
+        )
+    if value.device != x.device:
+        raise TypeError(f"{name}: {label} must be on {x.device}, got {value.device}")
+    if value.dtype not in (x.dtype, kind):
+        raise TypeError(f"{name}: {label} must be {x.dtype} or {kind}, got {value.dtype}")
+    return value.detach().to(kind).contiguous(), channels if value.dim() == 2 else 0
+
+
+def _buffer(
+    name: str, label: str, out: Tensor | None, shape: torch.Size, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    if out is None:
+        return torch.empty(shape, dtype=dtype, device=device)
+    _check_like(name, label, out, shape, dtype, device)
+    if not out.is_contiguous():
+        raise ValueError(f"{name}: {label} must be contiguous, got strides {out.stride()}")
+    return out
+
+
+def _address(x: Tensor | None) -> int:
+    return 0 if x is None else x.data_ptr()
+
+
+def _stream(device: torch.device) -> int:
+    return torch.cuda.current_stream(device).cuda_stream
+
+
+def _workspace(module: ModuleType, device: torch.device, *sizes: int) -> Tensor | None:
+    # Freed when the caller returns, while the kernel may still run: torch's allocator hands the memory out again
+    # only to work that is queued behind it on the same stream.
+    size = module.norm_act_workspace(*sizes)
+    return torch.empty(size, dtype=torch.uint8, device=device) if size else None
