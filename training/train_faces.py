@@ -50,16 +50,15 @@ def build_scheduler() -> DDIMScheduler:
         beta_end=0.02,
         beta_schedule="linear",
         clip_sample=False,
-        set_alpha_to_one=False,
-        timestep_spacing="leading",
+        set_alpha_to_one=True,
+        timestep_spacing="trailing",
     )
 
 
 def draw_timesteps(n: int, device: torch.device) -> torch.Tensor:
-    """Stratified timesteps, 85 % of them below 0.65 T: above that epsilon is nearly the input itself."""
+    """Uniform timesteps, one from each of n strata: the loss of a batch varies less."""
     u = (torch.arange(n, device=device) + torch.rand(n, device=device)) / n
-    t = torch.where(u < 0.85, u / 0.85 * 0.65, 0.65 + (u - 0.85) / 0.15 * 0.35)
-    return (t * 1000).long().clamp_(max=999)[torch.randperm(n, device=device)]
+    return (u * 1000).long().clamp_(max=999)[torch.randperm(n, device=device)]
 
 
 class Trainer:

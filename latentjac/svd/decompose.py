@@ -104,6 +104,7 @@ def _iterate(
     krylov: BlockKrylov, tol: float, max_passes: int, callback: Callable[[SolverState], Any] | None
 ) -> Status:
     k, best, stalled = krylov.k, float("inf"), 0
+    trusted = 0  # expansions since all k were within the tolerance
     while True:
         try:
             grew = krylov.expand()
@@ -111,26 +112,37 @@ def _iterate(
             residuals = krylov.residuals(d, s, c)
         except KeyboardInterrupt:
             return Status.INTERRUPTED
-        # Fewer than k Ritz values with nothing left to add: the rest of the spectrum is zero.
-        complete = len(s) >= k or not grew
+        # A vanished value is among the top k only if nothing is left to find.
+        complete = int((s > krylov.floor(s)).sum()) >= k or not grew
         converged = int((residuals <= tol).sum())
         if callback is not None:
             state = SolverState(krylov.passes, krylov.jvps, krylov.vjps, s[:k].clone(), residuals, converged)
             if callback(state) is True:
                 return Status.INTERRUPTED
-        if complete and converged == len(residuals):
+        done = complete and converged == len(residuals)
+        trusted = trusted + 1 if done else 0
+        if done and not (grew and _largest_cluster(s[:k]) >= krylov.block and trusted <= 2):
             return Status.CONVERGED
         if krylov.passes >= max_passes:
-            return Status.OUT_OF_PASSES
+            return Status.CONVERGED if done else Status.OUT_OF_PASSES
         if not grew:
             return Status.STAGNATED
         worst = residuals.max().item() if len(s) >= k else float("inf")
         stalled = 0 if worst < 0.9 * best else stalled + 1
         best = min(best, worst)
         # At the rounding level residuals stop falling for good; above it clusters can take a while.
-        if stalled >= 8 and best < 1e3 * torch.finfo(krylov.right.dtype).eps:
+        if not done and stalled >= 8 and best < 1e3 * torch.finfo(krylov.right.dtype).eps:
             return Status.STAGNATED
         krylov.restart(d, c)
+        if trusted == 1:
+            krylov.inject_fresh()
+
+
+def _largest_cluster(s: torch.Tensor) -> int:
+    """Size of the largest group of values that agree to 1e-4."""
+    steps = (s[:-1] - s[1:]) > 1e-4 * s[:-1]
+    edges = [-1, *steps.nonzero()[:, 0].tolist(), len(s) - 1]
+    return max(b - a for a, b in zip(edges, edges[1:], strict=False))
 
 
 def _start(

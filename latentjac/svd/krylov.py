@@ -114,13 +114,21 @@ class BlockKrylov:
         d, s, ct = torch.linalg.svd(core, full_matrices=False)
         return d, s, ct.T
 
+    def floor(self, s: torch.Tensor) -> float:
+        """Size below which a singular value is zero to rounding."""
+        eps = torch.finfo(self.right.dtype).eps
+        return s[0].item() * eps * max(self.n, self.m) ** 0.5 if len(s) else 0.0
+
+    def inject_fresh(self) -> None:
+        """Go on from random directions: a Krylov space holds at most ``block`` copies of a multiple value."""
+        self.next = self._fresh()
+
     def residuals(self, d: torch.Tensor, s: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         """``|J^T u - s v| / s`` of the first k triplets; relative to the largest s where s is zero to rounding."""
         k = min(self.k, len(s))
         difference = d[:, :k].T @ self.backward.double() - s[:k, None] * (c[:, :k].T @ self.right.double())
-        floor = s[0] * torch.finfo(self.right.dtype).eps * max(self.n, self.m) ** 0.5 if len(s) else 0.0
         norms = difference.norm(dim=1)
-        scale = torch.where(s[:k] > floor, s[:k], s[:1])
+        scale = torch.where(s[:k] > self.floor(s), s[:k], s[:1])
         return norms / scale.clamp_min(1e-300)
 
     def restart(self, d: torch.Tensor, c: torch.Tensor) -> None:

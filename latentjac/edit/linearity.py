@@ -1,0 +1,72 @@
+"""How far along a direction the network is linear."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from latentjac.diffusion import Point, predict_noise
+from latentjac.models import Model
+
+# Probe lengths in noise standard deviations; the first is the reference, small but far above rounding.
+LENGTHS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+
+
+@dataclass(frozen=True)
+class Linearity:
+    """Difference quotients of the predicted noise along one direction, against the shortest one.
+
+    Attributes:
+        lengths: Probe lengths, in noise standard deviations.
+        norm_ratio: Size of each quotient over that of the shortest; 1 where linear.
+        cosine: Cosine of each quotient with the shortest; 1 where linear.
+        radius: Largest length up to which the quotients are within the tolerance.
+        tolerance: Largest relative deviation of a quotient that counts as linear.
+    """
+
+    lengths: tuple[float, ...]
+    norm_ratio: tuple[float, ...]
+    cosine: tuple[float, ...]
+    radius: float
+    tolerance: float
+
+
+def measure_linearity(
+    model: Model, point: Point, directions: torch.Tensor, sigma: float, tolerance: float
+) -> list[Linearity]:
+    """Measure ``[eps(x + d v) - eps(x)] / d`` for growing d, both ways along each direction.
+
+    Args:
+        model: The model.
+        point: One sample.
+        directions: Unit directions ``[q, C, H, W]``.
+        sigma: Standard deviation of the noise at the point.
+        tolerance: Relative deviation that still counts as linear.
+
+    Returns:
+        One measurement a direction; the worse of its two ways at each length.
+    """
+    lengths = torch.tensor(LENGTHS, dtype=directions.dtype, device=directions.device)
+    steps = (torch.cat([lengths, -lengths]) * sigma).view(1, -1, 1, 1, 1)
+    moved = point.sample[None] + steps * directions[:, None]
+    base = predict_noise(model, point.sample, point.timestep, point.conditioning)
+    eps = predict_noise(model, moved.flatten(0, 1), point.timestep, point.conditioning)
+    quotients = ((eps.view(moved.shape) - base) / steps).flatten(2).double()
+    quotients = quotients.view(len(directions), 2, len(LENGTHS), -1)
+    reference = quotients[:, :, :1]
+    size = reference.norm(dim=-1).clamp_min(1e-300)
+    deviation = ((quotients - reference).norm(dim=-1) / size).amax(1)
+    ratio = quotients.norm(dim=-1) / size
+    ratio = ratio.gather(1, (ratio - 1).abs().argmax(1, keepdim=True))[:, 0]
+    cosine = torch.cosine_similarity(quotients, reference, dim=-1).amin(1)
+    return [
+        Linearity(LENGTHS, tuple(r.tolist()), tuple(c.tolist()), _radius(d), tolerance)
+        for r, c, d in zip(ratio, cosine, deviation <= tolerance, strict=True)
+    ]
+
+
+def _radius(within: torch.Tensor) -> float:
+    """Last length before the first one outside; the shortest is inside by definition."""
+    outside = (~within).nonzero()
+    return LENGTHS[int(outside[0]) - 1 if len(outside) else -1]

@@ -1,0 +1,90 @@
+"""The basis of a tangent space of x-space that the pullback metric of a feature map orders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from latentjac.diffusion import Point, place
+from latentjac.models import Model
+from latentjac.svd import LocalBasis, SolverState, svd
+
+
+def local_basis(
+    model: Model,
+    point: Point,
+    k: int = 8,
+    layer: str = "mid",
+    *,
+    tol: float = 1e-3,
+    max_passes: int = 200,
+    block_size: int | None = None,
+    backend: str = "auto",
+    generator: torch.Generator | None = None,
+    warm_start: LocalBasis | None = None,
+    callback: Callable[[SolverState], Any] | None = None,
+    strict: bool = False,
+) -> LocalBasis:
+    """Directions at a point that change a feature map the most.
+
+    The rows of ``basis.v`` are the top eigenvectors of the pullback metric ``G = J^T J`` of the layer's map
+    at the point, ``basis.s`` the roots of its eigenvalues: a unit step along ``v[i]`` moves the features by
+    ``s[i]`` (Park et al. 2023, section 3).
+
+    Args:
+        model: The model.
+        point: Where, from ``invert(...).at(t)``; one sample.
+        k: Number of directions.
+        layer: Module name, ``"mid"`` (h-space), ``"eps"`` or ``"x0"``.
+        tol: Largest relative residual.
+        max_passes: Most passes of the solver.
+        block_size: Probes a pass; chosen from k by default.
+        backend: Backend of the linearization.
+        generator: Source of the solver's start block.
+        warm_start: Basis of a nearby point.
+        callback: Called with the solver's state after each expansion; returning True stops.
+        strict: Raise when not converged.
+
+    Returns:
+        The basis, with model, layer and point in its metadata.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If an argument is out of range, the point does not fit the model, or the layer is unknown.
+        ConvergenceError: If ``strict`` and not converged.
+    """
+    check_model("local_basis", model)
+    place("local_basis", model, point)
+    if len(point.sample) != 1:
+        raise ValueError(f"local_basis: point must hold one sample, got {len(point.sample)}")
+    timestep = torch.tensor(point.timestep, device=point.sample.device)
+    lin = model.linearization(layer, point.sample, timestep, *point.conditioning, backend=backend)
+    basis = svd(
+        lin,
+        k,
+        tol,
+        block_size=block_size,
+        max_passes=max_passes,
+        generator=generator,
+        warm_start=warm_start,
+        callback=callback,
+        strict=strict,
+    )
+    basis.metadata.update(
+        model=model.name,
+        model_identity=model.identity(),
+        layer=layer,
+        timestep=point.timestep,
+        t=point.t,
+        num_inference_steps=point.num_inference_steps,
+        backend=lin.backend,
+    )
+    return basis
+
+
+def check_model(name: str, model: object) -> None:
+    """Raise unless model is a :class:`Model`."""
+    if not isinstance(model, Model):
+        raise TypeError(f"{name}: model must be a latentjac.Model (from latentjac.load), got {type(model).__name__}")
