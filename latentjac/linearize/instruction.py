@@ -1,0 +1,110 @@
+"""The unit of a program: one operator or several fused ones, with its tangent and the transpose of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from latentjac.linearize.trace import Call, Meta, refs
+
+Tensor = torch.Tensor
+
+
+class Instruction:
+    """One step of a program.
+
+    Tangents of a slot of shape ``s`` have shape ``[P, *s]``: probes lead, so that the operators which know a
+    batch see probes and points folded into it.
+
+    Attributes:
+        calls: The traced calls it stands for; the first names it.
+        outs: Slots it computes.
+        inputs: Slots it depends on that depend on x, each once, in the order of the tangents it is given.
+        kernel: What computes it, for tables.
+        accumulates: Whether ``cotangent`` can add to what an input already has.
+    """
+
+    kernel = "torch"
+    accumulates: ClassVar[bool] = False
+
+    def __init__(self, call: Call, active: set[int], metas: dict[int, Meta]) -> None:
+        self.calls = [call]
+        self.outs = call.outs
+        self.inputs = tuple(slot for slot in call.reads if slot in active)
+        self.metas = metas
+
+    @property
+    def call(self) -> Call:
+        """The first call."""
+        return self.calls[0]
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """Slots whose values the primal reads."""
+        inside = {slot for call in self.calls for slot in call.outs}
+        return tuple(dict.fromkeys(s for call in self.calls for s in call.reads if s not in inside))
+
+    def shape(self, slot: int) -> tuple[int, ...]:
+        """Shape of a slot's value."""
+        return self.metas[slot].shape
+
+    def primal(self, env: dict[int, Tensor]) -> None:
+        """Compute the values of ``outs`` into ``env`` and keep what the passes need."""
+        self.store(env, self.call.evaluate(env))
+
+    def store(self, env: dict[int, Tensor], value: Any) -> None:
+        """Put the result of the last call into ``env``."""
+        env.update(zip(self.outs, value, strict=True) if self.calls[-1].multiple else [(self.outs[0], value)])
+
+    def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor | Sequence[Tensor | None]:
+        """Tangents of ``outs`` from tangents of ``inputs``; ``own[i]`` allows to overwrite ``t[i]``."""
+        raise NotImplementedError
+
+    def cotangent(
+        self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
+    ) -> Sequence[Tensor | None]:
+        """Cotangents of ``inputs`` from those of ``outs`` (None: zero); ``own[i]`` allows to overwrite ``u[i]``.
+
+        Where ``into[i]`` is given and the instruction accumulates, it may add to that and return it.
+        """
+        raise NotImplementedError
+
+    def flops(self) -> int:
+        """Multiplications and additions of one tangent of one probe (the cotangent takes as many)."""
+        return 0
+
+
+Rule = Callable[[Call, set[int], dict[int, Meta]], Instruction | None]
+RULES: dict[str, Rule] = {}
+
+
+def rule(*targets: str) -> Callable[[Rule], Rule]:
+    """Register a rule for operators: a class of instructions, or a function that returns one or None."""
+
+    def register(make: Rule) -> Rule:
+        for target in targets:
+            RULES[target] = make
+        return make
+
+    return register
+
+
+def only_active(call: Call, active: set[int], *names: str) -> bool:
+    """Whether the active inputs of a call are just the named arguments."""
+    rest = [value for name, value in call.arguments.items() if name not in names]
+    return not any(slot in active for slot in refs(rest))
+
+
+def align(t: Tensor, ndim: int) -> Tensor:
+    """A tangent with unit dimensions put behind the probes, so that it broadcasts like its value does."""
+    missing = ndim + 1 - t.ndim
+    return t.reshape(t.shape[0], *([1] * missing), *t.shape[1:]) if missing > 0 else t
+
+
+def unbroadcast(u: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Sum a cotangent over the dimensions along which its input was broadcast."""
+    extra = u.ndim - 1 - len(shape)
+    dims = [d for d in range(1, u.ndim) if d <= extra or (shape[d - 1 - extra] == 1 and u.shape[d] != 1)]
+    return (u.sum(dims, keepdim=True) if dims else u).reshape(u.shape[0], *shape) if dims or extra else u

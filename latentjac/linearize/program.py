@@ -1,0 +1,179 @@
+"""The programs made of a trace: primal, tangent and cotangent over one list of instructions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+
+import latentjac.linearize.rules  # noqa: F401  (registers the rules)
+from latentjac.linearize.arena import Arena
+from latentjac.linearize.chunking import chunk_size
+from latentjac.linearize.describe import describe
+from latentjac.linearize.fusion import fuse
+from latentjac.linearize.instruction import RULES, Instruction, Tensor
+from latentjac.linearize.rules.fallback import Fallback
+from latentjac.linearize.trace import Call, Meta, Trace
+
+
+class Program:
+    """Instructions with what each pass needs to know about them.
+
+    Attributes:
+        instructions: All that depends on x, in order.
+        metas: Shape and dtype of every slot.
+        arena: Memory of the passes.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace, self.metas = trace, trace.metas
+        self.arena = Arena()
+        changing = {slot for slot in trace.constants if slot is not None}
+        dependent, active = {trace.x}, {trace.x}
+        once: list[Call] = []
+        self._prologue: list[Call] = []
+        instructions: list[Instruction] = []
+        for call in trace.calls:
+            if not dependent.isdisjoint(call.reads):
+                instruction = self._instruction(call, active)
+                instructions.append(instruction)
+                dependent.update(call.outs)
+                if instruction.inputs:
+                    active.update(slot for slot in call.outs if self.metas[slot].dtype.is_floating_point)
+            elif not changing.isdisjoint(call.reads):
+                self._prologue.append(call)
+                changing.update(call.outs)
+            else:
+                once.append(call)
+        self._frozen = dict(trace.frozen)
+        _run(once, self._frozen)
+        self.is_active = trace.y in active
+        self.instructions = fuse(instructions, trace.y)
+        self._keep_needed()
+        self._plan()
+
+    def _instruction(self, call: Call, active: set[int]) -> Instruction:
+        # Nothing flows through what is detached, or through indices and comparisons.
+        smooth = any(self.metas[slot].dtype.is_floating_point for slot in call.outs)
+        through = active if smooth and not call.target.startswith("aten.detach") else set()
+        if through.isdisjoint(call.reads):
+            return Instruction(call, set(), self.metas)
+        make = RULES.get(call.target)
+        return (make(call, active, self.metas) if make else None) or Fallback(call, active, self.metas)
+
+    def _keep_needed(self) -> None:
+        """Drop values that nothing needs any more, such as weights that were converted once."""
+        needed = {slot for instruction in self.instructions for slot in instruction.reads}
+        needed.update(slot for call in self._prologue for slot in call.reads)
+        self._frozen = {slot: value for slot, value in self._frozen.items() if slot in needed or slot == self._trace.y}
+
+    def _plan(self) -> None:
+        """Which instructions the passes run, and after which of them a slot is not needed again."""
+        useful = {self._trace.y}
+        passes: list[Instruction] = []
+        for instruction in reversed(self.instructions):
+            if instruction.inputs and not useful.isdisjoint(instruction.outs):
+                passes.append(instruction)
+                useful.update(instruction.inputs)
+        self._passes = passes[::-1]
+        self._useful = useful
+        self._uses = Counter(slot for instruction in self._passes for slot in instruction.inputs)
+        self._uses[self._trace.y] += 1
+        self._reads = Counter(slot for instruction in self.instructions for slot in instruction.reads)
+
+    @property
+    def output(self) -> Meta:
+        """Shape and dtype of the result."""
+        return self.metas[self._trace.y]
+
+    def chunk_size(self, memory_limit: int | None = None) -> int:
+        """How many probes to take at once."""
+        return chunk_size(self._passes, self.metas, self._device, memory_limit)
+
+    def describe(self) -> str:
+        """The instructions as a table: operator, shapes, what computes it, bytes, FLOPs, and what it was fused from."""
+        return describe(self._passes, self.metas)
+
+    def primal(self, x: Tensor, constants: Sequence[Any]) -> Tensor:
+        """Evaluate the function and keep what the passes need at this point."""
+        trace = self._trace
+        env = dict(self._frozen)
+        env.update((slot, value) for slot, value in zip(trace.constants, constants, strict=True) if slot is not None)
+        _run(self._prologue, env)
+        self._device = x.device
+        env[trace.x] = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+        left = self._reads.copy()
+        for instruction in self.instructions:
+            instruction.primal(env)
+            for slot in instruction.reads:
+                left[slot] -= 1
+                if not left[slot] and slot != trace.y:
+                    del env[slot]
+        return env[trace.y].contiguous()
+
+    def tangent(self, probes: Tensor) -> Tensor:
+        """Tangents ``[P, *y.shape]`` of probes ``[P, *x.shape]``."""
+        values = self.arena.values()
+        laid = _lay_out(probes)
+        values.put(self._trace.x, laid, borrowed=laid.data_ptr() == probes.data_ptr())
+        del laid
+        left = self._uses.copy()
+        for instruction in self._passes:
+            for slot in instruction.inputs:
+                left[slot] -= 1
+            t = [values.get(slot) for slot in instruction.inputs]
+            own = [not left[slot] and values.owned(slot) for slot in instruction.inputs]
+            results = instruction.tangent(t, own)
+            results = [results] if isinstance(results, Tensor) else results
+            del t
+            for slot, result in zip(instruction.outs, results, strict=True):
+                if result is not None and left[slot]:
+                    values.put(slot, result)
+            for slot in instruction.inputs:
+                if not left[slot]:
+                    values.drop(slot)
+        return values.get(self._trace.y)
+
+    def cotangent(self, probes: Tensor) -> Tensor:
+        """Cotangents ``[P, *x.shape]`` of probes ``[P, *y.shape]``."""
+        values = self.arena.values()
+        laid = _lay_out(probes)
+        values.put(self._trace.y, laid, borrowed=laid.data_ptr() == probes.data_ptr())
+        del laid
+        for instruction in reversed(self._passes):
+            u = [values.get(slot) for slot in instruction.outs]
+            if all(w is None for w in u):
+                continue
+            own = [w is not None and values.owned(slot) for slot, w in zip(instruction.outs, u, strict=True)]
+            outs = set(instruction.outs)
+            into = [
+                values.get(slot) if instruction.accumulates and slot not in outs and values.owned(slot) else None
+                for slot in instruction.inputs
+            ]
+            results = instruction.cotangent(u, own, into)
+            del u
+            for slot in instruction.outs:
+                values.drop(slot)
+            for slot, result, target in zip(instruction.inputs, results, into, strict=True):
+                if result is not None and result is not target:
+                    values.add(slot, result)
+            del results, into
+        out = values.get(self._trace.x)
+        return probes.new_zeros(len(probes), *self.metas[self._trace.x].shape) if out is None else out
+
+
+def _lay_out(probes: Tensor) -> Tensor:
+    """Probes with channels last, where a point is an image."""
+    if probes.ndim != 5:
+        return probes
+    folded = probes.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    return folded.unflatten(0, probes.shape[:2])
+
+
+def _run(calls: Iterable[Call], env: dict[int, Tensor]) -> None:
+    """Evaluate calls in order into ``env``."""
+    for call in calls:
+        value = call.evaluate(env)
+        env.update(zip(call.outs, value, strict=True) if call.multiple else [(call.outs[0], value)])

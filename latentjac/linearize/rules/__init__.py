@@ -1,0 +1,14 @@
+"""Tangents and transposes of operators, a family a file; importing this registers them all."""
+
+from latentjac.linearize.rules import (
+    activations,
+    arithmetic,
+    attention,
+    convolution,
+    linear_algebra,
+    norms,
+    resampling,
+    shapes,
+)
+
+__all__ = ["activations", "arithmetic", "attention", "convolution", "linear_algebra", "norms", "resampling", "shapes"]

@@ -1,0 +1,58 @@
+"""Operators that act on each entry alone: their Jacobian is a diagonal, kept by the primal."""
+# ruff: noqa: D102 (methods are described by Instruction)
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from latentjac.linearize.instruction import Instruction, Tensor, rule
+
+_POINTWISE = (
+    "silu gelu relu relu6 elu selu celu leaky_relu sigmoid log_sigmoid tanh mish hardswish hardsigmoid hardtanh "
+    "softplus softsign exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal square abs sin cos tan asin acos "
+    "atan sinh cosh asinh acosh atanh erf erfc logit clamp clamp_min clamp_max hardshrink softshrink tanhshrink "
+    "sinc special_expit sign floor ceil round trunc nan_to_num"
+).split()
+
+
+class Diagonal(Instruction):
+    """``dy = d * dx`` with ``d`` of the shape of y; also what chains of such operators fuse to."""
+
+    factor: Tensor | None = None
+
+    def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor:
+        return _scale(t[0], self.factor, own[0])
+
+    def cotangent(
+        self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
+    ) -> Sequence[Tensor]:
+        return [_scale(u[0], self.factor, own[0])]
+
+    def flops(self) -> int:
+        return self.metas[self.outs[0]].numel
+
+
+def _scale(t: Tensor, factor: Tensor | None, own: bool) -> Tensor:
+    if factor is None:
+        return t
+    return t.mul_(factor) if own else t * factor
+
+
+@rule(
+    *(f"aten.{name}.default" for name in _POINTWISE),
+    *(f"aten.pow.Tensor_{kind}" for kind in ("Scalar",)),
+    "aten.special_erf.default",
+)
+class Pointwise(Diagonal):
+    """An activation or another function of each entry alone."""
+
+    def primal(self, env: dict[int, Tensor]) -> None:
+        # One derivative for every such function: autograd's own, of the sum over entries.
+        with torch.enable_grad():
+            x = env[self.inputs[0]].detach().requires_grad_()
+            y = self.call.evaluate({**env, self.inputs[0]: x})
+            (factor,) = torch.autograd.grad(y.sum(), x)
+        self.factor = factor
+        env[self.outs[0]] = y.detach()

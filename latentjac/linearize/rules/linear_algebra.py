@@ -1,0 +1,168 @@
+"""Matrix products."""
+# ruff: noqa: D102 (methods are described by Instruction)
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from latentjac.linearize.instruction import Instruction, Tensor, only_active, rule, unbroadcast
+from latentjac.linearize.trace import Call, Meta, Ref
+
+
+class Project(Instruction):
+    """``y_i = x W_i^T + b_i`` for one or several weights at once, also with a tensor added to it."""
+
+    accumulates = True
+
+    def __init__(self, call: Call, active: set[int], metas: dict[int, Meta]) -> None:
+        super().__init__(call, active, metas)
+        self._sources: list[Tensor] = []
+        self.addend: int | None = None
+
+    @property
+    def kernel(self) -> str:
+        """How many products are one."""
+        count = f" of {len(self.calls)} as one" if self.addend is None and len(self.calls) > 1 else ""
+        return "matmul" + count + (" += residual" if self.addend is not None else "")
+
+    def absorb(self, other: Project) -> None:
+        """Fuse another linear layer of the same input."""
+        self.calls = [*self.calls, *other.calls]
+        self.outs = (*self.outs, *other.outs)
+
+    def add_to(self, total: Instruction, addend: int) -> None:
+        """Fuse a sum with another value."""
+        self.calls = [*self.calls, *total.calls]
+        self.inputs, self.outs, self.addend = (*self.inputs, addend), total.outs, addend
+
+    @property
+    def _projections(self) -> list[Call]:
+        return self.calls[: len(self.outs)]
+
+    def primal(self, env: dict[int, Tensor]) -> None:
+        sources = [env[call.arguments["weight"].slot] for call in self._projections]
+        if len(sources) != len(self._sources) or any(a is not b for a, b in zip(sources, self._sources, strict=True)):
+            self._sources = sources
+            self._weight = torch.cat(sources) if len(sources) > 1 else sources[0].contiguous()
+            self._widths = [len(source) for source in sources]
+            # Packed for u @ W: the transpose multiplies from the other side.
+            self._transpose = self._weight.T.contiguous()
+        for call, out in zip(self._projections, self.outs, strict=True):
+            env[out] = call.evaluate(env)
+        if self.addend is not None:
+            env[self.outs[0]] = env[self.outs[0]] + env[self.addend]
+
+    def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Sequence[Tensor]:
+        if self.addend is not None and own[1] and t[1].is_contiguous():
+            into = t[1].flatten(0, -2)
+            torch.addmm(into, t[0].reshape(-1, t[0].shape[-1]), self._transpose, out=into)
+            return [t[1]]
+        y = F.linear(t[0], self._weight)
+        if self.addend is not None:
+            return [y.add_(t[1])]
+        return [y] if len(self.outs) == 1 else y.split(self._widths, -1)
+
+    def cotangent(
+        self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
+    ) -> Sequence[Tensor]:
+        like = next(w for w in u if w is not None)
+        parts = [
+            like.new_zeros(*like.shape[:-1], width) if w is None else w
+            for w, width in zip(u, self._widths, strict=True)
+        ]
+        whole = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+        if into[0] is not None and into[0].is_contiguous():
+            target = into[0].flatten(0, -2)
+            torch.addmm(target, whole.reshape(-1, whole.shape[-1]), self._weight, out=target)
+            first = into[0]
+        else:
+            first = F.linear(whole, self._transpose)
+        return [first] if self.addend is None else [first, u[0]]
+
+    def flops(self) -> int:
+        rows = self.metas[self.inputs[0]].numel // self.shape(self.inputs[0])[-1]
+        return 2 * rows * sum(self.metas[call.arguments["weight"].slot].numel for call in self._projections)
+
+
+@rule("aten.linear.default")
+def linear(call: Call, active: set[int], metas: dict[int, Meta]) -> Instruction | None:
+    """Linear layer with weights that do not depend on x."""
+    return Project(call, active, metas) if only_active(call, active, "input") else None
+
+
+@rule("aten.matmul.default", "aten.bmm.default", "aten.mm.default")
+class MatrixProduct(Instruction):
+    """``y = A B`` where either or both depend on x."""
+
+    def __init__(self, call: Call, active: set[int], metas: dict[int, Meta]) -> None:
+        super().__init__(call, active, metas)
+        first, second = ("self", "other") if "other" in call.arguments else ("self", "mat2")
+        self._a, self._b = call.arguments[first].slot, call.arguments[second].slot
+
+    def primal(self, env: dict[int, Tensor]) -> None:
+        super().primal(env)
+        self._values = (env[self._a], env[self._b])
+
+    def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor:
+        a, b = self._values
+        total: Tensor | None = None
+        for slot, v in zip(self.inputs, t, strict=True):
+            if slot == self._a:
+                total = _plus(total, _matmul(_leading(v, b.ndim), b))
+            if slot == self._b:
+                total = _plus(total, _matmul(a, _leading(v, a.ndim)))
+        return total
+
+    def cotangent(
+        self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
+    ) -> Sequence[Tensor]:
+        a, b = self._values
+        out: list[Tensor] = []
+        for slot in self.inputs:
+            total: Tensor | None = None
+            if slot == self._a:
+                total = unbroadcast(_matmul(u[0], b.mT), self.shape(slot))
+            if slot == self._b:
+                total = _plus(total, unbroadcast(_matmul(a.mT, u[0]), self.shape(slot)))
+            out.append(total)
+        return out
+
+    def flops(self) -> int:
+        return 2 * len(self.inputs) * self.metas[self.outs[0]].numel * self.shape(self._a)[-1]
+
+
+def _plus(total: Tensor | None, term: Tensor) -> Tensor:
+    return term if total is None else total.add_(term)
+
+
+def _leading(v: Tensor, ndim: int) -> Tensor:
+    """Unit dimensions behind the probes, for as many batch dimensions as the other factor has."""
+    missing = ndim + 1 - v.ndim
+    return v.reshape(len(v), *([1] * missing), *v.shape[1:]) if missing > 0 else v
+
+
+def _matmul(a: Tensor, b: Tensor) -> Tensor:
+    return torch.matmul(a, b)
+
+
+@rule("aten.addmm.default", "aten.baddbmm.default")
+def product_with_sum(call: Call, active: set[int], metas: dict[int, Meta]) -> Instruction | None:
+    """``y = c + A B`` where c does not depend on x and the weights are one."""
+    names = (
+        ("mat1", "mat2") if "addmm" in call.target.split(".")[1] and "mat1" in call.arguments else ("batch1", "batch2")
+    )
+    plain = call.arguments.get("alpha", 1) == 1 and call.arguments.get("beta", 1) == 1
+    if not plain or not only_active(call, active, *names):
+        return None
+    return _ProductWithSum(call, active, metas, names)
+
+
+class _ProductWithSum(MatrixProduct):
+    def __init__(self, call: Call, active: set[int], metas: dict[int, Meta], names: tuple[str, str]) -> None:
+        Instruction.__init__(self, call, active, metas)
+        first, second = (call.arguments[name] for name in names)
+        assert isinstance(first, Ref)
+        self._a, self._b = first.slot, second.slot

@@ -1,0 +1,298 @@
+"""Turns a function into a flat list of calls, once for given shapes."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+# Values that are equal to their first argument; nothing is left of them in a trace.
+_SAME_VALUE = {
+    "aten.alias.default",
+    "aten.clone.default",
+    "aten.contiguous.default",
+    "aten.lift_fresh.default",
+    "aten.lift_fresh_copy.default",
+}
+_DROPPED = {"aten._assert_tensor_metadata.default", "aten._assert_scalar.default", "aten._assert_async.msg"}
+# These depend on memory layout or on chance, so a program that lays tensors out its own way cannot keep them.
+_REFUSED = ("aten.as_strided", "aten.rand", "aten.normal", "aten.bernoulli", "aten.uniform", "aten.multinomial")
+
+
+class TraceError(RuntimeError):
+    """A function could not be turned into a list of calls; the message says why."""
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Stands for the value of a slot among the arguments of a call."""
+
+    slot: int
+
+
+@dataclass(frozen=True)
+class Meta:
+    """Shape and dtype of a slot's value."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def numel(self) -> int:
+        """Number of entries."""
+        return functools.reduce(operator.mul, self.shape, 1)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a dense tensor."""
+        return self.numel * self.dtype.itemsize
+
+
+@dataclass
+class Call:
+    """One call of an operator: every argument by its name in the operator's schema, tensors as :class:`Ref`."""
+
+    name: str
+    op: torch._ops.OpOverload
+    arguments: dict[str, Any]
+    outs: tuple[int, ...]
+    multiple: bool
+
+    @property
+    def target(self) -> str:
+        """The operator as ``aten.conv2d.default``."""
+        return str(self.op)
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """Slots among the arguments, each once, in order."""
+        return tuple(dict.fromkeys(refs(list(self.arguments.values()))))
+
+    def evaluate(self, env: dict[int, torch.Tensor], **replaced: Any) -> Any:
+        """Call the operator on values from ``env``; keyword arguments replace arguments of the same name."""
+        arguments = resolve({**self.arguments, **replaced}, env)
+        positional = [arguments.pop(a.name) for a in self.op._schema.arguments if not a.kwarg_only]
+        return self.op(*positional, **arguments)
+
+
+@dataclass
+class Trace:
+    """A function as a list of calls on slots; slots hold tensors."""
+
+    calls: list[Call] = field(default_factory=list)
+    metas: dict[int, Meta] = field(default_factory=dict)
+    x: int = -1
+    constants: list[int | None] = field(default_factory=list)
+    frozen: dict[int, torch.Tensor] = field(default_factory=dict)
+    y: int = -1
+
+
+def refs(value: Any) -> Iterator[int]:
+    """Slots in a nested argument."""
+    if isinstance(value, Ref):
+        yield value.slot
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from refs(item)
+
+
+def resolve(value: Any, env: dict[int, torch.Tensor]) -> Any:
+    """A nested argument with its slots replaced by their values."""
+    if isinstance(value, Ref):
+        return env[value.slot]
+    if isinstance(value, dict):
+        return {key: resolve(item, env) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(resolve(item, env) for item in value)
+    return value
+
+
+def trace(f: Callable[..., torch.Tensor], x: torch.Tensor, constants: tuple[Any, ...]) -> Trace:
+    """Trace ``f(x, *constants)`` for the shapes and dtypes of its arguments.
+
+    Values of tensors are not looked at: the trace holds for every x and every constant of these shapes.
+
+    Raises:
+        TraceError: If f cannot be exported, or has operations that a trace cannot hold.
+    """
+    wrapped = _AsModule(f)
+    try:
+        with torch.enable_grad():  # so that no_grad inside f is seen, and not taken for the surroundings
+            program = torch.export.export(wrapped, (x, *constants), strict=False)
+            if any(_mutates(node) for node in program.graph.nodes):
+                program = program.run_decompositions({})
+    except Exception as error:  # every way in which export fails has the same answer
+        reason = str(error).strip().split("\n")[0]
+        raise TraceError(f"torch.export failed: {type(error).__name__}: {reason}") from error
+    program.graph.eliminate_dead_code()
+    return _Builder(program, len(constants)).build()
+
+
+def _mutates(node: torch.fx.Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+
+
+class _AsModule(nn.Module):
+    """f as a module that owns the modules f refers to, so that export lifts their parameters."""
+
+    def __init__(self, f: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        found: list[nn.Module] = []
+        _collect(f, found, set(), depth=0)
+        inner = {id(child) for module in found for child in module.modules() if child is not module}
+        self.owned = nn.ModuleList([module for module in found if id(module) not in inner])
+        self.call = [f]  # in a list, so that a module f is not registered twice
+
+    def forward(self, *args: Any) -> torch.Tensor:
+        return self.call[0](*args)
+
+
+def _collect(value: Any, found: list[nn.Module], seen: set[int], depth: int) -> None:
+    """Modules that a callable refers to by closure, global name, binding or attribute."""
+    if id(value) in seen or depth > 4:
+        return
+    seen.add(id(value))
+    if isinstance(value, nn.Module):
+        found.append(value)
+    elif isinstance(value, functools.partial):
+        children = [value.func, *value.args, *value.keywords.values()]
+    elif inspect.ismethod(value):
+        children = [value.__self__, value.__func__]
+    elif inspect.isfunction(value):
+        variables = inspect.getclosurevars(value)
+        children = [*variables.nonlocals.values(), *variables.globals.values(), *(value.__defaults__ or ())]
+    elif isinstance(value, (list, tuple)):
+        children = list(value)
+    elif isinstance(value, dict):
+        children = list(value.values())
+    else:
+        plain = isinstance(value, (torch.Tensor, type, str)) or inspect.ismodule(value)
+        children = [] if plain else list(getattr(value, "__dict__", {}).values())
+    if not isinstance(value, nn.Module):
+        for child in children:
+            _collect(child, found, seen, depth + 1)
+
+
+class _Builder:
+    """Reads the graph of an exported program into a :class:`Trace`."""
+
+    def __init__(self, program: torch.export.ExportedProgram, n_constants: int) -> None:
+        self._program, self._n_constants = program, n_constants
+        self._slots: dict[torch.fx.Node, int | tuple[int, ...]] = {}
+        self._trace = Trace()
+
+    def build(self) -> Trace:
+        self._inputs()
+        for node in self._program.graph.nodes:
+            if node.op == "call_function":
+                self._call(node)
+            elif node.op == "output":
+                self._output(node)
+            elif node.op == "get_attr":
+                raise TraceError(f"the graph refers to {node.target}, probably a region with its own grad mode")
+        return self._trace
+
+    def _new(self, value: torch.Tensor) -> int:
+        slot = len(self._trace.metas)
+        if not all(isinstance(size, int) for size in value.shape):
+            raise TraceError(f"a tensor has the data-dependent shape {list(value.shape)}")
+        self._trace.metas[slot] = Meta(tuple(value.shape), value.dtype)
+        return slot
+
+    def _inputs(self) -> None:
+        users: list[int | None] = []
+        kinds = {spec.arg.name: spec for spec in self._program.graph_signature.input_specs}
+        for node in self._program.graph.nodes:
+            if node.op != "placeholder":
+                continue
+            spec, value = kinds[node.name], node.meta.get("val")
+            slot = self._new(value) if isinstance(value, torch.Tensor) else None
+            if slot is not None:
+                self._slots[node] = slot
+            if spec.kind == torch.export.graph_signature.InputKind.USER_INPUT:
+                users.append(slot)
+            elif slot is not None:
+                state = self._program.state_dict
+                tensor = state[spec.target] if spec.target in state else self._program.constants[spec.target]
+                self._trace.frozen[slot] = tensor.detach()
+        self._trace.x, self._trace.constants = users[0], users[1 : 1 + self._n_constants]
+
+    def _output(self, node: torch.fx.Node) -> None:
+        specs = self._program.graph_signature.output_specs
+        if any(s.kind != torch.export.graph_signature.OutputKind.USER_OUTPUT for s in specs):
+            raise TraceError("f writes to its inputs or to buffers of a module")
+        if len(node.args[0]) != 1 or not isinstance(node.args[0][0], torch.fx.Node):
+            raise TypeError(f"linearize: f must return one torch.Tensor, got {len(node.args[0])} values")
+        self._trace.y = self._slots[node.args[0][0]]
+
+    def _call(self, node: torch.fx.Node) -> None:
+        if node.target is operator.getitem:
+            self._slots[node] = self._slots[node.args[0]][node.args[1]]
+            return
+        if not isinstance(node.target, torch._ops.OpOverload):
+            raise TraceError(f"{node.target} is not an operator on tensors")
+        target = str(node.target)
+        if target in _DROPPED:
+            return
+        if _mutates(node) or target.startswith(_REFUSED) or (target.startswith("aten.dropout") and _is_random(node)):
+            raise TraceError(f"{target} cannot be part of a trace")
+        if target in _SAME_VALUE or target.startswith("aten.dropout") or self._is_same(node):
+            self._slots[node] = self._slots[node.args[0]]
+            return
+        value = node.meta["val"]
+        multiple = not isinstance(value, torch.Tensor)
+        outs = tuple(self._new(item) for item in (value if multiple else [value]))
+        self._slots[node] = outs if multiple else outs[0]
+        self._trace.calls.append(Call(node.name, node.target, self._arguments(node), outs, multiple))
+
+    def _is_same(self, node: torch.fx.Node) -> bool:
+        """Conversions to the dtype a value has, and products with 1."""
+        if not node.args or node.args[0] not in self._slots:
+            return False
+        value, first = node.meta["val"], node.args[0].meta["val"]
+        if not isinstance(value, torch.Tensor) or value.dtype != first.dtype or value.shape != first.shape:
+            return False
+        name = str(node.target)
+        if name.startswith(("aten.to.", "aten._to_copy", "aten.type_as")):
+            return value.device == first.device
+        scaled = name in ("aten.div.Tensor", "aten.mul.Tensor", "aten.div.Scalar", "aten.mul.Scalar")
+        return (
+            scaled
+            and "rounding_mode" not in node.kwargs
+            and isinstance(node.args[1], (int, float))
+            and node.args[1] == 1
+        )
+
+    def _arguments(self, node: torch.fx.Node) -> dict[str, Any]:
+        arguments: dict[str, Any] = {}
+        for position, argument in enumerate(node.target._schema.arguments):
+            if position < len(node.args) and not argument.kwarg_only:
+                value = node.args[position]
+            elif argument.name in node.kwargs:
+                value = node.kwargs[argument.name]
+            else:
+                value = argument.default_value
+            arguments[argument.name] = self._refer(value)
+        return arguments
+
+    def _refer(self, value: Any) -> Any:
+        if isinstance(value, torch.fx.Node):
+            slot = self._slots.get(value)
+            if not isinstance(slot, int):
+                raise TraceError(f"{value} is not a tensor")
+            return Ref(slot)
+        if isinstance(value, (list, tuple)):
+            return type(value)(self._refer(item) for item in value)
+        if isinstance(value, torch.SymInt):
+            raise TraceError("a size depends on data")
+        return value
+
+
+def _is_random(node: torch.fx.Node) -> bool:
+    return bool(node.args[2]) and node.args[1] > 0
