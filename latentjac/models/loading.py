@@ -123,7 +123,7 @@ def _from_folder(
         raise LoadError(f"load: folder must hold scheduler/scheduler_config.json, got none in {str(folder)!r}")
     try:
         unet = UNet2DModel.from_pretrained(
-            folder / "unet", use_safetensors=True, variant=variant, torch_dtype=dtype or torch.float32
+            folder / "unet", use_safetensors=True, variant=variant, torch_dtype=dtype or torch.float32, low_cpu_mem_usage=False
         )
         scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
     except (OSError, ValueError, KeyError) as error:
@@ -164,4 +164,6 @@ def _assemble(
             raise LoadError(f"load: network must take square samples, got sample_size {tuple(size)}")
         size = size[0]
     codec = PixelCodec(size, config["in_channels"])
-    return Model(name, network.to(device=device, dtype=dtype), scheduler, codec)
+    if dtype is not None and next(network.parameters()).dtype != dtype:
+        network = network.to(dtype=dtype)
+    return Model(name, network.to(device=device) if device is not None else network, scheduler, codec)

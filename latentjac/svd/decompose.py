@@ -111,6 +111,8 @@ def _iterate(
             d, s, c = krylov.ritz()
             residuals = krylov.residuals(d, s, c)
         except KeyboardInterrupt:
+            if not len(krylov.left):
+                raise  # nothing to hand back yet
             return Status.INTERRUPTED
         # A vanished value is among the top k only if nothing is left to find.
         complete = int((s > krylov.floor(s)).sum()) >= k or not grew

@@ -74,21 +74,18 @@ class BlockKrylov:
             if not len(self.next):
                 return False
         products = self._product(self.jvp, self.next)
-        self.scale = max(self.scale, products.norm(dim=1).max().item())
-        self.jvps += len(products)
+        scale = max(self.scale, products.norm(dim=1).max().item())
+        new = orthonormalize(products, self.left, scale)
+        pulled = self._product(self.vjp, new) if len(new) else self.next[:0]
+        # Nothing is kept until both passes are done, so that an interruption leaves whole bases behind.
         self.right = torch.cat([self.right, self.next])
         self.forward = torch.cat([self.forward, products])
-        new = orthonormalize(products, self.left, self.scale)
         self.left = torch.cat([self.left, new])
-        self.passes += 1
-        if len(new):
-            pulled = self._product(self.vjp, new)
-            self.vjps += len(pulled)
-            self.passes += 1
-            self.backward = torch.cat([self.backward, pulled])
-            self.next = orthonormalize(pulled, self.right, self.scale)
-        else:
-            self.next = self.next[:0]
+        self.backward = torch.cat([self.backward, pulled])
+        self.next = orthonormalize(pulled, self.right, scale)
+        self.scale = scale
+        self.jvps, self.vjps = self.jvps + len(products), self.vjps + len(pulled)
+        self.passes += 2 if len(new) else 1
         # Random directions outside the bases that J takes into their span or to zero: the rank is reached.
         first = len(self.right) == len(products)
         return bool(len(new)) or not (fresh or first)

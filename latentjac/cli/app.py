@@ -1,0 +1,228 @@
+"""Commands and their options."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import latentjac
+from latentjac.cli import stages
+from latentjac.cli.run_folder import RunFolder
+from latentjac.models import to_pil
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Which directions at this noisy image does a diffusion network listen to? "
+    "Finds them as singular vectors of its Jacobian and edits photos along them.",
+)
+
+ASSET_PHOTO = Path(__file__).parent.parent / "assets" / "face.jpg"
+
+Photo = Annotated[Path, typer.Argument(help="Picture file: any format, mode, size and EXIF orientation.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write into; made if missing.")]
+ModelName = Annotated[str, typer.Option("--model", help="Built-in name, diffusers pipeline folder or hub id.")]
+Crop = Annotated[
+    str | None,
+    typer.Option(help="Box 'left,top,right,bottom' in pixels; default: the centred square."),
+]
+Steps = Annotated[int, typer.Option(help="DDIM steps between photo and noise.")]
+Refinement = Annotated[int, typer.Option(help="Fixed-point iterations of every inversion step.")]
+T = Annotated[float, typer.Option("--t", help="Noise level of the basis, a fraction of T: 1 is pure noise, 0 clean.")]
+K = Annotated[int, typer.Option("-k", help="Number of directions.")]
+Layer = Annotated[str, typer.Option(help="Feature map: 'mid' (h-space), a module name, 'eps' or 'x0'.")]
+Tol = Annotated[float, typer.Option(help="Largest relative residual of a singular triplet.")]
+Seed = Annotated[int, typer.Option(help="Seed of the solver's start block.")]
+Distances = Annotated[
+    str, typer.Option("--distance", help="Signed distances, comma-separated, in noise standard deviations.")
+]
+EditSteps = Annotated[int, typer.Option("--edit-steps", help="Least number of guidance steps of a walk.")]
+
+
+@app.command()
+def demo(
+    photo: Annotated[Path | None, typer.Option(help="Your own photo; by default a face that ships along.")] = None,
+    out: Out = Path("latentjac-demo"),
+    model: ModelName = "faces",
+    crop: Crop = None,
+    steps: Steps = 60,
+    refinement: Refinement = 1,
+    t: T = 0.6,
+    k: K = 5,
+    layer: Layer = "mid",
+    tol: Tol = 1e-3,
+    distance: Distances = "-6,-3,3,6",
+    edit_steps: EditSteps = 16,
+    seed: Seed = 0,
+) -> None:
+    """The main job from end to end: invert a face, find directions, walk along each both ways."""
+    run = RunFolder(out, "demo", locals())
+    stages.record_environment(run, seed)
+    distances = _numbers(distance)
+    inverted = stages.invert_photo(run, model, photo or ASSET_PHOTO, _box(crop), steps, refinement)
+    point, basis = stages.compute_basis(run, inverted, t, k, layer, tol, seed)
+    stages.edit_and_draw(run, inverted, point, basis, list(range(k)), distances, edit_steps)
+    run.finish()
+    print(
+        f"\nLook at {out / 'sheet.png'} first. Then try:\n"
+        "  latentjac demo --photo mine.jpg          your own photo (--crop left,top,right,bottom for the face)\n"
+        "  latentjac demo --t 0.8                   a noisier point: coarser changes\n"
+        "  latentjac edit PHOTO --direction 2 --distance -4,-2,2,4\n"
+        "  latentjac --help"
+    )
+
+
+@app.command()
+def edit(
+    photo: Photo,
+    direction: Annotated[str, typer.Option(help="Directions, comma-separated, the first is 1.")] = "1",
+    basis: Annotated[Path | None, typer.Option(help="Saved basis to take them from, instead of computing it.")] = None,
+    out: Out = Path("latentjac-edit"),
+    model: ModelName = "faces",
+    crop: Crop = None,
+    steps: Steps = 100,
+    refinement: Refinement = 1,
+    t: T = 0.6,
+    layer: Layer = "mid",
+    tol: Tol = 1e-3,
+    distance: Distances = "-6,-3,3,6",
+    edit_steps: EditSteps = 16,
+    seed: Seed = 0,
+) -> None:
+    """Edit a photo along directions of its own basis, or of a saved one."""
+    run = RunFolder(out, "edit", locals())
+    stages.record_environment(run, seed)
+    distances, chosen = _numbers(distance), _indices(direction)
+    loaded = latentjac.LocalBasis.load(basis) if basis else None
+    if loaded is not None and max(chosen) >= loaded.k:
+        raise ValueError(f"--direction: expected numbers in [1, {loaded.k}] (directions of {basis}), got {direction!r}")
+    inverted = stages.invert_photo(run, model, photo, _box(crop), steps, refinement)
+    if loaded is None:
+        point, loaded = stages.compute_basis(run, inverted, t, max(chosen) + 1, layer, tol, seed)
+    else:
+        point = inverted.trajectory.at(loaded.metadata.get("t", t))
+    result = stages.edit_and_draw(run, inverted, point, loaded, chosen, distances, edit_steps)
+    for row, i in enumerate(chosen):
+        for column, d in enumerate(result.distances):
+            run.picture(f"direction{i + 1}_{d:+g}.png", f"direction {i + 1}, distance {d:+g}", result.image(row, column))
+    run.finish()
+
+
+@app.command("basis")
+def basis_command(
+    photo: Photo,
+    out: Out = Path("latentjac-basis"),
+    model: ModelName = "faces",
+    crop: Crop = None,
+    steps: Steps = 100,
+    refinement: Refinement = 1,
+    t: T = 0.6,
+    k: K = 8,
+    layer: Layer = "mid",
+    tol: Tol = 1e-3,
+    seed: Seed = 0,
+) -> None:
+    """Compute the local basis of a photo at one noise level and save it."""
+    run = RunFolder(out, "basis", locals())
+    stages.record_environment(run, seed)
+    inverted = stages.invert_photo(run, model, photo, _box(crop), steps, refinement)
+    stages.compute_basis(run, inverted, t, k, layer, tol, seed)
+    run.finish()
+
+
+@app.command()
+def invert(
+    photo: Photo,
+    out: Out = Path("latentjac-invert"),
+    model: ModelName = "faces",
+    crop: Crop = None,
+    steps: Steps = 100,
+    refinement: Refinement = 1,
+) -> None:
+    """Invert a photo to noise, go back, and say how well that worked."""
+    from safetensors.torch import save
+
+    from latentjac.report import Row, contact_sheet
+    from latentjac.report.files import write_bytes
+
+    run = RunFolder(out, "invert", locals())
+    inverted = stages.invert_photo(run, model, photo, _box(crop), steps, refinement)
+    path, decode = inverted.trajectory, inverted.model.codec.decode
+    levels = [round(i * (len(path.samples) - 1) / 5) for i in range(6)]
+    pictures = [to_pil(decode(path.samples[level]))[0] for level in levels]
+    captions = [f"t = {path.schedule.timesteps[i - 1] if i else 0}" for i in levels]
+    back = to_pil(decode(path.reconstruction))[0]
+    rows = [
+        Row("inversion", f"{steps} steps", pictures, captions),
+        Row("reconstruction", f"{path.psnr[0]:.1f} dB", [inverted.photo, back], ["photo", "reconstruction"]),
+    ]
+    run.picture("sheet.png", "the photo on its way to noise, and back", contact_sheet(rows))
+    run.picture("reconstruction.png", "the reconstruction", back)
+    samples = {"samples": path.samples[:, 0].cpu().contiguous()}
+    write_bytes(run.target("trajectory.safetensors", "noisy samples at every level, the image first"), save(samples))
+    run.finish()
+
+
+@app.command()
+def info() -> None:
+    """Say what is installed and built in, and run the self-test of the kernels."""
+    from latentjac import kernels
+    from latentjac.report import versions
+
+    for name, value in versions().items():
+        print(f"{name:<14} {value}")
+    print(f"{'models':<14} {', '.join(latentjac.builtin_models()) or 'none'}")
+    print()
+    print(kernels.build_info())
+    print("\nself-test")
+    results = kernels.self_test()
+    for name, passed, error in results:
+        print(f"  {'ok  ' if passed else 'FAIL'}  {name}  (error {error:.1e})")
+    if not all(passed for _, passed, _ in results):
+        raise typer.Exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(latentjac.__version__)
+        raise typer.Exit
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--distance: expected comma-separated numbers, got {text!r}") from None
+
+
+def _indices(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.strip().isdigit() and int(part) >= 1 for part in parts):
+        raise ValueError(f"--direction: expected comma-separated numbers from 1, got {text!r}")
+    return [int(part) - 1 for part in parts]
+
+
+def _box(text: str | None) -> tuple[int, int, int, int] | None:
+    if text is None:
+        return None
+    parts = text.split(",")
+    if len(parts) != 4 or not all(part.strip().lstrip("-").isdigit() for part in parts):
+        raise ValueError(f"--crop: expected 'left,top,right,bottom' in pixels, got {text!r}")
+    left, top, right, bottom = (int(part) for part in parts)
+    return left, top, right, bottom
+
+
+def run() -> None:
+    """Run the application; errors a user can mend become one line and exit status 2."""
+    warnings.showwarning = lambda message, *args, **kwargs: print(f"warning: {message}", file=sys.stderr)
+    try:
+        app()
+    except (ValueError, TypeError, OSError, ImportError, latentjac.LoadError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,129 @@
+"""The parts that commands are made of: photo, inversion, basis, edit and their pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+import latentjac
+from latentjac.cli.run_folder import RunFolder
+from latentjac.models import to_pil
+from latentjac.report import Row, contact_sheet, direction_image, spectrum_plot
+from latentjac.svd import SolverState
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """A photo that was inverted by a model."""
+
+    model: latentjac.Model
+    photo: Image.Image
+    trajectory: latentjac.Trajectory
+
+
+def invert_photo(
+    run: RunFolder, source: str, photo: Path, crop: tuple[int, int, int, int] | None, steps: int, refinement: int
+) -> Inverted:
+    """Load the model, prepare the photo, invert it and say how well that went."""
+    with run.timed("loading the model"):
+        model = latentjac.load(source)
+    prepared = latentjac.prepare_image(photo, model.codec.size, crop)
+    for note in prepared.notes:
+        print(f"photo: {note}")
+    with run.timed("inverting the photo"):
+        trajectory = latentjac.invert(model, prepared.image, steps, refinement=refinement, progress=True)
+    print(f"reconstruction: {trajectory.psnr[0]:.1f} dB ({trajectory.evaluations} network evaluations)")
+    run.record.update(
+        model={"name": model.name, "identity": model.identity(), "sample_shape": list(model.sample_shape)},
+        photo={"file": str(photo), "notes": prepared.notes},
+        psnr_db=round(trajectory.psnr[0], 3),
+    )
+    return Inverted(model, prepared.image, trajectory)
+
+
+def compute_basis(
+    run: RunFolder, inverted: Inverted, t: float, k: int, layer: str, tol: float, seed: int
+) -> tuple[latentjac.Point, latentjac.LocalBasis]:
+    """Local basis at a point of the trajectory, saved with its spectrum."""
+    point = inverted.trajectory.at(t)
+    with run.timed("computing the local basis"), tqdm(total=k, desc="local basis", unit="triplet") as bar:
+
+        def show(state: SolverState) -> None:
+            bar.n = state.converged
+            bar.set_postfix(passes=state.passes, residual=f"{state.residuals.max().item():.1e}")
+
+        generator = torch.Generator().manual_seed(seed)
+        basis = latentjac.local_basis(
+            inverted.model, point, k, layer, tol=tol, generator=generator, callback=show
+        )
+    run.record["basis"] = {
+        "layer": layer,
+        "timestep": point.timestep,
+        "status": basis.status.value,
+        "singular_values": basis.s.tolist(),
+        "residuals": basis.residuals.tolist(),
+        "jvps": basis.jvps,
+        "vjps": basis.vjps,
+    }
+    basis.save(run.target("basis.safetensors", "the local basis: singular values, directions, residuals"))
+    title = f"local basis at t = {point.t:.2f}, layer {layer!r}"
+    run.picture("spectrum.png", "its singular values and residuals", spectrum_plot(basis, title))
+    rows = [
+        Row(f"direction {i + 1}", f"s = {basis.s[i]:.3g}", [direction_image(basis.v[i])]) for i in range(basis.k)
+    ]
+    run.picture("directions.png", "the directions as images", contact_sheet(rows, cell=96))
+    print(f"basis: {basis}")
+    return point, basis
+
+
+def edit_and_draw(
+    run: RunFolder,
+    inverted: Inverted,
+    point: latentjac.Point,
+    basis: latentjac.LocalBasis,
+    chosen: list[int],
+    distances: list[float],
+    num_steps: int,
+) -> latentjac.Edit:
+    """Walk along chosen directions and draw the contact sheet."""
+    with run.timed("editing"):
+        directions = torch.stack([basis.v[i] for i in chosen])
+        edit = latentjac.edit(inverted.model, point, directions, distances, num_steps, progress=True)
+    run.record["edit"] = {
+        "directions": [i + 1 for i in chosen],
+        "distances": list(edit.distances),
+        "num_steps": edit.num_steps,
+        "linear_up_to": [entry.radius for entry in edit.linearity],
+    }
+    run.picture("sheet.png", "the photo, its reconstruction and every direction walked both ways", draw_sheet(inverted, point, basis, edit, chosen))
+    return edit
+
+
+def draw_sheet(
+    inverted: Inverted,
+    point: latentjac.Point,
+    basis: latentjac.LocalBasis,
+    edit: latentjac.Edit,
+    chosen: list[int],
+) -> Image.Image:
+    """Contact sheet: the photo and its reconstruction above, then one row a direction."""
+    back = to_pil(inverted.model.codec.decode(inverted.trajectory.reconstruction))[0]
+    psnr = f"{inverted.trajectory.psnr[0]:.1f} dB"
+    rows = [Row("input", f"{inverted.model.name}", [inverted.photo, back], ["photo", f"reconstruction, {psnr}"])]
+    for row, i in enumerate(chosen):
+        images = [edit.image(row, j) for j in range(len(edit.distances))]
+        captions = [f"{d:+g}" if d else "0" for d in edit.distances]
+        rows.append(Row(f"direction {i + 1}", f"s = {basis.s[i]:.3g}", images, captions))
+    heading = f"Walks along the local basis at t = {point.t:.2f} (distances in noise standard deviations)"
+    return contact_sheet(rows, heading=heading)
+
+
+def record_environment(run: RunFolder, seed: int) -> None:
+    """Seeds, threads and device of a run."""
+    facts: dict[str, Any] = {"seed": seed, "threads": torch.get_num_threads(), "device": "cpu"}
+    run.record.update(facts)

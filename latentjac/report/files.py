@@ -1,0 +1,49 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write a file through a temporary neighbour, so that a reader never sees half of it."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def write_json(path: Path, content: Any) -> Path:
+    """Write JSON with sorted layout kept as given and a final newline."""
+    return write_bytes(path, (json.dumps(content, indent=2, default=str) + "\n").encode())
+
+
+def write_png(path: Path, image: Image.Image) -> Path:
+    """Write a picture as PNG."""
+    import io
+
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return write_bytes(path, buffer.getvalue())
+
+
+def versions() -> dict[str, str]:
+    """Versions that decide what a run computes."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in ("latentjac", "torch", "diffusers", "numpy", "safetensors"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,50 @@
+"""Plots of singular values and their residuals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from latentjac.report.extras import require_matplotlib
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from latentjac.svd import LocalBasis
+
+
+def spectrum_plot(basis: LocalBasis, title: str = "") -> Image.Image:
+    """Singular values, and below them the true residual of each triplet against the tolerance.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    import io
+
+    from PIL import Image
+
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.8), dpi=120, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.4))
+    index = range(1, basis.k + 1)
+    upper.plot(index, basis.s.tolist(), "o-", color="#2458a6")
+    upper.set_ylabel("singular value")
+    upper.set_ylim(bottom=0)
+    upper.set_title(title, fontsize=11)
+    residuals = [max(r, 1e-16) for r in basis.residuals.tolist()]
+    lower.semilogy(index, residuals, "s", color="#a6452e")
+    if "tol" in basis.metadata:
+        lower.axhline(basis.metadata["tol"], color="grey", linestyle="--", linewidth=1)
+        lower.text(1, basis.metadata["tol"] * 1.2, "tolerance", fontsize=8, color="grey")
+    lower.set_ylabel("residual")
+    lower.set_xlabel("direction")
+    lower.xaxis.get_major_locator().set_params(integer=True)
+    for axis in (upper, lower):
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    canvas.print_png(buffer)
+    return Image.open(buffer).convert("RGB")

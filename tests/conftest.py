@@ -1,0 +1,31 @@
+"""Small networks that stand for the large ones, built here so that no test needs a download."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import DDIMPipeline
+from networks import build_scheduler, build_tiny_unet
+
+import latentjac
+
+
+@pytest.fixture
+def tiny_model() -> latentjac.Model:
+    """A float64 model on 16x16 pictures."""
+    return latentjac.load(build_tiny_unet().double(), build_scheduler())
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory):
+    """A saved pipeline of the tiny network."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    DDIMPipeline(unet=build_tiny_unet(), scheduler=build_scheduler()).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny_point(tiny_model: latentjac.Model) -> latentjac.Point:
+    """A noisy float64 sample in the middle of a 10-step grid."""
+    x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return latentjac.Point(x, 599, 10)

@@ -1,0 +1,28 @@
+"""Builders of the small networks that tests use."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import DDIMScheduler, UNet2DModel
+
+
+def build_tiny_unet(seed: int = 0, size: int = 16) -> UNet2DModel:
+    """Three resolutions with attention and a mid block, random weights."""
+    torch.manual_seed(seed)
+    return UNet2DModel(
+        sample_size=size,
+        in_channels=3,
+        out_channels=3,
+        layers_per_block=1,
+        block_out_channels=(8, 16, 16),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=8,
+        norm_num_groups=4,
+    ).eval()
+
+
+def build_scheduler(**options: object) -> DDIMScheduler:
+    """The schedule of the built-in models."""
+    defaults = {"clip_sample": False, "set_alpha_to_one": True, "timestep_spacing": "trailing"}
+    return DDIMScheduler(num_train_timesteps=1000, **{**defaults, **options})
