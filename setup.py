@@ -75,7 +75,8 @@ def find_nvcc() -> str | None:
     if wish == "off":
         return None
     homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    candidates = [os.environ.get("CUDACXX"), *(f"{home}/bin/nvcc" for home in homes), "nvcc", "/usr/local/cuda/bin/nvcc"]
+    named = [os.environ.get("CUDACXX"), *(f"{home}/bin/nvcc" for home in homes)]
+    candidates = [*named, "nvcc", "/usr/local/cuda/bin/nvcc"]
     for candidate in candidates:
         found = shutil.which(candidate) if candidate else None
         if found:
@@ -144,7 +145,7 @@ class CMakeBuild(build_ext):
 
     @staticmethod
     def jobs(nvcc: str | None) -> int:
-        """nvcc takes about 1 GB a job, so no more jobs than cores and never more than 8."""
+        """One job of nvcc takes about 1 GB a job, so no more jobs than cores and never more than 8."""
         return int(os.environ.get("MAX_JOBS") or min(os.cpu_count() or 1, 8))
 
     @staticmethod
@@ -153,8 +154,9 @@ class CMakeBuild(build_ext):
             subprocess.run(command, check=True)
         except (OSError, subprocess.CalledProcessError) as error:
             raise SetupError(
-                f"latentjac: building the native module failed in `{' '.join(command[:2])}` (its messages stand above): "
-                f"correct the compiler's complaint, switch CUDA off with LATENTJAC_CUDA=off, {PURE_HINT}"
+                f"latentjac: building the native module failed in `{' '.join(command[:2])}` "
+                "(its messages stand above): correct the compiler's complaint, "
+                f"switch CUDA off with LATENTJAC_CUDA=off, {PURE_HINT}"
             ) from error
 
 
@@ -172,7 +174,10 @@ class FreshBuild(build):
         super().run()
 
 
-native = choice("LATENTJAC_NATIVE", "on", ("on", "off")) == "on"
+try:
+    native = choice("LATENTJAC_NATIVE", "on", ("on", "off")) == "on"
+except SetupError as error:
+    raise SystemExit(f"error: {error}") from None
 setup(
     ext_modules=[Extension("latentjac._native", sources=[])] if native else [],
     cmdclass={"build": FreshBuild, "build_ext": CMakeBuild},

@@ -1,9 +1,10 @@
 // Group, layer and RMS norm fused with an activation: the primal, and the tangent or cotangent of many probes.
 //
 // Compiled once per instruction set (namespace LATENTJAC_ISA). The floor is memory: a pass over P probes has to
-// read and write each tangent once, while xhat and a are shared. So the work is cut into tiles of one sample (or
-// a few short ones) and a block of whole groups, small enough that t, xhat and a stay in the second-level cache
-// between the sums and the result, and one thread runs all its probes over a tile before it takes the next.
+// read and write each tangent once, while xhat and a are shared. So up to kProbes probes go through a sample
+// together, and each value of xhat and a that is loaded serves all of them. Rows of channels are read whole, because
+// the prefetcher follows long runs and gives up on short ones; the second reading of t runs backwards, because its
+// end is what the caches still hold.
 //
 // Sums: float32 is added over at most kRows values of one channel (or kRun vectors of a row) in float32, then in
 // float64. The order does not depend on the number of threads, so neither does any bit of the result.
@@ -16,11 +17,13 @@ namespace cpu {
 namespace LATENTJAC_ISA {
 namespace {
 
-constexpr int64_t kRows = 32;            // rows added up in the type itself before float64
-constexpr int64_t kRun = 32;             // vectors a lane adds up before float64
-constexpr int64_t kTileBytes = 3 << 18;  // t, xhat and a of one tile: 3/4 MB of a 1-2 MB cache
-constexpr int64_t kMaxBlock = 1024;      // channels of a block, unless one group alone has more
-constexpr int64_t kMinRunBytes = 256;    // of a row of a block: shorter runs starve the prefetcher
+constexpr int64_t kRows = 32;               // rows added up in the type itself before float64
+constexpr int64_t kRun = 32;                // vectors a lane adds up before float64
+constexpr int64_t kProbes = 4;              // probes that go through a sample together
+constexpr int64_t kMinRunBytes = 1024;      // of a row of a block: shorter runs starve the prefetcher
+constexpr int64_t kPieceBytes = 1 << 20;    // of t in a piece of short samples
+constexpr int64_t kTileBytes = 8 << 20;     // of t between its two readings: a quarter of a common last-level cache
+constexpr int64_t kStreamBytes = 32 << 20;  // of a result too large for any reader to find it in a cache
 
 inline int64_t smaller(int64_t a, int64_t b) {
   return a < b ? a : b;
@@ -34,90 +37,92 @@ inline int64_t ceil_div(int64_t a, int64_t b) {
 
 // ---- What is summed: two quantities per element, at flat index i and column c of the block. ----
 
-template <typename T>
-struct TangentTerms {  // t and xhat * t
-  const T *t, *xhat;
-  template <typename V>
-  inline void add(int64_t i, int64_t, V& first, V& second) const {
-    const V value = get<V>(t + i);
-    first += value;
-    second += get<V>(xhat + i) * value;
+template <typename V, typename T>
+inline V get(const T* from) {
+  if constexpr (sizeof(V) == sizeof(T)) {
+    return *from;
+  } else {
+    return Vector<T>::load(from);
   }
-  template <typename V>
-  static inline V get(const T* p) {
-    if constexpr (sizeof(V) == sizeof(T))
-      return *p;
-    else
-      return Vector<T>::load(p);
-  }
-};
+}
 
-template <typename T>
-struct CotangentTerms {  // w = a * t and xhat * w
+// w and xhat * w of kCount probes that lie `step` apart, where w = t, or a * t for the transpose.
+template <typename T, int kCount, bool kTranspose>
+struct LinearTerms {
+  static constexpr int kProbes = kCount;
   const T *t, *xhat, *a;
+  int64_t step;
   template <typename V>
-  inline void add(int64_t i, int64_t, V& first, V& second) const {
-    const V w = TangentTerms<T>::template get<V>(a + i) * TangentTerms<T>::template get<V>(t + i);
-    first += w;
-    second += TangentTerms<T>::template get<V>(xhat + i) * w;
+  inline void add(int64_t i, int64_t, V* first, V* second) const {
+    const V shared = get<V>(xhat + i);
+    V slope = shared;
+    if constexpr (kTranspose) slope = get<V>(a + i);
+#pragma GCC unroll 4
+    for (int k = 0; k < kCount; ++k) {
+      V w = get<V>(t + k * step + i);
+      if constexpr (kTranspose) w *= slope;
+      first[k] += w;
+      second[k] += shared * w;
+    }
   }
 };
 
 template <typename T>
 struct RunTerms {  // x - mean and its square, one mean for all
+  static constexpr int kProbes = 1;
   const T* x;
   T mean;
   template <typename V>
-  inline void add(int64_t i, int64_t, V& first, V& second) const {
-    const V value = TangentTerms<T>::template get<V>(x + i) - mean;
-    first += value;
-    second += value * value;
+  inline void add(int64_t i, int64_t, V* first, V* second) const {
+    const V value = get<V>(x + i) - mean;
+    *first += value;
+    *second += value * value;
   }
 };
 
 template <typename T>
 struct ColumnTerms {  // the same with a mean for each column
+  static constexpr int kProbes = 1;
   const T *x, *mean;
   template <typename V>
-  inline void add(int64_t i, int64_t c, V& first, V& second) const {
-    const V value = TangentTerms<T>::template get<V>(x + i) - TangentTerms<T>::template get<V>(mean + c);
-    first += value;
-    second += value * value;
+  inline void add(int64_t i, int64_t c, V* first, V* second) const {
+    const V value = get<V>(x + i) - get<V>(mean + c);
+    *first += value;
+    *second += value * value;
   }
 };
 
 // ---- Sums over a contiguous run: layer norm, and any norm of one group. ----
 
-template <typename V, typename T>
-inline double lanes_sum(const V& v) {
+template <typename T>
+inline double lanes_sum(const typename Vector<T>::type& v) {
   double total = 0;
   for (int k = 0; k < Vector<T>::kWidth; ++k) total += static_cast<double>(v[k]);
   return total;
 }
 
 template <typename T, typename Terms>
-inline void run_sums(const Terms& terms, int64_t begin, int64_t length, double& first, double& second) {
+inline void run_sums(const Terms& terms, int64_t length, double& first, double& second) {
   using V = typename Vector<T>::type;
   constexpr int64_t kWidth = Vector<T>::kWidth;
-  const int64_t end = begin + length;
-  int64_t i = begin;
+  int64_t i = 0;
   double total0 = 0, total1 = 0;
-  while (i + kWidth <= end) {
+  while (i + kWidth <= length) {
     V s0 = {}, s1 = {}, s2 = {}, s3 = {}, d0 = {}, d1 = {}, d2 = {}, d3 = {};
-    const int64_t stop = smaller(end, i + 4 * kWidth * kRun);
+    const int64_t stop = smaller(length, i + 4 * kWidth * kRun);
     for (; i + 4 * kWidth <= stop; i += 4 * kWidth) {
-      terms.add(i, 0, s0, d0);
-      terms.add(i + kWidth, 0, s1, d1);
-      terms.add(i + 2 * kWidth, 0, s2, d2);
-      terms.add(i + 3 * kWidth, 0, s3, d3);
+      terms.add(i, 0, &s0, &d0);
+      terms.add(i + kWidth, 0, &s1, &d1);
+      terms.add(i + 2 * kWidth, 0, &s2, &d2);
+      terms.add(i + 3 * kWidth, 0, &s3, &d3);
     }
-    for (; i + kWidth <= stop; i += kWidth) terms.add(i, 0, s0, d0);
-    total0 += lanes_sum<V, T>((s0 + s1) + (s2 + s3));
-    total1 += lanes_sum<V, T>((d0 + d1) + (d2 + d3));
+    for (; i + kWidth <= stop; i += kWidth) terms.add(i, 0, &s0, &d0);
+    total0 += lanes_sum<T>((s0 + s1) + (s2 + s3));
+    total1 += lanes_sum<T>((d0 + d1) + (d2 + d3));
   }
-  for (; i < end; ++i) {
+  for (; i < length; ++i) {
     T s = 0, d = 0;
-    terms.add(i, 0, s, d);
+    terms.add(i, 0, &s, &d);
     total0 += static_cast<double>(s);
     total1 += static_cast<double>(d);
   }
@@ -125,102 +130,129 @@ inline void run_sums(const Terms& terms, int64_t begin, int64_t length, double& 
   second = total1;
 }
 
-// ---- Sums over positions, channel by channel: group norm. ----
+// ---- Sums over positions, column by column: group norm. ----
 
-// kCount vectors of columns from c stay in registers over the rows.
-template <typename T, int kCount, typename Terms>
-inline void column_sums(const Terms& terms, int64_t at, int64_t c, int64_t stride, int64_t rows, double* first,
-                        double* second) {
-  using V = typename Vector<T>::type;
-  constexpr int64_t kWidth = Vector<T>::kWidth;
-  V s[kCount] = {}, d[kCount] = {};
-  for (int64_t r = 0; r < rows; ++r) {
-#pragma GCC unroll 4
-    for (int k = 0; k < kCount; ++k) terms.add(at + r * stride + k * kWidth, c + k * kWidth, s[k], d[k]);
-  }
-#pragma GCC unroll 4
-  for (int k = 0; k < kCount; ++k) {
-    for (int64_t j = 0; j < kWidth; ++j) {
-      first[k * kWidth + j] += static_cast<double>(s[k][j]);
-      second[k * kWidth + j] += static_cast<double>(d[k][j]);
-    }
-  }
-}
-
-// Sums of each of `width` columns over all rows into first and second.
-template <typename T, typename Terms>
-inline void block_sums(const Terms& terms, int64_t at, int64_t stride, int64_t rows, int64_t width, double* first,
-                       double* second) {
-  constexpr int64_t kWidth = Vector<T>::kWidth;
-  for (int64_t c = 0; c < width; ++c) first[c] = second[c] = 0;
-  for (int64_t r = 0; r < rows; r += kRows) {
-    const int64_t count = smaller(kRows, rows - r), base = at + r * stride;
-    int64_t c = 0;
-    for (; c + 4 * kWidth <= width; c += 4 * kWidth)
-      column_sums<T, 4>(terms, base + c, c, stride, count, first + c, second + c);
-    for (; c + kWidth <= width; c += kWidth)
-      column_sums<T, 1>(terms, base + c, c, stride, count, first + c, second + c);
-    for (; c < width; ++c) {
-      T s = 0, d = 0;
-      for (int64_t k = 0; k < count; ++k) terms.add(base + c + k * stride, c, s, d);
-      first[c] += static_cast<double>(s);
-      second[c] += static_cast<double>(d);
-    }
-  }
-}
-
-// ---- How a call is cut into tiles. ----
-
-struct Tiles {
-  int64_t samples, positions, channels, groups;  // as the kernel sees them (a norm of one group has one position)
-  int64_t group_width;                           // channels of a group
-  int64_t block_groups, blocks;                  // groups of a block, blocks of a sample
-  int64_t tile_samples, sample_tiles;
-};
-
-inline Tiles cut(int64_t samples, int64_t positions, int64_t channels, int64_t groups, int64_t size, int64_t items,
-                 int threads) {
-  Tiles t;
-  const bool one_run = groups == 1;  // all positions and channels of a sample are one contiguous group
-  t.samples = samples;
-  t.positions = one_run ? 1 : positions;
-  t.channels = one_run ? positions * channels : channels;
-  t.groups = groups;
-  t.group_width = t.channels / groups;
-  const int64_t group_bytes = 3 * t.positions * t.group_width * size;
-  int64_t fit = larger(1, kTileBytes / larger(1, group_bytes));
-  fit = larger(fit, ceil_div(kMinRunBytes, t.group_width * size));
-  // Few probes and samples: cut finer, so that every thread has about four tiles.
-  fit = smaller(fit, larger(1, groups * samples * items / (4 * threads)));
-  fit = smaller(fit, larger(1, kMaxBlock / t.group_width));
-  t.block_groups = smaller(fit, groups);
-  t.blocks = ceil_div(groups, t.block_groups);
-  const int64_t block_bytes = group_bytes * t.block_groups;
-  t.tile_samples = smaller(samples, larger(1, kTileBytes / larger(1, block_bytes)));
-  t.tile_samples = smaller(t.tile_samples, larger(1, samples * items / (4 * threads)));
-  t.sample_tiles = ceil_div(samples, t.tile_samples);
-  return t;
-}
-
+// What one thread keeps for a block of `width` columns and `probes` probes; each array is [probes, width].
 template <typename T>
-struct Scratch {  // per thread, for one block of at most `width` channels
+struct Scratch {
+  int64_t width;
   double *first, *second;
-  T *mean, *dot;
-  explicit Scratch(int64_t width)
-      : first(
-            static_cast<double*>(__builtin_malloc(static_cast<size_t>(width) * (2 * sizeof(double) + 2 * sizeof(T))))),
-        second(first + width),
-        mean(reinterpret_cast<T*>(second + width)),
-        dot(mean + width) {}
+  T *part_first, *part_second, *mean, *dot;
+  Scratch(int64_t columns, int64_t probes)
+      : width(columns),
+        first(static_cast<double*>(
+            __builtin_malloc(static_cast<size_t>(columns * probes) * (2 * sizeof(double) + 4 * sizeof(T))))),
+        second(first + columns * probes),
+        part_first(reinterpret_cast<T*>(second + columns * probes)),
+        part_second(part_first + columns * probes),
+        mean(part_second + columns * probes),
+        dot(mean + columns * probes) {}
   ~Scratch() { __builtin_free(first); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 };
 
-// Channel sums -> means of their groups, spread back over the channels.
+// Adds kCount consecutive rows, from flat index `at`, to the column sums in s.part_first and s.part_second.
+// Several rows at once, because the sums are read and written once for all of them.
+template <typename T, int kCount, typename Terms>
+inline void add_rows(const Terms& terms, int64_t at, int64_t stride, int64_t width, const Scratch<T>& s) {
+  using V = typename Vector<T>::type;
+  constexpr int64_t kWidth = Vector<T>::kWidth;
+  constexpr int kProbes = Terms::kProbes;
+  int64_t c = 0;
+  for (; c + kWidth <= width; c += kWidth) {
+    V first[kProbes], second[kProbes];
+#pragma GCC unroll 4
+    for (int k = 0; k < kProbes; ++k) {
+      first[k] = Vector<T>::load(s.part_first + k * s.width + c);
+      second[k] = Vector<T>::load(s.part_second + k * s.width + c);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < kCount; ++r) terms.template add<V>(at + r * stride + c, c, first, second);
+#pragma GCC unroll 4
+    for (int k = 0; k < kProbes; ++k) {
+      Vector<T>::store(s.part_first + k * s.width + c, first[k]);
+      Vector<T>::store(s.part_second + k * s.width + c, second[k]);
+    }
+  }
+  for (; c < width; ++c) {
+    T first[kProbes] = {}, second[kProbes] = {};
+    for (int r = 0; r < kCount; ++r) terms.template add<T>(at + r * stride + c, c, first, second);
+    for (int k = 0; k < kProbes; ++k) {
+      s.part_first[k * s.width + c] += first[k];
+      s.part_second[k * s.width + c] += second[k];
+    }
+  }
+}
+
+// Sums of each of `width` columns over all rows, in s.first and s.second.
+template <typename T, typename Terms>
+inline void block_sums(const Terms& terms, int64_t stride, int64_t rows, int64_t width, const Scratch<T>& s) {
+  constexpr int kTogether = Terms::kProbes > 2 ? 2 : 4;
+  const int64_t count = s.width * Terms::kProbes;
+  for (int64_t c = 0; c < count; ++c) s.first[c] = s.second[c] = 0;
+  for (int64_t begin = 0; begin < rows; begin += kRows) {
+    const int64_t end = smaller(begin + kRows, rows);
+    for (int64_t c = 0; c < count; ++c) s.part_first[c] = s.part_second[c] = T(0);
+    int64_t r = begin;
+    for (; r + kTogether <= end; r += kTogether) add_rows<T, kTogether>(terms, r * stride, stride, width, s);
+    for (; r < end; ++r) add_rows<T, 1>(terms, r * stride, stride, width, s);
+    for (int64_t c = 0; c < count; ++c) {
+      s.first[c] += static_cast<double>(s.part_first[c]);
+      s.second[c] += static_cast<double>(s.part_second[c]);
+    }
+  }
+}
+
+// ---- How a call is cut into pieces for the threads. ----
+
+struct Pieces {
+  int64_t positions, channels;   // as the kernel sees them: a norm of one group has one position
+  int64_t group_width;           // channels of a group
+  int64_t block_groups, blocks;  // groups of a block of channels, blocks of a sample
+  int64_t tile_samples, tiles;   // samples of a piece, where samples are short
+  int64_t probes, probe_blocks;  // probes that go together
+  int64_t count() const { return tiles * blocks * probe_blocks; }
+  int64_t width() const { return positions > 1 ? block_groups * group_width : 1; }
+};
+
+inline Pieces cut(int64_t samples, int64_t positions, int64_t channels, int64_t groups, int64_t probes, int64_t size,
+                  int threads) {
+  Pieces p;
+  const bool one_run = groups == 1;  // all positions and channels of a sample are one contiguous group
+  p.positions = one_run ? 1 : positions;
+  p.channels = one_run ? positions * channels : channels;
+  p.group_width = p.channels / groups;
+  // A run is still in the first-level cache when it is read again, and one long stream is read fastest.
+  p.probes = p.positions == 1 || probes == 1 ? 1 : (probes >= kProbes ? kProbes : 2);
+  p.tile_samples = smaller(samples, larger(1, kPieceBytes / (p.positions * p.channels * size * p.probes)));
+  p.block_groups = groups;
+  // The tile of t that is read twice should stay in the last-level cache, and every thread should have work.
+  const int64_t least_groups = smaller(groups, ceil_div(kMinRunBytes, p.group_width * size));
+  for (;;) {
+    p.blocks = ceil_div(groups, p.block_groups);
+    p.tiles = ceil_div(samples, p.tile_samples);
+    p.probe_blocks = ceil_div(probes, p.probes);
+    const bool too_few = p.count() < 2 * threads;
+    const bool too_large = p.positions > 1 && p.positions * p.width() * size * p.probes > kTileBytes;
+    if (!too_few && !too_large) return p;
+    if (too_few && p.tile_samples > 1) {
+      p.tile_samples = ceil_div(p.tile_samples, 2);
+    } else if (p.positions > 1 && p.block_groups >= 2 * least_groups) {
+      p.block_groups = ceil_div(p.block_groups, 2);
+    } else if (p.probes > 1) {
+      p.probes /= 2;
+    } else {
+      return p;
+    }
+  }
+}
+
+// Column sums -> means of their groups, spread back over the columns.
 template <typename T>
-inline void group_means(const Scratch<T>& s, int64_t width, int64_t group_width, double count, bool rms) {
-  for (int64_t g = 0; g < width; g += group_width) {
+inline void group_means(const Scratch<T>& s, int64_t offset, int64_t width, int64_t group_width, double count,
+                        bool rms) {
+  for (int64_t g = offset; g < offset + width; g += group_width) {
     double first = 0, second = 0;
     for (int64_t c = g; c < g + group_width; ++c) {
       first += s.first[c];
@@ -239,81 +271,150 @@ inline void group_means(const Scratch<T>& s, int64_t width, int64_t group_width,
 template <typename T, bool kTranspose, bool kAccumulate>
 struct Linear {
   const NormLinear& call;
-  const Tiles& tiles;
+  const Pieces& pieces;
+  const bool stream;  // write past the caches
 
-  static inline T result(T t, T a, T xhat, T mean, T dot, T before) {
-    const T value = kTranspose ? a * t - mean - xhat * dot : a * (t - mean - xhat * dot);
-    return kAccumulate ? before + value : value;
-  }
-
-  template <typename Use>
-  static inline void with_terms(const T* t, const T* xhat, const T* a, const Use& use) {
-    if constexpr (kTranspose)
-      use(CotangentTerms<T>{t, xhat, a});
-    else
-      use(TangentTerms<T>{t, xhat});
-  }
-
-  // One group that is one run: t, xhat, a, out point at its first element.
-  inline void run(const T* t, const T* xhat, const T* a, T* out, int64_t length) const {
-    double first, second;
-    with_terms(t, xhat, a, [&](const auto& terms) { run_sums<T>(terms, 0, length, first, second); });
-    const T mean = call.rms ? T(0) : static_cast<T>(first / static_cast<double>(length));
-    const T dot = static_cast<T>(second / static_cast<double>(length));
-#pragma GCC ivdep
-    for (int64_t i = 0; i < length; ++i) out[i] = result(t[i], a[i], xhat[i], mean, dot, kAccumulate ? out[i] : T(0));
-  }
-
-  // A block of channels over all positions: t, xhat, a, out point at its first channel of position 0.
-  inline void block(const T* t, const T* xhat, const T* a, T* out, int64_t width, const Scratch<T>& s) const {
-    const int64_t stride = tiles.channels, rows = tiles.positions;
-    with_terms(t, xhat, a, [&](const auto& terms) { block_sums<T>(terms, 0, stride, rows, width, s.first, s.second); });
-    group_means(s, width, tiles.group_width, static_cast<double>(rows * tiles.group_width), call.rms);
-    const T *mean = s.mean, *dot = s.dot;
-    // Backwards: the rows summed last are the ones still in the first-level cache.
-    for (int64_t r = rows - 1; r >= 0; --r) {
-      const int64_t at = r * stride;
-#pragma GCC ivdep
-      for (int64_t c = at; c < at + width; ++c)
-        out[c] = result(t[c], a[c], xhat[c], mean[c - at], dot[c - at], kAccumulate ? out[c] : T(0));
+  template <typename V>
+  static inline V result(V t, V a, V xhat, V mean, V dot) {
+    if constexpr (kTranspose) {
+      return a * t - mean - xhat * dot;
+    } else {
+      return a * (t - mean - xhat * dot);
     }
   }
 
-  inline void tile(int64_t probe, int64_t sample_tile, int64_t b, const Scratch<T>& s) const {
-    const int64_t sample_size = tiles.positions * tiles.channels;
-    const int64_t c0 = b * tiles.block_groups * tiles.group_width;
-    const int64_t width = smaller(tiles.block_groups * tiles.group_width, tiles.channels - c0);
-    const int64_t begin = sample_tile * tiles.tile_samples;
-    const int64_t end = smaller(begin + tiles.tile_samples, tiles.samples);
+  template <bool kStream>
+  static inline void put(T* to, const typename Vector<T>::type& value) {
+    if constexpr (kStream) {
+      Vector<T>::stream(to, value);
+    } else {
+      Vector<T>::store(to, value);
+    }
+  }
+
+  // One row of kCount probes: mean and dot are [kCount, s.width].
+  template <int kCount, bool kStream>
+  static inline void write_row(const T* t, const T* xhat, const T* a, T* out, int64_t step, int64_t width,
+                               const Scratch<T>& s) {
+    using V = typename Vector<T>::type;
+    constexpr int64_t kWidth = Vector<T>::kWidth;
+    int64_t c = 0;
+    for (; c + kWidth <= width; c += kWidth) {
+      const V shared = Vector<T>::load(xhat + c), slope = Vector<T>::load(a + c);
+#pragma GCC unroll 4
+      for (int k = 0; k < kCount; ++k) {
+        V value = result<V>(Vector<T>::load(t + k * step + c), slope, shared, Vector<T>::load(s.mean + k * s.width + c),
+                            Vector<T>::load(s.dot + k * s.width + c));
+        if constexpr (kAccumulate) value += Vector<T>::load(out + k * step + c);
+        put<kStream>(out + k * step + c, value);
+      }
+    }
+    for (; c < width; ++c) {
+      for (int k = 0; k < kCount; ++k) {
+        const T value = result<T>(t[k * step + c], a[c], xhat[c], s.mean[k * s.width + c], s.dot[k * s.width + c]);
+        out[k * step + c] = kAccumulate ? out[k * step + c] + value : value;
+      }
+    }
+  }
+
+  // A block of columns over all positions, of kCount probes.
+  template <int kCount>
+  inline void block(const T* t, const T* xhat, const T* a, T* out, int64_t step, int64_t width,
+                    const Scratch<T>& s) const {
+    const int64_t stride = pieces.channels, rows = pieces.positions;
+    block_sums<T>(LinearTerms<T, kCount, kTranspose>{t, xhat, a, step}, stride, rows, width, s);
+    for (int k = 0; k < kCount; ++k)
+      group_means(s, k * s.width, width, pieces.group_width, static_cast<double>(rows * pieces.group_width), call.rms);
+    for (int64_t r = rows - 1; r >= 0; --r) {
+      const int64_t at = r * stride;
+      if (stream) {
+        write_row<kCount, true>(t + at, xhat + at, a + at, out + at, step, width, s);
+      } else {
+        write_row<kCount, false>(t + at, xhat + at, a + at, out + at, step, width, s);
+      }
+    }
+  }
+
+  // One group that is one contiguous run.
+  template <bool kStream>
+  inline void run(const T* t, const T* xhat, const T* a, T* out) const {
+    using V = typename Vector<T>::type;
+    constexpr int64_t kWidth = Vector<T>::kWidth;
+    const int64_t length = pieces.group_width;
+    double first, second;
+    run_sums<T>(LinearTerms<T, 1, kTranspose>{t, xhat, a, 0}, length, first, second);
+    const T mean = call.rms ? T(0) : static_cast<T>(first / static_cast<double>(length));
+    const T dot = static_cast<T>(second / static_cast<double>(length));
+    const V zero = {}, mean_v = zero + mean, dot_v = zero + dot;
+    int64_t i = 0;
+    for (; i + kWidth <= length; i += kWidth) {
+      V value = result<V>(Vector<T>::load(t + i), Vector<T>::load(a + i), Vector<T>::load(xhat + i), mean_v, dot_v);
+      if constexpr (kAccumulate) value += Vector<T>::load(out + i);
+      put<kStream>(out + i, value);
+    }
+    for (; i < length; ++i) {
+      const T value = result<T>(t[i], a[i], xhat[i], mean, dot);
+      out[i] = kAccumulate ? out[i] + value : value;
+    }
+  }
+
+  inline void piece(int64_t item, const Scratch<T>& s) const {
+    const int64_t sample_size = pieces.positions * pieces.channels, step = call.samples * sample_size;
+    const int64_t p0 = item % pieces.probe_blocks * pieces.probes, b = item / pieces.probe_blocks % pieces.blocks;
+    const int64_t probes = smaller(pieces.probes, call.probes - p0);
+    const int64_t c0 = b * pieces.block_groups * pieces.group_width;
+    const int64_t width = smaller(pieces.block_groups * pieces.group_width, pieces.channels - c0);
+    const int64_t begin = item / pieces.probe_blocks / pieces.blocks * pieces.tile_samples;
+    const int64_t end = smaller(begin + pieces.tile_samples, call.samples);
     for (int64_t n = begin; n < end; ++n) {
-      const int64_t shared = n * sample_size + c0, own = shared + probe * tiles.samples * sample_size;
+      const int64_t shared = n * sample_size + c0, own = shared + p0 * step;
       const T *t = static_cast<const T*>(call.t) + own, *a = static_cast<const T*>(call.a) + shared;
       const T* xhat = static_cast<const T*>(call.xhat) + shared;
       T* out = static_cast<T*>(call.out) + own;
-      if (tiles.positions > 1) {
-        block(t, xhat, a, out, width, s);
+      if (pieces.positions > 1) {
+        if (probes == 4) {
+          block<4>(t, xhat, a, out, step, width, s);
+        } else if (probes == 2) {
+          block<2>(t, xhat, a, out, step, width, s);
+        } else {
+          for (int64_t k = 0; k < probes; ++k) block<1>(t + k * step, xhat, a, out + k * step, step, width, s);
+        }
         continue;
       }
-      for (int64_t c = 0; c < width; c += tiles.group_width) run(t + c, xhat + c, a + c, out + c, tiles.group_width);
+      for (int64_t k = 0; k < probes; ++k) {
+        for (int64_t c = 0; c < width; c += pieces.group_width) {
+          if (stream) {
+            run<true>(t + k * step + c, xhat + c, a + c, out + k * step + c);
+          } else {
+            run<false>(t + k * step + c, xhat + c, a + c, out + k * step + c);
+          }
+        }
+      }
     }
   }
 };
 
+// A result larger than the caches is out of them again before anyone reads it: write past them, which saves reading
+// each line before it is written. Not in place, where the lines are there already, and only where every store is
+// aligned.
+inline bool streams(const NormLinear& call, const Pieces& pieces, int64_t size) {
+  const int64_t bytes = call.probes * call.samples * call.positions * call.channels * size;
+  const int64_t run = pieces.positions > 1 ? pieces.width() : pieces.group_width;
+  const bool aligned = reinterpret_cast<uintptr_t>(call.out) % kVectorBytes == 0 && run * size % kVectorBytes == 0 &&
+                       pieces.channels * size % kVectorBytes == 0;
+  return bytes >= kStreamBytes && call.out != call.t && !call.accumulate && aligned;
+}
+
 template <typename T, bool kTranspose, bool kAccumulate>
 void linear(const NormLinear& call, int threads) {
-  const Tiles tiles = cut(call.samples, call.positions, call.channels, call.groups, sizeof(T), call.probes, threads);
-  const Linear<T, kTranspose, kAccumulate> kernel{call, tiles};
-  const int64_t tile_count = tiles.sample_tiles * tiles.blocks, items = tile_count * call.probes;
-  const int64_t width = tiles.positions > 1 ? tiles.block_groups * tiles.group_width : 1;
+  const Pieces pieces = cut(call.samples, call.positions, call.channels, call.groups, call.probes, sizeof(T), threads);
+  const Linear<T, kTranspose, kAccumulate> kernel{call, pieces, streams(call, pieces, sizeof(T))};
 #pragma omp parallel num_threads(threads)
   {
-    const Scratch<T> scratch(width);
-    // Probes run fastest, so a thread meets one tile's xhat and a for all its probes in a row.
-#pragma omp for schedule(static)
-    for (int64_t item = 0; item < items; ++item) {
-      const int64_t tile = item / call.probes;
-      kernel.tile(item % call.probes, tile / tiles.blocks, tile % tiles.blocks, scratch);
-    }
+    const Scratch<T> scratch(pieces.width(), pieces.probes);
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t item = 0; item < pieces.count(); ++item) kernel.piece(item, scratch);
+    Vector<T>::fence();
   }
 }
 
@@ -322,7 +423,7 @@ void linear(const NormLinear& call, int threads) {
 template <typename T, Activation kAct>
 struct Primal {
   const NormPrimal& call;
-  const Tiles& tiles;
+  const Pieces& pieces;
 
   // A row of `width` channels from `at`, with mean and rstd per channel (step 1) or one for all (step 0).
   template <int kStep>
@@ -351,30 +452,30 @@ struct Primal {
 
   inline void run(int64_t at, int64_t n, int64_t c0) const {
     const T* x = static_cast<const T*>(call.x) + at;
-    const double count = static_cast<double>(tiles.group_width);
+    const double count = static_cast<double>(pieces.group_width);
     double first, second;
     T mean = 0;
     if (!call.rms) {
-      run_sums<T>(RunTerms<T>{x, T(0)}, 0, tiles.group_width, first, second);
+      run_sums<T>(RunTerms<T>{x, T(0)}, pieces.group_width, first, second);
       mean = static_cast<T>(first / count);
     }
-    run_sums<T>(RunTerms<T>{x, mean}, 0, tiles.group_width, first, second);
+    run_sums<T>(RunTerms<T>{x, mean}, pieces.group_width, first, second);
     const T rstd = inverse_deviation(second, count);
     // A norm of one group over many positions: gamma repeats every call.channels.
-    for (int64_t i = 0; i < tiles.group_width; i += call.channels)
-      write<0>(at + i, n, c0, smaller(call.channels, tiles.group_width - i), &mean, &rstd);
+    for (int64_t i = 0; i < pieces.group_width; i += call.channels)
+      write<0>(at + i, n, c0, smaller(call.channels, pieces.group_width - i), &mean, &rstd);
   }
 
   inline void block(int64_t at, int64_t n, int64_t c0, int64_t width, const Scratch<T>& s) const {
     const T* x = static_cast<const T*>(call.x) + at;
-    const int64_t stride = tiles.channels, rows = tiles.positions, group = tiles.group_width;
+    const int64_t stride = pieces.channels, rows = pieces.positions, group = pieces.group_width;
     const double count = static_cast<double>(rows * group);
     for (int64_t c = 0; c < width; ++c) s.mean[c] = T(0);
     if (!call.rms) {
-      block_sums<T>(ColumnTerms<T>{x, s.mean}, 0, stride, rows, width, s.first, s.second);
-      group_means(s, width, group, count, false);
+      block_sums<T>(ColumnTerms<T>{x, s.mean}, stride, rows, width, s);
+      group_means(s, 0, width, group, count, false);
     }
-    block_sums<T>(ColumnTerms<T>{x, s.mean}, 0, stride, rows, width, s.first, s.second);
+    block_sums<T>(ColumnTerms<T>{x, s.mean}, stride, rows, width, s);
     for (int64_t g = 0; g < width; g += group) {
       double squares = 0;
       for (int64_t c = g; c < g + group; ++c) squares += s.second[c];
@@ -384,26 +485,31 @@ struct Primal {
     for (int64_t r = rows - 1; r >= 0; --r) write<1>(at + r * stride, n, c0, width, s.mean, s.dot);
   }
 
-  inline void tile(int64_t n, int64_t b, const Scratch<T>& s) const {
-    const int64_t c0 = b * tiles.block_groups * tiles.group_width;
-    const int64_t width = smaller(tiles.block_groups * tiles.group_width, tiles.channels - c0);
-    const int64_t at = n * tiles.positions * tiles.channels + c0;
-    if (tiles.positions > 1) return block(at, n, c0, width, s);
-    for (int64_t c = 0; c < width; c += tiles.group_width) run(at + c, n, c0 + c);
+  inline void piece(int64_t item, const Scratch<T>& s) const {
+    const int64_t c0 = item % pieces.blocks * pieces.block_groups * pieces.group_width;
+    const int64_t width = smaller(pieces.block_groups * pieces.group_width, pieces.channels - c0);
+    const int64_t begin = item / pieces.blocks * pieces.tile_samples;
+    const int64_t end = smaller(begin + pieces.tile_samples, call.samples);
+    for (int64_t n = begin; n < end; ++n) {
+      const int64_t at = n * pieces.positions * pieces.channels + c0;
+      if (pieces.positions > 1) {
+        block(at, n, c0, width, s);
+      } else {
+        for (int64_t c = 0; c < width; c += pieces.group_width) run(at + c, n, c0 + c);
+      }
+    }
   }
 };
 
 template <typename T, Activation kAct>
 void primal(const NormPrimal& call, int threads) {
-  const Tiles tiles = cut(call.samples, call.positions, call.channels, call.groups, sizeof(T), 1, threads);
-  const Primal<T, kAct> kernel{call, tiles};
-  const int64_t width = tiles.positions > 1 ? tiles.block_groups * tiles.group_width : 1;
+  const Pieces pieces = cut(call.samples, call.positions, call.channels, call.groups, 1, sizeof(T), threads);
+  const Primal<T, kAct> kernel{call, pieces};
 #pragma omp parallel num_threads(threads)
   {
-    const Scratch<T> scratch(width);
-#pragma omp for schedule(static)
-    for (int64_t item = 0; item < tiles.samples * tiles.blocks; ++item)
-      kernel.tile(item / tiles.blocks, item % tiles.blocks, scratch);
+    const Scratch<T> scratch(pieces.width(), 1);
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t item = 0; item < pieces.count(); ++item) kernel.piece(item, scratch);
   }
 }
 

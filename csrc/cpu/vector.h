@@ -4,6 +4,10 @@
 
 #include <stdint.h>
 
+#if defined(__x86_64__)
+#include <immintrin.h>  // all of it always inlined: nothing shared between instruction sets
+#endif
+
 namespace latentjac {
 namespace {
 
@@ -24,6 +28,27 @@ struct Vector {
     type v;
     __builtin_memcpy(&v, from, sizeof v);
     return v;
+  }
+
+  static inline void store(T* to, const type& v) { __builtin_memcpy(to, &v, sizeof v); }
+
+  // Past the caches, without reading the line first; `to` is aligned to kVectorBytes. fence() ends a series of them.
+  static inline void stream(T* to, const type& v) {
+#if defined(__AVX512F__)
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to), reinterpret_cast<const __m512i&>(v));
+#elif defined(__AVX2__)
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<const __m256i&>(v));
+#elif defined(__x86_64__)
+    _mm_stream_si128(reinterpret_cast<__m128i*>(to), reinterpret_cast<const __m128i&>(v));
+#else
+    store(to, v);
+#endif
+  }
+
+  static inline void fence() {
+#if defined(__x86_64__)
+    _mm_sfence();
+#endif
   }
 };
 

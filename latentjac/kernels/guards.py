@@ -34,12 +34,15 @@ def refuse_differentiated(function: str, **tensors: torch.Tensor | None) -> None
         **tensors: arguments by name; None is passed over.
 
     Raises:
+        TypeError: an argument is no tensor.
         RuntimeError: a tensor requires grad while grad mode is on, carries a forward-mode tangent, or is wrapped by
             `torch.func` or another tracing tensor type.
     """
     for name, tensor in tensors.items():
         if tensor is None:
             continue
+        if not isinstance(tensor, torch.Tensor):
+            raise TypeError(f"{function}: {name} must be a tensor, got {type(tensor).__name__}")
         trouble = _trouble(tensor)
         if trouble:
             raise RuntimeError(

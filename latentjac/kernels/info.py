@@ -124,10 +124,9 @@ def _errors(
     primal = norm_act_primal(x, gamma, beta, groups=groups, activation=activation)
     dy = norm_act_tangent(t, primal.a, primal.xhat, groups=groups)
     dx = norm_act_cotangent(u, primal.a, primal.xhat, groups=groups)
-    wide = [v.double() for v in (x, gamma, beta, t, u)]
-    y, xhat, a = reference.norm_act_primal(*wide[:3], groups, 1e-5, activation, False)
-    expected_dy = reference.norm_act_linear(wide[3], a, xhat, groups, False, False)
-    expected_dx = reference.norm_act_linear(wide[4], a, xhat, groups, False, True)
+    y, xhat, a = reference.norm_act_primal(x.double(), gamma.double(), beta.double(), groups, 1e-5, activation, False)
+    expected_dy = reference.norm_act_linear(t.double(), a, xhat, groups, False, False)
+    expected_dx = reference.norm_act_linear(u.double(), a, xhat, groups, False, True)
     assert primal.y is not None
     left, right = (u.double() * dy.double()).sum(), (dx.double() * t.double()).sum()
     scale = u.double().norm() * dy.double().norm()

@@ -81,7 +81,9 @@ def load() -> Loaded:
         sys.modules.pop(_MODULE, None)
     reason = "; ".join(reasons) or "no built module found: install latentjac with pip install . (and a C++17 compiler)"
     if chosen == "native":
-        raise ImportError(f"latentjac.kernels: LATENTJAC_KERNELS=native, but the native module cannot be used: {reason}")
+        raise ImportError(
+            f"latentjac.kernels: LATENTJAC_KERNELS=native, but the native module cannot be used: {reason}"
+        )
     return Loaded(None, reason, chosen)
 
 

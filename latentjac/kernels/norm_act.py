@@ -205,8 +205,7 @@ def _linear(
     given = t
     t = t.contiguous()
     out = _buffer(name, "out", out, t.shape, t.dtype, t.device)
-    if given is not t and out.untyped_storage().data_ptr() == given.untyped_storage().data_ptr():
-        raise ValueError(f"{name}: out must not share memory with a non-contiguous {label}")
+    _check_overlap(name, label, out, given)
     if t.numel() == 0:
         return out
     module = native_for(t)
@@ -251,8 +250,6 @@ def native_for(tensor: Tensor) -> ModuleType | None:
 
 
 def _check_data(name: str, label: str, x: Tensor, dims: int) -> None:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name}: {label} must be a tensor, got {type(x).__name__}")
     expected = "[N, S, C]" if dims == 3 else "[P, N, S, C]"
     if x.dim() != dims:
         raise ValueError(f"{name}: {label} must have shape {expected}, got {list(x.shape)}")
@@ -265,9 +262,7 @@ def _check_groups(name: str, channels: int, groups: int) -> None:
         raise ValueError(f"{name}: groups must divide the number of channels, {channels}, got {groups}")
 
 
-def _check_like(
-    name: str, label: str, x: Tensor, shape: torch.Size, dtype: torch.dtype, device: torch.device
-) -> None:
+def _check_like(name: str, label: str, x: Tensor, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> None:
     if tuple(x.shape) != tuple(shape):
         raise ValueError(f"{name}: {label} must have shape {list(shape)}, got {list(x.shape)}")
     if x.dtype != dtype:
@@ -303,6 +298,17 @@ def _buffer(
     if not out.is_contiguous():
         raise ValueError(f"{name}: {label} must be contiguous, got strides {out.stride()}")
     return out
+
+
+def _check_overlap(name: str, label: str, out: Tensor, given: Tensor) -> None:
+    """Out may be the input itself, but no other view of its memory."""
+    if out.numel() == 0 or out.untyped_storage().data_ptr() != given.untyped_storage().data_ptr():
+        return
+    if not given.is_contiguous():
+        raise ValueError(f"{name}: out must not share memory with a non-contiguous {label}")
+    distance = abs(out.data_ptr() - given.data_ptr())
+    if 0 < distance < given.numel() * given.element_size():
+        raise ValueError(f"{name}: out must be {label} itself or share no memory with it")
 
 
 def _address(x: Tensor | None) -> int:

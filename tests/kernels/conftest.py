@@ -1,0 +1,57 @@
+"""Devices, seeds and the native module for the kernel tests.
+
+A missing native module fails the tests; only LATENTJAC_KERNELS=torch asks for the twins alone. A missing GPU skips the
+CUDA cases, unless LATENTJAC_REQUIRE_CUDA=1 turns that into a failure.
+"""
+
+import os
+
+import pytest
+import torch
+
+from latentjac import kernels
+
+TWINS_ONLY = os.environ.get("LATENTJAC_KERNELS") == "torch"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def native_kernels_are_there():
+    if TWINS_ONLY:
+        return
+    info = kernels.build_info()
+    if not info.native:
+        pytest.fail(f"the native module is missing: {info.why_not}; LATENTJAC_KERNELS=torch tests the twins alone")
+    if info.sources_match is False:
+        pytest.fail(f"{info.path} was built from other sources than this checkout's csrc: run pip install . again")
+
+
+@pytest.fixture
+def native_module():
+    if TWINS_ONLY:
+        pytest.skip("LATENTJAC_KERNELS=torch")
+    from latentjac.kernels.native import LOADED
+
+    return LOADED.module
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request):
+    if request.param == "cpu":
+        return torch.device("cpu")
+    usable = torch.cuda.is_available() and (TWINS_ONLY or kernels.available("cuda"))
+    if not usable and os.environ.get("LATENTJAC_REQUIRE_CUDA") == "1":
+        pytest.fail("LATENTJAC_REQUIRE_CUDA=1, but no GPU with native CUDA kernels is available")
+    if not usable:
+        pytest.skip("no GPU with native CUDA kernels")
+    return torch.device("cuda", 0)
+
+
+@pytest.fixture
+def draw(device):
+    """Standard normal tensors, the same for every device and dtype."""
+    generator = torch.Generator().manual_seed(20)
+
+    def sample(*shape, dtype=torch.float64):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(device=device, dtype=dtype)
+
+    return sample
