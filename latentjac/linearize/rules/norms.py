@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
+from latentjac.kernels import ACTIVATIONS, norm_act_cotangent, norm_act_primal, norm_act_tangent
 from latentjac.linearize.instruction import Instruction, Tensor, only_active, rule
 from latentjac.linearize.rules.activations import Diagonal
 from latentjac.linearize.trace import Call, Meta, Ref
@@ -19,6 +20,8 @@ class Norm(Instruction):
     With values as ``[N, S, C]`` (channels last) and statistics per group of S x C/G values, both directions
     need only ``xhat`` and ``a = gamma * rstd * (derivatives behind it)``, shared by all probes.
     """
+
+    accumulates = True
 
     def __init__(self, call: Call, active: set[int], metas: dict[int, Meta]) -> None:
         super().__init__(call, active, metas)
@@ -37,7 +40,8 @@ class Norm(Instruction):
     @property
     def kernel(self) -> str:
         """What computes it."""
-        return "torch norm" + " + diagonal" * bool(self._behind)
+        behind = " + ".join(step.call.target.split(".")[1] for step in self._behind)
+        return "norm_act" + f" ({behind})" * bool(behind)
 
     def absorb(self, step: Instruction) -> None:
         """Fuse an instruction that acts on each entry of the result alone."""
@@ -60,47 +64,47 @@ class Norm(Instruction):
     def primal(self, env: dict[int, Tensor]) -> None:
         arguments = self.call.arguments
         x = self._lay_out(env[self.inputs[0]])
-        n, s, c = self._sizes
-        grouped = x.reshape(n, s, self._groups, c // self._groups)
+        gamma, beta = (
+            env[v.slot].reshape(-1) if isinstance(v := arguments.get(k), Ref) else None for k in ("weight", "bias")
+        )
         eps = arguments["eps"] if arguments["eps"] is not None else torch.finfo(x.dtype).eps
-        mean = 0.0 if self.rms else grouped.mean((1, 3), keepdim=True)
-        centred = grouped - mean
-        rstd = (centred.square().mean((1, 3), keepdim=True) + eps).rsqrt()
-        self._xhat = (centred * rstd).reshape(n, s, c)
-        a = rstd.expand(n, 1, self._groups, c // self._groups).reshape(n, 1, c)
-        gamma, beta = (env[v.slot] if isinstance(v := arguments.get(k), Ref) else None for k in ("weight", "bias"))
-        y = self._xhat
-        if gamma is not None:
-            y, a = y * gamma.reshape(c), a * gamma.reshape(c)
-        if beta is not None:
-            y = y + beta.reshape(c)
-        env[self.call.outs[0]] = self._restore(y)
-        for step in self._behind:
+        name, rest = self._activation()
+        y, xhat, a = norm_act_primal(x, gamma, beta, groups=self._groups, eps=eps, activation=name, rms=self.rms)
+        env[self.calls[0].outs[0] if rest is self._behind else self._behind[0].outs[0]] = self._restore(y)
+        for step in rest:
             step.primal(env)
             if isinstance(step, Diagonal) and step.factor is not None:
                 a = a * self._lay_out(step.factor.expand(self.shape(self.outs[0])))
-        self._a = a.expand(n, s, c).contiguous()
+        self._xhat, self._a = xhat, a
+
+    def _activation(self) -> tuple[str, list[Instruction]]:
+        """The activation that the kernel takes along, and the steps behind it."""
+        if not self._behind:
+            return "identity", self._behind
+        call = self._behind[0].call
+        name = call.target.split(".")[1]
+        if name == "gelu" and call.arguments["approximate"] == "tanh":
+            name = "gelu_tanh"
+        return (name, self._behind[1:]) if name in ACTIVATIONS else ("identity", self._behind)
 
     def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor:
         laid = self._lay_out(t[0], len(t[0]))
-        return self._restore(self._project(laid).mul_(self._a), len(t[0]))
+        out = laid if own[0] and laid.is_contiguous() else None
+        return self._restore(
+            norm_act_tangent(laid, self._a, self._xhat, groups=self._groups, rms=self.rms, out=out), len(laid)
+        )
 
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
         laid = self._lay_out(u[0], len(u[0]))
-        return [self._restore(self._project(laid * self._a), len(u[0]))]
-
-    def _project(self, t: Tensor) -> Tensor:
-        """``t - mean t - xhat mean(xhat t)``, the symmetric part of the Jacobian."""
-        n, s, c = self._sizes
-        grouped = t.reshape(len(t), n, s, self._groups, c // self._groups)
-        xhat = self._xhat.reshape(grouped.shape[1:])
-        along = (grouped * xhat).mean((2, 4), keepdim=True)
-        out = grouped - xhat * along
-        if not self.rms:
-            out -= grouped.mean((2, 4), keepdim=True)
-        return out.reshape(len(t), n, s, c)
+        target = self._lay_out(into[0], len(laid)) if into[0] is not None else None
+        settings = {"groups": self._groups, "rms": self.rms}
+        if target is not None and target.is_contiguous() and target.data_ptr() == into[0].data_ptr():
+            norm_act_cotangent(laid, self._a, self._xhat, out=target, accumulate=True, **settings)
+            return [into[0]]
+        out = laid if own[0] and laid.is_contiguous() else None
+        return [self._restore(norm_act_cotangent(laid, self._a, self._xhat, out=out, **settings), len(laid))]
 
     def flops(self) -> int:
         return 6 * self.metas[self.inputs[0]].numel
