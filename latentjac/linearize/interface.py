@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from latentjac.kernels.guards import refuse_differentiated, refuse_tracing
+
 if TYPE_CHECKING:
     import scipy.sparse.linalg
 
@@ -58,6 +60,7 @@ class Linearization(ABC):
 
         Raises:
             ValueError: If the shape, dtype or device is not that of a block of tangents.
+            RuntimeError: If v takes part in differentiation, which would silently end here, or is being traced.
         """
         check_probes("jvp", "v", v, self.x)
         return self._jvp(v.detach())
@@ -73,6 +76,7 @@ class Linearization(ABC):
 
         Raises:
             ValueError: If the shape, dtype or device is not that of a block of cotangents.
+            RuntimeError: If u takes part in differentiation, which would silently end here, or is being traced.
         """
         check_probes("vjp", "u", u, self.y)
         return self._vjp(u.detach())
@@ -126,6 +130,8 @@ def check_probes(name: str, argument: str, probes: torch.Tensor, like: torch.Ten
     """Raise unless ``probes`` is a block ``[k, *like.shape]`` with the dtype and device of ``like``."""
     if not isinstance(probes, torch.Tensor):
         raise TypeError(f"{name}: {argument} must be a torch.Tensor, got {type(probes).__name__}")
+    refuse_tracing(name)
+    refuse_differentiated(name, **{argument: probes})
     if probes.ndim != like.ndim + 1 or probes.shape[1:] != like.shape or len(probes) == 0:
         expected = ", ".join(["k >= 1", *map(str, like.shape)])
         raise ValueError(f"{name}: {argument} must have shape [{expected}], got {list(probes.shape)}")
@@ -139,6 +145,8 @@ def check_base(name: str, x: torch.Tensor) -> None:
     """Raise unless ``x`` can be a base point: a finite floating tensor with a batch dimension."""
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"{name}: x must be a torch.Tensor, got {type(x).__name__}")
+    refuse_tracing(name)
+    refuse_differentiated(name, x=x)
     if not x.is_floating_point():
         raise ValueError(f"{name}: x must be a floating-point tensor, got dtype {x.dtype}")
     if x.ndim < 1 or x.numel() == 0:
