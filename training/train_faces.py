@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -135,7 +136,7 @@ def export(trainer: Trainer, folder: Path) -> None:
     )
 
 
-def batches(faces: torch.Tensor, size: int):
+def batches(faces: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
     """Endless shuffled, randomly mirrored batches in [-1, 1]."""
     while True:
         order = torch.randperm(len(faces), device=faces.device)
@@ -151,7 +152,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of the resumable state and the log")
     parser.add_argument("--export", type=Path, help="write the averaged model here at the end")
     parser.add_argument("--minutes", type=float, default=60.0, help="time limit of the plateau (default 60)")
-    parser.add_argument("--cool-down", type=int, metavar="STEPS", help="anneal the rate to zero; leaves the state alone")
+    parser.add_argument(
+        "--cool-down", type=int, metavar="STEPS", help="anneal the rate to zero; leaves the state alone"
+    )
     parser.add_argument("--start-from", type=Path, help="pipeline folder to start a new state from")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=4e-4)

@@ -109,7 +109,9 @@ def edit(
     result = stages.edit_and_draw(run, inverted, point, loaded, chosen, distances, edit_steps)
     for row, i in enumerate(chosen):
         for column, d in enumerate(result.distances):
-            run.picture(f"direction{i + 1}_{d:+g}.png", f"direction {i + 1}, distance {d:+g}", result.image(row, column))
+            run.picture(
+                f"direction{i + 1}_{d:+g}.png", f"direction {i + 1}, distance {d:+g}", result.image(row, column)
+            )
     run.finish()
 
 
@@ -220,9 +222,10 @@ def _box(text: str | None) -> tuple[int, int, int, int] | None:
 
 def run() -> None:
     """Run the application; errors a user can mend become one line and exit status 2."""
-    warnings.showwarning = lambda message, *args, **kwargs: print(f"warning: {message}", file=sys.stderr)
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *args, **kwargs: print(f"warning: {message}", file=sys.stderr)
+            app()
     except (ValueError, TypeError, OSError, ImportError, latentjac.LoadError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

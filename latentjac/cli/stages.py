@@ -58,9 +58,7 @@ def compute_basis(
             bar.set_postfix(passes=state.passes, residual=f"{state.residuals.max().item():.1e}")
 
         generator = torch.Generator().manual_seed(seed)
-        basis = latentjac.local_basis(
-            inverted.model, point, k, layer, tol=tol, generator=generator, callback=show
-        )
+        basis = latentjac.local_basis(inverted.model, point, k, layer, tol=tol, generator=generator, callback=show)
     run.record["basis"] = {
         "layer": layer,
         "timestep": point.timestep,
@@ -73,9 +71,7 @@ def compute_basis(
     basis.save(run.target("basis.safetensors", "the local basis: singular values, directions, residuals"))
     title = f"local basis at t = {point.t:.2f}, layer {layer!r}"
     run.picture("spectrum.png", "its singular values and residuals", spectrum_plot(basis, title))
-    rows = [
-        Row(f"direction {i + 1}", f"s = {basis.s[i]:.3g}", [direction_image(basis.v[i])]) for i in range(basis.k)
-    ]
+    rows = [Row(f"direction {i + 1}", f"s = {basis.s[i]:.3g}", [direction_image(basis.v[i])]) for i in range(basis.k)]
     run.picture("directions.png", "the directions as images", contact_sheet(rows, cell=96))
     print(f"basis: {basis}")
     return point, basis
@@ -100,7 +96,11 @@ def edit_and_draw(
         "num_steps": edit.num_steps,
         "linear_up_to": [entry.radius for entry in edit.linearity],
     }
-    run.picture("sheet.png", "the photo, its reconstruction and every direction walked both ways", draw_sheet(inverted, point, basis, edit, chosen))
+    run.picture(
+        "sheet.png",
+        "the photo, its reconstruction and every direction walked both ways",
+        draw_sheet(inverted, point, basis, edit, chosen),
+    )
     return edit
 
 

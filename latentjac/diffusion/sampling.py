@@ -121,7 +121,9 @@ def place(name: str, model: Model, point: Point) -> tuple[Schedule, int]:
         raise ValueError(f"{name}: point.sample must be {model.dtype} on {model.device}, got {x.dtype} on {x.device}")
     schedule = Schedule(model, point.num_inference_steps)
     if point.timestep not in schedule.timesteps:
-        nearest = schedule.timesteps[schedule.level(t=min(1.0, max(0.0, point.timestep / model.num_train_timesteps))) - 1]
+        nearest = schedule.timesteps[
+            schedule.level(t=min(1.0, max(0.0, point.timestep / model.num_train_timesteps))) - 1
+        ]
         raise ValueError(
             f"{name}: point.timestep must lie on the grid of {point.num_inference_steps} steps "
             f"(nearest {nearest}), got {point.timestep}"

@@ -29,13 +29,16 @@ class Schedule:
         if not isinstance(num_inference_steps, int) or isinstance(num_inference_steps, bool):
             raise TypeError(f"num_inference_steps: expected an int, got {type(num_inference_steps).__name__}")
         if not 1 <= num_inference_steps <= total:
-            raise ValueError(f"num_inference_steps: expected an int in [1, T] = [1, {total}], got {num_inference_steps}")
+            raise ValueError(
+                f"num_inference_steps: expected an int in [1, T] = [1, {total}], got {num_inference_steps}"
+            )
         # Clipping and thresholding would make the steps impossible to invert.
         scheduler = DDIMScheduler.from_config(model.scheduler.config, clip_sample=False, thresholding=False)
         scheduler.set_timesteps(num_inference_steps)
         self.num_inference_steps = num_inference_steps
         self.num_train_timesteps = total
-        self.timesteps = tuple(sorted(int(t) for t in scheduler.timesteps))
+        # A steps_offset can push the last timestep past the training schedule.
+        self.timesteps = tuple(sorted({min(int(t), total - 1) for t in scheduler.timesteps}))
         alphas = scheduler.alphas_cumprod.double()
         self.alphas = (float(scheduler.final_alpha_cumprod), *(float(alphas[t]) for t in self.timesteps))
 
@@ -62,7 +65,9 @@ class Schedule:
             if isinstance(timestep, bool) or not isinstance(timestep, int):
                 raise TypeError(f"timestep: expected an int, got {type(timestep).__name__} (t= takes fractions of T)")
             if not 0 <= timestep < self.num_train_timesteps:
-                raise ValueError(f"timestep: expected an int in [0, T) = [0, {self.num_train_timesteps}), got {timestep}")
+                raise ValueError(
+                    f"timestep: expected an int in [0, T) = [0, {self.num_train_timesteps}), got {timestep}"
+                )
             target = timestep
         return min(range(1, len(self.alphas)), key=lambda i: abs(self.timesteps[i - 1] - target))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from PIL import Image
@@ -126,11 +127,10 @@ def _walk(
     progress: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """All walks side by side, then all the way down to images."""
-    like = {"dtype": directions.dtype, "device": directions.device}
     repeated = directions.repeat_interleave(len(distances), 0)
-    ways = torch.tensor(distances, **like).repeat(len(directions))
+    ways = directions.new_tensor(distances).repeat(len(directions))
     # The original's probe of length 1 where the network is linear that far, else shorter.
-    probes = radii.clamp_max(1.0).to(**like).repeat_interleave(len(distances))
+    probes = radii.clamp_max(1.0).to(directions).repeat_interleave(len(distances))
     with tqdm(total=num_steps + level, desc="edit", unit="step", disable=not progress) as bar:
         points, gains = x_space_guidance(model, point, repeated, ways, probes, num_steps, sigma, bar)
         samples = denoise(model, points, schedule, level, point.conditioning, bar)
@@ -144,7 +144,9 @@ def _unit_directions(directions: torch.Tensor, point: Point) -> torch.Tensor:
     rows = directions[None] if directions.ndim == sample.ndim - 1 else directions
     if rows.ndim != sample.ndim or rows.shape[1:] != sample.shape[1:] or len(rows) == 0:
         expected = ", ".join(map(str, sample.shape[1:]))
-        raise ValueError(f"edit: directions must have shape [{expected}] or [q, {expected}], got {list(directions.shape)}")
+        raise ValueError(
+            f"edit: directions must have shape [{expected}] or [q, {expected}], got {list(directions.shape)}"
+        )
     rows = rows.detach().to(sample.device, sample.dtype)
     if not torch.isfinite(rows).all():
         raise ValueError("edit: directions must be finite, got NaN or Inf")
@@ -155,7 +157,7 @@ def _unit_directions(directions: torch.Tensor, point: Point) -> torch.Tensor:
 
 
 def _check_distances(distance: float | Sequence[float]) -> tuple[float, ...]:
-    values = list(distance) if isinstance(distance, (list, tuple)) else [distance]
+    values: list[Any] = list(distance) if isinstance(distance, (list, tuple)) else [distance]
     if not values:
         raise ValueError("edit: distance must be a number or a non-empty sequence, got an empty one")
     for value in values:

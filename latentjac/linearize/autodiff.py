@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -55,7 +55,7 @@ class AutodiffLinearization(Linearization):
         x = x.detach().clone()
         # The outer no_grad keeps parameters that require grad from recording a second graph.
         with torch.no_grad(), differentiable():
-            y, pull = torch.func.vjp(lambda z: self._f(z, *constants), x)
+            y, pull = cast("tuple[Any, Any]", torch.func.vjp(lambda z: self._f(z, *constants), x))
         if not isinstance(y, torch.Tensor):
             raise TypeError(f"{name}: f must return one torch.Tensor, got {type(y).__name__}")
         if y.ndim < 1 or y.shape[0] != x.shape[0]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -108,8 +109,8 @@ class Linearization(ABC):
 
         m, n = self.y.numel(), self.x.numel()
 
-        def columns(product, like: torch.Tensor):  # noqa: ANN001, ANN202
-            def apply(matrix):  # noqa: ANN001, ANN202
+        def columns(product: Callable[[torch.Tensor], torch.Tensor], like: torch.Tensor) -> Callable[[Any], Any]:
+            def apply(matrix: Any) -> Any:
                 block = torch.as_tensor(matrix, dtype=like.dtype).reshape(like.numel(), -1).T
                 out = product(block.reshape(-1, *like.shape).to(like.device).contiguous())
                 out = out.reshape(len(out), -1).T.cpu().numpy()

@@ -35,7 +35,7 @@ def resolve_layer(network: torch.nn.Module, layer: str) -> str:
     raise ValueError(f"layer: expected a module name of the network, 'eps' or 'x0', got {layer!r}; nearest: {near}")
 
 
-class _Reached(Exception):  # noqa: N818 - control flow, never seen by a caller
+class _Reached(Exception):
     """Stops a forward pass behind the tap."""
 
 

@@ -123,7 +123,11 @@ def _from_folder(
         raise LoadError(f"load: folder must hold scheduler/scheduler_config.json, got none in {str(folder)!r}")
     try:
         unet = UNet2DModel.from_pretrained(
-            folder / "unet", use_safetensors=True, variant=variant, torch_dtype=dtype or torch.float32, low_cpu_mem_usage=False
+            folder / "unet",
+            use_safetensors=True,
+            variant=variant,
+            torch_dtype=dtype or torch.float32,
+            low_cpu_mem_usage=False,
         )
         scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
     except (OSError, ValueError, KeyError) as error:

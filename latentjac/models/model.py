@@ -33,8 +33,10 @@ class Model:
         if prediction not in PREDICTIONS:
             raise ValueError(f"load: prediction_type must be one of {list(PREDICTIONS)}, got {prediction!r}")
         self.name, self.scheduler, self.codec = name, scheduler, codec
-        self.network = network.eval().requires_grad_(False)
+        self.network: Any = network
+        self.network.eval().requires_grad_(False)
         if self.device.type == "cpu":
+            # Convolutions are faster so on a CPU; the annotation of Module.to leaves the keyword out.
             self.network.to(memory_format=torch.channels_last)
         self.prediction_type = prediction
         self._traces: OrderedDict[tuple, Linearization] = OrderedDict()

@@ -123,7 +123,7 @@ class LocalBasis:
         try:
             with safe_open(path, "pt") as f:
                 header = f.metadata() or {}
-                tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 - not a dict
+                tensors = {name: f.get_tensor(name) for name in f.keys()}
             facts = json.loads(header["latentjac"])
             schema = int(header["schema"])
         except (SafetensorError, KeyError, ValueError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -100,9 +101,7 @@ def svd(
     return basis
 
 
-def _iterate(
-    krylov: BlockKrylov, tol: float, max_passes: int, callback: Callable[[SolverState], Any] | None
-) -> Status:
+def _iterate(krylov: BlockKrylov, tol: float, max_passes: int, callback: Callable[[SolverState], Any] | None) -> Status:
     k, best, stalled = krylov.k, float("inf"), 0
     trusted = 0  # expansions since all k were within the tolerance
     while True:
@@ -144,7 +143,7 @@ def _largest_cluster(s: torch.Tensor) -> int:
     """Size of the largest group of values that agree to 1e-4."""
     steps = (s[:-1] - s[1:]) > 1e-4 * s[:-1]
     edges = [-1, *steps.nonzero()[:, 0].tolist(), len(s) - 1]
-    return max(b - a for a, b in zip(edges, edges[1:], strict=False))
+    return max(b - a for a, b in pairwise(edges))
 
 
 def _start(

@@ -94,7 +94,9 @@ class BlockKrylov:
         out = product(rows)
         if not torch.isfinite(out).all():
             kind = "jvp" if product is self.jvp else "vjp"
-            raise ValueError(f"svd: operator must give finite products, got NaN or Inf from {kind} in pass {self.passes + 1}")
+            raise ValueError(
+                f"svd: operator must give finite products, got NaN or Inf from {kind} in pass {self.passes + 1}"
+            )
         return out
 
     def _fresh(self) -> torch.Tensor:
@@ -140,7 +142,7 @@ class BlockKrylov:
         self.next = orthonormalize(self.next, self.right)
 
     def triplets(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """u ``[k, m]``, s ``[k]``, v ``[k, n]`` and residuals; completed with orthonormal rows if J has rank < k."""
+        """Rows u ``[k, m]``, s ``[k]``, v ``[k, n]`` and residuals; completed with orthonormal rows if J has rank < k."""
         d, s, c = self.ritz()
         residuals = self.residuals(d, s, c)
         k = min(self.k, len(s))

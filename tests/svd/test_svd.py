@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
@@ -201,7 +203,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch) -> None:
         name.write_bytes(b"half")
         raise OSError("no space left")
 
-    monkeypatch.setattr("latentjac.svd.basis.save_file", full_disk)
+    monkeypatch.setattr(sys.modules[LocalBasis.__module__], "save_file", full_disk)
     with pytest.raises(OSError, match="no space"):
         basis.save(path)
     assert path.read_bytes() == before

@@ -1,0 +1,171 @@
+"""The commands from end to end, on a tiny network."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import latentjac
+from latentjac.cli import main
+
+pytest.importorskip("typer")
+
+QUICK = ["--steps", "6", "--edit-steps", "2", "--tol", "0.01"]
+
+
+@dataclass
+class Done:
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(*arguments: object) -> Done:
+    """Run a command in this process: a new one would spend its time importing torch."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with redirect_stdout(out), redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["latentjac", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def demo(tiny_folder, photo, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "demo"
+    done = run("demo", "--photo", photo, "--model", tiny_folder, "-k", 3, "--out", out, *QUICK)
+    assert done.returncode == 0, done.stderr
+    return done, out
+
+
+def test_demo_writes_everything_and_says_where(demo) -> None:
+    done, out = demo
+    names = {"sheet.png", "spectrum.png", "directions.png", "basis.safetensors", "run.json"}
+    assert {p.name for p in out.iterdir()} == names
+    assert all(name in done.stdout for name in names)
+    assert "cropped from 40x30" in done.stdout
+    assert "Then try" in done.stdout
+    assert "inversion" in done.stderr  # the progress bar
+
+
+def test_demo_pictures_are_not_trivial(demo) -> None:
+    _, out = demo
+    for name in ("sheet.png", "spectrum.png", "directions.png"):
+        pixels = np.asarray(Image.open(out / name).convert("RGB")).astype(float)
+        assert min(pixels.shape[:2]) > 100
+        assert pixels.std() > 10
+
+
+def test_run_record(demo) -> None:
+    _, out = demo
+    record = json.loads((out / "run.json").read_text())
+    assert record["command"] == "demo"
+    assert record["arguments"]["k"] == 3
+    assert record["versions"]["torch"]
+    assert len(record["basis"]["residuals"]) == 3
+    assert max(record["basis"]["residuals"]) <= 0.01
+    assert set(record["seconds"]) >= {"inverting the photo", "computing the local basis", "editing", "total"}
+    assert latentjac.LocalBasis.load(out / "basis.safetensors").k == 3
+
+
+def test_edit_from_a_saved_basis(demo, tiny_folder, photo, tmp_path) -> None:
+    _, out = demo
+    basis = out / "basis.safetensors"
+    done = run(
+        "edit", photo, "--basis", basis, "--direction", "1,3", "--distance", "-1,2", "--model", tiny_folder,
+        "--out", tmp_path / "edit", *QUICK,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    names = {p.name for p in (tmp_path / "edit").glob("direction*.png")}
+    assert names == {f"direction{i}_{d}.png" for i in (1, 3) for d in ("-1", "+2")}
+
+
+def test_basis_and_invert(tiny_folder, photo, tmp_path) -> None:
+    done = run("basis", photo, "--model", tiny_folder, "-k", 2, "--steps", 6, "--out", tmp_path / "b")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "b" / "basis.safetensors").exists()
+    done = run("invert", photo, "--model", tiny_folder, "--steps", 6, "--out", tmp_path / "i")
+    assert done.returncode == 0, done.stderr
+    assert {"sheet.png", "reconstruction.png", "trajectory.safetensors", "run.json"} == {
+        p.name for p in (tmp_path / "i").iterdir()
+    }
+    assert "dB" in done.stdout
+
+
+def test_info() -> None:
+    done = run("info")
+    assert done.returncode == 0, done.stderr
+    assert "self-test" in done.stdout
+    assert "FAIL" not in done.stdout
+    assert "faces" in done.stdout
+
+
+def test_python_m() -> None:
+    command = [sys.executable, "-m", "latentjac", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == latentjac.__version__
+
+
+def test_help_teaches() -> None:
+    text = run("--help").stdout
+    assert all(command in text for command in ("demo", "edit", "basis", "invert", "info"))
+    assert "noise" in run("demo", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["edit", "missing.jpg"], "does not exist"),
+        (["demo", "--photo", "missing.jpg"], "does not exist"),
+        (["demo", "--crop", "1,2,3"], "--crop: expected"),
+        (["demo", "--distance", "far"], "--distance: expected"),
+        (["demo", "--t", "60"], "fraction of T"),
+        (["demo", "-k", "0"], "k must be in"),
+        (["demo", "--layer", "middle"], "nearest"),
+        (["demo", "--steps", "0"], "num_inference_steps"),
+        (["demo", "--model", "nobody"], "built-in name"),
+        (["edit", "PHOTO", "--direction", "0"], "--direction: expected"),
+        (["edit", "PHOTO", "--basis", "PHOTO"], ".safetensors"),
+        (["demo", "--out", "PHOTO"], "which is a file"),
+    ],
+)
+def test_mistakes_become_one_line(
+    photo, tiny_folder, tmp_path, monkeypatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = [str(photo) if a == "PHOTO" else a for a in arguments]
+    if "--model" not in arguments and arguments[0] == "demo":
+        arguments += ["--model", str(tiny_folder)]
+    if "--steps" not in arguments:
+        arguments += ["--steps", "4"]
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message in last
+
+
+def test_a_failed_run_leaves_no_record(tiny_folder, photo, tmp_path) -> None:
+    done = run("demo", "--photo", photo, "--model", tiny_folder, "--layer", "no", "--steps", 4, "--out", tmp_path / "x")
+    assert done.returncode == 2
+    assert not (tmp_path / "x" / "run.json").exists()

@@ -1,0 +1,51 @@
+"""The local basis of a small network against the SVD of its dense Jacobian."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import latentjac
+from latentjac.linearize.autodiff import differentiable
+from latentjac.svd import Status
+
+
+def dense_jacobian(model: latentjac.Model, layer: str, point: latentjac.Point) -> torch.Tensor:
+    t = torch.tensor(point.timestep)
+    with differentiable():
+        jacobian = torch.func.jacrev(lambda x: model.feature_map(layer)(x, t))(point.sample)
+    return jacobian.detach().reshape(-1, point.sample.numel())
+
+
+@pytest.mark.parametrize("layer", ["mid", "eps", "x0", "down_blocks.1"])
+def test_triplets_of_the_dense_jacobian(tiny_model, tiny_point, layer: str) -> None:
+    basis = latentjac.local_basis(tiny_model, tiny_point, k=4, layer=layer, tol=1e-6)
+    u, s, vt = torch.linalg.svd(dense_jacobian(tiny_model, layer, tiny_point), full_matrices=False)
+    assert basis.status is Status.CONVERGED
+    torch.testing.assert_close(basis.s, s[:4], rtol=1e-9, atol=0)
+    for found, exact in ((basis.v, vt), (basis.u, u.T)):
+        cosines = torch.linalg.svdvals(found.flatten(1) @ exact[:4].T)
+        assert cosines.min() > 1 - 1e-8  # largest principal angle; the spectrum has a gap at 4 for these layers
+
+
+def test_metadata_says_what_it_belongs_to(tiny_model, tiny_point, tmp_path) -> None:
+    basis = latentjac.local_basis(tiny_model, tiny_point, k=2)
+    path = basis.save(tmp_path / "b.safetensors")
+    facts = latentjac.LocalBasis.load(path).metadata
+    assert facts["model_identity"] == tiny_model.identity()
+    assert (facts["layer"], facts["timestep"], facts["t"]) == ("mid", 599, 0.599)
+
+
+def test_same_seed_same_basis(tiny_model, tiny_point) -> None:
+    bases = [
+        latentjac.local_basis(tiny_model, tiny_point, k=3, generator=torch.Generator().manual_seed(4)) for _ in range(2)
+    ]
+    assert torch.equal(bases[0].v, bases[1].v)
+    assert torch.equal(bases[0].u, bases[1].u)
+
+
+def test_a_step_along_v_moves_the_features_by_s(tiny_model, tiny_point) -> None:
+    basis = latentjac.local_basis(tiny_model, tiny_point, k=2)
+    h, t, step = tiny_model.feature_map("mid"), torch.tensor(599), 1e-5
+    moved = (h(tiny_point.sample + step * basis.v[:1], t) - h(tiny_point.sample, t)).norm() / step
+    assert float(moved) == pytest.approx(float(basis.s[0]), rel=1e-3)

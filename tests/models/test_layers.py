@@ -1,0 +1,62 @@
+"""Taps by module name."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+T = torch.tensor(300)
+
+
+def test_taps_return_what_the_module_returned(tiny_model, tiny_point) -> None:
+    seen = {}
+    modules = {"mid": "mid_block", "down_blocks.1": "down_blocks.1", "up_blocks.0.resnets.1": "up_blocks.0.resnets.1"}
+    for name, module in modules.items():
+        handle = tiny_model.network.get_submodule(module).register_forward_hook(
+            lambda m, i, o, name=name: seen.__setitem__(name, o[0] if isinstance(o, tuple) else o)
+        )
+        tiny_model.network(tiny_point.sample, T)
+        handle.remove()
+        assert torch.equal(tiny_model.feature_map(name)(tiny_point.sample, T), seen[name])
+
+
+def test_nothing_behind_a_tap_runs(tiny_model, tiny_point) -> None:
+    ran = []
+    handle = tiny_model.network.up_blocks[0].register_forward_hook(lambda *a: ran.append(1))
+    tiny_model.feature_map("mid")(tiny_point.sample, T)
+    handle.remove()
+    assert not ran
+
+
+def test_hooks_are_gone_after_an_error(tiny_model) -> None:
+    with pytest.raises(RuntimeError):
+        tiny_model.feature_map("mid")(torch.zeros(1, 2, 16, 16, dtype=torch.float64), T)
+    assert not tiny_model.network.mid_block._forward_hooks
+
+
+def test_outputs(tiny_model, tiny_point) -> None:
+    x = tiny_point.sample
+    eps, clean = tiny_model.feature_map("eps")(x, T), tiny_model.feature_map("x0")(x, T)
+    a = tiny_model.alphas_cumprod[300]
+    torch.testing.assert_close(a.sqrt() * clean + (1 - a).sqrt() * eps, x)
+
+
+@pytest.mark.parametrize(("wrong", "near"), [("middle_block", "mid_block"), ("down_block.1", "down_blocks.1")])
+def test_unknown_names_suggest_the_nearest(tiny_model, wrong: str, near: str) -> None:
+    with pytest.raises(ValueError, match=near):
+        tiny_model.feature_map(wrong)
+
+
+def test_a_far_off_name_lists_the_blocks(tiny_model) -> None:
+    with pytest.raises(ValueError, match="down_blocks"):
+        tiny_model.feature_map("zzzzzz")
+
+
+def test_traces_are_kept_and_rebased(tiny_model, tiny_point) -> None:
+    first = tiny_model.linearization("mid", tiny_point.sample, T)
+    again = tiny_model.linearization("mid_block", 2 * tiny_point.sample, T)
+    assert again is first
+    torch.testing.assert_close(first.x, 2 * tiny_point.sample)
+    for layer in ("eps", "x0", "down_blocks.0", "down_blocks.1", "down_blocks.2"):
+        tiny_model.linearization(layer, tiny_point.sample, T)
+    assert tiny_model.linearization("mid", tiny_point.sample, T) is not first

@@ -1,0 +1,99 @@
+"""Every kind of source, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from diffusers import DDIMPipeline, DDPMPipeline, DDPMScheduler
+from networks import build_scheduler, build_tiny_unet
+
+import latentjac
+
+
+def test_folder(tiny_folder) -> None:
+    model = latentjac.load(tiny_folder)
+    assert model.sample_shape == (3, 16, 16)
+    assert model.dtype == torch.float32
+    assert not any(p.requires_grad for p in model.network.parameters())
+    expected = build_tiny_unet().state_dict()
+    assert all(torch.equal(v, expected[k]) for k, v in model.network.state_dict().items())
+
+
+def test_pipeline_and_network_objects() -> None:
+    unet = build_tiny_unet()
+    for source in (
+        latentjac.load(DDIMPipeline(unet=unet, scheduler=build_scheduler())),
+        latentjac.load(DDPMPipeline(unet=unet, scheduler=DDPMScheduler())),
+        latentjac.load(unet, build_scheduler()),
+    ):
+        assert source.network is unet
+        assert len(latentjac.sample(source, num_inference_steps=2)) == 1
+
+
+def test_dtype(tiny_folder) -> None:
+    assert latentjac.load(tiny_folder, dtype=torch.float64).dtype == torch.float64
+
+
+def test_builtin_faces() -> None:
+    assert "faces" in latentjac.builtin_models()
+    model = latentjac.load("faces")
+    assert model.sample_shape == (3, 64, 64)
+    assert model.dtype == torch.float32
+    levels = len(model.network.config["block_out_channels"])
+    assert levels >= 3
+
+
+def test_hub_id_without_a_network(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(latentjac.LoadError, match=r"'someone/some-model' is not in the local cache"):
+        latentjac.load("someone/some-model", cache_dir=tmp_path, local_files_only=True)
+
+
+def test_pickled_weights_are_never_read(tiny_folder, tmp_path) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "pickled")
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    canary = tmp_path / "canary"
+
+    class Attack:
+        def __reduce__(self) -> tuple:
+            return (canary.touch, ())
+
+    torch.save({"weight": Attack()}, folder / "unet" / "diffusion_pytorch_model.bin")
+    with pytest.raises(latentjac.LoadError, match="safetensors"):
+        latentjac.load(folder)
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "model_index.json").unlink(), "model_index.json"),
+        (lambda f: (f / "model_index.json").write_text("{"), "must be JSON"),
+        (lambda f: shutil.rmtree(f / "scheduler"), "scheduler_config.json"),
+        (lambda f: (f / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"\0" * 64), "safetensors"),
+        (lambda f: shutil.rmtree(f / "unet"), "safetensors"),
+    ],
+)
+def test_damaged_folders(tiny_folder, tmp_path, damage, message: str) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "damaged")
+    damage(folder)
+    with pytest.raises(latentjac.LoadError, match=message):
+        latentjac.load(folder)
+
+
+def test_text_to_image_pipelines_are_named(tiny_folder, tmp_path) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "text")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["unet"] = ["diffusers", "UNet2DConditionModel"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(latentjac.LoadError, match="UNet2DConditionModel"):
+        latentjac.load(folder)
+
+
+def test_identity_tells_weights_apart() -> None:
+    first, second = (latentjac.load(build_tiny_unet(seed), build_scheduler()) for seed in (0, 1))
+    assert first.identity() != second.identity()
+    assert first.identity() == latentjac.load(build_tiny_unet(0), build_scheduler()).identity()

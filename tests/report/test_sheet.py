@@ -1,0 +1,67 @@
+"""Sheets hold what they are given where it belongs."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from latentjac.report import Row, contact_sheet, direction_image, spectrum_plot, write_json, write_png
+from latentjac.svd import LocalBasis, Status
+
+
+def test_pictures_and_labels_are_drawn() -> None:
+    red, blue = Image.new("RGB", (8, 8), (255, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 255))
+    rows = [Row("first", "s = 2", [red, None, blue], ["-1", "", "+1"]), Row("second", "", [blue])]
+    sheet = np.asarray(contact_sheet(rows, heading="A heading", columns=["a", "b", "c"], cell=32)).astype(int)
+    assert ((sheet == [255, 0, 0]).all(-1)).sum() == 32 * 32
+    assert ((sheet == [0, 0, 255]).all(-1)).sum() == 2 * 32 * 32
+    assert (sheet[:30] < 128).all(-1).sum() > 50  # the heading's ink
+
+
+def test_an_empty_sheet_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one picture"):
+        contact_sheet([])
+
+
+def test_long_labels_are_not_cut() -> None:
+    image = Image.new("RGB", (8, 8))
+    short = contact_sheet([Row("a", "", [image])], cell=32)
+    long = contact_sheet([Row("a much longer label than that", "", [image])], cell=32)
+    assert long.width > short.width + 100
+
+
+def test_direction_image_centres_on_grey() -> None:
+    v = torch.zeros(3, 8, 8)
+    v[:, 2, 2], v[:, 5, 5] = 1.0, -1.0
+    pixels = np.asarray(direction_image(v)).astype(int)
+    assert abs(pixels[0, 0, 0] - 128) <= 1
+    assert pixels[2, 2, 0] > 250
+    assert pixels[5, 5, 0] < 5
+
+
+def test_spectrum_plot_is_a_picture() -> None:
+    pytest.importorskip("matplotlib")
+    s = torch.tensor([3.0, 2.0, 1.0])
+    basis = LocalBasis(
+        s, torch.eye(3), torch.eye(3), torch.tensor([1e-5, 1e-4, 1e-3]), Status.CONVERGED, 3, 3, 0.1, {"tol": 1e-3}
+    )
+    image = spectrum_plot(basis, "title")
+    assert image.size == (768, 576)
+    assert np.asarray(image).std() > 10
+
+
+def test_files_are_whole_or_absent(tmp_path, monkeypatch) -> None:
+    write_json(tmp_path / "a.json", {"x": 1})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
+
+    def broken(self, *args, **kwargs) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("pathlib.Path.replace", broken)
+    with pytest.raises(OSError, match="no space"):
+        write_png(tmp_path / "b.png", Image.new("RGB", (4, 4)))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]

@@ -1,0 +1,183 @@
+"""Every wrong input names the argument, what was expected and what came."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from networks import build_scheduler, build_tiny_unet
+from PIL import Image
+
+import latentjac as lj
+
+X = torch.randn(1, 4, dtype=torch.float64)
+LIN = lj.linearize(lambda x: x**2, X)
+NAN = torch.full((1, 4), float("nan"))
+
+
+class Context(SimpleNamespace):
+    """What the rows of the table need."""
+
+    model: lj.Model
+    point: lj.Point
+    v: torch.Tensor
+    folder: Path
+
+
+def point(c: Context, **changes: object) -> lj.Point:
+    fields = {"sample": c.point.sample, "timestep": 599, "num_inference_steps": 10}
+    return lj.Point(**{**fields, **changes})
+
+
+Row = tuple[str, Callable[[Context], object], type[Exception], str]
+TABLE: list[Row] = [
+    # linearize
+    ("f", lambda c: lj.linearize("f", X), TypeError, "f must be callable, got str"),
+    ("x type", lambda c: lj.linearize(abs, [1.0]), TypeError, "x must be a torch.Tensor, got list"),
+    ("x dtype", lambda c: lj.linearize(abs, torch.ones(2, dtype=torch.int64)), ValueError, "floating-point.*int64"),
+    ("x empty", lambda c: lj.linearize(abs, torch.ones(0, 3)), ValueError, r"non-empty.*got shape \[0, 3\]"),
+    ("x scalar", lambda c: lj.linearize(abs, torch.tensor(1.0)), ValueError, r"batch in dimension 0, got shape \[\]"),
+    ("x nan", lambda c: lj.linearize(abs, NAN), ValueError, r"x must be finite, got 4 NaN and 0 Inf.*\[0, 0\]"),
+    ("backend", lambda c: lj.linearize(abs, X, backend="magic"), ValueError, "backend must be one of .*got 'magic'"),
+    ("chunk_size", lambda c: lj.linearize(abs, X, chunk_size=0), ValueError, "chunk_size must be .*got 0"),
+    ("f tuple", lambda c: lj.linearize(lambda x: (x, x), X), TypeError, "f must return one torch.Tensor, got tuple"),
+    ("f batch", lambda c: lj.linearize(lambda x: x.sum(), X), ValueError, r"batch of 1 points.*got shape \[\]"),
+    ("f nan", lambda c: lj.linearize(lambda x: x / (x - x), X), lj.NonFiniteError, "f must be finite.*first made by"),
+    ("jvp type", lambda c: LIN.jvp("v"), TypeError, "v must be a torch.Tensor, got str"),
+    ("jvp shape", lambda c: LIN.jvp(X), ValueError, r"v must have shape \[k >= 1, 1, 4\], got \[1, 4\]"),
+    ("jvp none", lambda c: LIN.jvp(X[None][:0]), ValueError, r"k >= 1.*got \[0, 1, 4\]"),
+    ("jvp dtype", lambda c: LIN.jvp(X[None].float()), ValueError, "v must have dtype torch.float64, got torch.float32"),
+    ("jvp device", lambda c: LIN.jvp(X[None].to("meta")), ValueError, "v must be on cpu, got meta"),
+    ("vjp shape", lambda c: LIN.vjp(torch.ones(2, 1, 5, dtype=X.dtype)), ValueError, "u must have shape"),
+    ("rebase", lambda c: LIN.rebase(X.float()), ValueError, "x must be .*float64, got .*float32"),
+    ("rebase n", lambda c: LIN.rebase(X, X), ValueError, "constants must be 0 values or none, got 1"),
+    ("scipy", lambda c: lj.linearize(abs, X.repeat(2, 1)).to_scipy(), ValueError, "one base point.*got 2"),
+    # svd
+    ("operator", lambda c: lj.svd("J"), TypeError, "operator must have x, y, jvp and vjp, got str"),
+    ("k type", lambda c: lj.svd(LIN, k=2.0), TypeError, "k must be an int, got float"),
+    ("k range", lambda c: lj.svd(LIN, k=5000), ValueError, r"k must be in \[1, min\(n, m\)\] = \[1, 4\], got 5000"),
+    ("k zero", lambda c: lj.svd(LIN, k=0), ValueError, "k must be in .*got 0"),
+    ("tol", lambda c: lj.svd(LIN, k=1, tol=0), ValueError, r"tol must be a number in \(0, 1\), got 0"),
+    ("tol type", lambda c: lj.svd(LIN, k=1, tol="tight"), ValueError, "tol must be a number.*got 'tight'"),
+    ("max_passes", lambda c: lj.svd(LIN, k=1, max_passes=1), ValueError, "max_passes must be at least 2, got 1"),
+    ("block_size", lambda c: lj.svd(LIN, k=1, block_size=0), ValueError, "block_size must be at least 1, got 0"),
+    ("generator", lambda c: lj.svd(LIN, k=1, generator=0), TypeError, "generator must be a torch.Generator.*got int"),
+    ("callback", lambda c: lj.svd(LIN, k=1, callback=1), TypeError, "callback must be callable or None, got int"),
+    ("warm", lambda c: lj.svd(LIN, k=1, warm_start=3), TypeError, "warm_start must be .*got int"),
+    ("warm shape", lambda c: lj.svd(LIN, k=1, warm_start=torch.ones(1, 9)), ValueError, r"warm_start.*got \[1, 9\]"),
+    ("points", lambda c: lj.svd(lj.linearize(abs, X.repeat(2, 1)), k=1), ValueError, "one base point.*got 2"),
+    ("save name", lambda c: lj.svd(LIN, k=1).save("b.pt"), ValueError, "path must end in .safetensors, got 'b.pt'"),
+    ("save type", lambda c: lj.svd(LIN, k=1).save(3), TypeError, "path must be a str or Path, got int"),
+    ("save dir", lambda c: lj.svd(LIN, k=1).save("/no/b.safetensors"), FileNotFoundError, "existing folder"),
+    ("load none", lambda c: lj.LocalBasis.load("no.safetensors"), FileNotFoundError, "existing file, got 'no.s"),
+    ("load junk", lambda c: lj.LocalBasis.load(c.junk), ValueError, "must be a basis saved by latentjac"),
+    # load
+    ("source", lambda c: lj.load(3), TypeError, "source must be a built-in name.*got int"),
+    ("name", lambda c: lj.load("nobody"), lj.LoadError, r"built-in name \['faces'.*got 'nobody'"),
+    ("empty folder", lambda c: lj.load(c.folder), lj.LoadError, "model_index.json"),
+    ("scheduler", lambda c: lj.load(build_tiny_unet()), TypeError, "scheduler must be given with a network, got None"),
+    ("two", lambda c: lj.load("faces", build_scheduler()), TypeError, "scheduler must be None unless.*got DDIMSch"),
+    ("dtype", lambda c: lj.load("faces", dtype="float32"), TypeError, "dtype must be a floating torch.dtype, got 'fl"),
+    ("int", lambda c: lj.load("faces", dtype=torch.int8), TypeError, "floating torch.dtype, got torch.int8"),
+    ("net", lambda c: lj.load(torch.nn.Linear(2, 2), build_scheduler()), lj.LoadError, "sample and a timestep.*Linear"),
+    ("alphas", lambda c: lj.load(build_tiny_unet(), c.no_alphas), lj.LoadError, "alphas_cumprod.*got SimpleNamespace"),
+    # pictures
+    ("image type", lambda c: lj.invert(c.model, 3), TypeError, "expected a path, PIL image, array or tensor, got int"),
+    ("no file", lambda c: lj.invert(c.model, "no.jpg"), FileNotFoundError, "expected a picture file, got 'no.jpg'"),
+    ("no image", lambda c: lj.invert(c.model, c.junk), ValueError, "expected a picture file, got"),
+    ("none", lambda c: lj.invert(c.model, []), ValueError, "at least one picture, got an empty list"),
+    ("array", lambda c: lj.invert(c.model, np.zeros((4, 4))), ValueError, r"uint8 array \[H, W, 3\], got float64"),
+    ("size", lambda c: lj.invert(c.model, torch.zeros(3, 9, 9)), ValueError, r"\[B, 3, 16, 16\], got .*\[3, 9, 9\]"),
+    ("range", lambda c: lj.invert(c.model, 2 * torch.ones(3, 16, 16)), ValueError, r"in \[0, 1\], got \[2, 2\]"),
+    ("crop", lambda c: lj.prepare_image(c.picture, 8, (1, 2)), ValueError, r"four ints .*got \(1, 2\)"),
+    ("box", lambda c: lj.prepare_image(c.picture, 8, (0, 0, 99, 9)), ValueError, "inside 16x16, got"),
+    ("kind", lambda c: lj.prepare_image(5, 8), TypeError, "expected a PIL image or a path, got int"),
+    # inversion, points, sampling
+    ("steps", lambda c: lj.invert(c.model, c.picture, 0), ValueError, r"\[1, T\] = \[1, 1000\], got 0"),
+    ("steps type", lambda c: lj.invert(c.model, c.picture, 9.5), TypeError, "num_inference_steps: .*int, got float"),
+    ("refinement", lambda c: lj.invert(c.model, c.picture, 2, refinement=-1), ValueError, "at least 0, got -1"),
+    ("refine type", lambda c: lj.invert(c.model, c.picture, 2, refinement=None), TypeError, "an int, got NoneType"),
+    ("prompt", lambda c: lj.invert(c.model, c.picture, 2, "a cat"), ValueError, "prompt: expected None.*got 'a cat'"),
+    ("t", lambda c: c.path.at(600), ValueError, r"fraction of T in \[0, 1\].*got 600"),
+    ("t type", lambda c: c.path.at("0.6"), TypeError, r"number in \[0, 1\], got str"),
+    ("t twice", lambda c: c.path.at(0.6, timestep=600), TypeError, "exactly one of t .* and timestep"),
+    ("timestep", lambda c: c.path.at(timestep=0.6), TypeError, "expected an int, got float .t= takes fractions"),
+    ("too noisy", lambda c: c.path.at(timestep=1000), ValueError, r"\[0, T\) = \[0, 1000\), got 1000"),
+    ("output", lambda c: lj.sample(c.model, output_type="jpg"), ValueError, "output_type must be one of .*'jpg'"),
+    ("num_images", lambda c: lj.sample(c.model, num_images=0), ValueError, "num_images must be at least 1, got 0"),
+    ("num type", lambda c: lj.sample(c.model, num_images="2"), TypeError, "num_images must be an int, got str"),
+    ("seed", lambda c: lj.sample(c.model, generator=3), TypeError, "torch.Generator or None, got int"),
+    ("point", lambda c: lj.sample(c.model, X), TypeError, "point must be a latentjac.Point.*got Tensor"),
+    # basis and edits
+    ("model", lambda c: lj.local_basis("faces", c.point), TypeError, "model must be a latentjac.Model.*got str"),
+    ("grid", lambda c: lj.local_basis(c.model, point(c, timestep=600)), ValueError, "nearest 599.*got 600"),
+    ("layer", lambda c: lj.local_basis(c.model, c.point, layer="midd"), ValueError, "got 'midd'; nearest: .*mid"),
+    ("layer type", lambda c: lj.local_basis(c.model, c.point, layer=4), TypeError, "expected a module name.*got int"),
+    ("shape", lambda c: lj.local_basis(c.model, point(c, sample=X)), ValueError, r"point.sample.*got \[1, 4\]"),
+    ("many", lambda c: lj.local_basis(c.model, c.many), ValueError, "point must hold one sample, got 2"),
+    ("float", lambda c: lj.edit(c.model, c.single, c.v), ValueError, "must be torch.float64.*got torch.float32"),
+    ("v type", lambda c: lj.edit(c.model, c.point, [1.0]), TypeError, "directions must be a torch.Tensor, got list"),
+    ("v shape", lambda c: lj.edit(c.model, c.point, X), ValueError, r"\[3, 16, 16\] or \[q, 3, 16, 16\], got \[1, 4\]"),
+    ("v zero", lambda c: lj.edit(c.model, c.point, 0 * c.v), ValueError, "must not be zero, got zero at index 0"),
+    ("v nan", lambda c: lj.edit(c.model, c.point, c.v / 0), ValueError, "directions must be finite, got NaN or Inf"),
+    ("distance", lambda c: lj.edit(c.model, c.point, c.v, "far"), TypeError, "distance must be a number .*got str"),
+    ("far", lambda c: lj.edit(c.model, c.point, c.v, float("inf")), ValueError, "distance must be finite, got inf"),
+    ("nowhere", lambda c: lj.edit(c.model, c.point, c.v, []), ValueError, "non-empty sequence, got an empty one"),
+    ("num_steps", lambda c: lj.edit(c.model, c.point, c.v, 1.0, 0), ValueError, "num_steps must be at least 1, got 0"),
+    ("step type", lambda c: lj.edit(c.model, c.point, c.v, 1.0, 2.5), TypeError, "num_steps must be an int, got fl"),
+    (
+        "tolerance",
+        lambda c: lj.edit(c.model, c.point, c.v, linearity_tolerance=2.0),
+        ValueError,
+        r"linearity_tolerance must be in \(0, 1\), got 2.0",
+    ),
+]
+
+
+@pytest.fixture
+def context(tiny_model, tiny_point, tmp_path) -> Context:
+    junk = tmp_path / "junk.safetensors"
+    junk.write_bytes(b"\x80\x04not a tensor file" * 9)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    picture = Image.new("RGB", (16, 16), "orange")
+    return Context(
+        model=tiny_model,
+        point=tiny_point,
+        many=lj.Point(tiny_point.sample.repeat(2, 1, 1, 1), 599, 10),
+        single=lj.Point(tiny_point.sample.float(), 599, 10),
+        path=lj.invert(tiny_model, picture, 2),
+        v=torch.ones(3, 16, 16, dtype=torch.float64),
+        junk=junk,
+        folder=empty,
+        picture=picture,
+        no_alphas=SimpleNamespace(config={}),
+    )
+
+
+@pytest.mark.parametrize(("call", "error", "message"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_refusal(context: Context, call: Callable, error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as caught:
+        call(context)
+    assert type(caught.value) is error
+    assert re.search(message, str(caught.value)), str(caught.value)
+
+
+def test_the_table_is_long_enough() -> None:
+    assert len(TABLE) >= 40
+    assert len({row[0] for row in TABLE}) == len(TABLE)
+
+
+def test_nothing_was_written(context: Context, monkeypatch, tmp_path) -> None:
+    """A refused save leaves no file behind."""
+    monkeypatch.chdir(tmp_path)
+    before = sorted(p.name for p in tmp_path.iterdir())
+    for name in ("basis.pt", "missing/basis.safetensors"):
+        with pytest.raises((ValueError, FileNotFoundError)):
+            lj.svd(LIN, k=1).save(name)
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
