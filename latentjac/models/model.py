@@ -6,7 +6,7 @@ import hashlib
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -33,7 +33,7 @@ class Model:
         if prediction not in PREDICTIONS:
             raise ValueError(f"load: prediction_type must be one of {list(PREDICTIONS)}, got {prediction!r}")
         self.name, self.scheduler, self.codec = name, scheduler, codec
-        self.network: Any = network
+        self.network = cast(Any, network)
         self.network.eval().requires_grad_(False)
         if self.device.type == "cpu":
             # Convolutions are faster so on a CPU; the annotation of Module.to leaves the keyword out.
@@ -130,7 +130,8 @@ class Model:
 
     def _alpha(self, t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         alphas = self.scheduler.alphas_cumprod.to(x.device, x.dtype)
-        return alphas[t].reshape(-1, *[1] * (x.ndim - 1))
+        # Not alphas[t]: indexing by a scalar tensor reads its value, which no trace can.
+        return alphas.index_select(0, t.reshape(-1)).reshape(-1, *[1] * (x.ndim - 1))
 
     def feature_map(self, layer: str) -> Callable[..., torch.Tensor]:
         """The map ``(x, t, *conditioning) -> features`` of a layer.

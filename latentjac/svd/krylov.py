@@ -142,7 +142,7 @@ class BlockKrylov:
         self.next = orthonormalize(self.next, self.right)
 
     def triplets(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Rows u ``[k, m]``, s ``[k]``, v ``[k, n]`` and residuals; completed with orthonormal rows if J has rank < k."""
+        """Rows u ``[k, m]``, s ``[k]``, v ``[k, n]`` and residuals; u and v are completed if J has rank < k."""
         d, s, c = self.ritz()
         residuals = self.residuals(d, s, c)
         k = min(self.k, len(s))

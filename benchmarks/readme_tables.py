@@ -1,0 +1,50 @@
+"""Writes the tables of the README from benchmarks/results/*.json; ``--check`` only compares.
+
+A table stands between ``<!-- table NAME -->`` and ``<!-- /table -->`` and comes from ``results/NAME.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+MARK = re.compile(r"<!-- table (\w+) -->\n.*?<!-- /table -->", re.DOTALL)
+
+
+def render(name: str) -> str:
+    """One result as a Markdown table, with what it was measured on."""
+    result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    rows: list[dict[str, Any]] = result["rows"]
+    heads = list(rows[0])
+    lines = ["| " + " | ".join(head.replace("_", " ") for head in heads) + " |", "|" + " --- |" * len(heads)]
+    lines += ["| " + " | ".join(cell(row[head]) for head in heads) + " |" for row in rows]
+    machine = result["machine"]
+    note = f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}, {machine['date']}."
+    return f"<!-- table {name} -->\n" + "\n".join(lines) + f"\n\n{note}\n<!-- /table -->"
+
+
+def cell(value: Any) -> str:
+    """A value as short text."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="fail if the README is out of date")
+    args = parser.parse_args()
+    readme = ROOT / "README.md"
+    old = readme.read_text()
+    new = MARK.sub(lambda match: render(match[1]), old)
+    if args.check and new != old:
+        sys.exit("README.md: tables are out of date; run python benchmarks/readme_tables.py")
+    if not args.check:
+        readme.write_text(new)
+
+
+if __name__ == "__main__":
+    main()
