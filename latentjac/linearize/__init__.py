@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import torch
 
 from latentjac.linearize.autodiff import AutodiffLinearization
+from latentjac.linearize.compiled import ProgramLinearization
 from latentjac.linearize.interface import Linearization
 from latentjac.linearize.non_finite import NonFiniteError
+from latentjac.linearize.trace import TraceError
 
-__all__ = ["BACKENDS", "AutodiffLinearization", "Linearization", "NonFiniteError", "linearize"]
+__all__ = [
+    "BACKENDS",
+    "AutodiffLinearization",
+    "Linearization",
+    "NonFiniteError",
+    "ProgramLinearization",
+    "TraceError",
+    "linearize",
+]
 
-BACKENDS = ("auto", "autodiff")
+BACKENDS = ("auto", "program", "autodiff")
+
+logger = logging.getLogger("latentjac")
+_logged: set[str] = set()
 
 
 def linearize(
@@ -28,8 +42,9 @@ def linearize(
         f: Maps tensors to a tensor. Dimension 0 of x and y is a batch of independent points.
         x: Base point ``[B, ...]``, floating point.
         *constants: Further arguments of f, such as the timestep or text embeddings; not differentiated.
-        backend: ``"autodiff"`` (torch.func) or ``"auto"``, the fastest that can take f.
-        chunk_size: Most probes that are taken through the network at once; all of them by default.
+        backend: ``"program"`` traces f once and is the fastest, ``"autodiff"`` is torch.func and takes any f,
+            ``"auto"`` is the first that can take f.
+        chunk_size: Most probes that are taken through the network at once; as many as fit by default.
 
     Returns:
         The linearization at x, with ``y``, ``jvp``, ``vjp``, ``rebase``, ``check_adjoint`` and ``to_scipy``.
@@ -38,9 +53,23 @@ def linearize(
         TypeError: If f is not callable, or x or f(x) is not a tensor.
         ValueError: If x is empty, not floating point or not finite, if f mixes up the batch, or an option is unknown.
         NonFiniteError: If f(x) has NaN or Inf.
+        TraceError: If the backend is ``"program"`` and f cannot be traced.
     """
     if not callable(f):
         raise TypeError(f"linearize: f must be callable, got {type(f).__name__}")
     if backend not in BACKENDS:
         raise ValueError(f"linearize: backend must be one of {list(BACKENDS)}, got {backend!r}")
+    if backend != "autodiff":
+        try:
+            return ProgramLinearization(f, x, *constants, chunk_size=chunk_size)
+        except TraceError as error:
+            if backend == "program":
+                raise
+            _log_once(f"linearize: torch.func is used for the whole function, which is slower: {error}")
     return AutodiffLinearization(f, x, *constants, chunk_size=chunk_size)
+
+
+def _log_once(message: str) -> None:
+    if message not in _logged:
+        _logged.add(message)
+        logger.warning(message)

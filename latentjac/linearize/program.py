@@ -49,7 +49,6 @@ class Program:
                 once.append(call)
         self._frozen = dict(trace.frozen)
         _run(once, self._frozen)
-        self.is_active = trace.y in active
         self.instructions = fuse(instructions, trace.y)
         self._keep_needed()
         self._plan()
@@ -134,7 +133,8 @@ class Program:
             for slot in instruction.inputs:
                 if not left[slot]:
                     values.drop(slot)
-        return values.get(self._trace.y)
+        out = values.get(self._trace.y)
+        return probes.new_zeros(len(probes), *self.output.shape) if out is None else out
 
     def cotangent(self, probes: Tensor) -> Tensor:
         """Cotangents ``[P, *x.shape]`` of probes ``[P, *y.shape]``."""

@@ -76,10 +76,8 @@ class Scale(Diagonal):
         other = call.arguments["other" if call.arguments["self"] == Ref(slot) else "self"]
         value = env[other.slot] if isinstance(other, Ref) else other
         factor = 1 / value if "div" in call.target else value
-        if not isinstance(factor, Tensor):
-            factor = torch.tensor(factor)
-        # Factors of low precision or of another dtype must not change the dtype of tangents.
-        self.factor = factor.to(env[slot].device, self.metas[self.outs[0]].dtype)
+        # Factors of another dtype must not change the dtype of tangents.
+        self.factor = torch.as_tensor(factor, dtype=self.metas[self.outs[0]].dtype, device=env[slot].device)
 
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]

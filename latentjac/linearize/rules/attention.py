@@ -213,8 +213,9 @@ def attention(call: Call, active: set[int], metas: dict[int, Meta]) -> Instructi
         raise TraceError("attention drops out probabilities at random; put the network in eval mode")
     slots = [call.arguments[name].slot for name in ("query", "key", "value")]
     leads = {metas[slot].shape[:-2] for slot in slots}
-    shared = len(set(slots)) < 3
-    if shared or len(leads) > 1 or not only_active(call, active, "query", "key", "value"):
+    varying = [slot for slot in slots if slot in active]
+    shared = len(set(varying)) < len(varying)
+    if shared or len(leads) > 1 or () in leads or not only_active(call, active, "query", "key", "value"):
         return None
     return Attention(call, active, metas)
 

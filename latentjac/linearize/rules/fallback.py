@@ -45,10 +45,19 @@ class Fallback(Instruction):
         def push(*v: Tensor) -> tuple[Tensor, ...]:
             return torch.func.jvp(self._function(), self._point, v)[1]
 
+        try:
+            values = torch.func.vmap(push)(*t)
+        except NotImplementedError:  # the operator has no forward mode
+            values = torch.func.vmap(self._push_by_reverse_mode)(*t)
         out: list[Tensor | None] = [None] * len(self.outs)
-        for i, value in zip(self._smooth, torch.func.vmap(push)(*t), strict=True):
+        for i, value in zip(self._smooth, values, strict=True):
             out[i] = value
         return out
+
+    def _push_by_reverse_mode(self, *v: Tensor) -> tuple[Tensor, ...]:
+        """The transpose of the transpose, which is linear and so may be taken at zero."""
+        values, pull = torch.func.vjp(self._function(), *self._point)
+        return torch.func.vjp(lambda *w: pull(w), *(torch.zeros_like(y) for y in values))[1](v)
 
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from latentjac.linearize.instruction import Instruction, Tensor, align, rule, unbroadcast
 from latentjac.linearize.rules.fallback import Fallback
-from latentjac.linearize.trace import Call, Meta, Ref
+from latentjac.linearize.trace import Call, Meta, Ref, refs
 
 
 @rule(
@@ -94,6 +94,17 @@ class Expand(Instruction):
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
         return [unbroadcast(u[0], self.shape(self.inputs[0]))]
+
+
+@rule("aten.copy.default")
+class Copy(Expand):
+    """What an assignment to a part of a tensor becomes: the source, in the shape and dtype of what it replaces."""
+
+    kernel = "torch"
+
+    def __init__(self, call: Call, active: set[int], metas: dict[int, Meta]) -> None:
+        super().__init__(call, active, metas)
+        self.inputs = tuple(slot for slot in self.inputs if slot == call.arguments["src"].slot)
 
 
 @rule(
@@ -280,3 +291,10 @@ class Linear(Fallback):
             return self.call.evaluate(env, **self._replaced)
 
         return torch.func.vmap(apply)(*t)
+
+
+@rule("aten.einsum.default")
+def einsum(call: Call, active: set[int], metas: dict[int, Meta]) -> Instruction | None:
+    """A contraction in which one factor depends on x, once."""
+    once = sum(slot in active for slot in refs(call.arguments["tensors"])) == 1
+    return Linear(call, active, metas) if once else None

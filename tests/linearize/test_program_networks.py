@@ -1,0 +1,206 @@
+"""Whole networks of diffusers against torch.func, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
+from torch import nn
+
+from latentjac import linearize
+from latentjac.linearize import AutodiffLinearization, ProgramLinearization
+from latentjac.linearize.rules.fallback import Fallback
+
+Tensor = torch.Tensor
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Operators this small only wait for a second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def rand(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def randomize(net: nn.Module) -> nn.Module:
+    """Random weights everywhere: networks start with zeros in places, which would hide mistakes."""
+    generator = torch.Generator().manual_seed(0)
+    net = net.double().eval().requires_grad_(False)
+    for parameter in net.parameters():
+        spread = 0.3 if parameter.ndim < 2 else parameter[0].numel() ** -0.5
+        parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * spread)
+    return net
+
+
+def check(f: Callable[..., Tensor], x: Tensor, *constants: Tensor, fallback: bool = False) -> ProgramLinearization:
+    """Compare both products with torch.func, at two points."""
+    lin, truth = ProgramLinearization(f, x, *constants), AutodiffLinearization(f, x, *constants)
+    used = sorted({i.call.target for i in lin.program.instructions if type(i) is Fallback})
+    assert bool(used) == fallback, used
+    for base in (x, 0.5 * x + 0.1):
+        lin.rebase(base, *constants)
+        truth.rebase(base, *constants)
+        close(lin.y, truth.y)
+        v, u = rand(2, *x.shape, seed=2), rand(2, *lin.y.shape, seed=3)
+        close(lin.jvp(v), truth.jvp(v))
+        close(lin.vjp(u), truth.vjp(u))
+        assert lin.check_adjoint() < 1e-12
+    return lin
+
+
+def close(actual: Tensor, expected: Tensor) -> None:
+    assert expected.norm() > 1e-6
+    assert (actual - expected).norm() < 1e-10 * expected.norm()
+
+
+def unet(down: str, up: str, **options: object) -> nn.Module:
+    defaults = dict(sample_size=8, layers_per_block=1, block_out_channels=(8, 16), norm_num_groups=4)
+    return randomize(
+        UNet2DModel(
+            down_block_types=(down, "AttnDownBlock2D" if "Down" in down else down),
+            up_block_types=(up, up),
+            **{**defaults, "attention_head_dim": 4, **options},
+        )
+    )
+
+
+UNETS = {
+    "plain": ("DownBlock2D", "UpBlock2D", {}),
+    "attention": ("AttnDownBlock2D", "AttnUpBlock2D", {}),
+    "resnet up and down": ("ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D", {}),
+    "resampling by resnets": ("DownBlock2D", "UpBlock2D", {"downsample_type": "resnet", "upsample_type": "resnet"}),
+    "scale and shift by time": ("DownBlock2D", "UpBlock2D", {"resnet_time_scale_shift": "scale_shift"}),
+    "no padding": ("DownBlock2D", "UpBlock2D", {"downsample_padding": 0}),
+    "averages down": ("ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D", {"resnet_time_scale_shift": "scale_shift"}),
+    "no attention in the middle": ("DownBlock2D", "UpBlock2D", {"add_attention": False}),
+    "classes": ("DownBlock2D", "UpBlock2D", {"num_class_embeds": 5}),
+    "mish": ("DownBlock2D", "UpBlock2D", {"act_fn": "mish"}),
+}
+
+
+@pytest.mark.parametrize(("down", "up", "options"), UNETS.values(), ids=UNETS.keys())
+def test_unet(down: str, up: str, options: dict) -> None:
+    net = unet(down, up, **options)
+    labels = {"class_labels": torch.tensor([3, 4])} if "num_class_embeds" in options else {}
+    check(lambda x, t: net(x, t, **labels).sample, rand(2, 3, 8, 8), torch.tensor(500))
+
+
+def test_unet_with_skips_of_its_own() -> None:
+    net = UNet2DModel(
+        sample_size=16,
+        layers_per_block=1,
+        block_out_channels=(32, 64),
+        down_block_types=("SkipDownBlock2D", "AttnSkipDownBlock2D"),
+        up_block_types=("AttnSkipUpBlock2D", "SkipUpBlock2D"),
+        attention_head_dim=8,
+        norm_num_groups=8,
+    )
+    net = randomize(net).float()  # its filters are float32 constants
+    f = lambda x, t: net(x, t).sample  # noqa: E731
+    x, t = rand(1, 3, 16, 16).float(), torch.tensor(500)
+    lin, truth = ProgramLinearization(f, x, t), AutodiffLinearization(f, x, t)
+    v, u = rand(2, *x.shape, seed=2).float(), rand(2, *x.shape, seed=3).float()
+    torch.testing.assert_close(lin.jvp(v), truth.jvp(v), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(lin.vjp(u), truth.vjp(u), rtol=1e-3, atol=1e-4)
+    assert not any(type(i) is Fallback for i in lin.program.instructions)
+
+
+def conditioned(**options: object) -> nn.Module:
+    defaults = dict(
+        sample_size=8,
+        layers_per_block=1,
+        block_out_channels=(8, 16),
+        norm_num_groups=4,
+        attention_head_dim=2,
+        cross_attention_dim=6,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    )
+    return randomize(UNet2DConditionModel(**{**defaults, **options}))
+
+
+TEXT_UNETS = {
+    "convolutions around attention": {},
+    "linear layers around attention": {"use_linear_projection": True},
+    "attention to the text alone": {"only_cross_attention": True},
+    "two layers": {"transformer_layers_per_block": 2},
+    "simple cross-attention": {
+        "down_block_types": ("SimpleCrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "SimpleCrossAttnUpBlock2D"),
+        "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+    },
+    "scale and shift by time": {"resnet_time_scale_shift": "scale_shift"},
+}
+
+
+@pytest.mark.parametrize("options", TEXT_UNETS.values(), ids=TEXT_UNETS.keys())
+def test_unet_with_text(options: dict) -> None:
+    net = conditioned(**options)
+    check(lambda x, t, text: net(x, t, text).sample, rand(1, 4, 8, 8), torch.tensor(500), rand(1, 5, 6))
+
+
+def test_unet_with_added_conditions() -> None:
+    net = conditioned(
+        addition_embed_type="text_time", addition_time_embed_dim=4, projection_class_embeddings_input_dim=4 * 6 + 5
+    )
+
+    def f(x: Tensor, t: Tensor, text: Tensor, pooled: Tensor, sizes: Tensor) -> Tensor:
+        return net(x, t, text, added_cond_kwargs={"text_embeds": pooled, "time_ids": sizes}).sample
+
+    sizes = torch.tensor([[8.0, 8, 0, 0, 8, 8]], dtype=torch.float64)
+    check(f, rand(1, 4, 8, 8), torch.tensor(20), rand(1, 5, 6), rand(1, 5), sizes)
+
+
+def test_decoder() -> None:
+    net = randomize(
+        AutoencoderKL(
+            block_out_channels=(8, 16),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            norm_num_groups=4,
+        )
+    )
+    check(lambda z: net.decode(z).sample, rand(1, 4, 4, 4))
+
+
+def test_taps_leave_nothing_behind_them() -> None:
+    net = unet("DownBlock2D", "UpBlock2D")
+
+    def f(x: Tensor, t: Tensor) -> Tensor:
+        box: list[Tensor] = []
+        handle = net.mid_block.register_forward_hook(lambda module, inputs, output: box.append(output))
+        net(x, t)
+        handle.remove()
+        return box[0]
+
+    lin = check(f, rand(2, 3, 8, 8), torch.tensor(500))
+    assert "upsample" not in lin.program.describe()
+
+
+def test_one_trace_serves_all_times_and_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = conditioned()
+    f = lambda x, t, text: net(x, t, text).sample  # noqa: E731
+    lin = ProgramLinearization(f, rand(1, 4, 8, 8), torch.tensor(500), rand(1, 5, 6))
+    monkeypatch.setattr(torch.export, "export", None)
+    lin.rebase(rand(1, 4, 8, 8, seed=4), torch.tensor(30), rand(1, 5, 6, seed=5))
+    truth = AutodiffLinearization(f, rand(1, 4, 8, 8, seed=4), torch.tensor(30), rand(1, 5, 6, seed=5))
+    v = rand(2, 1, 4, 8, 8)
+    close(lin.jvp(v), truth.jvp(v))
+
+
+def test_functions_that_cannot_be_traced_fall_back(caplog: pytest.LogCaptureFixture) -> None:
+    def f(x: Tensor) -> Tensor:
+        return x.sin() if x.sum() > 0 else x.cos()
+
+    lin = linearize(f, rand(1, 4))
+    assert lin.backend == "autodiff"
+    assert sum("slower" in record.getMessage() for record in caplog.records) == 1
+    linearize(f, rand(1, 4))
+    assert sum("slower" in record.getMessage() for record in caplog.records) == 1
