@@ -75,10 +75,11 @@ def find_nvcc() -> str | None:
     if wish == "off":
         return None
     homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    named = [os.environ.get("CUDACXX"), *(f"{home}/bin/nvcc" for home in homes)]
-    candidates = [*named, "nvcc", "/usr/local/cuda/bin/nvcc"]
+    candidates = [*(f"{home}/bin/nvcc" for home in homes), "nvcc", "/usr/local/cuda/bin/nvcc"]
+    if os.environ.get("CUDACXX"):
+        candidates = [os.environ["CUDACXX"]]
     for candidate in candidates:
-        found = shutil.which(candidate) if candidate else None
+        found = shutil.which(candidate)
         if found:
             return found
     if wish == "on":

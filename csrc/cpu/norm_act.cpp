@@ -23,7 +23,7 @@ constexpr int64_t kProbes = 4;              // probes that go through a sample t
 constexpr int64_t kMinRunBytes = 1024;      // of a row of a block: shorter runs starve the prefetcher
 constexpr int64_t kPieceBytes = 1 << 20;    // of t in a piece of short samples
 constexpr int64_t kTileBytes = 8 << 20;     // of t between its two readings: a quarter of a common last-level cache
-constexpr int64_t kStreamBytes = 32 << 20;  // of a result too large for any reader to find it in a cache
+constexpr int64_t kStreamBytes = 16 << 20;  // of a result too large for any reader to find it in a cache
 
 inline int64_t smaller(int64_t a, int64_t b) {
   return a < b ? a : b;

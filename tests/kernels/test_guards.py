@@ -80,7 +80,7 @@ def test_compiled_derivatives_are_never_silently_zero(call, x, backend):
     def derivative(v):
         return torch.func.jvp(lambda w: call(w * 2), (v,), (torch.ones_like(v),))[1]
 
-    with pytest.raises(Exception, match="differentiation|cannot be traced"):
+    with pytest.raises(Exception, match=r"differentiation|cannot be traced"):
         torch.compile(derivative, backend=backend)(x)
 
 
@@ -89,20 +89,16 @@ def test_compiled_derivatives_are_never_silently_zero(call, x, backend):
 def test_compiled_backward_is_never_silently_zero(backend, fullgraph):
     torch._dynamo.reset()
     x = X.clone().requires_grad_()
-    with pytest.raises(Exception, match="differentiation|cannot be traced|requires grad"):
+    with pytest.raises(Exception, match=r"differentiation|cannot be traced|requires grad"):
         torch.compile(lambda v: primal(v * 2), backend=backend, fullgraph=fullgraph)(x).sum().backward()
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_compiled_call_without_grad_is_right_or_refused(backend):
+def test_compiled_call_without_grad_is_right(backend):
     torch._dynamo.reset()
     with torch.no_grad():
-        try:
-            found = torch.compile(lambda v: primal(v * 2) + 1, backend=backend)(X)
-        except RuntimeError as error:
-            assert "cannot be traced" in str(error)
-        else:
-            torch.testing.assert_close(found, primal(X * 2) + 1)
+        found = torch.compile(lambda v: primal(v * 2) + 1, backend=backend)(X)
+    torch.testing.assert_close(found, primal(X * 2) + 1)
 
 
 def test_export_is_refused():
@@ -110,7 +106,7 @@ def test_export_is_refused():
         def forward(self, x):
             return primal(x)
 
-    with pytest.raises(Exception, match="cannot be traced|plain tensor"):
+    with pytest.raises(Exception, match=r"cannot be traced|plain tensor"):
         torch.export.export(Norm(), (X,))
 
 

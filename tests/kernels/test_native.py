@@ -112,7 +112,7 @@ def test_another_interface_number_is_refused(monkeypatch):
     assert f"interface number {native.INTERFACE + 1}, this latentjac expects {native.INTERFACE}" in loaded.reason
     monkeypatch.setenv("LATENTJAC_KERNELS", "native")
     with pytest.raises(
-        ImportError, match="LATENTJAC_KERNELS=native, but the native module cannot be used: .*interface"
+        ImportError, match=r"LATENTJAC_KERNELS=native, but the native module cannot be used: .*interface"
     ):
         native.load()
 

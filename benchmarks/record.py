@@ -1,0 +1,106 @@
+"""Shared by the benchmarks: fair timing on a busy machine, and one JSON result a benchmark.
+
+Cases are run in alternation, so that whatever else the machine does falls on all of them alike; what is reported are
+medians and, above all, ratios.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def alternate(
+    cases: dict[str, Callable[[], object]], rounds: int = 15, seconds: float = 10.0, device: str = "cpu"
+) -> dict[str, float]:
+    """Median seconds of each case over alternating rounds, after one round to warm up.
+
+    Args:
+        cases: what to time, by name.
+        rounds: the most rounds to run.
+        seconds: stop after the round that passes this (but not before three).
+        device: "cuda" synchronises around every call.
+    """
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    for case in cases.values():
+        case()
+    begin = time.perf_counter()
+    for done in range(rounds):
+        if done >= 3 and time.perf_counter() - begin > seconds:
+            break
+        for name, case in cases.items():
+            _synchronize(device)
+            start = time.perf_counter()
+            case()
+            _synchronize(device)
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """What the numbers depend on."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "load": [round(v, 2) for v in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def write(name: str, rows: list[dict[str, Any]], device: str = "cpu", **more: Any) -> Path:
+    """Write `benchmarks/results/<name>.json`, whole or not at all.
+
+    Args:
+        name: of the benchmark.
+        rows: one dictionary a case: shapes, ratios, medians in seconds.
+        device: where it ran.
+        **more: anything else worth knowing.
+    """
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    temporary = path.with_suffix(".json.part")
+    content = {"name": name, "machine": machine(device), **more, "rows": rows}
+    temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")
+    temporary.replace(path)
+    return path
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows as text in columns; numbers with three digits."""
+    heads = list(rows[0])
+    cells = [heads, *([_cell(row.get(head)) for head in heads] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(heads))]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _synchronize(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
