@@ -130,7 +130,6 @@ def trace(f: Callable[..., torch.Tensor], x: torch.Tensor, constants: tuple[Any,
     except Exception as error:  # every way in which export fails has the same answer
         reason = str(error).strip().split("\n")[0]
         raise TraceError(f"torch.export failed: {type(error).__name__}: {reason}") from error
-    program.graph.eliminate_dead_code()
     return _Builder(program, len(constants)).build()
 
 
@@ -196,7 +195,18 @@ class _Builder:
                 self._output(node)
             elif node.op == "get_attr":
                 raise TraceError(f"the graph refers to {node.target}, probably a region with its own grad mode")
+        self._drop_dead_calls()
         return self._trace
+
+    def _drop_dead_calls(self) -> None:
+        """Drop what the result does not need, such as all that comes behind a tap."""
+        needed, calls = {self._trace.y}, []
+        for call in reversed(self._trace.calls):
+            if not needed.isdisjoint(call.outs):
+                calls.append(call)
+                needed.update(call.reads)
+        self._trace.calls = calls[::-1]
+        self._trace.frozen = {slot: value for slot, value in self._trace.frozen.items() if slot in needed}
 
     def _new(self, value: torch.Tensor) -> int:
         slot = len(self._trace.metas)
@@ -245,8 +255,10 @@ class _Builder:
         if target in _SAME_VALUE or target.startswith("aten.dropout") or self._is_same(node):
             self._slots[node] = self._slots[node.args[0]]
             return
-        value = node.meta["val"]
-        multiple = not isinstance(value, torch.Tensor)
+        value = node.meta.get("val")
+        multiple = isinstance(value, (list, tuple))
+        if not all(isinstance(item, torch.Tensor) for item in (value if multiple else [value])):
+            raise TraceError(f"{target} reads a number off a tensor")
         outs = tuple(self._new(item) for item in (value if multiple else [value]))
         self._slots[node] = outs if multiple else outs[0]
         self._trace.calls.append(Call(node.name, node.target, self._arguments(node), outs, multiple))

@@ -1,0 +1,218 @@
+"""Tangent and cotangent passes against a plain forward, the floor of matmuls and what PyTorch offers.
+
+    python benchmarks/bench_passes.py                # the U-Net of the tables, 25 probes, all threads
+    python benchmarks/bench_passes.py --threads 1    # processor time, steady on a busy machine
+
+The network is cut off at its tap in all cases: `forward` is the function that is linearized, on a batch of as many
+images as there are probes; `whole forward` runs the network to its end. The floor is its convolutions, linear layers
+and attention matmuls alone, channels last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DModel
+from record import write
+
+from latentjac.linearize import ProgramLinearization
+from latentjac.linearize.autodiff import differentiable
+from latentjac.linearize.describe import nbytes
+from latentjac.models.layers import Tap
+
+Cases = dict[str, Callable[[], object]]
+
+
+def network() -> UNet2DModel:
+    torch.manual_seed(0)
+    net = UNet2DModel(
+        sample_size=64,
+        block_out_channels=(64, 128, 128),
+        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    )
+    return net.eval().requires_grad_(False)
+
+
+def alternate(cases: Cases, rounds: int, clock: Callable[[], float]) -> dict[str, list[float]]:
+    """Seconds of each case in alternating rounds, after one to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    for turn in range(rounds + 1):
+        for name, case in cases.items():
+            start = clock()
+            case()
+            if turn:
+                times[name].append(clock() - start)
+    return times
+
+
+def floor(lin: ProgramLinearization, k: int) -> Cases:
+    """The network's matmuls, family by family, on a batch of k."""
+    last = torch.channels_last
+    jobs: dict[str, list[Callable[[], object]]] = {"convolutions": [], "linear layers": [], "attention": []}
+    for instruction in lin.program.instructions:
+        for call in instruction.calls:
+            operator = call.target.split(".")[1]
+            shape = [lin.program.metas[slot].shape for slot in call.reads[:3]]
+            if operator == "conv2d":
+                x = torch.randn(k, *shape[0][1:]).contiguous(memory_format=last)
+                w = torch.randn(shape[1]).contiguous(memory_format=last)
+                settings = (call.arguments["stride"], call.arguments["padding"])
+                jobs["convolutions"].append(lambda x=x, w=w, settings=settings: F.conv2d(x, w, None, *settings))
+            elif operator == "linear":
+                x, w = torch.randn(k, *shape[0][1:]), torch.randn(shape[1])
+                jobs["linear layers"].append(lambda x=x, w=w: F.linear(x, w))
+            elif operator == "scaled_dot_product_attention":
+                q, p = torch.randn(k, *shape[0][1:]), torch.randn(k, *shape[0][1:-1], shape[1][-2])
+                jobs["attention"].append(lambda q=q, p=p: (q @ q.mT, p @ q))
+    return {name: lambda family=family: [job() for job in family] for name, family in jobs.items()}
+
+
+def peers(f: Callable[..., torch.Tensor], x: torch.Tensor, t: torch.Tensor, v: torch.Tensor, u: torch.Tensor) -> Cases:
+    """What PyTorch offers for the same products."""
+
+    def batched_grad() -> None:
+        with torch.enable_grad(), differentiable():
+            leaf = x.clone().requires_grad_()
+            torch.autograd.grad(f(leaf, t), leaf, u, is_grads_batched=True)
+
+    with differentiable():
+        _, push = torch.func.linearize(lambda z: f(z, t), x)
+        _, pull = torch.func.vjp(lambda z: f(z, t), x)
+
+    def forward_mode() -> None:
+        with differentiable():
+            torch.func.vmap(lambda w: torch.func.jvp(lambda z: f(z, t), (x,), (w,))[1])(v)
+
+    def reverse_mode() -> None:
+        with differentiable():
+            torch.func.vmap(lambda w: pull(w)[0])(u)
+
+    return {
+        "vmap(jvp)": forward_mode,
+        "vmap(linearize)": lambda: torch.func.vmap(push)(v),
+        "vmap(vjp)": reverse_mode,
+        "batched grad": batched_grad,
+    }
+
+
+def profile(lin: ProgramLinearization, v: torch.Tensor, u: torch.Tensor, rounds: int, clock: Callable) -> list[dict]:
+    """Median milliseconds of each instruction, both ways, beside its bytes and FLOPs for all probes."""
+    times: dict[tuple[int, str], float] = {}
+
+    def timed(index: int, name: str, apply: Callable) -> Callable:
+        def run(*args: Any) -> Any:
+            start = clock()
+            result = apply(*args)
+            times[index, name] = times.get((index, name), 0.0) + clock() - start
+            return result
+
+        return run
+
+    instructions = lin.program.instructions
+    for index, instruction in enumerate(instructions):
+        for name in ("tangent", "cotangent"):
+            setattr(instruction, name, timed(index, name, getattr(instruction, name)))
+    samples: dict[tuple[int, str], list[float]] = {}
+    for _ in range(rounds):
+        times.clear()
+        lin.jvp(v)
+        lin.vjp(u)
+        for key, seconds in times.items():
+            samples.setdefault(key, []).append(seconds)
+    rows = []
+    for index, instruction in enumerate(instructions):
+        ms = {name: 1e3 * statistics.median(samples.get((index, name), [0.0])) for name in ("tangent", "cotangent")}
+        rows.append(
+            {
+                "instruction": instruction.call.name,
+                "kernel": instruction.kernel,
+                "output": "x".join(map(str, instruction.shape(instruction.outs[0]))),
+                **{f"{name} ms": round(value, 2) for name, value in ms.items()},
+                "GB": round(nbytes(instruction, lin.program.metas) * len(v) / 1e9, 4),
+                "GFLOP": round(instruction.flops() * len(v) / 1e9, 3),
+            }
+        )
+    return rows
+
+
+def limits(clock: Callable[[], float]) -> dict[str, float]:
+    """Best GFLOP/s of a matrix product and GB/s of a copy larger than the caches."""
+    a, source = torch.randn(2048, 2048), torch.randn(2**26)
+    target = torch.empty_like(source)
+    times = alternate({"matmul": lambda: a @ a, "copy": lambda: target.copy_(source)}, 5, clock)
+    return {
+        "GFLOP/s": round(2 * 2048**3 / min(times["matmul"]) / 1e9),
+        "GB/s": round(2 * source.nbytes / min(times["copy"]) / 1e9, 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--probes", type=int, default=25)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--no-peers", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    clock = time.process_time if options.threads == 1 else time.perf_counter
+    net, k = network(), options.probes
+    f, x, t = Tap(net, "mid_block"), torch.randn(1, 3, 64, 64), torch.tensor(500)
+    start = time.perf_counter()
+    lin = ProgramLinearization(f, x, t)
+    traced = time.perf_counter() - start
+    v, u, batch = torch.randn(k, *x.shape), torch.randn(k, *lin.y.shape), torch.randn(k, *x.shape[1:])
+    families = floor(lin, k)
+    with torch.no_grad():
+        cases: Cases = {
+            "forward": lambda: f(batch, t),
+            "whole forward": lambda: net(batch, t),
+            "floor": lambda: [family() for family in families.values()],
+            "tangent": lambda: lin.jvp(v),
+            "cotangent": lambda: lin.vjp(u),
+            "rebase": lambda: lin.rebase(x),
+            "forward of one": lambda: f(x, t),
+        }
+        times = alternate(cases, options.rounds, clock)
+        times |= alternate({f"floor: {name}": case for name, case in families.items()}, options.rounds, clock)
+        if not options.no_peers:
+            times |= alternate(peers(f, x, t, v, u), max(2, options.rounds // 3), clock)
+        table = profile(lin, v, u, options.rounds, clock)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    rows = [
+        {
+            "case": name,
+            "median s": round(seconds, 4),
+            "least s": round(min(times[name]), 4),
+            "of forward": round(seconds / medians["forward"], 3),
+            "of whole forward": round(seconds / medians["whole forward"], 3),
+            "of floor": round(seconds / medians["floor"], 3),
+        }
+        for name, seconds in medians.items()
+    ]
+    for row in rows:
+        print("  ".join(f"{key} {value}" for key, value in row.items()))
+    for row in sorted(table, key=lambda row: -row["tangent ms"])[:15]:
+        print("  ".join(f"{value}" for value in row.values()))
+    path = write(
+        f"passes_{options.threads}_threads",
+        rows,
+        network="UNet2DModel (64, 128, 128), attention at the lowest level, 64x64, tap mid_block",
+        probes=k,
+        clock="processor time" if options.threads == 1 else "wall time",
+        limits=limits(clock),
+        trace_and_first_point_s=round(traced, 2),
+        chunk_size=lin.program.chunk_size(),
+        instructions=table,
+    )
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
