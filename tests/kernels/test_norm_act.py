@@ -135,10 +135,10 @@ def test_float32_sums_over_many_values(draw):
     x, t = draw(1, 20000, 8, dtype=torch.float32), draw(1, 1, 20000, 8, dtype=torch.float32) + 10
     primal = norm_act_primal(x, groups=2)
     _, xhat, a = reference.norm_act_primal(x.double(), None, None, 2, 1e-5, "identity", False)
-    assert relative(primal.xhat, xhat) < 1e-6
     expected = reference.norm_act_linear(t.double(), a, xhat, 2, False, False)
     # The twin adds in float32 throughout, and is further off.
     tolerance = 3e-6 if available(x.device) else 3e-5
+    assert relative(primal.xhat, xhat) < tolerance / 3
     assert relative(norm_act_tangent(t, primal.a, primal.xhat, groups=2), expected) < tolerance
 
 
