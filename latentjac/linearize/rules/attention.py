@@ -127,18 +127,19 @@ class Attention(Instruction):
             return out
         dq = self._fold(given[self._q]) if self._q in given and not self._covariance else None
         dk, dv = (self._fold(given[slot]) if slot in given else None for slot in (self._k, self._v))
-        rest = self._o.new_empty(probes, self._heads, self._n, self._dv)
+        rest = self._o.new_zeros(probes, self._heads, self._n, self._dv)
+        # Products with v, and below them the row sums, with queries last: see below.
+        rv = self._o.new_empty(probes, self._heads, self._dv + 1, self._n) if scored else None
         for h, rows in self._blocks:
             p, pt = self._probabilities(h, rows)
             if dv is not None:
                 _shared_product(p, dv[:, h], rest[:, h, rows])
-            else:
-                rest[:, h, rows] = 0
             for g in self._groups(probes, h, rows) if scored else ():
                 # Keys before queries: the narrow product with v is several times faster from that side.
                 r = self._scores(dq, dk, g, h, rows).mul_(pt)
-                rv = torch.matmul(self._v1[h].mT, r).mT
-                rest[g, h, rows] += rv[..., :-1].addcmul_(rv[..., -1:], self._o[h, rows], value=-1)
+                rv[g, h, :, rows] = torch.matmul(self._v1[h].mT, r)
+        if rv is not None:
+            rest += rv[:, :, :-1].addcmul_(rv[:, :, -1:], self._o.mT, value=-1).mT
         rest = rest.reshape(probes, *self._lead, self._n, self._dv)
         return rest if out is None else out.add_(rest)
 
@@ -164,26 +165,28 @@ class Attention(Instruction):
     ) -> Sequence[Tensor]:
         probes, wanted = len(u[0]), set(self.inputs)
         folded = self._fold(u[0])
-        dq = dk = dv = None
+        dq = dk = dv = u1 = None
         q, k, _ = self._values
         if self._v in wanted:
             dv = folded.new_zeros(probes, self._heads, self._m, self._dv)
         if self._k in wanted:
-            dk = folded.new_zeros(probes, self._heads, self._m, self._d)
+            dk = folded.new_zeros(probes, self._heads, self._d, self._m)
         if self._q in wanted and not self._covariance:
             dq = folded.new_empty(probes, self._heads, self._n, self._d)
-        for h, rows in self._blocks if (dq is not None or dk is not None or dv is not None) else ():
+        scored = dq is not None or dk is not None
+        if scored:
+            u1 = torch.cat([folded, (folded * self._o).sum(-1, keepdim=True).neg_()], -1)
+        for h, rows in self._blocks if scored or dv is not None else ():
             p, pt = self._probabilities(h, rows)
             if dv is not None:
                 _shared_product(pt, folded[:, h, rows], dv[:, h], add=True)
-            for g in self._groups(probes, h, rows) if dq is not None or dk is not None else ():
-                w = folded[g, h, rows]
-                row = (w * self._o[h, rows]).sum(-1, keepdim=True).neg_()
-                e = torch.matmul(torch.cat([w, row], -1), self._v1[h].mT).mul_(p)
+            for g in self._groups(probes, h, rows) if scored else ():
+                e = torch.matmul(u1[g, h, rows], self._v1[h].mT).mul_(p)
                 if dk is not None:
-                    dk[g, h] += torch.matmul((q[h, rows] * self._scale).mT, e).mT
+                    dk[g, h] += torch.matmul((q[h, rows] * self._scale).mT, e)
                 if dq is not None:
                     dq[g, h, rows] = torch.matmul(e, k[h] * self._scale)
+        dk = None if dk is None else dk.mT
         parts = {self._q: dq, self._k: dk, self._v: dv}
         if self._covariance:
             parts[self._q] = self._by_query(u[0], self._c)
