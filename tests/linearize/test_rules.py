@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from diffusers.models.activations import ACT2CLS
 from torch import nn
 
-from latentjac.linearize.autodiff import differentiable
+from latentjac.linearize.autodiff import AutodiffLinearization, differentiable
 from latentjac.linearize.compiled import ProgramLinearization
 from latentjac.linearize.rules import attention
 from latentjac.linearize.rules.fallback import Fallback
@@ -164,6 +164,33 @@ def test_linear_layers_of_one_input_are_one_product() -> None:
 
     lin = check(f, rand(2, 5, 6))
     assert "matmul of 3 as one" in lin.program.describe()
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (2, 5, 16), (2, 1, 1, 7)])
+def test_single_precision_takes_packed_weights(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    first, second = nn.Linear(shape[-1], 9).requires_grad_(False), nn.Linear(9, shape[-1]).requires_grad_(False)
+    f = lambda x: x.sin() + second(F.silu(first(x.tanh())))  # noqa: E731
+    x = rand(*shape).float()
+    lin, truth = ProgramLinearization(f, x), AutodiffLinearization(f, x)
+    for k in (1, 6):
+        v = rand(k, *shape, seed=2).float()
+        torch.testing.assert_close(lin.jvp(v), truth.jvp(v), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(lin.vjp(v), truth.vjp(v), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", CONVOLUTIONS.values(), ids=CONVOLUTIONS.keys())
+def test_single_precision_convolutions(options: dict) -> None:
+    torch.manual_seed(0)
+    first = nn.Conv2d(4, 8, 3, **options).requires_grad_(False)
+    second = nn.Conv2d(8, 8, 1).requires_grad_(False)
+    f = lambda x: (h := first(x)) + second(F.silu(h))  # noqa: E731
+    x = rand(2, 4, 7, 6).float()
+    lin, truth = ProgramLinearization(f, x), AutodiffLinearization(f, x)
+    for k in (1, 5):
+        v, u = rand(k, *x.shape, seed=2).float(), rand(k, *lin.y.shape, seed=3).float()
+        torch.testing.assert_close(lin.jvp(v), truth.jvp(v), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(lin.vjp(u), truth.vjp(u), rtol=1e-5, atol=1e-5)
 
 
 def test_norms() -> None:
