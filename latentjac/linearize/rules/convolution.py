@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from latentjac.linearize.instruction import Instruction, Tensor, only_active, rule
 from latentjac.linearize.trace import Call, Meta, Ref
 
-_FUNCTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
@@ -29,7 +28,7 @@ class _Kernel:
     def __init__(self, weight: Tensor, stride: list[int], padding: list[int], dilation: list[int], groups: int) -> None:
         self._settings = (stride, padding, dilation, groups)
         self.packed = _packable(weight, weight.ndim)
-        self._function = _FUNCTIONS[weight.ndim - 2]
+        self._function = (F.conv1d, F.conv2d, F.conv3d)[weight.ndim - 3]
         if self.packed:
             self._weight = torch.ops.mkldnn._reorder_convolution_weight(weight, padding, stride, dilation, groups)
         elif weight.ndim == 4:
@@ -37,18 +36,18 @@ class _Kernel:
         else:
             self._weight = weight
 
-    def __call__(self, x: Tensor, into: Tensor | None = None) -> Tensor:
-        """The convolution of x ``[N, C, ...]``, added to ``into`` if that is given."""
+    def __call__(self, x: Tensor, into: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        """The convolution of x ``[N, C, ...]``, added to ``into`` if that is given, else to the bias."""
         stride, padding, dilation, groups = self._settings
         if not self.packed:
-            y = self._function(x, self._weight, None, stride, padding, dilation, groups)
+            y = self._function(x, self._weight, bias, stride, padding, dilation, groups)
             return y if into is None else into.add_(y)
         x = x.contiguous(memory_format=torch.channels_last)
         if into is not None and not _dense(into):
             return into.add_(self(x))
         if into is None:
             return torch.ops.mkldnn._convolution_pointwise(
-                x, self._weight, None, padding, stride, dilation, groups, "none", [], ""
+                x, self._weight, bias, padding, stride, dilation, groups, "none", [], ""
             )
         # oneDNN adds to what is there itself, which saves writing and reading the product.
         torch.ops.mkldnn._convolution_pointwise_(
@@ -119,8 +118,7 @@ class Convolution(Instruction):
             self._set_weight(env[self._w])
         x, bias = env[self.inputs[0]], self.call.arguments["bias"]
         bias = env[bias.slot] if isinstance(bias, Ref) else None
-        convolve = _FUNCTIONS[self._ndim]
-        y = convolve(x, self._plain, bias, self._stride, self._padding, self._dilation, self._groups)
+        y = self._forward(x, bias=bias)
         env[self.outs[0]] = y if self.addend is None else y + env[self.addend]
 
     def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor:
