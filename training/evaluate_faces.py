@@ -21,6 +21,7 @@ from PIL import Image
 
 import latentjac
 from latentjac.report import write_json, write_png
+from latentjac.report.files import write_bytes
 
 CASCADE = "haarcascade_frontalface_default.xml"
 
@@ -113,11 +114,11 @@ def fill_card(card: Path, quality: dict[str, object], training: dict[str, object
         f"| {quality['hog_frechet_shuffled_photos']:.2f} |",
         "",
         f"{quality['samples']} samples, 50 DDIM steps, {quality['detector']}; "
-        f"trained on {training['images_seen']:,} images in {training['optimizer_steps']:,} steps.",
+        f"trained on {training['images_seen']:,} images.",
     ]
     block = "<!-- quality -->\n" + "\n".join(lines) + "\n<!-- /quality -->"
     text = card.read_text()
-    card.write_text(re.sub(r"<!-- quality -->.*<!-- /quality -->", lambda _: block, text, flags=re.DOTALL))
+    write_bytes(card, re.sub(r"<!-- quality -->.*<!-- /quality -->", lambda _: block, text, flags=re.DOTALL).encode())
 
 
 def main() -> None:

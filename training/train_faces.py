@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -51,6 +53,7 @@ def build_scheduler() -> DDIMScheduler:
         beta_end=0.02,
         beta_schedule="linear",
         clip_sample=False,
+        prediction_type="v_prediction",
         set_alpha_to_one=True,
         timestep_spacing="trailing",
     )
@@ -105,18 +108,21 @@ class Trainer:
         a = alphas[t].view(-1, 1, 1, 1)
         noise = torch.randn_like(x)
         noisy = (a.sqrt() * x + (1 - a).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+        # v-prediction (Salimans & Ho 2022): at high noise the network gives the image itself. A network that gives
+        # the noise has its errors of mean colour amplified there by 1 / sqrt(a), and needs long training to lose them.
+        target = a.sqrt() * noise - (1 - a).sqrt() * x
         with torch.autocast(x.device.type, torch.bfloat16) if bf16 else nullcontext():
             predicted = self.unet(noisy, t).sample
         # Min-SNR weights (Hang et al. 2023) with a floor, so that the last steps still learn fine detail.
-        weight = (5 * (1 - a) / a).clamp(0.1, 1.0)
-        loss = (weight * (predicted.float() - noise) ** 2).mean()
+        weight = (5 * (1 - a)).clamp(0.1, 1.0)
+        loss = (weight * (predicted.float() - target) ** 2).mean()
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
         self.optimizer.step()
         self.steps += 1
         self.images += len(x)
-        decay = min(0.9995, (1 + self.steps) / (20 + self.steps))
+        decay = min(0.999, (1 + self.steps) / (20 + self.steps))
         names, params = zip(*self.unet.named_parameters(), strict=True)
         torch._foreach_lerp_([self.average[n] for n in names], [p.detach() for p in params], 1 - decay)
         return loss.item()
@@ -130,10 +136,15 @@ class Trainer:
 def export(trainer: Trainer, folder: Path) -> None:
     """Write the averaged weights in half precision as a pipeline folder that diffusers loads."""
     pipeline = DDIMPipeline(unet=trainer.averaged_unet().half(), scheduler=build_scheduler())
-    pipeline.save_pretrained(folder, safe_serialization=True)
-    (folder / "training.json").write_text(
-        json.dumps({"images_seen": trainer.images, "optimizer_steps": trainer.steps}, indent=2) + "\n"
-    )
+    with tempfile.TemporaryDirectory(dir=trainer.path.parent) as part:
+        pipeline.save_pretrained(part, safe_serialization=True)
+        (Path(part) / "training.json").write_text(json.dumps({"images_seen": trainer.images}, indent=2) + "\n")
+        # File by file, each whole: the folder also holds the model card.
+        for file in sorted(p for p in Path(part).rglob("*") if p.is_file()):
+            target = folder / file.relative_to(part)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target.with_name(target.name + ".part"))
+            target.with_name(target.name + ".part").replace(target)
 
 
 def batches(faces: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
@@ -163,6 +174,8 @@ def main() -> None:
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if args.cool_down is not None and args.cool_down < 1:
+        parser.error(f"--cool-down: expected at least 1 step, got {args.cool_down}")
 
     device = torch.device(args.device)
     args.work.mkdir(parents=True, exist_ok=True)
@@ -171,6 +184,8 @@ def main() -> None:
         unet = UNet2DModel.from_pretrained(args.start_from / "unet")
     trainer = Trainer(unet.train(), args.work, args.rate, device)
     resumed = trainer.restore()
+    if args.start_from and not resumed:
+        trainer.images = json.loads((args.start_from / "training.json").read_text())["images_seen"]
     torch.manual_seed(args.seed + trainer.steps)
     print(f"{'resumed' if resumed else 'new'}: {trainer.steps} steps, {trainer.images} images", flush=True)
 
@@ -179,6 +194,8 @@ def main() -> None:
     bf16 = fast_bf16 if args.precision == "auto" else args.precision == "bf16"
     alphas = build_scheduler().alphas_cumprod.to(device)
     faces = load_faces(args.data, "train", args.size).to(device)
+    if len(faces) < args.batch:
+        parser.error(f"--batch: expected at most the {len(faces)} training images, got {args.batch}")
 
     start, saved, first = time.time(), time.time(), trainer.steps
     bar = tqdm(total=args.cool_down, desc="cool-down" if args.cool_down else "plateau", unit="step", mininterval=10)

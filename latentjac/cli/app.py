@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from pathlib import Path
@@ -33,7 +34,10 @@ Crop = Annotated[
 ]
 Steps = Annotated[int, typer.Option(help="DDIM steps between photo and noise.")]
 Refinement = Annotated[int, typer.Option(help="Fixed-point iterations of every inversion step.")]
-T = Annotated[float, typer.Option("--t", help="Noise level of the basis, a fraction of T: 1 is pure noise, 0 clean.")]
+T = Annotated[
+    float,
+    typer.Option("--t", help="Noise level of the basis, a fraction of T: 1 is pure noise, 0 the least noisy level."),
+]
 K = Annotated[int, typer.Option("-k", help="Number of directions.")]
 Layer = Annotated[str, typer.Option(help="Feature map: 'mid' (h-space), a module name, 'eps' or 'x0'.")]
 Tol = Annotated[float, typer.Option(help="Largest relative residual of a singular triplet.")]
@@ -63,8 +67,8 @@ def demo(
     """The main job from end to end: invert a face, find directions, walk along each both ways."""
     run = RunFolder(out, "demo", locals())
     stages.record_environment(run, seed)
-    distances = _numbers(distance)
-    inverted = stages.invert_photo(run, model, photo or ASSET_PHOTO, _box(crop), steps, refinement)
+    distances, box = _numbers(distance), _box(crop)
+    inverted = stages.invert_photo(run, model, photo or ASSET_PHOTO, box, steps, refinement)
     point, basis = stages.compute_basis(run, inverted, t, k, layer, tol, seed)
     stages.edit_and_draw(run, inverted, point, basis, list(range(k)), distances, edit_steps)
     run.finish()
@@ -98,14 +102,18 @@ def edit(
     run = RunFolder(out, "edit", locals())
     stages.record_environment(run, seed)
     distances, chosen = _numbers(distance), _indices(direction)
+    box = _box(crop)
     loaded = latentjac.LocalBasis.load(basis) if basis else None
-    if loaded is not None and max(chosen) >= loaded.k:
-        raise ValueError(f"--direction: expected numbers in [1, {loaded.k}] (directions of {basis}), got {direction!r}")
-    inverted = stages.invert_photo(run, model, photo, _box(crop), steps, refinement)
+    if loaded is not None:
+        if max(chosen) >= loaded.k:
+            raise ValueError(f"--direction: expected numbers in [1, {loaded.k}] ({basis}), got {direction!r}")
+        # The basis says which grid and which point it belongs to.
+        steps = loaded.metadata.get("num_inference_steps", steps)
+    inverted = stages.invert_photo(run, model, photo, box, steps, refinement)
     if loaded is None:
         point, loaded = stages.compute_basis(run, inverted, t, max(chosen) + 1, layer, tol, seed)
     else:
-        point = inverted.trajectory.at(loaded.metadata.get("t", t))
+        point = stages.point_of(run, inverted, loaded, t)
     result = stages.edit_and_draw(run, inverted, point, loaded, chosen, distances, edit_steps)
     for row, i in enumerate(chosen):
         for column, d in enumerate(result.distances):
@@ -199,9 +207,12 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 def _numbers(text: str) -> list[float]:
     try:
-        return [float(part) for part in text.split(",")]
+        numbers = [float(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"--distance: expected comma-separated numbers, got {text!r}") from None
+        numbers = []
+    if not numbers or not all(map(math.isfinite, numbers)) or len({f"{n:g}" for n in numbers}) < len(numbers):
+        raise ValueError(f"--distance: expected different comma-separated numbers, got {text!r}")
+    return numbers
 
 
 def _indices(text: str) -> list[int]:
@@ -230,3 +241,6 @@ def run() -> None:
     except (ValueError, TypeError, OSError, ImportError, latentjac.LoadError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

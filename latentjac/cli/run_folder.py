@@ -20,8 +20,6 @@ class RunFolder:
     def __init__(self, path: Path, command: str, arguments: dict[str, Any]) -> None:
         if path.exists() and not path.is_dir():
             raise ValueError(f"--out: expected a folder, got {str(path)!r}, which is a file")
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "run.json").unlink(missing_ok=True)
         self.path = path
         self.files: list[tuple[str, str]] = []
         self.record: dict[str, Any] = {
@@ -40,7 +38,10 @@ class RunFolder:
         self.record["seconds"][stage] = round(time.perf_counter() - start, 3)
 
     def target(self, name: str, what: str) -> Path:
-        """Announce a file; the caller writes it."""
+        """Announce a file; the caller writes it. The first one makes the folder and ends the record of an older run."""
+        if not self.files:
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / "run.json").unlink(missing_ok=True)
         self.files.append((name, what))
         return self.path / name
 

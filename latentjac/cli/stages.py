@@ -59,6 +59,8 @@ def compute_basis(
 
         generator = torch.Generator().manual_seed(seed)
         basis = latentjac.local_basis(inverted.model, point, k, layer, tol=tol, generator=generator, callback=show)
+    if basis.status is latentjac.Status.INTERRUPTED:
+        raise KeyboardInterrupt
     run.record["basis"] = {
         "layer": layer,
         "timestep": point.timestep,
@@ -75,6 +77,21 @@ def compute_basis(
     run.picture("directions.png", "the directions as images", contact_sheet(rows, cell=96))
     print(f"basis: {basis}")
     return point, basis
+
+
+def point_of(run: RunFolder, inverted: Inverted, basis: latentjac.LocalBasis, t: float) -> latentjac.Point:
+    """The point of this photo that corresponds to the one a saved basis was computed at."""
+    facts = basis.metadata
+    if facts.get("model_identity", inverted.model.identity()) != inverted.model.identity():
+        raise ValueError(
+            f"--basis: expected a basis of model {inverted.model.name!r}, got one of {facts.get('model')!r}"
+        )
+    if basis.v.shape[1:] != inverted.model.sample_shape:
+        raise ValueError(
+            f"--basis: expected directions {list(inverted.model.sample_shape)}, got {list(basis.v.shape[1:])}"
+        )
+    run.record["basis"] = {**facts, "singular_values": basis.s.tolist(), "residuals": basis.residuals.tolist()}
+    return inverted.trajectory.at(facts.get("t", t))
 
 
 def edit_and_draw(

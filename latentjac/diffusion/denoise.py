@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from latentjac.diffusion.schedule import Schedule
+from latentjac.linearize import NonFiniteError
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -27,6 +28,9 @@ def predict_noise(
         x: Samples ``[B, C, H, W]`` on the model's device.
         timestep: Timestep of the training schedule.
         conditioning: Tensors with one row, or one a sample.
+
+    Raises:
+        NonFiniteError: If the network gives NaN or Inf.
     """
     t = torch.tensor(timestep, device=x.device)
     parts = []
@@ -37,7 +41,10 @@ def predict_noise(
             for c in conditioning
         ]
         parts.append(model.eps(part, t, *rows))
-    return torch.cat(parts)
+    eps = torch.cat(parts)
+    if not torch.isfinite(eps).all():
+        raise NonFiniteError(f"predict_noise: network must be finite, got NaN or Inf at timestep {timestep}")
+    return eps
 
 
 def denoise(

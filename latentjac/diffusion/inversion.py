@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from latentjac.models import ImageInput, Model
 
 
+@torch.no_grad()
 def invert(
     model: Model,
     image: ImageInput | list[ImageInput],

@@ -52,6 +52,7 @@ def noise_point(
     return Point(noise, schedule.timesteps[-1], num_inference_steps, total, model.encode_prompt(prompt))
 
 
+@torch.no_grad()
 def sample(
     model: Model,
     point: Point | None = None,
@@ -119,6 +120,8 @@ def place(name: str, model: Model, point: Point) -> tuple[Schedule, int]:
         raise ValueError(f"{name}: point.sample must have shape [B, *{list(model.sample_shape)}], got {got}")
     if x.dtype != model.dtype or x.device != model.device:
         raise ValueError(f"{name}: point.sample must be {model.dtype} on {model.device}, got {x.dtype} on {x.device}")
+    if not torch.isfinite(x).all():
+        raise ValueError(f"{name}: point.sample must be finite, got NaN or Inf")
     schedule = Schedule(model, point.num_inference_steps)
     if point.timestep not in schedule.timesteps:
         nearest = schedule.timesteps[

@@ -37,8 +37,9 @@ class Schedule:
         scheduler.set_timesteps(num_inference_steps)
         self.num_inference_steps = num_inference_steps
         self.num_train_timesteps = total
-        # A steps_offset can push the last timestep past the training schedule.
-        self.timesteps = tuple(sorted({min(int(t), total - 1) for t in scheduler.timesteps}))
+        # diffusers' grid can leave the training schedule: a steps_offset pushes its last timestep past the end,
+        # and trailing spacing rounds to an additional timestep of -1 for some numbers of steps (61, 103, ...).
+        self.timesteps = tuple(sorted({min(int(t), total - 1) for t in scheduler.timesteps if t >= 0}))
         alphas = scheduler.alphas_cumprod.double()
         self.alphas = (float(scheduler.final_alpha_cumprod), *(float(alphas[t]) for t in self.timesteps))
 

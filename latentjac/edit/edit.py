@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from tqdm import tqdm
@@ -16,6 +18,8 @@ from latentjac.edit.guidance import x_space_guidance
 from latentjac.edit.linearity import Linearity, measure_linearity
 from latentjac.geometry.local_basis import check_model
 from latentjac.models import Model, to_pil
+
+_MOST_STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Edit:
         return self.images[direction * len(self.distances) + distance]
 
 
+@torch.no_grad()
 def edit(
     model: Model,
     point: Point,
@@ -98,6 +103,11 @@ def edit(
     radii = torch.tensor([entry.radius for entry in linearity])
     longest = max(abs(d) for d in distances)
     num_steps = max(num_steps, math.ceil(longest / float(radii.min())))
+    if num_steps > _MOST_STEPS:
+        raise ValueError(
+            f"edit: distance must be within {_MOST_STEPS} steps of the linear range {float(radii.min()):g}, "
+            f"got {longest:g}"
+        )
 
     samples, points, gains = _walk(
         model, point, schedule, level, directions, distances, radii, num_steps, sigma, progress
@@ -150,18 +160,21 @@ def _unit_directions(directions: torch.Tensor, point: Point) -> torch.Tensor:
     rows = rows.detach().to(sample.device, sample.dtype)
     if not torch.isfinite(rows).all():
         raise ValueError("edit: directions must be finite, got NaN or Inf")
-    norms = rows.flatten(1).norm(dim=1)
-    if (norms == 0).any():
-        raise ValueError(f"edit: directions must not be zero, got zero at index {int((norms == 0).nonzero()[0])}")
-    return rows / norms.view(-1, 1, 1, 1)
+    largest = rows.flatten(1).abs().amax(1)
+    if (largest == 0).any():
+        raise ValueError(f"edit: directions must not be zero, got zero at index {int((largest == 0).nonzero()[0])}")
+    rows = rows / largest.view(-1, 1, 1, 1)  # first, so that squares of very small entries do not vanish
+    return rows / rows.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
 
 
 def _check_distances(distance: float | Sequence[float]) -> tuple[float, ...]:
-    values: list[Any] = list(distance) if isinstance(distance, (list, tuple)) else [distance]
+    given: Any = distance
+    several = isinstance(given, (Sequence, np.ndarray)) and not isinstance(given, str)
+    values = list(given) if several else [given]
     if not values:
         raise ValueError("edit: distance must be a number or a non-empty sequence, got an empty one")
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(f"edit: distance must be a number or a sequence of numbers, got {type(value).__name__}")
         if not math.isfinite(value):
             raise ValueError(f"edit: distance must be finite, got {value}")

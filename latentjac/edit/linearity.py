@@ -46,6 +46,9 @@ def measure_linearity(
 
     Returns:
         One measurement a direction; the worse of its two ways at each length.
+
+    Raises:
+        ValueError: If the network does not respond to a direction at all.
     """
     lengths = torch.tensor(LENGTHS, dtype=directions.dtype, device=directions.device)
     steps = (torch.cat([lengths, -lengths]) * sigma).view(1, -1, 1, 1, 1)
@@ -56,6 +59,12 @@ def measure_linearity(
     quotients = quotients.view(len(directions), 2, len(LENGTHS), -1)
     reference = quotients[:, :, :1]
     size = reference.norm(dim=-1).clamp_min(1e-300)
+    # The longest probe moves the prediction by less than its rounding: there is nothing to follow.
+    heard = (quotients.norm(dim=-1)[:, :, -1] * LENGTHS[-1] * sigma).amax(1)
+    noise = 100 * torch.finfo(directions.dtype).eps * float(base.double().norm())
+    if (heard <= noise).any():
+        deaf = int((heard <= noise).nonzero()[0])
+        raise ValueError(f"edit: directions must change the predicted noise, got no response to direction {deaf}")
     deviation = ((quotients - reference).norm(dim=-1) / size).amax(1)
     ratio = quotients.norm(dim=-1) / size
     ratio = ratio.gather(1, (ratio - 1).abs().argmax(1, keepdim=True))[:, 0]

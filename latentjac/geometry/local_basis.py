@@ -72,6 +72,8 @@ def local_basis(
         callback=callback,
         strict=strict,
     )
+    if not float(basis.s[0]) > 0:
+        raise ValueError(f"local_basis: layer must depend on the sample, got {layer!r}, whose Jacobian is zero")
     basis.metadata.update(
         model=model.name,
         model_identity=model.identity(),

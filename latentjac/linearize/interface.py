@@ -113,8 +113,8 @@ class Linearization(ABC):
             def apply(matrix: Any) -> Any:
                 block = torch.as_tensor(matrix, dtype=like.dtype).reshape(like.numel(), -1).T
                 out = product(block.reshape(-1, *like.shape).to(like.device).contiguous())
-                out = out.reshape(len(out), -1).T.cpu().numpy()
-                return out if matrix.ndim == 2 else out[:, 0]
+                rows = out.reshape(len(out), -1).T.cpu().numpy()
+                return rows if matrix.ndim == 2 else rows[:, 0]
 
             return apply
 

@@ -2,8 +2,8 @@
 
 from latentjac.models.codec import ImageInput, PixelCodec, PreparedImage, open_image, prepare_image, to_pil
 from latentjac.models.layers import resolve_layer
-from latentjac.models.loading import LoadError, builtin_models, load
-from latentjac.models.model import Model
+from latentjac.models.loading import builtin_models, load
+from latentjac.models.model import LoadError, Model
 
 __all__ = [
     "ImageInput",

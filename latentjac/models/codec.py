@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+_MOST_PIXELS = 600_000_000
+
 ImageInput = str | Path | Image.Image | np.ndarray | torch.Tensor
 
 
@@ -36,11 +38,16 @@ def open_image(path: str | Path) -> Image.Image:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"image: expected a picture file, got {str(path)!r}, which does not exist")
+    limit = Image.MAX_IMAGE_PIXELS
     try:
+        # Phones take photos of 200 million pixels, which Pillow would refuse as a decompression bomb.
+        Image.MAX_IMAGE_PIXELS = _MOST_PIXELS // 2
         image = Image.open(path)
         image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"image: expected a picture file, got {str(path)!r} ({error})") from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
     return image
 
 
@@ -64,7 +71,11 @@ def prepare_image(
         image = open_image(image)
     if not isinstance(image, Image.Image):
         raise TypeError(f"image: expected a PIL image or a path, got {type(image).__name__}")
+    if 0 in image.size:
+        raise ValueError(f"image: expected a picture with pixels, got size {image.size[0]}x{image.size[1]}")
     notes = []
+    if getattr(image, "n_frames", 1) > 1:
+        notes.append(f"took the first of {image.n_frames} frames")  # type: ignore[attr-defined]
     upright = ImageOps.exif_transpose(image)
     if image.getexif().get(0x0112, 1) != 1:
         notes.append("turned upright by its EXIF orientation")
@@ -88,12 +99,11 @@ def prepare_image(
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        # Pillow clips these at 255; scale 16-bit values, and anything else by its own range.
+        # Pillow clips these at 255. 16-bit modes say their range; the others have only their values to go by.
         values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if values.max(initial=0) > 255 else 255.0
+        largest = 65535.0 if image.mode.startswith("I;16") else values.max(initial=0)
+        top = 65535.0 if largest > 255 else 1.0 if image.mode == "F" and largest <= 1 else 255.0
         return Image.fromarray(np.clip(values / top * 255, 0, 255).astype(np.uint8), "L").convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")

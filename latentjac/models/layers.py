@@ -25,8 +25,8 @@ def resolve_layer(network: torch.nn.Module, layer: str) -> str:
         raise TypeError(f"layer: expected a module name, 'eps' or 'x0', got {type(layer).__name__}")
     if layer in OUTPUTS:
         return layer
-    names = {name for name, _ in network.named_modules() if name}
-    full = ALIASES.get(layer, layer)
+    names = {name for name, _ in network.named_modules(remove_duplicate=False) if name}
+    full = layer if layer in names else ALIASES.get(layer, layer)
     if full in names:
         return full
     known = sorted(names) + [a for a, target in ALIASES.items() if target in names] + list(OUTPUTS)
@@ -40,7 +40,10 @@ class _Reached(Exception):
 
 
 class Tap:
-    """Captures the output of one module and, in eager mode, skips the rest of the network."""
+    """Captures the output of one module and, in eager mode, skips the rest of the network.
+
+    A module that runs several times is tapped at its first run.
+    """
 
     def __init__(self, network: torch.nn.Module, name: str) -> None:
         self._network, self._name = network, name

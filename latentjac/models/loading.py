@@ -10,14 +10,10 @@ from typing import Any
 import torch
 
 from latentjac.models.codec import PixelCodec
-from latentjac.models.model import Model, takes_only_sample_and_timestep
+from latentjac.models.model import LoadError, Model
 
 _BUILTIN = Path(__file__).parent / "builtin"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-
-
-class LoadError(RuntimeError):
-    """A model could not be found, fetched or understood."""
 
 
 def builtin_models() -> list[str]:
@@ -109,50 +105,72 @@ def _from_folder(
     index = folder / "model_index.json"
     if not index.is_file():
         raise LoadError(f"load: folder must hold a diffusers pipeline (model_index.json), got {str(folder)!r}")
-    try:
-        entries = json.loads(index.read_text())
-    except ValueError as error:
-        raise LoadError(f"load: {index} must be JSON, got {error}") from error
-    kind = (entries.get("unet") or [None, None])[1]
-    if kind != "UNet2DModel":
-        raise LoadError(
-            f"load: pipeline must have an unconditional pixel network (unet: UNet2DModel), got "
-            f"{entries.get('_class_name')} with unet: {kind}"
-        )
-    if not (folder / "scheduler" / "scheduler_config.json").is_file():
+    entries = _read_json(index)
+    _check_parts(str(entries.get("_class_name")), {name: _class_of(entry) for name, entry in entries.items()})
+    config = folder / "scheduler" / "scheduler_config.json"
+    if not config.is_file():
         raise LoadError(f"load: folder must hold scheduler/scheduler_config.json, got none in {str(folder)!r}")
+    kind = _read_json(config).get("_class_name")
+    if "beta_schedule" not in _read_json(config):
+        raise LoadError(f"load: scheduler must have a beta_schedule (DDPM, DDIM and relatives), got {kind}")
     try:
-        unet = UNet2DModel.from_pretrained(
+        unet, report = UNet2DModel.from_pretrained(
             folder / "unet",
             use_safetensors=True,
             variant=variant,
             torch_dtype=dtype or torch.float32,
             low_cpu_mem_usage=False,
+            output_loading_info=True,
         )
         scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:
+        # diffusers and safetensors raise many kinds here; all say that the files do not fit together.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise LoadError(f"load: {str(folder)!r} must hold safetensors weights that fit its config: {reason}") from error
+    wrong = [*report["missing_keys"], *report["unexpected_keys"]]
+    if wrong:
+        raise LoadError(
+            f"load: safetensors weights must fit the config, got {len(wrong)} that do not, first {wrong[0]}"
+        )
     return _assemble(name, unet, scheduler, dtype, device)
 
 
-def _from_pipeline(pipeline: Any, dtype: torch.dtype | None, device: torch.device | str | None) -> Model:
-    network = getattr(pipeline, "unet", None)
-    if network is None or not takes_only_sample_and_timestep(network):
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise LoadError(f"load: {path} must be JSON, got {error}") from error
+    if not isinstance(content, dict):
+        raise LoadError(f"load: {path} must hold a JSON object, got {type(content).__name__}")
+    return content
+
+
+def _class_of(entry: Any) -> str | None:
+    return entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+
+
+def _check_parts(pipeline: str, parts: dict[str, str | None]) -> None:
+    """Raise unless a pipeline is an unconditional one that works on pixels."""
+    others = [name for name in ("vae", "vqvae", "text_encoder", "image_encoder", "bert") if parts.get(name)]
+    if parts.get("unet") != "UNet2DModel" or others:
+        beside = f" beside {others}" if others else ""
         raise LoadError(
-            f"load: pipeline must have an unconditional pixel network (unet: UNet2DModel), got "
-            f"{type(pipeline).__name__} with unet: {type(network).__name__}"
+            "load: pipeline must have an unconditional pixel network (unet: UNet2DModel), got "
+            f"{pipeline} with unet: {parts.get('unet')}{beside}"
         )
-    return _assemble(type(pipeline).__name__, network, pipeline.scheduler, dtype, device)
+
+
+def _from_pipeline(pipeline: Any, dtype: torch.dtype | None, device: torch.device | str | None) -> Model:
+    parts: dict[str, str | None] = {
+        name: type(part).__name__ for name, part in pipeline.components.items() if part is not None
+    }
+    _check_parts(type(pipeline).__name__, parts)
+    return _assemble(type(pipeline).__name__, pipeline.unet, pipeline.scheduler, dtype, device)
 
 
 def _assemble(
     name: str, network: torch.nn.Module, scheduler: Any, dtype: torch.dtype | None, device: torch.device | str | None
 ) -> Model:
-    if not takes_only_sample_and_timestep(network):
-        raise LoadError(
-            f"load: network must be callable with a sample and a timestep alone, got {type(network).__name__}"
-        )
     config = getattr(network, "config", None)
     if config is None or not config.get("sample_size") or not config.get("in_channels"):
         raise LoadError(
@@ -170,4 +188,21 @@ def _assemble(
     codec = PixelCodec(size, config["in_channels"])
     if dtype is not None and next(network.parameters()).dtype != dtype:
         network = network.to(dtype=dtype)
-    return Model(name, network.to(device=device) if device is not None else network, scheduler, codec)
+    model = Model(name, network.to(device=device) if device is not None else network, scheduler, codec)
+    _try_out(model)
+    return model
+
+
+@torch.no_grad()
+def _try_out(model: Model) -> None:
+    """Raise unless the network takes a sample and a timestep alone and gives a prediction of the sample's shape."""
+    x = torch.zeros(1, *model.sample_shape, dtype=model.dtype, device=model.device)
+    kind = type(model.network).__name__
+    try:
+        out = model.network(x, torch.tensor(0, device=x.device), return_dict=False)
+    except Exception as error:
+        raise LoadError(
+            f"load: network must be callable with a sample {list(x.shape)} and a timestep alone, got {kind}: {error}"
+        ) from error
+    if not isinstance(out, tuple) or out[0][:, : x.shape[1]].shape != x.shape:
+        raise LoadError(f"load: network must return a tuple with a prediction {list(x.shape)} first, got {kind}")

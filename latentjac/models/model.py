@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, cast
@@ -18,12 +17,16 @@ PREDICTIONS = ("epsilon", "v_prediction", "sample")
 _MAX_CACHED_TRACES = 4
 
 
+class LoadError(RuntimeError):
+    """A model could not be found, fetched or understood."""
+
+
 class Model:
     """What the layers above need of a diffusion model, whatever pipeline it came from.
 
     Attributes:
         name: How it was asked for.
-        network: The denoiser, in evaluation mode, without gradients.
+        network: The denoiser, in evaluation mode, without gradients, channels last on a CPU.
         scheduler: The diffusers scheduler it was trained with.
         codec: Turns pictures into samples and back.
     """
@@ -31,7 +34,9 @@ class Model:
     def __init__(self, name: str, network: torch.nn.Module, scheduler: Any, codec: PixelCodec) -> None:
         prediction = scheduler.config.get("prediction_type", "epsilon")
         if prediction not in PREDICTIONS:
-            raise ValueError(f"load: prediction_type must be one of {list(PREDICTIONS)}, got {prediction!r}")
+            raise LoadError(f"load: prediction_type must be one of {list(PREDICTIONS)}, got {prediction!r}")
+        if not 0 < float(scheduler.alphas_cumprod.min()):
+            raise LoadError("load: schedule must leave some signal at every timestep (no zero terminal SNR), got none")
         self.name, self.scheduler, self.codec = name, scheduler, codec
         self.network = cast(Any, network)
         self.network.eval().requires_grad_(False)
@@ -40,6 +45,7 @@ class Model:
             self.network.to(memory_format=torch.channels_last)
         self.prediction_type = prediction
         self._traces: OrderedDict[tuple, Linearization] = OrderedDict()
+        self._weights: tuple = ()
 
     @property
     def device(self) -> torch.device:
@@ -76,7 +82,9 @@ class Model:
 
     def identity(self) -> str:
         """Short hash of the architecture and weights, to tell models apart in saved files."""
-        digest = hashlib.sha256(repr(sorted(dict(self.network.config).items(), key=str)).encode())
+        # Keys with an underscore say where the network was loaded from.
+        config = {k: v for k, v in dict(self.network.config).items() if not k.startswith("_")}
+        digest = hashlib.sha256(repr(sorted(config.items())).encode())
         for name, p in self.network.state_dict().items():
             flat = p.detach().flatten()
             probe = flat[:: max(1, flat.numel() // 64)].float().cpu()
@@ -153,6 +161,12 @@ class Model:
 
         The object that comes back is shared: a later call for the same layer and shape moves it.
         """
+        # A trace holds the weights as they were; a change in place shows in their version counters.
+        tensors = [*self.network.parameters(), *self.network.buffers()]
+        weights = tuple((p.data_ptr(), p._version) for p in tensors)
+        if weights != self._weights:
+            self._traces.clear()
+            self._weights = weights
         name = resolve_layer(self.network, layer)
         key = (name, tuple(x.shape), x.dtype, x.device, backend)
         lin = self._traces.get(key)
@@ -170,13 +184,3 @@ class Model:
         millions = sum(p.numel() for p in self.network.parameters()) / 1e6
         kind = type(self.network).__name__
         return f"Model({self.name!r}, {kind}, {millions:.1f} M parameters, samples {list(self.sample_shape)})"
-
-
-def takes_only_sample_and_timestep(network: torch.nn.Module) -> bool:
-    """Whether a network can be called with a sample and a timestep alone."""
-    required = [
-        p.name
-        for p in inspect.signature(network.forward).parameters.values()
-        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-    ]
-    return required in (["sample", "timestep"], ["x", "t"], ["sample", "timesteps"])

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 _SCHEMA = 1
 
@@ -88,6 +88,7 @@ class LocalBasis:
 
         Raises:
             ValueError: If the name does not end in ``.safetensors``.
+            TypeError: If the metadata cannot be written as JSON.
             FileNotFoundError: If the folder does not exist.
         """
         path = _check_path("save", path)
@@ -103,7 +104,7 @@ class LocalBasis:
         tensors = {n: getattr(self, n).detach().cpu().contiguous() for n in ("s", "v", "u", "residuals")}
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            save_file(tensors, part, metadata={"schema": str(_SCHEMA), "latentjac": json.dumps(facts)})
+            part.write_bytes(save(tensors, metadata={"schema": str(_SCHEMA), "latentjac": json.dumps(facts)}))
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -124,16 +125,21 @@ class LocalBasis:
             with safe_open(path, "pt") as f:
                 header = f.metadata() or {}
                 tensors = {name: f.get_tensor(name) for name in f.keys()}
-            facts = json.loads(header["latentjac"])
-            schema = int(header["schema"])
-        except (SafetensorError, KeyError, ValueError) as error:
+            facts, schema = json.loads(header["latentjac"]), int(header["schema"])
+            if schema <= _SCHEMA:
+                return cls._from_file(tensors, facts)
+        except (SafetensorError, KeyError, ValueError, TypeError) as error:
             raise ValueError(f"load: path must be a basis saved by latentjac, got {str(path)!r} ({error})") from error
-        if schema > _SCHEMA:
-            raise ValueError(f"load: schema must be at most {_SCHEMA}, got {schema}; a newer latentjac wrote {path}")
+        raise ValueError(f"load: schema must be at most {_SCHEMA}, got {schema}; a newer latentjac wrote {path}")
+
+    @classmethod
+    def _from_file(cls, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> LocalBasis:
         names = {"s", "v", "u", "residuals"}
-        if set(tensors) != names:
-            raise ValueError(f"load: path must hold the tensors {sorted(names)}, got {sorted(tensors)}")
-        return cls(**tensors, **{**facts, "status": Status(facts["status"])})
+        if set(tensors) != names or len({len(tensors[name]) for name in names}) != 1:
+            shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+            raise ValueError(f"expected {sorted(names)} of one length, got {shapes}")
+        fields: dict[str, Any] = {**tensors, **facts, "status": Status(facts["status"])}
+        return cls(**fields)
 
     def __repr__(self) -> str:
         top, last = (f"{self.s[i].item():.4g}" for i in (0, -1))

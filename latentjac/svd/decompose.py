@@ -12,6 +12,7 @@ import torch
 
 from latentjac.svd.basis import ConvergenceError, LocalBasis, Status
 from latentjac.svd.krylov import BlockKrylov, SolverState
+from latentjac.svd.orthonormal import orthonormalize
 
 
 class LinearOperator(Protocol):
@@ -73,10 +74,11 @@ def svd(
         _start(operator, block_size, warm_start, generator),
         m,
         k,
+        block_size,
         max_basis=max(3 * k, k + 4 * block_size),
         generator=generator,
     )
-    status = _iterate(krylov, tol, max_passes, callback)
+    status = _iterate(krylov, tol, max_passes, callback, warm=warm_start is not None)
     u, s, v, residuals = krylov.triplets()
     u, v = _canonical_signs(u, v)
     basis = LocalBasis(
@@ -101,9 +103,16 @@ def svd(
     return basis
 
 
-def _iterate(krylov: BlockKrylov, tol: float, max_passes: int, callback: Callable[[SolverState], Any] | None) -> Status:
+def _iterate(
+    krylov: BlockKrylov,
+    tol: float,
+    max_passes: int,
+    callback: Callable[[SolverState], Any] | None,
+    warm: bool,
+) -> Status:
     k, best, stalled = krylov.k, float("inf"), 0
-    trusted = 0  # expansions since all k were within the tolerance
+    # A warm start can hide larger values behind its own for an expansion or two.
+    wait = 2 if warm else 0
     while True:
         try:
             grew = krylov.expand()
@@ -115,28 +124,31 @@ def _iterate(krylov: BlockKrylov, tol: float, max_passes: int, callback: Callabl
             return Status.INTERRUPTED
         # A vanished value is among the top k only if nothing is left to find.
         complete = int((s > krylov.floor(s)).sum()) >= k or not grew
+        # Zero is known to be the rest of the spectrum only once nothing is left to find.
+        missing = residuals.new_full((k - len(residuals),), 0.0 if krylov.exhausted else float("inf"))
+        residuals = torch.cat([residuals, missing])
         converged = int((residuals <= tol).sum())
         if callback is not None:
             state = SolverState(krylov.passes, krylov.jvps, krylov.vjps, s[:k].clone(), residuals, converged)
             if callback(state) is True:
                 return Status.INTERRUPTED
-        done = complete and converged == len(residuals)
-        trusted = trusted + 1 if done else 0
-        if done and not (grew and _largest_cluster(s[:k]) >= krylov.block and trusted <= 2):
+        done = complete and converged == k
+        if done and grew and wait:
+            wait, done = wait - 1, False
+        if done and not (grew and _largest_cluster(s[:k]) >= krylov.block and krylov.find_hidden(tol, max_passes)):
             return Status.CONVERGED
         if krylov.passes >= max_passes:
-            return Status.CONVERGED if done else Status.OUT_OF_PASSES
+            return Status.OUT_OF_PASSES
         if not grew:
             return Status.STAGNATED
-        worst = residuals.max().item() if len(s) >= k else float("inf")
-        stalled = 0 if worst < 0.9 * best else stalled + 1
-        best = min(best, worst)
+        worst = residuals.max().item()
+        # Far larger again: a value that was missing has come in.
+        stalled = 0 if worst < 0.9 * best or worst > 100 * best else stalled + 1
+        best = worst if worst > 100 * best else min(best, worst)
         # At the rounding level residuals stop falling for good; above it clusters can take a while.
-        if not done and stalled >= 8 and best < 1e3 * torch.finfo(krylov.right.dtype).eps:
+        if stalled >= 8 and best < 1e3 * torch.finfo(krylov.right.dtype).eps:
             return Status.STAGNATED
         krylov.restart(d, c)
-        if trusted == 1:
-            krylov.inject_fresh()
 
 
 def _largest_cluster(s: torch.Tensor) -> int:
@@ -160,10 +172,12 @@ def _start(
         raise ValueError(
             f"svd: warm_start must have shape [q, {', '.join(map(str, x.shape[1:]))}], got {list(directions.shape)}"
         )
-    known = directions.reshape(len(directions), -1).to(x.device, x.dtype)
-    if len(known) >= block:
-        return known
-    return torch.cat([known, rows[: block - len(known)]])
+    known = directions.detach().reshape(len(directions), -1).to(x.device, x.dtype)
+    if not torch.isfinite(known).all():
+        raise ValueError("svd: warm_start must be finite, got NaN or Inf")
+    known = orthonormalize(known)
+    # Random rows beside the known ones, to find what those do not contain.
+    return torch.cat([known, rows[: max(block - len(known), block // 2, 1)]])
 
 
 def _canonical_signs(u: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

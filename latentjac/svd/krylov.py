@@ -42,7 +42,9 @@ class BlockKrylov:
     Args:
         jvp: Takes rows ``[b, n]`` to ``[b, m]``.
         vjp: Takes rows ``[b, m]`` to ``[b, n]``.
-        start: First block ``[b, n]``.
+        start: First block, of any number of rows ``[*, n]``.
+        m: Length of rows of J v.
+        block: Rows of a fresh block.
         k: How many triplets are wanted.
         max_basis: Rows at which the bases are restarted.
         generator: Source of fresh directions once the Krylov space is exhausted.
@@ -55,11 +57,13 @@ class BlockKrylov:
         start: torch.Tensor,
         m: int,
         k: int,
+        block: int,
         max_basis: int,
         generator: torch.Generator | None,
     ) -> None:
         self.jvp, self.vjp, self.k, self.max_basis, self.generator = jvp, vjp, k, max_basis, generator
-        self.n, self.m, self.block = start.shape[1], m, len(start)
+        self.n, self.m, self.block = start.shape[1], m, block
+        self.exhausted = False  # proven: J vanishes outside the bases
         self.right, self.left = start.new_zeros(0, self.n), start.new_zeros(0, m)
         self.forward, self.backward = start.new_zeros(0, m), start.new_zeros(0, self.n)  # J right, J^T left
         self.next = orthonormalize(start)
@@ -72,9 +76,10 @@ class BlockKrylov:
         if fresh:
             self.next = self._fresh()
             if not len(self.next):
+                self.exhausted = True
                 return False
         products = self._product(self.jvp, self.next)
-        scale = max(self.scale, products.norm(dim=1).max().item())
+        scale = max(self.scale, products.double().norm(dim=1).max().item())
         new = orthonormalize(products, self.left, scale)
         pulled = self._product(self.vjp, new) if len(new) else self.next[:0]
         # Nothing is kept until both passes are done, so that an interruption leaves whole bases behind.
@@ -88,7 +93,8 @@ class BlockKrylov:
         self.passes += 2 if len(new) else 1
         # Random directions outside the bases that J takes into their span or to zero: the rank is reached.
         first = len(self.right) == len(products)
-        return bool(len(new)) or not (fresh or first)
+        self.exhausted = not len(new) and (fresh or first)
+        return not self.exhausted
 
     def _product(self, product: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
         out = product(rows)
@@ -118,9 +124,46 @@ class BlockKrylov:
         eps = torch.finfo(self.right.dtype).eps
         return s[0].item() * eps * max(self.n, self.m) ** 0.5 if len(s) else 0.0
 
-    def inject_fresh(self) -> None:
-        """Go on from random directions: a Krylov space holds at most ``block`` copies of a multiple value."""
-        self.next = self._fresh()
+    def find_hidden(self, tol: float, max_passes: int) -> bool:
+        """Look for values that belong to the top k but hide from the Krylov space; True if there are.
+
+        A Krylov space holds at most ``block`` copies of a multiple value. A second iteration, on J with the
+        top k projected out, shows whether a larger value is left. If so, its vectors become the next block.
+        """
+        _, s, c = self.ritz()
+        known = (c[:, : self.k].T @ self.right.double()).to(self.right.dtype)
+        least = s[self.k - 1].item()
+
+        def reject(rows: torch.Tensor) -> torch.Tensor:
+            return rows - (rows @ known.T) @ known
+
+        rows = torch.randn(self.block, self.n, generator=self.generator, dtype=known.dtype).to(known.device)
+        probe = BlockKrylov(
+            lambda v: self.jvp(reject(v)),
+            lambda u: reject(self.vjp(u)),
+            reject(rows),
+            self.m,
+            1,
+            self.block,
+            self.max_basis,
+            self.generator,
+        )
+        hidden = False
+        while self.passes + probe.passes < max_passes and probe.expand():
+            d, s, c = probe.ritz()
+            residual = probe.residuals(d, s, c)[0].item()
+            if s[0] * (1 + residual) < least:
+                break
+            if residual <= tol:
+                hidden = s[0].item() > least * (1 + 0.1 * tol)
+                break
+            probe.restart(d, c)
+        self.jvps, self.vjps = self.jvps + probe.jvps, self.vjps + probe.vjps
+        self.passes += probe.passes
+        if hidden:
+            found = (c[:, : self.block].T @ probe.right.double()).to(known.dtype)
+            self.next = orthonormalize(found, self.right)
+        return hidden
 
     def residuals(self, d: torch.Tensor, s: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         """``|J^T u - s v| / s`` of the first k triplets; relative to the largest s where s is zero to rounding."""
@@ -144,8 +187,8 @@ class BlockKrylov:
     def triplets(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Rows u ``[k, m]``, s ``[k]``, v ``[k, n]`` and residuals; u and v are completed if J has rank < k."""
         d, s, c = self.ritz()
-        residuals = self.residuals(d, s, c)
         k = min(self.k, len(s))
+        residuals = self.residuals(d, s, c)
         dtype = self.right.dtype
         u = (d[:, :k].T @ self.left.double()).to(dtype)
         v = (c[:, :k].T @ self.right.double()).to(dtype)
@@ -153,7 +196,9 @@ class BlockKrylov:
         if missing:
             u, v = self._complete(u), self._complete(v)
             s = torch.cat([s, s.new_zeros(missing)])
-            residuals = torch.cat([residuals, residuals.new_zeros(missing)])
+            # Zero is known to be the rest of the spectrum only once nothing is left to find.
+            unknown = 0.0 if self.exhausted else float("inf")
+            residuals = torch.cat([residuals, residuals.new_full((missing,), unknown)])
         return u, s[: self.k].to(dtype), v, residuals.to(dtype)
 
     def _complete(self, rows: torch.Tensor) -> torch.Tensor:

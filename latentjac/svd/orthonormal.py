@@ -43,9 +43,9 @@ def orthonormalize(rows: torch.Tensor, against: torch.Tensor | None = None, scal
 
 def _unit(rows: torch.Tensor, floor: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows longer than the floor, scaled to unit length, and their lengths."""
-    lengths = rows.norm(dim=1)
+    lengths = rows.double().norm(dim=1)  # squares of float32 entries can vanish
     rows, lengths = rows[lengths > floor], lengths[lengths > floor]
-    return rows / lengths[:, None], lengths
+    return (rows / lengths[:, None]).to(rows.dtype), lengths
 
 
 def _reject(rows: torch.Tensor, found: torch.Tensor) -> torch.Tensor:

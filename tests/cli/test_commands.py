@@ -165,7 +165,32 @@ def test_mistakes_become_one_line(
     assert message in last
 
 
-def test_a_failed_run_leaves_no_record(tiny_folder, photo, tmp_path) -> None:
-    done = run("demo", "--photo", photo, "--model", tiny_folder, "--layer", "no", "--steps", 4, "--out", tmp_path / "x")
+@pytest.mark.parametrize("mistake", [["--layer", "no"], ["--crop", "1,2"], ["--distance", "nan"]])
+def test_a_failed_run_keeps_the_old_record(tiny_folder, photo, tmp_path, mistake: list[str]) -> None:
+    old = tmp_path / "run.json"
+    old.write_text("{}")
+    done = run("demo", "--photo", photo, "--model", tiny_folder, "--steps", 4, "--out", tmp_path, *mistake)
     assert done.returncode == 2
+    assert old.read_text() == "{}"
+    assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_ctrl_c_ends_without_a_record(tiny_folder, photo, tmp_path, monkeypatch) -> None:
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(latentjac, "edit", interrupted)
+    done = run("demo", "--photo", photo, "--model", tiny_folder, "--out", tmp_path / "x", *QUICK)
+    assert done.returncode == 130
     assert not (tmp_path / "x" / "run.json").exists()
+
+
+def test_a_basis_of_another_model_is_refused(demo, photo, tmp_path) -> None:
+    from diffusers import DDIMPipeline
+    from networks import build_scheduler, build_tiny_unet
+
+    DDIMPipeline(unet=build_tiny_unet(5), scheduler=build_scheduler()).save_pretrained(tmp_path / "other")
+    basis = demo[1] / "basis.safetensors"
+    done = run("edit", photo, "--basis", basis, "--model", tmp_path / "other", "--out", tmp_path / "x", *QUICK)
+    assert done.returncode == 2
+    assert "--basis: expected a basis of model" in done.stderr

@@ -73,3 +73,13 @@ def test_clipping_is_switched_off() -> None:
     schedule = Schedule(model_with(clip_sample=True), 10)
     x = torch.full((1, 3, 4, 4), 9.0, dtype=torch.float64)
     assert schedule.step(x, torch.zeros_like(x), 5, 0).max() > 9
+
+
+def test_every_number_of_steps_gives_a_grid_inside_the_schedule() -> None:
+    """Diffusers itself emits a timestep of -1 for 62 of them with trailing spacing."""
+    model = model_with()
+    for n in range(1, 1001):
+        schedule = Schedule(model, n)
+        assert len(schedule.timesteps) == n
+        assert schedule.timesteps[0] >= 0
+        assert all(a > b for a, b in zip(schedule.alphas, schedule.alphas[1:], strict=False))

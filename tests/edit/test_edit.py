@@ -117,3 +117,19 @@ def test_steps_never_leave_the_linear_range(point, directions) -> None:
     result = latentjac.edit(known_model(30.0), point, directions, distance=3.0, num_steps=1)
     radius = min(entry.radius for entry in result.linearity)
     assert 3.0 / result.num_steps <= radius < 3.0
+
+
+def test_directions_the_network_does_not_hear_are_refused(point, directions) -> None:
+    model = known_model(0.0)
+    with torch.no_grad():
+        model.network.mix.zero_()
+    with pytest.raises(ValueError, match="no response to direction 0"):
+        latentjac.edit(model, point, directions, distance=1.0)
+
+
+def test_tiny_directions_are_directions(tiny_model, tiny_point) -> None:
+    single = latentjac.load(tiny_model.network.float(), build_scheduler())
+    at = latentjac.Point(tiny_point.sample.float(), 599, 10)
+    v = torch.randn(3, 16, 16)
+    plain, tiny = (latentjac.edit(single, at, f * v, distance=1.0, num_steps=4) for f in (1.0, 1e-30))
+    torch.testing.assert_close(plain.samples, tiny.samples, rtol=1e-3, atol=1e-3)

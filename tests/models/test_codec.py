@@ -85,3 +85,31 @@ def test_one_channel() -> None:
     codec = PixelCodec(16, channels=1)
     assert codec.encode(Image.new("RGB", (20, 20), "white")).shape == (1, 1, 16, 16)
     assert to_pil(codec.decode(torch.zeros(1, 1, 16, 16)))[0].mode == "L"
+
+
+def test_colour_keys_count_as_transparency(tmp_path) -> None:
+    Image.new("RGB", (8, 8), (255, 0, 0)).save(tmp_path / "k.png", transparency=(255, 0, 0))
+    assert np.asarray(prepare_image(tmp_path / "k.png", 8).image).min() == 255
+
+
+def test_dark_sixteen_bit_pictures_stay_dark() -> None:
+    image = Image.fromarray(np.full((8, 8), 200, np.uint16))
+    assert np.asarray(prepare_image(image, 8).image).max() <= 1
+
+
+def test_floats_in_the_unit_range() -> None:
+    image = Image.fromarray(np.full((8, 8), 0.5, np.float32))
+    assert np.asarray(prepare_image(image, 8).image).mean() == pytest.approx(127, abs=1)
+
+
+def test_animations_give_their_first_frame(tmp_path) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    prepared = prepare_image(tmp_path / "a.gif", 8)
+    assert prepared.image.getpixel((4, 4))[0] > 200
+    assert any("first of 2 frames" in note for note in prepared.notes)
+
+
+def test_empty_pictures_are_refused() -> None:
+    with pytest.raises(ValueError, match="0x0"):
+        prepare_image(Image.new("RGB", (0, 0)), 8)

@@ -60,3 +60,22 @@ def test_traces_are_kept_and_rebased(tiny_model, tiny_point) -> None:
     for layer in ("eps", "x0", "down_blocks.0", "down_blocks.1", "down_blocks.2"):
         tiny_model.linearization(layer, tiny_point.sample, T)
     assert tiny_model.linearization("mid", tiny_point.sample, T) is not first
+
+
+def test_changed_weights_are_traced_again(tiny_model, tiny_point) -> None:
+    from networks import build_tiny_unet
+
+    v = torch.randn(2, *tiny_point.sample.shape, dtype=torch.float64)
+    before = tiny_model.linearization("mid", tiny_point.sample, T).jvp(v)
+    tiny_model.network.load_state_dict(build_tiny_unet(seed=9).double().state_dict())
+    after = tiny_model.linearization("mid", tiny_point.sample, T).jvp(v)
+    oracle = tiny_model.linearization("mid", tiny_point.sample, T, backend="autodiff").jvp(v)
+    assert not torch.allclose(after, before)
+    torch.testing.assert_close(after, oracle)
+
+
+def test_exact_names_win_over_aliases() -> None:
+    from latentjac.models import resolve_layer
+
+    network = torch.nn.ModuleDict({"mid": torch.nn.Linear(2, 2)})
+    assert resolve_layer(network, "mid") == "mid"

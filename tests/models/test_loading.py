@@ -97,3 +97,51 @@ def test_identity_tells_weights_apart() -> None:
     first, second = (latentjac.load(build_tiny_unet(seed), build_scheduler()) for seed in (0, 1))
     assert first.identity() != second.identity()
     assert first.identity() == latentjac.load(build_tiny_unet(0), build_scheduler()).identity()
+
+
+def test_weights_that_are_missing_are_named(tiny_folder, tmp_path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(tiny_folder, tmp_path / "partial")
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    del tensors["conv_in.weight"]
+    save_file(tensors, file)
+    with pytest.raises(latentjac.LoadError, match=r"conv_in\.weight"):
+        latentjac.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("model_index.json", "[]", "must hold a JSON object, got list"),
+        ("model_index.json", '{"unet": ["x"]}', "unet: None"),
+        ("model_index.json", '{"unet": ["diffusers", "UNet2DModel"], "vqvae": ["diffusers", "VQModel"]}', "vqvae"),
+        ("scheduler/scheduler_config.json", '{"_class_name": "ScoreSdeVeScheduler"}', "got ScoreSdeVeScheduler"),
+        ("scheduler/scheduler_config.json", '{"beta_schedule": "odd"}', "odd"),
+    ],
+)
+def test_folders_of_other_kinds(tiny_folder, tmp_path, file: str, content: str, message: str) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "other")
+    (folder / file).write_text(content)
+    with pytest.raises(latentjac.LoadError, match=message):
+        latentjac.load(folder)
+
+
+def test_no_signal_at_the_end_of_the_schedule() -> None:
+    with pytest.raises(latentjac.LoadError, match="zero terminal SNR"):
+        latentjac.load(build_tiny_unet(), build_scheduler(rescale_betas_zero_snr=True))
+
+
+def test_networks_that_need_more_are_refused() -> None:
+    from diffusers import UNet2DModel
+
+    config = {**build_tiny_unet().config}
+    for change, message in (({"class_embed_type": "timestep"}, "timestep alone"), ({"out_channels": 1}, "prediction")):
+        with pytest.raises(latentjac.LoadError, match=message):
+            latentjac.load(UNet2DModel.from_config({**config, **change}), build_scheduler())
+
+
+def test_identity_does_not_depend_on_the_folder(tiny_folder, tmp_path) -> None:
+    copy = shutil.copytree(tiny_folder, tmp_path / "copy")
+    assert latentjac.load(copy).identity() == latentjac.load(tiny_folder).identity()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 import torch
 
@@ -199,12 +197,66 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch) -> None:
     path = basis.save(tmp_path / "basis.safetensors")
     before = path.read_bytes()
 
-    def full_disk(tensors, name, metadata) -> None:
-        name.write_bytes(b"half")
+    def full_disk(file, content) -> None:
+        file.open("wb").write(content[:9])
         raise OSError("no space left")
 
-    monkeypatch.setattr(sys.modules[LocalBasis.__module__], "save_file", full_disk)
+    monkeypatch.setattr("pathlib.Path.write_bytes", full_disk)
     with pytest.raises(OSError, match="no space"):
         basis.save(path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["basis.safetensors"]
+
+
+def test_a_warm_start_in_the_wrong_subspace_is_not_certified() -> None:
+    """Exact singular vectors 9 to 16 have no residual, but they are not the first eight."""
+    operator = with_spectrum(SPECTRA["power law"])
+    exact = torch.linalg.svd(operator.matrix, full_matrices=False)[2]
+    basis = svd(operator, k=8, warm_start=exact[8:16])
+    assert basis.status is Status.CONVERGED
+    torch.testing.assert_close(basis.s, SPECTRA["power law"][:8], rtol=1e-4, atol=0)
+
+
+def test_dependent_warm_starts() -> None:
+    values = torch.cat([torch.full((6,), 5.0), torch.linspace(3, 0.5, 100)]).double()
+    operator = with_spectrum(values)
+    basis = svd(operator, k=8, warm_start=torch.randn(1, 260, dtype=torch.float64).repeat(8, 1))
+    torch.testing.assert_close(basis.s, values[:8], rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("values", "k", "block_size"),
+    [
+        (torch.cat([torch.ones(24), torch.linspace(0.99, 0.3, 200)]), 20, None),
+        (torch.cat([torch.ones(3), torch.linspace(0.99, 0.3, 200)]), 3, 1),
+        (torch.linspace(1, 0.1, 60).repeat_interleave(2), 8, 1),
+    ],
+    ids=["more copies than the block", "triple, block of one", "doubled, block of one"],
+)
+def test_multiple_values_are_all_found(values: torch.Tensor, k: int, block_size: int | None) -> None:
+    basis = svd(with_spectrum(values.double()), k=k, block_size=block_size, max_passes=3000)
+    torch.testing.assert_close(basis.s, values[:k].double(), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e20])
+def test_the_scale_of_the_operator_does_not_matter(scale: float) -> None:
+    plain = with_spectrum(SPECTRA["exponential"], dtype=torch.float32)
+    basis = svd(MatrixOperator(plain.matrix * scale), k=8)
+    assert (basis.s.double() / scale).tolist() == pytest.approx(SPECTRA["exponential"][:8].tolist(), rel=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:svd")
+def test_what_was_not_computed_has_no_residual() -> None:
+    basis = svd(with_spectrum(SPECTRA["power law"]), k=20, block_size=4, max_passes=2)
+    assert basis.status is Status.OUT_OF_PASSES
+    assert torch.isinf(basis.residuals[4:]).all()
+
+
+@pytest.mark.parametrize("damage", ["{}", "[]", '{"status": "converged", "more": 1}'])
+def test_damaged_headers_are_refused(tmp_path, damage: str) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {name: torch.ones(2, 3) for name in ("s", "v", "u", "residuals")}
+    save_file(tensors, tmp_path / "b.safetensors", metadata={"schema": "1", "latentjac": damage})
+    with pytest.raises(ValueError, match="must be a basis saved by latentjac"):
+        LocalBasis.load(tmp_path / "b.safetensors")

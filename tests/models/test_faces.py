@@ -1,0 +1,44 @@
+"""The built-in face model on the photo that ships with the package."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+import latentjac
+from latentjac import models
+
+PHOTO = Path(latentjac.__file__).parent / "assets" / "face.jpg"
+FOLDER = Path(models.__file__).parent / "builtin" / "faces"
+
+
+@pytest.fixture(scope="module")
+def model() -> latentjac.Model:
+    return latentjac.load("faces")
+
+
+def test_a_real_face_comes_back(model) -> None:
+    assert latentjac.invert(model, PHOTO, 100, refinement=0).psnr[0] >= 25
+
+
+def test_refinement_helps(model) -> None:
+    rough, fine = (latentjac.invert(model, PHOTO, 30, refinement=r) for r in (0, 2))
+    assert fine.psnr[0] > rough.psnr[0]
+
+
+def test_weights_are_small_and_in_half_precision() -> None:
+    file = FOLDER / "unet" / "diffusion_pytorch_model.safetensors"
+    assert file.stat().st_size <= 20e6
+    with safe_open(file, "pt") as f:
+        assert {str(f.get_tensor(name).dtype) for name in f.keys()} == {"torch.float16"}
+
+
+def test_the_card_holds_the_numbers_of_these_weights(model) -> None:
+    quality = json.loads((FOLDER / "quality.json").read_text())
+    assert quality["model_identity"] == model.identity()
+    card = (FOLDER / "README.md").read_text()
+    assert "CC BY 4.0" in card
+    assert f"{quality['face_found_in_samples']:.1%}" in card
