@@ -89,6 +89,7 @@ TABLE: list[Row] = [
     ("two", lambda c: lj.load("faces", build_scheduler()), TypeError, "scheduler must be None unless.*got DDIMSch"),
     ("dtype", lambda c: lj.load("faces", dtype="float32"), TypeError, "dtype must be a floating torch.dtype, got 'fl"),
     ("int", lambda c: lj.load("faces", dtype=torch.int8), TypeError, "floating torch.dtype, got torch.int8"),
+    ("device", lambda c: lj.load("faces", device="tpu9"), ValueError, "device must be a torch device.*got 'tpu9'"),
     ("net", lambda c: lj.load(torch.nn.Linear(2, 2), build_scheduler()), lj.LoadError, "config with .*got Linear"),
     ("alphas", lambda c: lj.load(build_tiny_unet(), c.no_alphas), lj.LoadError, "alphas_cumprod.*got SimpleNamespace"),
     # pictures

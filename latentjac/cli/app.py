@@ -41,6 +41,7 @@ T = Annotated[
 K = Annotated[int, typer.Option("-k", help="Number of directions.")]
 Layer = Annotated[str, typer.Option(help="Feature map: 'mid' (h-space), a module name, 'eps' or 'x0'.")]
 Tol = Annotated[float, typer.Option(help="Largest relative residual of a singular triplet.")]
+Device = Annotated[str, typer.Option(help="'cpu', 'cuda' or 'auto': a GPU where torch sees one.")]
 Seed = Annotated[int, typer.Option(help="Seed of the solver's start block.")]
 Distances = Annotated[
     str, typer.Option("--distance", help="Signed distances, comma-separated, in noise standard deviations.")
@@ -53,6 +54,7 @@ def demo(
     photo: Annotated[Path | None, typer.Option(help="Your own photo; by default a face that ships along.")] = None,
     out: Out = Path("latentjac-demo"),
     model: ModelName = "faces",
+    device: Device = "auto",
     crop: Crop = None,
     steps: Steps = 60,
     refinement: Refinement = 1,
@@ -66,9 +68,8 @@ def demo(
 ) -> None:
     """The main job from end to end: invert a face, find directions, walk along each both ways."""
     run = RunFolder(out, "demo", locals())
-    stages.record_environment(run, seed)
     distances, box = _numbers(distance), _box(crop)
-    inverted = stages.invert_photo(run, model, photo or ASSET_PHOTO, box, steps, refinement)
+    inverted = stages.invert_photo(run, model, device, photo or ASSET_PHOTO, box, steps, refinement)
     point, basis = stages.compute_basis(run, inverted, t, k, layer, tol, seed)
     stages.edit_and_draw(run, inverted, point, basis, list(range(k)), distances, edit_steps)
     run.finish()
@@ -88,6 +89,7 @@ def edit(
     basis: Annotated[Path | None, typer.Option(help="Saved basis to take them from, instead of computing it.")] = None,
     out: Out = Path("latentjac-edit"),
     model: ModelName = "faces",
+    device: Device = "auto",
     crop: Crop = None,
     steps: Steps = 100,
     refinement: Refinement = 1,
@@ -100,7 +102,6 @@ def edit(
 ) -> None:
     """Edit a photo along directions of its own basis, or of a saved one."""
     run = RunFolder(out, "edit", locals())
-    stages.record_environment(run, seed)
     distances, chosen = _numbers(distance), _indices(direction)
     box = _box(crop)
     loaded = latentjac.LocalBasis.load(basis) if basis else None
@@ -109,7 +110,7 @@ def edit(
             raise ValueError(f"--direction: expected numbers in [1, {loaded.k}] ({basis}), got {direction!r}")
         # The basis says which grid and which point it belongs to.
         steps = loaded.metadata.get("num_inference_steps", steps)
-    inverted = stages.invert_photo(run, model, photo, box, steps, refinement)
+    inverted = stages.invert_photo(run, model, device, photo, box, steps, refinement)
     if loaded is None:
         point, loaded = stages.compute_basis(run, inverted, t, max(chosen) + 1, layer, tol, seed)
     else:
@@ -128,6 +129,7 @@ def basis_command(
     photo: Photo,
     out: Out = Path("latentjac-basis"),
     model: ModelName = "faces",
+    device: Device = "auto",
     crop: Crop = None,
     steps: Steps = 100,
     refinement: Refinement = 1,
@@ -139,8 +141,7 @@ def basis_command(
 ) -> None:
     """Compute the local basis of a photo at one noise level and save it."""
     run = RunFolder(out, "basis", locals())
-    stages.record_environment(run, seed)
-    inverted = stages.invert_photo(run, model, photo, _box(crop), steps, refinement)
+    inverted = stages.invert_photo(run, model, device, photo, _box(crop), steps, refinement)
     stages.compute_basis(run, inverted, t, k, layer, tol, seed)
     run.finish()
 
@@ -150,6 +151,7 @@ def invert(
     photo: Photo,
     out: Out = Path("latentjac-invert"),
     model: ModelName = "faces",
+    device: Device = "auto",
     crop: Crop = None,
     steps: Steps = 100,
     refinement: Refinement = 1,
@@ -161,7 +163,7 @@ def invert(
     from latentjac.report.files import write_bytes
 
     run = RunFolder(out, "invert", locals())
-    inverted = stages.invert_photo(run, model, photo, _box(crop), steps, refinement)
+    inverted = stages.invert_photo(run, model, device, photo, _box(crop), steps, refinement)
     path, decode = inverted.trajectory, inverted.model.codec.decode
     levels = [round(i * (len(path.samples) - 1) / 5) for i in range(6)]
     pictures = [to_pil(decode(path.samples[level]))[0] for level in levels]

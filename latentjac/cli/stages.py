@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -27,11 +26,19 @@ class Inverted:
 
 
 def invert_photo(
-    run: RunFolder, source: str, photo: Path, crop: tuple[int, int, int, int] | None, steps: int, refinement: int
+    run: RunFolder,
+    source: str,
+    device: str,
+    photo: Path,
+    crop: tuple[int, int, int, int] | None,
+    steps: int,
+    refinement: int,
 ) -> Inverted:
     """Load the model, prepare the photo, invert it and say how well that went."""
     with run.timed("loading the model"):
-        model = latentjac.load(source)
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = latentjac.load(source, device=device)
     prepared = latentjac.prepare_image(photo, model.codec.size, crop)
     for note in prepared.notes:
         print(f"photo: {note}")
@@ -39,6 +46,8 @@ def invert_photo(
         trajectory = latentjac.invert(model, prepared.image, steps, refinement=refinement, progress=True)
     print(f"reconstruction: {trajectory.psnr[0]:.1f} dB ({trajectory.evaluations} network evaluations)")
     run.record.update(
+        device=str(model.device),
+        threads=torch.get_num_threads(),
         model={"name": model.name, "identity": model.identity(), "sample_shape": list(model.sample_shape)},
         photo={"file": str(photo), "notes": prepared.notes},
         psnr_db=round(trajectory.psnr[0], 3),
@@ -61,6 +70,7 @@ def compute_basis(
         basis = latentjac.local_basis(inverted.model, point, k, layer, tol=tol, generator=generator, callback=show)
     if basis.status is latentjac.Status.INTERRUPTED:
         raise KeyboardInterrupt
+    run.record["seed"] = seed
     run.record["basis"] = {
         "layer": layer,
         "timestep": point.timestep,
@@ -113,6 +123,8 @@ def edit_and_draw(
         "num_steps": edit.num_steps,
         "linear_up_to": [entry.radius for entry in edit.linearity],
     }
+    radii = ", ".join(f"{entry.radius:g}" for entry in edit.linearity)
+    print(f"edit: {edit.num_steps} steps a walk; the network is linear up to {radii} noise standard deviations")
     run.picture(
         "sheet.png",
         "the photo, its reconstruction and every direction walked both ways",
@@ -138,9 +150,3 @@ def draw_sheet(
         rows.append(Row(f"direction {i + 1}", f"s = {basis.s[i]:.3g}", images, captions))
     heading = f"Walks along the local basis at t = {point.t:.2f} (distances in noise standard deviations)"
     return contact_sheet(rows, heading=heading)
-
-
-def record_environment(run: RunFolder, seed: int) -> None:
-    """Seeds, threads and device of a run."""
-    facts: dict[str, Any] = {"seed": seed, "threads": torch.get_num_threads(), "device": "cpu"}
-    run.record.update(facts)

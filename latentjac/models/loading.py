@@ -52,10 +52,12 @@ def load(
 
     Raises:
         TypeError: If source is none of these, or a scheduler comes with something else than a network.
+        ValueError: If the device is unknown or not there.
         LoadError: If the source cannot be found, fetched or understood. Pickled weights are never read.
     """
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise TypeError(f"load: dtype must be a floating torch.dtype, got {dtype!r}")
+    device = _check_device(device)
     if isinstance(source, torch.nn.Module):
         if scheduler is None:
             raise TypeError("load: scheduler must be given with a network, got None")
@@ -83,6 +85,18 @@ def load(
     return _from_folder(str(source), folder, variant, dtype, device)
 
 
+def _check_device(device: torch.device | str | None) -> torch.device | None:
+    if device is None:
+        return None
+    try:
+        device = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"load: device must be a torch device such as 'cpu' or 'cuda', got {device!r}") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"load: device must be one that torch sees, got {str(device)!r}, but torch sees no GPU")
+    return device
+
+
 def _download(hub_id: str, variant: str | None, options: dict[str, Any]) -> Path:
     from huggingface_hub import snapshot_download
 
@@ -98,7 +112,7 @@ def _download(hub_id: str, variant: str | None, options: dict[str, Any]) -> Path
 
 
 def _from_folder(
-    name: str, folder: Path, variant: str | None, dtype: torch.dtype | None, device: torch.device | str | None
+    name: str, folder: Path, variant: str | None, dtype: torch.dtype | None, device: torch.device | None
 ) -> Model:
     from diffusers import DDIMScheduler, UNet2DModel
 
@@ -160,7 +174,7 @@ def _check_parts(pipeline: str, parts: dict[str, str | None]) -> None:
         )
 
 
-def _from_pipeline(pipeline: Any, dtype: torch.dtype | None, device: torch.device | str | None) -> Model:
+def _from_pipeline(pipeline: Any, dtype: torch.dtype | None, device: torch.device | None) -> Model:
     parts: dict[str, str | None] = {
         name: type(part).__name__ for name, part in pipeline.components.items() if part is not None
     }
@@ -169,7 +183,7 @@ def _from_pipeline(pipeline: Any, dtype: torch.dtype | None, device: torch.devic
 
 
 def _assemble(
-    name: str, network: torch.nn.Module, scheduler: Any, dtype: torch.dtype | None, device: torch.device | str | None
+    name: str, network: torch.nn.Module, scheduler: Any, dtype: torch.dtype | None, device: torch.device | None
 ) -> Model:
     config = getattr(network, "config", None)
     if config is None or not config.get("sample_size") or not config.get("in_channels"):

@@ -143,6 +143,7 @@ def test_help_teaches() -> None:
         (["demo", "--layer", "middle"], "nearest"),
         (["demo", "--steps", "0"], "num_inference_steps"),
         (["demo", "--model", "nobody"], "built-in name"),
+        (["demo", "--device", "tpu9"], "device must be"),
         (["edit", "PHOTO", "--direction", "0"], "--direction: expected"),
         (["edit", "PHOTO", "--basis", "PHOTO"], ".safetensors"),
         (["demo", "--out", "PHOTO"], "which is a file"),
