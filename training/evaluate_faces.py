@@ -143,7 +143,7 @@ def main() -> None:
     if (args.model / "README.md").exists():
         fill_card(args.model / "README.md", quality, training)
     if args.sheet:
-        write_png(args.sheet, sheet(samples, 10))
+        write_png(args.sheet, sheet(samples[:40], 10))
 
 
 if __name__ == "__main__":

@@ -58,11 +58,11 @@ def demo(
     crop: Crop = None,
     steps: Steps = 60,
     refinement: Refinement = 1,
-    t: T = 0.6,
+    t: T = 0.7,
     k: K = 5,
     layer: Layer = "mid",
     tol: Tol = 1e-3,
-    distance: Distances = "-6,-3,3,6",
+    distance: Distances = "-4,-2,2,4",
     edit_steps: EditSteps = 16,
     seed: Seed = 0,
 ) -> None:
@@ -76,8 +76,8 @@ def demo(
     print(
         f"\nLook at {out / 'sheet.png'} first. Then try:\n"
         "  latentjac demo --photo mine.jpg          your own photo (--crop left,top,right,bottom for the face)\n"
-        "  latentjac demo --t 0.8                   a noisier point: coarser changes\n"
-        "  latentjac edit PHOTO --direction 2 --distance -4,-2,2,4\n"
+        "  latentjac demo --t 0.5                   a cleaner point: finer changes\n"
+        "  latentjac edit PHOTO --direction 2 --distance -6,-3,3,6\n"
         "  latentjac --help"
     )
 
@@ -93,10 +93,10 @@ def edit(
     crop: Crop = None,
     steps: Steps = 100,
     refinement: Refinement = 1,
-    t: T = 0.6,
+    t: T = 0.7,
     layer: Layer = "mid",
     tol: Tol = 1e-3,
-    distance: Distances = "-6,-3,3,6",
+    distance: Distances = "-4,-2,2,4",
     edit_steps: EditSteps = 16,
     seed: Seed = 0,
 ) -> None:
@@ -133,7 +133,7 @@ def basis_command(
     crop: Crop = None,
     steps: Steps = 100,
     refinement: Refinement = 1,
-    t: T = 0.6,
+    t: T = 0.7,
     k: K = 8,
     layer: Layer = "mid",
     tol: Tol = 1e-3,
