@@ -62,7 +62,7 @@ def demo(
     k: K = 5,
     layer: Layer = "mid",
     tol: Tol = 1e-3,
-    distance: Distances = "-4,-2,2,4",
+    distance: Distances = "-6,-3,3,6",
     edit_steps: EditSteps = 16,
     seed: Seed = 0,
 ) -> None:
@@ -77,7 +77,7 @@ def demo(
         f"\nLook at {out / 'sheet.png'} first. Then try:\n"
         "  latentjac demo --photo mine.jpg          your own photo (--crop left,top,right,bottom for the face)\n"
         "  latentjac demo --t 0.5                   a cleaner point: finer changes\n"
-        "  latentjac edit PHOTO --direction 2 --distance -6,-3,3,6\n"
+        "  latentjac edit PHOTO --direction 2 --distance -4,-2,2,4\n"
         "  latentjac --help"
     )
 
@@ -96,7 +96,7 @@ def edit(
     t: T = 0.7,
     layer: Layer = "mid",
     tol: Tol = 1e-3,
-    distance: Distances = "-4,-2,2,4",
+    distance: Distances = "-6,-3,3,6",
     edit_steps: EditSteps = 16,
     seed: Seed = 0,
 ) -> None:
