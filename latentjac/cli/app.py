@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -187,10 +188,12 @@ def info() -> None:
     from latentjac.report import versions
 
     for name, value in versions().items():
-        print(f"{name:<14} {value}")
-    print(f"{'models':<14} {', '.join(latentjac.builtin_models()) or 'none'}")
-    print()
-    print(kernels.build_info())
+        print(f"{name:<18} {value}")
+    print(f"{'models':<18} {', '.join(latentjac.builtin_models()) or 'none'}\n")
+    for name, value in asdict(kernels.build_info()).items():
+        if value != "":
+            shown = ", ".join(value) if isinstance(value, tuple) else value
+            print(f"{name.replace('_', ' '):<18} {shown}")
     results = kernels.self_test()
     failed = [result for result in results if not result[1]]
     print(f"\nself-test: {len(results) - len(failed)} of {len(results)} checks of the kernels passed")
