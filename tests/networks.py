@@ -26,3 +26,19 @@ def build_scheduler(**options: object) -> DDIMScheduler:
     """The schedule of the built-in models."""
     defaults = {"clip_sample": False, "set_alpha_to_one": True, "timestep_spacing": "trailing"}
     return DDIMScheduler(num_train_timesteps=1000, **{**defaults, **options})
+
+
+def rand(*shape: int, seed: int = 1) -> torch.Tensor:
+    """Repeatable float64 normal values."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@torch.no_grad()
+def randomize(net: torch.nn.Module) -> torch.nn.Module:
+    """Random weights everywhere: networks start with zeros in places, which would hide mistakes."""
+    generator = torch.Generator().manual_seed(0)
+    net = net.double().eval().requires_grad_(False)
+    for parameter in net.parameters():
+        spread = 0.3 if parameter.ndim < 2 else parameter[0].numel() ** -0.5
+        parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * spread)
+    return net

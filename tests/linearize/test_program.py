@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -16,15 +15,6 @@ from latentjac import NonFiniteError, linearize
 from latentjac.linearize import ProgramLinearization, TraceError
 
 Tensor = torch.Tensor
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Operators this small only wait for a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Block(nn.Module):

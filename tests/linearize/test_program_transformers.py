@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from diffusers import (
@@ -12,34 +10,11 @@ from diffusers import (
     PixArtTransformer2DModel,
     SD3Transformer2DModel,
 )
-from torch import nn
+from networks import rand, randomize
 
 from latentjac.linearize import AutodiffLinearization, ProgramLinearization
 
 Tensor = torch.Tensor
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Operators this small only wait for a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def rand(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def randomize(net: nn.Module) -> nn.Module:
-    """Random weights everywhere: these networks start with zeros in places, which would hide mistakes."""
-    generator = torch.Generator().manual_seed(0)
-    net = net.double().eval().requires_grad_(False)
-    for parameter in net.parameters():
-        spread = 0.3 if parameter.ndim < 2 else parameter[0].numel() ** -0.5
-        parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * spread)
-    return net
 
 
 def check(f, x: Tensor, *constants: Tensor, tolerance: float = 1e-10) -> None:

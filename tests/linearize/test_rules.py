@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
 from diffusers.models.activations import ACT2CLS
+from networks import rand
 from torch import nn
 
 from latentjac.linearize.autodiff import AutodiffLinearization, differentiable
@@ -16,19 +17,6 @@ from latentjac.linearize.rules import attention
 from latentjac.linearize.rules.fallback import Fallback
 
 Tensor = torch.Tensor
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Operators this small only wait for a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def rand(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def check(f: Callable[..., Tensor], x: Tensor, *constants: Tensor, fallback: bool = False) -> ProgramLinearization:
