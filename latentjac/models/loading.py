@@ -124,8 +124,9 @@ def _from_folder(
     config = folder / "scheduler" / "scheduler_config.json"
     if not config.is_file():
         raise LoadError(f"load: folder must hold scheduler/scheduler_config.json, got none in {str(folder)!r}")
-    kind = _read_json(config).get("_class_name")
-    if "beta_schedule" not in _read_json(config):
+    settings = _read_json(config)
+    if "beta_schedule" not in settings:
+        kind = settings.get("_class_name")
         raise LoadError(f"load: scheduler must have a beta_schedule (DDPM, DDIM and relatives), got {kind}")
     try:
         unet, report = UNet2DModel.from_pretrained(

@@ -124,9 +124,6 @@ def _iterate(
             return Status.INTERRUPTED
         # A vanished value is among the top k only if nothing is left to find.
         complete = int((s > krylov.floor(s)).sum()) >= k or not grew
-        # Zero is known to be the rest of the spectrum only once nothing is left to find.
-        missing = residuals.new_full((k - len(residuals),), 0.0 if krylov.exhausted else float("inf"))
-        residuals = torch.cat([residuals, missing])
         converged = int((residuals <= tol).sum())
         if callback is not None:
             state = SolverState(krylov.passes, krylov.jvps, krylov.vjps, s[:k].clone(), residuals, converged)

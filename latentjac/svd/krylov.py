@@ -166,12 +166,16 @@ class BlockKrylov:
         return hidden
 
     def residuals(self, d: torch.Tensor, s: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-        """``|J^T u - s v| / s`` of the first k triplets; relative to the largest s where s is zero to rounding."""
+        """``|J^T u - s v| / s`` of the first k triplets; relative to the largest s where s is zero to rounding.
+
+        Triplets that were not found count as exact zeros once nothing is left to find, and as unknown (inf) before.
+        """
         k = min(self.k, len(s))
         difference = d[:, :k].T @ self.backward.double() - s[:k, None] * (c[:, :k].T @ self.right.double())
         norms = difference.norm(dim=1)
         scale = torch.where(s[:k] > self.floor(s), s[:k], s[:1])
-        return norms / scale.clamp_min(1e-300)
+        missing = norms.new_full((self.k - k,), 0.0 if self.exhausted else float("inf"))
+        return torch.cat([norms / scale.clamp_min(1e-300), missing])
 
     def restart(self, d: torch.Tensor, c: torch.Tensor) -> None:
         """Thick restart: keep the leading Ritz vectors once the bases are full; the next block stays valid."""
@@ -196,9 +200,6 @@ class BlockKrylov:
         if missing:
             u, v = self._complete(u), self._complete(v)
             s = torch.cat([s, s.new_zeros(missing)])
-            # Zero is known to be the rest of the spectrum only once nothing is left to find.
-            unknown = 0.0 if self.exhausted else float("inf")
-            residuals = torch.cat([residuals, residuals.new_full((missing,), unknown)])
         return u, s[: self.k].to(dtype), v, residuals.to(dtype)
 
     def _complete(self, rows: torch.Tensor) -> torch.Tensor:
