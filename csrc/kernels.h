@@ -4,7 +4,7 @@
 // dimension has stride 1) unless a stride is given. Python checks shapes, types and devices before it calls;
 // a kernel that fails throws std::runtime_error naming itself and the shapes.
 //
-// Letters: P probes, N samples, S spatial positions, C channels (channels-last: x is [N, S, C]), G groups of
+// Letters: P probes, N samples (attention: queries), S spatial positions, C channels (channels-last: x is [N, S, C]), G groups of
 // C/G channels. Layer and RMS norm over the last dimension are N = rows, S = 1, G = 1.
 #pragma once
 
@@ -13,7 +13,7 @@
 namespace latentjac {
 
 // Raised by one whenever a signature or a meaning on this page changes; Python refuses any other number.
-constexpr int kInterface = 1;
+constexpr int kInterface = 2;
 
 enum class DType : int { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2, kFloat16 = 3 };  // the last two: CUDA only
 
@@ -53,6 +53,64 @@ struct NormLinear {
   bool accumulate;  // out += instead of out =
 };
 
+// Softmax attention: O = P V, P = softmax(scale Q K^T + bias), row by row of N queries over M keys, for each of
+// `batch` x `heads` heads of D channels (V and O: E channels). One primal serves all probes: P is formed again, tile by
+// tile, from Q, K and the logarithm of each row's sum, and never stored whole.
+//
+// An array is its address and its strides in elements; channels have stride 1. A null address is an array that is
+// absent: a tangent that is zero, a bias that is none, a result that is not wanted.
+struct Strided {
+  const void* at;
+  int64_t probe, batch, head, row;
+};
+
+struct AttentionShape {
+  int64_t batch, heads, queries, keys, channels, value_channels;
+  double scale;
+  DType dtype;  // of all arrays but lse and bias: those are float64 for float64, else float32
+  bool causal;  // query i sees keys 0..i only
+};
+
+struct AttentionBias {
+  const void* at;
+  int64_t batch, head, row, column;  // strides in elements; 0 where it is broadcast. -inf forbids
+};
+
+// o_i = sum_j P_ij v_j,  lse_i = log sum_j exp(scale q_i.k_j + bias_ij). A row that sees no key has o = 0, lse = -inf.
+struct AttentionPrimal {
+  AttentionShape shape;
+  Strided q, k, v;
+  AttentionBias bias;
+  Strided o;
+  void* lse;  // [batch, heads, queries]
+};
+
+// Tangent: do_i = sum_j P_ij (ds_ij (v_j - o_i) + dv_j),  ds_ij = scale (dq_i.k_j + q_i.dk_j).
+struct AttentionTangent {
+  AttentionShape shape;
+  Strided q, k, v;
+  AttentionBias bias;
+  Strided o;
+  const void* lse;
+  int64_t probes;
+  Strided dq, dk, dv;  // [probes, ...]; at least one
+  Strided out;         // [probes, ...] as o; overlaps nothing
+  bool accumulate;     // out += instead of out =
+};
+
+// Cotangent: with e_ij = scale P_ij u_i.(v_j - o_i):  dq_i = sum_j e_ij k_j,  dk_j = sum_i e_ij q_i,
+// dv_j = sum_i P_ij u_i.
+struct AttentionCotangent {
+  AttentionShape shape;
+  Strided q, k, v;
+  AttentionBias bias;
+  Strided o;
+  const void* lse;
+  int64_t probes;
+  Strided u;           // [probes, ...] as o
+  Strided dq, dk, dv;  // results, [probes, ...]; at least one; overlap nothing
+};
+
 namespace cpu {
 
 // The instruction set chosen on this processor, and all those compiled in (fastest last, separated by spaces).
@@ -63,6 +121,9 @@ bool built_openmp();
 
 void norm_act_primal(const NormPrimal& call, int threads);
 void norm_act_linear(const NormLinear& call, int threads);
+void attention_primal(const AttentionPrimal& call, int threads);
+void attention_tangent(const AttentionTangent& call, int threads);
+void attention_cotangent(const AttentionCotangent& call, int threads);
 
 }  // namespace cpu
 
@@ -74,6 +135,9 @@ int64_t norm_act_workspace(int64_t probes, int64_t samples, int64_t positions, i
 // Enqueue on `stream` of `device`: no allocation, no synchronisation, no atomics (the same bits every time).
 void norm_act_primal(const NormPrimal& call, void* workspace, int device, void* stream);
 void norm_act_linear(const NormLinear& call, void* workspace, int device, void* stream);
+void attention_primal(const AttentionPrimal& call, int device, void* stream);
+void attention_tangent(const AttentionTangent& call, int device, void* stream);
+void attention_cotangent(const AttentionCotangent& call, int device, void* stream);
 
 }  // namespace cuda
 

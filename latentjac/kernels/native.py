@@ -21,7 +21,7 @@ from types import ModuleType
 
 import torch  # noqa: F401  (before the native module: see above)
 
-INTERFACE = 1
+INTERFACE = 2
 """The number of `csrc/kernels.h` that this Python side speaks (kInterface there)."""
 
 CHOICES = ("auto", "native", "torch")
