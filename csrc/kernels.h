@@ -4,8 +4,8 @@
 // dimension has stride 1) unless a stride is given. Python checks shapes, types and devices before it calls;
 // a kernel that fails throws std::runtime_error naming itself and the shapes.
 //
-// Letters: P probes, N samples (attention: queries), S spatial positions, C channels (channels-last: x is [N, S, C]), G groups of
-// C/G channels. Layer and RMS norm over the last dimension are N = rows, S = 1, G = 1.
+// Letters: P probes, N samples (attention: queries), S spatial positions, C channels (channels-last: x is [N, S, C]), G
+// groups of C/G channels. Layer and RMS norm over the last dimension are N = rows, S = 1, G = 1.
 #pragma once
 
 #include <stdint.h>
@@ -60,7 +60,7 @@ struct NormLinear {
 // An array is its address and its strides in elements; channels have stride 1. A null address is an array that is
 // absent: a tangent that is zero, a bias that is none, a result that is not wanted.
 struct Strided {
-  const void* at;
+  const void* at;  // of results too
   int64_t probe, batch, head, row;
 };
 
@@ -111,6 +111,15 @@ struct AttentionCotangent {
   Strided dq, dk, dv;  // results, [probes, ...]; at least one; overlap nothing
 };
 
+// out[p, r] = t[p, r] M[r]: each row of a probe times a matrix of its own, shared by all probes. CPU only.
+struct RowwiseProduct {
+  const void* matrices;  // [batch, rows, heads, channels, value_channels]
+  int64_t probes, batch, heads, rows, channels, value_channels;
+  Strided t;    // [probes, batch, heads, rows, channels]
+  Strided out;  // [probes, batch, heads, rows, value_channels]; overlaps nothing
+  DType dtype;
+};
+
 namespace cpu {
 
 // The instruction set chosen on this processor, and all those compiled in (fastest last, separated by spaces).
@@ -124,6 +133,7 @@ void norm_act_linear(const NormLinear& call, int threads);
 void attention_primal(const AttentionPrimal& call, int threads);
 void attention_tangent(const AttentionTangent& call, int threads);
 void attention_cotangent(const AttentionCotangent& call, int threads);
+void rowwise_product(const RowwiseProduct& call, int threads);
 
 }  // namespace cpu
 

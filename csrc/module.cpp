@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <stdexcept>
 #include <string>
 
@@ -54,6 +55,34 @@ NormLinear linear_call(uintptr_t t, uintptr_t a, uintptr_t xhat, uintptr_t out, 
           rms,        transpose,  accumulate};
 }
 
+// Address and strides of an array: probe, batch, head, row.
+using Array = std::array<int64_t, 5>;
+
+Strided strided(const Array& array) {
+  return {address(static_cast<uintptr_t>(array[0])), array[1], array[2], array[3], array[4]};
+}
+
+struct AttentionArguments {
+  AttentionShape shape;
+  Strided q, k, v;
+  AttentionBias bias;
+  Strided o;
+  void* lse;
+};
+
+// sizes: batch, heads, queries, keys, channels, value channels; bias: address, batch, head, row, column.
+AttentionArguments attention_arguments(const std::array<int64_t, 6>& sizes, double scale, int dtype, bool causal,
+                                       const Array& q, const Array& k, const Array& v, const Array& bias,
+                                       const Array& o, uintptr_t lse) {
+  return {{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], scale, static_cast<DType>(dtype), causal},
+          strided(q),
+          strided(k),
+          strided(v),
+          {address(static_cast<uintptr_t>(bias[0])), bias[1], bias[2], bias[3], bias[4]},
+          strided(o),
+          address(lse)};
+}
+
 py::dict build_info() {
   py::dict info;
   info["source_hash"] = LATENTJAC_SOURCE_HASH;
@@ -91,6 +120,34 @@ PYBIND11_MODULE(_native, m) {
         linear_call(t, a, xhat, out, probes, samples, positions, channels, groups, dtype, rms, transpose, accumulate);
     py::gil_scoped_release unlocked;
     cpu::norm_act_linear(call, threads);
+  });
+
+  // Shared by all devices: an object that holds the primal, then calls with the arrays of the probes.
+  py::class_<AttentionArguments>(m, "Attention").def(py::init(&attention_arguments));
+  m.def("attention_primal", [](int threads, const AttentionArguments& a) {
+    py::gil_scoped_release unlocked;
+    cpu::attention_primal({a.shape, a.q, a.k, a.v, a.bias, a.o, a.lse}, threads);
+  });
+  m.def("attention_tangent", [](int threads, const AttentionArguments& a, int64_t probes, const Array& dq,
+                                const Array& dk, const Array& dv, const Array& out, bool accumulate) {
+    py::gil_scoped_release unlocked;
+    cpu::attention_tangent({a.shape, a.q, a.k, a.v, a.bias, a.o, a.lse, probes, strided(dq), strided(dk), strided(dv),
+                            strided(out), accumulate},
+                           threads);
+  });
+  m.def("attention_cotangent", [](int threads, const AttentionArguments& a, int64_t probes, const Array& u,
+                                  const Array& dq, const Array& dk, const Array& dv) {
+    py::gil_scoped_release unlocked;
+    cpu::attention_cotangent(
+        {a.shape, a.q, a.k, a.v, a.bias, a.o, a.lse, probes, strided(u), strided(dq), strided(dk), strided(dv)},
+        threads);
+  });
+  m.def("rowwise_product", [](int threads, uintptr_t matrices, const std::array<int64_t, 6>& sizes, const Array& t,
+                              const Array& out, int dtype) {
+    py::gil_scoped_release unlocked;
+    cpu::rowwise_product({address(matrices), sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], strided(t),
+                          strided(out), static_cast<DType>(dtype)},
+                         threads);
   });
 
 #ifdef LATENTJAC_WITH_CUDA

@@ -14,10 +14,14 @@
 namespace latentjac {
 namespace cpu {
 
-#define LATENTJAC_DECLARE(isa)                          \
-  namespace isa {                                       \
-  void norm_act_primal(const NormPrimal&, int threads); \
-  void norm_act_linear(const NormLinear&, int threads); \
+#define LATENTJAC_DECLARE(isa)                                  \
+  namespace isa {                                               \
+  void norm_act_primal(const NormPrimal&, int threads);         \
+  void norm_act_linear(const NormLinear&, int threads);         \
+  void attention_primal(const AttentionPrimal&, int threads);   \
+  void attention_tangent(const AttentionTangent&, int threads); \
+  void attention_cotangent(const AttentionCotangent&, int);     \
+  void rowwise_product(const RowwiseProduct&, int threads);     \
   }
 LATENTJAC_DECLARE(baseline)
 #if defined(__x86_64__)
@@ -33,11 +37,16 @@ struct Copy {
   bool runs_here;
   void (*norm_act_primal)(const NormPrimal&, int);
   void (*norm_act_linear)(const NormLinear&, int);
+  void (*attention_primal)(const AttentionPrimal&, int);
+  void (*attention_tangent)(const AttentionTangent&, int);
+  void (*attention_cotangent)(const AttentionCotangent&, int);
+  void (*rowwise_product)(const RowwiseProduct&, int);
 };
 
-#define LATENTJAC_COPY(isa, runs_here)                          \
-  Copy {                                                        \
-    #isa, runs_here, isa::norm_act_primal, isa::norm_act_linear \
+#define LATENTJAC_COPY(isa, runs_here)                                                                          \
+  Copy {                                                                                                        \
+    #isa, runs_here, isa::norm_act_primal, isa::norm_act_linear, isa::attention_primal, isa::attention_tangent, \
+        isa::attention_cotangent, isa::rowwise_product                                                          \
   }
 
 const Copy& chosen() {
@@ -97,6 +106,18 @@ void norm_act_primal(const NormPrimal& call, int threads) {
 }
 void norm_act_linear(const NormLinear& call, int threads) {
   chosen().norm_act_linear(call, threads);
+}
+void attention_primal(const AttentionPrimal& call, int threads) {
+  chosen().attention_primal(call, threads);
+}
+void attention_tangent(const AttentionTangent& call, int threads) {
+  chosen().attention_tangent(call, threads);
+}
+void attention_cotangent(const AttentionCotangent& call, int threads) {
+  chosen().attention_cotangent(call, threads);
+}
+void rowwise_product(const RowwiseProduct& call, int threads) {
+  chosen().rowwise_product(call, threads);
 }
 
 }  // namespace cpu

@@ -19,10 +19,10 @@ constexpr int kVectorBytes = 32;
 constexpr int kVectorBytes = 16;
 #endif
 
-template <typename T>
+template <typename T, int kBytes = kVectorBytes>
 struct Vector {
-  static constexpr int kWidth = kVectorBytes / static_cast<int>(sizeof(T));
-  typedef T type __attribute__((vector_size(kVectorBytes)));
+  static constexpr int kWidth = kBytes / static_cast<int>(sizeof(T));
+  typedef T type __attribute__((vector_size(kBytes)));
 
   static inline type load(const T* from) {
     type v;

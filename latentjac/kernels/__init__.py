@@ -3,18 +3,30 @@
 `LATENTJAC_KERNELS=auto|native|torch` in the environment chooses; `build_info()` says what was chosen and why.
 """
 
+from .attention import (
+    AttentionPrimal,
+    attention_cotangent,
+    attention_primal,
+    attention_tangent,
+    rowwise_product,
+)
 from .info import BuildInfo, SelfTest, available, build_info, self_test
 from .norm_act import ACTIVATIONS, NormActPrimal, norm_act_cotangent, norm_act_primal, norm_act_tangent
 
 __all__ = [
     "ACTIVATIONS",
+    "AttentionPrimal",
     "BuildInfo",
     "NormActPrimal",
     "SelfTest",
+    "attention_cotangent",
+    "attention_primal",
+    "attention_tangent",
     "available",
     "build_info",
     "norm_act_cotangent",
     "norm_act_primal",
     "norm_act_tangent",
+    "rowwise_product",
     "self_test",
 ]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-import torch  # noqa: F401  (before the native module: see above)
+import torch  # before the native module: see above
 
 INTERFACE = 2
 """The number of `csrc/kernels.h` that this Python side speaks (kInterface there)."""
@@ -132,3 +132,26 @@ def sources_match(built_hash: str) -> bool | None:
 
 LOADED = load()
 """Decided once, when `latentjac.kernels` is imported."""
+
+
+def native_for(tensor: torch.Tensor) -> ModuleType | None:
+    """The native module if it has a kernel for this tensor's device and type, else None (the twin runs).
+
+    Raises:
+        RuntimeError: LATENTJAC_KERNELS=native and there is no such kernel.
+    """
+    module = LOADED.module
+    if module is None:
+        return None
+    if tensor.device.type == "cpu":
+        fits = tensor.dtype in (torch.float32, torch.float64)
+    else:
+        fits = tensor.device.type == "cuda" and module.cuda_built
+    if fits:
+        return module
+    if LOADED.wish == "native":
+        raise RuntimeError(
+            f"latentjac.kernels: LATENTJAC_KERNELS=native, but there is no native kernel for {tensor.dtype} on "
+            f"{tensor.device.type} in this build"
+        )
+    return None

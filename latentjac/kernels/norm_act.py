@@ -25,12 +25,11 @@ from torch import Tensor
 
 from . import reference
 from .guards import refuse_differentiated, refuse_tracing
-from .native import LOADED
+from .native import native_for
+from .tensors import DTYPES, check_like, check_type
 
 ACTIVATIONS = ("identity", "silu", "gelu", "gelu_tanh", "relu")
 """Names of the activations, in the order of `Activation` in csrc/kernels.h. `gelu` is the erf form."""
-
-_DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 
 
 class NormActPrimal(NamedTuple):
@@ -111,7 +110,7 @@ def norm_act_primal(
     arguments = (
         x.data_ptr(), _address(gamma), _address(beta), _address(y), xhat.data_ptr(), a.data_ptr(),
         gamma_stride, beta_stride, samples, positions, channels, groups,
-        float(eps), _DTYPES[x.dtype], ACTIVATIONS.index(activation), bool(rms),
+        float(eps), DTYPES[x.dtype], ACTIVATIONS.index(activation), bool(rms),
     )  # fmt: skip
     if x.is_cuda:
         workspace = _workspace(module, x.device, 1, samples, positions, channels, groups)
@@ -199,7 +198,7 @@ def _linear(
     _check_groups(name, channels, groups)
     kind = reference.statistics_dtype(t.dtype)
     for key, value in (("a", a), ("xhat", xhat)):
-        _check_like(name, key, value, t.shape[1:], kind, t.device)
+        check_like(name, key, value, t.shape[1:], kind, t.device)
     if accumulate and out is None:
         raise ValueError(f"{name}: accumulate must come with out, got out=None")
     given = t
@@ -216,7 +215,7 @@ def _linear(
     a, xhat = a.contiguous(), xhat.contiguous()
     arguments = (
         t.data_ptr(), a.data_ptr(), xhat.data_ptr(), out.data_ptr(), probes, samples, positions, channels, groups,
-        _DTYPES[t.dtype], bool(rms), transpose, bool(accumulate),
+        DTYPES[t.dtype], bool(rms), transpose, bool(accumulate),
     )  # fmt: skip
     if t.is_cuda:
         workspace = _workspace(module, t.device, probes, samples, positions, channels, groups)
@@ -226,49 +225,16 @@ def _linear(
     return out
 
 
-def native_for(tensor: Tensor) -> ModuleType | None:
-    """The native module if it has a kernel for this tensor's device and type, else None (the twin runs).
-
-    Raises:
-        RuntimeError: LATENTJAC_KERNELS=native and there is no such kernel.
-    """
-    module = LOADED.module
-    if module is None:
-        return None
-    if tensor.device.type == "cpu":
-        fits = tensor.dtype in (torch.float32, torch.float64)
-    else:
-        fits = tensor.device.type == "cuda" and module.cuda_built
-    if fits:
-        return module
-    if LOADED.wish == "native":
-        raise RuntimeError(
-            f"latentjac.kernels: LATENTJAC_KERNELS=native, but there is no native kernel for {tensor.dtype} on "
-            f"{tensor.device.type} in this build"
-        )
-    return None
-
-
 def _check_data(name: str, label: str, x: Tensor, dims: int) -> None:
     expected = "[N, S, C]" if dims == 3 else "[P, N, S, C]"
     if x.dim() != dims:
         raise ValueError(f"{name}: {label} must have shape {expected}, got {list(x.shape)}")
-    if x.dtype not in _DTYPES:
-        raise TypeError(f"{name}: {label} must be float32, float64, bfloat16 or float16, got {x.dtype}")
+    check_type(name, label, x)
 
 
 def _check_groups(name: str, channels: int, groups: int) -> None:
     if groups < 1 or channels % groups != 0:
         raise ValueError(f"{name}: groups must divide the number of channels, {channels}, got {groups}")
-
-
-def _check_like(name: str, label: str, x: Tensor, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> None:
-    if tuple(x.shape) != tuple(shape):
-        raise ValueError(f"{name}: {label} must have shape {list(shape)}, got {list(x.shape)}")
-    if x.dtype != dtype:
-        raise TypeError(f"{name}: {label} must be {dtype}, got {x.dtype}")
-    if x.device != device:
-        raise TypeError(f"{name}: {label} must be on {device}, got {x.device}")
 
 
 def _check_affine(
@@ -294,7 +260,7 @@ def _buffer(
 ) -> Tensor:
     if out is None:
         return torch.empty(shape, dtype=dtype, device=device)
-    _check_like(name, label, out, shape, dtype, device)
+    check_like(name, label, out, shape, dtype, device)
     if not out.is_contiguous():
         raise ValueError(f"{name}: {label} must be contiguous, got strides {out.stride()}")
     return out

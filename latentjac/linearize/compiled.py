@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from latentjac.linearize.allocator import keep_memory
 from latentjac.linearize.interface import Linearization, check_base
 from latentjac.linearize.non_finite import raise_if_non_finite
 from latentjac.linearize.program import Program
@@ -89,6 +90,8 @@ class ProgramLinearization(Linearization):
         return self._chunked(self.program.cotangent, probes, self.x)
 
     def _chunked(self, apply: Callable[[Tensor], Tensor], probes: Tensor, like: Tensor) -> Tensor:
+        if like.device.type == "cpu":
+            keep_memory()
         out = like.new_empty(len(probes), *like.shape)
         size = min(len(probes), self._chunk_size or self.program.chunk_size(self._memory_limit))
         # Chunks of one size: 25 probes in chunks of at most 8 are 7 + 6 + 6 + 6.

@@ -221,12 +221,11 @@ ATTENTIONS = {
 }
 
 
-@pytest.mark.parametrize("recomputed", [False, True])
+@pytest.mark.parametrize("covariance", [False, True])
 @pytest.mark.parametrize(("q", "k", "options"), ATTENTIONS.values(), ids=ATTENTIONS.keys())
-def test_attention(q: tuple, k: tuple, options: dict, recomputed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if recomputed:
-        monkeypatch.setattr(attention, "STORED_BYTES", 0)
-        monkeypatch.setattr(attention, "BLOCK_BYTES", 120)
+def test_attention(q: tuple, k: tuple, options: dict, covariance: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not covariance:
+        monkeypatch.setattr(attention, "_KEPT_BYTES", 0)
     keys, values = rand(*k, seed=5), rand(*k[:-1], 3, seed=6)
     wk, wv = rand(q[-1], k[-1], seed=7), rand(q[-1], 3, seed=8)
 

@@ -31,6 +31,18 @@ class _Kernel:
         return torch.ops.mkldnn._linear_pointwise.binary(x, addend.contiguous(), self._weight, None, "add")
 
 
+def _join(parts: Sequence[Tensor]) -> Tensor:
+    """The parts as one, along the last dimension; a view where they lie side by side already."""
+    first, at = parts[0], parts[0].storage_offset()
+    for part in parts:
+        beside = part.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
+        if not beside or part.storage_offset() != at or part.stride() != first.stride():
+            return torch.cat(list(parts), -1)
+        at += part.shape[-1]
+    width = sum(part.shape[-1] for part in parts)
+    return first.as_strided((*first.shape[:-1], width), first.stride())
+
+
 class Project(Instruction):
     """``y_i = x W_i^T + b_i`` for one or several weights at once, also with a tensor added to it."""
 
@@ -84,7 +96,7 @@ class Project(Instruction):
             like.new_zeros(*like.shape[:-1], width) if w is None else w
             for w, width in zip(u, self._widths, strict=True)
         ]
-        whole = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+        whole = parts[0] if len(parts) == 1 else _join(parts)
         first = self._backward(whole)
         return [first] if self.addend is None else [first, u[0]]
 

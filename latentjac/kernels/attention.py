@@ -1,0 +1,287 @@
+"""Softmax attention: one primal, shared by the tangents and cotangents of many probes.
+
+    primal      O = P V,  P = softmax(scale Q K^T + bias),  lse = logarithm of each row's sum
+    tangent     dO_i = sum_j P_ij (ds_ij (v_j - o_i) + dv_j),  ds_ij = scale (dq_i k_j + q_i dk_j)
+    cotangent   dq_i = sum_j e_ij k_j,  dk_j = sum_i e_ij q_i,  dv_j = sum_i P_ij u_i
+                with e_ij = scale P_ij u_i (v_j - o_i)
+
+P is formed again from Q, K and lse, tile by tile, and each tile serves all probes; it is never stored whole. B batch, H
+heads, N queries, M keys, D channels of queries and keys, E channels of values, P probes.
+
+A query that sees no key (its whole row of the bias is -inf) has o = 0 and no derivative. A NaN goes where the formulas
+take it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import attention_reference as twin
+from .guards import refuse_differentiated, refuse_tracing
+from .native import native_for
+from .reference import statistics_dtype
+from .tensors import DTYPES, check_like, check_type
+
+
+@dataclass(frozen=True)
+class AttentionPrimal:
+    """What the primal keeps for the probes.
+
+    Attributes:
+        q: queries, shape [B, H, N, D].
+        k: keys, shape [B, H, M, D].
+        v: values, shape [B, H, M, E].
+        o: the output, shape [B, H, N, E].
+        lse: logarithm of the sum of each row, shape [B, H, N], float64 for float64 q, else float32.
+        scale: factor of the scores.
+        bias: what was added to the scores, shape [B, H, N, M], broadcast where that saves memory; None: nothing.
+        causal: whether query i saw keys 0..i only.
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    o: Tensor
+    lse: Tensor
+    scale: float
+    bias: Tensor | None
+    causal: bool
+    native: Any = field(default=None, repr=False)
+
+
+def attention_primal(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    scale: float | None = None,
+    bias: Tensor | None = None,
+    causal: bool = False,
+) -> AttentionPrimal:
+    """Attend, and keep what the tangents need.
+
+    Args:
+        q: queries, shape [B, H, N, D]. float32 or float64, on CUDA also bfloat16 or float16.
+        k: keys, shape [B, H, M, D].
+        v: values, shape [B, H, M, E].
+        scale: factor of the scores; None: 1/sqrt(D).
+        bias: added to the scores, broadcast to [B, H, N, M]; -inf forbids. float64 for float64 q, else float32.
+        causal: query i sees keys 0..i only.
+
+    Returns:
+        The output with all that it was made of; its arrays are those given, so they must not be written to.
+
+    Raises:
+        ValueError: a shape is not as above.
+        TypeError: a dtype or device is not as above.
+        RuntimeError: a tensor takes part in differentiation, or the call is being traced.
+    """
+    name = "attention_primal"
+    refuse_tracing(name)
+    refuse_differentiated(name, q=q, k=k, v=v, bias=bias)
+    if q.dim() != 4:
+        raise ValueError(f"{name}: q must have shape [B, H, N, D], got {list(q.shape)}")
+    check_type(name, "q", q)
+    batch, heads, queries, size = q.shape
+    if v.dim() != 4:
+        raise ValueError(f"{name}: v must have shape [{batch}, {heads}, M, E], got {list(v.shape)}")
+    keys = v.shape[2]
+    check_like(name, "k", k, (batch, heads, keys, size), q.dtype, q.device)
+    check_like(name, "v", v, (batch, heads, keys, v.shape[3]), q.dtype, q.device)
+    kind = statistics_dtype(q.dtype)
+    if bias is not None:
+        bias = _check_bias(name, bias, (batch, heads, queries, keys), kind, q.device)
+    scale = 1 / math.sqrt(size) if scale is None else float(scale)
+    q, k, v = (_rows(t) for t in (q, k, v))
+    module = native_for(q)
+    if module is None or 0 in q.shape or 0 in v.shape:
+        with torch.no_grad():
+            o, lse = twin.primal(q, k, v, scale, bias, causal)
+        return AttentionPrimal(q, k, v, o, lse, scale, bias, causal)
+    o = _empty(q, 1, (batch, heads, queries, v.shape[3]))[0]
+    lse = torch.empty(batch, heads, queries, dtype=kind, device=q.device)
+    bias_array = [0] * 5 if bias is None else [bias.data_ptr(), *bias.stride()]
+    arguments = module.Attention(
+        [batch, heads, queries, keys, size, v.shape[3]], scale, DTYPES[q.dtype], causal,
+        _array(q), _array(k), _array(v), bias_array, _array(o), lse.data_ptr(),
+    )  # fmt: skip
+    module.attention_primal(torch.get_num_threads(), arguments)
+    return AttentionPrimal(q, k, v, o, lse, scale, bias, causal, arguments)
+
+
+def attention_tangent(
+    primal: AttentionPrimal,
+    dq: Tensor | None = None,
+    dk: Tensor | None = None,
+    dv: Tensor | None = None,
+    *,
+    out: Tensor | None = None,
+    accumulate: bool = False,
+) -> Tensor:
+    """Push tangents of queries, keys and values through attention (JVP).
+
+    Args:
+        primal: from :func:`attention_primal`.
+        dq: tangents of the queries, shape [P, B, H, N, D]; None: zero, and free.
+        dk: tangents of the keys, shape [P, B, H, M, D]; None: zero.
+        dv: tangents of the values, shape [P, B, H, M, E]; None: zero.
+        out: buffer, shape [P, B, H, N, E], channels side by side, that shares no memory with the tangents.
+        accumulate: add to `out` instead of overwriting it.
+
+    Returns:
+        Tangents of the output, shape [P, B, H, N, E]; in memory, heads follow rows, as a projection wants them.
+
+    Raises:
+        ValueError: no tangent, or a shape that is not as above.
+        TypeError: a dtype or device is not as above.
+        RuntimeError: a tensor takes part in differentiation, or the call is being traced.
+    """
+    name = "attention_tangent"
+    refuse_tracing(name)
+    given = {"dq": dq, "dk": dk, "dv": dv}
+    refuse_differentiated(name, **given, out=out)
+    probes = next((len(t) for t in given.values() if t is not None), None)
+    if probes is None:
+        raise ValueError(f"{name}: one of dq, dk and dv must be given, got none")
+    for (key, t), value in zip(given.items(), (primal.q, primal.k, primal.v), strict=True):
+        if t is not None:
+            check_like(name, key, t, (probes, *value.shape), value.dtype, value.device)
+    if accumulate and out is None:
+        raise ValueError(f"{name}: accumulate must come with out, got out=None")
+    out = _buffer(name, "out", out, primal.o, probes)
+    if out.numel() == 0:
+        return out
+    if primal.native is None:
+        with torch.no_grad():
+            value = twin.tangent(primal, dq, dk, dv)
+            return out.add_(value) if accumulate else out.copy_(value)
+    laid = [None if t is None else _rows(t) for t in (dq, dk, dv)]
+    native_for(primal.q).attention_tangent(
+        torch.get_num_threads(), primal.native, probes, *map(_array, laid), _array(out), bool(accumulate)
+    )
+    return out
+
+
+def attention_cotangent(
+    primal: AttentionPrimal,
+    u: Tensor,
+    *,
+    wanted: tuple[bool, bool, bool] = (True, True, True),
+    out: tuple[Tensor | None, Tensor | None, Tensor | None] = (None, None, None),
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Pull cotangents of the output back to queries, keys and values (VJP): the transpose of the tangent.
+
+    Args:
+        primal: from :func:`attention_primal`.
+        u: cotangents of the output, shape [P, B, H, N, E].
+        wanted: which of dq, dk and dv to compute.
+        out: buffers for them, of the shapes of dq, dk and dv in :func:`attention_tangent`, channels side by side.
+
+    Returns:
+        dq, dk and dv; None where one is not wanted.
+
+    Raises:
+        ValueError: nothing is wanted, or a shape is not as above.
+        TypeError: a dtype or device is not as above.
+        RuntimeError: a tensor takes part in differentiation, or the call is being traced.
+    """
+    name = "attention_cotangent"
+    refuse_tracing(name)
+    refuse_differentiated(name, u=u, **dict(zip(("out[0]", "out[1]", "out[2]"), out, strict=True)))
+    if not any(wanted):
+        raise ValueError(f"{name}: wanted must name one of dq, dk and dv, got {wanted}")
+    check_like(name, "u", u, (len(u), *primal.o.shape), primal.o.dtype, primal.o.device)
+    results = tuple(
+        _buffer(name, f"out[{i}]", out[i], value, len(u)) if wanted[i] else None
+        for i, value in enumerate((primal.q, primal.k, primal.v))
+    )
+    if primal.native is None or u.numel() == 0:
+        with torch.no_grad():
+            for buffer, value in zip(results, twin.cotangent(primal, u, wanted), strict=True):
+                if buffer is not None and value is not None:
+                    buffer.copy_(value)
+        return results
+    laid = _rows(u)  # has to live until the call is over
+    native_for(primal.q).attention_cotangent(
+        torch.get_num_threads(), primal.native, len(u), _array(laid), *map(_array, results)
+    )
+    return results
+
+
+def rowwise_product(matrices: Tensor, t: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """Multiply each row of many probes with a matrix of its own.
+
+    Args:
+        matrices: contiguous, shape [B, N, H, D, E], shared by all probes.
+        t: rows, shape [P, B, H, N, D].
+        out: buffer, shape [P, B, H, N, E], channels side by side, that shares no memory with t.
+
+    Returns:
+        Rows, shape [P, B, H, N, E]; in memory, heads follow rows.
+
+    Raises:
+        ValueError: a shape is not as above, or the matrices are not contiguous.
+        TypeError: a dtype or device is not as above.
+        RuntimeError: a tensor takes part in differentiation, or the call is being traced.
+    """
+    name = "rowwise_product"
+    refuse_tracing(name)
+    refuse_differentiated(name, matrices=matrices, t=t, out=out)
+    if matrices.dim() != 5 or not matrices.is_contiguous():
+        raise ValueError(f"{name}: matrices must be contiguous [B, N, H, D, E], got {list(matrices.shape)}")
+    check_type(name, "matrices", matrices)
+    batch, rows, heads, size, width = matrices.shape
+    check_like(name, "t", t, (len(t), batch, heads, rows, size), matrices.dtype, matrices.device)
+    out = _buffer(name, "out", out, matrices[:, :, :, 0].transpose(1, 2), len(t))
+    module = native_for(t) if t.device.type == "cpu" else None
+    if module is None or t.numel() == 0:
+        with torch.no_grad():
+            return out.copy_(twin.rowwise_product(matrices, t))
+    laid = _rows(t)  # has to live until the call is over
+    module.rowwise_product(
+        torch.get_num_threads(), matrices.data_ptr(), [len(t), batch, heads, rows, size, width],
+        _array(laid), _array(out), DTYPES[t.dtype],
+    )  # fmt: skip
+    return out
+
+
+def _check_bias(name: str, bias: Tensor, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    try:
+        bias = bias.expand(shape)
+    except RuntimeError:
+        raise ValueError(f"{name}: bias must broadcast to {list(shape)}, got {list(bias.shape)}") from None
+    check_like(name, "bias", bias, shape, dtype, device)
+    return bias
+
+
+def _rows(t: Tensor) -> Tensor:
+    """The same with channels side by side in memory, as the kernels read them."""
+    return t if t.stride(-1) == 1 or t.shape[-1] == 1 else t.contiguous()
+
+
+def _empty(like: Tensor, probes: int, shape: tuple[int, ...]) -> Tensor:
+    """[P, B, H, N, E] in which heads follow rows."""
+    batch, heads, rows, width = shape
+    return like.new_empty(probes, batch, rows, heads, width).transpose(2, 3)
+
+
+def _buffer(name: str, label: str, out: Tensor | None, like: Tensor, probes: int) -> Tensor:
+    if out is None:
+        return _empty(like, probes, tuple(like.shape))
+    check_like(name, label, out, (probes, *like.shape), like.dtype, like.device)
+    if out.stride(-1) != 1 and out.shape[-1] > 1:
+        raise ValueError(f"{name}: {label} must have its channels side by side, got strides {out.stride()}")
+    return out
+
+
+def _array(t: Tensor | None) -> list[int]:
+    """Address and strides of probe, batch, head and row, as csrc/kernels.h has them."""
+    if t is None:
+        return [0] * 5
+    strides = t.stride()[:-1]
+    return [t.data_ptr(), *((0,) * (4 - len(strides))), *strides]

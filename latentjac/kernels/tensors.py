@@ -1,0 +1,29 @@
+"""Checks of the tensors given to a kernel: an error names the argument, what was expected and what came."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+"""Numbers of the types in csrc/kernels.h."""
+
+
+def check_type(name: str, label: str, x: Tensor) -> None:
+    """Refuse types that no kernel has."""
+    if x.dtype not in DTYPES:
+        raise TypeError(f"{name}: {label} must be float32, float64, bfloat16 or float16, got {x.dtype}")
+
+
+def check_like(
+    name: str, label: str, x: Tensor, shape: Sequence[int], dtype: torch.dtype, device: torch.device
+) -> None:
+    """Refuse another shape, type or device."""
+    if tuple(x.shape) != tuple(shape):
+        raise ValueError(f"{name}: {label} must have shape {list(shape)}, got {list(x.shape)}")
+    if x.dtype != dtype:
+        raise TypeError(f"{name}: {label} must be {dtype}, got {x.dtype}")
+    if x.device != device:
+        raise TypeError(f"{name}: {label} must be on {device}, got {x.device}")

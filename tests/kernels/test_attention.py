@@ -1,0 +1,225 @@
+"""Attention kernels against softmax attention differentiated by torch.func in float64."""
+
+import itertools
+
+import pytest
+import torch
+
+from latentjac.kernels import (
+    attention_cotangent,
+    attention_primal,
+    attention_reference,
+    attention_tangent,
+    rowwise_product,
+)
+
+# B, H, N, M, D, E: vectors that are not full, several blocks of lanes and rows, one key, unequal channels, one head.
+SHAPES = [
+    pytest.param((1, 2, 16, 16, 8, 8), id="small"),
+    pytest.param((2, 3, 37, 21, 5, 5), id="odd"),
+    pytest.param((1, 2, 70, 131, 40, 40), id="several-blocks"),
+    pytest.param((1, 1, 9, 1, 16, 16), id="one-key"),
+    pytest.param((2, 1, 33, 65, 12, 7), id="unequal-channels"),
+    pytest.param((1, 1, 40, 40, 160, 160), id="wide"),
+]
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 3e-6}
+GIVEN = [subset for n in (1, 2, 3) for subset in itertools.combinations("qkv", n)]
+
+
+def attend(q, k, v, bias=None, causal=False):
+    scores = q @ k.mT * q.shape[-1] ** -0.5
+    if bias is not None:
+        scores = scores + bias
+    if causal:
+        scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -torch.inf)
+    return torch.softmax(scores, -1) @ v
+
+
+def relative(found, expected):
+    # A single key leaves no derivative by scores: nothing to be relative to.
+    return float((found.double() - expected).norm() / expected.norm().clamp_min(1.0))
+
+
+@pytest.fixture
+def case(draw):
+    def make(shape, dtype, probes=3):
+        b, h, n, m, d, e = shape
+        q, k, v = draw(b, h, n, d, dtype=dtype), draw(b, h, m, d, dtype=dtype), draw(b, h, m, e, dtype=dtype)
+        tangents = {
+            "q": draw(probes, b, h, n, d, dtype=dtype),
+            "k": draw(probes, b, h, m, d, dtype=dtype),
+            "v": draw(probes, b, h, m, e, dtype=dtype),
+        }
+        return q, k, v, tangents, draw(probes, b, h, n, e, dtype=dtype)
+
+    return make
+
+
+def check(q, k, v, tangents, u, tolerance, given="qkv", **settings):
+    """Primal, tangent of the arguments in `given`, cotangents of the same, against torch.func."""
+    wide = {"q": q.double(), "k": k.double(), "v": v.double()}
+    oracle_settings = {key: t.double() if isinstance(t, torch.Tensor) else t for key, t in settings.items()}
+
+    def f(*active):
+        return attend(**{**wide, **dict(zip(given, active, strict=True))}, **oracle_settings)
+
+    primal = attention_primal(q, k, v, **settings)
+    at = tuple(wide[name] for name in given)
+    assert relative(primal.o, f(*at)) < tolerance
+    chosen = {f"d{name}": tangents[name] for name in given}
+    expected = torch.stack(
+        [torch.func.jvp(f, at, tuple(t[p].double() for t in chosen.values()))[1] for p in range(len(u))]
+    )
+    found = attention_tangent(primal, **chosen)
+    assert found.shape == u.shape
+    assert relative(found, expected) < tolerance
+    pull = torch.func.vjp(f, *at)[1]
+    back = [torch.stack(parts) for parts in zip(*(pull(w.double()) for w in u), strict=True)]
+    results = attention_cotangent(primal, u, wanted=tuple(name in given for name in "qkv"))
+    assert [name for name, r in zip("qkv", results, strict=True) if r is not None] == list(given)
+    for result, truth in zip([r for r in results if r is not None], back, strict=True):
+        assert relative(result, truth) < 2 * tolerance
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_attention_matches_torch_func(shape, dtype, case):
+    check(*case(shape, dtype), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("given", GIVEN, ids="".join)
+def test_absent_tangents_are_zero(given, case):
+    check(*case((2, 2, 35, 40, 8, 6), torch.float64), 1e-12, given=given)
+
+
+@pytest.mark.parametrize("probes", [1, 2, 25])
+def test_any_number_of_probes(probes, case):
+    check(*case((1, 2, 33, 70, 8, 8), torch.float64, probes), 1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 35, 40), (1, 3, 1, 40), (2, 1, 35, 1), (40,)], ids=str)
+def test_bias_broadcasts(shape, case, draw):
+    check(*case((2, 3, 35, 40, 8, 8), torch.float64), 1e-12, bias=draw(*shape))
+
+
+def test_forbidden_keys_have_no_part(case, device):
+    q, k, v, tangents, u = case((1, 2, 70, 90, 8, 8), torch.float64)
+    bias = torch.zeros(70, 90, dtype=torch.float64, device=device)
+    bias[:, 80:] = -torch.inf
+    bias[3, 1:] = -torch.inf
+    check(q, k, v, tangents, u, 1e-12, bias=bias)
+    k[..., 80:, :] = 1e3
+    again = attention_primal(q, k, v, bias=bias)
+    assert relative(again.o, attend(q, k, v, bias)) < 1e-12
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 70, 70, 8, 8), (1, 1, 100, 40, 8, 8), (1, 1, 40, 100, 8, 8)], ids=str)
+def test_causal(shape, case):
+    check(*case(shape, torch.float64), 1e-12, causal=True)
+
+
+def test_a_query_that_sees_no_key_is_zero(case, device):
+    q, k, v, tangents, u = case((1, 1, 20, 30, 4, 4), torch.float64)
+    bias = torch.zeros(20, 30, dtype=torch.float64, device=device)
+    bias[5] = -torch.inf
+    primal = attention_primal(q, k, v, bias=bias)
+    assert primal.lse[0, 0, 5] == -torch.inf
+    assert (primal.o[0, 0, 5] == 0).all()
+    found = attention_tangent(primal, tangents["q"], tangents["k"], tangents["v"])
+    assert (found[:, 0, 0, 5] == 0).all()
+    assert found.isfinite().all()
+    assert all(t.isfinite().all() for t in attention_cotangent(primal, u))
+
+
+def test_large_scores_stay_finite(case):
+    q, k, v, tangents, u = case((1, 1, 33, 70, 8, 8), torch.float32)
+    check(100 * q, k, v, tangents, u, 1e-4)
+
+
+def test_nan_stays_in_its_row(case):
+    q, k, v, tangents, _ = case((1, 2, 40, 70, 8, 8), torch.float32)
+    q[0, 1, 7, 3] = torch.nan
+    primal = attention_primal(q, k, v)
+    bad = primal.o.isnan().any(-1)
+    assert bad[0, 1, 7]
+    assert bad.sum() == 1
+    found = attention_tangent(primal, tangents["q"], tangents["k"], tangents["v"]).isnan().any(-1)
+    assert found[:, 0, 1, 7].all()
+    assert found.sum() == len(found)
+
+
+def test_arrays_may_be_strided(draw):
+    b, h, n, d, p = 2, 3, 35, 8, 4
+    whole, tangents = draw(b, n, 3, h, d), draw(p, b, n, 3, h, d)
+    u = draw(p, b, n, h, d).transpose(2, 3)
+    q, k, v = (whole[:, :, i].transpose(1, 2) for i in range(3))
+    names = {name: tangents[:, :, :, i].transpose(2, 3) for i, name in enumerate("qkv")}
+    check(q, k, v, names, u, 1e-12)
+    apart = {name: t.mT.contiguous().mT for name, t in names.items()}
+    check(q.mT.contiguous().mT, k, v, apart, u.mT.contiguous().mT, 1e-12)
+
+
+def test_results_go_where_they_are_asked_for(case, draw):
+    q, k, v, t, u = case((1, 2, 35, 35, 8, 8), torch.float64)
+    primal = attention_primal(q, k, v)
+    expected = attention_tangent(primal, t["q"], t["k"], t["v"])
+    start = draw(*expected.shape)
+    out = start.clone()
+    assert attention_tangent(primal, t["q"], t["k"], t["v"], out=out, accumulate=True) is out
+    torch.testing.assert_close(out, start + expected)
+    joint = q.new_empty(len(u), 1, 35, 3, 2, 8)
+    buffers = tuple(joint[:, :, :, i].transpose(2, 3) for i in range(3))
+    results = attention_cotangent(primal, u, out=buffers)
+    assert all(a is b for a, b in zip(results, buffers, strict=True))
+    for result, truth in zip(results, attention_cotangent(primal, u), strict=True):
+        torch.testing.assert_close(result, truth, rtol=0, atol=0)
+
+
+def test_tangent_and_cotangent_are_adjoint(case):
+    q, k, v, t, u = case((2, 3, 70, 45, 8, 5), torch.float64)
+    primal = attention_primal(q, k, v)
+    forward = (attention_tangent(primal, t["q"], t["k"], t["v"]) * u).flatten(1).sum(1)
+    back = sum(
+        (result * t[name]).flatten(1).sum(1) for name, result in zip("qkv", attention_cotangent(primal, u), strict=True)
+    )
+    torch.testing.assert_close(forward, back, rtol=1e-12, atol=1e-12)
+
+
+def test_same_bits_for_any_number_of_threads(case):
+    q, k, v, t, u = case((1, 2, 70, 70, 8, 8), torch.float32, 7)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            primal = attention_primal(q, k, v)
+            parts = attention_cotangent(primal, u)
+            results.append((primal.o, attention_tangent(primal, t["q"], t["k"], t["v"]), *parts))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_native_and_twin_agree(case, native_module):
+    q, k, v, t, _ = case((1, 2, 70, 45, 16, 16), torch.float64)
+    primal = attention_primal(q, k, v)
+    o, lse = attention_reference.primal(q, k, v, primal.scale, None, False)
+    torch.testing.assert_close(primal.o, o)
+    torch.testing.assert_close(primal.lse, lse)
+    torch.testing.assert_close(
+        attention_tangent(primal, t["q"], t["k"]), attention_reference.tangent(primal, t["q"], t["k"], None)
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("sizes", [(1, 6, 2, 8, 8), (2, 5, 3, 40, 40), (1, 4, 1, 5, 7), (1, 3, 2, 17, 33)], ids=str)
+@pytest.mark.parametrize("probes", [1, 5, 17])
+def test_rowwise_product(sizes, probes, dtype, draw):
+    b, n, h, d, e = sizes
+    matrices, t = draw(b, n, h, d, e, dtype=dtype), draw(probes, b, n, h, d, dtype=dtype).transpose(2, 3)
+    truth = torch.einsum("pbhnd,bnhde->pbhne", t.double(), matrices.double())
+    assert relative(rowwise_product(matrices, t), truth) < TOLERANCE[dtype]
+    assert relative(rowwise_product(matrices, t.mT.contiguous().mT), truth) < TOLERANCE[dtype]
+    out = draw(probes, b, h, n, e, dtype=dtype)
+    assert rowwise_product(matrices, t, out=out) is out
+    assert relative(out, truth) < TOLERANCE[dtype]
