@@ -1,7 +1,18 @@
 """Top singular triplets of matrix-free operators."""
 
-from latentjac.svd.basis import ConvergenceError, LocalBasis, Status
-from latentjac.svd.decompose import LinearOperator, svd
-from latentjac.svd.krylov import SolverState
+from latentjac.svd.basis import ConvergenceError, LocalBasis
+from latentjac.svd.certificate import Certificate
+from latentjac.svd.decompose import svd
+from latentjac.svd.operator import LinearOperator, Restrictable
+from latentjac.svd.outcome import SolverState, Status
 
-__all__ = ["ConvergenceError", "LinearOperator", "LocalBasis", "SolverState", "Status", "svd"]
+__all__ = [
+    "Certificate",
+    "ConvergenceError",
+    "LinearOperator",
+    "LocalBasis",
+    "Restrictable",
+    "SolverState",
+    "Status",
+    "svd",
+]

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Callable
-from itertools import pairwise
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import torch
 
-from latentjac.svd.basis import ConvergenceError, LocalBasis, Status
-from latentjac.svd.krylov import BlockKrylov, SolverState
-from latentjac.svd.orthonormal import orthonormalize
+from latentjac.svd import block_size as blocks
+from latentjac.svd.arguments import Settings, check, warm_rows
+from latentjac.svd.basis import ConvergenceError, LocalBasis
+from latentjac.svd.certificate import Certificate
+from latentjac.svd.iterate import Iteration, Limits
+from latentjac.svd.krylov import BlockKrylov
+from latentjac.svd.operator import LinearOperator, Products
+from latentjac.svd.outcome import Found, SolverState, Status
+from latentjac.svd.progress import shown
+from latentjac.svd.subspace import paper_iteration, randomized
 
+# Worst first: the status of a basis of several points is the worst of theirs.
+_SEVERITY = [
+    Status.INTERRUPTED,
+    Status.OUT_OF_TIME,
+    Status.OUT_OF_PASSES,
+    Status.STAGNATED,
+    Status.STOPPED,
+    Status.CONVERGED,
+]
 
-class LinearOperator(Protocol):
-    """What :func:`svd` needs of an operator; a :class:`latentjac.Linearization` has it."""
-
-    x: torch.Tensor
-    y: torch.Tensor
-
-    def jvp(self, v: torch.Tensor) -> torch.Tensor:
-        """Products with J: ``[k, *x.shape]`` to ``[k, *y.shape]``."""
-        ...
-
-    def vjp(self, u: torch.Tensor) -> torch.Tensor:
-        """Products with the transpose: ``[k, *y.shape]`` to ``[k, *x.shape]``."""
-        ...
+# Random rows beside the known ones of a warm start, to find what those do not contain, and expansions that have to
+# confirm what it gives.
+_GUARDS, _PATIENCE = 2, 1
 
 
 def svd(
@@ -35,178 +42,169 @@ def svd(
     k: int = 8,
     tol: float = 1e-3,
     *,
+    method: str = "krylov",
     block_size: int | None = None,
-    max_passes: int = 200,
+    max_passes: int = 1000,
+    max_seconds: float | None = None,
     generator: torch.Generator | None = None,
     warm_start: LocalBasis | torch.Tensor | None = None,
+    refine_with: LinearOperator | None = None,
+    oversampling: int = 10,
+    power_steps: int = 2,
+    stop: str = "residual",
     callback: Callable[[SolverState], Any] | None = None,
+    progress: bool = False,
     strict: bool = False,
 ) -> LocalBasis:
-    """Top-k singular triplets by block Krylov iteration.
+    """Top-k singular triplets of the Jacobian at one point or at several.
 
     Args:
-        operator: Linearization at one base point, or anything with ``x``, ``y``, ``jvp`` and ``vjp``.
+        operator: Linearization, or anything with ``x``, ``y``, ``jvp`` and ``vjp``. B points in dimension 0 of x are
+            decomposed side by side; see :class:`latentjac.svd.Restrictable` for how finished ones can leave.
         k: Number of triplets.
         tol: Largest residual ``|J^T u - s v| / s`` that counts as converged.
-        block_size: Probes a pass; by default k, but at least 4 and at most 16.
+        method: ``"krylov"`` (block Golub-Kahan, thick restart); ``"subspace"`` (the iteration of Park et al. 2023,
+            one block of k, no oversampling); ``"randomized"`` (Halko, Martinsson & Tropp 2011: a fixed number of
+            passes over k + oversampling probes).
+        block_size: Probes a pass of ``"krylov"``. By default chosen from the costs of a few passes, measured once an
+            operator on rows that are used; the choice is in the metadata, and given back here it repeats the run.
         max_passes: Most passes; one pass is one block of JVPs or of VJPs.
+        max_seconds: No expansion begins after this time.
         generator: Source of the start block; a CPU generator seeded with 0 by default, so that the result repeats.
-        warm_start: Basis, or directions ``[q, *x.shape[1:]]``, near the wanted ones.
+        warm_start: Basis of a nearby point or map (its u is pulled back first, which halves the error), or
+            directions ``[q, *x.shape[1:]]`` (``[B, q, ...]`` for several points) near the wanted ones.
+        refine_with: The same map in higher precision. What ``operator`` gives is then a warm start for it, and
+            triplets and residuals are those of this operator.
+        oversampling: Further probes of ``"randomized"``.
+        power_steps: Applications of ``J^T J`` of ``"randomized"`` before the final one.
+        stop: ``"residual"``, or ``"paper"`` for the rule of the paper's code with ``"subspace"``: no entry of v has
+            changed by more than tol in the last of at least 12 iterations, at most 100.
         callback: Called with a :class:`SolverState` after each expansion; returning True stops.
+        progress: Show a progress bar.
         strict: Raise instead of warning when not converged.
 
     Returns:
-        The triplets with their residuals and counts.
+        The triplets with their residuals, certificate and counts.
 
     Raises:
         TypeError: If an argument has a wrong type.
         ValueError: If an argument is out of range, or the operator gives NaN or Inf.
         ConvergenceError: If ``strict`` and the tolerance was not reached; carries the partial result.
     """
-    k, block_size = _check(operator, k, tol, block_size, max_passes, generator, callback)
+    settings = Settings(k, tol, method, block_size, max_passes, max_seconds, oversampling, power_steps, stop)
+    check(operator, settings, generator, callback, refine_with)
     started = time.perf_counter()
-    if generator is None:
-        generator = torch.Generator().manual_seed(0)
-    n, m = operator.x.numel(), operator.y.numel()
-    krylov = BlockKrylov(
-        lambda rows: operator.jvp(rows.reshape(-1, *operator.x.shape)).reshape(len(rows), m),
-        lambda rows: operator.vjp(rows.reshape(-1, *operator.y.shape)).reshape(len(rows), n),
-        _start(operator, block_size, warm_start, generator),
-        m,
-        k,
-        block_size,
-        max_basis=max(3 * k, k + 4 * block_size),
-        generator=generator,
-    )
-    status = _iterate(krylov, tol, max_passes, callback, warm=warm_start is not None)
-    u, s, v, residuals = krylov.triplets()
-    u, v = _canonical_signs(u, v)
-    basis = LocalBasis(
-        s,
-        v.reshape(k, *operator.x.shape[1:]),
-        u.reshape(k, *operator.y.shape[1:]),
-        residuals,
-        status,
-        krylov.jvps,
-        krylov.vjps,
-        time.perf_counter() - started,
-        {"tol": tol, "block_size": block_size, "passes": krylov.passes, "method": "block Krylov"},
-    )
-    if status is not Status.CONVERGED:
-        message = (
-            f"svd: {status.value} after {krylov.passes} passes with largest residual "
-            f"{residuals.max().item():.1e} > tol = {tol:g}; raise max_passes or tol"
-        )
-        if strict:
-            raise ConvergenceError(message, basis)
-        warnings.warn(message, stacklevel=2)
+    generator = generator or torch.Generator().manual_seed(0)
+    with shown(callback, progress, k * operator.x.shape[0]) as watch:
+        deadline = float("inf") if max_seconds is None else started + max_seconds
+        limits = Limits(tol, max_passes, deadline, watch)
+        first = Products(operator)
+        found, facts = _decompose(first, settings, limits, warm_start, generator)
+        products = [first]
+        if refine_with is not None and not any(f.status is Status.INTERRUPTED for f in found):
+            found, second = _refine(refine_with, found, settings, limits, generator)
+            products.append(second)
+            facts |= {"refine_jvps": second.jvps, "refine_vjps": second.vjps}
+    metadata = {"tol": tol, "method": method, **facts, "passes": sum(p.passes for p in products)}
+    basis = _assemble(operator, found, products, time.perf_counter() - started, metadata)
+    _complain(basis, tol, strict)
     return basis
 
 
-def _iterate(
-    krylov: BlockKrylov,
-    tol: float,
-    max_passes: int,
-    callback: Callable[[SolverState], Any] | None,
-    warm: bool,
-) -> Status:
-    k, best, stalled = krylov.k, float("inf"), 0
-    # A warm start can hide larger values behind its own for an expansion or two.
-    wait = 2 if warm else 0
-    while True:
-        try:
-            grew = krylov.expand()
-            d, s, c = krylov.ritz()
-            residuals = krylov.residuals(d, s, c)
-        except KeyboardInterrupt:
-            if not len(krylov.left):
-                raise  # nothing to hand back yet
-            return Status.INTERRUPTED
-        # A vanished value is among the top k only if nothing is left to find.
-        complete = int((s > krylov.floor(s)).sum()) >= k or not grew
-        converged = int((residuals <= tol).sum())
-        if callback is not None:
-            state = SolverState(krylov.passes, krylov.jvps, krylov.vjps, s[:k].clone(), residuals, converged)
-            if callback(state) is True:
-                return Status.INTERRUPTED
-        done = complete and converged == k
-        if done and grew and wait:
-            wait, done = wait - 1, False
-        if done and not (grew and _largest_cluster(s[:k]) >= krylov.block and krylov.find_hidden(tol, max_passes)):
-            return Status.CONVERGED
-        if krylov.passes >= max_passes:
-            return Status.OUT_OF_PASSES
-        if not grew:
-            return Status.STAGNATED
-        worst = residuals.max().item()
-        # Far larger again: a value that was missing has come in.
-        stalled = 0 if worst < 0.9 * best or worst > 100 * best else stalled + 1
-        best = worst if worst > 100 * best else min(best, worst)
-        # At the rounding level residuals stop falling for good; above it clusters can take a while.
-        if stalled >= 8 and best < 1e3 * torch.finfo(krylov.right.dtype).eps:
-            return Status.STAGNATED
-        krylov.restart(d, c)
+def _decompose(
+    products: Products,
+    settings: Settings,
+    limits: Limits,
+    warm_start: LocalBasis | torch.Tensor | None,
+    generator: torch.Generator,
+) -> tuple[list[Found], dict[str, Any]]:
+    """The triplets by the method asked for, and what to note about the run."""
+    known = None if warm_start is None else warm_rows(products, warm_start)
+    if settings.method == "subspace":
+        found = paper_iteration(products, settings, limits, known, generator)
+        return found, {"block_size": settings.k, "stop": settings.stop}
+    if settings.method == "randomized":
+        return randomized(products, settings, limits, known, generator)
+    return _krylov(products, settings, limits, known, generator)
 
 
-def _largest_cluster(s: torch.Tensor) -> int:
-    """Size of the largest group of values that agree to 1e-4."""
-    steps = (s[:-1] - s[1:]) > 1e-4 * s[:-1]
-    edges = [-1, *steps.nonzero()[:, 0].tolist(), len(s) - 1]
-    return max(b - a for a, b in pairwise(edges))
+def _krylov(
+    products: Products,
+    settings: Settings,
+    limits: Limits,
+    known: torch.Tensor | None,
+    generator: torch.Generator,
+) -> tuple[list[Found], dict[str, Any]]:
+    k, block, images, curve = settings.k, settings.block_size, None, None
+    # Always as many, so that what is drawn later does not depend on whether costs were measured.
+    random = products.random(min(max(blocks.LARGEST, block or 0), products.n), generator)
+    if known is not None:
+        start = torch.cat([known, random[:, :_GUARDS]], dim=1)
+        block = block or min(max(2, k // 4), 8)
+        limits = replace(limits, patience=_PATIENCE)
+    elif min(products.n, products.m) >= 2 * random.shape[1]:
+        curve, block, images = blocks.first_images(products, random, block, k)
+        start = random[:, :block]
+    else:
+        block = min(block or min(max(4, k), 8), products.n)
+        start = random[:, :block]
+    krylov = BlockKrylov(products, start, k, block, generator, images)
+    facts: dict[str, Any] = {"block_size": block}
+    if curve is not None:
+        facts["cost_curve"] = {"c0": curve.c0, "c1": curve.c1}
+    return Iteration(krylov, products, limits).run(), facts
 
 
-def _start(
-    operator: LinearOperator, block: int, warm: LocalBasis | torch.Tensor | None, generator: torch.Generator
-) -> torch.Tensor:
-    x = operator.x
-    rows = torch.randn(block, x.numel(), generator=generator, dtype=x.dtype, device=generator.device).to(x.device)
-    if warm is None:
-        return rows
-    directions = warm.v if isinstance(warm, LocalBasis) else warm
-    if not isinstance(directions, torch.Tensor):
-        raise TypeError(f"svd: warm_start must be a LocalBasis or a tensor, got {type(warm).__name__}")
-    if directions.shape[1:] != x.shape[1:]:
-        raise ValueError(
-            f"svd: warm_start must have shape [q, {', '.join(map(str, x.shape[1:]))}], got {list(directions.shape)}"
-        )
-    known = directions.detach().reshape(len(directions), -1).to(x.device, x.dtype)
-    if not torch.isfinite(known).all():
-        raise ValueError("svd: warm_start must be finite, got NaN or Inf")
-    known = orthonormalize(known)
-    # Random rows beside the known ones, to find what those do not contain.
-    return torch.cat([known, rows[: max(block - len(known), block // 2, 1)]])
+def _refine(
+    operator: LinearOperator, found: list[Found], settings: Settings, limits: Limits, generator: torch.Generator
+) -> tuple[list[Found], Products]:
+    """Go on with a more precise operator where a cheap one ended."""
+    products = Products(operator)
+    start = torch.stack([point.v for point in found]).to(products.device, products.dtype)
+    block = min(settings.block_size or 4, products.n)
+    krylov = BlockKrylov(products, start, settings.k, block, generator)
+    return Iteration(krylov, products, limits).run(), products
 
 
-def _canonical_signs(u: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Flip each pair so that the entry of v that is largest in size is positive."""
-    signs = v.gather(1, v.abs().argmax(dim=1, keepdim=True)).sign()
-    return u * signs, v * signs
+def _assemble(
+    operator: LinearOperator, found: list[Found], products: list[Products], seconds: float, metadata: dict[str, Any]
+) -> LocalBasis:
+    points, k = len(found), len(found[0].s)
+    dtype = products[-1].dtype
+    u, s, v, residuals = (torch.stack([getattr(point, n) for point in found]) for n in ("u", "s", "v", "residuals"))
+    signs = v.gather(2, v.abs().argmax(dim=2, keepdim=True)).sign()
+    shapes = {"v": operator.x.shape[1:], "u": operator.y.shape[1:]}
+    tensors = {
+        "s": s.to(dtype),
+        "v": (v * signs).reshape(points, k, *shapes["v"]),
+        "u": (u * signs).reshape(points, k, *shapes["u"]),
+        "residuals": residuals.to(dtype),
+    }
+    statuses = tuple(point.status for point in found)
+    return LocalBasis(
+        **{name: tensor[0] if points == 1 else tensor for name, tensor in tensors.items()},
+        status=min(statuses, key=_SEVERITY.index),
+        jvps=sum(p.jvps for p in products),
+        vjps=sum(p.vjps for p in products),
+        seconds=seconds,
+        metadata={**metadata, "versions": {"torch": torch.__version__, "latentjac": _version()}},
+        certificate=Certificate.of(found),
+        point_status=statuses,
+    )
 
 
-def _check(
-    operator: Any, k: Any, tol: Any, block_size: Any, max_passes: Any, generator: Any, callback: Any
-) -> tuple[int, int]:
-    missing = [a for a in ("x", "y", "jvp", "vjp") if not hasattr(operator, a)]
-    if missing:
-        raise TypeError(f"svd: operator must have x, y, jvp and vjp, got {type(operator).__name__} without {missing}")
-    for name, value in (("k", k), ("max_passes", max_passes), ("block_size", k if block_size is None else block_size)):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"svd: {name} must be an int, got {type(value).__name__}")
-    if operator.x.shape[0] != 1:
-        raise ValueError(f"svd: operator must have one base point (dimension 0 of x = 1), got {operator.x.shape[0]}")
-    limit = min(operator.x.numel(), operator.y.numel())
-    if not 1 <= k <= limit:
-        raise ValueError(f"svd: k must be in [1, min(n, m)] = [1, {limit}], got {k}")
-    if isinstance(tol, bool) or not isinstance(tol, (int, float)) or not 0 < tol < 1:
-        raise ValueError(f"svd: tol must be a number in (0, 1), got {tol!r}")
-    if max_passes < 2:
-        raise ValueError(f"svd: max_passes must be at least 2, got {max_passes}")
-    if block_size is None:
-        block_size = min(max(4, k), 16)
-    elif block_size < 1:
-        raise ValueError(f"svd: block_size must be at least 1, got {block_size}")
-    if generator is not None and not isinstance(generator, torch.Generator):
-        raise TypeError(f"svd: generator must be a torch.Generator or None, got {type(generator).__name__}")
-    if callback is not None and not callable(callback):
-        raise TypeError(f"svd: callback must be callable or None, got {type(callback).__name__}")
-    return k, min(block_size, operator.x.numel())
+def _version() -> str:
+    return str(getattr(sys.modules["latentjac"], "__version__", "unknown"))
+
+
+def _complain(basis: LocalBasis, tol: float, strict: bool) -> None:
+    if basis.status in (Status.CONVERGED, Status.STOPPED):
+        return
+    where = "" if basis.points == 1 else f" at {sum(s is not Status.CONVERGED for s in basis.point_status)} points"
+    message = (
+        f"svd: {basis.status.value}{where} after {basis.metadata['passes']} passes with largest residual "
+        f"{basis.residuals.max().item():.1e} > tol = {tol:g}; raise max_passes or tol"
+    )
+    if strict:
+        raise ConvergenceError(message, basis)
+    warnings.warn(message, stacklevel=3)

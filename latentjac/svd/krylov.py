@@ -1,207 +1,266 @@
-"""Block Golub-Kahan bidiagonalisation with full reorthogonalisation and thick restart.
+"""Block Golub-Kahan bidiagonalisation with full reorthogonalisation and thick restart, for a batch of points.
 
-Golub & Kahan 1965; Golub, Luk & Overton 1981 (blocks); Baglama & Reichel 2005 (thick restart). The raw
-products J V and J^T U are kept beside the bases, so that every residual is computed from products that
-were really taken and not from the recurrence.
+Golub & Kahan 1965; Golub, Luk & Overton 1981 (blocks); Baglama & Reichel 2005 (thick restart); Sleijpen & van der
+Vorst 1996 (expansion by residuals). The raw products J V and J^T U are kept beside the bases, so every residual
+is computed from products that were really taken and not from a recurrence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from latentjac.svd.orthonormal import orthonormalize
+from latentjac.svd.operator import Deflated, Products
+from latentjac.svd.orthonormal import orthonormalize, polish
+
+_CHUNK_BYTES = 1 << 26  # most memory for a float64 copy of part of a basis
 
 
 @dataclass(frozen=True)
-class SolverState:
-    """What a callback sees after each pass.
+class Ritz:
+    """Rayleigh-Ritz triplets of the bases, largest first.
 
     Attributes:
-        passes: Passes so far; one pass is one block of JVPs or of VJPs.
-        jvps: Vectors taken through J.
-        vjps: Vectors taken through J^T.
-        s: Current estimates of the k largest singular values.
-        residuals: Their residuals ``|J^T u - s v| / s``.
-        converged: How many of the k residuals are within the tolerance.
+        d: Coefficients of u in the left basis ``[B, q, r]``, float64.
+        s: Singular values ``[B, r]``, float64.
+        c: Coefficients of v in the right basis ``[B, p, r]``, float64.
+        rows: ``J^T u - s v`` of the leading triplets ``[B, e, n]``.
+        residuals: Their lengths over s, ``[B, e]``; over the largest s where s is zero to rounding.
     """
 
-    passes: int
-    jvps: int
-    vjps: int
+    d: torch.Tensor
     s: torch.Tensor
+    c: torch.Tensor
+    rows: torch.Tensor
     residuals: torch.Tensor
-    converged: int
 
 
 class BlockKrylov:
-    """The growing pair of bases and the Rayleigh-Ritz triplets in it. Vectors are rows.
+    """The growing pair of bases. Vectors are rows; storage is allocated once.
 
     Args:
-        jvp: Takes rows ``[b, n]`` to ``[b, m]``.
-        vjp: Takes rows ``[b, m]`` to ``[b, n]``.
-        start: First block, of any number of rows ``[*, n]``.
-        m: Length of rows of J v.
-        block: Rows of a fresh block.
+        products: The operator.
+        start: First block ``[B, b0, n]``.
         k: How many triplets are wanted.
-        max_basis: Rows at which the bases are restarted.
+        block: Most rows of a later block.
         generator: Source of fresh directions once the Krylov space is exhausted.
+        images: J times the start rows, where that is known; the rows must then be independent.
     """
 
     def __init__(
         self,
-        jvp: Callable[[torch.Tensor], torch.Tensor],
-        vjp: Callable[[torch.Tensor], torch.Tensor],
+        products: Products | Deflated,
         start: torch.Tensor,
-        m: int,
         k: int,
         block: int,
-        max_basis: int,
-        generator: torch.Generator | None,
+        generator: torch.Generator,
+        images: torch.Tensor | None = None,
     ) -> None:
-        self.jvp, self.vjp, self.k, self.max_basis, self.generator = jvp, vjp, k, max_basis, generator
-        self.n, self.m, self.block = start.shape[1], m, block
-        self.exhausted = False  # proven: J vanishes outside the bases
-        self.right, self.left = start.new_zeros(0, self.n), start.new_zeros(0, m)
-        self.forward, self.backward = start.new_zeros(0, m), start.new_zeros(0, self.n)  # J right, J^T left
+        self.products, self.k, self.block, self.generator = products, k, block, generator
+        points, first, n = start.shape
+        self.n, self.m = n, products.m
+        self.capacity = max(3 * k, k + 4 * block) + first
+        new = start.new_zeros
+        self._right, self._forward = new(points, self.capacity, n), new(points, self.capacity, self.m)
+        self._left, self._backward = new(points, self.capacity, self.m), new(points, self.capacity, n)
+        self._core = new(points, self.capacity, self.capacity, dtype=torch.float64)
+        self.p = self.q = 0  # rows of the right and of the left basis
         self.next = orthonormalize(start)
-        self.jvps = self.vjps = self.passes = 0
-        self.scale = 0.0  # largest product so far, an estimate of the norm of J from below
+        self._images = None if images is None else _mapped(start, images, self.next)
+        self.fresh = torch.ones(points, dtype=torch.bool, device=start.device)  # next holds random directions
+        self.exhausted = torch.zeros(points, dtype=torch.bool, device=start.device)  # proven: J vanishes outside
+        self.scale = new(points, 1, dtype=torch.float64)  # largest product so far: the norm of J from below
 
-    def expand(self) -> bool:
-        """One JVP pass and one VJP pass; False if nothing is left to find."""
-        fresh = not len(self.next)
-        if fresh:
-            self.next = self._fresh()
-            if not len(self.next):
-                self.exhausted = True
-                return False
-        products = self._product(self.jvp, self.next)
-        scale = max(self.scale, products.double().norm(dim=1).max().item())
-        new = orthonormalize(products, self.left, scale)
-        pulled = self._product(self.vjp, new) if len(new) else self.next[:0]
-        # Nothing is kept until both passes are done, so that an interruption leaves whole bases behind.
-        self.right = torch.cat([self.right, self.next])
-        self.forward = torch.cat([self.forward, products])
-        self.left = torch.cat([self.left, new])
-        self.backward = torch.cat([self.backward, pulled])
-        self.next = orthonormalize(pulled, self.right, scale)
-        self.scale = scale
-        self.jvps, self.vjps = self.jvps + len(products), self.vjps + len(pulled)
-        self.passes += 2 if len(new) else 1
-        # Random directions outside the bases that J takes into their span or to zero: the rank is reached.
-        first = len(self.right) == len(products)
-        self.exhausted = not len(new) and (fresh or first)
-        return not self.exhausted
+    @property
+    def right(self) -> torch.Tensor:
+        """Orthonormal rows ``[B, p, n]``."""
+        return self._right[:, : self.p]
 
-    def _product(self, product: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
-        out = product(rows)
-        if not torch.isfinite(out).all():
-            kind = "jvp" if product is self.jvp else "vjp"
-            raise ValueError(
-                f"svd: operator must give finite products, got NaN or Inf from {kind} in pass {self.passes + 1}"
-            )
-        return out
+    @property
+    def forward(self) -> torch.Tensor:
+        """J times the right basis, ``[B, p, m]``."""
+        return self._forward[:, : self.p]
 
-    def _fresh(self) -> torch.Tensor:
-        """Random directions outside the basis: an invariant subspace is used up, others may be left."""
-        room = min(self.block, self.n - len(self.right))
-        if room <= 0:
-            return self.right[:0]
-        rows = torch.randn(room, self.n, generator=self.generator, dtype=self.right.dtype).to(self.right.device)
-        return orthonormalize(rows, self.right)
+    @property
+    def left(self) -> torch.Tensor:
+        """Orthonormal rows ``[B, q, m]``."""
+        return self._left[:, : self.q]
 
-    def ritz(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Rayleigh-Ritz: coefficients of u and v in the bases and singular values, all of them, float64."""
-        core = self.left.double() @ self.forward.double().T
-        d, s, ct = torch.linalg.svd(core, full_matrices=False)
-        return d, s, ct.T
+    @property
+    def backward(self) -> torch.Tensor:
+        """The transpose times the left basis, ``[B, q, n]``."""
+        return self._backward[:, : self.q]
 
-    def floor(self, s: torch.Tensor) -> float:
-        """Size below which a singular value is zero to rounding."""
-        eps = torch.finfo(self.right.dtype).eps
-        return s[0].item() * eps * max(self.n, self.m) ** 0.5 if len(s) else 0.0
+    @property
+    def core(self) -> torch.Tensor:
+        """The left basis against J times the right one, ``[B, q, p]``, float64."""
+        return self._core[:, : self.q, : self.p]
 
-    def find_hidden(self, tol: float, max_passes: int) -> bool:
-        """Look for values that belong to the top k but hide from the Krylov space; True if there are.
+    def expand(self, live: int) -> None:
+        """Take the next block through J and what is new of it through the transpose.
 
-        A Krylov space holds at most ``block`` copies of a multiple value. A second iteration, on J with the
-        top k projected out, shows whether a larger value is left. If so, its vectors become the next block.
+        Args:
+            live: Rows of the next block that are not zero, in any point; at least 1.
         """
-        _, s, c = self.ritz()
-        known = (c[:, : self.k].T @ self.right.double()).to(self.right.dtype)
-        least = s[self.k - 1].item()
+        rows = self.next[:, :live]
+        images = self.products.forward(rows) if self._images is None else self._images
+        self._images = None
+        scale = torch.maximum(self.scale, images.double().norm(dim=2).amax(dim=1, keepdim=True))
+        new = orthonormalize(images, self.left, scale)
+        nonzero = new.abs().amax(dim=2) > 0
+        count = int(self.products.fetch(nonzero.any(dim=0).sum()))
+        pulled = self.products.backward(new[:, :count]) if count else rows[:, :0]
+        if not count and not self.q:  # J vanishes; one row of zeros spares every later step the empty case
+            count, pulled = 1, torch.zeros_like(rows[:, :1])
+        new = new[:, :count]
+        p, q = self.p + live, self.q + count
+        self._right[:, self.p : p], self._forward[:, self.p : p] = rows, images
+        self._left[:, self.q : q], self._backward[:, self.q : q] = new, pulled
+        # Nothing is kept before this line, so that an interruption leaves whole bases behind.
+        old_p, old_q, self.p, self.q, self.scale = self.p, self.q, p, q, scale
+        self._core[:, old_q:q, :p] = new.double() @ self.forward.double().mT
+        self._core[:, :old_q, old_p:p] = self._left[:, :old_q].double() @ images.double().mT
+        # Random directions outside the basis that J takes into the span of known images: the rank is reached.
+        full = (self.right.abs().amax(dim=2) > 0).sum(dim=1) >= self.n
+        self.exhausted |= full | (self.fresh & ~nonzero.any(dim=1))
 
-        def reject(rows: torch.Tensor) -> torch.Tensor:
-            return rows - (rows @ known.T) @ known
+    def ritz(self, count: int) -> Ritz:
+        """Rayleigh-Ritz triplets, with residuals of the first ``count``."""
+        d, s, ct = torch.linalg.svd(self.core, full_matrices=False)
+        c = ct.mT
+        count = min(count, s.shape[1])
+        rows = combine(d[:, :, :count].mT, self.backward, c[:, :, :count] * -s[:, None, :count], self.right)
+        floor = self.floor(s)
+        relative = torch.where(s[:, :count] > floor, s[:, :count], s[:, :1])
+        residuals = rows.double().norm(dim=2) / relative.clamp_min(1e-300)
+        return Ritz(d, s, c, rows, residuals)
 
-        rows = torch.randn(self.block, self.n, generator=self.generator, dtype=known.dtype).to(known.device)
-        probe = BlockKrylov(
-            lambda v: self.jvp(reject(v)),
-            lambda u: reject(self.vjp(u)),
-            reject(rows),
-            self.m,
-            1,
-            self.block,
-            self.max_basis,
-            self.generator,
-        )
-        hidden = False
-        while self.passes + probe.passes < max_passes and probe.expand():
-            d, s, c = probe.ritz()
-            residual = probe.residuals(d, s, c)[0].item()
-            if s[0] * (1 + residual) < least:
-                break
-            if residual <= tol:
-                hidden = s[0].item() > least * (1 + 0.1 * tol)
-                break
-            probe.restart(d, c)
-        self.jvps, self.vjps = self.jvps + probe.jvps, self.vjps + probe.vjps
-        self.passes += probe.passes
-        if hidden:
-            found = (c[:, : self.block].T @ probe.right.double()).to(known.dtype)
-            self.next = orthonormalize(found, self.right)
-        return hidden
+    def floor(self, s: torch.Tensor) -> torch.Tensor:
+        """Size ``[B, 1]`` below which singular values ``[B, r]`` are zero to rounding."""
+        if not s.shape[1]:
+            return s.new_zeros(len(s), 1)
+        return s[:, :1] * self.products.eps * max(self.n, self.m) ** 0.5
 
-    def residuals(self, d: torch.Tensor, s: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-        """``|J^T u - s v| / s`` of the first k triplets; relative to the largest s where s is zero to rounding.
+    def residuals(self, ritz: Ritz) -> torch.Tensor:
+        """``|J^T u - s v| / s`` of the k wanted triplets, ``[B, k]``.
 
         Triplets that were not found count as exact zeros once nothing is left to find, and as unknown (inf) before.
         """
-        k = min(self.k, len(s))
-        difference = d[:, :k].T @ self.backward.double() - s[:k, None] * (c[:, :k].T @ self.right.double())
-        norms = difference.norm(dim=1)
-        scale = torch.where(s[:k] > self.floor(s), s[:k], s[:1])
-        missing = norms.new_full((self.k - k,), 0.0 if self.exhausted else float("inf"))
-        return torch.cat([norms / scale.clamp_min(1e-300), missing])
+        found = ritz.residuals[:, : self.k]
+        if found.shape[1] == self.k and not bool(self.exhausted.any()):
+            return found
+        unknown = torch.where(self.exhausted, 0.0, float("inf")).double()[:, None]
+        missing = unknown.expand(-1, self.k - found.shape[1])
+        # Values that are zero to rounding are found only if nothing else is left.
+        live = ritz.s[:, : found.shape[1]] > self.floor(ritz.s)
+        return torch.cat([torch.where(live, found, torch.maximum(found.nan_to_num(0.0), unknown)), missing], dim=1)
 
-    def restart(self, d: torch.Tensor, c: torch.Tensor) -> None:
-        """Thick restart: keep the leading Ritz vectors once the bases are full; the next block stays valid."""
-        if len(self.right) + self.block <= self.max_basis:
+    def plan(self, ritz: Ritz, wanted: torch.Tensor, room: int) -> None:
+        """Choose the next block: the main directions in which the wanted triplets' residuals leave the basis.
+
+        For a full block after a cold start these span what the Krylov space grows by.
+
+        Args:
+            ritz: From :meth:`ritz`.
+            wanted: Which of its residual rows count, ``[B, e]``.
+            room: Most rows.
+        """
+        weights = wanted.double() / ritz.s[:, :1].clamp_min(1e-300)
+        rows = principal(ritz.rows.double() * weights[:, :, None], room)
+        self.next = orthonormalize(rows.to(self.right.dtype), self.right, 1.0)
+        self.fresh = torch.zeros_like(self.fresh)
+
+    def refresh(self, points: torch.Tensor) -> None:
+        """Random directions outside the basis for points whose Krylov space is used up.
+
+        Args:
+            points: Which, ``[B]``.
+        """
+        rows = orthonormalize(self.products.random(self.block, self.generator), self.right)
+        if self.next.shape[1] < self.block:
+            self.next = torch.cat([self.next, self.next.new_zeros(*rows.shape[:1], self.block, self.n)], dim=1)
+            self.next = self.next[:, : self.block]
+        rows = torch.cat([rows, rows.new_zeros(len(rows), self.next.shape[1] - rows.shape[1], self.n)], dim=1)
+        self.next = torch.where(points[:, None, None], rows, self.next)
+        self.fresh = points.clone()
+
+    def restart(self, ritz: Ritz, incoming: int) -> None:
+        """Thick restart: keep the leading Ritz vectors once there is no room for as many rows as come in."""
+        if max(self.p, self.q) + incoming <= self.capacity:
             return
-        keep = min(self.k + self.block, d.shape[1])
-        c, d = c[:, :keep].T, d[:, :keep].T
-        dtype = self.right.dtype
-        self.right, self.forward = ((c @ rows.double()).to(dtype) for rows in (self.right, self.forward))
-        self.left, self.backward = ((d @ rows.double()).to(dtype) for rows in (self.left, self.backward))
-        self.next = orthonormalize(self.next, self.right)
+        keep = min(self.k + self.block, ritz.s.shape[1])
+        live = (ritz.s[:, :keep] > self.floor(ritz.s))[:, None, :]
+        c, d = (ritz.c[:, :, :keep] * live).mT, (ritz.d[:, :, :keep] * live).mT
+        for coefficients, storage, used in (
+            (c, self._right, self.p),
+            (c, self._forward, self.p),
+            (d, self._left, self.q),
+            (d, self._backward, self.q),
+        ):
+            storage[:, :keep] = combine(coefficients, storage[:, :used])
+        self.p = self.q = keep
+        self._core[:, :keep, :keep] = self.left.double() @ self.forward.double().mT
 
-    def triplets(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Rows u ``[k, m]``, s ``[k]``, v ``[k, n]`` and residuals; u and v are completed if J has rank < k."""
-        d, s, c = self.ritz()
-        k = min(self.k, len(s))
-        residuals = self.residuals(d, s, c)
-        dtype = self.right.dtype
-        u = (d[:, :k].T @ self.left.double()).to(dtype)
-        v = (c[:, :k].T @ self.right.double()).to(dtype)
-        missing = self.k - k
-        if missing:
-            u, v = self._complete(u), self._complete(v)
-            s = torch.cat([s, s.new_zeros(missing)])
-        return u, s[: self.k].to(dtype), v, residuals.to(dtype)
+    def select(self, points: list[int]) -> None:
+        """Go on with some of the points only."""
+        for name in ("_right", "_forward", "_left", "_backward", "_core", "next", "fresh", "exhausted", "scale"):
+            setattr(self, name, getattr(self, name)[points])
 
-    def _complete(self, rows: torch.Tensor) -> torch.Tensor:
-        extra = torch.randn(self.k - len(rows), rows.shape[1], generator=self.generator, dtype=rows.dtype)
-        return torch.cat([rows, orthonormalize(extra.to(rows.device), rows)])
+    def triplets(self, ritz: Ritz, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Rows u ``[B, count, m]``, s ``[B, count]``, v ``[B, count, n]``; completed where the rank is smaller."""
+        found = min(count, ritz.s.shape[1])
+        s = ritz.s[:, :found] * (ritz.s[:, :found] > self.floor(ritz.s))
+        live = (s > 0)[:, :, None]
+        u = combine(ritz.d[:, :, :found].mT * live, self.left)
+        v = combine(ritz.c[:, :, :found].mT * live, self.right)
+        s = torch.cat([s, s.new_zeros(len(s), count - found)], dim=1)
+        return self._complete(u, count), s, self._complete(v, count)
+
+    def _complete(self, rows: torch.Tensor, count: int) -> torch.Tensor:
+        dead = rows.abs().amax(dim=2) == 0
+        rows = torch.cat([rows, rows.new_zeros(len(rows), count - rows.shape[1], rows.shape[2])], dim=1)
+        if rows.shape[1] > dead.shape[1] or bool(dead.any()):
+            shape = (count, len(rows), rows.shape[2])
+            extra = torch.randn(shape, generator=self.generator, dtype=rows.dtype, device=self.generator.device)
+            extra = orthonormalize(extra.transpose(0, 1).to(rows.device), rows)
+            rows = torch.where(rows.abs().amax(dim=2, keepdim=True) > 0, rows, extra)
+        return polish(rows)
+
+
+def combine(
+    coefficients: torch.Tensor,
+    rows: torch.Tensor,
+    more: torch.Tensor | None = None,
+    others: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """``coefficients @ rows (+ more^T @ others)`` in float64, piece by piece, in the type of the rows.
+
+    Args:
+        coefficients: ``[B, r, q]``.
+        rows: ``[B, q, n]``.
+        more: ``[B, p, r]``.
+        others: ``[B, p, n]``.
+    """
+    points, count, width = len(rows), coefficients.shape[1], rows.shape[2]
+    out = rows.new_empty(points, count, width)
+    step = max(1, _CHUNK_BYTES // (8 * points * (count + rows.shape[1])))
+    for a in range(0, width, step):
+        part = coefficients @ rows[:, :, a : a + step].double()
+        if more is not None and others is not None:
+            part += more.mT @ others[:, :, a : a + step].double()
+        out[:, :, a : a + step] = part
+    return out
+
+
+def _mapped(rows: torch.Tensor, images: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
+    """J times a basis of the span of independent rows, from J times the rows."""
+    wide = rows.double()
+    mixing = torch.linalg.solve(wide @ wide.mT, wide @ basis.double().mT)
+    return (mixing.mT @ images.double()).to(images.dtype)
+
+
+def principal(rows: torch.Tensor, count: int) -> torch.Tensor:
+    """The main directions of rows ``[B, e, n]``, scaled by their size, at most ``count`` of them."""
+    vectors = torch.linalg.eigh(rows @ rows.mT)[1].flip(2)
+    return vectors[:, :, :count].mT @ rows

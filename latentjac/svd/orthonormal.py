@@ -1,4 +1,4 @@
-"""Orthonormal rows, with Gram matrices in float64."""
+"""Orthonormal rows for a batch of points, with Gram matrices in float64 and fixed shapes."""
 
 from __future__ import annotations
 
@@ -6,62 +6,62 @@ import torch
 
 # Parts of unit rows below this size are rounding noise.
 _NOISE = {torch.float64: 1e-12, torch.float32: 2e-6}
-# A float64 Gram matrix resolves directions down to the root of its rounding unit; smaller ones take another round.
-_RESOLVED = 1e-6
+# The first round separates what a float64 Gram matrix resolves, the second the rest, the third removes what
+# rounding left.
+_ROUNDS = 3
 
 
-def orthonormalize(rows: torch.Tensor, against: torch.Tensor | None = None, scale: float = 0.0) -> torch.Tensor:
+def orthonormalize(
+    rows: torch.Tensor, against: torch.Tensor | None = None, scale: torch.Tensor | float = 0.0
+) -> torch.Tensor:
     """Orthonormal basis of the rows' span, orthogonal to other rows.
 
     Projections and Gram matrices are repeated (CholeskyQR2 with an eigendecomposition in place of the Cholesky
-    factor, so that dependent rows are dropped instead of breaking it).
+    factor, so that dependent rows vanish instead of breaking it). A direction that is noise becomes a row of
+    zeros, which is orthogonal to everything: shapes do not depend on values and nothing waits for the device.
 
     Args:
-        rows: ``[b, n]``.
-        against: Orthonormal rows ``[p, n]`` to stay orthogonal to.
-        scale: Size that rounding errors are relative to: the norm of the operator the rows are products of.
+        rows: ``[B, b, n]`` or ``[b, n]``.
+        against: Orthonormal rows ``[B, p, n]`` to stay orthogonal to; rows of zeros may be among them.
+        scale: Size that rounding errors are relative to, ``[B, 1]`` or one number: the norm of the operator the
+            rows are products of.
 
     Returns:
-        ``[r, n]`` with r <= b; fewer rows where the input is dependent, none where it is all noise.
+        The shape of rows, with rows of zeros last.
     """
+    if rows.ndim == 2:
+        return orthonormalize(rows[None], None if against is None else against[None], scale)[0]
     noise = _NOISE.get(rows.dtype, 1e-3)
-    found = rows[:0] if against is None else against
-    known = len(found)
-    rows, _ = _unit(rows, noise * scale)
-    size = 1.0  # upper bound of what the rows in hand were in the rows at the start
-    while len(rows):
-        rows, lengths = _unit(_reject(rows, found), noise / size)
-        if not len(rows):
-            break
-        size *= lengths.max().item()
-        large, small = _split(rows, max(_RESOLVED, noise / size))
-        found = torch.cat([found, _split(_reject(large, found), _RESOLVED)[0]])
-        rows, lengths = _unit(small, noise / size)
-        size *= lengths.max().item() if len(lengths) else 0.0
-    return found[known:]
-
-
-def _unit(rows: torch.Tensor, floor: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows longer than the floor, scaled to unit length, and their lengths."""
-    lengths = rows.double().norm(dim=1)  # squares of float32 entries can vanish
-    rows, lengths = rows[lengths > floor], lengths[lengths > floor]
-    return (rows / lengths[:, None]).to(rows.dtype), lengths
-
-
-def _reject(rows: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
-    return rows - (rows @ found.T) @ found if len(found) else rows
-
-
-def _split(rows: torch.Tensor, cutoff: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Orthonormal rows for the directions of the span above the cutoff, and the rest as it is."""
     wide = rows.double()
-    values, vectors = torch.linalg.eigh(wide @ wide.T)
-    keep = values > cutoff**2
-    large = (vectors[:, keep] / values[keep].sqrt()).flip(1).T @ wide
-    return large.to(rows.dtype), (vectors[:, ~keep].T @ wide).to(rows.dtype)
+    lengths = wide.norm(dim=2)
+    # What one unit of each row in hand amounts to in the rows at the start, relative to those.
+    size = (lengths > noise * scale).double()
+    wide = wide * (size / lengths.clamp_min(1e-300))[:, :, None]
+    for _ in range(_ROUNDS):
+        wide = _reject(wide.to(rows.dtype), against).double()
+        vectors = torch.linalg.eigh(wide @ wide.mT)[1].flip(2)
+        wide = vectors.mT @ wide
+        size = (vectors.mT.square() @ size[:, :, None].square())[:, :, 0].sqrt()
+        lengths = wide.norm(dim=2)
+        keep = lengths * size > noise
+        wide = wide * (keep / lengths.clamp_min(1e-300))[:, :, None]
+        size = keep * lengths * size
+    order = keep.double().argsort(dim=1, descending=True, stable=True)
+    return wide.to(rows.dtype).gather(1, order[:, :, None].expand_as(wide))
+
+
+def polish(rows: torch.Tensor) -> torch.Tensor:
+    """The orthonormal rows nearest to rows that are orthonormal but for rounding (Löwdin), ``[B, b, n]``."""
+    wide = rows.double()
+    values, vectors = torch.linalg.eigh(wide @ wide.mT)
+    return (((vectors * values.clamp_min(1e-12).rsqrt()[:, None, :]) @ vectors.mT) @ wide).to(rows.dtype)
+
+
+def _reject(rows: torch.Tensor, found: torch.Tensor | None) -> torch.Tensor:
+    return rows if found is None or not found.shape[1] else rows - (rows @ found.mT) @ found
 
 
 def orthogonality(rows: torch.Tensor) -> float:
-    """Largest entry of ``Q Q^T - I``, in float64."""
-    gram = rows.double() @ rows.double().T
-    return (gram - torch.eye(len(rows), dtype=gram.dtype, device=gram.device)).abs().max().item()
+    """Largest entry of ``Q Q^T - I`` in size, in float64; over all points for ``[B, b, n]``."""
+    gram = rows.double() @ rows.double().mT
+    return (gram - torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)).abs().max().item()

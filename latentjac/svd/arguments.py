@@ -1,0 +1,112 @@
+"""What the solvers accept, and the messages for what they do not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from latentjac.svd.basis import LocalBasis
+from latentjac.svd.operator import Products
+from latentjac.svd.orthonormal import orthonormalize
+
+METHODS = ("krylov", "subspace", "randomized")
+STOPS = ("residual", "paper")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The numbers and names given to :func:`latentjac.svd`, as described there."""
+
+    k: int
+    tol: float
+    method: str
+    block_size: int | None
+    max_passes: int
+    max_seconds: float | None
+    oversampling: int
+    power_steps: int
+    stop: str
+
+
+def check(operator: Any, settings: Settings, generator: Any, callback: Any, refine_with: Any) -> None:
+    """Raise unless everything given to :func:`latentjac.svd` is of the right kind and in range."""
+    check_operator("svd", "operator", operator)
+    k, tol = settings.k, settings.tol
+    for name, least in (("k", None), ("max_passes", 2), ("block_size", 1), ("oversampling", 0), ("power_steps", 0)):
+        value = getattr(settings, name)
+        if name == "block_size" and value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"svd: {name} must be an int, got {type(value).__name__}")
+        if least is not None and value < least:
+            raise ValueError(f"svd: {name} must be at least {least}, got {value}")
+    points = operator.x.shape[0]
+    limit = min(operator.x.numel(), operator.y.numel()) // points
+    if not 1 <= k <= limit:
+        raise ValueError(f"svd: k must be in [1, min(n, m)] = [1, {limit}], got {k}")
+    if isinstance(tol, bool) or not isinstance(tol, (int, float)) or not 0 < tol < 1:
+        raise ValueError(f"svd: tol must be a number in (0, 1), got {tol!r}")
+    for name, names in (("method", METHODS), ("stop", STOPS)):
+        if getattr(settings, name) not in names:
+            raise ValueError(f"svd: {name} must be one of {list(names)}, got {getattr(settings, name)!r}")
+    if settings.stop == "paper" and settings.method != "subspace":
+        raise ValueError(f"svd: stop must be 'residual' unless method='subspace', got {settings.stop!r}")
+    seconds = settings.max_seconds
+    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0):
+        raise ValueError(f"svd: max_seconds must be a positive number or None, got {seconds!r}")
+    check_generator("svd", generator)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"svd: callback must be callable or None, got {type(callback).__name__}")
+    if refine_with is not None:
+        check_operator("svd", "refine_with", refine_with)
+        shapes = [[list(o.x.shape), list(o.y.shape)] for o in (operator, refine_with)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"svd: refine_with must have the shapes of operator, {shapes[0]}, got {shapes[1]}")
+
+
+def check_operator(function: str, name: str, operator: Any) -> None:
+    """Raise unless the operator has what :class:`latentjac.svd.LinearOperator` asks for."""
+    missing = [a for a in ("x", "y", "jvp", "vjp") if not hasattr(operator, a)]
+    if missing:
+        kind = type(operator).__name__
+        raise TypeError(f"{function}: {name} must have x, y, jvp and vjp, got {kind} without {missing}")
+
+
+def check_generator(function: str, generator: Any) -> None:
+    """Raise unless it is a generator or None."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"{function}: generator must be a torch.Generator or None, got {type(generator).__name__}")
+
+
+def warm_rows(products: Products, warm_start: LocalBasis | torch.Tensor) -> torch.Tensor:
+    """Directions to start from as orthonormal rows ``[B, q, n]``.
+
+    The left vectors of a basis, where they fit, are pulled back: ``J^T u`` is half a power step nearer to the wanted
+    directions than v, and costs one pass.
+    """
+    operator, points = products.operator, products.points
+    if isinstance(warm_start, LocalBasis):
+        left = _rows(warm_start.u, operator.y, points)
+        if left is not None:
+            return orthonormalize(products.backward(left.to(products.device, products.dtype)))
+        warm_start = warm_start.v
+    if not isinstance(warm_start, torch.Tensor):
+        raise TypeError(f"svd: warm_start must be a LocalBasis or a tensor, got {type(warm_start).__name__}")
+    right = _rows(warm_start.detach(), operator.x, points)
+    if right is None:
+        expected = ", ".join(map(str, (["q"] if points == 1 else [points, "q"]) + list(operator.x.shape[1:])))
+        raise ValueError(f"svd: warm_start must have shape [{expected}], got {list(warm_start.shape)}")
+    if not torch.isfinite(right).all():
+        raise ValueError("svd: warm_start must be finite, got NaN or Inf")
+    return orthonormalize(right.to(products.device, products.dtype))
+
+
+def _rows(vectors: torch.Tensor, like: torch.Tensor, points: int) -> torch.Tensor | None:
+    """Vectors ``[q, ...]`` or ``[B, q, ...]`` as rows ``[B, q, n]``; None if the shape is another."""
+    if points == 1 and vectors.ndim == like.ndim:
+        vectors = vectors[None]
+    if vectors.ndim != like.ndim + 1 or len(vectors) != points or vectors.shape[2:] != like.shape[1:]:
+        return None
+    return vectors.flatten(2) if vectors.ndim > 2 else vectors[:, :, None]

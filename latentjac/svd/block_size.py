@@ -1,0 +1,132 @@
+"""How many probes a pass should carry, from what passes cost on the operator in hand.
+
+A pass over b probes costs ``c0 + c1 b``. The vectors that block Krylov needs through J grow with b about as
+``ALPHA k + BETA b``: a part that any block size needs, and a few blocks that are half empty of news (counted on
+power law, exponential and flat spectra and on face models, k = 8 to 50). The cost of a run is then
+
+    (ALPHA k / b + BETA) (c0 + c1 b),
+
+least at ``b = sqrt(ALPHA k c0 / (BETA c1))``. It is taken to the nearest power of two: a factor of two either way
+costs little, and timing noise then seldom changes the choice. At least 2, since a single probe finds only one copy
+of a multiple value.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from latentjac.svd.operator import Products
+
+ALPHA, BETA = 2.5, 3.3
+SMALLEST, LARGEST = 2, 32
+
+_measured: weakref.WeakKeyDictionary[Any, CostCurve] = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class CostCurve:
+    """Seconds of a pass, ``c0 + c1 * probes``.
+
+    Attributes:
+        c0: Seconds that every pass costs.
+        c1: Seconds that each probe adds.
+    """
+
+    c0: float
+    c1: float
+
+    def best_block(self, k: int) -> int:
+        """The block size that makes k triplets cheapest."""
+        ideal = math.sqrt(ALPHA * k * self.c0 / (BETA * self.c1))
+        return int(min(max(2 ** round(math.log2(max(ideal, 1.0))), SMALLEST), LARGEST))
+
+
+def fit(sizes: list[int], seconds: list[float]) -> CostCurve:
+    """Least squares of relative errors, with both parts positive."""
+    design = torch.tensor([[1 / t, b / t] for b, t in zip(sizes, seconds, strict=True)], dtype=torch.float64)
+    c0, c1 = torch.linalg.lstsq(design, torch.ones(len(sizes), 1, dtype=torch.float64)).solution[:, 0].tolist()
+    least = 1e-6 * max(seconds)
+    if c1 <= least:  # all latency: the largest block seen costs as much as one probe
+        return CostCurve(sum(seconds) / len(seconds), least)
+    return CostCurve(max(c0, 0.0), c1)
+
+
+def known_curve(products: Products) -> CostCurve | None:
+    """The curve measured before on this operator, if any."""
+    try:
+        return _measured.get(products.operator)
+    except TypeError:  # not hashable or not weakly referable
+        return None
+
+
+def pieces(count: int) -> list[int]:
+    """Sizes 1, 1, 2, 4, 8 … that add up to count: how a start block is taken through J.
+
+    Always in the same pieces, whether they are timed or not, so that both give the same bits.
+    """
+    sizes, size = [1], 1
+    while sum(sizes) < count:
+        sizes.append(min(size, count - sum(sizes)))
+        size *= 2
+    return sizes
+
+
+def first_images(
+    products: Products, rows: torch.Tensor, block: int | None, k: int
+) -> tuple[CostCurve | None, int, torch.Tensor]:
+    """J times the rows of the start block; where the block size is not settled, passes on them are timed to choose it.
+
+    Args:
+        products: The operator; all this counts as one pass.
+        rows: Start rows ``[B, r, n]``, the block is taken from the front.
+        block: Size of the block, or None to choose it by the operator's cost curve.
+        k: Triplets wanted; larger passes are timed only while the best block may be larger than those.
+
+    Returns:
+        The cost curve, if known, the block size and the products ``[B, block, m]``.
+    """
+    curve = _known(products)
+    if block is None and curve is not None:
+        block = curve.best_block(k)
+    images, seconds, passes = [], [], products.passes
+    sizes = pieces(rows.shape[1] if block is None else block)
+    for i, size in enumerate(sizes):
+        if block is None and curve is not None and size > 4 and curve.best_block(k) < size:
+            break
+        used, started = sum(sizes[:i]), time.perf_counter()
+        images.append(products.forward(rows[:, used : used + size]))
+        _wait(products.device)
+        seconds.append(time.perf_counter() - started)
+        if block is None and i > 1:  # the first pass also allocates
+            curve = fit(sizes[1 : i + 1], seconds[1:])
+    if block is None and curve is not None:
+        block = min(curve.best_block(k), rows.shape[1])
+        _remember(products, curve)
+    products.passes = passes + 1
+    assert block is not None
+    return curve, block, torch.cat(images, dim=1)[:, :block]
+
+
+def _known(products: Products) -> CostCurve | None:
+    try:
+        return _measured.get(products.operator)
+    except TypeError:  # cannot be referred to weakly
+        return None
+
+
+def _remember(products: Products, curve: CostCurve) -> None:
+    try:
+        _measured[products.operator] = curve
+    except TypeError:
+        pass
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

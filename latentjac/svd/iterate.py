@@ -1,0 +1,295 @@
+"""Drives a block Krylov iteration over a batch of points until each is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from latentjac.svd.krylov import BlockKrylov, Ritz, combine
+from latentjac.svd.operator import Deflated, Products
+from latentjac.svd.orthonormal import orthonormalize
+from latentjac.svd.outcome import Found, SolverState, Status
+
+# Beside the residuals of wanted triplets the next ones' count this little: they fill a block, and they let a
+# value that is still missing rise.
+_GUARD_WEIGHT = 1e-3
+
+
+@dataclass
+class Limits:
+    """When to stop.
+
+    Attributes:
+        tol: Largest residual that counts as converged.
+        max_passes: Most passes.
+        deadline: Time of ``time.perf_counter`` after which no pass begins.
+        callback: Called after each expansion; True stops.
+        patience: Expansions that must confirm a result before it counts: a warm start can hide larger values
+            behind its own for a while.
+    """
+
+    tol: float
+    max_passes: int
+    deadline: float = float("inf")
+    callback: Callable[[SolverState], Any] | None = None
+    patience: int = 0
+
+
+@dataclass
+class _Point:
+    """Bookkeeping of one point."""
+
+    index: int
+    wait: int
+    best: float = float("inf")
+    stalled: int = 0
+    status: Status | None = None
+    s: list[float] = field(default_factory=list)
+    searched: bool = False  # for hidden copies, in vain
+
+
+class Iteration:
+    """One run of :class:`BlockKrylov` on a batch of points.
+
+    Args:
+        krylov: The bases.
+        products: The operator; where it is :class:`Restrictable`, points that are done leave the batch.
+        limits: When to stop.
+    """
+
+    def __init__(self, krylov: BlockKrylov, products: Products, limits: Limits) -> None:
+        self.krylov, self.products, self.limits = krylov, products, limits
+        self.points = [_Point(i, limits.patience) for i in range(products.points)]
+        self.all = list(self.points)
+        self.found: dict[int, Found] = {}
+        self.ritz: Ritz | None = None
+        self._residuals = torch.full((products.points, krylov.k), float("inf"), dtype=torch.float64)
+        self._s = torch.zeros_like(self._residuals)
+
+    def run(self) -> list[Found]:
+        """Iterate; the outcome of each point.
+
+        Raises:
+            KeyboardInterrupt: If interrupted before there is anything to hand back.
+        """
+        live = self.krylov.next.shape[1]
+        try:
+            while live:
+                live = self._step(live)
+        except KeyboardInterrupt:
+            if not self.krylov.p:
+                raise
+            self._finish(Status.INTERRUPTED)
+            self.ritz = self._ritz()
+        self._collect(self.points)
+        return [self.found[point.index] for point in self.all]
+
+    def _step(self, live: int) -> int:
+        """One expansion; how many rows the next block has, 0 when all points are done."""
+        krylov, limits = self.krylov, self.limits
+        krylov.expand(live)
+        ritz = self._ritz()
+        residuals = krylov.residuals(ritz)
+        krylov.plan(ritz, self._weights(ritz, residuals), krylov.block)
+        self.ritz = ritz
+        self._read(ritz, residuals)
+        if self._callback():
+            self._finish(Status.INTERRUPTED)
+            return 0
+        self._settle()
+        self._seek_hidden(ritz)
+        if krylov.products.passes >= limits.max_passes:
+            self._finish(Status.OUT_OF_PASSES)
+        if time.perf_counter() >= limits.deadline:
+            self._finish(Status.OUT_OF_TIME)
+        if not self._open():
+            return 0
+        self._leave()
+        return self._prepare()
+
+    def _ritz(self) -> Ritz:
+        return self.krylov.ritz(max(self.krylov.k, self.krylov.block) + self.krylov.block)
+
+    def _weights(self, ritz: Ritz, residuals: torch.Tensor) -> torch.Tensor:
+        """How much each residual row counts for the next block, ``[B, e]``."""
+        count, k = ritz.rows.shape[1], self.krylov.k
+        weights = torch.full_like(ritz.residuals, _GUARD_WEIGHT)
+        weights[:, :k] = torch.where(residuals[:, : min(k, count)] > self.limits.tol, 1.0, _GUARD_WEIGHT)
+        done = torch.tensor([point.status is not None for point in self.points], device=weights.device)
+        return torch.where(done[:, None], 0.0, weights)
+
+    def _read(self, ritz: Ritz, residuals: torch.Tensor) -> None:
+        """Bring what decides to the host, in one transfer."""
+        krylov, k = self.krylov, self.krylov.k
+        s = torch.cat([ritz.s[:, :k], ritz.s.new_zeros(len(residuals), max(0, k - ritz.s.shape[1]))], dim=1)
+        rank = (ritz.s > krylov.floor(ritz.s)).sum(dim=1)
+        live = (krylov.next.abs().amax(dim=2) > 0).sum(dim=1)
+        facts = torch.stack([rank, live, krylov.exhausted], dim=1).double()
+        self._facts = []
+        for point, row in zip(self.points, self.products.fetch(torch.cat([residuals, s, facts], dim=1)), strict=True):
+            worst, point.s = max(row[:k]), row[k : 2 * k]
+            self._residuals[point.index], self._s[point.index] = torch.tensor(row[: 2 * k]).double().reshape(2, k)
+            self._facts.append((worst, int(row[-3]), int(row[-2]), bool(row[-1])))
+
+    def _callback(self) -> bool:
+        if self.limits.callback is None:
+            return False
+        s, residuals = self._s, self._residuals
+        if len(self.all) == 1:
+            s, residuals = s[0], residuals[0]
+        products = self.krylov.products
+        converged = int((residuals <= self.limits.tol).sum())
+        state = SolverState(products.passes, products.jvps, products.vjps, s.clone(), residuals.clone(), converged)
+        return self.limits.callback(state) is True
+
+    def _settle(self) -> None:
+        """Decide which points are done."""
+        eps = self.products.eps
+        for point, (worst, rank, _, exhausted) in zip(self.points, self._facts, strict=True):
+            if point.status is not None:
+                continue
+            if worst <= self.limits.tol and (rank >= self.krylov.k or exhausted):
+                if point.wait <= 0 or exhausted:
+                    point.status = Status.CONVERGED
+                point.wait -= 1
+                continue
+            # Far larger again: a value that was missing has come in.
+            risen = worst > 100 * point.best
+            point.stalled = 0 if worst < 0.9 * point.best or risen else point.stalled + 1
+            point.best = worst if risen else min(point.best, worst)
+            # At the rounding level residuals stop falling for good; above it clusters can take a while.
+            if exhausted or (point.stalled >= 8 and point.best < 1e3 * eps):
+                point.status = Status.STAGNATED
+
+    def _seek_hidden(self, ritz: Ritz) -> None:
+        """Reopen points whose converged values may have further copies that the Krylov space cannot hold."""
+        doubtful = [
+            point.status is Status.CONVERGED
+            and not (exhausted or point.searched)
+            and largest_cluster(point.s) >= self.krylov.block
+            for point, (_, _, _, exhausted) in zip(self.points, self._facts, strict=True)
+        ]
+        if not any(doubtful):
+            return
+        hidden = find_hidden(self.krylov, ritz, doubtful, self.limits)
+        for i, point in enumerate(self.points):
+            point.searched = doubtful[i] and not hidden[i]
+            if hidden[i]:
+                worst, rank, _, exhausted = self._facts[i]
+                point.status, self._facts[i] = None, (worst, rank, self.krylov.next.shape[1], exhausted)
+
+    def _open(self) -> list[_Point]:
+        return [point for point in self.points if point.status is None]
+
+    def _finish(self, status: Status) -> None:
+        for point in self._open():
+            point.status = status
+
+    def _leave(self) -> None:
+        """Take points that are done out of the batch, if the operator can."""
+        stay = [i for i, point in enumerate(self.points) if point.status is None]
+        if len(stay) == len(self.points):
+            return
+        before = [point for point in self.points if point.status is not None]
+        if not hasattr(self.products.operator, "restrict"):
+            return
+        self._collect(before)
+        self.products.restrict(stay)
+        self.krylov.select(stay)
+        assert self.ritz is not None
+        r = self.ritz
+        self.ritz = Ritz(r.d[stay], r.s[stay], r.c[stay], r.rows[stay], r.residuals[stay])
+        self.points = [self.points[i] for i in stay]
+        self._facts = [self._facts[i] for i in stay]
+
+    def _prepare(self) -> int:
+        """Refill empty blocks and make room; rows of the next block."""
+        krylov = self.krylov
+        empty = [p.status is None and not f[2] for p, f in zip(self.points, self._facts, strict=True)]
+        live = max(f[2] for f in self._facts)
+        if any(empty):
+            krylov.refresh(torch.tensor(empty, device=krylov.next.device))
+            live = krylov.next.shape[1]
+        assert self.ritz is not None
+        krylov.restart(self.ritz, live)
+        return live
+
+    def _collect(self, points: list[_Point]) -> None:
+        """Take the triplets of points out of the bases."""
+        assert self.ritz is not None
+        statuses = [point.status or Status.INTERRUPTED for point in self.points]
+        for point, found in zip(self.points, harvest(self.krylov, self.ritz, statuses), strict=True):
+            if point in points:
+                self.found[point.index] = found
+
+
+def harvest(krylov: BlockKrylov, ritz: Ritz, statuses: list[Status]) -> list[Found]:
+    """The k leading triplets of each point with what their certificate needs."""
+    k, rank = krylov.k, ritz.s.shape[1]
+    u, s, v = krylov.triplets(ritz, k)
+    residuals = krylov.residuals(ritz)
+    count = min(k, rank)
+    difference = krylov.core - (krylov.right.double() @ krylov.backward.double().mT).mT
+    mismatch = difference.abs().amax(dim=(1, 2)) / ritz.s[:, 0].clamp_min(1e-300)
+    left = combine(ritz.c[:, :, :count].mT, krylov.forward).double() - s[:, :count, None] * u[:, :count].double()
+    left = left.norm(dim=2) / s[:, :count].clamp_min(1e-300) * (s[:, :count] > 0)
+    left = torch.cat([left, left.new_zeros(len(left), k - count)], dim=1)
+    found = []
+    for i, status in enumerate(statuses):
+        # The value after the last: as computed; none, once all of J has been seen; or unknown.
+        following = (0.0, 0.0 if bool(krylov.exhausted[i]) or k == min(krylov.n, krylov.m) else float("inf"))
+        if rank > k and ritz.residuals.shape[1] > k:
+            following = (ritz.s[i, k].item(), ritz.residuals[i, k].item())
+        found.append(Found(u[i], s[i], v[i], residuals[i], left[i], status, *following, mismatch[i].item()))
+    return found
+
+
+def largest_cluster(s: list[float]) -> int:
+    """Size of the largest group of descending values that agree to 1e-4."""
+    edges = [-1, *(i for i, (a, b) in enumerate(pairwise(s)) if a - b > 1e-4 * a), len(s) - 1]
+    return max(b - a for a, b in pairwise(edges))
+
+
+def find_hidden(krylov: BlockKrylov, ritz: Ritz, doubtful: list[bool], limits: Limits) -> list[bool]:
+    """Look for values that belong to the top k but hide from the Krylov space; says which points have one.
+
+    A Krylov space holds at most ``block`` copies of a multiple value. A second iteration, on J with the top k
+    projected out, shows whether a larger value is left. If so, its vectors become the next block.
+
+    Args:
+        krylov: The bases.
+        ritz: Their triplets.
+        doubtful: Which points to look at.
+        limits: Tolerance and most passes.
+    """
+    products, block = krylov.products, krylov.block
+    known = combine(ritz.c[:, :, : krylov.k].mT, krylov.right)
+    least = ritz.s[:, krylov.k - 1].tolist()
+    deflated = Deflated(products, known)
+    start = orthonormalize(products.random(block, krylov.generator), known)
+    probe = BlockKrylov(deflated, start, 1, block, krylov.generator)
+    undecided, hidden, live = list(doubtful), [False] * len(doubtful), block
+    while any(undecided) and live and products.passes < limits.max_passes:
+        probe.expand(live)
+        found = probe.ritz(block)
+        probe.plan(found, torch.ones_like(found.residuals), block)
+        alive = (probe.next.abs().amax(dim=2) > 0).any(dim=0).sum()
+        facts = torch.stack([found.s[:, 0], found.residuals[:, 0], alive.expand(len(found.s))], dim=1)
+        for i, (s, residual, rows) in enumerate(products.fetch(facts)):
+            live = int(rows)
+            if undecided[i] and s * (1 + residual) < least[i]:
+                undecided[i] = False
+            elif undecided[i] and residual <= limits.tol:
+                hidden[i], undecided[i] = s > least[i] * (1 + 0.1 * limits.tol), False
+        if any(undecided) and live:
+            probe.restart(found, live)
+    if any(hidden):
+        rows = combine(found.c[:, :, :block].mT, probe.right)
+        rows = orthonormalize(rows, krylov.right)
+        krylov.next = rows * torch.tensor(hidden, device=rows.device)[:, None, None]
+    return hidden

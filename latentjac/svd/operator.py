@@ -1,0 +1,151 @@
+"""What the solvers need of an operator, and its products on plain rows, checked and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+
+class LinearOperator(Protocol):
+    """What :func:`latentjac.svd` needs of an operator; a :class:`latentjac.Linearization` has it.
+
+    Dimension 0 of x and y holds B points that do not depend on each other: the operator is block diagonal.
+
+    Attributes:
+        x: Base point ``[B, ...]``.
+        y: Its value ``[B, ...]``.
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+
+    def jvp(self, v: torch.Tensor) -> torch.Tensor:
+        """Products with J: ``[k, *x.shape]`` to ``[k, *y.shape]``."""
+        ...
+
+    def vjp(self, u: torch.Tensor) -> torch.Tensor:
+        """Products with the transpose: ``[k, *y.shape]`` to ``[k, *x.shape]``."""
+        ...
+
+
+@runtime_checkable
+class Restrictable(Protocol):
+    """An operator that can leave out points. The solver then takes no further products for points that are done."""
+
+    def restrict(self, points: Sequence[int]) -> LinearOperator:
+        """The same operator for some of its points.
+
+        Args:
+            points: Distinct indices into dimension 0 of x, ascending.
+
+        Returns:
+            An operator whose x is ``x[points]`` and whose y is ``y[points]``; it may share buffers with this one.
+        """
+        ...
+
+
+class Products:
+    """Products of an operator with rows ``[B, b, n]`` or ``[B, b, m]``.
+
+    Attributes:
+        points: B.
+        n: Entries of one point of x.
+        m: Entries of one point of y.
+        dtype: Type the solver works in: that of x, but at least float32.
+        jvps: Vectors taken through J so far, over all points.
+        vjps: Vectors taken through the transpose so far.
+        passes: Passes so far.
+    """
+
+    def __init__(self, operator: LinearOperator) -> None:
+        self.operator = operator
+        self.points = operator.x.shape[0]
+        self.n, self.m = operator.x.numel() // self.points, operator.y.numel() // self.points
+        self.dtype = torch.float64 if operator.x.dtype == torch.float64 else torch.float32
+        self.device = operator.x.device
+        self.eps = torch.finfo(operator.x.dtype).eps
+        self.jvps = self.vjps = self.passes = 0
+        self._pending: list[tuple[str, int, torch.Tensor]] = []
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """J times each row: ``[B, b, n]`` to ``[B, b, m]``."""
+        self.jvps += rows.shape[0] * rows.shape[1]
+        return self._apply("jvp", self.operator.jvp, rows, self.operator.x)
+
+    def backward(self, rows: torch.Tensor) -> torch.Tensor:
+        """The transpose times each row: ``[B, b, m]`` to ``[B, b, n]``."""
+        self.vjps += rows.shape[0] * rows.shape[1]
+        return self._apply("vjp", self.operator.vjp, rows, self.operator.y)
+
+    def _apply(
+        self, kind: str, product: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor, like: torch.Tensor
+    ) -> torch.Tensor:
+        self.passes += 1
+        out = product(rows.transpose(0, 1).reshape(-1, *like.shape).to(like.dtype))
+        out = out.reshape(len(out), self.points, -1).transpose(0, 1).to(self.dtype)
+        # Whether all is well is asked later, together with other things, so that the device need not be waited for.
+        finite = torch.isfinite(out).all()
+        self._pending.append((kind, self.passes, finite))
+        return torch.where(finite, out, 0.0)
+
+    def fetch(self, values: torch.Tensor) -> Any:
+        """Bring values to the host, and with them whether all products so far were finite.
+
+        Raises:
+            ValueError: If a product was not finite.
+        """
+        flags = [finite.double().reshape(1) for _, _, finite in self._pending]
+        host = torch.cat([*flags, values.double().flatten()]).tolist()
+        for kind, number, _ in self._pending:
+            if not host.pop(0):
+                self._pending = []
+                raise ValueError(
+                    f"svd: operator must give finite products, got NaN or Inf from {kind} in pass {number}"
+                )
+        self._pending = []
+        return torch.tensor(host, dtype=torch.float64).reshape(values.shape).tolist()
+
+    def restrict(self, points: Sequence[int]) -> bool:
+        """Leave out all other points, if the operator can; says whether it did."""
+        if not isinstance(self.operator, Restrictable):
+            return False
+        counts = self.jvps, self.vjps, self.passes
+        self.__init__(self.operator.restrict(points))  # type: ignore[misc]
+        self.jvps, self.vjps, self.passes = counts
+        return True
+
+    def random(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Normal rows ``[B, count, n]``; the same whether they are drawn at once or in several calls."""
+        shape = (self.points, self.n)
+        rows = [
+            torch.randn(shape, generator=generator, dtype=self.dtype, device=generator.device) for _ in range(count)
+        ]
+        return torch.stack(rows, dim=1).to(self.device)
+
+
+class Deflated:
+    """An operator with known right directions projected out, for finding what hides behind them.
+
+    Args:
+        products: The operator; counts go there.
+        known: Orthonormal rows ``[B, k, n]``.
+    """
+
+    def __init__(self, products: Products | Deflated, known: torch.Tensor) -> None:
+        self.products, self.known = products, known
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.products, name)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """J times the part of each row outside the known directions."""
+        return self.products.forward(self._reject(rows))
+
+    def backward(self, rows: torch.Tensor) -> torch.Tensor:
+        """The part outside the known directions of the transpose times each row."""
+        return self._reject(self.products.backward(rows))
+
+    def _reject(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows - (rows @ self.known.mT) @ self.known
