@@ -8,14 +8,26 @@ import logging
 
 from latentjac.diffusion import Point, Trajectory, invert, noise_point, sample
 from latentjac.edit import Edit, edit
-from latentjac.geometry import local_basis
+from latentjac.geometry import BasisPath, basis_path, local_basis
 from latentjac.linearize import Linearization, NonFiniteError, linearize
 from latentjac.models import LoadError, Model, builtin_models, load, prepare_image
-from latentjac.svd import ConvergenceError, LocalBasis, SolverState, Status, svd
+from latentjac.svd import (
+    Certificate,
+    ConvergenceError,
+    EffectiveRank,
+    LocalBasis,
+    SolverState,
+    Status,
+    effective_rank,
+    svd,
+)
 
 __all__ = [
+    "BasisPath",
+    "Certificate",
     "ConvergenceError",
     "Edit",
+    "EffectiveRank",
     "Linearization",
     "LoadError",
     "LocalBasis",
@@ -25,8 +37,10 @@ __all__ = [
     "SolverState",
     "Status",
     "Trajectory",
+    "basis_path",
     "builtin_models",
     "edit",
+    "effective_rank",
     "invert",
     "linearize",
     "load",

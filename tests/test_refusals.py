@@ -87,6 +87,7 @@ TABLE: list[Row] = [
         "oversampling must be at least 0, got -1",
     ),
     ("power_steps", lambda c: lj.svd(LIN, k=1, power_steps=1.5), TypeError, "power_steps must be an int, got float"),
+    ("confirm", lambda c: lj.svd(LIN, k=1, confirm=-1), ValueError, "confirm must be at least 0, got -1"),
     ("refine type", lambda c: lj.svd(LIN, k=1, refine_with="J"), TypeError, "refine_with must have x, y.*got str"),
     (
         "refine shape",
@@ -143,7 +144,9 @@ TABLE: list[Row] = [
     ("layer", lambda c: lj.local_basis(c.model, c.point, layer="midd"), ValueError, "got 'midd'; nearest: .*mid"),
     ("layer type", lambda c: lj.local_basis(c.model, c.point, layer=4), TypeError, "expected a module name.*got int"),
     ("shape", lambda c: lj.local_basis(c.model, point(c, sample=X)), ValueError, r"point.sample.*got \[1, 4\]"),
-    ("many", lambda c: lj.local_basis(c.model, c.many), ValueError, "point must hold one sample, got 2"),
+    ("path", lambda c: lj.basis_path(c.model, c.point, [599]), TypeError, "trajectory must be .*Trajectory.*got Point"),
+    ("no steps", lambda c: lj.basis_path(c.model, c.path, []), ValueError, "timesteps must be .*got none"),
+    ("step kind", lambda c: lj.basis_path(c.model, c.path, ["a"]), TypeError, "timesteps must hold .*got str"),
     ("float", lambda c: lj.edit(c.model, c.single, c.v), ValueError, "must be torch.float64.*got torch.float32"),
     ("v type", lambda c: lj.edit(c.model, c.point, [1.0]), TypeError, "directions must be a torch.Tensor, got list"),
     ("v shape", lambda c: lj.edit(c.model, c.point, X), ValueError, r"\[3, 16, 16\] or \[q, 3, 16, 16\], got \[1, 4\]"),

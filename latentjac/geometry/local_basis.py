@@ -19,12 +19,15 @@ def local_basis(
     layer: str = "mid",
     *,
     tol: float = 1e-3,
-    max_passes: int = 200,
+    max_passes: int = 1000,
+    max_seconds: float | None = None,
     block_size: int | None = None,
     backend: str = "auto",
     generator: torch.Generator | None = None,
     warm_start: LocalBasis | None = None,
+    confirm: int = 1,
     callback: Callable[[SolverState], Any] | None = None,
+    progress: bool = False,
     strict: bool = False,
 ) -> LocalBasis:
     """Directions at a point that change a feature map the most.
@@ -35,16 +38,19 @@ def local_basis(
 
     Args:
         model: The model.
-        point: Where, from ``invert(...).at(t)``; one sample.
+        point: Where, from ``invert(...).at(t)``; several samples are decomposed side by side.
         k: Number of directions.
         layer: Module name, ``"mid"`` (h-space), ``"eps"`` or ``"x0"``.
         tol: Largest relative residual.
         max_passes: Most passes of the solver.
-        block_size: Probes a pass; chosen from k by default.
+        max_seconds: Time after which the solver begins nothing new.
+        block_size: Probes a pass; chosen by measured costs by default, see :func:`latentjac.svd`.
         backend: Backend of the linearization.
         generator: Source of the solver's start block.
         warm_start: Basis of a nearby point.
+        confirm: Expansions that have to confirm what a warm start gives; see :func:`latentjac.svd`.
         callback: Called with the solver's state after each expansion; returning True stops.
+        progress: Show a progress bar.
         strict: Raise when not converged.
 
     Returns:
@@ -57,8 +63,6 @@ def local_basis(
     """
     check_model("local_basis", model)
     place("local_basis", model, point)
-    if len(point.sample) != 1:
-        raise ValueError(f"local_basis: point must hold one sample, got {len(point.sample)}")
     timestep = torch.tensor(point.timestep, device=point.sample.device)
     lin = model.linearization(layer, point.sample, timestep, *point.conditioning, backend=backend)
     basis = svd(
@@ -67,12 +71,15 @@ def local_basis(
         tol,
         block_size=block_size,
         max_passes=max_passes,
+        max_seconds=max_seconds,
         generator=generator,
         warm_start=warm_start,
+        confirm=confirm,
         callback=callback,
+        progress=progress,
         strict=strict,
     )
-    if not float(basis.s[0]) > 0:
+    if not bool((basis.s[..., 0] > 0).all()):
         raise ValueError(f"local_basis: layer must depend on the sample, got {layer!r}, whose Jacobian is zero")
     basis.metadata.update(
         model=model.name,

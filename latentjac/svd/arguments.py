@@ -13,6 +13,8 @@ from latentjac.svd.orthonormal import orthonormalize
 
 METHODS = ("krylov", "subspace", "randomized")
 STOPS = ("residual", "paper")
+# Least values of the whole numbers; that k is large enough is said together with its upper limit.
+_LEAST = {"k": None, "max_passes": 2, "block_size": 1, "confirm": 0, "oversampling": 0, "power_steps": 0}
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Settings:
     block_size: int | None
     max_passes: int
     max_seconds: float | None
+    confirm: int
     oversampling: int
     power_steps: int
     stop: str
@@ -34,7 +37,7 @@ def check(operator: Any, settings: Settings, generator: Any, callback: Any, refi
     """Raise unless everything given to :func:`latentjac.svd` is of the right kind and in range."""
     check_operator("svd", "operator", operator)
     k, tol = settings.k, settings.tol
-    for name, least in (("k", None), ("max_passes", 2), ("block_size", 1), ("oversampling", 0), ("power_steps", 0)):
+    for name, least in _LEAST.items():
         value = getattr(settings, name)
         if name == "block_size" and value is None:
             continue

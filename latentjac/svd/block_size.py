@@ -91,7 +91,7 @@ def first_images(
     Returns:
         The cost curve, if known, the block size and the products ``[B, block, m]``.
     """
-    curve = _known(products)
+    curve = known_curve(products)
     if block is None and curve is not None:
         block = curve.best_block(k)
     images, seconds, passes = [], [], products.passes
@@ -111,13 +111,6 @@ def first_images(
     products.passes = passes + 1
     assert block is not None
     return curve, block, torch.cat(images, dim=1)[:, :block]
-
-
-def _known(products: Products) -> CostCurve | None:
-    try:
-        return _measured.get(products.operator)
-    except TypeError:  # cannot be referred to weakly
-        return None
 
 
 def _remember(products: Products, curve: CostCurve) -> None:

@@ -32,9 +32,8 @@ _SEVERITY = [
     Status.CONVERGED,
 ]
 
-# Random rows beside the known ones of a warm start, to find what those do not contain, and expansions that have to
-# confirm what it gives.
-_GUARDS, _PATIENCE = 2, 1
+# Random rows beside the known ones of a warm start, to find what those do not contain.
+_GUARDS = 2
 
 
 def svd(
@@ -48,6 +47,7 @@ def svd(
     max_seconds: float | None = None,
     generator: torch.Generator | None = None,
     warm_start: LocalBasis | torch.Tensor | None = None,
+    confirm: int = 1,
     refine_with: LinearOperator | None = None,
     oversampling: int = 10,
     power_steps: int = 2,
@@ -73,6 +73,8 @@ def svd(
         generator: Source of the start block; a CPU generator seeded with 0 by default, so that the result repeats.
         warm_start: Basis of a nearby point or map (its u is pulled back first, which halves the error), or
             directions ``[q, *x.shape[1:]]`` (``[B, q, ...]`` for several points) near the wanted ones.
+        confirm: Expansions that have to confirm what a warm start gives, since it can hide larger values behind its
+            own for a while. 0 takes the basis on trust as soon as its residuals allow.
         refine_with: The same map in higher precision. What ``operator`` gives is then a warm start for it, and
             triplets and residuals are those of this operator.
         oversampling: Further probes of ``"randomized"``.
@@ -91,7 +93,7 @@ def svd(
         ValueError: If an argument is out of range, or the operator gives NaN or Inf.
         ConvergenceError: If ``strict`` and the tolerance was not reached; carries the partial result.
     """
-    settings = Settings(k, tol, method, block_size, max_passes, max_seconds, oversampling, power_steps, stop)
+    settings = Settings(k, tol, method, block_size, max_passes, max_seconds, confirm, oversampling, power_steps, stop)
     check(operator, settings, generator, callback, refine_with)
     started = time.perf_counter()
     generator = generator or torch.Generator().manual_seed(0)
@@ -139,9 +141,10 @@ def _krylov(
     # Always as many, so that what is drawn later does not depend on whether costs were measured.
     random = products.random(min(max(blocks.LARGEST, block or 0), products.n), generator)
     if known is not None:
-        start = torch.cat([known, random[:, :_GUARDS]], dim=1)
-        block = block or min(max(2, k // 4), 8)
-        limits = replace(limits, patience=_PATIENCE)
+        start = torch.cat([known, random[:, : _GUARDS if settings.confirm else 1]], dim=1)
+        curve = blocks.known_curve(products)
+        block = min(block or (curve.best_block(k) if curve else 4), products.n)
+        limits = replace(limits, patience=settings.confirm)
     elif min(products.n, products.m) >= 2 * random.shape[1]:
         curve, block, images = blocks.first_images(products, random, block, k)
         start = random[:, :block]

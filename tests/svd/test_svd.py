@@ -130,7 +130,7 @@ def test_callback_sees_every_expansion_and_stops() -> None:
         seen.append(state)
         return len(seen) == 3
 
-    basis = svd(operator, k=8, callback=callback)
+    basis = svd(operator, k=8, block_size=8, callback=callback)
     assert basis.status is Status.INTERRUPTED
     assert [state.passes for state in seen] == [2, 4, 6]
     assert seen[-1].residuals.max() < seen[0].residuals.max()
