@@ -97,9 +97,9 @@ def first_images(
     images, seconds, passes = [], [], products.passes
     sizes = pieces(rows.shape[1] if block is None else block)
     for i, size in enumerate(sizes):
-        if block is None and curve is not None and size > 4 and curve.best_block(k) < size:
-            break
         used, started = sum(sizes[:i]), time.perf_counter()
+        if block is None and curve is not None and curve.best_block(k) <= used:
+            break
         images.append(products.forward(rows[:, used : used + size]))
         _wait(products.device)
         seconds.append(time.perf_counter() - started)

@@ -22,7 +22,7 @@ class Certificate:
         s_error: Bound of ``|s - exact|``, ``[k]``: the residual bound of Weinstein, ``rho``, the length of the
             residual of ``(u, v) / sqrt 2`` in the symmetric matrix ``[[0, J], [J^T, 0]]``; or ``rho^2 / gap``
             (Kato and Temple) where the neighbouring values are known to be farther than rho and it is smaller; and
-            one rounding unit of ``s[0]``.
+            ten rounding units of ``s[0]``.
         next_s: Estimate of the singular value after the last, ``[]``; 0 if there is none.
         gap: Least distance that ``s[-1]`` can have from the next value, ``[]``; negative if they are not told apart.
         angle: Bound of the sine of the largest angle between the spans of u, or of v, and the exact ones, ``[]``
@@ -58,7 +58,7 @@ def _certify(found: Found) -> dict[str, torch.Tensor]:
     s = found.s.double().cpu()
     right, left = found.residuals.double().cpu() * s, found.left_residuals.double().cpu() * s
     right = torch.where(s > 0, right, found.residuals.double().cpu() * s[0])  # relative to the largest there
-    rounding = torch.finfo(found.v.dtype).eps * s[0]  # of the products and of the numbers handed out
+    rounding = 10 * torch.finfo(found.v.dtype).eps * s[0]  # of the products and of the numbers handed out
     rho = ((right.square() + left.square()) / 2).sqrt()
     beyond = found.next_s * (1 + found.next_residual)
     gap = float(s[-1]) - beyond if beyond < float("inf") else -float("inf")

@@ -4,44 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from svd.matrices import SPECTRA, MatrixOperator, i, with_spectrum
 
 from latentjac.svd import ConvergenceError, LocalBasis, Status, svd
 from latentjac.svd.orthonormal import orthogonality, orthonormalize
-
-
-class MatrixOperator:
-    """A matrix with the interface of a linearization at one point."""
-
-    def __init__(self, matrix: torch.Tensor) -> None:
-        self.matrix = matrix
-        self.x, self.y = matrix.new_zeros(1, matrix.shape[1]), matrix.new_zeros(1, matrix.shape[0])
-
-    def jvp(self, v: torch.Tensor) -> torch.Tensor:
-        return (v[:, 0] @ self.matrix.T)[:, None]
-
-    def vjp(self, u: torch.Tensor) -> torch.Tensor:
-        return (u[:, 0] @ self.matrix)[:, None]
-
-
-def with_spectrum(values: torch.Tensor, m: int = 320, n: int = 260, dtype=torch.float64) -> MatrixOperator:
-    generator = torch.Generator().manual_seed(3)
-    left, right = (
-        torch.linalg.qr(torch.randn(d, len(values), generator=generator, dtype=torch.float64))[0] for d in (m, n)
-    )
-    return MatrixOperator(((left * values) @ right.T).to(dtype))
-
-
-i = torch.arange(1, 221, dtype=torch.float64)
-SPECTRA = {
-    "power law": i**-0.5,
-    "exponential": 0.05 + torch.exp(-i / 30),
-    "flat": torch.ones(220, dtype=torch.float64),
-    "step": torch.cat([torch.ones(20), torch.full((150,), 0.1)]).double(),
-    "cluster": torch.cat([torch.linspace(1, 0.999, 30), 0.5 / i[:150]]).double(),
-    "rank 5": torch.full((5,), 3.0, dtype=torch.float64),
-    "rank 3": torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64),
-    "zero": torch.zeros(4, dtype=torch.float64),
-}
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
@@ -50,7 +16,7 @@ SPECTRA = {
 def test_values_and_certificates(name: str, k: int, dtype: torch.dtype) -> None:
     operator = with_spectrum(SPECTRA[name], dtype=dtype)
     basis = svd(operator, k=k, tol=1e-3)
-    matrix = operator.matrix.double()
+    matrix = operator.matrix[0].double()
     s, u, v = basis.s.double(), basis.u.double(), basis.v.double()
     exact = torch.linalg.svdvals(matrix)[:k]
     precision = 1e-12 if dtype is torch.float64 else 2e-6
@@ -72,7 +38,7 @@ def test_subspace_with_a_gap_of_two() -> None:
     values = torch.cat([torch.linspace(2, 1, 6), 0.5 / i[:200]]).double()
     operator = with_spectrum(values)
     basis = svd(operator, k=6, tol=1e-6)
-    exact = torch.linalg.svd(operator.matrix, full_matrices=False)[2][:6]
+    exact = torch.linalg.svd(operator.matrix[0], full_matrices=False)[2][:6]
     cosines = torch.linalg.svdvals(basis.v @ exact.T)
     assert cosines.min() > 1 - 1e-10
 
@@ -80,7 +46,7 @@ def test_subspace_with_a_gap_of_two() -> None:
 def test_agrees_with_scipy() -> None:
     svds = pytest.importorskip("scipy.sparse.linalg").svds
     operator = with_spectrum(SPECTRA["power law"])
-    expected = sorted(svds(operator.matrix.numpy(), k=10, return_singular_vectors=False), reverse=True)
+    expected = sorted(svds(operator.matrix[0].numpy(), k=10, return_singular_vectors=False), reverse=True)
     assert svd(operator, k=10, tol=1e-6).s.tolist() == pytest.approx(expected, rel=1e-9)
 
 
@@ -108,7 +74,7 @@ def test_small_blocks_and_restarts() -> None:
 def test_all_triplets_of_a_small_matrix() -> None:
     operator = MatrixOperator(torch.randn(9, 6, dtype=torch.float64))
     basis = svd(operator, k=6)
-    assert basis.s.tolist() == pytest.approx(torch.linalg.svdvals(operator.matrix).tolist())
+    assert basis.s.tolist() == pytest.approx(torch.linalg.svdvals(operator.matrix[0]).tolist())
 
 
 def test_out_of_passes_warns_or_raises() -> None:
@@ -212,7 +178,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch) -> None:
 def test_a_warm_start_in_the_wrong_subspace_is_not_certified() -> None:
     """Exact singular vectors 9 to 16 have no residual, but they are not the first eight."""
     operator = with_spectrum(SPECTRA["power law"])
-    exact = torch.linalg.svd(operator.matrix, full_matrices=False)[2]
+    exact = torch.linalg.svd(operator.matrix[0], full_matrices=False)[2]
     basis = svd(operator, k=8, warm_start=exact[8:16])
     assert basis.status is Status.CONVERGED
     torch.testing.assert_close(basis.s, SPECTRA["power law"][:8], rtol=1e-4, atol=0)

@@ -1,0 +1,84 @@
+"""Bases along a trajectory: as good as those computed one by one, from fewer vectors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+
+import latentjac
+from latentjac.svd import Status
+
+
+@pytest.fixture
+def trajectory(tiny_model: latentjac.Model) -> latentjac.Trajectory:
+    return latentjac.invert(tiny_model, Image.new("RGB", (16, 16), "orange"), 50)
+
+
+def near(trajectory: latentjac.Trajectory, count: int) -> list[int]:
+    """Neighbouring timesteps of the grid, from noisy to clean."""
+    return sorted(trajectory.schedule.timesteps, reverse=True)[15 : 15 + count]
+
+
+def test_as_good_as_one_by_one_and_cheaper(tiny_model, trajectory) -> None:
+    timesteps = near(trajectory, 4)
+    warm = latentjac.basis_path(tiny_model, trajectory, timesteps, 4, tol=1e-2, block_size=2, progress=False)
+    cold = latentjac.basis_path(
+        tiny_model, trajectory, timesteps, 4, tol=1e-2, block_size=2, warm=False, progress=False
+    )
+    assert [point.timestep for point in warm.points] == timesteps
+    assert warm.cold == (True, False, False, False)
+    assert sum(warm.vectors[1:]) < 0.95 * sum(cold.vectors[1:])
+    assert cold.saved == pytest.approx(0.0)
+    assert warm.saved == pytest.approx(1 - sum(warm.vectors) / (4 * warm.vectors[0]))
+    for i, timestep in enumerate(timesteps):
+        exact = latentjac.local_basis(tiny_model, trajectory.at(timestep=timestep), 4, tol=1e-8)
+        assert warm[i].status is Status.CONVERGED
+        assert float(warm[i].residuals.max()) <= 1e-2
+        torch.testing.assert_close(warm[i].s, exact.s, rtol=1e-4, atol=0)
+
+
+def test_one_trace_serves_all(tiny_model, trajectory, monkeypatch) -> None:
+    from latentjac.models import model
+
+    traces, linearize = [], model.linearize
+    monkeypatch.setattr(model, "linearize", lambda *a, **k: traces.append(1) or linearize(*a, **k))
+    latentjac.basis_path(tiny_model, trajectory, near(trajectory, 3), 2, tol=1e-2, progress=False)
+    assert len(traces) == 1
+
+
+def test_table_and_progress(tiny_model, trajectory, capsys) -> None:
+    path = latentjac.basis_path(tiny_model, trajectory, [0.7, 0.68], 2, tol=1e-2)
+    lines = str(path).splitlines()
+    assert len(path) == len(list(path)) == 2
+    assert [line.split()[0] for line in lines[1:3]] == [str(point.timestep) for point in path.points]
+    assert ("cold" in lines[1], "warm" in lines[2]) == (True, True)
+    assert "fewer than cold starts" in lines[3]
+    assert "saved=" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:svd")
+def test_a_callback_stops_the_path(tiny_model, trajectory) -> None:
+    seen = []
+    path = latentjac.basis_path(
+        tiny_model,
+        trajectory,
+        near(trajectory, 4),
+        2,
+        tol=1e-10,
+        progress=False,
+        callback=lambda state: seen.append(state) or len(seen) == 2,
+    )
+    assert len(path) == 1
+    assert path[0].status is Status.INTERRUPTED
+
+
+def test_several_samples_side_by_side(tiny_model) -> None:
+    images = [Image.new("RGB", (16, 16), color) for color in ("orange", "navy")]
+    trajectory = latentjac.invert(tiny_model, images, 20)
+    path = latentjac.basis_path(tiny_model, trajectory, [0.7, 0.65], 2, tol=1e-6, progress=False)
+    assert path[1].s.shape == (2, 2)
+    for i in range(2):
+        point = trajectory.at(0.65)
+        alone = latentjac.Point(point.sample[i : i + 1], point.timestep, point.num_inference_steps)
+        torch.testing.assert_close(path[1].s[i], latentjac.local_basis(tiny_model, alone, 2, tol=1e-6).s)
