@@ -1,8 +1,8 @@
 """How many probes a pass should carry, from what passes cost on the operator in hand.
 
 A pass over b probes costs ``c0 + c1 b``. The vectors that block Krylov needs through J grow with b about as
-``ALPHA k + BETA b``: a part that any block size needs, and a few blocks that are half empty of news (counted on
-power law, exponential and flat spectra and on face models, k = 8 to 50). The cost of a run is then
+``ALPHA k + BETA b``: a part that any block size needs, and a few blocks that are half empty of news (fitted to
+counts on four spectra and the built-in face model, k = 8 to 50, b = 2 to 32: docs/solver.md). The cost of a run is then
 
     (ALPHA k / b + BETA) (c0 + c1 b),
 
@@ -23,7 +23,7 @@ import torch
 
 from latentjac.svd.operator import Products
 
-ALPHA, BETA = 2.5, 3.3
+ALPHA, BETA = 2.1, 3.8
 SMALLEST, LARGEST = 2, 32
 
 _measured: weakref.WeakKeyDictionary[Any, CostCurve] = weakref.WeakKeyDictionary()

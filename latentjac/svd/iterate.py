@@ -193,12 +193,9 @@ class Iteration:
     def _leave(self) -> None:
         """Take points that are done out of the batch, if the operator can."""
         stay = [i for i, point in enumerate(self.points) if point.status is None]
-        if len(stay) == len(self.points):
+        if len(stay) == len(self.points) or not self.products.restrictable:
             return
-        before = [point for point in self.points if point.status is not None]
-        if not hasattr(self.products.operator, "restrict"):
-            return
-        self._collect(before)
+        self._collect([point for point in self.points if point.status is not None])
         self.products.restrict(stay)
         self.krylov.select(stay)
         assert self.ritz is not None

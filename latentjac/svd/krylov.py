@@ -117,10 +117,10 @@ class BlockKrylov:
         p, q = self.p + live, self.q + count
         self._right[:, self.p : p], self._forward[:, self.p : p] = rows, images
         self._left[:, self.q : q], self._backward[:, self.q : q] = new, pulled
-        # Nothing is kept before this line, so that an interruption leaves whole bases behind.
-        old_p, old_q, self.p, self.q, self.scale = self.p, self.q, p, q, scale
-        self._core[:, old_q:q, :p] = new.double() @ self.forward.double().mT
-        self._core[:, :old_q, old_p:p] = self._left[:, :old_q].double() @ images.double().mT
+        self._core[:, self.q : q, :p] = new.double() @ self._forward[:, :p].double().mT
+        self._core[:, : self.q, self.p : p] = self.left.double() @ images.double().mT
+        # Nothing counts before this line, so that an interruption leaves whole bases behind.
+        self.p, self.q, self.scale = p, q, scale
         # Random directions outside the basis that J takes into the span of known images: the rank is reached.
         full = (self.right.abs().amax(dim=2) > 0).sum(dim=1) >= self.n
         self.exhausted |= full | (self.fresh & ~nonzero.any(dim=1))
@@ -192,14 +192,17 @@ class BlockKrylov:
         keep = min(self.k + self.block, ritz.s.shape[1])
         live = (ritz.s[:, :keep] > self.floor(ritz.s))[:, None, :]
         c, d = (ritz.c[:, :, :keep] * live).mT, (ritz.d[:, :, :keep] * live).mT
-        for coefficients, storage, used in (
-            (c, self._right, self.p),
-            (c, self._forward, self.p),
-            (d, self._left, self.q),
-            (d, self._backward, self.q),
-        ):
-            storage[:, :keep] = combine(coefficients, storage[:, :used])
-        self.p = self.q = keep
+        kept = [combine(c, self.right), combine(c, self.forward), combine(d, self.left), combine(d, self.backward)]
+        try:
+            self._keep(kept)
+        except KeyboardInterrupt:
+            self._keep(kept)  # half of it would leave bases that do not belong together
+            raise
+
+    def _keep(self, kept: list[torch.Tensor]) -> None:
+        self.p = self.q = keep = kept[0].shape[1]
+        for storage, rows in zip((self._right, self._forward, self._left, self._backward), kept, strict=True):
+            storage[:, :keep] = rows
         self._core[:, :keep, :keep] = self.left.double() @ self.forward.double().mT
 
     def select(self, points: list[int]) -> None:

@@ -60,14 +60,17 @@ class Products:
     """
 
     def __init__(self, operator: LinearOperator) -> None:
+        self._adopt(operator)
+        self.jvps = self.vjps = self.passes = 0
+        self._pending: list[tuple[str, int, torch.Tensor]] = []
+
+    def _adopt(self, operator: LinearOperator) -> None:
         self.operator = operator
         self.points = operator.x.shape[0]
         self.n, self.m = operator.x.numel() // self.points, operator.y.numel() // self.points
         self.dtype = torch.float64 if operator.x.dtype == torch.float64 else torch.float32
         self.device = operator.x.device
         self.eps = torch.finfo(operator.x.dtype).eps
-        self.jvps = self.vjps = self.passes = 0
-        self._pending: list[tuple[str, int, torch.Tensor]] = []
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """J times each row: ``[B, b, n]`` to ``[B, b, m]``."""
@@ -107,14 +110,15 @@ class Products:
         self._pending = []
         return torch.tensor(host, dtype=torch.float64).reshape(values.shape).tolist()
 
-    def restrict(self, points: Sequence[int]) -> bool:
-        """Leave out all other points, if the operator can; says whether it did."""
-        if not isinstance(self.operator, Restrictable):
-            return False
-        counts = self.jvps, self.vjps, self.passes
-        self.__init__(self.operator.restrict(points))  # type: ignore[misc]
-        self.jvps, self.vjps, self.passes = counts
-        return True
+    @property
+    def restrictable(self) -> bool:
+        """Whether points can be left out."""
+        return isinstance(self.operator, Restrictable)
+
+    def restrict(self, points: Sequence[int]) -> None:
+        """Leave out all other points; the operator must be :class:`Restrictable`."""
+        assert isinstance(self.operator, Restrictable)
+        self._adopt(self.operator.restrict(points))
 
     def random(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """Normal rows ``[B, count, n]``; the same whether they are drawn at once or in several calls."""

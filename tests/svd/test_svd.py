@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from svd.matrices import SPECTRA, MatrixOperator, i, with_spectrum
+from svd.matrices import SPECTRA, MatrixOperator, exact_residuals, i, with_spectrum
 
 from latentjac.svd import ConvergenceError, LocalBasis, Status, svd
 from latentjac.svd.orthonormal import orthogonality, orthonormalize
@@ -118,6 +118,28 @@ def test_ctrl_c_returns_what_there_is() -> None:
     assert basis.status is Status.INTERRUPTED
     assert basis.k == 8
     assert torch.isfinite(basis.v).all()
+
+
+@pytest.mark.filterwarnings("ignore:svd")
+@pytest.mark.parametrize("product", range(3, 24, 3))
+def test_interrupted_anywhere_the_residuals_are_true(product: int) -> None:
+    operator, calls = with_spectrum(SPECTRA["power law"]), []
+
+    def interruptible(apply):
+        def call(rows: torch.Tensor) -> torch.Tensor:
+            calls.append(len(rows))
+            if len(calls) == product:
+                raise KeyboardInterrupt
+            return apply(rows)
+
+        return call
+
+    operator.jvp, operator.vjp = interruptible(operator.jvp), interruptible(operator.vjp)
+    basis = svd(operator, k=2, tol=1e-12, block_size=2)
+    assert basis.status is Status.INTERRUPTED
+    assert len(calls) == product
+    torch.testing.assert_close(basis.residuals, exact_residuals(operator.matrix[0], basis), rtol=0.01, atol=1e-12)
+    assert orthogonality(basis.v) < 1e-13
 
 
 def test_warm_start_spares_vectors() -> None:
