@@ -71,6 +71,26 @@ inline void clear(T* values, int64_t count) {
   __builtin_memset(values, 0, static_cast<size_t>(count) * sizeof(T));
 }
 
+// Rows in one piece: apart, at a stride of a few KB, they would fall into few sets of the first cache.
+template <typename T>
+inline Scalars<T> gather(const Rows<const T>& rows, int64_t first, int64_t count, int64_t channels, T* out) {
+  using Lanes = Vector<T, 32>;
+  for (int64_t i = 0; i < count; ++i) {
+    const T* row = rows.row(first + i);
+    T* to = out + i * channels;
+    int64_t c = 0;
+    for (; c + Lanes::kWidth <= channels; c += Lanes::kWidth) Lanes::store(to + c, Lanes::load(row + c));
+    for (; c < channels; ++c) to[c] = row[c];
+  }
+  return {out, channels, 1};
+}
+
+// The same rows as columns of a product.
+template <typename T>
+inline Scalars<T> flipped(const Scalars<T>& rows) {
+  return {rows.at, rows.column, rows.inner};
+}
+
 // out[c, lane] = factor * rows[lane][c], zeros beyond `lanes`.
 template <typename T>
 inline void transpose(const Rows<const T>& rows, int64_t first, int64_t lanes, int64_t channels, T factor, T* out) {
@@ -92,6 +112,18 @@ inline void transpose_back(const T* sums, int64_t lanes, int64_t channels, T fac
       row[c] = add ? row[c] + value : value;
     }
   }
+}
+
+template <typename T>
+inline T dot(const T* a, const T* b, int64_t count) {
+  typename Vector<T>::type sums = {};
+  int64_t c = 0;
+  for (; c + Vector<T>::kWidth <= count; c += Vector<T>::kWidth)
+    sums += Vector<T>::load(a + c) * Vector<T>::load(b + c);
+  T sum = 0;
+  for (int k = 0; k < Vector<T>::kWidth; ++k) sum += sums[k];
+  for (; c < count; ++c) sum += a[c] * b[c];
+  return sum;
 }
 
 // One head of the primal, and P of any block of it.
@@ -188,16 +220,23 @@ struct Weigh {
   const T *p, *earlier;  // earlier: scores to add to these, or null
   const T* shift;
   T* sums;
-  inline void operator()(int64_t c, int64_t l, const typename Vector<T>::type& value) const {
-    using Lanes = Vector<T>;
-    typename Lanes::type score = value;
+  using V = typename Vector<T>::type;
+  inline void column(int64_t c, int64_t l, V& score) const {
     const int64_t at = c * kLanes<T> + l;
-    if (earlier) score += Lanes::load(earlier + at);
+    if (earlier) score += Vector<T>::load(earlier + at);
     if constexpr (kShiftRows) score -= shift[c];
-    if constexpr (kShiftLanes) score -= Lanes::load(shift + l);
-    score *= Lanes::load(p + at);
-    Lanes::store(r + at, score);
-    if constexpr (kSums) Lanes::store(sums + l, Lanes::load(sums + l) + score);
+    if constexpr (kShiftLanes) score -= Vector<T>::load(shift + l);
+    score *= Vector<T>::load(p + at);
+    Vector<T>::store(r + at, score);
+  }
+  template <int kWide>
+  inline void tile(int64_t l, V (&scores)[kWide]) const {
+    if constexpr (kSums) {
+      V sum = Vector<T>::load(sums + l);
+#pragma GCC unroll 16
+      for (int w = 0; w < kWide; ++w) sum += scores[w];
+      Vector<T>::store(sums + l, sum);
+    }
   }
 };
 
@@ -284,8 +323,8 @@ struct Tangent {
 
   int64_t scratch() const {
     const AttentionShape& shape = call.shape;
-    return kLanes<T> * (shape.channels + shape.value_channels + 3 * kRows + 4 +
-                        group() * (shape.value_channels + 1 + shape.channels));
+    return kLanes<T> * (shape.channels + 3 * kRows + 16 + group() * (shape.value_channels + 1 + shape.channels)) +
+           2 * kRows * (shape.channels + shape.value_channels);
   }
 
   void run(int64_t batch, int64_t number, int64_t query, int64_t probe, int64_t probes, Scratch<T>& scratch) const {
@@ -299,6 +338,8 @@ struct Tangent {
     T* scores = scratch.take(kRows * kLanes<T>);
     T* sums = scratch.take(probes * (e + 1) * kLanes<T>);  // of a probe: e channels, then the sum of R
     T* dq = scratch.take(call.dq.at ? probes * d * kLanes<T> : 0);
+    T *k = scratch.take(kRows * d), *v = scratch.take(kRows * e);
+    T *dk = scratch.take(kRows * d), *dv = scratch.take(kRows * e);
     transpose<T>(head.q, query, lanes, d, head.scale(), q);
     for (int64_t l = 0; l < kLanes<T>; ++l) log_sums[l] = l < lanes ? head.log_sum(query + l) : __builtin_inff();
     clear(sums, probes * (e + 1) * kLanes<T>);
@@ -310,16 +351,23 @@ struct Tangent {
       if (head.skips(query + lanes - 1, first)) break;
       const int64_t count = smaller(kRows, shape.keys - first);
       probabilities_of_queries(head, q, log_sums, query, lanes, first, count, p);
+      const Scalars<T> keys = gather(head.k, first, count, d, k), values = gather(head.v, first, count, e, v);
       for (int64_t n = 0; n < probes; ++n) {
         T* sum = sums + n * (e + 1) * kLanes<T>;
-        if (scored()) {
-          const T* tangent = call.dq.at ? dq + n * d * kLanes<T> : nullptr;
-          weigh(head, q, tangent, probe + n, batch, number, first, count, p, scores, r, sum + e * kLanes<T>);
-          product<T>(r, {head.v.row(first), head.v.stride, 1}, count, e, Add<T>{sum, kLanes<T>});
+        T* row_sums = sum + e * kLanes<T>;
+        if (call.dk.at) {
+          const Scalars<T> rows = gather(rows_of<const T>(call.dk, probe + n, batch, number), first, count, d, dk);
+          if (call.dq.at) product<T>(dq + n * d * kLanes<T>, flipped(keys), d, count, Store<T>{scores, kLanes<T>});
+          product<T>(q, flipped(rows), d, count,
+                     Weigh<T, false, false, true>{r, p, call.dq.at ? scores : nullptr, nullptr, row_sums});
+        } else if (call.dq.at) {
+          product<T>(dq + n * d * kLanes<T>, flipped(keys), d, count,
+                     Weigh<T, false, false, true>{r, p, nullptr, nullptr, row_sums});
         }
+        if (scored()) product<T>(r, values, count, e, Add<T>{sum, kLanes<T>});
         if (call.dv.at) {
-          const Rows<const T> dv = rows_of<const T>(call.dv, probe + n, batch, number);
-          product<T>(p, {dv.row(first), dv.stride, 1}, count, e, Add<T>{sum, kLanes<T>});
+          const Scalars<T> rows = gather(rows_of<const T>(call.dv, probe + n, batch, number), first, count, e, dv);
+          product<T>(p, rows, count, e, Add<T>{sum, kLanes<T>});
         }
       }
     }
@@ -329,20 +377,6 @@ struct Tangent {
   }
 
  private:
-  void weigh(const Head<T>& head, const T* q, const T* dq, int64_t probe, int64_t batch, int64_t number, int64_t first,
-             int64_t count, const T* p, T* scores, T* r, T* row_sums) const {
-    const int64_t d = call.shape.channels;
-    const Scalars<T> keys{head.k.row(first), 1, head.k.stride};
-    if (!call.dk.at) {
-      product<T>(dq, keys, d, count, Weigh<T, false, false, true>{r, p, nullptr, nullptr, row_sums});
-      return;
-    }
-    if (dq) product<T>(dq, keys, d, count, Store<T>{scores, kLanes<T>});
-    const Rows<const T> dk = rows_of<const T>(call.dk, probe, batch, number);
-    product<T>(q, {dk.row(first), 1, dk.stride}, d, count,
-               Weigh<T, false, false, true>{r, p, dq ? scores : nullptr, nullptr, row_sums});
-  }
-
   void finish(const Head<T>& head, const T* sums, int64_t query, int64_t lanes, const Rows<T>& out) const {
     const int64_t e = call.shape.value_channels;
     for (int64_t l = 0; l < lanes; ++l) {
@@ -373,11 +407,7 @@ struct Cotangent {
   void weigh_queries(int64_t probe, int64_t batch, int64_t number, T* out) const {
     const Head<T> head = Head<T>::of(call, batch, number);
     const Rows<const T> u = rows_of<const T>(call.u, probe, batch, number);
-    for (int64_t i = 0; i < call.shape.queries; ++i) {
-      T sum = 0;
-      for (int64_t c = 0; c < call.shape.value_channels; ++c) sum += u.row(i)[c] * head.o.row(i)[c];
-      out[i] = sum;
-    }
+    for (int64_t i = 0; i < call.shape.queries; ++i) out[i] = dot(u.row(i), head.o.row(i), call.shape.value_channels);
   }
 
   int64_t group() const {
@@ -387,8 +417,8 @@ struct Cotangent {
 
   int64_t scratch() const {
     const AttentionShape& shape = call.shape;
-    return kLanes<T> *
-           (shape.channels + shape.value_channels + 2 * kRows + 4 + group() * (shape.channels + shape.value_channels));
+    const int64_t channels = shape.channels + shape.value_channels;
+    return kLanes<T> * (channels + 2 * kRows + 16 + group() * channels) + kRows * channels;
   }
 
   // dk and dv of a block of keys.
@@ -401,6 +431,7 @@ struct Cotangent {
     T* p = scratch.take(kRows * kLanes<T>);
     T* r = scratch.take(kRows * kLanes<T>);
     T* sums = scratch.take(probes * (d + e) * kLanes<T>);  // of a probe: dk, then dv
+    T *q = scratch.take(kRows * d), *u = scratch.take(kRows * e);
     transpose<T>(head.k, key, lanes, d, head.scale(), k);
     transpose<T>(head.v, key, lanes, e, T(1), v);
     clear(sums, probes * (d + e) * kLanes<T>);
@@ -408,18 +439,16 @@ struct Cotangent {
       const int64_t count = smaller(kRows, shape.queries - first);
       if (head.skips(first + count - 1, key)) continue;
       probabilities_of_keys(head, k, key, lanes, first, count, p);
+      const Scalars<T> queries = gather(head.q, first, count, d, q);
       for (int64_t n = 0; n < probes; ++n) {
         T* sum = sums + n * (d + e) * kLanes<T>;
-        const Rows<const T> u = rows_of<const T>(call.u, probe + n, batch, number);
+        const Scalars<T> rows = gather(rows_of<const T>(call.u, probe + n, batch, number), first, count, e, u);
         if (call.dk.at) {
           const T* shift = weights_of(probe + n, batch, number) + first;
-          product<T>(v, {u.row(first), 1, u.stride}, e, count,
-                     Weigh<T, true, false, false>{r, p, nullptr, shift, nullptr});
-          product<T>(r, {head.q.row(first), head.q.stride, 1}, count, d, Add<T>{sum, kLanes<T>});
+          product<T>(v, flipped(rows), e, count, Weigh<T, true, false, false>{r, p, nullptr, shift, nullptr});
+          product<T>(r, queries, count, d, Add<T>{sum, kLanes<T>});
         }
-        if (call.dv.at) {
-          product<T>(p, {u.row(first), u.stride, 1}, count, e, Add<T>{sum + d * kLanes<T>, kLanes<T>});
-        }
+        if (call.dv.at) product<T>(p, rows, count, e, Add<T>{sum + d * kLanes<T>, kLanes<T>});
       }
     }
     for (int64_t n = 0; n < probes; ++n) {
@@ -445,6 +474,7 @@ struct Cotangent {
     T* r = scratch.take(kRows * kLanes<T>);
     T* u = scratch.take(probes * e * kLanes<T>);
     T* sums = scratch.take(probes * d * kLanes<T>);
+    T *k = scratch.take(kRows * d), *v = scratch.take(kRows * e);
     transpose<T>(head.q, query, lanes, d, head.scale(), q);
     for (int64_t l = 0; l < kLanes<T>; ++l) log_sums[l] = l < lanes ? head.log_sum(query + l) : __builtin_inff();
     for (int64_t n = 0; n < probes; ++n) {
@@ -455,12 +485,13 @@ struct Cotangent {
       if (head.skips(query + lanes - 1, first)) break;
       const int64_t count = smaller(kRows, shape.keys - first);
       probabilities_of_queries(head, q, log_sums, query, lanes, first, count, p);
+      const Scalars<T> keys = gather(head.k, first, count, d, k), values = gather(head.v, first, count, e, v);
       for (int64_t n = 0; n < probes; ++n) {
         const T* weight = weights_of(probe + n, batch, number) + query;
         for (int64_t l = 0; l < kLanes<T>; ++l) shift[l] = l < lanes ? weight[l] : T(0);
-        product<T>(u + n * e * kLanes<T>, {head.v.row(first), 1, head.v.stride}, e, count,
+        product<T>(u + n * e * kLanes<T>, flipped(values), e, count,
                    Weigh<T, false, true, false>{r, p, nullptr, shift, nullptr});
-        product<T>(r, {head.k.row(first), head.k.stride, 1}, count, d, Add<T>{sums + n * d * kLanes<T>, kLanes<T>});
+        product<T>(r, keys, count, d, Add<T>{sums + n * d * kLanes<T>, kLanes<T>});
       }
     }
     for (int64_t n = 0; n < probes; ++n) {

@@ -22,24 +22,29 @@ constexpr int kColumns = 8;  // 16 sums in 32 registers: enough to hide the late
 constexpr int kColumns = 4;  // 8 sums in 16 registers
 #endif
 
-// What happens to a finished vector of sums: column c, lanes from l.
+// What happens to finished sums: column c, lanes from l; then, once for all columns of a tile, what is left of them.
 template <typename T>
 struct Store {
   T* out;
   int64_t stride;  // from column to column
   template <typename V>
-  inline void operator()(int64_t c, int64_t l, const V& sum) const {
+  inline void column(int64_t c, int64_t l, V& sum) const {
     Vector<T, sizeof(V)>::store(out + c * stride + l, sum);
   }
+  template <typename V, int kWide>
+  inline void tile(int64_t, V (&)[kWide]) const {}
 };
 
 template <typename T>
 struct Add {
   T* out;
   int64_t stride;
-  inline void operator()(int64_t c, int64_t l, const typename Vector<T>::type& sum) const {
+  template <typename V>
+  inline void column(int64_t c, int64_t l, V& sum) const {
     Vector<T>::store(out + c * stride + l, Vector<T>::load(out + c * stride + l) + sum);
   }
+  template <typename V, int kWide>
+  inline void tile(int64_t, V (&)[kWide]) const {}
 };
 
 // b(k, c) = at[k * inner + c * column]
@@ -53,7 +58,7 @@ template <typename Lanes, int kWide, int kTall, typename T, typename Finish>
 inline void product_tile(const T* a, int64_t a_stride, const Scalars<T>& b, int64_t length, int64_t c, int64_t l,
                          const Finish& finish) {
   using V = typename Lanes::type;
-  V sums[kWide][kTall] = {};
+  V sums[kTall][kWide] = {};
   const T* lanes = a + l;
   const T* scalars = b.at + c * b.column;
   for (int64_t k = 0; k < length; ++k, lanes += a_stride, scalars += b.inner) {
@@ -64,13 +69,14 @@ inline void product_tile(const T* a, int64_t a_stride, const Scalars<T>& b, int6
     for (int w = 0; w < kWide; ++w) {
       const T scalar = scalars[w * b.column];
 #pragma GCC unroll 4
-      for (int v = 0; v < kTall; ++v) sums[w][v] += values[v] * scalar;
+      for (int v = 0; v < kTall; ++v) sums[v][w] += values[v] * scalar;
     }
   }
-#pragma GCC unroll 16
-  for (int w = 0; w < kWide; ++w) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kTall; ++v) finish(c + w, l + v * Lanes::kWidth, sums[w][v]);
+  for (int v = 0; v < kTall; ++v) {
+#pragma GCC unroll 16
+    for (int w = 0; w < kWide; ++w) finish.column(c + w, l + v * Lanes::kWidth, sums[v][w]);
+    finish.tile(l + v * Lanes::kWidth, sums[v]);
   }
 }
 

@@ -13,15 +13,15 @@ from latentjac.linearize.instruction import Instruction, Tensor, only_active, ru
 from latentjac.linearize.trace import Call, Meta, Ref, TraceError
 
 # Covariances of all queries, both ways, are kept up to this size.
-_KEPT_BYTES = 256 * 2**20
+_KEPT_BYTES = 64 * 2**20
 
 
 class Attention(Instruction):
     """``O = P V``, ``P = softmax(scale Q K^T + mask)``.
 
     The part of dQ is a small matrix for each query, ``dO_i = dQ_i C_i`` with
-    ``C_i = scale (sum_j P_ij k_j v_j^T - kbar_i o_i^T)``, the covariance of keys and values under P. Where those
-    matrices take less room than P would, the primal computes them, and the part of dQ costs no more than a projection.
+    ``C_i = scale (sum_j P_ij k_j v_j^T - kbar_i o_i^T)``, the covariance of keys and values under P. With many keys the
+    primal computes those matrices, and the part of dQ costs no more than a projection.
     """
 
     def __init__(self, call: Call, active: set[int], metas: dict[int, Meta]) -> None:
@@ -30,8 +30,8 @@ class Attention(Instruction):
         (*lead, self._n, self._d), (*_, self._m, _), (*_, self._e) = map(self.shape, (self._q, self._k, self._v))
         self._lead = (math.prod(lead[:-1]), lead[-1])
         size = 2 * math.prod(lead) * self._n * self._d * self._e * metas[self._q].dtype.itemsize
-        # Inputs that are one value would need their parts added up; the rule below leaves those to others.
-        self._covariance = self._q in self.inputs and self._d * self._e <= 2 * self._m and size <= _KEPT_BYTES
+        # By key, the part of dQ takes m d more products, which run 3 times as fast as those by query.
+        self._covariance = self._q in self.inputs and self._m >= 4 * self._e and size <= _KEPT_BYTES
         self._scored = self._k in self.inputs or (self._q in self.inputs and not self._covariance)
 
     @property
