@@ -1,7 +1,9 @@
 """Tangent and cotangent passes against a plain forward, the floor of matmuls and what PyTorch offers.
 
-    python benchmarks/bench_passes.py                # the U-Net of the tables, 25 probes, all threads
-    python benchmarks/bench_passes.py --threads 1    # processor time, steady on a busy machine
+    python benchmarks/bench_passes.py                  # the U-Net of the tables, 25 probes, all threads
+    python benchmarks/bench_passes.py --model faces    # the built-in model
+    python benchmarks/bench_passes.py --threads 1      # processor time, steady on a busy machine
+    python benchmarks/bench_passes.py --compile        # peers also through torch.compile: minutes more
 
 The network is cut off at its tap in all cases: `forward` is the function that is linearized, on a batch of as many
 images as there are probes; `whole forward` runs the network to its end. The floor is its convolutions, linear layers
@@ -21,6 +23,7 @@ import torch.nn.functional as F
 from diffusers import UNet2DModel
 from record import write
 
+import latentjac
 from latentjac.linearize import ProgramLinearization
 from latentjac.linearize.autodiff import differentiable
 from latentjac.linearize.describe import nbytes
@@ -29,7 +32,9 @@ from latentjac.models.layers import Tap
 Cases = dict[str, Callable[[], object]]
 
 
-def network() -> UNet2DModel:
+def network(name: str) -> UNet2DModel:
+    if name == "faces":
+        return latentjac.load("faces").network
     torch.manual_seed(0)
     net = UNet2DModel(
         sample_size=64,
@@ -102,6 +107,22 @@ def peers(f: Callable[..., torch.Tensor], x: torch.Tensor, t: torch.Tensor, v: t
     }
 
 
+def compiled(cases: Cases) -> tuple[Cases, dict[str, str]]:
+    """The peers through torch.compile, and why those fail that do."""
+    made: Cases = {}
+    failed: dict[str, str] = {}
+    for name, case in cases.items():
+        torch._dynamo.reset()
+        fast = torch.compile(case)
+        try:
+            fast()
+        except Exception as error:  # whatever the compiler meets
+            failed[f"compile({name})"] = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+        else:
+            made[f"compile({name})"] = fast
+    return made, failed
+
+
 def profile(lin: ProgramLinearization, v: torch.Tensor, u: torch.Tensor, rounds: int, clock: Callable) -> list[dict]:
     """Median milliseconds of each instruction, both ways, beside its bytes and FLOPs for all probes."""
     times: dict[tuple[int, str], float] = {}
@@ -158,11 +179,13 @@ def main() -> None:
     parser.add_argument("--probes", type=int, default=25)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--model", choices=["unet", "faces"], default="unet")
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="peers through torch.compile too")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     clock = time.process_time if options.threads == 1 else time.perf_counter
-    net, k = network(), options.probes
+    net, k = network(options.model), options.probes
     f, x, t = Tap(net, "mid_block"), torch.randn(1, 3, 64, 64), torch.tensor(500)
     start = time.perf_counter()
     lin = ProgramLinearization(f, x, t)
@@ -181,8 +204,11 @@ def main() -> None:
         }
         times = alternate(cases, options.rounds, clock)
         times |= alternate({f"floor: {name}": case for name, case in families.items()}, options.rounds, clock)
+        failed: dict[str, str] = {}
         if not options.no_peers:
-            times |= alternate(peers(f, x, t, v, u), max(2, options.rounds // 3), clock)
+            others = peers(f, x, t, v, u)
+            more, failed = compiled(others) if options.compile else ({}, {})
+            times |= alternate(others | more, max(2, options.rounds // 3), clock)
         table = profile(lin, v, u, options.rounds, clock)
     medians = {name: statistics.median(values) for name, values in times.items()}
     rows = [
@@ -200,10 +226,14 @@ def main() -> None:
         print("  ".join(f"{key} {value}" for key, value in row.items()))
     for row in sorted(table, key=lambda row: -row["tangent ms"])[:15]:
         print("  ".join(f"{value}" for value in row.values()))
+    for name, why in failed.items():
+        print(name, "fails:", why)
+    widths = tuple(net.config.block_out_channels)
     path = write(
-        f"passes_{options.threads}_threads",
+        f"passes_{options.model}_{options.threads}_threads",
         rows,
-        network="UNet2DModel (64, 128, 128), attention at the lowest level, 64x64, tap mid_block",
+        network=f"UNet2DModel {widths}, 64x64, tap mid_block",
+        failed=failed,
         probes=k,
         clock="processor time" if options.threads == 1 else "wall time",
         limits=limits(clock),

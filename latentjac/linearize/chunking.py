@@ -26,7 +26,7 @@ def chunk_size(
         device: Where they run.
         memory_limit: Bytes; half of what is free by default.
     """
-    live, largest = _live_bytes(passes, metas)
+    live, largest = live_bytes(passes, metas)
     limit = memory_limit if memory_limit is not None else _free_bytes(device) // 2
     fits = max(1, limit // max(1, live))
     if device.type != "cpu":
@@ -36,8 +36,8 @@ def chunk_size(
     return min(fits, cached)
 
 
-def _live_bytes(passes: Sequence[Instruction], metas: dict[int, Meta]) -> tuple[int, int]:
-    """Most bytes of one probe's tangents alive at once, and the largest of them."""
+def live_bytes(passes: Sequence[Instruction], metas: dict[int, Meta]) -> tuple[int, int]:
+    """Most bytes of one probe's tangents that are needed at once, and the most that one instruction touches of them."""
     last = {slot: i for i, instruction in enumerate(passes) for slot in instruction.inputs}
     live, most, largest = 0, 0, 0
     for i, instruction in enumerate(passes):

@@ -11,7 +11,7 @@ from latentjac.linearize.trace import Meta
 _HEADER = ("#", "instruction", "operator", "inputs", "output", "computed by", "bytes", "FLOPs", "fused from")
 
 
-def describe(passes: Sequence[Instruction], metas: dict[int, Meta]) -> str:
+def describe(passes: Sequence[Instruction], metas: dict[int, Meta], live_bytes: int) -> str:
     """One line an instruction; bytes and FLOPs are those of one probe in one pass, views move no bytes."""
     rows = [_HEADER, *(_row(i, instruction, metas) for i, instruction in enumerate(passes))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER) - 1)]
@@ -21,7 +21,8 @@ def describe(passes: Sequence[Instruction], metas: dict[int, Meta]) -> str:
     ]
     total = sum(nbytes(instruction, metas) for instruction in passes)
     flops = sum(instruction.flops() for instruction in passes)
-    lines.append(f"{len(passes)} instructions, {_si(total)}B and {_si(flops)}FLOP a probe and pass")
+    costs = f"{_si(total)}B and {_si(flops)}FLOP a probe and pass, {_si(live_bytes)}B live at once"
+    lines.append(f"{len(passes)} instructions, {costs}")
     slow = sorted({instruction.call.target for instruction in passes if instruction.kernel == Fallback.kernel})
     if slow:
         lines.append(f"without a rule, computed by torch.func: {', '.join(slow)}")

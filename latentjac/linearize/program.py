@@ -10,7 +10,7 @@ import torch
 
 import latentjac.linearize.rules  # noqa: F401  (registers the rules)
 from latentjac.linearize.arena import Arena
-from latentjac.linearize.chunking import chunk_size
+from latentjac.linearize.chunking import chunk_size, live_bytes
 from latentjac.linearize.describe import describe
 from latentjac.linearize.fusion import fuse
 from latentjac.linearize.instruction import RULES, Instruction, Tensor
@@ -91,9 +91,14 @@ class Program:
         """How many probes to take at once."""
         return chunk_size(self._passes, self.metas, self._device, memory_limit)
 
+    @property
+    def live_bytes(self) -> int:
+        """Most bytes of one probe's tangents that a pass needs at once; ``arena.peak_bytes`` is what was held."""
+        return live_bytes(self._passes, self.metas)[0]
+
     def describe(self) -> str:
         """The instructions as a table: operator, shapes, what computes it, bytes, FLOPs, and what it was fused from."""
-        return describe(self._passes, self.metas)
+        return describe(self._passes, self.metas, self.live_bytes)
 
     def primal(self, x: Tensor, constants: Sequence[Any]) -> Tensor:
         """Evaluate the function and keep what the passes need at this point."""
