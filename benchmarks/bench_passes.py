@@ -164,14 +164,42 @@ def profile(lin: ProgramLinearization, v: torch.Tensor, u: torch.Tensor, rounds:
 
 
 def limits(clock: Callable[[], float]) -> dict[str, float]:
-    """Best GFLOP/s of a matrix product and GB/s of a copy larger than the caches."""
+    """Best GFLOP/s of a product, by whatever computes it fastest, and GB/s of a copy larger than the caches."""
     a, source = torch.randn(2048, 2048), torch.randn(2**26)
+    packed = torch.ops.mkldnn._reorder_linear_weight(a)
+    image, weight = torch.randn(8, 256, 16, 16), torch.randn(256, 256, 3, 3)
+    image, weight = (v.contiguous(memory_format=torch.channels_last) for v in (image, weight))
     target = torch.empty_like(source)
-    times = alternate({"matmul": lambda: a @ a, "copy": lambda: target.copy_(source)}, 5, clock)
+    cases: Cases = {
+        "MKL": lambda: a @ a,
+        "oneDNN": lambda: torch.ops.mkldnn._linear_pointwise(a, packed, None, "none", [], ""),
+        "convolution": lambda: F.conv2d(image, weight, None, 1, 1),
+        "copy": lambda: target.copy_(source),
+    }
+    times = alternate(cases, 5, clock)
+    flops = {"MKL": 2 * 2048**3, "oneDNN": 2 * 2048**3, "convolution": 2 * 9 * 256 * 256 * 8 * 256}
     return {
-        "GFLOP/s": round(2 * 2048**3 / min(times["matmul"]) / 1e9),
+        "GFLOP/s": round(max(count / min(times[name]) for name, count in flops.items()) / 1e9),
         "GB/s": round(2 * source.nbytes / min(times["copy"]) / 1e9, 1),
     }
+
+
+def roofline(table: list[dict], limit: dict[str, float]) -> list[dict]:
+    """Instructions of one kind together: their time beside the least that their bytes and FLOPs allow."""
+    kinds: dict[str, dict[str, Any]] = {}
+    for row in table:
+        row["limit ms"] = round(1e3 * max(row["GB"] / limit["GB/s"], row["GFLOP"] / limit["GFLOP/s"]), 3)
+        names = {"onednn conv": "convolutions", "onednn linear": "linear layers", "attention": "attention"}
+        names |= {"norm_act": "norms with their activation"}
+        kind = next((name for start, name in names.items() if row["kernel"].startswith(start)), "views and others")
+        into = kinds.setdefault(kind, {"instructions": kind, "count": 0})
+        into["count"] += 1
+        for key in ("tangent ms", "cotangent ms", "limit ms", "GB", "GFLOP"):
+            into[key] = into.get(key, 0.0) + row[key]
+    for row in kinds.values():
+        row["tangent of limit"] = round(row["tangent ms"] / row["limit ms"], 2) if row["limit ms"] else ""
+        row["cotangent of limit"] = round(row["cotangent ms"] / row["limit ms"], 2) if row["limit ms"] else ""
+    return sorted(kinds.values(), key=lambda row: -row["tangent ms"])
 
 
 def main() -> None:
@@ -191,19 +219,19 @@ def main() -> None:
     lin = ProgramLinearization(f, x, t)
     traced = time.perf_counter() - start
     v, u, batch = torch.randn(k, *x.shape), torch.randn(k, *lin.y.shape), torch.randn(k, *x.shape[1:])
-    families = floor(lin, k)
+    matmuls = floor(lin, k)
     with torch.no_grad():
         cases: Cases = {
             "forward": lambda: f(batch, t),
             "whole forward": lambda: net(batch, t),
-            "floor": lambda: [family() for family in families.values()],
+            "floor": lambda: [family() for family in matmuls.values()],
             "tangent": lambda: lin.jvp(v),
             "cotangent": lambda: lin.vjp(u),
             "rebase": lambda: lin.rebase(x),
             "forward of one": lambda: f(x, t),
         }
         times = alternate(cases, options.rounds, clock)
-        times |= alternate({f"floor: {name}": case for name, case in families.items()}, options.rounds, clock)
+        times |= alternate({f"floor: {name}": case for name, case in matmuls.items()}, options.rounds, clock)
         failed: dict[str, str] = {}
         if not options.no_peers:
             others = peers(f, x, t, v, u)
@@ -224,7 +252,9 @@ def main() -> None:
     ]
     for row in rows:
         print("  ".join(f"{key} {value}" for key, value in row.items()))
-    for row in sorted(table, key=lambda row: -row["tangent ms"])[:15]:
+    limit = limits(clock)
+    families = roofline(table, limit)
+    for row in sorted(table, key=lambda row: row["limit ms"] - row["tangent ms"])[:15]:
         print("  ".join(f"{value}" for value in row.values()))
     for name, why in failed.items():
         print(name, "fails:", why)
@@ -236,7 +266,8 @@ def main() -> None:
         failed=failed,
         probes=k,
         clock="processor time" if options.threads == 1 else "wall time",
-        limits=limits(clock),
+        limits=limit,
+        roofline=families,
         trace_and_first_point_s=round(traced, 2),
         chunk_size=lin.program.chunk_size(),
         instructions=table,

@@ -1,6 +1,7 @@
-"""Writes the tables of the README from benchmarks/results/*.json; ``--check`` only compares.
+"""Writes the tables of the README and of docs/ from benchmarks/results/*.json; ``--check`` only compares.
 
-A table stands between ``<!-- table NAME -->`` and ``<!-- /table -->`` and comes from ``results/NAME.json``.
+A table stands between ``<!-- table NAME -->`` and ``<!-- /table -->`` and comes from the rows of ``results/NAME.json``,
+or, as ``NAME.key``, from another list there.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-MARK = re.compile(r"<!-- table (\w+) -->\n.*?<!-- /table -->", re.DOTALL)
+MARK = re.compile(r"<!-- table ([\w.]+) -->\n.*?<!-- /table -->", re.DOTALL)
 
 
 def render(name: str) -> str:
     """One result as a Markdown table, with what it was measured on."""
-    result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
-    rows: list[dict[str, Any]] = result["rows"]
+    file, _, key = name.partition(".")
+    result = json.loads((ROOT / "benchmarks" / "results" / f"{file}.json").read_text())
+    rows: list[dict[str, Any]] = result[key or "rows"]
     heads = list(rows[0])
     lines = ["| " + " | ".join(head.replace("_", " ") for head in heads) + " |", "|" + " --- |" * len(heads)]
     lines += ["| " + " | ".join(cell(row[head]) for head in heads) + " |" for row in rows]
@@ -35,15 +37,15 @@ def cell(value: Any) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="fail if the README is out of date")
+    parser.add_argument("--check", action="store_true", help="fail if a page is out of date")
     args = parser.parse_args()
-    readme = ROOT / "README.md"
-    old = readme.read_text()
-    new = MARK.sub(lambda match: render(match[1]), old)
-    if args.check and new != old:
-        sys.exit("README.md: tables are out of date; run python benchmarks/readme_tables.py")
-    if not args.check:
-        readme.write_text(new)
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        old = page.read_text()
+        new = MARK.sub(lambda match: render(match[1]), old)
+        if args.check and new != old:
+            sys.exit(f"{page.name}: tables are out of date; run python benchmarks/readme_tables.py")
+        if not args.check and new != old:
+            page.write_text(new)
 
 
 if __name__ == "__main__":

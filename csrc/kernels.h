@@ -93,7 +93,7 @@ struct AttentionTangent {
   Strided o;
   const void* lse;
   int64_t probes;
-  Strided dq, dk, dv;  // [probes, ...]; at least one
+  Strided dq, dk, dv;  // [probes, ...]; at least one. A dq with row stride 0, one for all queries, costs less
   Strided out;         // [probes, ...] as o; overlaps nothing
   bool accumulate;     // out += instead of out =
 };

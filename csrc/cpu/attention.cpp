@@ -316,6 +316,9 @@ struct Tangent {
 
   bool scored() const { return call.dq.at || call.dk.at; }
 
+  // One tangent for all queries: its product with a key is one number for a whole row of R.
+  bool uniform() const { return call.dq.at && !call.dk.at && call.dq.row == 0; }
+
   int64_t group() const {
     const int64_t each = (call.shape.value_channels + 1 + (call.dq.at ? call.shape.channels : 0)) * kLanes<T>;
     return larger(1, smaller(call.probes, kGroupBytes / (each * static_cast<int64_t>(sizeof(T)))));
@@ -360,6 +363,9 @@ struct Tangent {
           if (call.dq.at) product<T>(dq + n * d * kLanes<T>, flipped(keys), d, count, Store<T>{scores, kLanes<T>});
           product<T>(q, flipped(rows), d, count,
                      Weigh<T, false, false, true>{r, p, call.dq.at ? scores : nullptr, nullptr, row_sums});
+        } else if (uniform()) {
+          const T* row = rows_of<const T>(call.dq, probe + n, batch, number).row(query);
+          for (int64_t j = 0; j < count; ++j) weigh_row(p, head.scale() * dot(row, k + j * d, d), j, r, row_sums);
         } else if (call.dq.at) {
           product<T>(dq + n * d * kLanes<T>, flipped(keys), d, count,
                      Weigh<T, false, false, true>{r, p, nullptr, nullptr, row_sums});
@@ -377,6 +383,13 @@ struct Tangent {
   }
 
  private:
+  inline void weigh_row(const T* p, T score, int64_t j, T* r, T* row_sums) const {
+    for (int64_t l = 0; l < kLanes<T>; ++l) {
+      r[j * kLanes<T> + l] = score * p[j * kLanes<T> + l];
+      row_sums[l] += r[j * kLanes<T> + l];
+    }
+  }
+
   void finish(const Head<T>& head, const T* sums, int64_t query, int64_t lanes, const Rows<T>& out) const {
     const int64_t e = call.shape.value_channels;
     for (int64_t l = 0; l < lanes; ++l) {

@@ -148,6 +148,14 @@ def test_nan_stays_in_its_row(case):
     assert found.sum() == len(found)
 
 
+def test_one_tangent_for_all_queries(case):
+    q, k, v, t, _ = case((2, 3, 37, 70, 8, 5), torch.float64)
+    primal = attention_primal(q, k, v)
+    one = t["q"][:, :, :, :1].expand_as(t["q"])
+    expected = attention_tangent(primal, one.contiguous())
+    torch.testing.assert_close(attention_tangent(primal, one), expected, rtol=1e-12, atol=1e-13)
+
+
 def test_arrays_may_be_strided(draw):
     b, h, n, d, p = 2, 3, 35, 8, 4
     whole, tangents = draw(b, n, 3, h, d), draw(p, b, n, 3, h, d)

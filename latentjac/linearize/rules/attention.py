@@ -32,6 +32,8 @@ class Attention(Instruction):
         size = 2 * math.prod(lead) * self._n * self._d * self._e * metas[self._q].dtype.itemsize
         # By key, the part of dQ takes m d more products, which run 3 times as fast as those by query.
         self._covariance = self._q in self.inputs and self._m >= 4 * self._e and size <= _KEPT_BYTES
+        self._c: Tensor | None = None
+        self._c_transposed: Tensor | None = None
         self._scored = self._k in self.inputs or (self._q in self.inputs and not self._covariance)
 
     @property
@@ -56,9 +58,11 @@ class Attention(Instruction):
         # C_i is what unit vectors in place of dQ_i give.
         units = torch.eye(self._d, dtype=q.dtype, device=q.device).reshape(self._d, 1, 1, 1, self._d)
         batch, heads = self._lead
-        self._c = q.new_empty(batch, self._n, heads, self._d, self._e)
+        if self._c is None:
+            self._c = q.new_empty(batch, self._n, heads, self._d, self._e)
+            self._c_transposed = q.new_empty(batch, self._n, heads, self._e, self._d)
         attention_tangent(self._kept, units.expand(-1, *q.shape), out=self._c.permute(3, 0, 2, 1, 4))
-        self._c_transposed = self._c.mT.contiguous()
+        self._c_transposed.copy_(self._c.mT)
 
     def _bias(self, env: dict[int, Tensor]) -> Tensor | None:
         mask = self.call.arguments["attn_mask"]
