@@ -50,7 +50,30 @@ struct Vector {
     _mm_sfence();
 #endif
   }
+
+  template <bool kStream>
+  static inline void put(T* to, const type& v) {
+    if constexpr (kStream) {
+      stream(to, v);
+    } else {
+      store(to, v);
+    }
+  }
 };
+
+// A vector (V is Vector<T>::type) or a single value (V is T), so that one formula serves the end of a row too.
+template <typename V, typename T>
+inline V get(const T* from) {
+  if constexpr (sizeof(V) == sizeof(T)) {
+    return *from;
+  } else {
+    return Vector<T>::load(from);
+  }
+}
+
+// A result of this size is out of the caches again before anyone reads it: write past them, which saves reading each
+// line before it is written. Not in place, where the lines are there already, and only where every store is aligned.
+constexpr int64_t kStreamBytes = 16 << 20;
 
 }  // namespace
 }  // namespace latentjac
