@@ -38,7 +38,8 @@ def _is_diagonal(instruction: Instruction, after: Instruction) -> bool:
     else:  # a sum with a constant
         same = isinstance(instruction, Add) and len(instruction.inputs) == 1 and instruction.weights == [1]
     one = len(instruction.inputs) == 1 and instruction.inputs[0] == after.outs[0]
-    return same and one and instruction.shape(instruction.outs[0]) == after.shape(after.outs[0])
+    # Of another dtype, what the norm keeps would no longer suit the tangents that go into it.
+    return same and one and instruction.metas[instruction.outs[0]] == after.metas[after.outs[0]]
 
 
 def fuse_diagonals(instructions: list[Instruction], y: int) -> list[Instruction]:

@@ -7,8 +7,23 @@ from latentjac.linearize.rules import (
     convolution,
     linear_algebra,
     norms,
+    pooling,
+    rearrange,
     resampling,
     shapes,
+    transposed_convolution,
 )
 
-__all__ = ["activations", "arithmetic", "attention", "convolution", "linear_algebra", "norms", "resampling", "shapes"]
+__all__ = [
+    "activations",
+    "arithmetic",
+    "attention",
+    "convolution",
+    "linear_algebra",
+    "norms",
+    "pooling",
+    "rearrange",
+    "resampling",
+    "shapes",
+    "transposed_convolution",
+]

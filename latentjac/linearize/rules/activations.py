@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
-from latentjac.linearize.instruction import Instruction, Tensor, rule
+from latentjac.linearize.instruction import Instruction, Tensor, only_active, rule
+from latentjac.linearize.trace import Call, Meta
 
 _POINTWISE = (
     "silu gelu relu relu6 elu selu celu leaky_relu sigmoid log_sigmoid tanh mish hardswish hardsigmoid hardtanh "
@@ -56,3 +57,9 @@ class Pointwise(Diagonal):
             (factor,) = torch.autograd.grad(y.sum(), x)
         self.factor = factor
         env[self.outs[0]] = y.detach()
+
+
+@rule("aten.prelu.default")
+def prelu(call: Call, active: set[int], metas: dict[int, Meta]) -> Instruction | None:
+    """ReLU with learned slopes, which do not depend on x."""
+    return Pointwise(call, active, metas) if only_active(call, active, "self") else None

@@ -179,3 +179,40 @@ class Reduction(Instruction):
 
     def flops(self) -> int:
         return self.metas[self.inputs[0]].numel
+
+
+@rule("aten.linalg_vector_norm.default", "aten.linalg_norm.default")
+def vector_norm(call: Call, active: set[int], metas: dict[int, Meta]) -> Instruction | None:
+    """The Euclidean norm along some dimensions; other norms have no rule."""
+    order, dims = call.arguments["ord"], call.arguments["dim"]
+    matrix = "vector" not in call.target and order is not None and len(dims or (0, 0)) > 1
+    same = metas[call.outs[0]].dtype == metas[call.arguments["self"].slot].dtype
+    return VectorNorm(call, active, metas) if order in (None, 2) and same and not matrix else None
+
+
+class VectorNorm(Instruction):
+    """``y = |x|``: the tangent is the dot product with the unit vector ``x / y``, which is zero where y is."""
+
+    def __init__(self, call: Call, active: set[int], metas: dict[int, Meta]) -> None:
+        super().__init__(call, active, metas)
+        shape, dims = self.shape(self.inputs[0]), call.arguments["dim"]
+        self._dims = [d % len(shape) for d in (dims if dims else range(len(shape)))]
+        self._kept = [1 if d in self._dims else size for d, size in enumerate(shape)]
+
+    def primal(self, env: dict[int, Tensor]) -> None:
+        super().primal(env)
+        x, y = env[self.inputs[0]], env[self.outs[0]].reshape(self._kept)
+        self._unit = torch.where(y == 0, 0.0, x / y).to(x.dtype)
+
+    def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor:
+        total = (t[0] * self._unit).sum([d + 1 for d in self._dims])
+        return total.reshape(len(total), *self.shape(self.outs[0]))
+
+    def cotangent(
+        self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
+    ) -> Sequence[Tensor]:
+        assert u[0] is not None
+        return [u[0].reshape(len(u[0]), *self._kept) * self._unit]
+
+    def flops(self) -> int:
+        return 2 * self.metas[self.inputs[0]].numel

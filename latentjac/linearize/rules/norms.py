@@ -15,7 +15,7 @@ from latentjac.linearize.trace import Call, Meta, Ref
 
 
 class Norm(Instruction):
-    """Group, layer or RMS norm, and a chain of diagonal instructions fused behind it.
+    """Group, instance, layer or RMS norm, and a chain of diagonal instructions fused behind it.
 
     With values as ``[N, S, C]`` (channels last) and statistics per group of S x C/G values, both directions
     need only ``xhat`` and ``a = gamma * rstd * (derivatives behind it)``, shared by all probes.
@@ -28,8 +28,8 @@ class Norm(Instruction):
         self.rms = "rms_norm" in call.target
         self._behind: list[Instruction] = []
         shape = self.shape(self.inputs[0])
-        if "group_norm" in call.target:
-            self._groups = call.arguments["num_groups"]
+        if "group_norm" in call.target or "instance_norm" in call.target:
+            self._groups = call.arguments["num_groups"] if "group_norm" in call.target else shape[1]
             self._sizes = (shape[0], math.prod(shape[2:]), shape[1])
             self._channels_first = len(shape) > 2
         else:
@@ -114,6 +114,14 @@ class Norm(Instruction):
 def norm(call: Call, active: set[int], metas: dict[int, Meta]) -> Instruction | None:
     """Norms whose weights do not depend on x."""
     return Norm(call, active, metas) if only_active(call, active, "input") else None
+
+
+@rule("aten.instance_norm.default")
+def instance_norm(call: Call, active: set[int], metas: dict[int, Meta]) -> Instruction | None:
+    """Instance norm: a group norm with a group for each channel, or a scale where its statistics are fixed."""
+    if not only_active(call, active, "input"):
+        return None
+    return (Norm if call.arguments["use_input_stats"] else _FixedNorm)(call, active, metas)
 
 
 @rule("aten.batch_norm.default")

@@ -1,4 +1,4 @@
-"""Interpolation and pooling: linear operators on each image alone."""
+"""Interpolation, averages over windows and padding by copies: linear operators on each image alone."""
 # ruff: noqa: D102 (methods are described by Instruction)
 
 from __future__ import annotations

@@ -9,9 +9,19 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from latentjac.linearize.instruction import Instruction, Tensor, align, rule, unbroadcast
+from latentjac.linearize.instruction import Instruction, Tensor, align, only_active, rule, unbroadcast
 from latentjac.linearize.rules.fallback import Fallback
+from latentjac.linearize.rules.resampling import Resample
 from latentjac.linearize.trace import Call, Meta, Ref, refs
+
+
+class _OfSelf(Instruction):
+    """Takes values from ``self`` alone; another tensor among its arguments gives no more than a shape or dtype."""
+
+    def __init__(self, call: Call, active: set[int], metas: dict[int, Meta]) -> None:
+        super().__init__(call, active, metas)
+        self._self: int = call.arguments["self"].slot
+        self.inputs = tuple(slot for slot in self.inputs if slot == self._self)
 
 
 @rule(
@@ -28,14 +38,14 @@ from latentjac.linearize.trace import Call, Meta, Ref, refs
     "aten.reshape_as.default",
     "aten.ravel.default",
 )
-class Reshape(Instruction):
+class Reshape(_OfSelf):
     """The same entries in the same order under another shape."""
 
     kernel = "view"
 
     def primal(self, env: dict[int, Tensor]) -> None:
         # Not the traced operator: a view that is valid for one memory layout is not for another.
-        env[self.outs[0]] = env[self.inputs[0]].reshape(self.shape(self.outs[0]))
+        env[self.outs[0]] = env[self._self].reshape(self.shape(self.outs[0]))
 
     def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor:
         return t[0].reshape(len(t[0]), *self.shape(self.outs[0]))
@@ -81,7 +91,7 @@ class Permute(Instruction):
 
 
 @rule("aten.expand.default", "aten.expand_as.default", "aten.broadcast_to.default")
-class Expand(Instruction):
+class Expand(_OfSelf):
     """Repeats along dimensions of size one, without a copy."""
 
     kernel = "view"
@@ -103,7 +113,7 @@ class Copy(Expand):
     kernel = "torch"
 
     def __init__(self, call: Call, active: set[int], metas: dict[int, Meta]) -> None:
-        super().__init__(call, active, metas)
+        Instruction.__init__(self, call, active, metas)
         self.inputs = tuple(slot for slot in self.inputs if slot == call.arguments["src"].slot)
 
 
@@ -221,7 +231,7 @@ class Concatenate(Instruction):
 def pad(call: Call, active: set[int], metas: dict[int, Meta]) -> Instruction:
     """Padding with a constant, or any other."""
     constant = call.arguments.get("mode", "constant") == "constant"
-    return (ConstantPad if constant else Linear)(call, active, metas)
+    return (ConstantPad if constant else Resample)(call, active, metas)
 
 
 class ConstantPad(Instruction):
@@ -243,7 +253,7 @@ class ConstantPad(Instruction):
 
 
 @rule("aten.to.dtype", "aten._to_copy.default", "aten.to.dtype_layout", "aten.type_as.default")
-class Convert(Instruction):
+class Convert(_OfSelf):
     """Another dtype."""
 
     def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor:
@@ -256,13 +266,6 @@ class Convert(Instruction):
 
 
 @rule(
-    "aten.flip.default",
-    "aten.roll.default",
-    "aten.repeat.default",
-    "aten.tile.default",
-    "aten.repeat_interleave.self_int",
-    "aten.pixel_shuffle.default",
-    "aten.pixel_unshuffle.default",
     "aten.index_select.default",
     "aten.index.Tensor",
     "aten.gather.default",
@@ -291,6 +294,21 @@ class Linear(Fallback):
             return self.call.evaluate(env, **self._replaced)
 
         return torch.func.vmap(apply)(*t)
+
+
+@rule(
+    *(f"aten.new_{kind}.default" for kind in ("zeros", "ones", "empty", "full")),
+    *(f"aten.{kind}_like.default" for kind in ("zeros", "ones", "empty", "full")),
+)
+def shape_alone(call: Call, active: set[int], metas: dict[int, Meta]) -> Instruction:
+    """What takes a shape and a dtype from a tensor, but no values."""
+    return Instruction(call, set(), metas)
+
+
+@rule("aten.fill.Scalar", "aten.fill.Tensor")
+def fill(call: Call, active: set[int], metas: dict[int, Meta]) -> Instruction | None:
+    """What an assignment of a constant to a part of a tensor becomes."""
+    return shape_alone(call, active, metas) if only_active(call, active, "self") else None
 
 
 @rule("aten.einsum.default")

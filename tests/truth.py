@@ -1,0 +1,33 @@
+"""Comparison of a program with the dense Jacobian, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from networks import rand
+
+from latentjac.linearize.autodiff import differentiable
+from latentjac.linearize.compiled import ProgramLinearization
+from latentjac.linearize.rules.fallback import Fallback
+
+Tensor = torch.Tensor
+
+
+def check(f: Callable[..., Tensor], x: Tensor, *constants: Tensor, fallback: bool = False) -> ProgramLinearization:
+    """Compare both products, at two points, with the dense Jacobian of every point of the batch."""
+    lin = ProgramLinearization(f, x, *constants)
+    used = [i.call.target for i in lin.program.instructions if type(i) is Fallback]
+    assert bool(used) == fallback, used
+    for base in (x, x.flip(0) * 0.7 + 0.01):
+        lin.rebase(base)
+        with differentiable():
+            jacobian = torch.func.jacrev(lambda z: f(z, *constants))(base).detach()
+        y = f(base, *constants)
+        torch.testing.assert_close(lin.y, y, rtol=1e-10, atol=1e-12)
+        jacobian = jacobian.reshape(y.numel(), x.numel())
+        v, u = rand(5, *x.shape, seed=2), rand(4, *y.shape, seed=3)
+        torch.testing.assert_close(lin.jvp(v).flatten(1), v.flatten(1) @ jacobian.T, rtol=1e-10, atol=1e-11)
+        torch.testing.assert_close(lin.vjp(u).flatten(1), u.flatten(1) @ jacobian, rtol=1e-10, atol=1e-11)
+        assert lin.check_adjoint() < 1e-12
+    return lin
