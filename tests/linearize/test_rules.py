@@ -12,9 +12,11 @@ from networks import rand
 from torch import nn
 from truth import check
 
+from latentjac import linearize
 from latentjac.linearize.autodiff import AutodiffLinearization
 from latentjac.linearize.compiled import ProgramLinearization
 from latentjac.linearize.rules import attention
+from latentjac.linearize.trace import TraceError
 
 Tensor = torch.Tensor
 
@@ -109,6 +111,21 @@ def test_arithmetic() -> None:
         lambda z: F.prelu(z, c[0, :3]),
     ):
         check(f, x)
+
+
+def test_values_of_two_precisions_meet() -> None:
+    layer, c = nn.LayerNorm(4), rand(4)
+    w = rand(4).float()
+
+    def f(z: Tensor) -> Tensor:
+        h = layer(z.float()) * (1 + c) + c  # what is behind a norm of another precision stays behind it
+        return h.float() * w * z + (z.float() * c + w) * 2.0 + (z - h.float())
+
+    x = rand(2, 3, 4)
+    lin, truth = ProgramLinearization(f, x), AutodiffLinearization(f, x)
+    v = rand(3, *x.shape, seed=2)
+    torch.testing.assert_close(lin.jvp(v), truth.jvp(v), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(lin.vjp(v), truth.vjp(v), rtol=1e-5, atol=1e-5)
 
 
 def test_matrix_products() -> None:
@@ -303,6 +320,19 @@ def test_operators_without_a_rule() -> None:
     check(lambda z: torch.linalg.norm(z, 2, dim=(1, 2)), rand(2, 3, 4), fallback=True)
     check(lambda z: torch.sort(z, -1).values * 2, rand(2, 3, 4), fallback=True)
     check(lambda z: z.std(-1) + z.amax(-1), rand(2, 3, 4), fallback=True)
+
+
+def test_complex_values_are_left_to_torch_func() -> None:
+    c = torch.view_as_complex(rand(3, 2))
+
+    def f(z: Tensor) -> Tensor:
+        return torch.view_as_real(torch.view_as_complex(z.unflatten(-1, (3, 2))) * c).flatten(2)
+
+    x, v = rand(2, 4, 6), rand(3, 2, 4, 6)
+    with pytest.raises(TraceError, match="complex"):
+        ProgramLinearization(f, x)
+    lin = linearize(f, x)
+    torch.testing.assert_close(lin.jvp(v)[0], f(v[0]))
 
 
 def test_what_does_not_depend_on_x_has_no_tangent() -> None:

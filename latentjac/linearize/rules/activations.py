@@ -24,12 +24,13 @@ class Diagonal(Instruction):
     factor: Tensor | None = None
 
     def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor:
-        return _scale(t[0], self.factor, own[0])
+        v = t[0].to(self.metas[self.outs[0]].dtype)
+        return _scale(v, self.factor, own[0] or v is not t[0])
 
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        return [_scale(u[0], self.factor, own[0])]
+        return [_scale(u[0], self.factor, own[0]).to(self.metas[self.inputs[0]].dtype)]
 
     def flops(self) -> int:
         return self.metas[self.outs[0]].numel

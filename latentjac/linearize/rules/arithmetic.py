@@ -41,7 +41,9 @@ class Add(Instruction):
 
     def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor:
         shape = self.shape(self.outs[0])
-        t = [align(tangent, len(shape)) for tangent in t]
+        dtype = self.metas[self.outs[0]].dtype
+        own = [mine and tangent.dtype == dtype for tangent, mine in zip(t, own, strict=True)]
+        t = [align(tangent.to(dtype), len(shape)) for tangent in t]
         if len(t) == 2:
             return self._sum(t, own)
         whole = t[0].shape[1:] == shape
@@ -60,7 +62,7 @@ class Add(Instruction):
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        parts = [unbroadcast(u[0], self.shape(slot)) for slot in self.inputs]
+        parts = [unbroadcast(u[0], self.shape(slot)).to(self.metas[slot].dtype) for slot in self.inputs]
         return [part if w == 1 else part * w for part, w in zip(parts, self.weights, strict=True)]
 
     def flops(self) -> int:
@@ -111,7 +113,7 @@ class Product(Instruction):
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
         return [
-            unbroadcast(u[0] * factor, self.shape(slot))
+            unbroadcast(u[0] * factor, self.shape(slot)).to(self.metas[slot].dtype)
             for slot, factor in zip(self.inputs, self._factors(), strict=True)
         ]
 
