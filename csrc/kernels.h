@@ -53,6 +53,29 @@ struct NormLinear {
   bool accumulate;  // out += instead of out =
 };
 
+// A gated activation y = value * act(gate), with a = act(gate) and b = value * act'(gate) kept for all probes:
+// Tangent:    out = a * value + b * gate, for tangents of both
+// Cotangent:  value = a * u, gate = b * u
+// Rows of probe p follow those of probe p - 1; the two halves may be halves of one array, with a stride of 2C.
+// A NaN in a tangent makes the values computed from it NaN, and nothing else.
+struct GatedTangent {
+  const void *value, *gate;           // [P, R, C] each, rows `value_stride` and `gate_stride` elements apart
+  const void *a, *b;                  // [R, C], float64 for float64 tangents, else float32
+  void* out;                          // [P, R, C]; overlaps nothing
+  int64_t value_stride, gate_stride;  // C at least
+  int64_t probes, rows, channels;
+  DType dtype;  // of value, gate and out
+};
+
+struct GatedCotangent {
+  const void* u;       // [P, R, C]
+  const void *a, *b;   // as above
+  void *value, *gate;  // results, rows that far apart; overlap nothing
+  int64_t value_stride, gate_stride;
+  int64_t probes, rows, channels;
+  DType dtype;
+};
+
 // Softmax attention: O = P V, P = softmax(scale Q K^T + bias), row by row of N queries over M keys, for each of
 // `batch` x `heads` heads of D channels (V and O: E channels). One primal serves all probes: P is formed again, tile by
 // tile, from Q, K and the logarithm of each row's sum, and never stored whole.
@@ -130,6 +153,8 @@ bool built_openmp();
 
 void norm_act_primal(const NormPrimal& call, int threads);
 void norm_act_linear(const NormLinear& call, int threads);
+void gated_tangent(const GatedTangent& call, int threads);
+void gated_cotangent(const GatedCotangent& call, int threads);
 void attention_primal(const AttentionPrimal& call, int threads);
 void attention_tangent(const AttentionTangent& call, int threads);
 void attention_cotangent(const AttentionCotangent& call, int threads);
@@ -145,6 +170,8 @@ int64_t norm_act_workspace(int64_t probes, int64_t samples, int64_t positions, i
 // Enqueue on `stream` of `device`: no allocation, no synchronisation, no atomics (the same bits every time).
 void norm_act_primal(const NormPrimal& call, void* workspace, int device, void* stream);
 void norm_act_linear(const NormLinear& call, void* workspace, int device, void* stream);
+void gated_tangent(const GatedTangent& call, int device, void* stream);
+void gated_cotangent(const GatedCotangent& call, int device, void* stream);
 void attention_primal(const AttentionPrimal& call, int device, void* stream);
 void attention_tangent(const AttentionTangent& call, int device, void* stream);
 void attention_cotangent(const AttentionCotangent& call, int device, void* stream);

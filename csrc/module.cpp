@@ -55,6 +55,13 @@ NormLinear linear_call(uintptr_t t, uintptr_t a, uintptr_t xhat, uintptr_t out, 
           rms,        transpose,  accumulate};
 }
 
+// Addresses in the order of the call's arrays; sizes: strides of value and gate, probes, rows, channels.
+template <typename Call>
+Call gated_call(const std::array<uintptr_t, 5>& at, const std::array<int64_t, 5>& sizes, int dtype) {
+  return {address(at[0]), address(at[1]), address(at[2]), address(at[3]), address(at[4]),           sizes[0],
+          sizes[1],       sizes[2],       sizes[3],       sizes[4],       static_cast<DType>(dtype)};
+}
+
 // Address and strides of an array: probe, batch, head, row.
 using Array = std::array<int64_t, 5>;
 
@@ -122,6 +129,17 @@ PYBIND11_MODULE(_native, m) {
     cpu::norm_act_linear(call, threads);
   });
 
+  using Addresses = std::array<uintptr_t, 5>;
+  using Sizes = std::array<int64_t, 5>;
+  m.def("gated_tangent", [](int threads, const Addresses& at, const Sizes& sizes, int dtype) {
+    py::gil_scoped_release unlocked;
+    cpu::gated_tangent(gated_call<GatedTangent>(at, sizes, dtype), threads);
+  });
+  m.def("gated_cotangent", [](int threads, const Addresses& at, const Sizes& sizes, int dtype) {
+    py::gil_scoped_release unlocked;
+    cpu::gated_cotangent(gated_call<GatedCotangent>(at, sizes, dtype), threads);
+  });
+
   // Shared by all devices: an object that holds the primal, then calls with the arrays of the probes.
   py::class_<AttentionArguments>(m, "Attention").def(py::init(&attention_arguments));
   m.def("attention_primal", [](int threads, const AttentionArguments& a) {
@@ -170,6 +188,14 @@ PYBIND11_MODULE(_native, m) {
         linear_call(t, a, xhat, out, probes, samples, positions, channels, groups, dtype, rms, transpose, accumulate);
     py::gil_scoped_release unlocked;
     cuda::norm_act_linear(call, address(workspace), device, address(stream));
+  });
+  m.def("cuda_gated_tangent", [](int device, uintptr_t stream, const Addresses& at, const Sizes& sizes, int dtype) {
+    py::gil_scoped_release unlocked;
+    cuda::gated_tangent(gated_call<GatedTangent>(at, sizes, dtype), device, address(stream));
+  });
+  m.def("cuda_gated_cotangent", [](int device, uintptr_t stream, const Addresses& at, const Sizes& sizes, int dtype) {
+    py::gil_scoped_release unlocked;
+    cuda::gated_cotangent(gated_call<GatedCotangent>(at, sizes, dtype), device, address(stream));
   });
 #else
   m.attr("cuda_built") = false;

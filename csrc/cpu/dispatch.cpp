@@ -18,6 +18,8 @@ namespace cpu {
   namespace isa {                                               \
   void norm_act_primal(const NormPrimal&, int threads);         \
   void norm_act_linear(const NormLinear&, int threads);         \
+  void gated_tangent(const GatedTangent&, int threads);         \
+  void gated_cotangent(const GatedCotangent&, int threads);     \
   void attention_primal(const AttentionPrimal&, int threads);   \
   void attention_tangent(const AttentionTangent&, int threads); \
   void attention_cotangent(const AttentionCotangent&, int);     \
@@ -37,16 +39,18 @@ struct Copy {
   bool runs_here;
   void (*norm_act_primal)(const NormPrimal&, int);
   void (*norm_act_linear)(const NormLinear&, int);
+  void (*gated_tangent)(const GatedTangent&, int);
+  void (*gated_cotangent)(const GatedCotangent&, int);
   void (*attention_primal)(const AttentionPrimal&, int);
   void (*attention_tangent)(const AttentionTangent&, int);
   void (*attention_cotangent)(const AttentionCotangent&, int);
   void (*rowwise_product)(const RowwiseProduct&, int);
 };
 
-#define LATENTJAC_COPY(isa, runs_here)                                                                          \
-  Copy {                                                                                                        \
-    #isa, runs_here, isa::norm_act_primal, isa::norm_act_linear, isa::attention_primal, isa::attention_tangent, \
-        isa::attention_cotangent, isa::rowwise_product                                                          \
+#define LATENTJAC_COPY(isa, runs_here)                                                                     \
+  Copy {                                                                                                   \
+    #isa, runs_here, isa::norm_act_primal, isa::norm_act_linear, isa::gated_tangent, isa::gated_cotangent, \
+        isa::attention_primal, isa::attention_tangent, isa::attention_cotangent, isa::rowwise_product      \
   }
 
 const Copy& chosen() {
@@ -106,6 +110,12 @@ void norm_act_primal(const NormPrimal& call, int threads) {
 }
 void norm_act_linear(const NormLinear& call, int threads) {
   chosen().norm_act_linear(call, threads);
+}
+void gated_tangent(const GatedTangent& call, int threads) {
+  chosen().gated_tangent(call, threads);
+}
+void gated_cotangent(const GatedCotangent& call, int threads) {
+  chosen().gated_cotangent(call, threads);
 }
 void attention_primal(const AttentionPrimal& call, int threads) {
   chosen().attention_primal(call, threads);

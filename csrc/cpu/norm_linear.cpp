@@ -156,9 +156,8 @@ struct Linear {
 inline bool streams(const NormLinear& call, const Pieces& pieces, int64_t size) {
   const int64_t bytes = call.probes * call.samples * call.positions * call.channels * size;
   const int64_t run = pieces.positions > 1 ? pieces.width() : pieces.group_width;
-  const bool aligned = reinterpret_cast<uintptr_t>(call.out) % kVectorBytes == 0 && run * size % kVectorBytes == 0 &&
-                       pieces.channels * size % kVectorBytes == 0;
-  return bytes >= kStreamBytes && call.out != call.t && !call.accumulate && aligned;
+  const bool fits = aligned(call.out, run * size) && aligned(call.out, pieces.channels * size);
+  return bytes >= kStreamBytes && call.out != call.t && !call.accumulate && fits;
 }
 
 template <typename T, bool kTranspose, bool kAccumulate>

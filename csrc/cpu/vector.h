@@ -75,5 +75,10 @@ inline V get(const T* from) {
 // line before it is written. Not in place, where the lines are there already, and only where every store is aligned.
 constexpr int64_t kStreamBytes = 16 << 20;
 
+// Whether every row that starts at a multiple of `stride` bytes from `to` may be written past the caches.
+inline bool aligned(const void* to, int64_t stride) {
+  return reinterpret_cast<uintptr_t>(to) % kVectorBytes == 0 && stride % kVectorBytes == 0;
+}
+
 }  // namespace
 }  // namespace latentjac

@@ -10,6 +10,7 @@ from .attention import (
     attention_tangent,
     rowwise_product,
 )
+from .gated import gated_cotangent, gated_tangent
 from .info import BuildInfo, SelfTest, available, build_info, self_test
 from .norm_act import ACTIVATIONS, NormActPrimal, norm_act_cotangent, norm_act_primal, norm_act_tangent
 
@@ -24,6 +25,8 @@ __all__ = [
     "attention_tangent",
     "available",
     "build_info",
+    "gated_cotangent",
+    "gated_tangent",
     "norm_act_cotangent",
     "norm_act_primal",
     "norm_act_tangent",

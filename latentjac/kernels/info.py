@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from . import reference
+from .gated import gated_cotangent, gated_tangent
 from .native import LOADED, sources_match
 from .norm_act import ACTIVATIONS, norm_act_cotangent, norm_act_primal, norm_act_tangent
 
@@ -108,6 +109,9 @@ def self_test(device: str | torch.device = "cpu") -> list[SelfTest]:
                 label = f"{activation} {'x'.join(map(str, shape))} {str(dtype).removeprefix('torch.')}"
                 for name, error in _errors(shape, groups, activation, dtype, torch.device(device)):
                     results.append(SelfTest(f"norm_act {name} {label}", error <= tolerance, error))
+        for name, error in _gated_errors(dtype, torch.device(device)):
+            label = f"gated {name} {str(dtype).removeprefix('torch.')}"
+            results.append(SelfTest(label, error <= tolerance, error))
     return results
 
 
@@ -135,6 +139,23 @@ def _errors(
         ("tangent", _relative(dy, expected_dy)),
         ("cotangent", _relative(dx, expected_dx)),
         ("adjoint", float((left - right).abs() / scale)),
+    ]
+
+
+def _gated_errors(dtype: torch.dtype, device: torch.device) -> list[tuple[str, float]]:
+    generator = torch.Generator().manual_seed(0)
+    t, u, shared = (
+        torch.randn(*size, generator=generator, dtype=torch.float64).to(device, dtype)
+        for size in ((3, 5, 74), (3, 5, 37), (2, 5, 37))
+    )
+    (value, gate), (a, b) = t.chunk(2, -1), shared
+    dy, dx = gated_tangent(value, gate, a, b), torch.cat(gated_cotangent(u, a, b), -1)
+    expected = reference.gated_tangent(value.double(), gate.double(), a.double(), b.double())
+    adjoint = (u.double() * dy.double()).sum() - (dx.double() * t.double()).sum()
+    return [
+        ("tangent", _relative(dy, expected)),
+        ("cotangent", _relative(dx, torch.cat(reference.gated_cotangent(u.double(), a.double(), b.double()), -1))),
+        ("adjoint", float(adjoint.abs() / (u.double().norm() * dy.double().norm()))),
     ]
 
 

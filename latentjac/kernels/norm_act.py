@@ -26,7 +26,7 @@ from torch import Tensor
 from . import reference
 from .guards import refuse_differentiated, refuse_tracing
 from .native import native_for
-from .tensors import DTYPES, check_like, check_type
+from .tensors import DTYPES, buffer, check_like, check_type, stream
 
 ACTIVATIONS = ("identity", "silu", "gelu", "gelu_tanh", "relu")
 """Names of the activations, in the order of `Activation` in csrc/kernels.h. `gelu` is the erf form."""
@@ -93,18 +93,18 @@ def norm_act_primal(
     kind = reference.statistics_dtype(x.dtype)
     gamma, gamma_stride = _check_affine(name, "gamma", gamma, x, kind)
     beta, beta_stride = _check_affine(name, "beta", beta, x, kind)
-    y = _buffer(name, "out.y", buffers.y, x.shape, x.dtype, x.device) if want_output else None
-    xhat = _buffer(name, "out.xhat", buffers.xhat, x.shape, kind, x.device)
-    a = _buffer(name, "out.a", buffers.a, x.shape, kind, x.device)
+    y = buffer(name, "out.y", buffers.y, x.shape, x.dtype, x.device) if want_output else None
+    xhat = buffer(name, "out.xhat", buffers.xhat, x.shape, kind, x.device)
+    a = buffer(name, "out.a", buffers.a, x.shape, kind, x.device)
     if x.numel() == 0:
         return NormActPrimal(y, xhat, a)
     module = native_for(x)
     if module is None:
         with torch.no_grad():
             values = reference.norm_act_primal(x, gamma, beta, groups, eps, activation, rms)
-            for buffer, value in zip((y, xhat, a), values, strict=True):
-                if buffer is not None:
-                    buffer.copy_(value)
+            for target, value in zip((y, xhat, a), values, strict=True):
+                if target is not None:
+                    target.copy_(value)
         return NormActPrimal(y, xhat, a)
     x = x.contiguous()
     arguments = (
@@ -114,7 +114,7 @@ def norm_act_primal(
     )  # fmt: skip
     if x.is_cuda:
         workspace = _workspace(module, x.device, 1, samples, positions, channels, groups)
-        module.cuda_norm_act_primal(_address(workspace), x.device.index, _stream(x.device), *arguments)
+        module.cuda_norm_act_primal(_address(workspace), x.device.index, stream(x.device), *arguments)
     else:
         module.norm_act_primal(torch.get_num_threads(), *arguments)
     return NormActPrimal(y, xhat, a)
@@ -203,7 +203,7 @@ def _linear(
         raise ValueError(f"{name}: accumulate must come with out, got out=None")
     given = t
     t = t.contiguous()
-    out = _buffer(name, "out", out, t.shape, t.dtype, t.device)
+    out = buffer(name, "out", out, t.shape, t.dtype, t.device)
     _check_overlap(name, label, out, given)
     if t.numel() == 0:
         return out
@@ -219,7 +219,7 @@ def _linear(
     )  # fmt: skip
     if t.is_cuda:
         workspace = _workspace(module, t.device, probes, samples, positions, channels, groups)
-        module.cuda_norm_act_linear(_address(workspace), t.device.index, _stream(t.device), *arguments)
+        module.cuda_norm_act_linear(_address(workspace), t.device.index, stream(t.device), *arguments)
     else:
         module.norm_act_linear(torch.get_num_threads(), *arguments)
     return out
@@ -255,17 +255,6 @@ def _check_affine(
     return value.detach().to(kind).contiguous(), channels if value.dim() == 2 else 0
 
 
-def _buffer(
-    name: str, label: str, out: Tensor | None, shape: torch.Size, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    if out is None:
-        return torch.empty(shape, dtype=dtype, device=device)
-    check_like(name, label, out, shape, dtype, device)
-    if not out.is_contiguous():
-        raise ValueError(f"{name}: {label} must be contiguous, got strides {out.stride()}")
-    return out
-
-
 def _check_overlap(name: str, label: str, out: Tensor, given: Tensor) -> None:
     """Out may be the input itself, but no other view of its memory."""
     if out.numel() == 0 or out.untyped_storage().data_ptr() != given.untyped_storage().data_ptr():
@@ -279,10 +268,6 @@ def _check_overlap(name: str, label: str, out: Tensor, given: Tensor) -> None:
 
 def _address(x: Tensor | None) -> int:
     return 0 if x is None else x.data_ptr()
-
-
-def _stream(device: torch.device) -> int:
-    return torch.cuda.current_stream(device).cuda_stream
 
 
 def _workspace(module: ModuleType, device: torch.device, *sizes: int) -> Tensor | None:

@@ -1,6 +1,7 @@
 """PyTorch twins of the kernels: the oracle of the tests, and what runs where the native module does not.
 
-Shapes and formulas are those of `latentjac.kernels.norm_act`; arguments come already checked.
+Shapes and formulas are those of `latentjac.kernels.norm_act` and `latentjac.kernels.gated`; arguments come already
+checked.
 """
 
 from __future__ import annotations
@@ -73,3 +74,14 @@ def norm_act_linear(t: Tensor, a: Tensor, xhat: Tensor, groups: int, rms: bool, 
     if not rms:
         out = out - group_mean(w, groups)
     return (out if transpose else a * out).to(t.dtype)
+
+
+def gated_tangent(value: Tensor, gate: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Sum of a * value and b * gate, for tangents [P, R, C]."""
+    return (a * value.to(a.dtype) + b * gate.to(a.dtype)).to(value.dtype)
+
+
+def gated_cotangent(u: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Products a * u and b * u, for cotangents [P, R, C]."""
+    wide = u.to(a.dtype)
+    return (a * wide).to(u.dtype), (b * wide).to(u.dtype)

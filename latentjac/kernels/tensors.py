@@ -27,3 +27,20 @@ def check_like(
         raise TypeError(f"{name}: {label} must be {dtype}, got {x.dtype}")
     if x.device != device:
         raise TypeError(f"{name}: {label} must be on {device}, got {x.device}")
+
+
+def buffer(
+    name: str, label: str, out: Tensor | None, shape: torch.Size, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """The given contiguous tensor, checked, or a new one."""
+    if out is None:
+        return torch.empty(shape, dtype=dtype, device=device)
+    check_like(name, label, out, shape, dtype, device)
+    if not out.is_contiguous():
+        raise ValueError(f"{name}: {label} must be contiguous, got strides {out.stride()}")
+    return out
+
+
+def stream(device: torch.device) -> int:
+    """Address of the stream that torch queues work on."""
+    return torch.cuda.current_stream(device).cuda_stream

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Iterable
 
 from latentjac.linearize.instruction import Instruction
-from latentjac.linearize.rules.activations import Diagonal
-from latentjac.linearize.rules.arithmetic import Add
+from latentjac.linearize.rules.activations import Diagonal, Pointwise
+from latentjac.linearize.rules.arithmetic import Add, Product
 from latentjac.linearize.rules.convolution import Convolution
+from latentjac.linearize.rules.gated import gated, is_halving
 from latentjac.linearize.rules.linear_algebra import Project
 from latentjac.linearize.rules.norms import Norm
+from latentjac.linearize.rules.shapes import Parts
 
 
 def fuse(instructions: list[Instruction], y: int) -> list[Instruction]:
@@ -20,6 +22,7 @@ def fuse(instructions: list[Instruction], y: int) -> list[Instruction]:
         instructions: In order of the trace.
         y: Slot of the result, which must survive.
     """
+    instructions = fuse_gates(instructions, y)
     instructions = fuse_diagonals(instructions, y)
     instructions = fuse_projections(instructions)
     return fuse_residuals(instructions, y)
@@ -40,6 +43,22 @@ def _is_diagonal(instruction: Instruction, after: Instruction) -> bool:
     one = len(instruction.inputs) == 1 and instruction.inputs[0] == after.outs[0]
     # Of another dtype, what the norm keeps would no longer suit the tangents that go into it.
     return same and one and instruction.metas[instruction.outs[0]] == after.metas[after.outs[0]]
+
+
+def fuse_gates(instructions: list[Instruction], y: int) -> list[Instruction]:
+    """Make one instruction of a product with an activation, and of the split that both sides may come from."""
+    uses = _uses(instructions, y)
+    activations = {i.outs[0]: i for i in instructions if isinstance(i, Pointwise) and uses[i.outs[0]] == 1}
+    parts = {
+        slot: i
+        for i in instructions
+        if isinstance(i, Parts) and is_halving(i) and all(uses[half] == 1 for half in i.outs)
+        for slot in i.outs
+    }
+    made = {i: gated(i, activations, parts) for i in instructions if type(i) is Product}
+    merged = {step for whole in made.values() if whole is not None for step in whole.steps[:-1]}
+    kept = (i for i in instructions if i not in merged)
+    return [(made.get(i) if isinstance(i, Product) else None) or i for i in kept]
 
 
 def fuse_diagonals(instructions: list[Instruction], y: int) -> list[Instruction]:

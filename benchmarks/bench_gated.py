@@ -1,0 +1,100 @@
+"""Gated activations: tangents and cotangents of many probes, against the copy limit and against torch.
+
+The floor. A tangent pass reads 2 * P*R*C values and writes P*R*C, a cotangent pass the other way round: 3 * P*R*C * 4
+bytes in float32, what a copy of 1.5 * P*R*C values moves. a and b are read too, 2 * R*C * 4 bytes, 2/(3P) of that.
+`copy` below is torch's own copy of as many values, timed in the same rounds.
+
+    python benchmarks/bench_gated.py [--threads 1] [--device cpu|cuda] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from record import alternate, table, write
+
+from latentjac import kernels
+
+# name, P, rows, channels (of the output; the input has twice as many)
+SHAPES = [
+    ("sd1.5 64x64", 8, 4096, 1280),
+    ("sd1.5 32x32", 8, 1024, 2560),
+    ("sd1.5 16x16", 8, 256, 5120),
+    ("sd1.5 8x8", 8, 64, 5120),
+    ("small", 8, 64, 256),
+    ("one probe 32x32", 1, 1024, 2560),
+]
+
+
+def cases(probes: int, rows: int, channels: int, device: str) -> dict[str, Callable[[], object]]:
+    """Everything that is timed for one shape."""
+    t, u = (torch.randn(probes, rows, n * channels, device=device) for n in (2, 1))
+    a, b = (torch.randn(rows, channels, device=device) for _ in range(2))
+    out, whole = torch.empty_like(u), torch.empty_like(t)
+    value, gate = t.split(channels, -1)
+    halves = whole.split(channels, -1)
+    source = torch.randn(3 * u.numel() // 2, device=device)
+    target = torch.empty_like(source)
+
+    def torch_cotangent() -> None:
+        torch.mul(u, a, out=halves[0])
+        torch.mul(u, b, out=halves[1])
+
+    return {
+        "copy": lambda: target.copy_(source),
+        "tangent": lambda: kernels.gated_tangent(value, gate, a, b, out=out),
+        "cotangent": lambda: kernels.gated_cotangent(u, a, b, out=halves),
+        "torch tangent": lambda: torch.mul(value, a, out=out).addcmul_(gate, b),
+        "torch cotangent": torch_cotangent,
+        # A plain activation: one factor, in place.
+        "in-place product": lambda: out.mul_(a),
+        "copy in place": lambda: out.neg_(),
+    }
+
+
+def row(name: str, sizes: tuple[int, ...], seconds: dict[str, float]) -> dict[str, Any]:
+    """Ratios of one shape; below 1 against torch is a win, 1 against copy is the floor."""
+    probes, rows, channels = sizes
+    return {
+        "shape": name,
+        "P,R,C": ",".join(map(str, sizes)),
+        "copy GB/s": 12 * probes * rows * channels / seconds["copy"] / 1e9,
+        "tangent ms": seconds["tangent"] * 1e3,
+        "tangent/copy": seconds["tangent"] / seconds["copy"],
+        "cotangent/copy": seconds["cotangent"] / seconds["copy"],
+        "tangent/torch": seconds["tangent"] / seconds["torch tangent"],
+        "cotangent/torch": seconds["cotangent"] / seconds["torch cotangent"],
+        "activation/floor": seconds["in-place product"] / seconds["copy in place"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--quick", action="store_true", help="three rounds of the small shape")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    info = kernels.build_info()
+    if not kernels.available(arguments.device):
+        raise SystemExit(f"no native kernels for {arguments.device}: {info.why_not or 'no GPU or built without CUDA'}")
+    rows, medians = [], {}
+    for name, *sizes in SHAPES[4:5] if arguments.quick else SHAPES:
+        seconds = alternate(cases(*sizes, arguments.device), 3 if arguments.quick else 41, 20.0, arguments.device)
+        rows.append(row(name, tuple(sizes), seconds))
+        medians[name] = seconds
+    print(table(rows))
+    if not arguments.quick:
+        file = "gated" if arguments.device == "cpu" else "gated_cuda"
+        suffix = f"_{arguments.threads}_threads" if arguments.device == "cpu" else ""
+        isa = os.environ.get("LATENTJAC_ISA", info.instruction_set)
+        print(write(file + suffix, rows, arguments.device, instruction_set=isa, median_seconds=medians))
+
+
+if __name__ == "__main__":
+    main()
