@@ -1,4 +1,4 @@
-"""Comparison of a program with the dense Jacobian, in float64."""
+"""Comparison of a program with the dense Jacobian or with torch.func, in float64."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from networks import rand
 
-from latentjac.linearize.autodiff import differentiable
+from latentjac.linearize.autodiff import AutodiffLinearization, differentiable
 from latentjac.linearize.compiled import ProgramLinearization
 from latentjac.linearize.rules.fallback import Fallback
 
@@ -31,3 +31,27 @@ def check(f: Callable[..., Tensor], x: Tensor, *constants: Tensor, fallback: boo
         torch.testing.assert_close(lin.vjp(u).flatten(1), u.flatten(1) @ jacobian, rtol=1e-10, atol=1e-11)
         assert lin.check_adjoint() < 1e-12
     return lin
+
+
+def check_network(
+    f: Callable[..., Tensor], x: Tensor, *constants: Tensor, fallback: bool = False, tolerance: float = 1e-10
+) -> ProgramLinearization:
+    """Compare both products with torch.func, at two points."""
+    lin, truth = ProgramLinearization(f, x, *constants), AutodiffLinearization(f, x, *constants)
+    used = sorted({i.call.target for i in lin.program.instructions if type(i) is Fallback})
+    assert bool(used) == fallback, used
+    for base in (x, 0.5 * x + 0.1):
+        lin.rebase(base, *constants)
+        truth.rebase(base, *constants)
+        close(lin.y, truth.y, tolerance)
+        v, u = rand(2, *x.shape, seed=2), rand(2, *lin.y.shape, seed=3)
+        close(lin.jvp(v), truth.jvp(v), tolerance)
+        close(lin.vjp(u), truth.vjp(u), tolerance)
+        assert lin.check_adjoint() < max(1e-12, tolerance / 100)
+    return lin
+
+
+def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-10) -> None:
+    """Relative distance, of something that is not zero."""
+    assert expected.norm() > 1e-6
+    assert (actual - expected).norm() < tolerance * expected.norm()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
 from networks import rand, randomize
 from torch import nn
+from truth import check_network as check
+from truth import close
 
 from latentjac import linearize
 from latentjac.linearize import AutodiffLinearization, ProgramLinearization
@@ -17,32 +17,11 @@ from latentjac.linearize.rules.fallback import Fallback
 Tensor = torch.Tensor
 
 
-def check(f: Callable[..., Tensor], x: Tensor, *constants: Tensor, fallback: bool = False) -> ProgramLinearization:
-    """Compare both products with torch.func, at two points."""
-    lin, truth = ProgramLinearization(f, x, *constants), AutodiffLinearization(f, x, *constants)
-    used = sorted({i.call.target for i in lin.program.instructions if type(i) is Fallback})
-    assert bool(used) == fallback, used
-    for base in (x, 0.5 * x + 0.1):
-        lin.rebase(base, *constants)
-        truth.rebase(base, *constants)
-        close(lin.y, truth.y)
-        v, u = rand(2, *x.shape, seed=2), rand(2, *lin.y.shape, seed=3)
-        close(lin.jvp(v), truth.jvp(v))
-        close(lin.vjp(u), truth.vjp(u))
-        assert lin.check_adjoint() < 1e-12
-    return lin
-
-
-def close(actual: Tensor, expected: Tensor) -> None:
-    assert expected.norm() > 1e-6
-    assert (actual - expected).norm() < 1e-10 * expected.norm()
-
-
 def unet(down: str, up: str, **options: object) -> nn.Module:
     defaults = dict(sample_size=8, layers_per_block=1, block_out_channels=(8, 16), norm_num_groups=4)
     return randomize(
         UNet2DModel(
-            down_block_types=(down, "AttnDownBlock2D" if "Down" in down else down),
+            down_block_types=(down, down if down.startswith("K") else "AttnDownBlock2D"),
             up_block_types=(up, up),
             **{**defaults, "attention_head_dim": 4, **options},
         )
@@ -60,6 +39,7 @@ UNETS = {
     "no attention in the middle": ("DownBlock2D", "UpBlock2D", {"add_attention": False}),
     "classes": ("DownBlock2D", "UpBlock2D", {"num_class_embeds": 5}),
     "mish": ("DownBlock2D", "UpBlock2D", {"act_fn": "mish"}),
+    "resampling with fixed filters": ("KDownBlock2D", "KUpBlock2D", {"block_out_channels": (32, 64)}),
 }
 
 

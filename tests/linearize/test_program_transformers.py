@@ -8,23 +8,15 @@ from diffusers import (
     DiTTransformer2DModel,
     FluxTransformer2DModel,
     PixArtTransformer2DModel,
+    SanaTransformer2DModel,
     SD3Transformer2DModel,
+    Transformer2DModel,
+    WanTransformer3DModel,
 )
 from networks import rand, randomize
-
-from latentjac.linearize import AutodiffLinearization, ProgramLinearization
+from truth import check_network as check
 
 Tensor = torch.Tensor
-
-
-def check(f, x: Tensor, *constants: Tensor, tolerance: float = 1e-10) -> None:
-    lin, truth = ProgramLinearization(f, x, *constants), AutodiffLinearization(f, x, *constants)
-    assert "without a rule" not in lin.program.describe()
-    v, u = rand(2, *x.shape, seed=2), rand(2, *lin.y.shape, seed=3)
-    for mine, theirs in ((lin.y, truth.y), (lin.jvp(v), truth.jvp(v)), (lin.vjp(u), truth.vjp(u))):
-        assert theirs.norm() > 1e-6
-        assert (mine - theirs).norm() < tolerance * theirs.norm()
-    assert lin.check_adjoint() < tolerance
 
 
 def test_dit() -> None:
@@ -98,3 +90,66 @@ def test_flux() -> None:
 
     # Rotations pass through float32.
     check(f, rand(1, 9, 4), torch.tensor([0.5], dtype=torch.float64), rand(1, 5, 6), rand(1, 5), tolerance=1e-6)
+
+
+@pytest.mark.parametrize("activation", ["geglu", "geglu-approximate", "swiglu", "gelu", "gelu-approximate"])
+def test_blocks_of_unets(activation: str) -> None:
+    net = Transformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=4,
+        in_channels=8,
+        num_layers=1,
+        cross_attention_dim=6,
+        norm_num_groups=4,
+        activation_fn=activation,
+    )
+    net = randomize(net)
+    f = lambda x, text: net(x, encoder_hidden_states=text).sample  # noqa: E731
+    lin = check(f, rand(1, 8, 4, 4), rand(1, 5, 6))
+    assert ("gated (" in lin.program.describe()) == (activation in ("geglu", "geglu-approximate", "swiglu"))
+
+
+def test_sana() -> None:
+    net = SanaTransformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=1,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=8,
+        cross_attention_dim=16,
+        caption_channels=6,
+        sample_size=4,
+        patch_size=1,
+    )
+    net = randomize(net)
+    lin = check(
+        # Linear attention and RMS norms pass through float32.
+        lambda x, t, text: net(x, text, t).sample,
+        rand(1, 4, 4, 4),
+        torch.tensor([300]),
+        rand(1, 5, 6),
+        tolerance=1e-5,
+    )
+    assert "gated (silu)" in lin.program.describe()
+
+
+def test_wan() -> None:
+    net = WanTransformer3DModel(
+        patch_size=(1, 2, 2),
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=4,
+        out_channels=4,
+        text_dim=6,
+        freq_dim=8,
+        ffn_dim=16,
+        num_layers=1,
+        cross_attn_norm=True,
+        rope_max_seq_len=16,
+    )
+    net = randomize(net)
+    f = lambda x, t, text: net(x, t, text).sample  # noqa: E731
+    # Its layer norms are in float32.
+    check(f, rand(1, 4, 2, 4, 4), torch.tensor([300]), rand(1, 5, 6), tolerance=1e-5)
