@@ -24,5 +24,6 @@ log="$results/gpu.log"
   LATENTJAC_REQUIRE_CUDA=1 LATENTJAC_KERNELS=native python -m pytest tests/kernels -q
 
   python benchmarks/bench_norm.py --device cuda
+  python benchmarks/bench_gated.py --device cuda
   [ "$results" -ef benchmarks/results ] || cp benchmarks/results/*_cuda.json "$results"/
 } 2>&1 | tee "$log"
