@@ -105,7 +105,7 @@ def fuse_residuals(instructions: list[Instruction], y: int) -> list[Instruction]
     for instruction in instructions:
         if isinstance(instruction, Add) and instruction.is_plain_sum:
             maker = next((makers[s] for s in reversed(instruction.inputs) if s in makers and uses[s] == 1), None)
-            other = sum(instruction.inputs) - maker.outs[0] if maker else None
+            other = sum(instruction.inputs) - maker.outs[0] if maker is not None else -1
             if maker is not None and other != maker.inputs[0]:
                 del makers[maker.outs[0]]
                 out.remove(maker)

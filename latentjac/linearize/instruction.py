@@ -22,11 +22,9 @@ class Instruction:
         calls: The traced calls it stands for; the first names it.
         outs: Slots it computes.
         inputs: Slots it depends on that depend on x, each once, in the order of the tangents it is given.
-        kernel: What computes it, for tables.
         accumulates: Whether ``cotangent`` can add to what an input already has.
     """
 
-    kernel = "torch"
     accumulates: ClassVar[bool] = False
 
     def __init__(self, call: Call, active: set[int], metas: dict[int, Meta]) -> None:
@@ -34,6 +32,11 @@ class Instruction:
         self.outs = call.outs
         self.inputs = tuple(slot for slot in call.reads if slot in active)
         self.metas = metas
+
+    @property
+    def kernel(self) -> str:
+        """What computes it, for tables."""
+        return "torch"
 
     @property
     def call(self) -> Call:
@@ -95,6 +98,13 @@ def only_active(call: Call, active: set[int], *names: str) -> bool:
     """Whether the active inputs of a call are just the named arguments."""
     rest = [value for name, value in call.arguments.items() if name not in names]
     return not any(slot in active for slot in refs(rest))
+
+
+def single(u: Sequence[Tensor | None]) -> Tensor:
+    """The cotangent of an instruction with one result; it runs only where there is one."""
+    (w,) = u
+    assert w is not None
+    return w
 
 
 def align(t: Tensor, ndim: int) -> Tensor:

@@ -241,19 +241,27 @@ class _Builder:
                 state = self._program.state_dict
                 tensor = state[spec.target] if spec.target in state else self._program.constants[spec.target]
                 self._trace.frozen[slot] = tensor.detach()
+        assert users[0] is not None
         self._trace.x, self._trace.constants = users[0], users[1 : 1 + self._n_constants]
 
     def _output(self, node: torch.fx.Node) -> None:
         specs = self._program.graph_signature.output_specs
         if any(s.kind != torch.export.graph_signature.OutputKind.USER_OUTPUT for s in specs):
             raise TraceError("f writes to its inputs or to buffers of a module")
-        if len(node.args[0]) != 1 or not isinstance(node.args[0][0], torch.fx.Node):
-            raise TypeError(f"linearize: f must return one torch.Tensor, got {len(node.args[0])} values")
-        self._trace.y = self._slots[node.args[0][0]]
+        (values,) = node.args
+        assert isinstance(values, (list, tuple))
+        slot = self._slots.get(values[0]) if len(values) == 1 and isinstance(values[0], torch.fx.Node) else None
+        if not isinstance(slot, int):
+            raise TypeError(f"linearize: f must return one torch.Tensor, got {len(values)} values")
+        self._trace.y = slot
 
     def _call(self, node: torch.fx.Node) -> None:
+        first = node.args[0] if node.args else None
         if node.target is operator.getitem:
-            self._slots[node] = self._slots[node.args[0]][node.args[1]]
+            slots, index = self._slots[_as_node(first)], node.args[1]
+            assert isinstance(slots, tuple)
+            assert isinstance(index, int)
+            self._slots[node] = slots[index]
             return
         if not isinstance(node.target, torch._ops.OpOverload):
             raise TraceError(f"{node.target} is not an operator on tensors")
@@ -263,21 +271,23 @@ class _Builder:
         if _mutates(node) or target.startswith(_REFUSED) or (target.startswith("aten.dropout") and _is_random(node)):
             raise TraceError(f"{target} cannot be part of a trace")
         if target in _SAME_VALUE or target.startswith("aten.dropout") or self._is_same(node):
-            self._slots[node] = self._slots[node.args[0]]
+            self._slots[node] = self._slots[_as_node(first)]
             return
-        value = node.meta.get("val")
+        value: Any = node.meta.get("val")
         multiple = isinstance(value, (list, tuple))
-        if not all(isinstance(item, torch.Tensor) for item in (value if multiple else [value])):
+        values = list(value) if multiple else [value]
+        if not all(isinstance(item, torch.Tensor) for item in values):
             raise TraceError(f"{target} reads a number off a tensor")
-        outs = tuple(self._new(item) for item in (value if multiple else [value]))
+        outs = tuple(self._new(item) for item in values)
         self._slots[node] = outs if multiple else outs[0]
-        self._trace.calls.append(Call(node.name, node.target, self._arguments(node), outs, multiple))
+        self._trace.calls.append(Call(node.name, node.target, self._arguments(node, node.target), outs, multiple))
 
     def _is_same(self, node: torch.fx.Node) -> bool:
         """Conversions to the dtype a value has, and products with 1."""
-        if not node.args or node.args[0] not in self._slots:
+        source = node.args[0] if node.args else None
+        if not isinstance(source, torch.fx.Node) or source not in self._slots:
             return False
-        value, first = node.meta["val"], node.args[0].meta["val"]
+        value, first = node.meta["val"], source.meta["val"]
         if not isinstance(value, torch.Tensor) or value.dtype != first.dtype or value.shape != first.shape:
             return False
         name = str(node.target)
@@ -291,11 +301,11 @@ class _Builder:
             and node.args[1] == 1
         )
 
-    def _arguments(self, node: torch.fx.Node) -> dict[str, Any]:
+    def _arguments(self, node: torch.fx.Node, op: torch._ops.OpOverload) -> dict[str, Any]:
         arguments: dict[str, Any] = {}
-        for position, argument in enumerate(node.target._schema.arguments):
+        for position, argument in enumerate(op._schema.arguments):
             if position < len(node.args) and not argument.kwarg_only:
-                value = node.args[position]
+                value: Any = node.args[position]
             elif argument.name in node.kwargs:
                 value = node.kwargs[argument.name]
             else:
@@ -316,5 +326,12 @@ class _Builder:
         return value
 
 
+def _as_node(value: Any) -> torch.fx.Node:
+    assert isinstance(value, torch.fx.Node)
+    return value
+
+
 def _is_random(node: torch.fx.Node) -> bool:
-    return bool(node.args[2]) and node.args[1] > 0
+    """Whether a dropout drops anything."""
+    _, probability, training = node.args
+    return bool(training) and probability not in (0,)

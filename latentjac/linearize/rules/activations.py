@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from latentjac.linearize.instruction import Instruction, Tensor, only_active, rule
+from latentjac.linearize.instruction import Instruction, Tensor, only_active, rule, single
 from latentjac.linearize.trace import Call, Meta
 
 _POINTWISE = (
@@ -30,7 +30,8 @@ class Diagonal(Instruction):
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        return [_scale(u[0], self.factor, own[0]).to(self.metas[self.inputs[0]].dtype)]
+        w = single(u)
+        return [_scale(w, self.factor, own[0]).to(self.metas[self.inputs[0]].dtype)]
 
     def flops(self) -> int:
         return self.metas[self.outs[0]].numel

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from latentjac.linearize.instruction import Instruction, Tensor, align, only_active, rule, unbroadcast
+from latentjac.linearize.instruction import Instruction, Tensor, align, only_active, rule, single, unbroadcast
 from latentjac.linearize.rules.activations import Diagonal
 from latentjac.linearize.trace import Call, Meta, Ref
 
@@ -30,14 +30,10 @@ class Add(Instruction):
         self.weights = [weights[slot] for slot in self.inputs]
 
     @property
-    def same_shape(self) -> bool:
-        """Whether nothing is broadcast."""
-        return all(self.shape(slot) == self.shape(self.outs[0]) for slot in self.inputs)
-
-    @property
     def is_plain_sum(self) -> bool:
-        """Whether it is ``x1 + x2`` of two active inputs of one shape."""
-        return len(self.inputs) == 2 and self.weights == [1, 1] and self.same_shape
+        """Whether it is ``x1 + x2`` of two active inputs of one shape and dtype."""
+        one_kind = len({self.metas[slot] for slot in (*self.inputs, *self.outs)}) == 1
+        return len(self.inputs) == 2 and self.weights == [1, 1] and one_kind
 
     def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor:
         shape = self.shape(self.outs[0])
@@ -62,7 +58,8 @@ class Add(Instruction):
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        parts = [unbroadcast(u[0], self.shape(slot)).to(self.metas[slot].dtype) for slot in self.inputs]
+        given = single(u)
+        parts = [unbroadcast(given, self.shape(slot)).to(self.metas[slot].dtype) for slot in self.inputs]
         return [part if w == 1 else part * w for part, w in zip(parts, self.weights, strict=True)]
 
     def flops(self) -> int:
@@ -112,8 +109,9 @@ class Product(Instruction):
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
+        w = single(u)
         return [
-            unbroadcast(u[0] * factor, self.shape(slot)).to(self.metas[slot].dtype)
+            unbroadcast(w * factor, self.shape(slot)).to(self.metas[slot].dtype)
             for slot, factor in zip(self.inputs, self._factors(), strict=True)
         ]
 
@@ -176,7 +174,8 @@ class Reduction(Instruction):
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        scaled = (u[0] * self._weight).reshape(len(u[0]), *self._kept)
+        w = single(u)
+        scaled = (w * self._weight).reshape(len(w), *self._kept)
         return [scaled.expand(-1, *self.shape(self.inputs[0]))]
 
     def flops(self) -> int:
@@ -213,8 +212,8 @@ class VectorNorm(Instruction):
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        assert u[0] is not None
-        return [u[0].reshape(len(u[0]), *self._kept) * self._unit]
+        w = single(u)
+        return [w.reshape(len(w), *self._kept) * self._unit]
 
     def flops(self) -> int:
         return 2 * self.metas[self.inputs[0]].numel

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 
@@ -41,7 +42,7 @@ class Fallback(Instruction):
 
         return f
 
-    def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Sequence[Tensor | None]:
+    def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor | Sequence[Tensor | None]:
         def push(*v: Tensor) -> tuple[Tensor, ...]:
             return torch.func.jvp(self._function(), self._point, v)[1]
 
@@ -56,13 +57,13 @@ class Fallback(Instruction):
 
     def _push_by_reverse_mode(self, *v: Tensor) -> tuple[Tensor, ...]:
         """The transpose of the transpose, which is linear and so may be taken at zero."""
-        values, pull = torch.func.vjp(self._function(), *self._point)
+        values, pull = cast("tuple[Any, Any]", torch.func.vjp(self._function(), *self._point))
         return torch.func.vjp(lambda *w: pull(w), *(torch.zeros_like(y) for y in values))[1](v)
 
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        values, pull = torch.func.vjp(self._function(), *self._point)
+        values, pull = cast("tuple[Any, Any]", torch.func.vjp(self._function(), *self._point))
         like = next(w for w in u if w is not None)
         full = [
             like.new_zeros(len(like), *y.shape) if u[i] is None else u[i]

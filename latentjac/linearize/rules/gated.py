@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from latentjac.kernels import gated_cotangent, gated_tangent
-from latentjac.linearize.instruction import Instruction, Tensor, rule
+from latentjac.linearize.instruction import Instruction, Tensor, rule, single
 from latentjac.linearize.rules.activations import Pointwise
 from latentjac.linearize.rules.arithmetic import Product
 from latentjac.linearize.rules.shapes import Parts
@@ -85,8 +85,8 @@ class Gated(Instruction):
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        assert u[0] is not None
-        rows = self._lay_out(u[0])
+        w = single(u)
+        rows = self._lay_out(w)
         if self._halves:
             whole = rows.new_empty(*rows.shape[:2], 2 * rows.shape[2])
             gated_cotangent(rows, self._a, self._b, out=self._split(whole))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from latentjac.linearize.instruction import Instruction, Tensor, only_active, rule, unbroadcast
+from latentjac.linearize.instruction import Instruction, Tensor, only_active, rule, single, unbroadcast
 from latentjac.linearize.trace import Call, Meta, Ref
 
 
@@ -98,7 +98,7 @@ class Project(Instruction):
         ]
         whole = parts[0] if len(parts) == 1 else _join(parts)
         first = self._backward(whole)
-        return [first] if self.addend is None else [first, u[0]]
+        return [first] if self.addend is None else [first, parts[0]]
 
     def flops(self) -> int:
         rows = self.metas[self.inputs[0]].numel // self.shape(self.inputs[0])[-1]
@@ -132,19 +132,22 @@ class MatrixProduct(Instruction):
                 total = _plus(total, _matmul(_leading(v, b.ndim), b))
             if slot == self._b:
                 total = _plus(total, _matmul(a, _leading(v, a.ndim)))
+        assert total is not None
         return total
 
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
+        w = single(u)
         a, b = self._values
         out: list[Tensor] = []
         for slot in self.inputs:
             total: Tensor | None = None
             if slot == self._a:
-                total = unbroadcast(_matmul(u[0], b.mT), self.shape(slot))
+                total = unbroadcast(_matmul(w, b.mT), self.shape(slot))
             if slot == self._b:
-                total = _plus(total, unbroadcast(_matmul(a.mT, u[0]), self.shape(slot)))
+                total = _plus(total, unbroadcast(_matmul(a.mT, w), self.shape(slot)))
+            assert total is not None
             out.append(total)
         return out
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from latentjac.kernels import ACTIVATIONS, norm_act_cotangent, norm_act_primal, norm_act_tangent
-from latentjac.linearize.instruction import Instruction, Tensor, only_active, rule
+from latentjac.linearize.instruction import Instruction, Tensor, only_active, rule, single
 from latentjac.linearize.rules.activations import Diagonal
 from latentjac.linearize.trace import Call, Meta, Ref
 
@@ -70,6 +71,7 @@ class Norm(Instruction):
         eps = arguments["eps"] if arguments["eps"] is not None else torch.finfo(x.dtype).eps
         name, rest = self._activation()
         y, xhat, a = norm_act_primal(x, gamma, beta, groups=self._groups, eps=eps, activation=name, rms=self.rms)
+        assert y is not None
         env[self.calls[0].outs[0] if rest is self._behind else self._behind[0].outs[0]] = self._restore(y)
         for step in rest:
             step.primal(env)
@@ -97,12 +99,14 @@ class Norm(Instruction):
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        laid = self._lay_out(u[0], len(u[0]))
-        target = self._lay_out(into[0], len(laid)) if into[0] is not None else None
-        settings = {"groups": self._groups, "rms": self.rms}
-        if target is not None and target.is_contiguous() and target.data_ptr() == into[0].data_ptr():
-            norm_act_cotangent(laid, self._a, self._xhat, out=target, accumulate=True, **settings)
-            return [into[0]]
+        w = single(u)
+        laid = self._lay_out(w, len(w))
+        settings: dict[str, Any] = {"groups": self._groups, "rms": self.rms}
+        if into[0] is not None:
+            target = self._lay_out(into[0], len(laid))
+            if target.is_contiguous() and target.data_ptr() == into[0].data_ptr():
+                norm_act_cotangent(laid, self._a, self._xhat, out=target, accumulate=True, **settings)
+                return [into[0]]
         out = laid if own[0] and laid.is_contiguous() else None
         return [self._restore(norm_act_cotangent(laid, self._a, self._xhat, out=out, **settings), len(laid))]
 

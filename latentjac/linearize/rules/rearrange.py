@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from latentjac.linearize.instruction import Instruction, Tensor, align, rule, unbroadcast
+from latentjac.linearize.instruction import Instruction, Tensor, align, rule, single, unbroadcast
 from latentjac.linearize.rules.shapes import Linear
 from latentjac.linearize.trace import Call, Meta, Ref
 
@@ -32,8 +32,8 @@ class PixelShuffle(Instruction):
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        assert u[0] is not None
-        return [self._move(u[0], "unshuffle" in self.call.target)]
+        w = single(u)
+        return [self._move(w, "unshuffle" in self.call.target)]
 
 
 @rule("aten.flip.default")
@@ -46,8 +46,8 @@ class Flip(Instruction):
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        assert u[0] is not None
-        return [self.tangent([u[0]], own)]
+        w = single(u)
+        return [self.tangent([w], own)]
 
 
 @rule("aten.roll.default")
@@ -69,8 +69,8 @@ class Roll(Instruction):
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        assert u[0] is not None
-        return [self._roll(u[0], -1)]
+        w = single(u)
+        return [self._roll(w, -1)]
 
 
 @rule("aten.repeat.default", "aten.tile.default")
@@ -90,9 +90,9 @@ class Repeat(Instruction):
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        assert u[0] is not None
+        w = single(u)
         split = [n for pair in zip(self._times, self._sizes, strict=True) for n in pair]
-        total = u[0].reshape(len(u[0]), *split).sum(list(range(1, 1 + len(split), 2)))
+        total = w.reshape(len(w), *split).sum(list(range(1, 1 + len(split), 2)))
         return [total.reshape(len(total), *self.shape(self.inputs[0]))]
 
 
@@ -116,8 +116,8 @@ class RepeatEach(Instruction):
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        assert u[0] is not None
-        return [u[0].unflatten(self._dim, (-1, self._times)).sum(self._dim + 1)]
+        w = single(u)
+        return [w.unflatten(self._dim, (-1, self._times)).sum(self._dim + 1)]
 
 
 @rule("aten.slice_scatter.default", "aten.select_scatter.default")
@@ -148,12 +148,12 @@ class Replace(Instruction):
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        assert u[0] is not None
+        w = single(u)
         parts = []
         for slot in self.inputs:
-            part = u[0][self._index]
+            part = w[self._index]
             if slot == self._whole:
-                part = u[0].clone()
+                part = w.clone()
                 part[self._index] = 0
             parts.append(part)
         return parts
@@ -180,11 +180,11 @@ class Where(Instruction):
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        assert u[0] is not None
-        zero = u[0].new_zeros(())
+        w = single(u)
+        zero = w.new_zeros(())
         total: dict[int, Tensor] = {}
         for slot, chosen in zip(self._slots(), (self._condition, ~self._condition), strict=True):
             if slot is not None:
-                part = unbroadcast(torch.where(chosen, u[0], zero), self.shape(slot))
+                part = unbroadcast(torch.where(chosen, w, zero), self.shape(slot))
                 total[slot] = total[slot] + part if slot in total else part
         return [total[slot] for slot in self.inputs]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from latentjac.linearize.instruction import Instruction, Tensor, rule
+from latentjac.linearize.instruction import Instruction, Tensor, rule, single
 
 
 @rule(
@@ -53,19 +53,20 @@ class Resample(Instruction):
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
+        w = single(u)
         shape = self.shape(self.inputs[0])
-        folded = self._folded(u[0])
-        doubled = "nearest" in self.call.target and u[0].shape[3:] == tuple(2 * size for size in shape[2:])
+        folded = self._folded(w)
+        doubled = "nearest" in self.call.target and w.shape[3:] == tuple(2 * size for size in shape[2:])
         if doubled and folded.ndim == 4:
             # Each pixel became a square of four.
-            return [torch.nn.functional.avg_pool2d(folded, 2, divisor_override=1).unflatten(0, (len(u[0]), -1))]
+            return [torch.nn.functional.avg_pool2d(folded, 2, divisor_override=1).unflatten(0, (len(w), -1))]
         with torch.enable_grad():
             zeros = folded.new_zeros(len(folded), *shape[1:])
             if zeros.ndim == 4:
                 zeros = zeros.contiguous(memory_format=torch.channels_last)
             zeros.requires_grad_()
             (out,) = torch.autograd.grad(self._apply(zeros), zeros, folded)
-        return [out.unflatten(0, (len(u[0]), -1))]
+        return [out.unflatten(0, (len(w), -1))]
 
     def flops(self) -> int:
         return max(self.metas[self.outs[0]].numel, self.metas[self.inputs[0]].numel)

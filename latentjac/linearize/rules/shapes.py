@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from latentjac.linearize.instruction import Instruction, Tensor, align, only_active, rule, unbroadcast
+from latentjac.linearize.instruction import Instruction, Tensor, align, only_active, rule, single, unbroadcast
 from latentjac.linearize.rules.fallback import Fallback
 from latentjac.linearize.rules.resampling import Resample
 from latentjac.linearize.trace import Call, Meta, Ref, refs
@@ -53,7 +53,8 @@ class Reshape(_OfSelf):
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        return [u[0].reshape(len(u[0]), *self.shape(self.inputs[0]))]
+        w = single(u)
+        return [w.reshape(len(w), *self.shape(self.inputs[0]))]
 
 
 @rule(
@@ -87,7 +88,8 @@ class Permute(Instruction):
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        return [u[0].permute(self._back)]
+        w = single(u)
+        return [w.permute(self._back)]
 
 
 @rule("aten.expand.default", "aten.expand_as.default", "aten.broadcast_to.default")
@@ -103,7 +105,8 @@ class Expand(_OfSelf):
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        return [unbroadcast(u[0], self.shape(self.inputs[0]))]
+        w = single(u)
+        return [unbroadcast(w, self.shape(self.inputs[0]))]
 
 
 @rule("aten.copy.default")
@@ -216,10 +219,11 @@ class Concatenate(Instruction):
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
+        w = single(u)
         if self._stack:
-            parts = u[0].unbind(self._dim)
+            parts = w.unbind(self._dim)
         else:
-            parts = u[0].split([self.shape(slot)[self._dim - 1] for slot in self._tensors], self._dim)
+            parts = w.split([self.shape(slot)[self._dim - 1] for slot in self._tensors], self._dim)
         total: dict[int, Tensor] = {}
         for slot, part in zip(self._tensors, parts, strict=True):
             if slot in self.inputs:
@@ -249,7 +253,8 @@ class ConstantPad(Instruction):
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        return [self._pad(u[0], [-width for width in self.call.arguments["pad"]])]
+        w = single(u)
+        return [self._pad(w, [-width for width in self.call.arguments["pad"]])]
 
 
 @rule("aten.to.dtype", "aten._to_copy.default", "aten.to.dtype_layout", "aten.type_as.default")
@@ -262,7 +267,8 @@ class Convert(_OfSelf):
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        return [u[0].to(self.metas[self.inputs[0]].dtype)]
+        w = single(u)
+        return [w.to(self.metas[self.inputs[0]].dtype)]
 
 
 @rule(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from latentjac.linearize.instruction import Instruction, Tensor, only_active, rule
+from latentjac.linearize.instruction import Instruction, Tensor, only_active, rule, single
 from latentjac.linearize.trace import Call, Meta
 
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -48,9 +48,9 @@ class TransposedConvolution(Instruction):
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        assert u[0] is not None
+        w = single(u)
         out = _CONVOLUTIONS[self._ndim](
-            _laid_out(u[0].flatten(0, 1)),
+            _laid_out(w.flatten(0, 1)),
             self._weight,
             None,
             self._stride,
@@ -61,7 +61,7 @@ class TransposedConvolution(Instruction):
         # A wide output padding leaves room for more windows than x has entries.
         for d, size in enumerate(self.shape(self.inputs[0])[2:]):
             out = out.narrow(d + 2, 0, size)
-        return [out.unflatten(0, (len(u[0]), -1))]
+        return [out.unflatten(0, (len(w), -1))]
 
     def flops(self) -> int:
         filters = self.metas[self._w]
