@@ -55,6 +55,7 @@ class Gated(Instruction):
             value = env[self._value]
             self._dim = 1 if value.ndim == 4 and not value.is_contiguous() else value.ndim - 1  # lies last in memory
         self._keep(env[self._value], env[activation.outs[0]], activation.factor)
+        activation.factor = None  # in b now
         for slot in {slot for step in self.steps[:-1] for slot in step.outs} - {*self.inputs, *self.outs}:
             del env[slot]
 
