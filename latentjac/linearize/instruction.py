@@ -83,15 +83,32 @@ Rule = Callable[[Call, set[int], dict[int, Meta]], Instruction | None]
 RULES: dict[str, Rule] = {}
 
 
-def rule(*targets: str) -> Callable[[Rule], Rule]:
-    """Register a rule for operators: a class of instructions, or a function that returns one or None."""
+def rule(*targets: str, complex_too: bool = False) -> Callable[[Rule], Rule]:
+    """Register a rule for operators: a class of instructions, or a function that returns one or None.
+
+    Transposes are those of real numbers, with ``Re <u, v>`` as the product of complex ones; a rule that holds for these
+    too says so, any other leaves them to torch.func.
+    """
 
     def register(make: Rule) -> Rule:
         for target in targets:
-            RULES[target] = make
+            RULES[target] = make if complex_too else _of_reals(make)
         return make
 
     return register
+
+
+def _of_reals(make: Rule) -> Rule:
+    def of_reals(call: Call, active: set[int], metas: dict[int, Meta]) -> Instruction | None:
+        slots = (*call.outs, *(slot for slot in call.reads if slot in active))
+        return None if any(metas[slot].dtype.is_complex for slot in slots) else make(call, active, metas)
+
+    return of_reals
+
+
+def convert(t: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tangent in another dtype; only the real part of a complex one belongs to a real value."""
+    return (t.real if t.is_complex() and not dtype.is_complex else t).to(dtype)
 
 
 def only_active(call: Call, active: set[int], *names: str) -> bool:

@@ -41,7 +41,7 @@ class Program:
                 instructions.append(instruction)
                 dependent.update(call.outs)
                 if instruction.inputs:
-                    active.update(slot for slot in call.outs if self.metas[slot].dtype.is_floating_point)
+                    active.update(slot for slot in call.outs if self.metas[slot].smooth)
             elif not changing.isdisjoint(call.reads):
                 self._prologue.append(call)
                 changing.update(call.outs)
@@ -55,7 +55,7 @@ class Program:
 
     def _instruction(self, call: Call, active: set[int]) -> Instruction:
         # Nothing flows through what is detached, or through indices and comparisons.
-        smooth = any(self.metas[slot].dtype.is_floating_point for slot in call.outs)
+        smooth = any(self.metas[slot].smooth for slot in call.outs)
         through = active if smooth and not call.target.startswith("aten.detach") else set()
         if through.isdisjoint(call.reads):
             return Instruction(call, set(), self.metas)

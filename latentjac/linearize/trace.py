@@ -44,6 +44,11 @@ class Meta:
     dtype: torch.dtype
 
     @property
+    def smooth(self) -> bool:
+        """Whether such values have derivatives: real and complex numbers do, indices and truth values do not."""
+        return self.dtype.is_floating_point or self.dtype.is_complex
+
+    @property
     def numel(self) -> int:
         """Number of entries."""
         return functools.reduce(operator.mul, self.shape, 1)
@@ -196,7 +201,6 @@ class _Builder:
             elif node.op == "get_attr":
                 raise TraceError(f"the graph refers to {node.target}, probably a region with its own grad mode")
         self._drop_dead_calls()
-        self._refuse_complex()
         return self._trace
 
     def _drop_dead_calls(self) -> None:
@@ -208,15 +212,6 @@ class _Builder:
                 needed.update(call.reads)
         self._trace.calls = calls[::-1]
         self._trace.frozen = {slot: value for slot, value in self._trace.frozen.items() if slot in needed}
-
-    def _refuse_complex(self) -> None:
-        """Refuse complex values that depend on x: rules and probes are real."""
-        dependent = {self._trace.x}
-        for call in self._trace.calls:
-            if not dependent.isdisjoint(call.reads):
-                dependent.update(call.outs)
-                if any(self._trace.metas[slot].dtype.is_complex for slot in call.outs):
-                    raise TraceError(f"{call.target} makes complex numbers of x")
 
     def _new(self, value: torch.Tensor) -> int:
         slot = len(self._trace.metas)

@@ -8,6 +8,7 @@ from diffusers import (
     DiTTransformer2DModel,
     FluxTransformer2DModel,
     PixArtTransformer2DModel,
+    QwenImageTransformer2DModel,
     SanaTransformer2DModel,
     SD3Transformer2DModel,
     Transformer2DModel,
@@ -153,3 +154,26 @@ def test_wan() -> None:
     f = lambda x, t, text: net(x, t, text).sample  # noqa: E731
     # Its layer norms are in float32.
     check(f, rand(1, 4, 2, 4, 4), torch.tensor([300]), rand(1, 5, 6), tolerance=1e-5)
+
+
+def test_qwen() -> None:
+    net = QwenImageTransformer2DModel(
+        patch_size=1,
+        in_channels=4,
+        out_channels=4,
+        num_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=6,
+        axes_dims_rope=(2, 2, 4),
+    )
+    net = randomize(net)
+
+    def f(x: Tensor, t: Tensor, text: Tensor) -> Tensor:
+        seen = torch.ones(1, 5, dtype=torch.long)
+        return net(
+            x, encoder_hidden_states=text, encoder_hidden_states_mask=seen, timestep=t, img_shapes=[(1, 3, 3)]
+        ).sample
+
+    # Rotations, by complex numbers, pass through float32.
+    check(f, rand(1, 9, 4), torch.tensor([0.5], dtype=torch.float64), rand(1, 5, 6), tolerance=1e-5)

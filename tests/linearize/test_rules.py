@@ -12,11 +12,9 @@ from networks import rand
 from torch import nn
 from truth import check
 
-from latentjac import linearize
 from latentjac.linearize.autodiff import AutodiffLinearization
 from latentjac.linearize.compiled import ProgramLinearization
 from latentjac.linearize.rules import attention
-from latentjac.linearize.trace import TraceError
 
 Tensor = torch.Tensor
 
@@ -322,17 +320,22 @@ def test_operators_without_a_rule() -> None:
     check(lambda z: z.std(-1) + z.amax(-1), rand(2, 3, 4), fallback=True)
 
 
-def test_complex_values_are_left_to_torch_func() -> None:
-    c = torch.view_as_complex(rand(3, 2))
+def test_complex_values() -> None:
+    x, c = rand(2, 4, 6), torch.view_as_complex(rand(4, 3, 2))
 
-    def f(z: Tensor) -> Tensor:
-        return torch.view_as_real(torch.view_as_complex(z.unflatten(-1, (3, 2))) * c).flatten(2)
+    def pairs(z: Tensor) -> Tensor:
+        return torch.view_as_complex(z.unflatten(-1, (3, 2)))
 
-    x, v = rand(2, 4, 6), rand(3, 2, 4, 6)
-    with pytest.raises(TraceError, match="complex"):
-        ProgramLinearization(f, x)
-    lin = linearize(f, x)
-    torch.testing.assert_close(lin.jvp(v)[0], f(v[0]))
+    for f in (
+        lambda z: torch.view_as_real(pairs(z) * c).flatten(2),
+        lambda z: torch.view_as_real((pairs(z) + z[..., ::2] * c) * pairs(z.sin()) / c).transpose(1, 2),
+        lambda z: torch.view_as_real(torch.cat([pairs(z), c.expand(2, 4, 3)], 1)[:, 2:] - (1 + 2j) * z[..., :3][:, :1]),
+    ):
+        check(f, x)
+    check(lambda z: torch.view_as_real(pairs(z).exp() @ c.T).flatten(2), x, fallback=True)
+    check(
+        lambda z: torch.fft.fft(z).abs() + torch.view_as_complex(z.unflatten(-1, (3, 2))).real.sum(), x, fallback=True
+    )
 
 
 def test_what_does_not_depend_on_x_has_no_tangent() -> None:

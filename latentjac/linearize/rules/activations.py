@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from latentjac.linearize.instruction import Instruction, Tensor, only_active, rule, single
+from latentjac.linearize.instruction import Instruction, Tensor, convert, only_active, rule, single
 from latentjac.linearize.trace import Call, Meta
 
 _POINTWISE = (
@@ -31,7 +31,8 @@ class Diagonal(Instruction):
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
         w = single(u)
-        return [_scale(w, self.factor, own[0]).to(self.metas[self.inputs[0]].dtype)]
+        factor = self.factor.conj() if self.factor is not None and self.factor.is_complex() else self.factor
+        return [convert(_scale(w, factor, own[0]), self.metas[self.inputs[0]].dtype)]
 
     def flops(self) -> int:
         return self.metas[self.outs[0]].numel

@@ -7,13 +7,19 @@ from collections.abc import Sequence
 
 import torch
 
-from latentjac.linearize.instruction import Instruction, Tensor, align, only_active, rule, single, unbroadcast
+from latentjac.linearize.instruction import Instruction, Tensor, align, convert, only_active, rule, single, unbroadcast
 from latentjac.linearize.rules.activations import Diagonal
 from latentjac.linearize.trace import Call, Meta, Ref
 
 
 @rule(
-    "aten.add.Tensor", "aten.sub.Tensor", "aten.rsub.Tensor", "aten.rsub.Scalar", "aten.add.Scalar", "aten.sub.Scalar"
+    "aten.add.Tensor",
+    "aten.sub.Tensor",
+    "aten.rsub.Tensor",
+    "aten.rsub.Scalar",
+    "aten.add.Scalar",
+    "aten.sub.Scalar",
+    complex_too=True,
 )
 class Add(Instruction):
     """``y = a x1 + b x2``, with broadcasting; either may be constant."""
@@ -59,7 +65,7 @@ class Add(Instruction):
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
         given = single(u)
-        parts = [unbroadcast(given, self.shape(slot)).to(self.metas[slot].dtype) for slot in self.inputs]
+        parts = [convert(unbroadcast(given, self.shape(slot)), self.metas[slot].dtype) for slot in self.inputs]
         return [part if w == 1 else part * w for part, w in zip(parts, self.weights, strict=True)]
 
     def flops(self) -> int:
@@ -111,7 +117,7 @@ class Product(Instruction):
     ) -> Sequence[Tensor]:
         w = single(u)
         return [
-            unbroadcast(w * factor, self.shape(slot)).to(self.metas[slot].dtype)
+            convert(unbroadcast(w * factor.conj(), self.shape(slot)), self.metas[slot].dtype)
             for slot, factor in zip(self.inputs, self._factors(), strict=True)
         ]
 
@@ -130,14 +136,14 @@ class Quotient(Product):
         return [first, second]
 
 
-@rule("aten.mul.Tensor", "aten.mul.Scalar")
+@rule("aten.mul.Tensor", "aten.mul.Scalar", complex_too=True)
 def product(call: Call, active: set[int], metas: dict[int, Meta]) -> Instruction:
     """Product with a constant, or of two active values."""
     both = all(isinstance(v := call.arguments[n], Ref) and v.slot in active for n in ("self", "other"))
     return Product(call, active, metas) if both else Scale(call, active, metas)
 
 
-@rule("aten.div.Tensor", "aten.div.Scalar")
+@rule("aten.div.Tensor", "aten.div.Scalar", complex_too=True)
 def quotient(call: Call, active: set[int], metas: dict[int, Meta]) -> Instruction | None:
     """Quotient by a constant, or by an active value."""
     if only_active(call, active, "self"):

@@ -24,7 +24,7 @@ class Fallback(Instruction):
     def __init__(self, call: Call, active: set[int], metas: dict[int, Meta]) -> None:
         super().__init__(call, active, metas)
         # Integer outputs, such as the indices of a maximum, have no derivative.
-        self._smooth = [i for i, slot in enumerate(call.outs) if metas[slot].dtype.is_floating_point]
+        self._smooth = [i for i, slot in enumerate(call.outs) if metas[slot].smooth]
         if call.target not in _logged:
             _logged.add(call.target)
             logger.warning("linearize: no rule for %s; torch.func is used for it, which is slower", call.target)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from latentjac.linearize.instruction import Instruction, Tensor, align, only_active, rule, single, unbroadcast
+from latentjac.linearize.instruction import Instruction, Tensor, align, convert, only_active, rule, single, unbroadcast
 from latentjac.linearize.rules.fallback import Fallback
 from latentjac.linearize.rules.resampling import Resample
 from latentjac.linearize.trace import Call, Meta, Ref, refs
@@ -37,6 +37,7 @@ class _OfSelf(Instruction):
     "aten.view_as.default",
     "aten.reshape_as.default",
     "aten.ravel.default",
+    complex_too=True,
 )
 class Reshape(_OfSelf):
     """The same entries in the same order under another shape."""
@@ -67,6 +68,7 @@ class Reshape(_OfSelf):
     "aten.movedim.intlist",
     "aten.numpy_T.default",
     "aten.mT.default",
+    complex_too=True,
 )
 class Permute(Instruction):
     """Dimensions in another order."""
@@ -92,7 +94,28 @@ class Permute(Instruction):
         return [w.permute(self._back)]
 
 
-@rule("aten.expand.default", "aten.expand_as.default", "aten.broadcast_to.default")
+@rule("aten.view_as_complex.default", "aten.view_as_real.default", complex_too=True)
+class Pairs(Instruction):
+    """Pairs of real numbers as complex ones, or back: each is the other's transpose."""
+
+    kernel = "view"
+
+    def _view(self, t: Tensor) -> Tensor:
+        return torch.view_as_real(t.resolve_conj()) if t.is_complex() else torch.view_as_complex(t.contiguous())
+
+    def primal(self, env: dict[int, Tensor]) -> None:
+        env[self.outs[0]] = self._view(env[self.inputs[0]])
+
+    def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor:
+        return self._view(t[0])
+
+    def cotangent(
+        self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
+    ) -> Sequence[Tensor]:
+        return [self._view(single(u))]
+
+
+@rule("aten.expand.default", "aten.expand_as.default", "aten.broadcast_to.default", complex_too=True)
 class Expand(_OfSelf):
     """Repeats along dimensions of size one, without a copy."""
 
@@ -130,6 +153,7 @@ class Copy(Expand):
     "aten.chunk.default",
     "aten.tensor_split.sections",
     "aten.unbind.int",
+    complex_too=True,
 )
 class Parts(Instruction):
     """One or several blocks along a dimension."""
@@ -191,7 +215,7 @@ def _channels_last(t: Tensor) -> Tensor:
     return t.view(len(t), t.shape[1], *t.shape[3:], t.shape[2]).movedim(-1, 2)
 
 
-@rule("aten.cat.default", "aten.concat.default", "aten.stack.default")
+@rule("aten.cat.default", "aten.concat.default", "aten.stack.default", complex_too=True)
 class Concatenate(Instruction):
     """Blocks put side by side along a dimension; blocks that do not depend on x have zero tangents."""
 
@@ -257,7 +281,7 @@ class ConstantPad(Instruction):
         return [self._pad(w, [-width for width in self.call.arguments["pad"]])]
 
 
-@rule("aten.to.dtype", "aten._to_copy.default", "aten.to.dtype_layout", "aten.type_as.default")
+@rule("aten.to.dtype", "aten._to_copy.default", "aten.to.dtype_layout", "aten.type_as.default", complex_too=True)
 class Convert(_OfSelf):
     """Another dtype."""
 
@@ -268,7 +292,7 @@ class Convert(_OfSelf):
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
         w = single(u)
-        return [w.to(self.metas[self.inputs[0]].dtype)]
+        return [convert(w, self.metas[self.inputs[0]].dtype)]
 
 
 @rule(
