@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -26,6 +27,9 @@ from .guards import refuse_differentiated, refuse_tracing
 from .native import native_for
 from .reference import statistics_dtype
 from .tensors import DTYPES, check_like, check_type
+
+
+Parts = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class AttentionPrimal:
     scale: float
     bias: Tensor | None
     causal: bool
-    native: Any = field(default=None, repr=False)
+    native: tuple[ModuleType, Any] | None = field(default=None, repr=False)
 
 
 def attention_primal(
@@ -111,7 +115,7 @@ def attention_primal(
         _array(q), _array(k), _array(v), bias_array, _array(o), lse.data_ptr(),
     )  # fmt: skip
     module.attention_primal(torch.get_num_threads(), arguments)
-    return AttentionPrimal(q, k, v, o, lse, scale, bias, causal, arguments)
+    return AttentionPrimal(q, k, v, o, lse, scale, bias, causal, (module, arguments))
 
 
 def attention_tangent(
@@ -161,8 +165,9 @@ def attention_tangent(
             value = twin.tangent(primal, dq, dk, dv)
             return out.add_(value) if accumulate else out.copy_(value)
     laid = [None if t is None else _rows(t) for t in (dq, dk, dv)]
-    native_for(primal.q).attention_tangent(
-        torch.get_num_threads(), primal.native, probes, *map(_array, laid), _array(out), bool(accumulate)
+    module, arguments = primal.native
+    module.attention_tangent(
+        torch.get_num_threads(), arguments, probes, *map(_array, laid), _array(out), bool(accumulate)
     )
     return out
 
@@ -172,8 +177,8 @@ def attention_cotangent(
     u: Tensor,
     *,
     wanted: tuple[bool, bool, bool] = (True, True, True),
-    out: tuple[Tensor | None, Tensor | None, Tensor | None] = (None, None, None),
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    out: Parts = (None, None, None),
+) -> Parts:
     """Pull cotangents of the output back to queries, keys and values (VJP): the transpose of the tangent.
 
     Args:
@@ -196,21 +201,20 @@ def attention_cotangent(
     if not any(wanted):
         raise ValueError(f"{name}: wanted must name one of dq, dk and dv, got {wanted}")
     check_like(name, "u", u, (len(u), *primal.o.shape), primal.o.dtype, primal.o.device)
-    results = tuple(
+    dq, dk, dv = results = [
         _buffer(name, f"out[{i}]", out[i], value, len(u)) if wanted[i] else None
         for i, value in enumerate((primal.q, primal.k, primal.v))
-    )
+    ]
     if primal.native is None or u.numel() == 0:
         with torch.no_grad():
             for buffer, value in zip(results, twin.cotangent(primal, u, wanted), strict=True):
                 if buffer is not None and value is not None:
                     buffer.copy_(value)
-        return results
+        return dq, dk, dv
     laid = _rows(u)  # has to live until the call is over
-    native_for(primal.q).attention_cotangent(
-        torch.get_num_threads(), primal.native, len(u), _array(laid), *map(_array, results)
-    )
-    return results
+    module, arguments = primal.native
+    module.attention_cotangent(torch.get_num_threads(), arguments, len(u), _array(laid), *map(_array, results))
+    return dq, dk, dv
 
 
 def rowwise_product(matrices: Tensor, t: Tensor, *, out: Tensor | None = None) -> Tensor:
