@@ -35,6 +35,7 @@ class Values:
         self._tensors: dict[int, Tensor] = {}
         self._sharing: Counter[int] = Counter()
         self._sizes: dict[int, int] = {}
+        self._held = 0
 
     def put(self, slot: int, value: Tensor, borrowed: bool = False) -> None:
         """Set a slot; a borrowed value belongs to the caller and is never overwritten."""
@@ -42,8 +43,10 @@ class Values:
         storage = value.untyped_storage()
         key = storage.data_ptr()
         self._sharing[key] += 2 if borrowed else 1
-        self._sizes[key] = storage.nbytes()
-        self._arena.peak_bytes = max(self._arena.peak_bytes, sum(self._sizes.values()))
+        if key not in self._sizes:
+            self._sizes[key] = storage.nbytes()
+            self._held += self._sizes[key]
+            self._arena.peak_bytes = max(self._arena.peak_bytes, self._held)
 
     def get(self, slot: int) -> Tensor | None:
         """Value of a slot, None where there is none."""
@@ -64,7 +67,8 @@ class Values:
         key = value.untyped_storage().data_ptr()
         self._sharing[key] -= 1
         if not self._sharing[key]:
-            del self._sharing[key], self._sizes[key]
+            del self._sharing[key]
+            self._held -= self._sizes.pop(key)
 
     def add(self, slot: int, value: Tensor) -> None:
         """Add to a slot, in place where that is safe."""

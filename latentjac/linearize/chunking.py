@@ -15,18 +15,15 @@ from latentjac.linearize.trace import Meta
 _FEWEST = 4
 
 
-def chunk_size(
-    passes: Sequence[Instruction], metas: dict[int, Meta], device: torch.device, memory_limit: int | None
-) -> int:
+def chunk_size(live: int, largest: int, device: torch.device, memory_limit: int | None) -> int:
     """Probes at once, so that they fit the memory and, on a processor, its shared cache.
 
     Args:
-        passes: Instructions in order.
-        metas: Shapes of their slots.
-        device: Where they run.
+        live: From :func:`live_bytes`.
+        largest: From there too.
+        device: Where the passes run.
         memory_limit: Bytes; half of what is free by default.
     """
-    live, largest = live_bytes(passes, metas)
     limit = memory_limit if memory_limit is not None else _free_bytes(device) // 2
     fits = max(1, limit // max(1, live))
     if device.type != "cpu":
@@ -37,7 +34,7 @@ def chunk_size(
 
 
 def live_bytes(passes: Sequence[Instruction], metas: dict[int, Meta]) -> tuple[int, int]:
-    """Most bytes of one probe's tangents that are needed at once, and the most that one instruction touches of them."""
+    """Most bytes of one probe's tangents that a pass needs at once, and those of the largest of them."""
     last = {slot: i for i, instruction in enumerate(passes) for slot in instruction.inputs}
     live, most, largest = 0, 0, 0
     for i, instruction in enumerate(passes):

@@ -25,6 +25,7 @@ class Program:
         instructions: All that depends on x, in order.
         metas: Shape and dtype of every slot.
         arena: Memory of the passes.
+        live_bytes: Most bytes of one probe's tangents that a pass needs at once; ``arena.peak_bytes`` is what was held.
     """
 
     def __init__(self, trace: Trace) -> None:
@@ -77,6 +78,7 @@ class Program:
                 passes.append(instruction)
                 useful.update(instruction.inputs)
         self._passes = passes[::-1]
+        self.live_bytes, self._largest = live_bytes(self._passes, self.metas)
         self._useful = useful
         self._uses = Counter(slot for instruction in self._passes for slot in instruction.inputs)
         self._uses[self._trace.y] += 1
@@ -89,12 +91,7 @@ class Program:
 
     def chunk_size(self, memory_limit: int | None = None) -> int:
         """How many probes to take at once."""
-        return chunk_size(self._passes, self.metas, self._device, memory_limit)
-
-    @property
-    def live_bytes(self) -> int:
-        """Most bytes of one probe's tangents that a pass needs at once; ``arena.peak_bytes`` is what was held."""
-        return live_bytes(self._passes, self.metas)[0]
+        return chunk_size(self.live_bytes, self._largest, self._device, memory_limit)
 
     def describe(self) -> str:
         """The instructions as a table: operator, shapes, what computes it, bytes, FLOPs, and what it was fused from."""
