@@ -90,6 +90,21 @@ AttentionArguments attention_arguments(const std::array<int64_t, 6>& sizes, doub
           address(lse)};
 }
 
+AttentionPrimal primal_of(const AttentionArguments& a) {
+  return {a.shape, a.q, a.k, a.v, a.bias, a.o, a.lse};
+}
+
+AttentionTangent tangent_of(const AttentionArguments& a, int64_t probes, const Array& dq, const Array& dk,
+                            const Array& dv, const Array& out, bool accumulate) {
+  return {a.shape, a.q,         a.k,         a.v,         a.bias,       a.o,       a.lse,
+          probes,  strided(dq), strided(dk), strided(dv), strided(out), accumulate};
+}
+
+AttentionCotangent cotangent_of(const AttentionArguments& a, int64_t probes, const Array& u, const Array& dq,
+                                const Array& dk, const Array& dv) {
+  return {a.shape, a.q, a.k, a.v, a.bias, a.o, a.lse, probes, strided(u), strided(dq), strided(dk), strided(dv)};
+}
+
 py::dict build_info() {
   py::dict info;
   info["source_hash"] = LATENTJAC_SOURCE_HASH;
@@ -144,21 +159,17 @@ PYBIND11_MODULE(_native, m) {
   py::class_<AttentionArguments>(m, "Attention").def(py::init(&attention_arguments));
   m.def("attention_primal", [](int threads, const AttentionArguments& a) {
     py::gil_scoped_release unlocked;
-    cpu::attention_primal({a.shape, a.q, a.k, a.v, a.bias, a.o, a.lse}, threads);
+    cpu::attention_primal(primal_of(a), threads);
   });
   m.def("attention_tangent", [](int threads, const AttentionArguments& a, int64_t probes, const Array& dq,
                                 const Array& dk, const Array& dv, const Array& out, bool accumulate) {
     py::gil_scoped_release unlocked;
-    cpu::attention_tangent({a.shape, a.q, a.k, a.v, a.bias, a.o, a.lse, probes, strided(dq), strided(dk), strided(dv),
-                            strided(out), accumulate},
-                           threads);
+    cpu::attention_tangent(tangent_of(a, probes, dq, dk, dv, out, accumulate), threads);
   });
   m.def("attention_cotangent", [](int threads, const AttentionArguments& a, int64_t probes, const Array& u,
                                   const Array& dq, const Array& dk, const Array& dv) {
     py::gil_scoped_release unlocked;
-    cpu::attention_cotangent(
-        {a.shape, a.q, a.k, a.v, a.bias, a.o, a.lse, probes, strided(u), strided(dq), strided(dk), strided(dv)},
-        threads);
+    cpu::attention_cotangent(cotangent_of(a, probes, u, dq, dk, dv), threads);
   });
   m.def("rowwise_product", [](int threads, uintptr_t matrices, const std::array<int64_t, 6>& sizes, const Array& t,
                               const Array& out, int dtype) {
@@ -196,6 +207,21 @@ PYBIND11_MODULE(_native, m) {
   m.def("cuda_gated_cotangent", [](int device, uintptr_t stream, const Addresses& at, const Sizes& sizes, int dtype) {
     py::gil_scoped_release unlocked;
     cuda::gated_cotangent(gated_call<GatedCotangent>(at, sizes, dtype), device, address(stream));
+  });
+  m.def("cuda_attention_primal", [](int device, uintptr_t stream, const AttentionArguments& a) {
+    py::gil_scoped_release unlocked;
+    cuda::attention_primal(primal_of(a), device, address(stream));
+  });
+  m.def("cuda_attention_tangent",
+        [](int device, uintptr_t stream, const AttentionArguments& a, int64_t probes, const Array& dq, const Array& dk,
+           const Array& dv, const Array& out, bool accumulate) {
+          py::gil_scoped_release unlocked;
+          cuda::attention_tangent(tangent_of(a, probes, dq, dk, dv, out, accumulate), device, address(stream));
+        });
+  m.def("cuda_attention_cotangent", [](int device, uintptr_t stream, const AttentionArguments& a, int64_t probes,
+                                       const Array& u, const Array& dq, const Array& dk, const Array& dv) {
+    py::gil_scoped_release unlocked;
+    cuda::attention_cotangent(cotangent_of(a, probes, u, dq, dk, dv), device, address(stream));
   });
 #else
   m.attr("cuda_built") = false;

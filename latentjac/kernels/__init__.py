@@ -11,8 +11,9 @@ from .attention import (
     rowwise_product,
 )
 from .gated import gated_cotangent, gated_tangent
-from .info import BuildInfo, SelfTest, available, build_info, self_test
+from .info import BuildInfo, available, build_info
 from .norm_act import ACTIVATIONS, NormActPrimal, norm_act_cotangent, norm_act_primal, norm_act_tangent
+from .self_test import SelfTest, self_test
 
 __all__ = [
     "ACTIVATIONS",

@@ -28,7 +28,6 @@ from .native import native_for
 from .reference import statistics_dtype
 from .tensors import DTYPES, check_like, check_type
 
-
 Parts = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
@@ -114,7 +113,7 @@ def attention_primal(
         [batch, heads, queries, keys, size, v.shape[3]], scale, DTYPES[q.dtype], causal,
         _array(q), _array(k), _array(v), bias_array, _array(o), lse.data_ptr(),
     )  # fmt: skip
-    module.attention_primal(torch.get_num_threads(), arguments)
+    _call(module, "attention_primal", q.device, arguments)
     return AttentionPrimal(q, k, v, o, lse, scale, bias, causal, (module, arguments))
 
 
@@ -166,8 +165,15 @@ def attention_tangent(
             return out.add_(value) if accumulate else out.copy_(value)
     laid = [None if t is None else _rows(t) for t in (dq, dk, dv)]
     module, arguments = primal.native
-    module.attention_tangent(
-        torch.get_num_threads(), arguments, probes, *map(_array, laid), _array(out), bool(accumulate)
+    _call(
+        module,
+        "attention_tangent",
+        primal.q.device,
+        arguments,
+        probes,
+        *map(_array, laid),
+        _array(out),
+        bool(accumulate),
     )
     return out
 
@@ -252,6 +258,13 @@ def rowwise_product(matrices: Tensor, t: Tensor, *, out: Tensor | None = None) -
         _array(laid), _array(out), DTYPES[t.dtype],
     )  # fmt: skip
     return out
+
+
+def _call(module: ModuleType, name: str, device: torch.device, *arguments: Any) -> None:
+    if device.type == "cuda":
+        getattr(module, f"cuda_{name}")(device.index, torch.cuda.current_stream(device).cuda_stream, *arguments)
+    else:
+        getattr(module, name)(torch.get_num_threads(), *arguments)
 
 
 def _check_bias(name: str, bias: Tensor, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -1,16 +1,12 @@
-"""What was built, what runs here, and a quick check that it is right."""
+"""What was built, and what runs here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 
-from . import reference
-from .gated import gated_cotangent, gated_tangent
 from .native import LOADED, sources_match
-from .norm_act import ACTIVATIONS, norm_act_cotangent, norm_act_primal, norm_act_tangent
 
 
 @dataclass(frozen=True)
@@ -52,14 +48,6 @@ class BuildInfo:
     gpu: bool
 
 
-class SelfTest(NamedTuple):
-    """One check of `self_test`: its name, whether it passed, and the relative error found."""
-
-    name: str
-    passed: bool
-    error: float
-
-
 def available(device: str | torch.device = "cpu") -> bool:
     """Whether native kernels run on `device` (a type such as "cuda" or a torch.device)."""
     kind = torch.device(device).type
@@ -89,75 +77,3 @@ def build_info() -> BuildInfo:
         cuda_architectures=tuple(built.get("cuda_architectures", "").split()),
         gpu=torch.cuda.is_available(),
     )
-
-
-@torch.no_grad()
-def self_test(device: str | torch.device = "cpu") -> list[SelfTest]:
-    """Run every kernel on small shapes against its PyTorch twin, and check that the cotangent is the transpose.
-
-    Args:
-        device: where to run.
-
-    Returns:
-        One entry a check, in well under a second on a CPU. Without native kernels the twins meet themselves, and
-        only the adjoint says something.
-    """
-    results = []
-    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-5)):
-        for shape, groups in (((2, 35, 24), 4), ((3, 1, 37), 1)):
-            for activation in ACTIVATIONS:
-                label = f"{activation} {'x'.join(map(str, shape))} {str(dtype).removeprefix('torch.')}"
-                for name, error in _errors(shape, groups, activation, dtype, torch.device(device)):
-                    results.append(SelfTest(f"norm_act {name} {label}", error <= tolerance, error))
-        for name, error in _gated_errors(dtype, torch.device(device)):
-            label = f"gated {name} {str(dtype).removeprefix('torch.')}"
-            results.append(SelfTest(label, error <= tolerance, error))
-    return results
-
-
-def _errors(
-    shape: tuple[int, int, int], groups: int, activation: str, dtype: torch.dtype, device: torch.device
-) -> list[tuple[str, float]]:
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(*size: int) -> torch.Tensor:
-        return torch.randn(*size, generator=generator, dtype=torch.float64).to(device, dtype)
-
-    x, gamma, beta = draw(*shape) + 0.5, draw(shape[-1]), draw(shape[-1])
-    t, u = draw(3, *shape), draw(3, *shape)
-    primal = norm_act_primal(x, gamma, beta, groups=groups, activation=activation)
-    dy = norm_act_tangent(t, primal.a, primal.xhat, groups=groups)
-    dx = norm_act_cotangent(u, primal.a, primal.xhat, groups=groups)
-    y, xhat, a = reference.norm_act_primal(x.double(), gamma.double(), beta.double(), groups, 1e-5, activation, False)
-    expected_dy = reference.norm_act_linear(t.double(), a, xhat, groups, False, False)
-    expected_dx = reference.norm_act_linear(u.double(), a, xhat, groups, False, True)
-    assert primal.y is not None
-    left, right = (u.double() * dy.double()).sum(), (dx.double() * t.double()).sum()
-    scale = u.double().norm() * dy.double().norm()
-    return [
-        ("primal", max(_relative(primal.y, y), _relative(primal.xhat, xhat), _relative(primal.a, a))),
-        ("tangent", _relative(dy, expected_dy)),
-        ("cotangent", _relative(dx, expected_dx)),
-        ("adjoint", float((left - right).abs() / scale)),
-    ]
-
-
-def _gated_errors(dtype: torch.dtype, device: torch.device) -> list[tuple[str, float]]:
-    generator = torch.Generator().manual_seed(0)
-    t, u, shared = (
-        torch.randn(*size, generator=generator, dtype=torch.float64).to(device, dtype)
-        for size in ((3, 5, 74), (3, 5, 37), (2, 5, 37))
-    )
-    (value, gate), (a, b) = t.chunk(2, -1), shared
-    dy, dx = gated_tangent(value, gate, a, b), torch.cat(gated_cotangent(u, a, b), -1)
-    expected = reference.gated_tangent(value.double(), gate.double(), a.double(), b.double())
-    adjoint = (u.double() * dy.double()).sum() - (dx.double() * t.double()).sum()
-    return [
-        ("tangent", _relative(dy, expected)),
-        ("cotangent", _relative(dx, torch.cat(reference.gated_cotangent(u.double(), a.double(), b.double()), -1))),
-        ("adjoint", float(adjoint.abs() / (u.double().norm() * dy.double().norm()))),
-    ]
-
-
-def _relative(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((found.double() - expected).norm() / expected.norm())
