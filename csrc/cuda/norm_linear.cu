@@ -3,6 +3,7 @@
 // The host sends the probes in batches that fit the second-level cache, so the second read of t does not go to memory:
 // one read and one write of each tangent.
 #include "cuda/host.cuh"
+#include "cuda/launch.cuh"
 #include "cuda/norm_plan.cuh"
 #include "kernels.h"
 
@@ -24,9 +25,8 @@ struct LinearArrays {
 
 template <typename Io, typename Co, int V>
 __global__ void __launch_bounds__(kThreads) norm_linear_sums(LinearArrays<Io, Co> arrays, Sizes s, Partial* partials) {
-  extern __shared__ double dynamic_shared[];
   const Place place(s);
-  const Shared<Co, V> shared(reinterpret_cast<unsigned char*>(dynamic_shared), s);
+  const Shared<Co, V> shared(dynamic_shared(), s);
   const int64_t own = (place.item * s.positions + place.first_row) * s.channels + place.first_channel;
   const int64_t common = ((place.item % s.samples) * s.positions + place.first_row) * s.channels + place.first_channel;
   auto terms = [&](int64_t r, int64_t c, Co* first, Co* second) {
@@ -74,9 +74,8 @@ __device__ inline void write_linear(const LinearArrays<Io, Co>& arrays, int64_t 
 template <typename Io, typename Co, int V>
 __global__ void __launch_bounds__(kThreads)
     norm_linear_apply(LinearArrays<Io, Co> arrays, Sizes s, const Partial* partials) {
-  extern __shared__ double dynamic_shared[];
   const Place place(s);
-  const Shared<Co, V> shared(reinterpret_cast<unsigned char*>(dynamic_shared), s);
+  const Shared<Co, V> shared(dynamic_shared(), s);
   const double count = static_cast<double>(s.positions * s.group_width);
   for (int64_t g = threadIdx.x; g < place.width / s.group_width; g += kThreads) {
     double first = 0, second = 0;
@@ -154,8 +153,8 @@ void launch_linear(const NormLinear& call, void* workspace, cudaStream_t stream,
   if (call.positions == 1) {
     const int64_t segments = call.probes * call.samples * call.groups;
     const unsigned blocks = static_cast<unsigned>((segments + kWarps - 1) / kWarps);
-    norm_linear_rows<Io, Co, V><<<blocks, kThreads, 0, stream>>>(arrays, s, segments);
-    return check(cudaGetLastError(), "norm_linear_rows", where);
+    return check(launch(norm_linear_rows<Io, Co, V>, blocks, kThreads, 0, stream, arrays, s, segments),
+                 "norm_linear_rows", where);
   }
   const size_t bytes = shared_bytes<Co, V>(s, where);
   int64_t batch = kBatchBytes / (probe_size * static_cast<int64_t>(sizeof(Io)));
@@ -164,10 +163,10 @@ void launch_linear(const NormLinear& call, void* workspace, cudaStream_t stream,
   for (int64_t p = 0; p < call.probes; p += batch) {
     const int64_t probes = p + batch < call.probes ? batch : call.probes - p;
     const unsigned blocks = blocks_of(s, probes * call.samples);
-    norm_linear_sums<Io, Co, V><<<blocks, kThreads, bytes, stream>>>(arrays, s, partials);
-    check(cudaGetLastError(), "norm_linear_sums", where);
-    norm_linear_apply<Io, Co, V><<<blocks, kThreads, bytes, stream>>>(arrays, s, partials);
-    check(cudaGetLastError(), "norm_linear_apply", where);
+    check(launch(norm_linear_sums<Io, Co, V>, blocks, kThreads, bytes, stream, arrays, s, partials), "norm_linear_sums",
+          where);
+    check(launch(norm_linear_apply<Io, Co, V>, blocks, kThreads, bytes, stream, arrays, s, partials),
+          "norm_linear_apply", where);
     arrays.t += probes * probe_size;
     arrays.out += probes * probe_size;
   }

@@ -1,6 +1,7 @@
 // Group, layer and RMS norm fused with an activation on CUDA, and what the tangents of all probes share: see kernels.h.
 #include "cuda/activation.cuh"
 #include "cuda/host.cuh"
+#include "cuda/launch.cuh"
 #include "cuda/norm_plan.cuh"
 #include "kernels.h"
 
@@ -25,9 +26,8 @@ struct PrimalArrays {
 // A chunk's mean and its squares about that mean: sums that do not cancel, merged by norm_primal_apply.
 template <typename Io, typename Co, int V>
 __global__ void __launch_bounds__(kThreads) norm_primal_sums(PrimalArrays<Io, Co> arrays, Sizes s, Partial* partials) {
-  extern __shared__ double dynamic_shared[];
   const Place place(s);
-  const Shared<Co, V> shared(reinterpret_cast<unsigned char*>(dynamic_shared), s);
+  const Shared<Co, V> shared(dynamic_shared(), s);
   const int64_t own = (place.item * s.positions + place.first_row) * s.channels + place.first_channel;
   const int64_t groups = place.width / s.group_width;
   const double count = static_cast<double>(place.rows * s.group_width);
@@ -90,9 +90,8 @@ __device__ inline void write_primal(const PrimalArrays<Io, Co>& arrays, int64_t 
 template <typename Io, typename Co, int V>
 __global__ void __launch_bounds__(kThreads)
     norm_primal_apply(PrimalArrays<Io, Co> arrays, Sizes s, const Partial* partials) {
-  extern __shared__ double dynamic_shared[];
   const Place place(s);
-  const Shared<Co, V> shared(reinterpret_cast<unsigned char*>(dynamic_shared), s);
+  const Shared<Co, V> shared(dynamic_shared(), s);
   for (int64_t g = threadIdx.x; g < place.width / s.group_width; g += kThreads) {
     double count = 0, mean = 0, squares = 0;
     for (int64_t chunk = 0; chunk < s.chunks; ++chunk) {
@@ -171,15 +170,16 @@ void launch_primal(const NormPrimal& call, void* workspace, cudaStream_t stream,
   if (call.positions == 1) {
     const int64_t segments = call.samples * call.groups;
     const unsigned blocks = static_cast<unsigned>((segments + kWarps - 1) / kWarps);
-    norm_primal_rows<Io, Co, V><<<blocks, kThreads, 0, stream>>>(arrays, s, segments);
-    return check(cudaGetLastError(), "norm_primal_rows", where);
+    return check(launch(norm_primal_rows<Io, Co, V>, blocks, kThreads, 0, stream, arrays, s, segments),
+                 "norm_primal_rows", where);
   }
   const size_t bytes = shared_bytes<Co, V>(s, where);
+  const unsigned blocks = blocks_of(s, call.samples);
   Partial* partials = static_cast<Partial*>(workspace);
-  norm_primal_sums<Io, Co, V><<<blocks_of(s, call.samples), kThreads, bytes, stream>>>(arrays, s, partials);
-  check(cudaGetLastError(), "norm_primal_sums", where);
-  norm_primal_apply<Io, Co, V><<<blocks_of(s, call.samples), kThreads, bytes, stream>>>(arrays, s, partials);
-  check(cudaGetLastError(), "norm_primal_apply", where);
+  check(launch(norm_primal_sums<Io, Co, V>, blocks, kThreads, bytes, stream, arrays, s, partials), "norm_primal_sums",
+        where);
+  check(launch(norm_primal_apply<Io, Co, V>, blocks, kThreads, bytes, stream, arrays, s, partials), "norm_primal_apply",
+        where);
 }
 
 template <typename Io, typename Co>

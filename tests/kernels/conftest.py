@@ -6,6 +6,7 @@ CUDA cases, unless LATENTJAC_REQUIRE_CUDA=1 turns that into a failure.
 
 import os
 
+import cuda_on_cpu
 import pytest
 import torch
 
@@ -55,3 +56,22 @@ def draw(device):
         return torch.randn(*shape, generator=generator, dtype=torch.float64).to(device=device, dtype=dtype)
 
     return sample
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory):
+    """The CUDA sources compiled for the CPU. Without a compiler this fails, unless the twins alone are tested."""
+    if TWINS_ONLY:
+        pytest.skip("LATENTJAC_KERNELS=torch")
+    folder = tmp_path_factory.mktemp("cuda_on_cpu")
+    kernel_sources = sorted((cuda_on_cpu.CSRC / "cuda").glob("*.cu"))
+    return cuda_on_cpu.build(
+        folder, [*kernel_sources, cuda_on_cpu.HERE / "binding.cpp", cuda_on_cpu.HERE / "faults.cu"]
+    )
+
+
+@pytest.fixture
+def memory(emulator):
+    memory = emulator.memory()
+    yield memory
+    memory.free()
