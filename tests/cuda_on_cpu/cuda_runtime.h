@@ -63,14 +63,13 @@ void meet_warp(const char* what, void* argument = nullptr, void (*together)(void
 
 // Copies that happen at the latest possible moment, or at once when the emulator runs in its second order.
 void copy_later(void* to, const void* from, size_t bytes, bool zero);
-void close_copies();
-void wait_copies(int but);
+void wait_copies();
 
 void ldmatrix(uint32_t (&to)[4], const void* row, bool transpose);
 // d += A B of mma.sync: kBits 16 is m16n8k16 of T, kBits 32 is m16n8k8 of float cut to tf32.
 template <typename T>
 void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
-float to_tf32(float value);
+uint32_t tf32_bits(float value);
 
 template <typename T>
 T shuffle_xor(T value, int mask) {

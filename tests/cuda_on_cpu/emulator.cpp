@@ -86,7 +86,7 @@ struct Thread {
   const char* what;
   void* argument;
   void (*together)(void* const[kLanes]);
-  std::vector<std::vector<Copy>> copies;  // closed groups, and the open one last
+  std::vector<Copy> copies;  // that wait_copies will make
 };
 
 // One emulator in the process: the tests call it from one thread.
@@ -119,8 +119,7 @@ void back_to_scheduler() {
 void thread_loop() {
   for (;;) {
     (*self.body)();
-    const auto& copies = self.threads[self.running]->copies;
-    if (copies.size() > 1 || !copies.back().empty())
+    if (!self.threads[self.running]->copies.empty())
       fail(place(self.running) + " ends with asynchronous copies that nobody waited for");
     self.threads[self.running]->state = State::kDone;
     back_to_scheduler();
@@ -165,7 +164,7 @@ void make_threads(int count) {
   for (int i = 0; i < count; ++i) {
     Thread& t = *self.threads[i];
     t.state = State::kReady;
-    t.copies.assign(1, {});
+    t.copies.clear();
     if (t.started) continue;
     getcontext(&t.start);
     t.start.uc_stack.ss_sp = self.stacks + i * kStackBytes;
@@ -343,19 +342,13 @@ void copy_later(void* to, const void* from, size_t bytes, bool zero) {
   if (self.backwards)
     copy.make();
   else
-    self.threads[self.running]->copies.back().push_back(copy);
+    self.threads[self.running]->copies.push_back(copy);
 }
 
-void close_copies() {
-  if (!self.backwards) self.threads[self.running]->copies.emplace_back();
-}
-
-void wait_copies(int but) {
+void wait_copies() {
   auto& copies = self.threads[self.running]->copies;
-  while (static_cast<int>(copies.size()) - 1 > but) {
-    for (const Copy& copy : copies.front()) copy.make();
-    copies.erase(copies.begin());
-  }
+  for (const Copy& copy : copies) copy.make();
+  copies.clear();
 }
 
 void ldmatrix(uint32_t (&to)[4], const void* row, bool transpose) {
@@ -373,8 +366,9 @@ template void mma<__nv_bfloat16>(float (&)[4], const uint32_t (&)[4], uint32_t, 
 template void mma<__half>(float (&)[4], const uint32_t (&)[4], uint32_t, uint32_t);
 template void mma<float>(float (&)[4], const uint32_t (&)[4], uint32_t, uint32_t);
 
-float to_tf32(float value) {
-  return value - value == 0 ? bits_float(round_bits(float_bits(value), 13) << 13) : value;
+uint32_t tf32_bits(float value) {
+  const uint32_t bits = float_bits(value);
+  return value - value == 0 ? (bits + 0x1000u) & 0xffffe000u : bits;
 }
 
 cudaError_t allow_shared(const void* kernel, int bytes) {

@@ -1,0 +1,235 @@
+"""csrc/cuda/attention.cu, run on the CPU, against torch.func in float64."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from cuda_on_cpu import (
+    DTYPES,
+    AttentionCotangent,
+    AttentionPrimal,
+    AttentionTangent,
+    Bias,
+    Shape,
+    address,
+    strided,
+)
+
+# batch, heads, queries, keys, channels, value channels, probes: the head sizes of diffusion networks, then odd ones.
+SHAPES = [
+    pytest.param((1, 2, 70, 70, 40, 40, 3), id="40"),
+    pytest.param((2, 1, 64, 128, 64, 64, 2), id="64"),
+    pytest.param((1, 1, 65, 33, 80, 80, 2), id="80"),
+    pytest.param((1, 1, 40, 130, 128, 128, 2), id="128"),
+    pytest.param((1, 1, 35, 70, 160, 160, 3), id="160"),
+    pytest.param((1, 1, 20, 16, 512, 512, 1), id="512"),
+    pytest.param((1, 2, 67, 13, 5, 7, 3), id="odd-channels"),
+    pytest.param((2, 2, 17, 77, 24, 50, 2), id="more-value-channels"),
+    pytest.param((1, 1, 30, 66, 136, 20, 2), id="fewer-value-channels"),
+    pytest.param((1, 1, 1, 1, 1, 1, 1), id="one"),
+]
+TOLERANCE = {torch.float64: 1e-13, torch.float32: 2e-6, torch.bfloat16: 6e-3, torch.float16: 8e-4}
+NAMES = ("dq", "dk", "dv")
+
+
+def relative(found, expected):
+    return float((found.double() - expected).norm() / expected.norm().clamp_min(1e-300))
+
+
+class Case:
+    """Inputs in guarded memory, their float64 copies, and the kernels' results."""
+
+    def __init__(self, emulator, memory, shape, dtype, bias=None, causal=False, seed=5):
+        self.emulator, self.memory, self.dtype, self.causal = emulator, memory, dtype, causal
+        batch, heads, n, m, d, e, self.probes = shape
+        self.generator = torch.Generator().manual_seed(seed)
+        self.scale = 1 / math.sqrt(d)
+        self.sizes = {"q": (n, d), "k": (m, d), "v": (m, e), "o": (n, e)}
+        self.batch, self.heads = batch, heads
+        self.q, self.k, self.v = (self.draw(name) for name in "qkv")
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        self.bias = None if bias is None else memory.copy(bias.to(wide))
+        self.shape = Shape(batch, heads, n, m, d, e, self.scale, DTYPES[dtype], causal)
+        self.o = self.blank("o")
+        self.lse = memory.empty(batch, heads, n, dtype=wide)
+        call = AttentionPrimal(*self.common())
+        emulator.call_twice(memory, "attention_primal", [self.o, self.lse], call)
+
+    def place(self, name, *probes):
+        """NaN as [(probe,) batch, head, row, channel], stored with the heads of a row side by side."""
+        rows, channels = self.sizes[name]
+        stored = self.memory.empty(*probes, self.batch, rows, self.heads, channels, dtype=self.dtype)
+        return stored.transpose(-3, -2)
+
+    def blank(self, name, *probes):
+        return self.place(name, *probes)
+
+    def draw(self, name, *probes):
+        tensor = self.place(name, *probes)
+        return tensor.copy_(torch.randn(tensor.shape, generator=self.generator, dtype=torch.float64))
+
+    def common(self):
+        bias = Bias()
+        if self.bias is not None:
+            whole = self.bias.expand(self.batch, self.heads, self.sizes["q"][0], self.sizes["k"][0])
+            bias = Bias(address(self.bias), *whole.stride())
+        return self.shape, *(strided(x) for x in (self.q, self.k, self.v)), bias, strided(self.o), address(self.lse)
+
+    def tangent(self, dq=None, dk=None, dv=None, into=None):
+        out = self.blank("o", self.probes) if into is None else into
+        arrays = (strided(x) for x in (dq, dk, dv))
+        call = AttentionTangent(*self.common(), self.probes, *arrays, strided(out), into is not None)
+        self.emulator.call_twice(self.memory, "attention_tangent", [out], call)
+        return out
+
+    def cotangent(self, u, wanted=NAMES):
+        out = {name: self.blank(name[1], self.probes) for name in wanted}
+        arrays = (strided(out.get(name)) for name in NAMES)
+        call = AttentionCotangent(*self.common(), self.probes, strided(u), *arrays)
+        self.emulator.call_twice(self.memory, "attention_cotangent", list(out.values()), call)
+        return out
+
+    # ---- The oracle ----
+
+    def scores(self, q, k):
+        s = self.scale * q @ k.transpose(-1, -2)
+        if self.bias is not None:
+            s = s + self.bias.double()
+        if self.causal:
+            hidden = torch.ones(s.shape[-2:], dtype=torch.bool).triu(1)
+            s = s.masked_fill(hidden, -math.inf)
+        return s
+
+    def oracle(self):
+        """The float64 map and its arguments."""
+        arguments = tuple(x.double() for x in (self.q, self.k, self.v))
+        shift = self.scores(*arguments[:2]).amax(-1, keepdim=True)
+        shift = torch.where(shift == -math.inf, 0.0, shift)
+
+        def attend(q, k, v):
+            weights = torch.exp(self.scores(q, k) - shift)
+            return weights @ v / weights.sum(-1, keepdim=True).clamp_min(1e-300)
+
+        return attend, arguments
+
+    def expected_tangent(self, dq, dk, dv):
+        attend, arguments = self.oracle()
+        return torch.stack([
+            torch.func.jvp(attend, arguments, tuple(
+                torch.zeros_like(a) if t is None else t[i].double()
+                for a, t in zip(arguments, (dq, dk, dv), strict=True)
+            ))[1]
+            for i in range(self.probes)
+        ])  # fmt: skip
+
+    def expected_cotangent(self, u):
+        attend, arguments = self.oracle()
+        pullback = torch.func.vjp(attend, *arguments)[1]
+        return {name: torch.stack(parts) for name, parts in
+                zip(NAMES, zip(*(pullback(w.double()) for w in u), strict=True), strict=True)}  # fmt: skip
+
+
+def check(case, tolerance=None):
+    tolerance = TOLERANCE[case.dtype] if tolerance is None else tolerance
+    attend, arguments = case.oracle()
+    assert relative(case.o, attend(*arguments)) < tolerance
+    lse = torch.logsumexp(case.scores(*arguments[:2]), -1)
+    seen = lse > -math.inf
+    assert torch.equal(case.lse == -math.inf, ~seen)
+    assert relative(case.lse[seen], lse[seen]) < 1e-6
+    tangents = [case.draw(name, case.probes) for name in "qkv"]
+    assert relative(case.tangent(*tangents), case.expected_tangent(*tangents)) < tolerance
+    u = case.draw("o", case.probes)
+    wanted = case.expected_cotangent(u)
+    # dq and dk of one key are 0: nothing to be relative to.
+    names = NAMES if case.sizes["k"][0] > 1 else ("dv",)
+    for name, found in case.cotangent(u).items():
+        if name in names:
+            assert relative(found, wanted[name]) < tolerance, name
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_against_torch_func(emulator, memory, shape, dtype):
+    check(Case(emulator, memory, shape, dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("channels", [16, 130])
+def test_causal(emulator, memory, channels, dtype):
+    check(Case(emulator, memory, (1, 1, 100, 90, channels, channels, 2), dtype, causal=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("size", [(2, 2, 20, 70), (1, 1, 1, 70), (2, 1, 20, 1), (1, 2, 1, 1)], ids=str)
+def test_bias_is_broadcast_and_forbids(emulator, memory, size, dtype):
+    generator = torch.Generator().manual_seed(7)
+    bias = torch.randn(size, generator=generator)
+    if size[-1] > 1:
+        bias[..., 3:9] = -math.inf
+    if size[-2] > 1:
+        bias[-1, -1, 5] = -math.inf  # a row that sees no key
+    case = Case(emulator, memory, (2, 2, 20, 70, 24, 24, 2), dtype, bias=bias)
+    check(case)
+    if size[-2] > 1:
+        assert (case.o[-1, -1, 5] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("channels", [40, 160])
+def test_every_subset_of_arrays(emulator, memory, channels, dtype):
+    case = Case(emulator, memory, (1, 1, 70, 10, channels, channels, 1), dtype)
+    tangents = [case.draw(name, 1) for name in "qkv"]
+    u = case.draw("o", 1)
+    wanted = case.expected_cotangent(u)
+    for kept in itertools.product([False, True], repeat=3):
+        if not any(kept):
+            continue
+        given = [t if keep else None for t, keep in zip(tangents, kept, strict=True)]
+        assert relative(case.tangent(*given), case.expected_tangent(*given)) < TOLERANCE[dtype]
+        names = [name for name, keep in zip(NAMES, kept, strict=True) if keep]
+        for name, found in case.cotangent(u, names).items():
+            assert relative(found, wanted[name]) < TOLERANCE[dtype], name
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_a_tangent_is_added(emulator, memory, dtype):
+    case = Case(emulator, memory, (1, 2, 33, 20, 18, 22, 3), dtype)
+    tangents = [case.draw(name, case.probes) for name in "qkv"]
+    start = case.draw("o", case.probes)
+    expected = start.double() + case.expected_tangent(*tangents)
+    assert relative(case.tangent(*tangents, into=start), expected) < TOLERANCE[dtype]
+
+
+def test_rows_that_are_not_aligned(emulator, memory):
+    """q, k and v out of one array, behind an odd channel: no 16-byte access fits."""
+    case = Case(emulator, memory, (1, 1, 40, 40, 24, 24, 1), torch.bfloat16)
+    stored = memory.empty(1, 1, 40, 73, dtype=torch.bfloat16).normal_()
+    case.q, case.k, case.v = stored[..., 1:25], stored[..., 25:49], stored[..., 49:]
+    case.emulator.call_twice(memory, "attention_primal", [case.o, case.lse], AttentionPrimal(*case.common()))
+    check(case)
+
+
+def test_large_scores_do_not_overflow(emulator, memory):
+    case = Case(emulator, memory, (1, 1, 70, 70, 16, 16, 1), torch.float32)
+    case.q.mul_(60)
+    case.emulator.call_twice(memory, "attention_primal", [case.o, case.lse], AttentionPrimal(*case.common()))
+    # The scores reach 200: rounding them to float32 costs 200 epsilon in each probability.
+    check(case, tolerance=5e-5)
+
+
+def test_a_nan_stays_in_its_row(emulator, memory):
+    case = Case(emulator, memory, (1, 1, 70, 70, 16, 16, 1), torch.float32)
+    case.q[0, 0, 7, 3] = math.nan
+    case.emulator.call_twice(memory, "attention_primal", [case.o, case.lse], AttentionPrimal(*case.common()))
+    bad = case.o.isnan().any(-1)[0, 0]
+    assert bad[7]
+    assert bad.sum() == 1
+
+
+def test_errors_name_the_shapes(emulator, memory):
+    case = Case(emulator, memory, (1, 1, 4, 4, 8, 8, 1), torch.float32)
+    case.shape.keys = 1 << 40
+    with pytest.raises(RuntimeError, match=r"attention: a size is out of range \(probes=1, .*keys=1099511627776"):
+        emulator.call("attention_primal", AttentionPrimal(*case.common()))
