@@ -1,6 +1,6 @@
 // Attention, its tangent and its cotangent on CUDA: see kernels.h for the formulas.
 //
-// A block owns kTile rows of a result (queries; for dk and dv keys), of one head and a group of probes, and walks over
+// A block owns some rows of a result (queries; for dk and dv keys), of one head and a group of probes, and walks over
 // tiles of the other side. For each tile it forms the probabilities once, from q, k and lse, in registers, and uses
 // them for all probes of the group. Nothing is shared between blocks: no atomics, the same bits every time.
 //
@@ -25,76 +25,89 @@ namespace latentjac {
 namespace cuda {
 namespace {
 
-// Sizes of one kernel: G probes share the probabilities.
-template <typename Type, int kWidth, bool kIsWhole>
+// Sizes of one kernel: M times 16 rows a warp; G probes share the probabilities.
+template <typename Type, int kWidth, bool kIsWhole, int kM, int kG>
 struct Config {
   using T = Type;
-  static constexpr int W = kWidth;
+  static constexpr int W = kWidth, M = kM, G = kG;
   static constexpr bool kWhole = kIsWhole;
-  static constexpr int G = W <= 64 ? 2 : 1;
   static constexpr int kStages = W * sizeof(T) <= 128 ? 2 : 1;
+  static_assert(kWhole || M == 1, "chunks pass through two tiles of one size");
 };
 
-// Tiles in shared memory by number.
-template <typename C>
-struct Slots {
+// The block's shared memory: `owned` tiles of kRows rows, then tiles of kColumns rows that the walk refills. Not whole:
+// one of each, that all products share.
+template <typename C, int kOwned, int kWalked, int kFloats = 0>
+struct Memory {
   using T = typename C::T;
-  T* first = reinterpret_cast<T*>(dynamic_shared());
-  __device__ T* operator[](int i) const { return first + i * Tile<T, C::W>::kValues; }
+  static constexpr int kOwnedValues = kRows<C::M> * kRowStride<T, C::W>;
+  static constexpr int kWalkedValues = kColumns<C::M> * kRowStride<T, C::W>;
+  static constexpr int kValues = (C::kWhole ? kOwned : 1) * kOwnedValues + (C::kWhole ? kWalked : 1) * kWalkedValues;
+  static constexpr size_t kBytes = sizeof(T) * kValues + sizeof(float) * kFloats;
 
-  // s += rows of one array times rows of another. Whole: their tiles are there. Else they pass through tiles 0 and 1.
-  __device__ void multiply(Scores& s, int left, int right, const View<T>& left_rows, int left_first,
-                           const View<T>& right_rows, int right_first) const {
+  __device__ static T* owned(int i) {
+    return reinterpret_cast<T*>(dynamic_shared()) + (C::kWhole ? i : 0) * kOwnedValues;
+  }
+  __device__ static T* walked(int i) {
+    return reinterpret_cast<T*>(dynamic_shared()) + (C::kWhole ? kOwned : 1) * kOwnedValues +
+           (C::kWhole ? i : 0) * kWalkedValues;
+  }
+  __device__ static float* floats() { return reinterpret_cast<float*>(dynamic_shared() + sizeof(T) * kValues); }
+
+  // s += owned rows of one array times walked rows of another, whose tiles are there (whole) or fetched here.
+  __device__ static void multiply(Scores<C::M>& s, int left, const View<T>& left_rows, int left_first, int right,
+                                  const View<T>& right_rows, int right_first) {
     if constexpr (C::kWhole) {
-      multiply_rows<T, C::W>(s, (*this)[left], (*this)[right], left_rows.channels);
+      multiply_rows<C::M, C::W>(s, owned(left), walked(right), left_rows.channels);
     } else {
       for (int c = 0; c < left_rows.channels; c += C::W) {
         fetch_two(left_rows, left_first, right_rows, right_first, c);
-        multiply_rows<T, C::W>(s, (*this)[0], (*this)[1], left_rows.channels - c);
+        multiply_rows<C::M, C::W>(s, owned(0), walked(0), left_rows.channels - c);
       }
     }
   }
 
-  // sums += weights times W channels of the rows of an array, whose tile is there (whole) or passes through tile 0.
-  __device__ void weigh(float (&sums)[C::W / 8][4], const Scores& weights, int right, const View<T>& rows, int first,
-                        int first_channel) const {
+  // sums += weights times W channels of walked rows.
+  __device__ static void weigh(Sums<C::M, C::W>& sums, const Scores<C::M>& weights, int right, const View<T>& rows,
+                               int first, int first_channel) {
     if constexpr (!C::kWhole) {
-      right = 0;
       __syncthreads();
-      fetch<T, C::W>((*this)[0], rows, first, first_channel);
+      fetch<kColumns<C::M>, C::W>(walked(0), rows, first, first_channel);
       wait_copies();
       __syncthreads();
     }
-    weigh_rows<T, C::W>(sums, weights, (*this)[right], rows.channels - first_channel);
+    weigh_rows<C::M, C::W>(sums, weights, walked(right), rows.channels - first_channel);
   }
 
-  // u_i.o_i of this lane's two rows, in all lanes of a row.
-  __device__ void row_products(float (&sums)[2], int left, int right, const View<T>& u, const View<T>& o,
-                               int first) const {
-    sums[0] = sums[1] = 0;
-    if constexpr (C::kWhole) {
-      add_row_products<T, C::W>(sums, (*this)[left], (*this)[right], u.channels);
-    } else {
-      for (int c = 0; c < u.channels; c += C::W) {
-        fetch_two(u, first, o, first, c);
-        add_row_products<T, C::W>(sums, (*this)[0], (*this)[1], min(C::W, u.channels - c));
+  // u_i.o_i of rows whose numbers in their tiles are given (less than `rows`): row(r), into sums[r], in the lanes of
+  // a row. Whole: the tiles are given.
+  template <int kCount, typename RowOf>
+  __device__ static void row_products(float (&sums)[kCount], const RowOf& row, int rows, const T* u_tile,
+                                      const View<T>& u, const T* o_tile, const View<T>& o, int first) {
+#pragma unroll
+    for (int r = 0; r < kCount; ++r) sums[r] = 0;
+    for (int c = 0; c < u.channels; c += C::W) {
+      if constexpr (!C::kWhole) fetch_two(u, first, o, first, c);
+#pragma unroll
+      for (int r = 0; r < kCount; ++r) {
+        if (row(r) < rows) sums[r] += row_product<C::W>(u_tile, o_tile, row(r), min(C::W, u.channels - c));
       }
     }
-    sums[0] = row_sum(sums[0]);
-    sums[1] = row_sum(sums[1]);
+#pragma unroll
+    for (int r = 0; r < kCount; ++r) sums[r] = row_sum(sums[r]);
   }
 
-  __device__ void fetch_two(const View<T>& left, int left_first, const View<T>& right, int right_first, int c) const {
+  __device__ static void fetch_two(const View<T>& left, int left_first, const View<T>& right, int right_first, int c) {
     __syncthreads();
-    fetch<T, C::W>((*this)[0], left, left_first, c);
-    fetch<T, C::W>((*this)[1], right, right_first, c);
+    fetch<kRows<C::M>, C::W>(owned(0), left, left_first, c);
+    fetch<kColumns<C::M>, C::W>(walked(0), right, right_first, c);
     wait_copies();
     __syncthreads();
   }
 };
 
-// One step of a walk through rings of kStages tiles: `bring(0)` starts the copies that this step needs, `bring(1)`
-// those of the next. The walk's first step has to be brought before it when there are two stages.
+// One step of a walk through rings of kStages tiles: bring(0) starts the copies that this step needs, bring(1) those
+// of the next. With two stages the first step has to be brought before the walk.
 template <typename C, typename Bring>
 __device__ inline void advance(const Bring& bring) {
   if constexpr (C::kStages == 2) {
@@ -112,128 +125,129 @@ __device__ inline void advance(const Bring& bring) {
 // ---- Primal ----
 
 template <typename C>
-struct PrimalKernel {
-  static constexpr const char* kName = "attention_primal";
-  static constexpr int kQ = 0, kK = 1, kV = kK + C::kStages, kSlots = C::kWhole ? kV + C::kStages : 2, kFloats = 0;
-  static constexpr int G = 1;
+struct PrimalTiles : Memory<C, 1, 2 * C::kStages> {
+  static constexpr int kK = 0, kV = C::kStages;
 };
 
 template <typename C>
 __global__ void __launch_bounds__(kTileThreads) attention_primal_tiles(Problem p) {
   using T = typename C::T;
-  using K = PrimalKernel<C>;
-  const Place<T> place(p, kTile, C::W, 1);
-  const Slots<C> slots;
-  const int query = place.first_row, end = place.end_of_keys(query);
-  const int lane = threadIdx.x % kLanes, row = threadIdx.x / kLanes * 16 + lane / 4;
-  auto bring = [&](int step) {
-    if (step * kTile >= end) return;
-    fetch<T, C::W>(slots[K::kK + step % C::kStages], place.k, step * kTile, 0);
-    fetch<T, C::W>(slots[K::kV + step % C::kStages], place.v, step * kTile, 0);
+  using Tiles = PrimalTiles<C>;
+  constexpr int M = C::M, W = C::W, kStep = kColumns<M>;
+  const Place<T> place(p, kRows<M>, W, 1);
+  const int query = place.first_row, end = place.end_of_keys(query + kRows<M>);
+  auto bring = [&](int block) {
+    if (block * kStep >= end) return;
+    fetch<kStep, W>(Tiles::walked(Tiles::kK + block % C::kStages), place.k, block * kStep, 0);
+    fetch<kStep, W>(Tiles::walked(Tiles::kV + block % C::kStages), place.v, block * kStep, 0);
   };
   if constexpr (C::kWhole) {
-    fetch<T, C::W>(slots[K::kQ], place.q, query, 0);
+    fetch<kRows<M>, W>(Tiles::owned(0), place.q, query, 0);
     if (C::kStages == 2) bring(0);
   }
-  float sums[C::W / 8][4] = {};
-  float largest[2] = {-INFINITY, -INFINITY}, total[2] = {};
-  for (int step = 0; step * kTile < end; ++step) {
-    const int key = step * kTile, ring = step % C::kStages;
-    if constexpr (C::kWhole) advance<C>([&](int ahead) { bring(step + ahead); });
-    Scores s;
-    clear(s);
-    slots.multiply(s, K::kQ, K::kK + ring, place.q, query, place.k, key);
-    const bool plain = place.plain(query, key);
-    float found[2] = {largest[0], largest[1]};
+  Sums<M, W> sums = {};
+  Rows<M> largest, total = {};
 #pragma unroll
-    for (int n = 0; n < kTile / 8; ++n) {
+  for (int m = 0; m < M; ++m) largest[m][0] = largest[m][1] = -INFINITY;
+  for (int block = 0; block * kStep < end; ++block) {
+    const int key = block * kStep, ring = block % C::kStages;
+    if constexpr (C::kWhole) advance<C>([&](int ahead) { bring(block + ahead); });
+    Scores<M> s;
+    clear<M>(s);
+    Tiles::multiply(s, 0, place.q, query, Tiles::kK + ring, place.k, key);
+    const bool plain = place.plain(query, key, kStep);
+    Rows<M> shift, shrink;
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        s[n][i] = plain ? s[n][i] * p.scale2
-                        : place.score(s[n][i], query + row + i / 2 * 8, key + n * 8 + lane % 4 * 2 + i % 2);
-        found[i / 2] = fmaxf(found[i / 2], s[n][i]);
+    for (int m = 0; m < M; ++m) shift[m][0] = largest[m][0], shift[m][1] = largest[m][1];
+    for_each<M>(s, [&](float product, int m, int n, int i) {
+      const float score =
+          plain ? product * p.scale2
+                : place.score(product, query + lane_row(M, m) + i / 2 * 8, key + n * 8 + threadIdx.x % 4 * 2 + i % 2);
+      shift[m][i / 2] = fmaxf(shift[m][i / 2], score);
+      return score;
+    });
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const float before = largest[m][h];
+        largest[m][h] = row_largest(shift[m][h]);
+        // A row that has seen no key yet subtracts 0, not infinity from infinity.
+        shift[m][h] = largest[m][h] == -INFINITY ? 0.0f : largest[m][h];
+        shrink[m][h] = exp2_fast(before - shift[m][h]);
+        total[m][h] *= shrink[m][h];
+      }
+#pragma unroll
+      for (int n = 0; n < W / 8; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) sums[m][n][i] *= shrink[m][i / 2];
       }
     }
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      found[h] = row_largest(found[h]);
-      // A row that has seen no key yet subtracts 0, not infinity from infinity.
-      const float shift = found[h] == -INFINITY ? 0.0f : found[h], shrink = exp2_fast(largest[h] - shift);
-      largest[h] = found[h];
-      total[h] *= shrink;
-#pragma unroll
-      for (int n = 0; n < C::W / 8; ++n) {
-        sums[n][2 * h] *= shrink;
-        sums[n][2 * h + 1] *= shrink;
-      }
-#pragma unroll
-      for (int n = 0; n < kTile / 8; ++n) {
-#pragma unroll
-        for (int i = 2 * h; i < 2 * h + 2; ++i) {
-          s[n][i] = exp2_fast(s[n][i] - shift);
-          total[h] += s[n][i];
-        }
-      }
-    }
-    slots.weigh(sums, s, K::kV + ring, place.v, key, place.first_channel);
+    for_each<M>(s, [&](float score, int m, int, int i) {
+      const float weight = exp2_fast(score - shift[m][i / 2]);
+      total[m][i / 2] += weight;
+      return weight;
+    });
+    Tiles::weigh(sums, s, Tiles::kV + ring, place.v, key, place.first_channel);
   }
   wait_copies();
   float* lse = const_cast<float*>(static_cast<const float*>(p.lse)) + (place.batch * p.heads + place.head) * p.queries;
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    total[h] = row_sum(total[h]);
-    const int i = query + row + 8 * h;
-    if (lane % 4 == 0 && i < p.queries && place.first_channel == 0)
-      lse[i] = total[h] == 0 ? -INFINITY : largest[h] * kLn2 + logf(total[h]);
-    total[h] = total[h] == 0 ? 0.0f : 1.0f / total[h];
+  for (int m = 0; m < M; ++m) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const float sum = row_sum(total[m][h]);
+      const int i = query + lane_row(M, m) + 8 * h;
+      if (threadIdx.x % 4 == 0 && i < p.queries && place.first_channel == 0)
+        lse[i] = sum == 0 ? -INFINITY : largest[m][h] * kLn2 + logf(sum);
+      total[m][h] = sum == 0 ? 0.0f : 1.0f / sum;
+    }
   }
-  write_rows<T, C::W>(place.o, query, place.first_channel, sums,
-                      [&](int h, int, int, float sum) { return sum * total[h]; });
+  write_rows<M, W>(place.o, query, place.first_channel, sums,
+                   [&](int m, int h, int, int, float sum) { return sum * total[m][h]; });
 }
 
 // ---- Tangent ----
 
 template <typename C>
-struct TangentKernel {
-  static constexpr const char* kName = "attention_tangent";
-  static constexpr int G = C::G;
-  static constexpr int kQ = 0, kDq = 1, kK = kDq + G, kV = kK + C::kStages, kDk = kV + C::kStages,
-                       kDv = kDk + C::kStages, kSlots = C::kWhole ? kDv + C::kStages : 2, kFloats = 0;
+struct TangentTiles : Memory<C, 1 + C::G, 4 * C::kStages> {
+  static constexpr int kQ = 0, kDq = 1;  // owned
+  static constexpr int kK = 0, kV = C::kStages, kDk = 2 * C::kStages, kDv = 3 * C::kStages;
 };
 
 template <typename C>
 __global__ void __launch_bounds__(kTileThreads) attention_tangent_tiles(Problem p) {
   using T = typename C::T;
-  using K = TangentKernel<C>;
-  constexpr int G = K::G, kStages = C::kStages;
-  const Place<T> place(p, kTile, C::W, G);
-  const Slots<C> slots;
-  const int query = place.first_row, end = place.end_of_keys(query);
-  const int row = query + threadIdx.x / kLanes * 16 + threadIdx.x % kLanes / 4;
+  using Tiles = TangentTiles<C>;
+  constexpr int G = C::G, M = C::M, W = C::W, kStages = C::kStages, kStep = kColumns<M>;
+  const Place<T> place(p, kRows<M>, W, G);
+  const int query = place.first_row, end = place.end_of_keys(query + kRows<M>);
   auto dq = [&](int i) { return place.of_queries(p.dq, i, p.channels); };
   auto dk = [&](int i) { return place.of_keys(p.dk, i, p.channels); };
   auto dv = [&](int i) { return place.of_keys(p.dv, i, p.value_channels); };
   const bool has_dq = p.dq.strided.at, has_dk = p.dk.strided.at, has_dv = p.dv.strided.at;
-  // Step (block, probe) of the walk; its number counts the steps before it.
+  // Step (block, probe) of the walk; `number` counts the steps before it.
   auto bring = [&](int block, int probe, int number) {
-    if (block * kTile >= end) return;
+    if (block * kStep >= end) return;
     if (probe == 0) {
-      fetch<T, C::W>(slots[K::kK + block % kStages], place.k, block * kTile, 0);
-      fetch<T, C::W>(slots[K::kV + block % kStages], place.v, block * kTile, 0);
+      fetch<kStep, W>(Tiles::walked(Tiles::kK + block % kStages), place.k, block * kStep, 0);
+      fetch<kStep, W>(Tiles::walked(Tiles::kV + block % kStages), place.v, block * kStep, 0);
     }
-    if (has_dk) fetch<T, C::W>(slots[K::kDk + number % kStages], dk(probe), block * kTile, 0);
-    if (has_dv) fetch<T, C::W>(slots[K::kDv + number % kStages], dv(probe), block * kTile, 0);
+    if (has_dk) fetch<kStep, W>(Tiles::walked(Tiles::kDk + number % kStages), dk(probe), block * kStep, 0);
+    if (has_dv) fetch<kStep, W>(Tiles::walked(Tiles::kDv + number % kStages), dv(probe), block * kStep, 0);
   };
   if constexpr (C::kWhole) {
-    fetch<T, C::W>(slots[K::kQ], place.q, query, 0);
-    for (int i = 0; has_dq && i < place.live; ++i) fetch<T, C::W>(slots[K::kDq + i], dq(i), query, 0);
+    fetch<kRows<M>, W>(Tiles::owned(Tiles::kQ), place.q, query, 0);
+    for (int i = 0; has_dq && i < place.live; ++i) fetch<kRows<M>, W>(Tiles::owned(Tiles::kDq + i), dq(i), query, 0);
     if (kStages == 2) bring(0, 0, 0);
   }
-  const float lse2[2] = {place.lse2(row), place.lse2(row + 8)};
-  float sums[G][C::W / 8][4] = {}, total[G][2] = {};
-  for (int block = 0, number = 0; block * kTile < end; ++block) {
-    const int key = block * kTile, ring = block % kStages;
-    Scores probability;
+  Rows<M> lse2;
+  place.template read_lse2<M>(lse2);
+  Sums<M, W> sums[G] = {};
+  Rows<M> total[G] = {};
+  for (int block = 0, number = 0; block * kStep < end; ++block) {
+    const int key = block * kStep, ring = block % kStages;
+    Scores<M> probability;
 #pragma unroll
     for (int i = 0; i < G; ++i) {
       if (i >= place.live) break;
@@ -244,28 +258,24 @@ __global__ void __launch_bounds__(kTileThreads) attention_tangent_tiles(Problem 
         });
       }
       if (i == 0) {
-        clear(probability);
-        slots.multiply(probability, K::kQ, K::kK + ring, place.q, query, place.k, key);
-        to_probabilities<false>(probability, place, query, key, lse2);
+        clear<M>(probability);
+        Tiles::multiply(probability, Tiles::kQ, place.q, query, Tiles::kK + ring, place.k, key);
+        to_probabilities<M, false>(probability, place, query, key, lse2);
       }
       if (has_dq || has_dk) {
-        Scores s;
-        clear(s);
-        if (has_dq) slots.multiply(s, K::kDq + i, K::kK + ring, dq(i), query, place.k, key);
-        if (has_dk) slots.multiply(s, K::kQ, K::kDk + number % kStages, place.q, query, dk(i), key);
-#pragma unroll
-        for (int n = 0; n < kTile / 8; ++n) {
-#pragma unroll
-          for (int e = 0; e < 4; ++e) {
-            // The row's sum is that of the rounded weights: what rounding does to them then counts times v - o, not v.
-            const float weight = probability[n][e] * static_cast<float>(p.scale) * s[n][e];
-            s[n][e] = to_float(from_float<T>(weight));
-            total[i][e / 2] += s[n][e];
-          }
-        }
-        slots.weigh(sums[i], s, K::kV + ring, place.v, key, place.first_channel);
+        Scores<M> s;
+        clear<M>(s);
+        if (has_dq) Tiles::multiply(s, Tiles::kDq + i, dq(i), query, Tiles::kK + ring, place.k, key);
+        if (has_dk) Tiles::multiply(s, Tiles::kQ, place.q, query, Tiles::kDk + number % kStages, dk(i), key);
+        for_each<M>(s, [&](float slope, int m, int n, int e) {
+          // The row's sum is that of the rounded weights: what rounding does to them then counts times v - o, not v.
+          const float weight = to_float(from_float<T>(probability[m][n][e] * (p.scale1 * slope)));
+          total[i][m][e / 2] += weight;
+          return weight;
+        });
+        Tiles::weigh(sums[i], s, Tiles::kV + ring, place.v, key, place.first_channel);
       }
-      if (has_dv) slots.weigh(sums[i], probability, K::kDv + number % kStages, dv(i), key, place.first_channel);
+      if (has_dv) Tiles::weigh(sums[i], probability, Tiles::kDv + number % kStages, dv(i), key, place.first_channel);
       ++number;
     }
   }
@@ -273,10 +283,14 @@ __global__ void __launch_bounds__(kTileThreads) attention_tangent_tiles(Problem 
 #pragma unroll
   for (int i = 0; i < G; ++i) {
     if (i >= place.live) break;
-    const float whole[2] = {row_sum(total[i][0]), row_sum(total[i][1])};
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) total[i][m][h] = row_sum(total[i][m][h]);
+    }
     const View<T> out = place.of_queries(p.out, i, p.value_channels);
-    write_rows<T, C::W>(out, query, place.first_channel, sums[i], [&](int h, int r, int c, float sum) {
-      const float value = sum - whole[h] * to_float(place.o.at[r * place.o.row + c]);
+    write_rows<M, W>(out, query, place.first_channel, sums[i], [&](int m, int h, int r, int c, float sum) {
+      const float value = sum - total[i][m][h] * to_float(place.o.at[r * place.o.row + c]);
       return p.accumulate ? value + to_float(out.at[r * out.row + c]) : value;
     });
   }
@@ -285,74 +299,73 @@ __global__ void __launch_bounds__(kTileThreads) attention_tangent_tiles(Problem 
 // ---- Cotangent: dq ----
 
 template <typename C>
-struct QueryKernel {
-  static constexpr const char* kName = "attention_cotangent dq";
-  static constexpr int G = C::G;
-  static constexpr int kQ = 0, kU = 1, kK = kU + G, kV = kK + C::kStages, kSlots = C::kWhole ? kV + C::kStages : 2,
-                       kFloats = 0;
+struct QueryTiles : Memory<C, 1 + C::G, 2 * C::kStages> {
+  static constexpr int kQ = 0, kU = 1;  // owned
+  static constexpr int kK = 0, kV = C::kStages;
 };
 
 template <typename C>
 __global__ void __launch_bounds__(kTileThreads) attention_cotangent_queries(Problem p) {
   using T = typename C::T;
-  using K = QueryKernel<C>;
-  constexpr int G = K::G, kStages = C::kStages;
-  const Place<T> place(p, kTile, C::W, G);
-  const Slots<C> slots;
-  const int query = place.first_row, end = place.end_of_keys(query);
-  const int row = query + threadIdx.x / kLanes * 16 + threadIdx.x % kLanes / 4;
+  using Tiles = QueryTiles<C>;
+  constexpr int G = C::G, M = C::M, W = C::W, kStep = kColumns<M>;
+  const Place<T> place(p, kRows<M>, W, G);
+  const int query = place.first_row, end = place.end_of_keys(query + kRows<M>);
   auto u = [&](int i) { return place.of_queries(p.u, i, p.value_channels); };
   auto bring = [&](int block) {
-    if (block * kTile >= end) return;
-    fetch<T, C::W>(slots[K::kK + block % kStages], place.k, block * kTile, 0);
-    fetch<T, C::W>(slots[K::kV + block % kStages], place.v, block * kTile, 0);
+    if (block * kStep >= end) return;
+    fetch<kStep, W>(Tiles::walked(Tiles::kK + block % C::kStages), place.k, block * kStep, 0);
+    fetch<kStep, W>(Tiles::walked(Tiles::kV + block % C::kStages), place.v, block * kStep, 0);
   };
-  // o is only needed for u.o, and passes through the tile that the walk fills last.
-  constexpr int kO = K::kV + kStages - 1;
+  // o is only needed for u.o, and passes through the tile of q.
   if constexpr (C::kWhole) {
-    fetch<T, C::W>(slots[K::kQ], place.q, query, 0);
-    fetch<T, C::W>(slots[kO], place.o, query, 0);
-    for (int i = 0; i < place.live; ++i) fetch<T, C::W>(slots[K::kU + i], u(i), query, 0);
-    if (kStages == 2) bring(0);
+    fetch<kRows<M>, W>(Tiles::owned(Tiles::kQ), place.o, query, 0);
+    for (int i = 0; i < place.live; ++i) fetch<kRows<M>, W>(Tiles::owned(Tiles::kU + i), u(i), query, 0);
+    if (C::kStages == 2) bring(0);
     wait_copies();
     __syncthreads();
   }
-  float dots[G][2];
+  float dots[G][2 * M];  // of rows m and h: 2 m + h
 #pragma unroll
   for (int i = 0; i < G; ++i) {
     if (i >= place.live) break;
-    slots.row_products(dots[i], K::kU + i, kO, u(i), place.o, query);
+    const T* o_tile = C::kWhole ? Tiles::owned(Tiles::kQ) : Tiles::walked(0);
+    Tiles::row_products(
+        dots[i], [](int r) { return lane_row(M, r / 2) + r % 2 * 8; }, kRows<M>, Tiles::owned(Tiles::kU + i), u(i),
+        o_tile, place.o, query);
   }
-  const float lse2[2] = {place.lse2(row), place.lse2(row + 8)};
-  float sums[G][C::W / 8][4] = {};
-  for (int block = 0; block * kTile < end; ++block) {
-    const int key = block * kTile, ring = block % kStages;
+  if constexpr (C::kWhole) {
+    __syncthreads();
+    fetch<kRows<M>, W>(Tiles::owned(Tiles::kQ), place.q, query, 0);
+  }
+  Rows<M> lse2;
+  place.template read_lse2<M>(lse2);
+  Sums<M, W> sums[G] = {};
+  for (int block = 0; block * kStep < end; ++block) {
+    const int key = block * kStep, ring = block % C::kStages;
     if constexpr (C::kWhole) advance<C>([&](int ahead) { bring(block + ahead); });
-    Scores probability;
-    clear(probability);
-    slots.multiply(probability, K::kQ, K::kK + ring, place.q, query, place.k, key);
-    to_probabilities<false>(probability, place, query, key, lse2);
+    Scores<M> probability;
+    clear<M>(probability);
+    Tiles::multiply(probability, Tiles::kQ, place.q, query, Tiles::kK + ring, place.k, key);
+    to_probabilities<M, false>(probability, place, query, key, lse2);
 #pragma unroll
     for (int i = 0; i < G; ++i) {
       if (i >= place.live) break;
-      Scores s;
-      clear(s);
-      slots.multiply(s, K::kU + i, K::kV + ring, u(i), query, place.v, key);
-#pragma unroll
-      for (int n = 0; n < kTile / 8; ++n) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e)
-          s[n][e] = probability[n][e] * static_cast<float>(p.scale) * (s[n][e] - dots[i][e / 2]);
-      }
-      slots.weigh(sums[i], s, K::kK + ring, place.k, key, place.first_channel);
+      Scores<M> s;
+      clear<M>(s);
+      Tiles::multiply(s, Tiles::kU + i, u(i), query, Tiles::kV + ring, place.v, key);
+      for_each<M>(s, [&](float product, int m, int n, int e) {
+        return probability[m][n][e] * (p.scale1 * (product - dots[i][2 * m + e / 2]));
+      });
+      Tiles::weigh(sums[i], s, Tiles::kK + ring, place.k, key, place.first_channel);
     }
   }
   wait_copies();
 #pragma unroll
   for (int i = 0; i < G; ++i) {
     if (i >= place.live) break;
-    write_rows<T, C::W>(place.of_queries(p.dq, i, p.channels), query, place.first_channel, sums[i],
-                        [](int, int, int, float sum) { return sum; });
+    write_rows<M, W>(place.of_queries(p.dq, i, p.channels), query, place.first_channel, sums[i],
+                     [](int, int, int, int, float sum) { return sum; });
   }
 }
 
@@ -360,44 +373,41 @@ __global__ void __launch_bounds__(kTileThreads) attention_cotangent_queries(Prob
 
 // Here rows are keys and columns are queries.
 template <typename C>
-struct KeyKernel {
-  static constexpr const char* kName = "attention_cotangent dk dv";
-  static constexpr int G = C::G;
-  static constexpr int kK = 0, kV = 1, kQ = 2, kO = kQ + C::kStages, kU = kO + C::kStages,
-                       kSlots = C::kWhole ? kU + C::kStages : 2, kFloats = 2 * kTile;
+struct KeyTiles : Memory<C, 2, 3 * C::kStages, 2 * kColumns<C::M>> {
+  static constexpr int kK = 0, kV = 1;  // owned
+  static constexpr int kQ = 0, kO = C::kStages, kU = 2 * C::kStages;
 };
 
 template <typename C>
 __global__ void __launch_bounds__(kTileThreads) attention_cotangent_keys(Problem p) {
   using T = typename C::T;
-  using K = KeyKernel<C>;
-  constexpr int G = K::G, kStages = C::kStages;
-  const Place<T> place(p, kTile, C::W, G);
-  const Slots<C> slots;
-  float* lse2 = reinterpret_cast<float*>(slots[K::kSlots]);  // of the tile's queries
-  float* dots = lse2 + kTile;                                // u_i.o_i of them
-  const int key = place.first_row, first = place.begin_of_queries(key) / kTile;
-  const int lane = threadIdx.x % kLanes, row = threadIdx.x / kLanes * 16 + lane / 4;
+  using Tiles = KeyTiles<C>;
+  constexpr int G = C::G, M = C::M, W = C::W, kStages = C::kStages, kStep = kColumns<M>;
+  const Place<T> place(p, kRows<M>, W, G);
+  float* lse2 = Tiles::floats();  // of the step's queries
+  float* dots = lse2 + kStep;     // u_i.o_i of them
+  const int key = place.first_row;
   const bool has_dk = p.dk.strided.at && place.first_channel < p.channels;
   const bool has_dv = p.dv.strided.at && place.first_channel < p.value_channels;
   auto u = [&](int i) { return place.of_queries(p.u, i, p.value_channels); };
   auto bring = [&](int block, int probe, int number) {
-    if (block * kTile >= p.queries) return;
+    if (block * kStep >= p.queries) return;
     if (probe == 0) {
-      fetch<T, C::W>(slots[K::kQ + block % kStages], place.q, block * kTile, 0);
-      if (has_dk) fetch<T, C::W>(slots[K::kO + block % kStages], place.o, block * kTile, 0);
+      fetch<kStep, W>(Tiles::walked(Tiles::kQ + block % kStages), place.q, block * kStep, 0);
+      if (has_dk) fetch<kStep, W>(Tiles::walked(Tiles::kO + block % kStages), place.o, block * kStep, 0);
     }
-    fetch<T, C::W>(slots[K::kU + number % kStages], u(probe), block * kTile, 0);
+    fetch<kStep, W>(Tiles::walked(Tiles::kU + number % kStages), u(probe), block * kStep, 0);
   };
+  const int first = p.causal ? key / kStep : 0;  // queries before it see none of these keys
   if constexpr (C::kWhole) {
-    fetch<T, C::W>(slots[K::kK], place.k, key, 0);
-    if (has_dk) fetch<T, C::W>(slots[K::kV], place.v, key, 0);
+    fetch<kRows<M>, W>(Tiles::owned(Tiles::kK), place.k, key, 0);
+    if (has_dk) fetch<kRows<M>, W>(Tiles::owned(Tiles::kV), place.v, key, 0);
     if (kStages == 2) bring(first, 0, 0);
   }
-  float dk[G][C::W / 8][4] = {}, dv[G][C::W / 8][4] = {};
-  for (int block = first, number = 0; block * kTile < p.queries; ++block) {
-    const int query = block * kTile, ring = block % kStages;
-    Scores probability;
+  Sums<M, W> dk[G] = {}, dv[G] = {};
+  for (int block = first, number = 0; block * kStep < p.queries; ++block) {
+    const int query = block * kStep, ring = block % kStages;
+    Scores<M> probability;
 #pragma unroll
     for (int i = 0; i < G; ++i) {
       if (i >= place.live) break;
@@ -409,34 +419,36 @@ __global__ void __launch_bounds__(kTileThreads) attention_cotangent_keys(Problem
       } else {
         __syncthreads();  // lse2 and dots are no longer read
       }
-      if (i == 0 && threadIdx.x < kTile) lse2[threadIdx.x] = place.lse2(query + threadIdx.x);
+      const int u_now = Tiles::kU + number % kStages;
+      if (i == 0 && threadIdx.x < kStep) lse2[threadIdx.x] = place.lse2(query + threadIdx.x);
       if (has_dk) {
+        const T* u_tile = C::kWhole ? Tiles::walked(u_now) : Tiles::owned(0);
+        const int row = lane_row(1, 0);
         float own[2];
-        slots.row_products(own, K::kU + number % kStages, K::kO + ring, u(i), place.o, query);
-        if (lane % 4 == 0) {
+        Tiles::row_products(
+            own, [&](int r) { return row + 8 * r; }, kStep, u_tile, u(i), Tiles::walked(Tiles::kO + ring), place.o,
+            query);
+        if (threadIdx.x % 4 == 0 && row < kStep) {
           dots[row] = own[0];
           dots[row + 8] = own[1];
         }
       }
       __syncthreads();
       if (i == 0) {
-        clear(probability);
-        slots.multiply(probability, K::kK, K::kQ + ring, place.k, key, place.q, query);
-        to_probabilities<true>(probability, place, query, key, lse2);
+        clear<M>(probability);
+        Tiles::multiply(probability, Tiles::kK, place.k, key, Tiles::kQ + ring, place.q, query);
+        to_probabilities<M, true>(probability, place, query, key, lse2);
       }
       if (has_dk) {
-        Scores s;
-        clear(s);
-        slots.multiply(s, K::kV, K::kU + number % kStages, place.v, key, u(i), query);
-#pragma unroll
-        for (int n = 0; n < kTile / 8; ++n) {
-#pragma unroll
-          for (int e = 0; e < 4; ++e)
-            s[n][e] = probability[n][e] * static_cast<float>(p.scale) * (s[n][e] - dots[n * 8 + lane % 4 * 2 + e % 2]);
-        }
-        slots.weigh(dk[i], s, K::kQ + ring, place.q, query, place.first_channel);
+        Scores<M> s;
+        clear<M>(s);
+        Tiles::multiply(s, Tiles::kV, place.v, key, u_now, u(i), query);
+        for_each<M>(s, [&](float product, int m, int n, int e) {
+          return probability[m][n][e] * (p.scale1 * (product - dots[n * 8 + threadIdx.x % 4 * 2 + e % 2]));
+        });
+        Tiles::weigh(dk[i], s, Tiles::kQ + ring, place.q, query, place.first_channel);
       }
-      if (has_dv) slots.weigh(dv[i], probability, K::kU + number % kStages, u(i), query, place.first_channel);
+      if (has_dv) Tiles::weigh(dv[i], probability, u_now, u(i), query, place.first_channel);
       ++number;
     }
   }
@@ -444,10 +456,9 @@ __global__ void __launch_bounds__(kTileThreads) attention_cotangent_keys(Problem
 #pragma unroll
   for (int i = 0; i < G; ++i) {
     if (i >= place.live) break;
-    auto as_it_is = [](int, int, int, float sum) { return sum; };
-    if (has_dk) write_rows<T, C::W>(place.of_keys(p.dk, i, p.channels), key, place.first_channel, dk[i], as_it_is);
-    if (has_dv)
-      write_rows<T, C::W>(place.of_keys(p.dv, i, p.value_channels), key, place.first_channel, dv[i], as_it_is);
+    auto as_it_is = [](int, int, int, int, float sum) { return sum; };
+    if (has_dk) write_rows<M, W>(place.of_keys(p.dk, i, p.channels), key, place.first_channel, dk[i], as_it_is);
+    if (has_dv) write_rows<M, W>(place.of_keys(p.dv, i, p.value_channels), key, place.first_channel, dv[i], as_it_is);
   }
 }
 
@@ -492,6 +503,7 @@ Problem problem_of(const Call& call, int64_t probes, const std::string& where) {
   p.value_channels = static_cast<int>(s.value_channels);
   p.probes = static_cast<int>(probes);
   p.scale = s.scale;
+  p.scale1 = static_cast<float>(s.scale);
   p.scale2 = static_cast<float>(s.scale * 1.44269504088896340736);
   p.causal = s.causal;
   return p;
@@ -501,45 +513,55 @@ int ceil_div(int a, int b) {
   return (a + b - 1) / b;
 }
 
-// `rows` and `channels` of the result, in blocks of tiles.
-template <typename C, template <typename> class Kernel>
-void launch_tiles(void (*kernel)(Problem), Problem p, int rows, int channels, const Target& to) {
-  using K = Kernel<C>;
-  p.blocks = ceil_div(rows, kTile);
+// One launch, for `rows` and `channels` of a result.
+template <typename C, template <typename> class Tiles>
+void launch_tiles(void (*kernel)(Problem), const char* name, Problem p, int rows, int channels, const Target& to) {
+  p.blocks = ceil_div(rows, kRows<C::M>);
   p.chunks = C::kWhole ? 1 : ceil_div(channels, C::W);
-  p.groups = ceil_div(p.probes, K::G);
-  const size_t bytes =
-      sizeof(typename C::T) * K::kSlots * Tile<typename C::T, C::W>::kValues + sizeof(float) * K::kFloats;
+  p.groups = ceil_div(p.probes, C::G);
   const unsigned blocks = to.blocks(p);
   if (blocks == 0) return;
-  check(allow_shared(kernel, bytes), K::kName, to.where);
-  check(launch(kernel, blocks, kTileThreads, bytes, to.stream, p), K::kName, to.where);
+  check(allow_shared(kernel, Tiles<C>::kBytes), name, to.where);
+  check(launch(kernel, blocks, kTileThreads, Tiles<C>::kBytes, to.stream, p), name, to.where);
 }
 
-template <typename C>
-struct Tiles {
+// The kernels for up to W channels, or for any number. M and G are the largest that 255 registers hold.
+template <typename T, int W, bool kWhole>
+struct Tiled {
+  static constexpr int M = kWhole ? 2 : 1, G = W == 64 ? 2 : 1;
+
   static void primal(const Problem& p, const Target& to) {
-    launch_tiles<C, PrimalKernel>(attention_primal_tiles<C>, p, p.queries, p.value_channels, to);
+    using C = Config<T, W, kWhole, M, 1>;
+    launch_tiles<C, PrimalTiles>(attention_primal_tiles<C>, "attention_primal", p, p.queries, p.value_channels, to);
   }
   static void tangent(const Problem& p, const Target& to) {
-    launch_tiles<C, TangentKernel>(attention_tangent_tiles<C>, p, p.queries, p.value_channels, to);
+    using C = Config<T, W, kWhole, M, G>;
+    launch_tiles<C, TangentTiles>(attention_tangent_tiles<C>, "attention_tangent", p, p.queries, p.value_channels, to);
   }
   static void cotangent(const Problem& p, const Target& to) {
-    if (p.dq.strided.at) launch_tiles<C, QueryKernel>(attention_cotangent_queries<C>, p, p.queries, p.channels, to);
-    if (p.dk.strided.at || p.dv.strided.at)
-      launch_tiles<C, KeyKernel>(attention_cotangent_keys<C>, p, p.keys, std::max(p.channels, p.value_channels), to);
+    if (p.dq.strided.at) {
+      using C = Config<T, W, kWhole, M, G>;
+      launch_tiles<C, QueryTiles>(attention_cotangent_queries<C>, "attention_cotangent dq", p, p.queries, p.channels,
+                                  to);
+    }
+    if (p.dk.strided.at || p.dv.strided.at) {
+      // Twice the sums.
+      using C = Config<T, W, kWhole, W == 64 ? M : 1, 1>;
+      launch_tiles<C, KeyTiles>(attention_cotangent_keys<C>, "attention_cotangent dk dv", p, p.keys,
+                                std::max(p.channels, p.value_channels), to);
+    }
   }
 };
 
 // The kernels that serve these channels; `act` calls one of their functions.
 template <typename T, typename Act>
 void with_tiles(const Problem& p, const Act& act) {
-  const int widest = p.channels > p.value_channels ? p.channels : p.value_channels;
-  if (widest <= 64) return act(Tiles<Config<T, 64, true>>());
+  const int widest = std::max(p.channels, p.value_channels);
+  if (widest <= 64) return act(Tiled<T, 64, true>());
   if constexpr (sizeof(T) == 2) {
-    if (widest <= 128) return act(Tiles<Config<T, 128, true>>());
+    if (widest <= 128) return act(Tiled<T, 128, true>());
   }
-  act(Tiles<Config<T, 64, false>>());
+  act(Tiled<T, 64, false>());
 }
 
 template <typename Act>

@@ -24,7 +24,7 @@ struct Problem {
   int queries, keys, channels, value_channels, probes;
   int blocks, chunks, groups;  // of owned rows, of result channels, of probes: the grid, the first innermost
   double scale;
-  float scale2;  // of scores that are powers of two
+  float scale1, scale2;  // as it is; of scores that are powers of two
   bool causal, accumulate;
 
   template <typename T>
@@ -37,7 +37,7 @@ struct Problem {
   }
 };
 
-// The block's head, and the arrays of it.
+// The block's part: a head, rows and channels of a result, some probes.
 template <typename T>
 struct Place {
   int64_t batch, head;
@@ -79,6 +79,15 @@ struct Place {
     return lse == -INFINITY ? INFINITY : lse * kLog2E;
   }
 
+  template <int M>
+  __device__ void read_lse2(Rows<M>& to) const {
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) to[m][h] = lse2(first_row + lane_row(M, m) + 8 * h);
+    }
+  }
+
   // A product q.k as a power of two, with bias and what is hidden.
   __device__ float score(float product, int query, int key) const {
     if (key >= p.keys || (p.causal && key > query)) return -INFINITY;
@@ -86,57 +95,58 @@ struct Place {
     return bias && query < p.queries ? value + bias[query * p.bias.row + key * p.bias.column] * kLog2E : value;
   }
 
-  // Whether `score` does more than scale in the tile that starts here.
-  __device__ bool plain(int first_query, int first_key) const {
-    return !bias && first_key + kTile <= p.keys && !(p.causal && first_key + kTile > first_query + 1);
+  // Whether `score` does no more than scale in a tile that starts here.
+  __device__ bool plain(int first_query, int first_key, int keys) const {
+    return !bias && first_key + keys <= p.keys && !(p.causal && first_key + keys > first_query + 1);
   }
 
-  // Keys that some query of the tile sees, and the first query that sees some key of it.
-  __device__ int end_of_keys(int first_query) const { return p.causal ? min(p.keys, first_query + kTile) : p.keys; }
-  __device__ int begin_of_queries(int first_key) const { return p.causal ? first_key / kTile * kTile : 0; }
+  // Keys that some of the queries before `end` see.
+  __device__ int end_of_keys(int end) const { return p.causal ? min(p.keys, end) : p.keys; }
 };
 
-// Products to probabilities. lse2 is that of the rows (two values), or of the columns where the rows are keys.
-template <bool kRowsAreKeys, typename T>
-__device__ inline void to_probabilities(Scores& s, const Place<T>& place, int first_query, int first_key,
-                                        const float* lse2) {
-  const int lane = threadIdx.x % kLanes, row = threadIdx.x / kLanes * 16 + lane / 4, column = lane % 4 * 2;
-  const bool plain = place.plain(first_query, first_key);
-#pragma unroll
-  for (int n = 0; n < kTile / 8; ++n) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int r = row + i / 2 * 8, c = n * 8 + column + i % 2;
-      const int query = first_query + (kRowsAreKeys ? c : r), key = first_key + (kRowsAreKeys ? r : c);
-      const float score = plain ? s[n][i] * place.p.scale2 : place.score(s[n][i], query, key);
-      s[n][i] = exp2_fast(score - lse2[kRowsAreKeys ? c : i / 2]);
-    }
-  }
+// Products to probabilities. lse2 is that of the lane's rows, or of the columns where the rows are keys.
+template <int M, bool kRowsAreKeys, typename T, typename Lse>
+__device__ inline void to_probabilities(Scores<M>& s, const Place<T>& place, int first_query, int first_key,
+                                        const Lse& lse2) {
+  const bool plain = place.plain(first_query, first_key, kRowsAreKeys ? kRows<M> : kColumns<M>);
+  for_each<M>(s, [&](float product, int m, int n, int i) {
+    const int row = lane_row(M, m) + i / 2 * 8, column = n * 8 + threadIdx.x % 4 * 2 + i % 2;
+    float score = product * place.p.scale2;
+    if (!plain)
+      score = kRowsAreKeys ? place.score(product, first_query + column, first_key + row)
+                           : place.score(product, first_query + row, first_key + column);
+    if constexpr (kRowsAreKeys)
+      return exp2_fast(score - lse2[column]);
+    else
+      return exp2_fast(score - lse2[m][i / 2]);
+  });
 }
 
-// Writes finish(h, row, channel, sum) for the sums of a warp; h is 0 or 1, the row's place in a lane.
-template <typename T, int W, typename Finish>
-__device__ inline void write_rows(const View<T>& to, int first_row, int first_channel, const float (&sums)[W / 8][4],
+// Writes finish(m, h, row, channel, sum) for the sums of a warp; m and h are the row's place in a lane.
+template <int M, int W, typename T, typename Finish>
+__device__ inline void write_rows(const View<T>& to, int first_row, int first_channel, const Sums<M, W>& sums,
                                   const Finish& finish) {
-  const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const int row = first_row + warp * 16 + lane / 4 + 8 * h;
-    if (row >= to.rows) continue;
+  for (int m = 0; m < M; ++m) {
 #pragma unroll
-    for (int n = 0; n < W / 8; ++n) {
-      const int c = first_channel + n * 8 + lane % 4 * 2;
-      if (c >= to.channels) break;
-      T* at = const_cast<T*>(to.at) + row * to.row + c;
-      const bool two = c + 1 < to.channels;
-      Pack<T, 2> pair;
-      pair.value[0] = from_float<T>(finish(h, row, c, sums[n][2 * h]));
-      if (two) pair.value[1] = from_float<T>(finish(h, row, c + 1, sums[n][2 * h + 1]));
-      if (two && to.wide) {
-        store<2>(at, pair);
-      } else {
-        at[0] = pair.value[0];
-        if (two) at[1] = pair.value[1];
+    for (int h = 0; h < 2; ++h) {
+      const int row = first_row + lane_row(M, m) + 8 * h;
+      if (row >= to.rows) continue;
+#pragma unroll
+      for (int n = 0; n < W / 8; ++n) {
+        const int c = first_channel + n * 8 + threadIdx.x % 4 * 2;
+        if (c >= to.channels) break;
+        T* at = const_cast<T*>(to.at) + row * to.row + c;
+        const bool two = c + 1 < to.channels;
+        Pack<T, 2> pair;
+        pair.value[0] = from_float<T>(finish(m, h, row, c, sums[m][n][2 * h]));
+        if (two) pair.value[1] = from_float<T>(finish(m, h, row, c + 1, sums[m][n][2 * h + 1]));
+        if (two && to.wide) {
+          store<2>(at, pair);
+        } else {
+          at[0] = pair.value[0];
+          if (two) at[1] = pair.value[1];
+        }
       }
     }
   }

@@ -10,12 +10,27 @@ namespace latentjac {
 namespace cuda {
 namespace {
 
-constexpr int kTile = 64;  // rows of a tile; a block owns as many rows of its result
-constexpr int kTileWarps = kTile / 16;
+constexpr int kTileWarps = 4;
 constexpr int kTileThreads = kTileWarps * kLanes;
 
-// The scores of a warp: 16 rows by kTile columns, as 16 x 8 results of mma.
-using Scores = float[kTile / 8][4];
+// A block owns kRows rows of its result, 16 M to a warp, and walks over the other side kColumns at a time. More rows a
+// warp means fewer reads of shared memory for each product: M = 2 wherever the sums fit the registers.
+template <int M>
+constexpr int kRows = 16 * M * kTileWarps;
+template <int M>
+constexpr int kColumns = 64 / M;
+
+// The scores of a warp, as 16 x 8 results of mma: 32 registers.
+template <int M>
+using Scores = float[M][kColumns<M> / 8][4];
+
+// Sums over columns, for W channels.
+template <int M, int W>
+using Sums = float[M][W / 8][4];
+
+// One value for each row of a lane.
+template <int M>
+using Rows = float[M][2];
 
 // One head of one probe of an array.
 template <typename T>
@@ -28,22 +43,27 @@ struct View {
 
 // A tile's row is W values and 16 bytes: eight rows then start in different banks, for matrix loads as for floats.
 template <typename T, int W>
-struct Tile {
-  static constexpr int kStride = W + 16 / static_cast<int>(sizeof(T));
-  static constexpr int kValues = kTile * kStride;
-};
+constexpr int kRowStride = W + 16 / static_cast<int>(sizeof(T));
 
-// Starts filling `tile` with kTile rows and W channels, zeros outside of the array. Channels past the array's last
+// The first of a warp's rows m, and of a lane's.
+__device__ inline int warp_row(int tiles, int m) {
+  return (static_cast<int>(threadIdx.x) / kLanes * tiles + m) * 16;
+}
+__device__ inline int lane_row(int tiles, int m) {
+  return warp_row(tiles, m) + threadIdx.x % kLanes / 4;
+}
+
+// Starts filling `tile` with R rows and W channels, zeros outside of the array. Channels past the array's last
 // are only filled up to a multiple of 16: the products read no others.
-template <typename T, int W>
+template <int R, int W, typename T>
 __device__ inline void fetch(T* tile, const View<T>& from, int first_row, int first_channel) {
   constexpr int kPiece = 16 / static_cast<int>(sizeof(T)), kPieces = W / kPiece;
   const int used = (from.channels - first_channel + 15) / 16 * 16;
 #pragma unroll 4
-  for (int i = threadIdx.x; i < kTile * kPieces; i += kTileThreads) {
+  for (int i = threadIdx.x; i < R * kPieces; i += kTileThreads) {
     const int row = first_row + i / kPieces, c = i % kPieces * kPiece;
     if (c >= used) continue;
-    T* to = tile + i / kPieces * Tile<T, W>::kStride + c;
+    T* to = tile + i / kPieces * kRowStride<T, W> + c;
     const T* source = from.at + row * from.row + first_channel + c;
     if (from.wide) {
       const bool inside = row < from.rows && first_channel + c < from.channels;
@@ -55,108 +75,120 @@ __device__ inline void fetch(T* tile, const View<T>& from, int first_row, int fi
   }
 }
 
-// s += rows of `left` (this warp's 16) times rows of `right`, over `channels` channels.
-template <typename T, int W>
-__device__ inline void multiply_rows(Scores& s, const T* left, const T* right, int channels) {
-  constexpr int kStride = Tile<T, W>::kStride;
-  const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
+// s += rows of `left` (those of this warp) times rows of `right`, over `channels` channels.
+template <int M, int W, typename T>
+__device__ inline void multiply_rows(Scores<M>& s, const T* left, const T* right, int channels) {
+  constexpr int kStride = kRowStride<T, W>;
+  const int lane = threadIdx.x % kLanes;
+  left += warp_row(M, 0) * kStride;
   if constexpr (sizeof(T) == 2) {
-    const T* a_row = left + (warp * 16 + lane % 16) * kStride + lane / 16 * 8;
+    const T* a_row = left + lane % 16 * kStride + lane / 16 * 8;
     const T* b_row = right + (lane / 16 * 8 + lane % 8) * kStride + lane / 8 % 2 * 8;
 #pragma unroll
     for (int k = 0; k < W; k += 16) {
       if (k >= channels) break;
-      uint32_t a[4];
-      load_matrices<false>(a, a_row + k);
+      uint32_t a[M][4];
 #pragma unroll
-      for (int n = 0; n < kTile / 16; ++n) {
+      for (int m = 0; m < M; ++m) load_matrices<false>(a[m], a_row + m * 16 * kStride + k);
+#pragma unroll
+      for (int n = 0; n < kColumns<M> / 16; ++n) {
         uint32_t b[4];
         load_matrices<false>(b, b_row + n * 16 * kStride + k);
-        mma<T>(s[2 * n], a, b[0], b[1]);
-        mma<T>(s[2 * n + 1], a, b[2], b[3]);
+#pragma unroll
+        for (int m = 0; m < M; ++m) {
+          mma<T>(s[m][2 * n], a[m], b[0], b[1]);
+          mma<T>(s[m][2 * n + 1], a[m], b[2], b[3]);
+        }
       }
     }
   } else {
-    const int g = lane / 4, t = lane % 4;
-    const float* a_row = left + (warp * 16 + g) * kStride + t;
-    const float* b_row = right + g * kStride + t;
+    const float* a_row = left + lane / 4 * kStride + lane % 4;
+    const float* b_row = right + lane / 4 * kStride + lane % 4;
 #pragma unroll 2
     for (int k = 0; k < W; k += 8) {
       if (k >= channels) break;
-      uint32_t big[4], small[4];
+      SplitMatrix a[M];
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const Split a(a_row[i % 2 * 8 * kStride + k + i / 2 * 4]);
-        big[i] = a.big;
-        small[i] = a.small;
+      for (int m = 0; m < M; ++m) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) a[m].set(i, a_row[(m * 16 + i % 2 * 8) * kStride + k + i / 2 * 4]);
       }
 #pragma unroll
-      for (int n = 0; n < kTile / 8; ++n) {
+      for (int n = 0; n < kColumns<M> / 8; ++n) {
         const float* b = b_row + n * 8 * kStride + k;
-        mma_split(s[n], big, small, Split(b[0]), Split(b[4]));
+        const Split b0(b[0]), b1(b[4]);
+#pragma unroll
+        for (int m = 0; m < M; ++m) mma_split(s[m][n], a[m], b0, b1);
       }
     }
   }
 }
 
 // sums += weights times the rows of `right`, for its first `channels` channels.
-template <typename T, int W>
-__device__ inline void weigh_rows(float (&sums)[W / 8][4], const Scores& weights, const T* right, int channels) {
-  constexpr int kStride = Tile<T, W>::kStride;
+template <int M, int W, typename T>
+__device__ inline void weigh_rows(Sums<M, W>& sums, const Scores<M>& weights, const T* right, int channels) {
+  constexpr int kStride = kRowStride<T, W>;
   const int lane = threadIdx.x % kLanes;
   if constexpr (sizeof(T) == 2) {
     const T* b_row = right + lane % 16 * kStride + lane / 16 * 8;
 #pragma unroll
-    for (int k = 0; k < kTile / 16; ++k) {
-      const Scores& w = weights;
-      const uint32_t a[4] = {pair_bits<T>(w[2 * k][0], w[2 * k][1]), pair_bits<T>(w[2 * k][2], w[2 * k][3]),
-                             pair_bits<T>(w[2 * k + 1][0], w[2 * k + 1][1]),
-                             pair_bits<T>(w[2 * k + 1][2], w[2 * k + 1][3])};
+    for (int k = 0; k < kColumns<M> / 16; ++k) {
+      uint32_t a[M][4];
+#pragma unroll
+      for (int m = 0; m < M; ++m) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const auto& w = weights[m][2 * k + i / 2];
+          a[m][i] = pair_bits<T>(w[i % 2 * 2], w[i % 2 * 2 + 1]);
+        }
+      }
 #pragma unroll
       for (int n = 0; n < W / 16; ++n) {
         if (n * 16 >= channels) break;
         uint32_t b[4];
         load_matrices<true>(b, b_row + k * 16 * kStride + n * 16);
-        mma<T>(sums[2 * n], a, b[0], b[1]);
-        mma<T>(sums[2 * n + 1], a, b[2], b[3]);
+#pragma unroll
+        for (int m = 0; m < M; ++m) {
+          mma<T>(sums[m][2 * n], a[m], b[0], b[1]);
+          mma<T>(sums[m][2 * n + 1], a[m], b[2], b[3]);
+        }
       }
     }
   } else {
     // The inner index may run in any order: column t of A stands for row 2 t of the tile, t + 4 for row 2 t + 1.
     const float* b_row = right + lane % 4 * 2 * kStride + lane / 4;
 #pragma unroll
-    for (int k = 0; k < kTile / 8; ++k) {
-      uint32_t big[4], small[4];
+    for (int k = 0; k < kColumns<M> / 8; ++k) {
+      SplitMatrix a[M];
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const Split a(weights[k][i % 2 * 2 + i / 2]);
-        big[i] = a.big;
-        small[i] = a.small;
+      for (int m = 0; m < M; ++m) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) a[m].set(i, weights[m][k][i % 2 * 2 + i / 2]);
       }
 #pragma unroll
       for (int n = 0; n < W / 8; ++n) {
         if (n * 8 >= channels) break;
         const float* b = b_row + k * 8 * kStride + n * 8;
-        mma_split(sums[n], big, small, Split(b[0]), Split(b[kStride]));
+        const Split b0(b[0]), b1(b[kStride]);
+#pragma unroll
+        for (int m = 0; m < M; ++m) mma_split(sums[m][n], a[m], b0, b1);
       }
     }
   }
 }
 
-// Rows of `left` times the same rows of `right`: the part of this lane, for rows 16 warp + g (0) and + 8 (1).
-template <typename T, int W>
-__device__ inline void add_row_products(float (&sums)[2], const T* left, const T* right, int channels) {
-  constexpr int kPiece = 16 / static_cast<int>(sizeof(T)), kStride = Tile<T, W>::kStride;
-  const int lane = threadIdx.x % kLanes, row = threadIdx.x / kLanes * 16 + lane / 4;
+// Row `row` of `left` times the same row of `right`, summed over this lane's quarter of the channels.
+template <int W, typename T>
+__device__ inline float row_product(const T* left, const T* right, int row, int channels) {
+  constexpr int kPiece = 16 / static_cast<int>(sizeof(T)), kStride = kRowStride<T, W>;
+  float sum = 0;
+  for (int c = threadIdx.x % 4 * kPiece; c < channels; c += 4 * kPiece) {
+    const auto a = load<kPiece>(left + row * kStride + c);
+    const auto b = load<kPiece>(right + row * kStride + c);
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    for (int c = lane % 4 * kPiece; c < channels; c += 4 * kPiece) {
-      const auto a = load<kPiece>(left + (row + 8 * h) * kStride + c);
-      const auto b = load<kPiece>(right + (row + 8 * h) * kStride + c);
-#pragma unroll
-      for (int e = 0; e < kPiece; ++e) sums[h] += to_float(a.value[e]) * to_float(b.value[e]);
-    }
+    for (int e = 0; e < kPiece; ++e) sum += to_float(a.value[e]) * to_float(b.value[e]);
   }
+  return sum;
 }
 
 // The sum (or largest) of a row's four lanes.
@@ -169,12 +201,22 @@ __device__ inline float row_largest(float value) {
   return fmaxf(value, __shfl_xor_sync(0xffffffffu, value, 2));
 }
 
-__device__ inline void clear(Scores& s) {
+// Changes every score: s = f(s, m, n, i).
+template <int M, typename F>
+__device__ inline void for_each(Scores<M>& s, const F& f) {
 #pragma unroll
-  for (int n = 0; n < kTile / 8; ++n) {
+  for (int m = 0; m < M; ++m) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) s[n][i] = 0;
+    for (int n = 0; n < kColumns<M> / 8; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) s[m][n][i] = f(s[m][n][i], m, n, i);
+    }
   }
+}
+
+template <int M>
+__device__ inline void clear(Scores<M>& s) {
+  for_each<M>(s, [](float, int, int, int) { return 0.0f; });
 }
 
 }  // namespace

@@ -112,11 +112,20 @@ struct Split {
   }
 };
 
-__device__ inline void mma_split(float (&d)[4], const uint32_t (&big)[4], const uint32_t (&small)[4], const Split& b0,
-                                 const Split& b1) {
-  mma<float>(d, small, b0.big, b1.big);
-  mma<float>(d, big, b0.small, b1.small);
-  mma<float>(d, big, b0.big, b1.big);
+// A fragment of A, split.
+struct SplitMatrix {
+  uint32_t big[4], small[4];
+  __device__ void set(int i, float value) {
+    const Split split(value);
+    big[i] = split.big;
+    small[i] = split.small;
+  }
+};
+
+__device__ inline void mma_split(float (&d)[4], const SplitMatrix& a, const Split& b0, const Split& b1) {
+  mma<float>(d, a.small, b0.big, b1.big);
+  mma<float>(d, a.big, b0.small, b1.small);
+  mma<float>(d, a.big, b0.big, b1.big);
 }
 
 // Two values in one register, the first in its low half.

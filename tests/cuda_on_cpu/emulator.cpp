@@ -180,7 +180,7 @@ bool release_warp(int first) {
   void* arguments[kLanes];
   for (int lane = 0; lane < kLanes; ++lane) {
     const Thread& t = *self.threads[first + lane];
-    if (t.state != State::kAtWarp || strcmp(t.what, leader.what) != 0) {
+    if (t.state != State::kAtWarp || (t.what != leader.what && strcmp(t.what, leader.what) != 0)) {
       self.message = "block " + std::to_string(blockIdx.x) + ", warp " + std::to_string(first / kLanes) +
                      ": lane 0 is at " + (leader.state == State::kAtWarp ? leader.what : "another place or its end") +
                      ", lane " + std::to_string(lane) + " at " +
