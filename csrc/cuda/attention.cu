@@ -155,14 +155,14 @@ __global__ void __launch_bounds__(kTileThreads) attention_primal_tiles(Problem p
     Scores<M> s;
     clear<M>(s);
     Tiles::multiply(s, 0, place.q, query, Tiles::kK + ring, place.k, key);
-    const bool plain = place.plain(query, key, kStep);
+    place.template to_scores<M, false>(s, query, key);
     Rows<M> shift, shrink;
 #pragma unroll
-    for (int m = 0; m < M; ++m) shift[m][0] = largest[m][0], shift[m][1] = largest[m][1];
-    for_each<M>(s, [&](float product, int m, int n, int i) {
-      const float score =
-          plain ? product * p.scale2
-                : place.score(product, query + lane_row(M, m) + i / 2 * 8, key + n * 8 + threadIdx.x % 4 * 2 + i % 2);
+    for (int m = 0; m < M; ++m) {
+      shift[m][0] = largest[m][0];
+      shift[m][1] = largest[m][1];
+    }
+    for_each<M>(s, [&](float score, int m, int, int i) {
       shift[m][i / 2] = fmaxf(shift[m][i / 2], score);
       return score;
     });
@@ -203,8 +203,15 @@ __global__ void __launch_bounds__(kTileThreads) attention_primal_tiles(Problem p
       total[m][h] = sum == 0 ? 0.0f : 1.0f / sum;
     }
   }
-  write_rows<M, W>(place.o, query, place.first_channel, sums,
-                   [&](int m, int h, int, int, float sum) { return sum * total[m][h]; });
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+#pragma unroll
+    for (int n = 0; n < W / 8; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sums[m][n][i] *= total[m][i / 2];
+    }
+  }
+  write_rows<M, W>(place.o, query, place.first_channel, sums);
 }
 
 // ---- Tangent ----
@@ -280,19 +287,21 @@ __global__ void __launch_bounds__(kTileThreads) attention_tangent_tiles(Problem 
     }
   }
   wait_copies();
+  Rows<M> ones;
+#pragma unroll
+  for (int m = 0; m < M; ++m) ones[m][0] = ones[m][1] = 1;
 #pragma unroll
   for (int i = 0; i < G; ++i) {
     if (i >= place.live) break;
 #pragma unroll
     for (int m = 0; m < M; ++m) {
 #pragma unroll
-      for (int h = 0; h < 2; ++h) total[i][m][h] = row_sum(total[i][m][h]);
+      for (int h = 0; h < 2; ++h) total[i][m][h] = -row_sum(total[i][m][h]);
     }
+    add_rows<M, W>(sums[i], place.o, query, place.first_channel, total[i]);
     const View<T> out = place.of_queries(p.out, i, p.value_channels);
-    write_rows<M, W>(out, query, place.first_channel, sums[i], [&](int m, int h, int r, int c, float sum) {
-      const float value = sum - total[i][m][h] * to_float(place.o.at[r * place.o.row + c]);
-      return p.accumulate ? value + to_float(out.at[r * out.row + c]) : value;
-    });
+    if (p.accumulate) add_rows<M, W>(sums[i], out, query, place.first_channel, ones);
+    write_rows<M, W>(out, query, place.first_channel, sums[i]);
   }
 }
 
@@ -364,8 +373,7 @@ __global__ void __launch_bounds__(kTileThreads) attention_cotangent_queries(Prob
 #pragma unroll
   for (int i = 0; i < G; ++i) {
     if (i >= place.live) break;
-    write_rows<M, W>(place.of_queries(p.dq, i, p.channels), query, place.first_channel, sums[i],
-                     [](int, int, int, int, float sum) { return sum; });
+    write_rows<M, W>(place.of_queries(p.dq, i, p.channels), query, place.first_channel, sums[i]);
   }
 }
 
@@ -456,9 +464,8 @@ __global__ void __launch_bounds__(kTileThreads) attention_cotangent_keys(Problem
 #pragma unroll
   for (int i = 0; i < G; ++i) {
     if (i >= place.live) break;
-    auto as_it_is = [](int, int, int, int, float sum) { return sum; };
-    if (has_dk) write_rows<M, W>(place.of_keys(p.dk, i, p.channels), key, place.first_channel, dk[i], as_it_is);
-    if (has_dv) write_rows<M, W>(place.of_keys(p.dv, i, p.value_channels), key, place.first_channel, dv[i], as_it_is);
+    if (has_dk) write_rows<M, W>(place.of_keys(p.dk, i, p.channels), key, place.first_channel, dk[i]);
+    if (has_dv) write_rows<M, W>(place.of_keys(p.dv, i, p.value_channels), key, place.first_channel, dv[i]);
   }
 }
 
@@ -525,10 +532,11 @@ void launch_tiles(void (*kernel)(Problem), const char* name, Problem p, int rows
   check(launch(kernel, blocks, kTileThreads, Tiles<C>::kBytes, to.stream, p), name, to.where);
 }
 
-// The kernels for up to W channels, or for any number. M and G are the largest that 255 registers hold.
+// The kernels for up to W channels, or for any number. M and G are the largest that 255 registers hold; float32 splits
+// its values, which takes more of them, and its tiles leave room for two blocks on a multiprocessor with G = 1.
 template <typename T, int W, bool kWhole>
 struct Tiled {
-  static constexpr int M = kWhole ? 2 : 1, G = W == 64 ? 2 : 1;
+  static constexpr int M = kWhole ? 2 : 1, G = W == 64 && sizeof(T) == 2 ? 2 : 1;
 
   static void primal(const Problem& p, const Target& to) {
     using C = Config<T, W, kWhole, M, 1>;

@@ -95,9 +95,19 @@ struct Place {
     return bias && query < p.queries ? value + bias[query * p.bias.row + key * p.bias.column] * kLog2E : value;
   }
 
-  // Whether `score` does no more than scale in a tile that starts here.
-  __device__ bool plain(int first_query, int first_key, int keys) const {
-    return !bias && first_key + keys <= p.keys && !(p.causal && first_key + keys > first_query + 1);
+  // Products q.k of a warp to scores. Most tiles are neither biased nor cut, and only scale.
+  template <int M, bool kRowsAreKeys>
+  __device__ void to_scores(Scores<M>& s, int first_query, int first_key) const {
+    const int last_key = first_key + (kRowsAreKeys ? kRows<M> : kColumns<M>)-1;
+    if (!bias && last_key < p.keys && !(p.causal && last_key > first_query)) {
+      for_each<M>(s, [&](float product, int, int, int) { return product * p.scale2; });
+      return;
+    }
+    for_each<M>(s, [&](float product, int m, int n, int i) {
+      const int row = lane_row(M, m) + i / 2 * 8, column = n * 8 + threadIdx.x % 4 * 2 + i % 2;
+      return kRowsAreKeys ? score(product, first_query + column, first_key + row)
+                          : score(product, first_query + row, first_key + column);
+    });
   }
 
   // Keys that some of the queries before `end` see.
@@ -108,47 +118,64 @@ struct Place {
 template <int M, bool kRowsAreKeys, typename T, typename Lse>
 __device__ inline void to_probabilities(Scores<M>& s, const Place<T>& place, int first_query, int first_key,
                                         const Lse& lse2) {
-  const bool plain = place.plain(first_query, first_key, kRowsAreKeys ? kRows<M> : kColumns<M>);
-  for_each<M>(s, [&](float product, int m, int n, int i) {
-    const int row = lane_row(M, m) + i / 2 * 8, column = n * 8 + threadIdx.x % 4 * 2 + i % 2;
-    float score = product * place.p.scale2;
-    if (!plain)
-      score = kRowsAreKeys ? place.score(product, first_query + column, first_key + row)
-                           : place.score(product, first_query + row, first_key + column);
+  place.template to_scores<M, kRowsAreKeys>(s, first_query, first_key);
+  for_each<M>(s, [&](float score, int m, int n, int i) {
     if constexpr (kRowsAreKeys)
-      return exp2_fast(score - lse2[column]);
+      return exp2_fast(score - lse2[n * 8 + threadIdx.x % 4 * 2 + i % 2]);
     else
       return exp2_fast(score - lse2[m][i / 2]);
   });
 }
 
-// Writes finish(m, h, row, channel, sum) for the sums of a warp; m and h are the row's place in a lane.
-template <int M, int W, typename T, typename Finish>
-__device__ inline void write_rows(const View<T>& to, int first_row, int first_channel, const Sums<M, W>& sums,
-                                  const Finish& finish) {
+// Calls act(at, pair, m, h, left) for the pairs of neighbouring channels that a lane has sums of: `at` is their place
+// in `rows`, `pair` the sums, m and h number their row, and `left` channels follow from here: 1 or more.
+template <int M, int W, typename T, typename Act>
+__device__ inline void each_pair(const View<T>& rows, int first_row, int first_channel, Sums<M, W>& sums,
+                                 const Act& act) {
 #pragma unroll
   for (int m = 0; m < M; ++m) {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int row = first_row + lane_row(M, m) + 8 * h;
-      if (row >= to.rows) continue;
+      if (row >= rows.rows) continue;
 #pragma unroll
       for (int n = 0; n < W / 8; ++n) {
         const int c = first_channel + n * 8 + threadIdx.x % 4 * 2;
-        if (c >= to.channels) break;
-        T* at = const_cast<T*>(to.at) + row * to.row + c;
-        const bool two = c + 1 < to.channels;
-        Pack<T, 2> pair;
-        pair.value[0] = from_float<T>(finish(m, h, row, c, sums[m][n][2 * h]));
-        if (two) pair.value[1] = from_float<T>(finish(m, h, row, c + 1, sums[m][n][2 * h + 1]));
-        if (two && to.wide) {
-          store<2>(at, pair);
-        } else {
-          at[0] = pair.value[0];
-          if (two) at[1] = pair.value[1];
-        }
+        if (c < rows.channels) act(rows.at + row * rows.row + c, sums[m][n] + 2 * h, m, h, rows.channels - c);
       }
     }
+  }
+}
+
+// sums += factor * rows, with a factor for each row.
+template <int M, int W, typename T>
+__device__ inline void add_rows(Sums<M, W>& sums, const View<T>& rows, int first_row, int first_channel,
+                                const Rows<M>& factor) {
+  if (rows.wide) {
+    each_pair<M, W>(rows, first_row, first_channel, sums, [&](const T* at, float* pair, int m, int h, int) {
+      const auto both = load<2>(at);
+      pair[0] += factor[m][h] * to_float(both.value[0]);
+      pair[1] += factor[m][h] * to_float(both.value[1]);
+    });
+  } else {
+    each_pair<M, W>(rows, first_row, first_channel, sums, [&](const T* at, float* pair, int m, int h, int left) {
+      pair[0] += factor[m][h] * to_float(at[0]);
+      if (left > 1) pair[1] += factor[m][h] * to_float(at[1]);
+    });
+  }
+}
+
+template <int M, int W, typename T>
+__device__ inline void write_rows(const View<T>& rows, int first_row, int first_channel, Sums<M, W>& sums) {
+  if (rows.wide) {
+    each_pair<M, W>(rows, first_row, first_channel, sums, [&](const T* at, const float* pair, int, int, int) {
+      store<2>(const_cast<T*>(at), Pack<T, 2>{{from_float<T>(pair[0]), from_float<T>(pair[1])}});
+    });
+  } else {
+    each_pair<M, W>(rows, first_row, first_channel, sums, [&](const T* at, const float* pair, int, int, int left) {
+      const_cast<T*>(at)[0] = from_float<T>(pair[0]);
+      if (left > 1) const_cast<T*>(at)[1] = from_float<T>(pair[1]);
+    });
   }
 }
 

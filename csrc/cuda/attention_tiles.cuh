@@ -58,20 +58,22 @@ __device__ inline int lane_row(int tiles, int m) {
 template <int R, int W, typename T>
 __device__ inline void fetch(T* tile, const View<T>& from, int first_row, int first_channel) {
   constexpr int kPiece = 16 / static_cast<int>(sizeof(T)), kPieces = W / kPiece;
-  const int used = (from.channels - first_channel + 15) / 16 * 16;
-#pragma unroll 4
-  for (int i = threadIdx.x; i < R * kPieces; i += kTileThreads) {
-    const int row = first_row + i / kPieces, c = i % kPieces * kPiece;
-    if (c >= used) continue;
-    T* to = tile + i / kPieces * kRowStride<T, W> + c;
-    const T* source = from.at + row * from.row + first_channel + c;
-    if (from.wide) {
-      const bool inside = row < from.rows && first_channel + c < from.channels;
-      copy16(to, inside ? source : from.at, inside);
-      continue;
+  const int channels = from.channels - first_channel, used = (channels + 15) / 16 * 16;
+  const T* source = from.at + first_channel;
+  if (from.wide) {
+#pragma unroll
+    for (int i = threadIdx.x; i < R * kPieces; i += kTileThreads) {
+      const int r = i / kPieces, row = first_row + r, c = i % kPieces * kPiece;
+      const bool inside = row < from.rows && c < channels;
+      if (c < used) copy16(tile + r * kRowStride<T, W> + c, inside ? source + row * from.row + c : from.at, inside);
     }
-    for (int e = 0; e < kPiece; ++e)
-      to[e] = row < from.rows && first_channel + c + e < from.channels ? source[e] : from_float<T>(0.0f);
+    return;
+  }
+#pragma unroll 1
+  for (int i = threadIdx.x; i < R * W; i += kTileThreads) {
+    const int r = i / W, row = first_row + r, c = i % W;
+    const bool inside = row < from.rows && c < channels;
+    if (c < used) tile[r * kRowStride<T, W> + c] = inside ? source[row * from.row + c] : from_float<T>(0.0f);
   }
 }
 
