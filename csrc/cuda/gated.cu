@@ -4,6 +4,7 @@
 // all of these. Every value is read once and written once.
 #include "cuda/device.cuh"
 #include "cuda/host.cuh"
+#include "cuda/launch.cuh"
 #include "kernels.h"
 
 namespace latentjac {
@@ -84,41 +85,41 @@ dim3 grid(const Call& call, int width) {
 }
 
 template <typename Io, typename Co, int V>
-void launch_of(const GatedTangent& call, cudaStream_t stream) {
-  gated_tangent_kernel<Io, Co, V><<<grid(call, V), kThreads, 0, stream>>>(call);
+cudaError_t launch_of(const GatedTangent& call, cudaStream_t stream) {
+  return launch(gated_tangent_kernel<Io, Co, V>, grid(call, V), kThreads, 0, stream, call);
 }
 
 template <typename Io, typename Co, int V>
-void launch_of(const GatedCotangent& call, cudaStream_t stream) {
-  gated_cotangent_kernel<Io, Co, V><<<grid(call, V), kThreads, 0, stream>>>(call);
+cudaError_t launch_of(const GatedCotangent& call, cudaStream_t stream) {
+  return launch(gated_cotangent_kernel<Io, Co, V>, grid(call, V), kThreads, 0, stream, call);
 }
 
 template <typename Io, typename Co, typename Call>
-void launch_packed(const Call& call, bool packed, cudaStream_t stream) {
+cudaError_t launch_packed(const Call& call, bool packed, cudaStream_t stream) {
   constexpr int kPack = sizeof(Co) == 8 ? 2 : 4;
-  packed ? launch_of<Io, Co, kPack>(call, stream) : launch_of<Io, Co, 1>(call, stream);
+  return packed ? launch_of<Io, Co, kPack>(call, stream) : launch_of<Io, Co, 1>(call, stream);
 }
 
 // Packs of four (float64: two) where all rows of all arrays begin at a multiple of them.
 template <typename Call>
-void launch_typed(const Call& call, bool packed, int device, void* stream_address, const char* what) {
-  const DeviceScope scope(device);
-  const cudaStream_t stream = static_cast<cudaStream_t>(stream_address);
+cudaError_t launch_typed(const Call& call, bool packed, cudaStream_t stream) {
   switch (call.dtype) {
     case DType::kFloat32:
-      launch_packed<float, float>(call, packed, stream);
-      break;
+      return launch_packed<float, float>(call, packed, stream);
     case DType::kFloat64:
-      launch_packed<double, double>(call, packed, stream);
-      break;
+      return launch_packed<double, double>(call, packed, stream);
     case DType::kBFloat16:
-      launch_packed<__nv_bfloat16, float>(call, packed, stream);
-      break;
+      return launch_packed<__nv_bfloat16, float>(call, packed, stream);
     case DType::kFloat16:
-      launch_packed<__half, float>(call, packed, stream);
-      break;
+      return launch_packed<__half, float>(call, packed, stream);
   }
-  check(cudaGetLastError(), what, shapes(call));
+  return cudaErrorInvalidValue;
+}
+
+template <typename Call>
+void launch_on(const Call& call, bool packed, int device, void* stream, const char* what) {
+  const DeviceScope scope(device);
+  check(launch_typed(call, packed, static_cast<cudaStream_t>(stream)), what, shapes(call));
 }
 
 }  // namespace
@@ -126,13 +127,13 @@ void launch_typed(const Call& call, bool packed, int device, void* stream_addres
 void gated_tangent(const GatedTangent& call, int device, void* stream) {
   const bool strides = call.value_stride % 4 == 0 && call.gate_stride % 4 == 0;
   const bool packed = strides && four_fit(call.channels, {call.value, call.gate, call.a, call.b, call.out});
-  launch_typed(call, packed, device, stream, "gated_tangent");
+  launch_on(call, packed, device, stream, "gated_tangent");
 }
 
 void gated_cotangent(const GatedCotangent& call, int device, void* stream) {
   const bool strides = call.value_stride % 4 == 0 && call.gate_stride % 4 == 0;
   const bool packed = strides && four_fit(call.channels, {call.u, call.a, call.b, call.value, call.gate});
-  launch_typed(call, packed, device, stream, "gated_cotangent");
+  launch_on(call, packed, device, stream, "gated_cotangent");
 }
 
 }  // namespace cuda

@@ -22,10 +22,10 @@ __device__ inline unsigned char* dynamic_shared() {
 
 // Arguments are converted to the kernel's parameters. `shared` beyond 48 KB has to be allowed first: allow_shared.
 template <typename... Parameters, typename... Arguments>
-cudaError_t launch(void (*kernel)(Parameters...), unsigned blocks, unsigned threads, size_t shared, cudaStream_t stream,
+cudaError_t launch(void (*kernel)(Parameters...), dim3 blocks, unsigned threads, size_t shared, cudaStream_t stream,
                    Arguments&&... arguments) {
   cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(blocks);
+  config.gridDim = blocks;
   config.blockDim = dim3(threads);
   config.dynamicSmemBytes = shared;
   config.stream = stream;

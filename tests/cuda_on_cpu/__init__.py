@@ -32,6 +32,12 @@ NormPrimal = structure("NormPrimal", x=c_void_p, gamma=c_void_p, beta=c_void_p, 
 NormLinear = structure("NormLinear", t=c_void_p, a=c_void_p, xhat=c_void_p, out=c_void_p, probes=c_int64,
                        samples=c_int64, positions=c_int64, channels=c_int64, groups=c_int64, dtype=c_int,
                        rms=c_bool, transpose=c_bool, accumulate=c_bool)  # fmt: skip
+_gated = {"value_stride": c_int64, "gate_stride": c_int64, "probes": c_int64, "rows": c_int64, "channels": c_int64,
+          "dtype": c_int}  # fmt: skip
+GatedTangent = structure("GatedTangent", value=c_void_p, gate=c_void_p, a=c_void_p, b=c_void_p, out=c_void_p, **_gated)
+GatedCotangent = structure(
+    "GatedCotangent", u=c_void_p, a=c_void_p, b=c_void_p, value=c_void_p, gate=c_void_p, **_gated
+)
 Strided = structure("Strided", at=c_void_p, probe=c_int64, batch=c_int64, head=c_int64, row=c_int64)
 Shape = structure("Shape", batch=c_int64, heads=c_int64, queries=c_int64, keys=c_int64, channels=c_int64,
                   value_channels=c_int64, scale=c_double, dtype=c_int, causal=c_bool)  # fmt: skip

@@ -35,6 +35,8 @@ int64_t norm_act_workspace(int64_t probes, int64_t samples, int64_t positions, i
 }
 BIND_WITH_WORKSPACE(norm_act_primal, NormPrimal)
 BIND_WITH_WORKSPACE(norm_act_linear, NormLinear)
+BIND(gated_tangent, GatedTangent)
+BIND(gated_cotangent, GatedCotangent)
 BIND(attention_primal, AttentionPrimal)
 BIND(attention_tangent, AttentionTangent)
 BIND(attention_cotangent, AttentionCotangent)

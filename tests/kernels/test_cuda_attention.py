@@ -29,7 +29,7 @@ SHAPES = [
     pytest.param((1, 1, 30, 66, 136, 20, 2), id="fewer-value-channels"),
     pytest.param((1, 1, 1, 1, 1, 1, 1), id="one"),
 ]
-TOLERANCE = {torch.float64: 1e-13, torch.float32: 2e-6, torch.bfloat16: 6e-3, torch.float16: 8e-4}
+TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-6, torch.bfloat16: 5e-3, torch.float16: 6e-4}
 NAMES = ("dq", "dk", "dv")
 
 
