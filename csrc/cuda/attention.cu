@@ -10,8 +10,8 @@
 // again for each chunk.
 //
 // Tensor cores throughout: bfloat16 and float16 with float32 sums, float32 as the sum of two tf32 (mma.cuh). float64
-// is in attention_plain.cuh. Weights of the sums (probabilities times slopes) are rounded to T: float16 loses what is
-// below 6e-8, so its probes have to be scaled to about 1.
+// is in attention_plain.cuh. Weights of the sums (probabilities times slopes) are rounded to T: those of float16 are
+// precise from 2e-7 to 255 (kWeight).
 #include <algorithm>
 #include <initializer_list>
 
@@ -190,7 +190,7 @@ __global__ void __launch_bounds__(kTileThreads) attention_primal_tiles(Problem p
     });
     Tiles::weigh(sums, s, Tiles::kV + ring, place.v, key, place.first_channel);
   }
-  wait_copies();
+  wait_copies();  // a walk without a step has not
   float* lse = const_cast<float*>(static_cast<const float*>(p.lse)) + (place.batch * p.heads + place.head) * p.queries;
 #pragma unroll
   for (int m = 0; m < M; ++m) {
@@ -211,7 +211,7 @@ __global__ void __launch_bounds__(kTileThreads) attention_primal_tiles(Problem p
       for (int i = 0; i < 4; ++i) sums[m][n][i] *= total[m][i / 2];
     }
   }
-  write_rows<M, W>(place.o, query, place.first_channel, sums);
+  write_rows<M, W>(place.o, query, place.first_channel, sums, 1.0f);
 }
 
 // ---- Tangent ----
@@ -287,9 +287,9 @@ __global__ void __launch_bounds__(kTileThreads) attention_tangent_tiles(Problem 
     }
   }
   wait_copies();
-  Rows<M> ones;
+  Rows<M> as_sums;
 #pragma unroll
-  for (int m = 0; m < M; ++m) ones[m][0] = ones[m][1] = 1;
+  for (int m = 0; m < M; ++m) as_sums[m][0] = as_sums[m][1] = kWeight<T>;
 #pragma unroll
   for (int i = 0; i < G; ++i) {
     if (i >= place.live) break;
@@ -300,8 +300,8 @@ __global__ void __launch_bounds__(kTileThreads) attention_tangent_tiles(Problem 
     }
     add_rows<M, W>(sums[i], place.o, query, place.first_channel, total[i]);
     const View<T> out = place.of_queries(p.out, i, p.value_channels);
-    if (p.accumulate) add_rows<M, W>(sums[i], out, query, place.first_channel, ones);
-    write_rows<M, W>(out, query, place.first_channel, sums[i]);
+    if (p.accumulate) add_rows<M, W>(sums[i], out, query, place.first_channel, as_sums);
+    write_rows<M, W>(out, query, place.first_channel, sums[i], 1 / kWeight<T>);
   }
 }
 
@@ -373,7 +373,7 @@ __global__ void __launch_bounds__(kTileThreads) attention_cotangent_queries(Prob
 #pragma unroll
   for (int i = 0; i < G; ++i) {
     if (i >= place.live) break;
-    write_rows<M, W>(place.of_queries(p.dq, i, p.channels), query, place.first_channel, sums[i]);
+    write_rows<M, W>(place.of_queries(p.dq, i, p.channels), query, place.first_channel, sums[i], 1 / kWeight<T>);
   }
 }
 
@@ -424,9 +424,7 @@ __global__ void __launch_bounds__(kTileThreads) attention_cotangent_keys(Problem
           const int next = i + ahead;
           bring(next < place.live ? block : block + 1, next < place.live ? next : 0, number + ahead);
         });
-      } else {
-        __syncthreads();  // lse2 and dots are no longer read
-      }
+      }  // else weigh has met all threads since lse2 and dots were read
       const int u_now = Tiles::kU + number % kStages;
       if (i == 0 && threadIdx.x < kStep) lse2[threadIdx.x] = place.lse2(query + threadIdx.x);
       if (has_dk) {
@@ -464,8 +462,9 @@ __global__ void __launch_bounds__(kTileThreads) attention_cotangent_keys(Problem
 #pragma unroll
   for (int i = 0; i < G; ++i) {
     if (i >= place.live) break;
-    if (has_dk) write_rows<M, W>(place.of_keys(p.dk, i, p.channels), key, place.first_channel, dk[i]);
-    if (has_dv) write_rows<M, W>(place.of_keys(p.dv, i, p.value_channels), key, place.first_channel, dv[i]);
+    if (has_dk) write_rows<M, W>(place.of_keys(p.dk, i, p.channels), key, place.first_channel, dk[i], 1 / kWeight<T>);
+    if (has_dv)
+      write_rows<M, W>(place.of_keys(p.dv, i, p.value_channels), key, place.first_channel, dv[i], 1 / kWeight<T>);
   }
 }
 
@@ -555,8 +554,9 @@ struct Tiled {
     if (p.dk.strided.at || p.dv.strided.at) {
       // Twice the sums.
       using C = Config<T, W, kWhole, W == 64 ? M : 1, 1>;
+      const int channels = p.dk.strided.at ? p.channels : 0, value_channels = p.dv.strided.at ? p.value_channels : 0;
       launch_tiles<C, KeyTiles>(attention_cotangent_keys<C>, "attention_cotangent dk dv", p, p.keys,
-                                std::max(p.channels, p.value_channels), to);
+                                std::max(channels, value_channels), to);
     }
   }
 };

@@ -11,6 +11,13 @@ namespace {
 
 constexpr float kLog2E = 1.44269504088896340736f, kLn2 = 0.69314718055994530942f;
 
+// Probabilities are made this power of two larger, and so are the weights and sums that come from them: a float16
+// keeps its precision only from 6e-5 on, and among 4096 keys a probability is about 2e-4, times a slope.
+template <typename T>
+constexpr float kWeightLog2 = __is_same(T, __half) ? 8.0f : 0.0f;
+template <typename T>
+constexpr float kWeight = __is_same(T, __half) ? 256.0f : 1.0f;
+
 struct Array {
   Strided strided;
   bool wide;  // every row starts and ends at a multiple of 16 bytes
@@ -72,11 +79,11 @@ struct Place {
     return p.view<T>(array, first_probe + probe, batch, head, p.keys, channels);
   }
 
-  // The logarithm (base 2) of a row's sum; infinite where probabilities are to be 0.
+  // What exponents subtract: the logarithm (base 2) of a row's sum, infinite where probabilities are to be 0.
   __device__ float lse2(int query) const {
     if (query >= p.queries) return INFINITY;
     const float lse = static_cast<const float*>(p.lse)[(batch * p.heads + head) * p.queries + query];
-    return lse == -INFINITY ? INFINITY : lse * kLog2E;
+    return lse == -INFINITY ? INFINITY : lse * kLog2E - kWeightLog2<T>;
   }
 
   template <int M>
@@ -165,16 +172,18 @@ __device__ inline void add_rows(Sums<M, W>& sums, const View<T>& rows, int first
   }
 }
 
+// rows = factor * sums.
 template <int M, int W, typename T>
-__device__ inline void write_rows(const View<T>& rows, int first_row, int first_channel, Sums<M, W>& sums) {
+__device__ inline void write_rows(const View<T>& rows, int first_row, int first_channel, Sums<M, W>& sums,
+                                  float factor) {
   if (rows.wide) {
     each_pair<M, W>(rows, first_row, first_channel, sums, [&](const T* at, const float* pair, int, int, int) {
-      store<2>(const_cast<T*>(at), Pack<T, 2>{{from_float<T>(pair[0]), from_float<T>(pair[1])}});
+      store<2>(const_cast<T*>(at), Pack<T, 2>{{from_float<T>(factor * pair[0]), from_float<T>(factor * pair[1])}});
     });
   } else {
     each_pair<M, W>(rows, first_row, first_channel, sums, [&](const T* at, const float* pair, int, int, int left) {
-      const_cast<T*>(at)[0] = from_float<T>(pair[0]);
-      if (left > 1) const_cast<T*>(at)[1] = from_float<T>(pair[1]);
+      const_cast<T*>(at)[0] = from_float<T>(factor * pair[0]);
+      if (left > 1) const_cast<T*>(at)[1] = from_float<T>(factor * pair[1]);
     });
   }
 }

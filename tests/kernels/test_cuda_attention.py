@@ -161,6 +161,14 @@ def test_causal(emulator, memory, channels, dtype):
     check(Case(emulator, memory, (1, 1, 100, 90, channels, channels, 2), dtype, causal=True))
 
 
+@pytest.mark.parametrize("channels", [16, 130])
+def test_causal_with_keys_that_no_query_sees(emulator, memory, channels):
+    case = Case(emulator, memory, (1, 1, 20, 140, channels, channels, 1), torch.bfloat16, causal=True)
+    check(case)
+    found = case.cotangent(case.draw("o", 1))
+    assert all((found[name][..., 20:, :] == 0).all() for name in ("dk", "dv"))
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("size", [(2, 2, 20, 70), (1, 1, 1, 70), (2, 1, 20, 1), (1, 2, 1, 1)], ids=str)
 def test_bias_is_broadcast_and_forbids(emulator, memory, size, dtype):
@@ -200,6 +208,18 @@ def test_a_tangent_is_added(emulator, memory, dtype):
     start = case.draw("o", case.probes)
     expected = start.double() + case.expected_tangent(*tangents)
     assert relative(case.tangent(*tangents, into=start), expected) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("size", [2.0**-8, 2.0**4], ids=str)
+def test_float16_keeps_the_precision_of_small_and_large_probes(emulator, memory, size):
+    case = Case(emulator, memory, (1, 1, 40, 300, 16, 16, 1), torch.float16)
+    tangents = [case.draw(name, 1).mul_(size) for name in "qkv"]
+    assert relative(case.tangent(*tangents), case.expected_tangent(*tangents)) < TOLERANCE[torch.float16]
+    u = case.draw("o", 1).mul_(size)
+    wanted = case.expected_cotangent(u)
+    # dv of so many keys is small enough to lose bits when it is stored.
+    for name, found in case.cotangent(u).items():
+        assert relative(found, wanted[name]) < 4 * TOLERANCE[torch.float16], name
 
 
 def test_rows_that_are_not_aligned(emulator, memory):
