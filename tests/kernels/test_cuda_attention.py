@@ -1,4 +1,4 @@
-"""csrc/cuda/attention.cu, run on the CPU, against torch.func in float64."""
+"""csrc/cuda/attention_*.cu, run on the CPU, against torch.func in float64."""
 
 import itertools
 import math
