@@ -25,5 +25,6 @@ log="$results/gpu.log"
 
   python benchmarks/bench_norm.py --device cuda
   python benchmarks/bench_gated.py --device cuda
+  for dtype in float32 bfloat16 float16; do python benchmarks/bench_attention.py --device cuda --dtype $dtype; done
   [ "$results" -ef benchmarks/results ] || cp benchmarks/results/*_cuda.json "$results"/
 } 2>&1 | tee "$log"

@@ -1,7 +1,8 @@
 """How many probes a pass should carry, from what passes cost on the operator in hand.
 
-A pass over b probes costs ``c0 + c1 b``. The vectors that block Krylov needs through J grow with b about as
-``ALPHA k + BETA b``: a part that any block size needs, and a few blocks that are half empty of news (fitted to
+A pass over b probes costs ``c0 + c1 b``, and the solver's own work between two passes, mostly residual rows from all of
+the bases, as much for any b: half of it counts towards c0. The vectors that block Krylov needs through J grow with b
+about as ``ALPHA k + BETA b``: a part that any block size needs, and a few blocks that are half empty of news (fitted to
 counts on four spectra and the built-in face model, k = 8 to 50, b = 2 to 32: docs/solver.md). The cost of a run is then
 
     (ALPHA k / b + BETA) (c0 + c1 b),
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 
+from latentjac.svd.krylov import combine
 from latentjac.svd.operator import Products
 
 ALPHA, BETA = 2.1, 3.8
@@ -41,10 +43,23 @@ class CostCurve:
     c0: float
     c1: float
 
-    def best_block(self, k: int) -> int:
-        """The block size that makes k triplets cheapest."""
-        ideal = math.sqrt(ALPHA * k * self.c0 / (BETA * self.c1))
+    def best_block(self, k: int, own: float = 0.0) -> int:
+        """The block size that makes k triplets cheapest, with ``own`` seconds of other work a pass."""
+        ideal = math.sqrt(ALPHA * k * (self.c0 + own) / (BETA * self.c1))
         return int(min(max(2 ** round(math.log2(max(ideal, 1.0))), SMALLEST), LARGEST))
+
+
+def own_cost(products: Products, k: int) -> float:
+    """Seconds a pass of the solver's own work, timed on bases half as large as they get."""
+    shape = (products.points, 2 * k, products.n)
+    rows = torch.zeros(shape, dtype=products.dtype, device=products.device)
+    weights = torch.zeros(products.points, k, 2 * k, dtype=torch.float64, device=products.device)
+    combine(weights, rows[:, :, :1])
+    _wait(products.device)
+    started = time.perf_counter()
+    combine(weights, rows, weights.mT, rows)
+    _wait(products.device)
+    return (time.perf_counter() - started) / 2
 
 
 def fit(sizes: list[int], seconds: list[float]) -> CostCurve:
@@ -92,13 +107,14 @@ def first_images(
         The cost curve, if known, the block size and the products ``[B, block, m]``.
     """
     curve = known_curve(products)
+    own = own_cost(products, k) if block is None else 0.0
     if block is None and curve is not None:
-        block = curve.best_block(k)
+        block = curve.best_block(k, own)
     images, seconds, passes = [], [], products.passes
     sizes = pieces(rows.shape[1] if block is None else block)
     for i, size in enumerate(sizes):
         used, started = sum(sizes[:i]), time.perf_counter()
-        if block is None and curve is not None and curve.best_block(k) <= used:
+        if block is None and curve is not None and curve.best_block(k, own) <= used:
             break
         images.append(products.forward(rows[:, used : used + size]))
         _wait(products.device)
@@ -106,7 +122,7 @@ def first_images(
         if block is None and i > 1:  # the first pass also allocates
             curve = fit(sizes[1 : i + 1], seconds[1:])
     if block is None and curve is not None:
-        block = min(curve.best_block(k), rows.shape[1])
+        block = min(curve.best_block(k, own), rows.shape[1])
         _remember(products, curve)
     products.passes = passes + 1
     assert block is not None

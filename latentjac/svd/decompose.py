@@ -143,7 +143,7 @@ def _krylov(
     if known is not None:
         start = torch.cat([known, random[:, : _GUARDS if settings.confirm else 1]], dim=1)
         curve = blocks.known_curve(products)
-        block = min(block or (curve.best_block(k) if curve else 4), products.n)
+        block = min(block or (curve.best_block(k, blocks.own_cost(products, k)) if curve else 4), products.n)
         limits = replace(limits, patience=settings.confirm)
     elif min(products.n, products.m) >= 2 * random.shape[1]:
         curve, block, images = blocks.first_images(products, random, block, k)

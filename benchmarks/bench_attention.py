@@ -1,0 +1,127 @@
+"""Attention: tangents and cotangents of many probes, against the matmul limit and against torch.
+
+The floor. Per pair of a query and a key, and per probe, a tangent of queries, keys and values takes 2 (D + D) products
+for the scores and 2 (E + E) for what they weigh; P itself is formed once for all probes. The limit is the best rate of
+a matrix product or convolution on the same machine. `torch` is the same formulas in batched products of torch;
+`vmap(jvp)` and `vmap(vjp)` differentiate torch's math attention.
+
+    python benchmarks/bench_attention.py [--threads 1] [--device cpu|cuda] [--dtype float32] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from record import alternate, table, write
+
+from latentjac import kernels
+from latentjac.kernels import attention_reference
+
+# name, P, heads, queries, keys, channels; cross-attention takes tangents of the queries alone
+SHAPES = [
+    ("u-net 16x16", 25, 16, 256, 256, 8),
+    ("faces 16x16", 25, 4, 256, 256, 32),
+    ("faces 8x8", 25, 6, 64, 64, 32),
+    ("sd1.5 32x32", 4, 8, 1024, 1024, 80),
+    ("sd1.5 32x32 text", 8, 8, 1024, 77, 80),
+    ("ddpm-256 16x16", 8, 1, 256, 256, 512),
+]
+
+
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    return torch.softmax(q @ k.mT * q.shape[-1] ** -0.5, -1) @ v
+
+
+def cases(sizes: tuple[int, ...], cross: bool, device: str, dtype: torch.dtype) -> dict[str, Callable[[], object]]:
+    """Everything that is timed for one shape; arrays lie as projections leave them, heads behind rows."""
+    probes, heads, n, m, d = sizes
+
+    def draw(rows: int, *lead: int) -> torch.Tensor:
+        return torch.randn(*lead, 1, rows, heads, d, device=device, dtype=dtype).transpose(-2, -3)
+
+    q, k, v = draw(n), draw(m), draw(m)
+    dq, dk, dv, u = draw(n, probes), draw(m, probes), draw(m, probes), draw(n, probes)
+    wanted = (True, not cross, not cross)
+    tangents = (dq, None, None) if cross else (dq, dk, dv)
+    primal = kernels.attention_primal(q, k, v)
+    point = (q,) if cross else (q, k, v)
+    directions = (dq,) if cross else (dq, dk, dv)
+
+    def f(*at: torch.Tensor) -> torch.Tensor:
+        return attend(*at, k, v) if cross else attend(*at)
+
+    _, pull = torch.func.vjp(f, *point)
+    return {
+        "tangent": lambda: kernels.attention_tangent(primal, *tangents),
+        "cotangent": lambda: kernels.attention_cotangent(primal, u, wanted=wanted),
+        "primal": lambda: kernels.attention_primal(q, k, v),
+        "torch tangent": lambda: attention_reference.tangent(primal, *tangents),
+        "torch cotangent": lambda: attention_reference.cotangent(primal, u, wanted),
+        "vmap(jvp)": lambda: torch.func.vmap(lambda *w: torch.func.jvp(f, point, w)[1])(*directions),
+        "vmap(vjp)": lambda: torch.func.vmap(pull)(u),
+        "torch primal": lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v),
+    }
+
+
+def matmul_rate(device: str, dtype: torch.dtype) -> float:
+    """Best FLOP/s of a product or, on a processor, of a convolution."""
+    a = torch.randn(2048, 2048, device=device, dtype=dtype)
+    image = torch.randn(8, 256, 16, 16, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(256, 256, 3, 3, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    seconds = alternate({"a": lambda: a @ a, "b": lambda: torch.conv2d(image, weight, padding=1)}, 9, 5.0, device)
+    return max(2 * 2048**3 / seconds["a"], 2 * 9 * 256 * 256 * 8 * 256 / seconds["b"])
+
+
+def row(name: str, sizes: tuple[int, ...], cross: bool, seconds: dict[str, float], rate: float) -> dict[str, Any]:
+    """Rates and ratios of one shape; below 1 against torch is a win, 1 of the limit is the floor."""
+    probes, heads, n, m, d = sizes
+    product = 2 * probes * heads * n * m * d
+    flops = (2 if cross else 4) * product
+    return {
+        "shape": name,
+        "P,heads,N,M,D": ",".join(map(str, sizes)),
+        "tangent ms": seconds["tangent"] * 1e3,
+        "tangent GFLOP/s": flops / seconds["tangent"] / 1e9,
+        "tangent of limit": flops / seconds["tangent"] / rate,
+        "cotangent of limit": flops / seconds["cotangent"] / rate,
+        "tangent/torch": seconds["tangent"] / seconds["torch tangent"],
+        "cotangent/torch": seconds["cotangent"] / seconds["torch cotangent"],
+        "tangent/vmap(jvp)": seconds["tangent"] / seconds["vmap(jvp)"],
+        "cotangent/vmap(vjp)": seconds["cotangent"] / seconds["vmap(vjp)"],
+        "primal/torch": seconds["primal"] / seconds["torch primal"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--quick", action="store_true", help="three rounds of one small shape")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    info = kernels.build_info()
+    if not kernels.available(arguments.device):
+        raise SystemExit(f"no native kernels for {arguments.device}: {info.why_not or 'no GPU or built without CUDA'}")
+    dtype, device = getattr(torch, arguments.dtype), arguments.device
+    rate = matmul_rate(device, dtype)
+    rows, medians = [], {}
+    for name, *sizes in SHAPES[2:3] if arguments.quick else SHAPES:
+        timed = cases(tuple(sizes), "text" in name, device, dtype)
+        seconds = alternate(timed, 3 if arguments.quick else 21, 20.0, device)
+        rows.append(row(name, tuple(sizes), "text" in name, seconds, rate))
+        medians[name] = seconds
+    print(table(rows))
+    if not arguments.quick:
+        file = f"attention_{arguments.threads}_threads" if device == "cpu" else f"attention_{arguments.dtype}_cuda"
+        isa = os.environ.get("LATENTJAC_ISA", info.instruction_set)
+        print(write(file, rows, device, instruction_set=isa, limit_gflops=rate / 1e9, median_seconds=medians))
+
+
+if __name__ == "__main__":
+    main()
