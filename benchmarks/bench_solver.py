@@ -3,7 +3,7 @@
     python benchmarks/bench_solver.py            # about half an hour on two quiet cores
     python benchmarks/bench_solver.py --quick    # one network, one noise level: minutes
 
-Three parts, each a JSON file in benchmarks/results and a table in docs/solver.md:
+Four parts, each a JSON file in benchmarks/results and a table in docs/solver.md:
   solver_grid     this library's, over networks, layers, noise levels, k and residuals;
   solver_peers    the same problem by other solvers on the same operator. Their tolerances mean different things, so
                   each is lowered until the true residual is met, and only the run that met it counts. One that takes
@@ -35,6 +35,8 @@ from latentjac.linearize import ProgramLinearization
 from latentjac.models import Model
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "images" / "solver.png"
+PHOTO = Path(latentjac.__file__).parent / "assets" / "face.jpg"
+PARTS = ("grid", "peers", "paper", "sweep")
 KS, TOLERANCES = (4, 20, 50), (1e-2, 1e-3)
 Solver = Callable[[Counted, int, float], torch.Tensor]
 
@@ -116,6 +118,30 @@ def compare(rows_of: list[tuple[dict[str, Any], Any]], ks: tuple[int, ...], repe
     return rows
 
 
+def summarize(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a problem: ours, ARPACK's vectors over ours, and whoever else was fastest."""
+    problems_of: dict[tuple, list[dict[str, Any]]] = {}
+    for row in rows:
+        problems_of.setdefault(tuple(row[key] for key in ("network", "layer", "t", "k", "target")), []).append(row)
+    out = []
+    for key, group in problems_of.items():
+        ours = next(row for row in group if row["solver"] == "latentjac")
+        others = [row for row in group if row is not ours and row["seconds"]]
+        best = min(others, key=lambda row: row["seconds"])
+        arpack = next((row for row in others if "ARPACK" in row["solver"]), None)
+        out.append(
+            {
+                **dict(zip(("network", "layer", "t", "k", "target"), key, strict=True)),
+                "seconds": ours["seconds"],
+                "vectors": ours["vectors"],
+                "vectors of ARPACK's": round(ours["vectors"] / arpack["vectors"], 2) if arpack else "",
+                "fastest other": best["solver"],
+                "its seconds of ours": best["of ours"],
+            }
+        )
+    return out
+
+
 def against_paper(facts: dict[str, Any], lin: ProgramLinearization, f: Any, k: int) -> dict[str, Any]:
     """Seconds of the paper's iteration to each residual, beside ours, and the curves of both."""
     iterations = paper.iterate(f, lin.x, k)
@@ -126,9 +152,10 @@ def against_paper(facts: dict[str, Any], lin: ProgramLinearization, f: Any, k: i
         seconds.append(time.perf_counter() - start)
     each = statistics.median(seconds)
     slow: list[tuple[int, float]] = []
-    latentjac.svd(
+    last = latentjac.svd(
         lin, k, TOLERANCES[-1], method="subspace", callback=lambda s: slow.append((s.jvps + s.vjps, worst(s)))
     )
+    slow.append((last.jvps + last.vjps, float(last.residuals.max())))  # no callback follows the last iteration
     fast: list[tuple[int, float, float]] = []
     begin = time.perf_counter()
     latentjac.svd(
@@ -154,6 +181,29 @@ def against_paper(facts: dict[str, Any], lin: ProgramLinearization, f: Any, k: i
         )
     curve = {**facts, "k": k, "paper": [(n, r, (i + 1) * each) for i, (n, r) in enumerate(slow)], "latentjac": fast}
     return {"rows": rows, "curve": curve}
+
+
+def sweep() -> list[dict[str, Any]]:
+    """Average vectors of a basis along the trajectory of a photo, 1e-2, seven steps from t = 0.8."""
+    net = latentjac.load("faces")
+    rows = []
+    for steps in (50, 100):
+        path = latentjac.invert(net, PHOTO, steps)
+        first = path.schedule.level(t=0.8)
+        places = [path.schedule.timesteps[first - 1 - i] for i in range(7)]
+        for k in (8, 20):
+            for layer in ("mid", "x0"):
+                found = {}
+                for name, options in {
+                    "cold, blocks of k": {"warm": False, "block_size": k},
+                    "cold": {"warm": False},
+                    "warm": {},
+                }.items():
+                    bases = latentjac.basis_path(net, path, places, k, layer, tol=1e-2, progress=False, **options)
+                    found[name] = round(sum(bases.vectors) / len(bases.vectors), 1)
+                rows.append({"grid": steps, "k": k, "layer": layer, **found})
+                print("  ".join(str(v) for v in rows[-1].values()), flush=True)
+    return rows
 
 
 def worst(state: latentjac.svd.SolverState) -> float:
@@ -187,7 +237,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the built-in model at t = 0.6 only")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--parts", nargs="+", choices=["grid", "peers", "paper"], default=["grid", "peers", "paper"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
@@ -205,7 +255,10 @@ def main() -> None:
     if "peers" in options.parts:
         chosen = list(problems(["faces"], ["mid", "x0"], [0.6]))
         chosen += [] if options.quick else list(problems(["unet"], ["mid"], [0.6]))
-        write("solver_peers", compare(chosen, KS, 3))
+        rows = compare(chosen, KS, 3)
+        write("solver_peers", rows, summary=summarize(rows))
+    if "sweep" in options.parts:
+        write("solver_sweep", sweep())
     if "paper" in options.parts:
         parts = []
         for facts, lin in problems(names, ["mid"], [0.6]):
