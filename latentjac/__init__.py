@@ -8,7 +8,16 @@ import logging
 
 from latentjac.diffusion import Point, Trajectory, invert, noise_point, sample
 from latentjac.edit import Edit, edit
-from latentjac.geometry import BasisPath, basis_path, local_basis
+from latentjac.geometry import (
+    BasisPath,
+    basis_path,
+    local_basis,
+    power_spectrum,
+    principal_angles,
+    pullback_inner,
+    pullback_norm,
+    subspace_distance,
+)
 from latentjac.linearize import Linearization, NonFiniteError, linearize
 from latentjac.models import LoadError, Model, builtin_models, load, prepare_image
 from latentjac.svd import (
@@ -46,8 +55,13 @@ __all__ = [
     "load",
     "local_basis",
     "noise_point",
+    "power_spectrum",
     "prepare_image",
+    "principal_angles",
+    "pullback_inner",
+    "pullback_norm",
     "sample",
+    "subspace_distance",
     "svd",
 ]
 

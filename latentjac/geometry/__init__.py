@@ -1,6 +1,24 @@
 """Tangent spaces of x-space and what is measured in them."""
 
 from latentjac.geometry.basis_path import BasisPath, basis_path
+from latentjac.geometry.intervals import SampleMean, sample_mean
 from latentjac.geometry.local_basis import local_basis
+from latentjac.geometry.metric import pullback_inner, pullback_norm
+from latentjac.geometry.power_spectrum import PowerSpectrum, power_spectrum
+from latentjac.geometry.subspaces import SubspaceDistance, pairwise_distances, principal_angles, subspace_distance
 
-__all__ = ["BasisPath", "basis_path", "local_basis"]
+__all__ = [
+    "BasisPath",
+    "PowerSpectrum",
+    "SampleMean",
+    "SubspaceDistance",
+    "basis_path",
+    "local_basis",
+    "pairwise_distances",
+    "power_spectrum",
+    "principal_angles",
+    "pullback_inner",
+    "pullback_norm",
+    "sample_mean",
+    "subspace_distance",
+]

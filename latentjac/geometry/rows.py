@@ -1,0 +1,119 @@
+"""Tangent spaces and directions as float64 rows, checked at the edge of every measure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from latentjac.svd import LocalBasis
+from latentjac.svd.orthonormal import orthogonality, polish
+
+SPACES = ("x", "h")
+# Rows of a converged float32 basis are orthonormal to 1e-6; more than this is another kind of input.
+_NOT_ORTHONORMAL = 1e-3
+
+
+def check_choice(name: str, argument: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raise unless a name is one of the known ones."""
+    if value not in choices:
+        raise ValueError(f"{name}: {argument} must be one of {list(choices)}, got {value!r}")
+
+
+def check_basis(name: str, argument: str, value: Any) -> None:
+    """Raise unless value is a :class:`latentjac.LocalBasis`."""
+    if not isinstance(value, LocalBasis):
+        raise TypeError(f"{name}: {argument} must be a LocalBasis, got {type(value).__name__}")
+
+
+def check_number(name: str, argument: str, value: Any, low: float, high: float, least: bool = False) -> None:
+    """Raise unless value is a number in (low, high), or in [low, high) with ``least``."""
+    wrong = isinstance(value, bool) or not isinstance(value, (int, float))
+    if wrong or not (low < value < high or (least and value == low)):
+        raise ValueError(f"{name}: {argument} must be a number in {'[' if least else '('}{low}, {high}), got {value!r}")
+
+
+def check_int(name: str, argument: str, value: Any, least: int) -> None:
+    """Raise unless value is an int of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: {argument} must be an int, got {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name}: {argument} must be at least {least}, got {value}")
+
+
+def check_tensor(name: str, argument: str, value: Any) -> torch.Tensor:
+    """The tensor without its graph; raise unless it is a finite floating one."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name}: {argument} must be a torch.Tensor, got {type(value).__name__}")
+    if not value.is_floating_point():
+        raise ValueError(f"{name}: {argument} must be a floating-point tensor, got dtype {value.dtype}")
+    if not torch.isfinite(value).all():
+        raise ValueError(f"{name}: {argument} must be finite, got NaN or Inf")
+    return value.detach()
+
+
+def tangent_rows(name: str, argument: str, value: Any, space: str) -> torch.Tensor:
+    """Orthonormal rows ``[B, k, n]`` of tangent spaces.
+
+    Args:
+        name: Function that was called, for messages.
+        argument: Its argument.
+        value: A basis, whose v (``space="x"``) or u (``"h"``) counts, or rows ``[k, n]`` or ``[B, k, n]``.
+        space: ``"x"`` or ``"h"``.
+    """
+    check_choice(name, "space", space, SPACES)
+    if isinstance(value, LocalBasis):
+        rows = (value.v if space == "x" else value.u).reshape(value.points, value.k, -1)
+    elif not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name}: {argument} must be a LocalBasis or a torch.Tensor, got {type(value).__name__}")
+    elif value.ndim not in (2, 3) or value.numel() == 0 or value.shape[-2] > value.shape[-1]:
+        raise ValueError(f"{name}: {argument} must have shape [k, n] or [B, k, n], k <= n, got {list(value.shape)}")
+    else:
+        rows = value if value.ndim == 3 else value[None]
+    rows = check_tensor(name, argument, rows)
+    error = orthogonality(rows)
+    if error > _NOT_ORTHONORMAL:
+        raise ValueError(f"{name}: {argument} must have orthonormal rows, got |QQ^T - I| of {error:.1e}")
+    return polish(rows.double())
+
+
+def stack_tangent_rows(name: str, bases: Any, space: str) -> torch.Tensor:
+    """Orthonormal rows ``[N, k, n]`` of N samples' tangent spaces, given as tensor, basis or sequence of either."""
+    if isinstance(bases, (LocalBasis, torch.Tensor)):
+        rows = tangent_rows(name, "bases", bases, space)
+    elif isinstance(bases, Sequence) and len(bases):
+        parts = [tangent_rows(name, f"bases[{i}]", basis, space) for i, basis in enumerate(bases)]
+        shapes = {tuple(part.shape[1:]) for part in parts}
+        if len(shapes) > 1:
+            raise ValueError(f"{name}: bases must agree in k and in size, got [k, n] of {sorted(shapes)}")
+        rows = torch.cat(parts)
+    else:
+        got = "none" if isinstance(bases, Sequence) else type(bases).__name__
+        raise TypeError(f"{name}: bases must be a LocalBasis or a sequence of them, got {got}")
+    if len(rows) < 2:
+        raise ValueError(f"{name}: bases must hold at least 2 samples, got {len(rows)}")
+    return rows
+
+
+def directions_at(name: str, argument: str, value: Any, x: torch.Tensor, unit: bool = False) -> torch.Tensor:
+    """Directions ``[B, q, *x.shape[1:]]`` at the B points of x, in its type.
+
+    Args:
+        name: Function that was called, for messages.
+        argument: Its argument.
+        value: ``[q, *x.shape[1:]]``, the same for all points, or ``[B, q, *x.shape[1:]]``.
+        x: Points ``[B, ...]``.
+        unit: Refuse zeros and give unit directions.
+    """
+    given = check_tensor(name, argument, value)
+    rows = given.expand(len(x), *given.shape) if given.ndim == x.ndim else given
+    if rows.ndim != x.ndim + 1 or rows.shape[2:] != x.shape[1:] or len(rows) != len(x) or rows.numel() == 0:
+        one = ", ".join(map(str, ["q", *x.shape[1:]]))
+        raise ValueError(f"{name}: {argument} must have shape [{one}] or [{len(x)}, {one}], got {list(given.shape)}")
+    if unit:
+        lengths = rows.flatten(2).double().norm(dim=2)
+        if not lengths.all():
+            raise ValueError(f"{name}: {argument} must not be zero, got zero at {(lengths == 0).nonzero()[0].tolist()}")
+        rows = rows / lengths.view(*lengths.shape, *[1] * (x.ndim - 1))
+    return rows.to(x.device, x.dtype)
