@@ -1,0 +1,130 @@
+"""A feature map at one timestep, as what measures along directions and paths evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from latentjac.diffusion import Point, place
+from latentjac.geometry.local_basis import check_model
+from latentjac.geometry.rows import check_int
+from latentjac.linearize import Linearization, NonFiniteError, linearize
+from latentjac.models import Model
+
+_MOST_SAMPLES = 16  # evaluated at once
+
+
+class FeatureMap:
+    """A function ``f(x)`` of samples with its values, tangents and cotangents at any number of points.
+
+    Args:
+        f: Maps ``[n, ...]`` to ``[n, ...]``; dimension 0 is a batch of independent points.
+        *constants: Further arguments of f.
+        backend: Backend of the linearization.
+        points_at_once: Points that one linearization holds. One by default: then the trace is the one that
+            :func:`latentjac.local_basis` keeps on the model.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If points_at_once is not positive.
+    """
+
+    def __init__(
+        self,
+        f: Callable[..., torch.Tensor],
+        *constants: torch.Tensor,
+        backend: str = "auto",
+        points_at_once: int = 1,
+    ) -> None:
+        if not callable(f):
+            raise TypeError(f"FeatureMap: f must be callable, got {type(f).__name__}")
+        check_int("FeatureMap", "points_at_once", points_at_once, 1)
+        self._f = f
+        self._constants: Callable[[int], tuple[torch.Tensor, ...]] = lambda _: constants
+        self._backend, self._points_at_once = backend, points_at_once
+        self._kept: Linearization | None = None
+        self._linearized: Callable[[torch.Tensor], Linearization] = self._traced
+
+    @classmethod
+    def at(
+        cls, model: Model, point: Point, layer: str = "mid", *, backend: str = "auto", points_at_once: int = 1
+    ) -> FeatureMap:
+        """The feature map of a layer at the timestep and conditioning of a point.
+
+        Args:
+            model: The model.
+            point: Where; its sample does not matter. Conditioning must have one row.
+            layer: Module name, ``"mid"`` (h-space), ``"eps"`` or ``"x0"``.
+            backend: Backend of the linearization.
+            points_at_once: Points that one linearization holds.
+
+        Raises:
+            TypeError: If an argument has a wrong type.
+            ValueError: If the point does not fit the model or the layer is unknown.
+        """
+        check_model("FeatureMap.at", model)
+        place("FeatureMap.at", model, point)
+        if any(len(c) != 1 for c in point.conditioning):
+            got = [len(c) for c in point.conditioning]
+            raise ValueError(f"FeatureMap.at: point.conditioning must have one row each, got {got}")
+        t = torch.tensor(point.timestep, device=point.sample.device)
+        features = cls(model.feature_map(layer), backend=backend, points_at_once=points_at_once)
+        features._constants = lambda n: (t, *(c.expand(n, *c.shape[1:]) for c in point.conditioning))
+        features._linearized = lambda x: model.linearization(
+            layer, x, *features._constants(len(x)), backend=features._backend
+        )
+        return features
+
+    @torch.no_grad()
+    def values(self, x: torch.Tensor) -> torch.Tensor:
+        """``f(x)`` of n samples ``[n, ...]``, a bounded number at a time.
+
+        Raises:
+            NonFiniteError: If f gives NaN or Inf.
+        """
+        parts = [self._f(part, *self._constants(len(part))) for part in x.split(_MOST_SAMPLES)]
+        y = torch.cat(parts)
+        if not torch.isfinite(y).all():
+            raise NonFiniteError("FeatureMap: f must be finite, got NaN or Inf")
+        return y
+
+    def tangents(self, x: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """``J v`` of q directions at each of n points, ``[n, ...]`` and ``[n, q, ...]`` to ``[n, q, ...]``."""
+        return self._products(x, v, lambda lin, probes: lin.jvp(probes))
+
+    def cotangents(self, x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+        """``J^T u`` of q feature directions at each of n points."""
+        return self._products(x, u, lambda lin, probes: lin.vjp(probes))
+
+    def _products(
+        self, x: torch.Tensor, rows: torch.Tensor, product: Callable[[Linearization, torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
+        size = min(self._points_at_once, len(x))
+        parts = []
+        for start in range(0, len(x), size):
+            part = rows[start : start + size]
+            # The last batch is filled up: another batch size would be another trace.
+            lin = self._linearized(_filled(x[start : start + size], size))
+            probes = _filled(part, size).transpose(0, 1).contiguous()
+            parts.append(product(lin, probes).transpose(0, 1)[: len(part)])
+        return torch.cat(parts)
+
+    def _traced(self, x: torch.Tensor) -> Linearization:
+        kept = self._kept
+        if kept is None or kept.x.shape != x.shape or kept.x.dtype != x.dtype:
+            self._kept = linearize(self._f, x, *self._constants(len(x)), backend=self._backend)
+            return self._kept
+        kept.rebase(x)
+        return kept
+
+
+def check_features(name: str, features: Any) -> None:
+    """Raise unless features is a :class:`FeatureMap`."""
+    if not isinstance(features, FeatureMap):
+        raise TypeError(f"{name}: features must be a latentjac.FeatureMap, got {type(features).__name__}")
+
+
+def _filled(rows: torch.Tensor, size: int) -> torch.Tensor:
+    return rows if len(rows) == size else torch.cat([rows, rows[-1:].expand(size - len(rows), *rows.shape[1:])])
