@@ -10,6 +10,7 @@ from latentjac.geometry.metric import pullback_inner, pullback_norm
 from latentjac.geometry.path import PathMeasure, measure_path
 from latentjac.geometry.power_spectrum import PowerSpectrum, power_spectrum
 from latentjac.geometry.subspaces import SubspaceDistance, pairwise_distances, principal_angles, subspace_distance
+from latentjac.geometry.transport import Transport, parallel_transport, pull_back
 
 __all__ = [
     "BasisPath",
@@ -20,14 +21,17 @@ __all__ = [
     "PowerSpectrum",
     "SampleMean",
     "SubspaceDistance",
+    "Transport",
     "basis_path",
     "direction_curvature",
     "feature_linearity",
     "local_basis",
     "measure_path",
     "pairwise_distances",
+    "parallel_transport",
     "power_spectrum",
     "principal_angles",
+    "pull_back",
     "pullback_inner",
     "pullback_norm",
     "sample_mean",

@@ -1,0 +1,147 @@
+"""Directions of one tangent space carried into another: between samples, timesteps and prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from latentjac.geometry.rows import check_basis, check_choice, check_number, directions_at, tangent_rows
+from latentjac.svd import LocalBasis
+
+METHODS = ("paper", "pseudoinverse")
+_NOISE = 100  # in rounding units: what of a unit vector is less lies outside a span
+
+
+@dataclass(frozen=True)
+class Transport:
+    """Directions carried into another tangent space; shapes have a leading B for B > 1 points.
+
+    Attributes:
+        v: The directions in the target's x-space, unit, ``[q, *x.shape[1:]]``.
+        u: The h-directions that were carried, unit, ``[q, *y.shape[1:]]``.
+        retained: ``|U2 u|^2``, the part of each u's energy inside the target's tangent space, float64 ``[q]``; 1 is
+            all. What is not retained is lost.
+        lengths: Length of each v before it was normalised, float64 ``[q]``. With ``"pseudoinverse"`` and no
+            regularization: walking so far along v moves the features by what was retained of u. With ``"paper"`` it is
+            the root of retained.
+    """
+
+    v: torch.Tensor = field(repr=False)
+    u: torch.Tensor = field(repr=False)
+    retained: torch.Tensor
+    lengths: torch.Tensor = field(repr=False)
+
+
+def parallel_transport(
+    direction: torch.Tensor | LocalBasis,
+    source: LocalBasis,
+    target: LocalBasis,
+    method: str = "paper",
+    regularization: float = 0.0,
+) -> Transport:
+    """Carry x-directions from one local basis to another by way of h-space (Park et al. 2023).
+
+    A direction is pushed forward with the source's Jacobian on its span, ``u = U1^T S1 V1 d / |.|``, and pulled back
+    by the target's, as :func:`pull_back` does. A row of ``source.v`` becomes the row of ``source.u``. It is the same
+    function between samples, timesteps and prompts; the features must be those of one layer.
+
+    Args:
+        direction: ``[q, *x.shape[1:]]`` (``[B, q, ...]`` for B points), such as ``source.v[:1]``, or a basis, whose v
+            is carried.
+        source: Basis where the direction belongs.
+        target: Basis to carry it to; one of the two may hold one point and the other several.
+        method: ``"paper"`` or ``"pseudoinverse"``; see :func:`pull_back`.
+        regularization: See :func:`pull_back`.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If bases do not fit, or a direction has no part in the source's span.
+    """
+    name = "parallel_transport"
+    check_basis(name, "source", source)
+    _check_options(name, target, method, regularization)
+    shape, got = (basis.u.shape[basis.s.ndim :] for basis in (source, target))
+    if shape != got:
+        raise ValueError(f"{name}: target must have features of shape {list(shape)} as source has, got {list(got)}")
+    if 1 not in (source.points, target.points) and source.points != target.points:
+        raise ValueError(f"{name}: target must hold 1 or {source.points} points as source does, got {target.points}")
+    given = direction.v if isinstance(direction, LocalBasis) else direction
+    v = source.v.reshape(source.points, source.k, *source.v.shape[source.s.ndim :])
+    # In float64 from here: a direction may be almost outside the span.
+    rows = directions_at(name, "direction", given, v[:, 0].double(), unit=True).flatten(2)
+    coordinates = (rows @ tangent_rows(name, "source", source, "x").mT) * source.s.double().reshape(len(v), 1, -1)
+    sizes = coordinates.norm(dim=2)
+    if not (sizes > _NOISE * torch.finfo(source.s.dtype).eps * source.s.max()).all():
+        where = _least(sizes)
+        raise ValueError(f"{name}: direction must have a part in the span of source.v, got none at index {where}")
+    u = (coordinates / sizes[:, :, None]) @ tangent_rows(name, "source", source, "h")
+    return _pulled(name, u, target, method, regularization)
+
+
+def pull_back(u: torch.Tensor, target: LocalBasis, method: str = "paper", regularization: float = 0.0) -> Transport:
+    """x-directions of h-directions in a tangent space.
+
+    Args:
+        u: h-directions ``[q, *y.shape[1:]]``, or ``[B, q, *y.shape[1:]]``, of any length; used as unit directions.
+        target: Basis of the tangent space.
+        method: ``"paper"``: ``V2^T U2 u``, as published, without the singular values. ``"pseudoinverse"``:
+            ``V2^T S2^-1 U2 u``, the shortest step that moves the features by the part of u in the tangent space; it
+            leans to directions that the network hardly listens to.
+        regularization: Tikhonov's, for ``"pseudoinverse"``, relative to the largest singular value: ``1 / s`` becomes
+            ``s / (s^2 + (regularization s[0])^2)``.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If u does not fit the basis or has no part in its span, or an option is out of range.
+    """
+    name = "pull_back"
+    _check_options(name, target, method, regularization)
+    shape = target.u.shape[target.s.ndim :]
+    several = isinstance(u, torch.Tensor) and u.ndim == len(shape) + 2
+    points = len(u) if several else 1
+    if 1 not in (points, target.points) and points != target.points:
+        raise ValueError(f"{name}: u must be for 1 or {target.points} points as target is, got {points}")
+    like = torch.empty(max(points, 1), *shape, dtype=torch.float64, device=target.u.device)
+    return _pulled(name, directions_at(name, "u", u, like, unit=True).flatten(2), target, method, regularization)
+
+
+def _check_options(name: str, target: Any, method: Any, regularization: Any) -> None:
+    check_basis(name, "target", target)
+    check_choice(name, "method", method, METHODS)
+    check_number(name, "regularization", regularization, 0, float("inf"), least=True)
+    if regularization and method == "paper":
+        raise ValueError(f"{name}: regularization must be 0 for method='paper', got {regularization}")
+
+
+def _pulled(name: str, u: torch.Tensor, target: LocalBasis, method: str, regularization: float) -> Transport:
+    """Unit rows ``[B, q, m]`` pulled back at every point of the target."""
+    coordinates = u @ tangent_rows(name, "target", target, "h").mT
+    retained = coordinates.square().sum(2)
+    if method == "pseudoinverse":
+        coordinates = coordinates * _inverse(target.s.double().reshape(target.points, 1, -1), regularization)
+    lengths = coordinates.norm(dim=2)
+    # Without the second, zeros would remain where the target responds to no direction with a part in u.
+    if not ((retained > (_NOISE * torch.finfo(target.u.dtype).eps) ** 2) & (lengths > 0)).all():
+        raise ValueError(f"{name}: u must have a part in the span of target.u, got none at index {_least(lengths)}")
+    v = (coordinates / lengths[:, :, None]) @ tangent_rows(name, "target", target, "x")
+    shapes = [vectors.shape[target.s.ndim :] for vectors in (target.v, target.u)]
+    tensors = (
+        v.reshape(*v.shape[:2], *shapes[0]).to(target.v.dtype),
+        u.expand(len(v), *u.shape[1:]).reshape(*v.shape[:2], *shapes[1]).to(target.u.dtype),
+        retained.clamp(max=1.0),
+        lengths,
+    )
+    return Transport(*(t[0] if len(v) == 1 else t for t in tensors))
+
+
+def _inverse(s: torch.Tensor, regularization: float) -> torch.Tensor:
+    """Regularised inverses of singular values; 0 for those that are zero to rounding."""
+    largest = s.amax(dim=-1, keepdim=True)
+    inverse = s / (s.square() + (regularization * largest).square()).clamp_min(torch.finfo(s.dtype).tiny)
+    return inverse * (s > torch.finfo(s.dtype).eps * largest)
+
+
+def _least(values: torch.Tensor) -> int:
+    return int(values.argmin()) % values.shape[-1]
