@@ -1,0 +1,53 @@
+"""Every measure on a GPU gives what it gives on the CPU, and stays there."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields, is_dataclass
+
+import pytest
+import torch
+from geometry.maps import spiral
+from geometry.subspaces import basis_of
+from networks import rand
+
+import latentjac as lj
+from latentjac import geometry as g
+
+SOURCE, TARGET = (basis_of(*(rand(9, 8, seed=3 * i + j) for i in range(3)), k=3, x=(2, 4)) for j in (0, 1))
+MEASURES = {
+    "norm": lambda to: lj.pullback_norm(to(SOURCE), to(rand(2, 2, 4))),
+    "angles": lambda to: lj.subspace_distance(to(SOURCE), to(TARGET)),
+    "pairs": lambda to: g.pairwise_distances(to(SOURCE)),
+    "spectrum": lambda to: lj.power_spectrum(to(rand(2, 3, 8, 8))),
+    "linearity": lambda to: lj.feature_linearity(lj.FeatureMap(spiral), to(rand(2, 3)), to(rand(2, 3)), (0.1, 1.0)),
+    "curvature": lambda to: lj.direction_curvature(lj.FeatureMap(spiral), to(rand(2, 3)), to(rand(2, 3))),
+    "path": lambda to: lj.measure_path(lj.FeatureMap(spiral), to(rand(4, 3))),
+    "transport": lambda to: lj.parallel_transport(to(SOURCE.v), to(SOURCE), to(TARGET), "pseudoinverse", 0.1),
+    "frechet": lambda to: lj.frechet_mean(to(SOURCE)).distances,
+    "global": lambda to: lj.global_directions(to(SOURCE), "matched"),
+    "components": lambda to: lj.principal_components(to(rand(6, 5)), 2),
+    "interval": lambda to: g.sample_mean(to(rand(30, 2)), "bootstrap"),
+}
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", MEASURES)
+def test_on_a_gpu(name: str) -> None:
+    if not torch.cuda.is_available():
+        if os.environ.get("LATENTJAC_REQUIRE_CUDA") == "1":
+            pytest.fail("LATENTJAC_REQUIRE_CUDA=1, but no GPU is available")
+        pytest.skip("no GPU is available")
+    there, here = (MEASURES[name](lambda value, d=device: value.to(d)) for device in ("cuda", "cpu"))
+    compare(there, here)
+
+
+def compare(there: object, here: object) -> None:
+    if is_dataclass(there):
+        for field in fields(there):
+            compare(getattr(there, field.name), getattr(here, field.name))
+    elif isinstance(there, torch.Tensor):
+        assert there.device.type == "cuda"
+        torch.testing.assert_close(there.cpu(), here, rtol=1e-7, atol=1e-7)
+    else:
+        assert there == pytest.approx(here)
