@@ -13,10 +13,12 @@ from latentjac.geometry.grassmann import grassmann_exp, grassmann_log
 from latentjac.geometry.intervals import SampleMean, sample_mean
 from latentjac.geometry.rows import check_int, check_number, stack_tangent_rows
 from latentjac.svd import LocalBasis
-from latentjac.svd.orthonormal import orthonormalize
+from latentjac.svd.orthonormal import orthonormalize, polish
 
 # Rounds of (sum of projectors) times basis, which lead near the mean wherever the iteration itself would be slow.
 _START_ROUNDS = 3
+_LONGEST_STEP = 10.0
+_MEMORY = 5  # steps that a sum of squared distances is compared with: the lengthened ones go up and down a little
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,9 @@ def frechet_mean(
     """Fréchet (Karcher) mean of tangent spaces.
 
     Goes from the mean so far along the mean of the tangents that lead to the samples, in float64 on the device of the
-    bases. A step that makes the sum of squared distances larger is halved. The mean is unique if all samples lie within
-    pi/4 of one subspace (largest angle); further apart, a local one is found.
+    bases. Samples far apart flatten the sum of squared distances, so steps are lengthened by the curvature that the
+    last one met; a step that makes the sum larger than the last few were is halved. The mean is unique if all samples
+    lie within pi/4 of one subspace (largest angle); further apart, a local one is found.
 
     Args:
         bases: A basis of N points, a sequence of N bases, or orthonormal rows ``[N, k, n]``.
@@ -64,27 +67,46 @@ def frechet_mean(
     check_number("frechet_mean", "tol", tol, 0, 1)
     check_int("frechet_mean", "max_iterations", max_iterations, 1)
     samples = stack_tangent_rows("frechet_mean", bases, space)
+    # The mean lies in the span of all samples: their coordinates there are all that is needed, and mostly far fewer.
+    frame = torch.linalg.qr(samples.flatten(0, 1).mT)[0].mT
+    samples = samples @ frame.mT
     mean = samples[0]
     for _ in range(_START_ROUNDS):
         mean = _span_of_average(samples, mean)
-    tangent, distances = _average_tangent(mean, samples)
-    iterations, step = 0, 1.0
-    while float(tangent.norm()) > tol and iterations < max_iterations:
-        iterations += 1
-        moved = grassmann_exp(mean, step * tangent)
-        ahead, farther = _average_tangent(moved, samples)
-        # Rounding decides about equal sums near the end.
-        if farther.square().sum() > distances.square().sum() * (1 + 1e-12):
-            step /= 2
-            continue
-        mean, tangent, distances = moved, ahead, farther
-    gradient = float(tangent.norm())
+    mean, distances, gradient, iterations = _descend(samples, mean, tol, max_iterations)
     if gradient > tol:
         warnings.warn(
             f"frechet_mean: not converged after {iterations} iterations: mean tangent {gradient:.1e}, tol {tol:.1e}",
             stacklevel=2,
         )
-    return FrechetMean(mean, distances, gradient, iterations, gradient <= tol)
+    return FrechetMean(polish((mean @ frame)[None])[0], distances, gradient, iterations, gradient <= tol)
+
+
+def _descend(
+    samples: torch.Tensor, mean: torch.Tensor, tol: float, max_iterations: int
+) -> tuple[torch.Tensor, torch.Tensor, float, int]:
+    """Mean, distances to it, norm of the mean tangent and number of steps."""
+    tangent, distances = _average_tangent(mean, samples)
+    spreads, step, iterations = [distances.square().sum()], 1.0, 0
+    while float(tangent.norm()) > tol and iterations < max_iterations:
+        iterations += 1
+        moved = grassmann_exp(mean, step * tangent)
+        ahead, farther = _average_tangent(moved, samples)
+        spread = farther.square().sum()
+        # Rounding decides about equal sums near the end.
+        if spread > max(spreads[-_MEMORY:]) * (1 + 1e-12):
+            step /= 2
+            continue
+        step = _next_step(tangent - (tangent @ moved.mT) @ moved, ahead, step)
+        mean, tangent, distances = moved, ahead, farther
+        spreads.append(spread)
+    return mean, distances, float(tangent.norm()), iterations
+
+
+def _next_step(before: torch.Tensor, now: torch.Tensor, step: float) -> float:
+    """Inverse of the curvature met on the last step (Barzilai & Borwein 1988), at least 1."""
+    change = float((before * (before - now)).sum())
+    return min(max(step * float(before.square().sum()) / change, 1.0), _LONGEST_STEP) if change > 0 else 1.0
 
 
 def _span_of_average(samples: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:

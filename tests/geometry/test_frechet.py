@@ -106,6 +106,15 @@ def test_it_says_when_it_has_not_converged() -> None:
     assert mean.gradient > 1e-9
 
 
+def test_samples_far_apart_take_few_steps() -> None:
+    """Steps of length 1 take 76 here."""
+    samples = torch.linalg.qr(rand(1, 40, 6, seed=1) + 1.5 * rand(12, 40, 6, seed=2))[0].mT
+    mean = frechet_mean(samples)
+    assert mean.converged
+    assert mean.iterations < 35
+    assert float((mean.rows @ mean.rows.T - torch.eye(6)).abs().max()) < 1e-14
+
+
 def test_orthogonal_samples_do_not_break_it() -> None:
     """The first sample is orthogonal to the others: its tangents are as long as they get, and it is outvoted."""
     frame = torch.eye(8, dtype=torch.float64)
