@@ -7,6 +7,7 @@ from geometry.maps import square
 from networks import rand
 
 from latentjac import FeatureMap, feature_linearity
+from latentjac.geometry import FeatureLinearity
 
 LENGTHS = (0.01, 0.1, 1.0, 10.0)
 
@@ -35,6 +36,12 @@ def test_a_quadratic_map() -> None:
     assert found.radius(0.1).tolist() == [[0.1], [0.1]]
     assert found.radius(0.2).tolist() == [[0.1], [1.0]]
     assert found.radius(1e-3).tolist() == [[0.0], [0.0]]
+
+
+def test_the_radius_ends_where_the_deviation_first_exceeds_the_tolerance() -> None:
+    deviation = torch.tensor([[0.01, 0.5, 0.02], [0.3, 0.01, 0.01], [0.01, 0.02, 0.03]], dtype=torch.float64)
+    found = FeatureLinearity((1.0, 2.0, 3.0), deviation, deviation, deviation)
+    assert found.radius(0.1).tolist() == [1.0, 0.0, 3.0]
 
 
 def test_every_point_and_direction_is_its_own(tiny_model, tiny_point) -> None:

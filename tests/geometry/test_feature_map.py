@@ -23,6 +23,7 @@ def test_products_at_many_points(points_at_once: int) -> None:
     features = FeatureMap(mixed, WEIGHT, points_at_once=points_at_once)
     v, u = rand(5, 2, 3, 2, seed=2), rand(5, 3, 4, seed=3)
     pushed, pulled = features.tangents(X, v), features.cotangents(X, u)
+    assert (pushed.shape, pulled.shape) == ((5, 2, 4), (5, 3, 3, 2))
     for i in range(5):
         dense = torch.func.jacrev(mixed)(X[i : i + 1], WEIGHT).reshape(4, 6)
         torch.testing.assert_close(pushed[i], v[i].flatten(1) @ dense.T, rtol=1e-12, atol=1e-13)

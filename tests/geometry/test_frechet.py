@@ -10,7 +10,7 @@ from geometry.subspaces import basis_of, largest_angle, orthonormal, pair_with_a
 from networks import rand
 
 import latentjac
-from latentjac.geometry import frechet_mean, grassmann_exp, grassmann_log
+from latentjac.geometry import frechet, frechet_mean, grassmann_exp, grassmann_log
 
 
 def tangents(p: torch.Tensor, count: int, length: float, seed: int = 7) -> torch.Tensor:
@@ -32,6 +32,13 @@ def test_log_and_exp_undo_each_other(angles: list[float]) -> None:
     assert float((end @ end.T - torch.eye(3)).abs().max()) < 1e-14
     assert largest_angle(end, q) < 1e-14
     assert largest_angle(grassmann_exp(p, 0 * log), p) < 1e-14
+
+
+def test_rows_go_along_without_turning() -> None:
+    """To first order the rows move by the tangent: not their span alone."""
+    p = orthonormal(3, 10, 5)
+    step = tangents(p, 1, 1e-5)[0]
+    torch.testing.assert_close(grassmann_exp(p, step), p + step, rtol=0, atol=2e-10)
 
 
 def test_geodesics_have_constant_speed() -> None:
@@ -103,7 +110,18 @@ def test_it_says_when_it_has_not_converged() -> None:
     with pytest.warns(UserWarning, match="not converged after 1 iterations: mean tangent"):
         mean = frechet_mean(ends, max_iterations=1)
     assert (mean.converged, mean.iterations) == (False, 1)
-    assert mean.gradient > 1e-9
+    expected = grassmann_log(mean.rows.expand(5, 2, 9), ends).mean(0).norm()
+    assert mean.gradient == pytest.approx(float(expected), rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:frechet_mean")
+def test_steps_that_overshoot_are_halved(monkeypatch) -> None:
+    """Steps of 6 would be thrown about; the sum of squares never gets above that of the start."""
+    p = orthonormal(2, 9, 3)
+    ends = grassmann_exp(p, tangents(p, 5, 0.8))
+    least = frechet_mean(ends).distances.square().sum()
+    monkeypatch.setattr(frechet, "_next_step", lambda *_: 6.0)
+    assert float(frechet_mean(ends, max_iterations=40).distances.square().sum() / least) < 1.01
 
 
 def test_samples_far_apart_take_few_steps() -> None:
