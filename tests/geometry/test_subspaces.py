@@ -70,6 +70,12 @@ def test_single_precision_bases_resolve_their_rounding() -> None:
     torch.testing.assert_close(found, torch.tensor([1e-3, 0.5], dtype=torch.float64), rtol=0, atol=3e-7)
 
 
+def test_rows_that_are_nearly_orthonormal_are_made_so() -> None:
+    a, b = pair_with_angles([0.0, 0.5])
+    found = latentjac.principal_angles(1.0001 * a, b / 1.0001)
+    torch.testing.assert_close(found, torch.tensor([0.0, 0.5], dtype=torch.float64), rtol=0, atol=1e-14)
+
+
 def test_pairwise() -> None:
     rows = torch.stack([orthonormal(2, 7, seed) for seed in range(4)])
     table = latentjac.geometry.pairwise_distances(rows)
