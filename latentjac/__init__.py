@@ -7,7 +7,7 @@ for: editing, transport and geometry.
 import logging
 
 from latentjac.diffusion import Point, Trajectory, invert, noise_point, sample
-from latentjac.edit import Edit, edit
+from latentjac.edit import Edit, edit, masked_basis, null_space, project_out
 from latentjac.geometry import (
     BasisPath,
     FeatureMap,
@@ -72,13 +72,16 @@ __all__ = [
     "linearize",
     "load",
     "local_basis",
+    "masked_basis",
     "measure_path",
     "noise_point",
+    "null_space",
     "parallel_transport",
     "power_spectrum",
     "prepare_image",
     "principal_angles",
     "principal_components",
+    "project_out",
     "pull_back",
     "pullback_inner",
     "pullback_norm",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
 import latentjac
 from latentjac.cli.run_folder import RunFolder
-from latentjac.models import to_pil
+from latentjac.models import open_image, to_pil
 from latentjac.report import Row, contact_sheet, direction_image, spectrum_plot
 from latentjac.svd import SolverState
 
@@ -55,10 +57,30 @@ def invert_photo(
     return Inverted(model, prepared.image, trajectory)
 
 
+def read_mask(mask: Image.Image, photo: Path, crop: tuple[int, int, int, int] | None, size: int) -> torch.Tensor:
+    """A mask picture as a bool tensor at sample size: drawn on the photo and cropped like it, or at that size."""
+    upright = ImageOps.exif_transpose(open_image(photo)).size
+    if mask.size == upright:
+        mask = latentjac.prepare_image(mask, size, crop).image
+    if mask.size != (size, size):
+        raise ValueError(
+            f"--mask: expected a picture of {size}x{size} or, like the photo, {upright[0]}x{upright[1]} pixels, "
+            f"got {mask.size[0]}x{mask.size[1]}"
+        )
+    return torch.from_numpy(np.asarray(mask.convert("L")) > 127)
+
+
 def compute_basis(
-    run: RunFolder, inverted: Inverted, t: float, k: int, layer: str, tol: float, seed: int
+    run: RunFolder,
+    inverted: Inverted,
+    t: float,
+    k: int,
+    layer: str,
+    tol: float,
+    seed: int,
+    mask: torch.Tensor | None = None,
 ) -> tuple[latentjac.Point, latentjac.LocalBasis]:
-    """Local basis at a point of the trajectory, saved with its spectrum."""
+    """Local basis at a point of the trajectory, saved with its spectrum; of an output's part where there is a mask."""
     point = inverted.trajectory.at(t)
     with run.timed("computing the local basis"), tqdm(total=k, desc="local basis", unit="triplet") as bar:
 
@@ -67,7 +89,11 @@ def compute_basis(
             bar.set_postfix(passes=state.passes, residual=f"{state.residuals.max().item():.1e}")
 
         generator = torch.Generator().manual_seed(seed)
-        basis = latentjac.local_basis(inverted.model, point, k, layer, tol=tol, generator=generator, callback=show)
+        options: dict[str, Any] = {"layer": layer, "tol": tol, "generator": generator, "callback": show}
+        if mask is None:
+            basis = latentjac.local_basis(inverted.model, point, k, **options)
+        else:
+            basis = latentjac.masked_basis(inverted.model, point, mask, k, **options)
     if basis.status is latentjac.Status.INTERRUPTED:
         raise KeyboardInterrupt
     run.record["seed"] = seed
@@ -112,25 +138,48 @@ def edit_and_draw(
     chosen: list[int],
     distances: list[float],
     num_steps: int,
+    **options: Any,
 ) -> latentjac.Edit:
-    """Walk along chosen directions and draw the contact sheet."""
+    """Edit along chosen directions and draw the contact sheet; options are those of :func:`latentjac.edit`."""
     with run.timed("editing"):
-        directions = torch.stack([basis.v[i] for i in chosen])
-        edit = latentjac.edit(inverted.model, point, directions, distances, num_steps, progress=True)
-    run.record["edit"] = {
-        "directions": [i + 1 for i in chosen],
-        "distances": list(edit.distances),
-        "num_steps": edit.num_steps,
-        "linear_up_to": [entry.radius for entry in edit.linearity],
-    }
-    radii = ", ".join(f"{entry.radius:g}" for entry in edit.linearity)
-    print(f"edit: {edit.num_steps} steps a walk; the network is linear up to {radii} noise standard deviations")
+        directions = (basis.u if options.get("method") == "h-space" else basis.v)[chosen]
+        edit = latentjac.edit(inverted.model, point, directions, distances, num_steps, progress=True, **options)
+    _record_edit(run, edit, chosen)
     run.picture(
         "sheet.png",
         "the photo, its reconstruction and every direction walked both ways",
         draw_sheet(inverted, point, basis, edit, chosen),
     )
     return edit
+
+
+def _record_edit(run: RunFolder, edit: latentjac.Edit, chosen: list[int]) -> None:
+    """Write down what was measured and print the main numbers."""
+    along = edit.along
+    run.record["edit"] = {
+        "method": edit.method,
+        "directions": [i + 1 for i in chosen],
+        "distances": list(edit.distances),
+        "num_steps": edit.num_steps,
+        "linear_up_to": [entry.radius for entry in edit.linearity],
+        "path": along.path.tolist(),
+        "feature_path": along.feature_path.tolist(),
+        "norm_ratio": along.norm_ratio.tolist(),
+        "cosine": along.cosine.tolist(),
+        **{
+            name: values.tolist()
+            for name in ("retained", "overlaps", "leakage")
+            if (values := getattr(edit, name)) is not None
+        },
+    }
+    radii = ", ".join(f"{entry.radius:g}" for entry in edit.linearity)
+    unit = "feature" if edit.method == "h-space" else "noise"
+    print(f"edit: {edit.num_steps} steps a walk; the network is linear up to {radii} {unit} standard deviations")
+    print(f"walks: cosine of the features' steps with their tangents at least {along.cosine.min().item():.3f}")
+    if edit.retained is not None:
+        print(f"geodesics: every step keeps at least {edit.retained.min().item():.0%} of the direction's energy")
+    if edit.leakage is not None:
+        print(f"leakage: changes outside the mask are up to {edit.leakage.max().item():.2g} of those inside (RMS)")
 
 
 def draw_sheet(
@@ -144,9 +193,13 @@ def draw_sheet(
     back = to_pil(inverted.model.codec.decode(inverted.trajectory.reconstruction))[0]
     psnr = f"{inverted.trajectory.psnr[0]:.1f} dB"
     rows = [Row("input", f"{inverted.model.name}", [inverted.photo, back], ["photo", f"reconstruction, {psnr}"])]
+    captions = [f"{d:+g}" if d else "0" for d in edit.distances]
+    if len(edit.images) < len(chosen) * len(captions):
+        rows.append(Row("composed", f"of {', '.join(str(i + 1) for i in chosen)}", edit.images, [", ".join(captions)]))
+        chosen = []
     for row, i in enumerate(chosen):
-        images = [edit.image(row, j) for j in range(len(edit.distances))]
-        captions = [f"{d:+g}" if d else "0" for d in edit.distances]
+        images = [edit.image(row, j) for j in range(len(captions))]
         rows.append(Row(f"direction {i + 1}", f"s = {basis.s[i]:.3g}", images, captions))
-    heading = f"Walks along the local basis at t = {point.t:.2f} (distances in noise standard deviations)"
+    unit = "feature" if edit.method == "h-space" else "noise"
+    heading = f"Walks along the local basis at t = {point.t:.2f} (distances in {unit} standard deviations)"
     return contact_sheet(rows, heading=heading)

@@ -1,6 +1,10 @@
 """Edits along directions."""
 
-from latentjac.edit.edit import Edit, edit
+from latentjac.edit.diagnostics import Along
+from latentjac.edit.edit import edit
 from latentjac.edit.linearity import Linearity, measure_linearity
+from latentjac.edit.masks import masked_basis
+from latentjac.edit.null_space import null_space, project_out
+from latentjac.edit.result import Edit
 
-__all__ = ["Edit", "Linearity", "edit", "measure_linearity"]
+__all__ = ["Along", "Edit", "Linearity", "edit", "masked_basis", "measure_linearity", "null_space", "project_out"]

@@ -3,54 +3,66 @@
 from __future__ import annotations
 
 import torch
-from tqdm import tqdm
 
-from latentjac.diffusion import Point, predict_noise
-from latentjac.models import Model
+from latentjac.diffusion import predict_noise
+from latentjac.edit.nearby import NearbyBases
+from latentjac.edit.walk import Walks
 
 
-def x_space_guidance(
-    model: Model,
-    point: Point,
-    directions: torch.Tensor,
-    distances: torch.Tensor,
-    probe_lengths: torch.Tensor,
-    num_steps: int,
-    sigma: float,
-    bar: tqdm | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Walk copies of a sample: ``x <- x + g [eps(x + p v) - eps(x)]`` (Park et al. 2023, section 3.4).
+class Guidance:
+    """Steps ``x <- x + g [eps(x + p v) - eps(x)]`` (Park et al. 2023, section 3.4).
 
     g is chosen anew at every step such that x moves by ``|distance| sigma / num_steps``: the original's
-    constant g makes the way travelled depend on the image, the timestep and the direction.
+    constant g makes the way travelled depend on the image, the timestep and the direction. v is fixed, as in the
+    original, or looked up in a new local basis every few steps.
 
-    Args:
-        model: The model.
-        point: One sample, at one timestep.
-        directions: Unit directions of each walk, ``[w, C, H, W]``.
-        distances: Signed way of each walk in noise standard deviations, ``[w]``; 0 stays.
-        probe_lengths: p of each walk in noise standard deviations, ``[w]``.
-        num_steps: Steps of every walk.
-        sigma: Standard deviation of the noise at the point.
-        bar: Progress bar to update once a step.
-
-    Returns:
-        The samples reached ``[w, C, H, W]`` and the gains g ``[num_steps, w]``.
+    Attributes:
+        gains: g of every step so far, ``[w, c]`` each.
+        overlaps: ``|<v, v'>|`` of each direction with the one that followed it, ``[w, c]`` a look-up.
     """
-    shape = (-1, 1, 1, 1)
-    x = point.sample.expand(len(directions), *point.sample.shape[1:]).clone()
-    probes = (probe_lengths * sigma * distances.sign()).view(shape) * directions
-    steps = distances.abs() * sigma / num_steps
-    moving = distances != 0
-    gains = x.new_zeros(num_steps, len(x))
-    for i in range(num_steps):
-        if moving.any():
-            both = torch.cat([x[moving] + probes[moving], x[moving]])
-            ahead, here = predict_noise(model, both, point.timestep, point.conditioning).chunk(2)
-            change = ahead - here
-            size = change.flatten(1).norm(dim=1).clamp_min(torch.finfo(x.dtype).tiny)
-            gains[i, moving] = steps[moving] / size
-            x[moving] += gains[i, moving].view(shape) * change
-        if bar is not None:
-            bar.update()
-    return x, gains
+
+    def __init__(
+        self, walks: Walks, probe_lengths: torch.Tensor, bases: NearbyBases | None = None, reestimate: int | None = None
+    ) -> None:
+        """Prepare walks.
+
+        Args:
+            walks: What to do.
+            probe_lengths: p of each direction in noise standard deviations, ``[w, c]``.
+            bases: Where to look directions up.
+            reestimate: Steps between two look-ups; None keeps the directions.
+        """
+        self._walks, self._bases, self._every = walks, bases, reestimate
+        self._v = walks.directions
+        self._lengths = (probe_lengths * walks.sigma * walks.distances.sign())[..., None, None, None]
+        self.gains: list[torch.Tensor] = []
+        self.overlaps: list[torch.Tensor] = []
+
+    def step(self, number: int, x: torch.Tensor) -> torch.Tensor:
+        """The difference of the predicted noise, as long as a step has to be."""
+        walks = self._walks
+        if self._every and number and number % self._every == 0:
+            self._follow(x)
+        rows = x[:, None] + self._lengths * self._v
+        point = walks.point
+        eps = predict_noise(walks.model, torch.cat([rows.flatten(0, 1), x]), point.timestep, point.conditioning)
+        ahead, here = eps[: -len(x)].view(rows.shape), eps[-len(x) :]
+        change = walks.allowed(ahead - here[:, None])
+        size = change.flatten(2).norm(dim=2).clamp_min(torch.finfo(x.dtype).tiny)[..., None, None, None]
+        gains = walks.steps.abs() / size
+        self.gains.append(gains.flatten(1))
+        return (gains * change).sum(1)
+
+    def _follow(self, x: torch.Tensor) -> None:
+        """Replace each direction by the one of the basis where its walk is that overlaps it most."""
+        assert self._bases is not None
+        directions, overlaps = [], []
+        for i, old in enumerate(self._v):
+            new = self._bases.at(i, x[i : i + 1]).v.to(old)
+            cosines = old.flatten(1) @ new.flatten(1).mT
+            best = cosines.abs().argmax(1, keepdim=True)
+            cosine = cosines.gather(1, best)
+            directions.append(new[best[:, 0]] * cosine.sign()[..., None, None])
+            overlaps.append(cosine.abs()[:, 0])
+        self._v = self._walks.unit_allowed(torch.stack(directions))
+        self.overlaps.append(torch.stack(overlaps))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from latentjac.diffusion import Point, predict_noise
+from latentjac.edit.injection import predict_injected
 from latentjac.models import Model
 
 # Probe lengths in noise standard deviations; the first is the reference, small but far above rounding.
@@ -18,7 +19,7 @@ class Linearity:
     """Difference quotients of the predicted noise along one direction, against the shortest one.
 
     Attributes:
-        lengths: Probe lengths, in noise standard deviations.
+        lengths: Probe lengths, in units of the distance.
         norm_ratio: Size of each quotient over that of the shortest; 1 where linear.
         cosine: Cosine of each quotient with the shortest; 1 where linear.
         radius: Largest length up to which the quotients are within the tolerance.
@@ -50,18 +51,40 @@ def measure_linearity(
     Raises:
         ValueError: If the network does not respond to a direction at all.
     """
-    lengths = torch.tensor(LENGTHS, dtype=directions.dtype, device=directions.device)
-    steps = (torch.cat([lengths, -lengths]) * sigma).view(1, -1, 1, 1, 1)
-    moved = point.sample[None] + steps * directions[:, None]
+    steps = _both_ways(sigma, directions)
+    moved = point.sample + (steps * directions[:, None]).flatten(0, 1)
     base = predict_noise(model, point.sample, point.timestep, point.conditioning)
-    eps = predict_noise(model, moved.flatten(0, 1), point.timestep, point.conditioning)
-    quotients = ((eps.view(moved.shape) - base) / steps).flatten(2).double()
-    quotients = quotients.view(len(directions), 2, len(LENGTHS), -1)
+    eps = predict_noise(model, moved, point.timestep, point.conditioning)
+    return _judge(eps, base, steps.flatten(), tolerance)
+
+
+def measure_injection(
+    model: Model, point: Point, layer: str, directions: torch.Tensor, unit: float, tolerance: float
+) -> list[Linearity]:
+    """The same for directions ``[q, *features]`` that are added to a layer's output; lengths in ``unit``."""
+    steps = _both_ways(unit, directions)
+    offsets = (steps * directions[:, None]).flatten(0, 1)
+    base = predict_noise(model, point.sample, point.timestep, point.conditioning)
+    copies = point.sample.expand(len(offsets), *point.sample.shape[1:])
+    eps = predict_injected(model, copies, point, point.timestep, layer, offsets)
+    return _judge(eps, base, steps.flatten(), tolerance)
+
+
+def _both_ways(unit: float, like: torch.Tensor) -> torch.Tensor:
+    """Signed lengths ``[1, 2 lengths, 1, ...]``, to be broadcast with directions ``[q, 1, ...]``."""
+    lengths = like.new_tensor(LENGTHS)
+    return (torch.cat([lengths, -lengths]) * unit).view(1, -1, *[1] * (like.ndim - 1))
+
+
+def _judge(eps: torch.Tensor, base: torch.Tensor, steps: torch.Tensor, tolerance: float) -> list[Linearity]:
+    """Compare the predictions ``[q * 2 lengths, C, H, W]`` after steps with the one before."""
+    difference = (eps - base).flatten(1).double().view(-1, len(steps), base.numel())
+    quotients = (difference / steps.double()[:, None]).view(len(difference), 2, len(LENGTHS), -1)
     reference = quotients[:, :, :1]
     size = reference.norm(dim=-1).clamp_min(1e-300)
     # The longest probe moves the prediction by less than its rounding: there is nothing to follow.
-    heard = (quotients.norm(dim=-1)[:, :, -1] * LENGTHS[-1] * sigma).amax(1)
-    noise = 100 * torch.finfo(directions.dtype).eps * float(base.double().norm())
+    heard = difference.view(quotients.shape)[:, :, -1].norm(dim=-1).amax(1)
+    noise = 100 * torch.finfo(base.dtype).eps * float(base.double().norm())
     if (heard <= noise).any():
         deaf = int((heard <= noise).nonzero()[0])
         raise ValueError(f"edit: directions must change the predicted noise, got no response to direction {deaf}")

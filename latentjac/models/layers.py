@@ -1,8 +1,10 @@
-"""Names of feature maps and the hook that captures one."""
+"""Names of feature maps, the hook that captures one and the hook that adds to one."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -78,3 +80,42 @@ class Tap:
         if not captured:
             raise ValueError(f"layer: {self._name!r} must be run by the network, but it is not")
         return captured[0]
+
+
+@contextmanager
+def injected(network: torch.nn.Module, name: str, offset: torch.Tensor) -> Iterator[None]:
+    """Add a tensor to the output of a module while the network runs.
+
+    A module that runs several times in a forward pass gets it at its first run, where :class:`Tap` looks.
+
+    Args:
+        network: The network.
+        name: Full name of the module.
+        offset: ``[B, *features]`` for forward passes of B samples.
+    """
+    ran: list[bool] = []
+
+    def begin(module: torch.nn.Module, inputs: object) -> None:
+        ran.clear()
+
+    def add(module: torch.nn.Module, inputs: object, output: object) -> object:
+        if ran:
+            return None
+        ran.append(True)
+        return _plus(output, offset, name)
+
+    handles = [network.register_forward_pre_hook(begin), network.get_submodule(name).register_forward_hook(add)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _plus(output: object, offset: torch.Tensor, name: str) -> object:
+    """The output with the offset added to its first tensor."""
+    if isinstance(output, torch.Tensor):
+        return output + offset
+    if isinstance(output, (tuple, list)) and output:
+        return type(output)((_plus(output[0], offset, name), *output[1:]))
+    raise ValueError(f"layer: {name!r} must return a tensor to add to, got {type(output).__name__}")

@@ -155,11 +155,25 @@ class Model:
         return {"eps": self.eps, "x0": self.x0}.get(name) or Tap(self.network, name)
 
     def linearization(
-        self, layer: str, x: torch.Tensor, t: torch.Tensor, *conditioning: torch.Tensor, backend: str = "auto"
+        self,
+        layer: str,
+        x: torch.Tensor,
+        t: torch.Tensor,
+        *conditioning: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        backend: str = "auto",
     ) -> Linearization:
         """Linearize a layer at a sample; one trace a layer and shape is kept and rebased.
 
         The object that comes back is shared: a later call for the same layer and shape moves it.
+
+        Args:
+            layer: See :meth:`feature_map`.
+            x: Samples ``[B, C, H, W]``.
+            t: Timestep of the training schedule.
+            *conditioning: What :meth:`encode_prompt` gave.
+            mask: Factor of the output, broadcast to it; one trace serves every mask.
+            backend: Backend of the linearization.
         """
         # A trace holds the weights as they were; a change in place shows in their version counters.
         tensors = [*self.network.parameters(), *self.network.buffers()]
@@ -168,12 +182,15 @@ class Model:
             self._traces.clear()
             self._weights = weights
         name = resolve_layer(self.network, layer)
-        key = (name, tuple(x.shape), x.dtype, x.device, backend)
+        key = (name, None if mask is None else mask.shape, tuple(x.shape), x.dtype, x.device, backend)
+        features, constants = self.feature_map(name), (t, *conditioning)
+        if mask is not None:
+            features, constants = _masked(features), (mask, *constants)
         lin = self._traces.get(key)
         if lin is None:
-            lin = linearize(self.feature_map(name), x, t, *conditioning, backend=backend)
+            lin = linearize(features, x, *constants, backend=backend)
         else:
-            lin.rebase(x, t, *conditioning)
+            lin.rebase(x, *constants)
         self._traces[key] = lin
         self._traces.move_to_end(key)
         while len(self._traces) > _MAX_CACHED_TRACES:
@@ -184,3 +201,12 @@ class Model:
         millions = sum(p.numel() for p in self.network.parameters()) / 1e6
         kind = type(self.network).__name__
         return f"Model({self.name!r}, {kind}, {millions:.1f} M parameters, samples {list(self.sample_shape)})"
+
+
+def _masked(features: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """A feature map times a mask that comes behind the sample."""
+
+    def masked(x: torch.Tensor, mask: torch.Tensor, t: torch.Tensor, *conditioning: torch.Tensor) -> torch.Tensor:
+        return features(x, t, *conditioning) * mask
+
+    return masked

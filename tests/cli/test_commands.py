@@ -100,6 +100,75 @@ def test_edit_from_a_saved_basis(demo, tiny_folder, photo, tmp_path) -> None:
     assert names == {f"direction{i}_{d}.png" for i in (1, 3) for d in ("-1", "+2")}
 
 
+@pytest.fixture(scope="module")
+def mask(tmp_path_factory):
+    """White in the middle, of the size of the photo."""
+    path = tmp_path_factory.mktemp("mask") / "mask.png"
+    picture = Image.new("L", (40, 30))
+    picture.paste(255, (14, 10, 24, 18))
+    picture.save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "measured"),
+    [
+        ("guidance", ["--reestimate", 1, "-k", 2], "overlaps"),
+        ("linear", ["--layer", "mid"], "path"),
+        ("geodesic", ["-k", 2], "retained"),
+        ("h-space", ["--inject", "point"], "feature_path"),
+    ],
+)
+def test_every_method(tiny_folder, photo, tmp_path, method: str, options: list, measured: str) -> None:
+    done = run(
+        "edit", photo, "--method", method, "--distance", "-1,1", "--model", tiny_folder, "--out", tmp_path, *options,
+        *QUICK,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run.json").read_text())["edit"]
+    assert record["method"] == method
+    assert np.isfinite(record[measured]).all()
+    assert (tmp_path / "direction1_-1.png").exists()
+    assert ("feature" if method == "h-space" else "noise") + " standard deviations" in done.stdout
+
+
+@pytest.mark.parametrize("choice", [["--null-rank", 2], ["--null-energy", 0.05]])
+def test_a_masked_edit(tiny_folder, photo, mask, tmp_path, choice: list) -> None:
+    done = run(
+        "edit", photo, "--mask", mask, "--method", "linear", "--distance", "4", "--model", tiny_folder,
+        "--out", tmp_path, *choice, *QUICK,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert 0 < record["edit"]["leakage"][0][0] < 1
+    assert "leakage" in done.stdout
+    basis = latentjac.LocalBasis.load(tmp_path / "basis.safetensors")
+    assert basis.metadata["layer"] == "x0"
+    assert basis.metadata["mask_pixels"] == int((basis.u.abs().sum((0, 1)) > 0).sum())
+
+
+def test_a_composed_edit_of_a_saved_basis(demo, tiny_folder, photo, tmp_path) -> None:
+    basis = demo[1] / "basis.safetensors"
+    done = run(
+        "edit", photo, "--basis", basis, "--direction", "1,3", "--distance", "2,2", "--compose", "--model", tiny_folder,
+        "--out", tmp_path, *QUICK,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    names = {"composed.png", "sheet.png", "run.json"}
+    assert {p.name for p in tmp_path.iterdir()} == names
+
+
+def test_a_mask_is_cropped_like_the_photo(photo, mask) -> None:
+    from latentjac.cli.stages import read_mask
+
+    inside = read_mask(Image.open(mask), photo, (9, 5, 29, 25), 20)
+    expected = np.zeros((20, 20), dtype=bool)
+    expected[5:13, 5:15] = True
+    assert np.array_equal(inside.numpy(), expected)
+    with pytest.raises(ValueError, match=r"--mask: expected a picture of 16x16 or, like the photo, 40x30.*got 8x8"):
+        read_mask(Image.new("L", (8, 8)), photo, None, 16)
+
+
 def test_basis_and_invert(tiny_folder, photo, tmp_path) -> None:
     done = run("basis", photo, "--model", tiny_folder, "-k", 2, "--steps", 6, "--out", tmp_path / "b")
     assert done.returncode == 0, done.stderr
@@ -129,6 +198,8 @@ def test_help_teaches() -> None:
     text = run("--help").stdout
     assert all(command in text for command in ("demo", "edit", "basis", "invert", "info"))
     assert "noise" in run("demo", "--help").stdout
+    text = run("edit", "--help").stdout
+    assert all(word in text for word in ("guidance", "linear", "geodesic", "h-space", "--mask", "--compose"))
 
 
 @pytest.mark.parametrize(
@@ -147,13 +218,16 @@ def test_help_teaches() -> None:
         (["edit", "PHOTO", "--direction", "0"], "--direction: expected"),
         (["edit", "PHOTO", "--basis", "PHOTO"], ".safetensors"),
         (["demo", "--out", "PHOTO"], "which is a file"),
+        (["edit", "PHOTO", "--mask", "missing.png", "--model", "TINY"], "does not exist"),
+        (["edit", "PHOTO", "--method", "magic", "--model", "TINY"], "--method: expected one of"),
+        (["edit", "PHOTO", "--null-rank", "2", "--model", "TINY"], "null_rank must be None without a mask"),
     ],
 )
 def test_mistakes_become_one_line(
     photo, tiny_folder, tmp_path, monkeypatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    arguments = [str(photo) if a == "PHOTO" else a for a in arguments]
+    arguments = [{"PHOTO": str(photo), "TINY": str(tiny_folder)}.get(a, a) for a in arguments]
     if "--model" not in arguments and arguments[0] == "demo":
         arguments += ["--model", str(tiny_folder)]
     if "--steps" not in arguments:

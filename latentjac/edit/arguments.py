@@ -1,0 +1,160 @@
+"""What edits accept, and the messages for what they do not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+
+from latentjac.diffusion import Point, Schedule
+from latentjac.edit.injection import INJECTIONS
+from latentjac.models import Model
+from latentjac.models.layers import OUTPUTS, resolve_layer
+
+METHODS = ("guidance", "linear", "geodesic", "h-space")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options given to :func:`latentjac.edit`, as described there."""
+
+    num_steps: int
+    method: str
+    compose: bool
+    masked: bool
+    null_rank: int | None
+    null_energy: float | None
+    reestimate: int | None
+    k: int
+    layer: str
+    tol: float
+    inject: str
+    linearity_tolerance: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """An edit whose arguments were checked.
+
+    Attributes:
+        model: The model.
+        point: Where; one sample.
+        schedule: The levels below the point.
+        level: Level of the point.
+        rows: Unit directions ``[q, ...]``.
+        distances: Signed distances.
+        options: The rest.
+        progress: Show a progress bar.
+    """
+
+    model: Model
+    point: Point
+    schedule: Schedule
+    level: int
+    rows: torch.Tensor
+    distances: tuple[float, ...]
+    options: Options
+    progress: bool
+
+
+def default_layer(model: Model) -> str:
+    """``"mid"`` where the network has such a layer, else ``"eps"``."""
+    try:
+        resolve_layer(model.network, "mid")
+    except ValueError:
+        return "eps"
+    return "mid"
+
+
+def check_options(model: Model, options: Options) -> None:
+    """Raise unless every option is of the right kind, in range, and of use to the method."""
+    method = options.method
+    for name, names in (("method", METHODS), ("inject", INJECTIONS)):
+        if getattr(options, name) not in names:
+            raise ValueError(f"edit: {name} must be one of {list(names)}, got {getattr(options, name)!r}")
+    if not isinstance(options.compose, bool):
+        raise TypeError(f"edit: compose must be a bool, got {type(options.compose).__name__}")
+    _check_count("num_steps", options.num_steps)
+    if options.reestimate is not None:
+        _check_count("reestimate", options.reestimate)
+        if method != "guidance":
+            raise ValueError(f"edit: reestimate must be None unless method='guidance', got it with {method!r}")
+    for name in ("null_rank", "null_energy"):
+        if getattr(options, name) is not None and (not options.masked or method == "h-space"):
+            raise ValueError(f"edit: {name} must be None without a mask and with method='h-space', got a value")
+    # The layer is a tap of the diagnostics with every method, and the place of injection with one.
+    if resolve_layer(model.network, options.layer) in OUTPUTS and method == "h-space":
+        raise ValueError(f"edit: layer must be a module with method='h-space', got {options.layer!r}")
+    if options.inject != "below" and method != "h-space":
+        raise ValueError(f"edit: inject must be 'below' unless method='h-space', got {options.inject!r}")
+    tolerance = options.linearity_tolerance
+    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)):
+        raise TypeError(f"edit: linearity_tolerance must be a number, got {type(tolerance).__name__}")
+    if not 0 < tolerance < 1:
+        raise ValueError(f"edit: linearity_tolerance must be in (0, 1), got {tolerance}")
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"edit: {name} must be an int, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"edit: {name} must be at least 1, got {value}")
+
+
+def unit_directions(directions: Any, like: torch.Tensor) -> torch.Tensor:
+    """Directions as unit rows ``[q, ...]`` with the shape, type and device of one row of ``like``."""
+    if not isinstance(directions, torch.Tensor):
+        raise TypeError(f"edit: directions must be a torch.Tensor, got {type(directions).__name__}")
+    rows = directions[None] if directions.ndim == like.ndim - 1 else directions
+    if rows.ndim != like.ndim or rows.shape[1:] != like.shape[1:] or len(rows) == 0:
+        expected = ", ".join(map(str, like.shape[1:]))
+        raise ValueError(
+            f"edit: directions must have shape [{expected}] or [q, {expected}], got {list(directions.shape)}"
+        )
+    rows = rows.detach().to(like.device, like.dtype)
+    if not torch.isfinite(rows).all():
+        raise ValueError("edit: directions must be finite, got NaN or Inf")
+    largest = rows.flatten(1).abs().amax(1)
+    if (largest == 0).any():
+        raise ValueError(f"edit: directions must not be zero, got zero at index {int((largest == 0).nonzero()[0])}")
+    column = (-1, *[1] * (rows.ndim - 1))
+    rows = rows / largest.view(column)  # first, so that squares of very small entries do not vanish
+    return rows / rows.flatten(1).norm(dim=1).view(column)
+
+
+def check_distances(distance: float | Sequence[float]) -> tuple[float, ...]:
+    """Distances as a tuple of finite numbers."""
+    given: Any = distance
+    several = isinstance(given, (Sequence, np.ndarray)) and not isinstance(given, str)
+    values = list(given) if several else [given]
+    if not values:
+        raise ValueError("edit: distance must be a number or a non-empty sequence, got an empty one")
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"edit: distance must be a number or a sequence of numbers, got {type(value).__name__}")
+        if not math.isfinite(value):
+            raise ValueError(f"edit: distance must be finite, got {value}")
+    return tuple(float(value) for value in values)
+
+
+def grouped(
+    rows: torch.Tensor, distances: tuple[float, ...], compose: bool
+) -> tuple[torch.Tensor, torch.Tensor, tuple[int, int]]:
+    """What each walk follows: directions ``[w, c, ...]``, ways ``[w, c]`` and how walks are laid out in results.
+
+    Raises:
+        ValueError: If directions are to be composed and there is not one distance for each.
+    """
+    if compose:
+        if len(distances) != len(rows):
+            raise ValueError(
+                f"edit: distance must hold one number for each of {len(rows)} composed directions, got {len(distances)}"
+            )
+        return rows[None], rows.new_tensor(distances)[None], (1, 1)
+    ways = rows.new_tensor(distances).repeat(len(rows))
+    return rows.repeat_interleave(len(distances), 0)[:, None], ways[:, None], (len(rows), len(distances))

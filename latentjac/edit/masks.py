@@ -1,0 +1,109 @@
+"""Masks: which part of a picture an edit is meant for, and the directions that such a part listens to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from latentjac.diffusion import Point, place
+from latentjac.geometry.local_basis import check_model
+from latentjac.models import Model
+from latentjac.svd import LocalBasis, SolverState, svd
+
+MaskInput = torch.Tensor | np.ndarray | Image.Image
+OUTPUT_LAYERS = ("x0", "eps")
+
+
+def as_mask(name: str, mask: Any, model: Model) -> torch.Tensor:
+    """A mask as a bool tensor ``[H, W]`` at sample size.
+
+    Args:
+        name: The function whose argument it is, for messages.
+        mask: Bool tensor or array ``[H, W]``, or a picture of W x H pixels, where brighter than half is inside.
+        model: The model.
+
+    Raises:
+        TypeError: If mask is none of these.
+        ValueError: If it has another size, or marks nothing or everything.
+    """
+    if isinstance(mask, Image.Image):
+        mask = np.asarray(mask.convert("L")) > 127
+    if isinstance(mask, np.ndarray):
+        mask = torch.from_numpy(mask)
+    if not isinstance(mask, torch.Tensor):
+        raise TypeError(f"{name}: mask must be a bool tensor, bool array or PIL image, got {type(mask).__name__}")
+    size = model.sample_shape[1:]
+    if mask.dtype != torch.bool or tuple(mask.shape) != size:
+        raise ValueError(f"{name}: mask must be bool {list(size)}, got {mask.dtype} {list(mask.shape)}")
+    if mask.all() or not mask.any():
+        raise ValueError(f"{name}: mask must mark a part of the picture, got {'all' if mask.all() else 'none'} of it")
+    return mask.to(model.device)
+
+
+def masked_basis(
+    model: Model,
+    point: Point,
+    mask: MaskInput,
+    k: int = 8,
+    *,
+    layer: str = "x0",
+    tol: float = 1e-3,
+    generator: torch.Generator | None = None,
+    warm_start: LocalBasis | torch.Tensor | None = None,
+    callback: Callable[[SolverState], Any] | None = None,
+    progress: bool = False,
+) -> LocalBasis:
+    """Directions at a point that change a part of the predicted picture the most.
+
+    The top right singular vectors of ``J = d x0_hat[M] / dx``, the Jacobian of the posterior mean inside the
+    mask M (Chen et al. 2024, section 3). What they do outside is removed by :func:`null_space` and the
+    ``mask`` of :func:`latentjac.edit`.
+
+    Args:
+        model: The model.
+        point: Where, from ``invert(...).at(t)``; one sample.
+        mask: Bool tensor or array ``[H, W]`` at sample size, or a PIL image of that size (bright is inside).
+        k: Number of directions.
+        layer: Which output is masked, ``"x0"`` (posterior mean) or ``"eps"``.
+        tol: Largest relative residual.
+        generator: Source of the solver's start block.
+        warm_start: Basis or directions of a nearby point, or of a nearby mask.
+        callback: Called with the solver's state after each expansion; returning True stops.
+        progress: Show a progress bar.
+
+    Returns:
+        The basis; ``u`` has the shape of a sample and is zero outside the mask.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If an argument is out of range or does not fit the model.
+    """
+    check_model("masked_basis", model)
+    place("masked_basis", model, point)
+    if len(point.sample) != 1:
+        raise ValueError(f"masked_basis: point must hold one sample, got {len(point.sample)}")
+    if layer not in OUTPUT_LAYERS:
+        raise ValueError(f"masked_basis: layer must be one of {list(OUTPUT_LAYERS)}, got {layer!r}")
+    inside = as_mask("masked_basis", mask, model)
+    limit = model.sample_shape[0] * int(inside.sum())
+    if isinstance(k, int) and k > limit:
+        raise ValueError(f"masked_basis: k must be at most the {limit} values inside the mask, got {k}")
+    timestep = torch.tensor(point.timestep, device=point.sample.device)
+    factor = inside.to(point.sample.dtype)[None, None]
+    lin = model.linearization(layer, point.sample, timestep, *point.conditioning, mask=factor)
+    basis = svd(lin, k, tol, generator=generator, warm_start=warm_start, callback=callback, progress=progress)
+    basis.metadata.update(
+        model=model.name,
+        model_identity=model.identity(),
+        layer=layer,
+        mask_pixels=int(inside.sum()),
+        timestep=point.timestep,
+        t=point.t,
+        num_inference_steps=point.num_inference_steps,
+        backend=lin.backend,
+    )
+    return basis

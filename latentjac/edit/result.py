@@ -1,0 +1,55 @@
+"""The outcome of edits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from PIL import Image
+
+from latentjac.edit.diagnostics import Along
+from latentjac.edit.linearity import Linearity
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Edited images, one for every pair of a direction and a distance, directions outermost.
+
+    Composed directions make one image, as of one direction and one distance.
+
+    Attributes:
+        images: ``images[i * samples.shape[1] + j]`` is direction i at distance j.
+        samples: Clean samples ``[directions, distances, C, H, W]``.
+        points: Noisy samples that the images were made from, shaped like ``samples``.
+        directions: The unit directions that were followed from the point on, ``[q, ...]``; with a mask these are
+            the given ones after null-space projection.
+        distances: Signed distances: in standard deviations of the noise at the point, or of the features there
+            with ``"h-space"``.
+        num_steps: Steps of every walk.
+        method: How it was edited.
+        linearity: How far the network is linear along each direction, at the point.
+        along: Lengths and linearity along the walks.
+        gains: With ``"guidance"``, the factor of the noise difference at every step, ``[num_steps, directions,
+            distances]``; with composed directions ``[num_steps, directions, 1]``, as the next two.
+        retained: With ``"geodesic"``, the energy of each direction that the new tangent space holds, at every step.
+        overlaps: With ``reestimate``, ``|<v, v'>|`` of old and new directions at every look-up.
+        leakage: With a mask, RMS change of the decoded pixels outside it over that inside, ``[directions, distances]``.
+    """
+
+    images: list[Image.Image] = field(repr=False)
+    samples: torch.Tensor = field(repr=False)
+    points: torch.Tensor = field(repr=False)
+    directions: torch.Tensor = field(repr=False)
+    distances: tuple[float, ...]
+    num_steps: int
+    method: str
+    linearity: list[Linearity] = field(repr=False)
+    along: Along = field(repr=False)
+    gains: torch.Tensor | None = field(default=None, repr=False)
+    retained: torch.Tensor | None = field(default=None, repr=False)
+    overlaps: torch.Tensor | None = field(default=None, repr=False)
+    leakage: torch.Tensor | None = None
+
+    def image(self, direction: int, distance: int) -> Image.Image:
+        """The image of one direction and one distance, both by index."""
+        return self.images[direction * self.samples.shape[1] + distance]
