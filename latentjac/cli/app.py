@@ -134,7 +134,13 @@ def edit(
         ),
     ] = None,
     tol: Tol = 1e-3,
-    distance: Distances = "-6,-3,3,6",
+    distance: Annotated[
+        str | None,
+        typer.Option(
+            help="Signed distances, comma-separated: noise standard deviations, default -6,-3,3,6, or with h-space "
+            "standard deviations of the features, default -120,-60,60,120."
+        ),
+    ] = None,
     edit_steps: EditSteps = 16,
     seed: Seed = 0,
 ) -> None:
@@ -144,6 +150,7 @@ def edit(
     latentjac edit B.jpg --basis a/basis.safetensors.
     """
     run = RunFolder(out, "edit", locals())
+    distance = distance or ("-120,-60,60,120" if method == "h-space" else "-6,-3,3,6")
     distances, chosen = _numbers(distance, distinct=not compose), _indices(direction)
     box = _box(crop)
     if method not in METHODS:  # before minutes go by
