@@ -111,24 +111,24 @@ def mask(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("method", "options", "measured"),
+    ("method", "distance", "options", "measured"),
     [
-        ("guidance", ["--reestimate", 1, "-k", 2], "overlaps"),
-        ("linear", ["--layer", "mid"], "path"),
-        ("geodesic", ["-k", 2], "retained"),
-        ("h-space", ["--inject", "point"], "feature_path"),
+        ("guidance", "1", ["--reestimate", 1, "-k", 2], "overlaps"),
+        ("linear", "1", ["--layer", "mid"], "path"),
+        ("geodesic", "1", ["-k", 2], "retained"),
+        ("h-space", None, ["--inject", "point"], "feature_path"),
     ],
 )
-def test_every_method(tiny_folder, photo, tmp_path, method: str, options: list, measured: str) -> None:
+def test_every_method(tiny_folder, photo, tmp_path, method, distance, options, measured) -> None:
     done = run(
-        "edit", photo, "--method", method, "--distance", "-1,1", "--model", tiny_folder, "--out", tmp_path, *options,
-        *QUICK,
+        "edit", photo, "--method", method, *(["--distance", distance] if distance else []), "--model", tiny_folder,
+        "--out", tmp_path, *options, *QUICK,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "run.json").read_text())["edit"]
     assert record["method"] == method
     assert np.isfinite(record[measured]).all()
-    assert (tmp_path / "direction1_-1.png").exists()
+    assert (tmp_path / f"direction1_+{distance or '120'}.png").exists()
     assert ("feature" if method == "h-space" else "noise") + " standard deviations" in done.stdout
 
 
