@@ -148,7 +148,7 @@ def edit_and_draw(
     run.picture(
         "sheet.png",
         "the photo, its reconstruction and every direction walked both ways",
-        draw_sheet(inverted, point, basis, edit, chosen),
+        draw_sheet(inverted, point, basis, edit, chosen, options.get("mask")),
     )
     return edit
 
@@ -188,11 +188,16 @@ def draw_sheet(
     basis: latentjac.LocalBasis,
     edit: latentjac.Edit,
     chosen: list[int],
+    mask: torch.Tensor | None = None,
 ) -> Image.Image:
-    """Contact sheet: the photo and its reconstruction above, then one row a direction."""
+    """Contact sheet: the photo, its reconstruction and the mask above, then one row a direction."""
     back = to_pil(inverted.model.codec.decode(inverted.trajectory.reconstruction))[0]
     psnr = f"{inverted.trajectory.psnr[0]:.1f} dB"
     rows = [Row("input", f"{inverted.model.name}", [inverted.photo, back], ["photo", f"reconstruction, {psnr}"])]
+    if mask is not None:
+        inside = Image.fromarray(mask.numpy()).resize(back.size)
+        faint = Image.blend(back, Image.new("RGB", back.size, "white"), 0.7)
+        rows.append(Row("mask", f"{int(mask.sum())} of {mask.numel()}", [Image.composite(back, faint, inside)]))
     captions = [f"{d:+g}" if d else "0" for d in edit.distances]
     if len(edit.images) < len(chosen) * len(captions):
         rows.append(Row("composed", f"of {', '.join(str(i + 1) for i in chosen)}", edit.images, [", ".join(captions)]))
