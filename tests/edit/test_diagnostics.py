@@ -58,6 +58,25 @@ def test_guidance_is_measured_too(tiny_model, tiny_point) -> None:
     assert straight <= float(result.along.feature_path[0, 1]) < 3 * straight
 
 
+def test_a_network_without_a_middle_is_measured_at_its_output() -> None:
+    class Plain(torch.nn.Module):
+        config = {"sample_size": 6, "in_channels": 3}  # noqa: RUF012
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.only = convolution(1)
+
+        def forward(self, sample: torch.Tensor, timestep: torch.Tensor, return_dict: bool = False) -> tuple:
+            return (self.only(sample),)
+
+    model, v = model_of(Plain()), unit(3, 6, 6)
+    result = latentjac.edit(model, point_for(model), v, 1.0, 2, method="linear")
+    expected = sigma_at(model) * float(model.network.only(v[None]).norm())
+    assert float(result.along.feature_path) == pytest.approx(expected)
+    with pytest.raises(ValueError, match=r"layer must be a module with method='h-space', got 'eps'"):
+        latentjac.edit(model, point_for(model), v, method="h-space")
+
+
 def test_rows_that_do_not_move_are_linear() -> None:
     moved = torch.tensor([[0.0, 0.0], [2.0, 0.0]], dtype=torch.float64)
     ratio, cosine = compare(moved, moved / 2)

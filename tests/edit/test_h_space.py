@@ -9,7 +9,6 @@ from networks import rand
 
 import latentjac
 from latentjac.diffusion import Schedule
-from latentjac.models.layers import injected
 
 
 def by_hand(model: latentjac.Model, point: latentjac.Point, offset: torch.Tensor, inject: str) -> torch.Tensor:
@@ -72,34 +71,3 @@ def test_leakage_of_an_injection_is_measured() -> None:
     result = latentjac.edit(model, point_for(model), u, [0.0, 2.0], method="h-space", mask=mask)
     assert float(result.leakage[0, 0]) == 0
     assert 0 < float(result.leakage[0, 1]) < 1
-
-
-class Twice(torch.nn.Module):
-    """Runs one module two times, which returns its output in a tuple."""
-
-    class Inner(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, str]:
-            return 2 * x, "beside"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = self.Inner()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        once, beside = self.inner(x)
-        assert beside == "beside"
-        return self.inner(once)[0]
-
-
-def test_a_module_that_runs_twice_is_changed_at_its_first_run() -> None:
-    network, x = Twice(), torch.ones(1, 2)
-    with injected(network, "inner", torch.ones(1, 2)):
-        for _ in range(2):
-            assert torch.equal(network(x), 2 * (2 * x + 1))
-    assert torch.equal(network(x), 4 * x)
-
-
-def test_a_module_without_a_tensor_is_refused() -> None:
-    network = torch.nn.Sequential(torch.nn.Identity())
-    with injected(network, "0", torch.ones(1)), pytest.raises(ValueError, match=r"'0' must return a tensor.*got str"):
-        network("text")

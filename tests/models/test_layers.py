@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from latentjac.models.layers import injected
+
 T = torch.tensor(300)
 
 
@@ -79,3 +81,34 @@ def test_exact_names_win_over_aliases() -> None:
 
     network = torch.nn.ModuleDict({"mid": torch.nn.Linear(2, 2)})
     assert resolve_layer(network, "mid") == "mid"
+
+
+class Twice(torch.nn.Module):
+    """Runs one module two times, which returns its output in a tuple."""
+
+    class Inner(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, str]:
+            return 2 * x, "beside"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = self.Inner()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        once, beside = self.inner(x)
+        assert beside == "beside"
+        return self.inner(once)[0]
+
+
+def test_a_module_that_runs_twice_is_changed_at_its_first_run() -> None:
+    network, x = Twice(), torch.ones(1, 2)
+    with injected(network, "inner", torch.ones(1, 2)):
+        for _ in range(2):
+            assert torch.equal(network(x), 2 * (2 * x + 1))
+    assert torch.equal(network(x), 4 * x)
+
+
+def test_a_module_without_a_tensor_is_refused() -> None:
+    network = torch.nn.Sequential(torch.nn.Identity())
+    with injected(network, "0", torch.ones(1)), pytest.raises(ValueError, match=r"'0' must return a tensor.*got str"):
+        network("text")
