@@ -104,7 +104,8 @@ def edit(
         ),
     ] = None,
     null_rank: Annotated[
-        int | None, typer.Option(help="With --mask: how many directions of the outside are left out; default: 5.")
+        int | None,
+        typer.Option(help="With --mask: how many directions of the outside no step takes; default: 5."),
     ] = None,
     null_energy: Annotated[
         float | None, typer.Option(help="Instead: the part of the outside's Jacobian they carry, such as 0.5.")

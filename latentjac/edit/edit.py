@@ -61,7 +61,7 @@ def edit(
         mask: Where the edit is meant to be: bool tensor or array ``[H, W]`` at sample size, or a PIL image of that
             size (bright is inside). No step takes a direction to which the posterior mean outside listens most,
             and ``leakage`` is measured; with ``"h-space"`` it is only measured.
-        null_rank: How many such directions, 5 by default; see :func:`latentjac.edit.null_space`.
+        null_rank: How many such directions, 5 by default, 0 for none; see :func:`latentjac.null_space`.
         null_energy: Instead: part of the energy of the Jacobian outside the mask they carry.
         reestimate: With ``"guidance"``, look the direction up in a new local basis every so many steps.
         k: Directions of the bases of ``"geodesic"`` and ``reestimate``.

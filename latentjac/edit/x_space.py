@@ -33,7 +33,7 @@ def edit_x_space(job: Job, inside: torch.Tensor | None) -> dict[str, Any]:
     """
     model, point, options, rows = job.model, job.point, job.options, job.rows
     outside = None
-    if inside is not None:
+    if inside is not None and options.null_rank != 0:
         rank, energy = options.null_rank, options.null_energy
         outside = null_space(model, point, inside, rank, energy, tol=options.tol, progress=job.progress).v
         rows = project_out(rows, outside)

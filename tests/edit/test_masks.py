@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -109,6 +111,18 @@ def test_nothing_leaks_where_pixels_are_alone() -> None:
     assert float(everywhere.leakage) > 0.1
 
 
+def test_rank_zero_only_measures() -> None:
+    model = linear()
+    mask, v = box(6), unit(3, 6, 6)
+    point = replace(point_for(model), sample=0.01 * point_for(model).sample)  # so that no pixel is clipped
+    free, measured, kept = (
+        latentjac.edit(model, point, v, 0.02, 2, method="linear", **options)
+        for options in ({}, {"mask": mask, "null_rank": 0}, {"mask": mask, "null_rank": 20})
+    )
+    assert torch.equal(free.samples, measured.samples)
+    assert float(measured.leakage) > float(kept.leakage) > 0
+
+
 def test_leakage_is_a_ratio_of_pixel_changes() -> None:
     mask = box(4)
     reference = torch.full((3, 8, 8), 0.5, dtype=torch.float64)
@@ -150,6 +164,6 @@ def test_masks_come_as_tensors_arrays_and_pictures() -> None:
     point, mask = point_for(model), box(6)
     array = mask.numpy()
     picture = Image.fromarray(array.astype(np.uint8) * 255)
-    bases = [masked_basis(model, point, m, 2) for m in (mask, array, picture, picture.convert("RGB"))]
-    for other in bases[1:]:
-        assert torch.equal(bases[0].v, other.v)
+    for form in (mask, array, picture, picture.convert("RGB")):
+        basis = masked_basis(model, point, form, 2)
+        assert torch.equal(basis.u.abs().sum((0, 1)) > 0, mask)
