@@ -145,7 +145,7 @@ def _body(canvas: Canvas, colors: dict[str, Tensor], head: Head, x: Tensor, y: T
     skin = colors["skin"]
     canvas.paint(torch.lerp(skin, skin * constant("d29a94", skin), shadow[:, None]), neck)
     shoulders = cut(
-        join(ellipse(x, y - 1.15, 0.76, 0.42), ellipse(x, y - 0.97, 0.45, 0.26), 0.2), ellipse(x, y - 0.68, 0.24, 0.17)
+        join(ellipse(x, y - 1.15, 0.76, 0.42), ellipse(x, y - 0.97, 0.45, 0.26), 0.2), ellipse(x, y - 0.68, 0.2, 0.17)
     )
     shirt = colors["shirt"]
     shade = 0.55 * glow(head.outline - 0.06, 0.3) + 0.25 * glow(-x - 0.15, 1.2)
@@ -188,8 +188,9 @@ def _eyes(canvas: Canvas, colors: dict[str, Tensor], head: Head) -> None:
     side = torch.where(head.front >= 0, 1.0, -1.0)
     light = circle(x * side + 0.38 * iris, y + 0.38 * iris, 0.03)
     canvas.blend(constant("ffffff", canvas.picture), inside * cover(light, canvas.pixel))
-    lean = y + 0.215 + 0.05 * of["brows"] * (x.clamp(-0.13, 0.13) / 0.1)
-    brow = crescent(x, lean, 0.1, -0.035, 0.014, 0.012)
+    cos, sin = (0.45 * of["brows"]).cos(), (0.45 * of["brows"]).sin()
+    above = y + 0.215
+    brow = crescent(cos * x - sin * above, cos * above + sin * x, 0.1, -0.035, 0.014, 0.012)
     canvas.paint(colors["hair"] * 0.7, brow)
 
 
