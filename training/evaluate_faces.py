@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from data import load_faces
-from PIL import Image
+from measures import draw_samples, fill_card, frechet_distance, sheet, shuffled_tiles
 
 import latentjac
 from latentjac.report import write_json, write_png
-from latentjac.report.files import write_bytes
 
 CASCADE = "haarcascade_frontalface_default.xml"
 
@@ -43,39 +40,6 @@ def hog_features(images: np.ndarray) -> np.ndarray:
     """HOG descriptors ``[N, D]`` of RGB images."""
     hog = cv2.HOGDescriptor((64, 64), (32, 32), (16, 16), (16, 16), 9)
     return np.stack([hog.compute(cv2.resize(image, (64, 64))).ravel() for image in images]).astype(np.float64)
-
-
-def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Fréchet distance of two Gaussians fitted to features ``[N, D]`` (Heusel et al. 2017)."""
-    difference = a.mean(0) - b.mean(0)
-    first, second = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    values = np.linalg.eigvals(first @ second)
-    root = np.sqrt(np.clip(values.real, 0, None)).sum()
-    return float(difference @ difference + np.trace(first) + np.trace(second) - 2 * root)
-
-
-def shuffled_tiles(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Images cut into 4 x 4 tiles in random order: the same textures without a face."""
-    n, size = len(images), images.shape[1] // 4
-    tiles = images.reshape(n, 4, size, 4, size, 3).transpose(0, 1, 3, 2, 4, 5).reshape(n, 16, size, size, 3)
-    mixed = np.stack([t[rng.permutation(16)] for t in tiles])
-    return mixed.reshape(n, 4, 4, size, size, 3).transpose(0, 1, 3, 2, 4, 5).reshape(images.shape)
-
-
-def draw_samples(model: latentjac.Model, n: int, steps: int, seed: int) -> np.ndarray:
-    """RGB samples ``[n, S, S, 3]``."""
-    generator = torch.Generator().manual_seed(seed)
-    images = latentjac.sample(
-        model, num_images=n, num_inference_steps=steps, generator=generator, output_type="np", progress=True
-    )
-    return (images * 255).round().astype(np.uint8)
-
-
-def sheet(images: np.ndarray, columns: int) -> Image.Image:
-    """The first images as one picture, without any choice among them."""
-    rows = len(images) // columns
-    grid = images[: rows * columns].reshape(rows, columns, *images.shape[1:])
-    return Image.fromarray(grid.transpose(0, 2, 1, 3, 4).reshape(rows * images.shape[1], -1, 3))
 
 
 def evaluate(model: latentjac.Model, samples: np.ndarray, real: np.ndarray, fitted: np.ndarray) -> dict[str, object]:
@@ -102,9 +66,9 @@ def evaluate(model: latentjac.Model, samples: np.ndarray, real: np.ndarray, fitt
     }
 
 
-def fill_card(card: Path, quality: dict[str, object], training: dict[str, object]) -> None:
-    """Put the numbers between the markers of the model card."""
-    lines = [
+def card_lines(quality: dict[str, object], training: dict[str, object]) -> list[str]:
+    """The table of the model card."""
+    return [
         "| | samples | held-out photos | shuffled photos |",
         "| --- | --- | --- | --- |",
         f"| face found by the detector | {quality['face_found_in_samples']:.1%} "
@@ -116,9 +80,6 @@ def fill_card(card: Path, quality: dict[str, object], training: dict[str, object
         f"{quality['samples']} samples, 50 DDIM steps, {quality['detector']}; "
         f"trained on {training['images_seen']:,} images.",
     ]
-    block = "<!-- quality -->\n" + "\n".join(lines) + "\n<!-- /quality -->"
-    text = card.read_text()
-    write_bytes(card, re.sub(r"<!-- quality -->.*<!-- /quality -->", lambda _: block, text, flags=re.DOTALL).encode())
 
 
 def main() -> None:
@@ -141,7 +102,7 @@ def main() -> None:
     write_json(args.model / "quality.json", quality)
     training = json.loads((args.model / "training.json").read_text())
     if (args.model / "README.md").exists():
-        fill_card(args.model / "README.md", quality, training)
+        fill_card(args.model / "README.md", card_lines(quality, training))
     if args.sheet:
         write_png(args.sheet, sheet(samples[:40], 10))
 

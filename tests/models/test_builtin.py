@@ -1,0 +1,38 @@
+"""Every model that ships: small, in half precision, and with a card that is about these very weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+import latentjac
+from latentjac import models
+
+BUILTIN = Path(models.__file__).parent / "builtin"
+
+
+@pytest.fixture(params=latentjac.builtin_models())
+def folder(request) -> Path:
+    return BUILTIN / request.param
+
+
+def test_weights_are_small_and_in_half_precision(folder) -> None:
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    assert file.stat().st_size <= 20e6
+    with safe_open(file, "pt") as f:
+        assert {str(f.get_tensor(name).dtype) for name in f.keys()} == {"torch.float16"}
+
+
+def test_quality_was_measured_on_these_weights(folder) -> None:
+    quality = json.loads((folder / "quality.json").read_text())
+    assert quality["model_identity"] == latentjac.load(folder.name).identity()
+
+
+def test_the_card_holds_numbers(folder) -> None:
+    card = (folder / "README.md").read_text()
+    block = card.partition("<!-- quality -->")[2].partition("<!-- /quality -->")[0]
+    assert f"{json.loads((folder / 'quality.json').read_text())['samples']} samples" in block
+    assert f"{json.loads((folder / 'training.json').read_text())['images_seen']:,} images" in block

@@ -1,0 +1,185 @@
+"""How good is a model of avatars? It is asked for samples, and a reader says what is on them.
+
+The reader is a small network that is taught on drawn avatars in a minute or two, kept beside the model and measured on
+drawings that it has never seen. Then the factors of samples are compared with those of drawings, each sample with
+the avatar nearest to it, and both with controls.
+
+    python training/evaluate_avatars.py --reader runs/avatars/reader.safetensors
+    python training/evaluate_avatars.py --model latentjac/models/builtin/avatars
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from avatars import FACTORS
+from factor_measures import distances, psnr, redraw, strongest_correlation
+from factor_reader import FactorReader
+from measures import draw_samples, fill_card, frechet_distance, sheet, shuffled_tiles
+from reader_training import HELD_OUT_SEED, drawings, scores, train_reader
+
+import latentjac
+from latentjac.report import write_json, write_png
+from latentjac.report.files import write_bytes
+
+CARD = Path(__file__).parent / "avatars_card.md"
+
+
+def pictures_of(images: np.ndarray) -> torch.Tensor:
+    """Images ``[n, S, S, 3]`` in bytes as pictures ``[n, 3, S, S]`` in [0, 1]."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+
+
+def images_of(pictures: torch.Tensor) -> np.ndarray:
+    """Pictures ``[n, 3, S, S]`` in [0, 1] as images ``[n, S, S, 3]`` in bytes."""
+    return (pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()
+
+
+@torch.no_grad()
+def frechet(reader: FactorReader, a: torch.Tensor, b: torch.Tensor) -> float:
+    """Fréchet distance of the reader's hidden values."""
+    first, second = (reader.features(x).double().numpy() for x in (a, b))
+    return round(frechet_distance(first, second), 4)
+
+
+def redrawn_psnr(reader: FactorReader, pictures: torch.Tensor) -> float:
+    """Median PSNR in dB of pictures with the avatars nearest to them."""
+    return round(psnr(redraw(reader, pictures), pictures).median().item(), 2)
+
+
+def evaluate_reader(reader: FactorReader, drawn: int) -> dict[str, Any]:
+    """Scores on drawings that were not trained on."""
+    factors, pictures = drawings(drawn, HELD_OUT_SEED, reader.size)
+    return {"drawings": drawn, "factors": scores(reader.read(pictures), factors)}
+
+
+def evaluate_samples(reader: FactorReader, samples: torch.Tensor, drawn: int, redrawn: int) -> dict[str, Any]:
+    """Numbers of samples, each beside that of as many drawings.
+
+    Args:
+        reader: Reads the factors.
+        samples: Pictures ``[n, 3, S, S]`` in [0, 1].
+        drawn: How many drawings stand for the distribution that samples should have.
+        redrawn: How many of the pictures are drawn again, which takes a fifth of a second each.
+    """
+    n = len(samples)
+    _, reference = drawings(drawn, HELD_OUT_SEED + 1, reader.size)
+    _, control = drawings(n, HELD_OUT_SEED + 2, reader.size)
+    shuffled = pictures_of(shuffled_tiles(images_of(control), np.random.default_rng(0)))
+    known = reader.read(reference)
+    result: dict[str, Any] = {"samples": n}
+    for name, pictures in (("samples", samples), ("drawings", control), ("shuffled_drawings", shuffled)):
+        readings = reader.read(pictures)
+        result[f"of_{name}"] = {
+            "factor_distances": distances(readings, known),
+            "frechet": frechet(reader, pictures, reference),
+            "redrawn_psnr_db": redrawn_psnr(reader, pictures[:redrawn]),
+            "strongest_correlation": strongest_correlation(readings),
+        }
+    return result
+
+
+def card_lines(quality: dict[str, Any], training: dict[str, Any]) -> list[str]:
+    """The tables of the model card."""
+    kinds = [quality[f"of_{name}"] for name in ("samples", "drawings", "shuffled_drawings")]
+    means = [np.mean(list(kind["factor_distances"].values())) for kind in kinds]
+    lines = [
+        "| | samples | drawings | shuffled drawings |",
+        "| --- | --- | --- | --- |",
+        f"| distance of the factors' distributions from those of drawings, mean | {means[0]:.3f} | {means[1]:.3f} "
+        f"| {means[2]:.3f} |",
+        "| PSNR with the nearest avatar, median, dB | "
+        + " | ".join(f"{kind['redrawn_psnr_db']:.1f}" for kind in kinds)
+        + " |",
+        "| Fréchet distance of the reader's hidden values to drawings | "
+        + " | ".join(f"{kind['frechet']:.2f}" for kind in kinds)
+        + " |",
+        "",
+        f"{quality['samples']} samples, {quality['steps']} DDIM steps; trained on {training['images_seen']:,} images.",
+        "",
+        "| factor | read on new drawings | distance of samples | of as many drawings |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, score in quality["reader"]["factors"].items():
+        read = f"R² {score['r2']:.3f}" if "r2" in score else f"{score['accuracy']:.1%} (chance {score['chance']:.1%})"
+        near, control = (kind["factor_distances"][name] for kind in kinds[:2])
+        lines.append(f"| {name} | {read} | {near:.3f} | {control:.3f} |")
+    return lines
+
+
+def factor_lines() -> list[str]:
+    """The table of factors in the model card."""
+    lines = ["| factor | kind | meaning |", "| --- | --- | --- |"]
+    for f in FACTORS:
+        kind = f.kind
+        if f.kind == "continuous":
+            kind += f", {f.low:g} to {f.high:g}"
+        elif f.probability is not None:
+            kind += f", 1 with probability {f.probability:g}"
+        meaning = f"{f.meaning}: {', '.join(f.choices)}" if f.choices else f.meaning
+        lines.append(f"| {f.name} | {kind} | {meaning} |")
+    return lines
+
+
+def reader_at(path: Path, images: int, seed: int) -> FactorReader:
+    """The reader in a file; it is trained and written if there is none."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        train_reader(images, seed=seed, progress=True).save(path)
+    return FactorReader.load(path)
+
+
+def evaluate_model(args: argparse.Namespace, reader: FactorReader) -> None:
+    """Sample a model, measure, and fill its card."""
+    model = latentjac.load(args.model)
+    images = draw_samples(model, args.samples, args.steps, args.seed)
+    quality = {
+        **evaluate_samples(reader, pictures_of(images), args.drawings, args.redrawn),
+        "steps": args.steps,
+        "reader": evaluate_reader(reader, args.drawings),
+        "model_identity": model.identity(),
+    }
+    print(json.dumps(quality, indent=2))
+    write_json(args.model / "quality.json", quality)
+    training = json.loads((args.model / "training.json").read_text())
+    card = args.model / "README.md"
+    if not card.exists():
+        write_bytes(card, CARD.read_bytes())
+    fill_card(card, factor_lines(), "factors")
+    fill_card(card, card_lines(quality, training))
+    if args.sheet:
+        write_png(args.sheet, sheet(images[:40], min(10, len(images))))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure a reader, and a model if one is named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, help="pipeline folder; its card gets the numbers")
+    parser.add_argument("--reader", type=Path, help="file of the reader (default: reader.safetensors in the model)")
+    parser.add_argument("--reader-images", type=int, default=50_000, help="drawings that a new reader is taught on")
+    parser.add_argument("--drawings", type=int, default=2000, help="new drawings to compare with (default 2000)")
+    parser.add_argument(
+        "--redrawn", type=int, default=100, help="pictures to find the nearest avatars of (default 100)"
+    )
+    parser.add_argument("--samples", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sheet", type=Path, help="write a sheet of the first 40 samples here")
+    args = parser.parse_args(arguments)
+    if args.model is None and args.reader is None:
+        parser.error("--model or --reader: expected at least one of them, got neither")
+    reader = reader_at(args.reader or args.model / "reader.safetensors", args.reader_images, args.seed)
+    if args.model is None:
+        print(json.dumps(evaluate_reader(reader, args.drawings), indent=2))
+    else:
+        evaluate_model(args, reader)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""A small network that reads the factors of an avatar off its picture.
+
+reader = FactorReader.load("reader.safetensors")
+readings = reader.read(pictures)     # {"glasses": [n], "mouth_curve": [n], "hair_style": [n, 8], ...}
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from avatars import FACTORS, Factor
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+WIDTHS = (24, 48, 96, 128)
+CHUNK = 256
+
+Readings = dict[str, Tensor]
+
+
+def outputs_of(factor: Factor) -> int:
+    """How many numbers the network gives for a factor: a score per category, or one."""
+    return len(factor.choices) or 1
+
+
+class FactorReader(nn.Module):
+    """Four strided convolutions and two linear layers.
+
+    Args:
+        size: Side of the pictures, a multiple of 16.
+    """
+
+    def __init__(self, size: int = 64) -> None:
+        super().__init__()
+        if size < 16 or size % 16:
+            raise ValueError(f"FactorReader: size must be a positive multiple of 16, got {size}")
+        self.size = size
+        layers: list[nn.Module] = []
+        for before, after in zip((3, *WIDTHS), WIDTHS, strict=False):
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.SiLU()]
+        self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(WIDTHS[-1] * (size // 16) ** 2, 192), nn.SiLU())
+        self.head = nn.Linear(192, sum(outputs_of(factor) for factor in FACTORS))
+
+    def features(self, pictures: Tensor) -> Tensor:
+        """Hidden values ``[n, 192]`` of pictures ``[n, 3, size, size]`` in [0, 1]."""
+        if pictures.ndim != 4 or tuple(pictures.shape[1:]) != (3, self.size, self.size):
+            raise ValueError(
+                f"FactorReader: pictures must have shape [n, 3, {self.size}, {self.size}], got {list(pictures.shape)}"
+            )
+        return self.trunk(pictures * 2 - 1)
+
+    def forward(self, pictures: Tensor) -> Readings:
+        """Raw outputs: values on the scale [-1, 1] of each range, logits for binary factors and categories."""
+        parts = self.head(self.features(pictures)).split([outputs_of(factor) for factor in FACTORS], dim=1)
+        return {f.name: part if f.choices else part[:, 0] for f, part in zip(FACTORS, parts, strict=True)}
+
+    @torch.no_grad()
+    def read(self, pictures: Tensor) -> Readings:
+        """Factors of pictures ``[n, 3, size, size]`` in [0, 1].
+
+        Returns:
+            For every factor: its value ``[n]``, the probability ``[n]`` that a binary one is 1, or the probabilities
+            ``[n, categories]`` of its categories.
+        """
+        chunks = [self(chunk) for chunk in pictures.split(CHUNK)]
+        readings = {}
+        for factor in FACTORS:
+            raw = torch.cat([chunk[factor.name] for chunk in chunks])
+            if factor.kind == "continuous":
+                readings[factor.name] = factor.low + (factor.high - factor.low) * (raw + 1) / 2
+            else:
+                readings[factor.name] = raw.softmax(1) if factor.choices else raw.sigmoid()
+        return readings
+
+    def save(self, path: Path | str) -> None:
+        """Write the weights in half precision."""
+        weights = {name: value.half().contiguous().cpu() for name, value in self.state_dict().items()}
+        save_file(weights, path, metadata={"size": str(self.size), "factors": _signature()})
+
+    @classmethod
+    def load(cls, path: Path | str) -> FactorReader:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ValueError: If the file was made for other factors.
+        """
+        with safe_open(path, "pt") as f:
+            about = f.metadata() or {}
+            if about.get("factors") != _signature():
+                raise ValueError(f"FactorReader: {path} must be made for the factors {_signature()}, got another list")
+            reader = cls(int(about["size"]))
+            reader.load_state_dict({name: f.get_tensor(name).float() for name in f.keys()})
+        return reader.eval()
+
+
+def _signature() -> str:
+    """What the outputs mean; a file with another one cannot be read."""
+    return ",".join(f"{factor.name}:{outputs_of(factor)}" for factor in FACTORS)
