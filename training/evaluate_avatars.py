@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from avatars import FACTORS
-from factor_measures import distances, psnr, redraw, strongest_correlation
+from factor_measures import as_readings, distances, psnr, read_closely, redraw, strongest_correlation
 from factor_reader import FactorReader
 from measures import draw_samples, fill_card, frechet_distance, sheet, shuffled_tiles
 from reader_training import HELD_OUT_SEED, drawings, scores, train_reader
@@ -53,10 +53,15 @@ def redrawn_psnr(reader: FactorReader, pictures: torch.Tensor) -> float:
     return round(psnr(redraw(reader, pictures), pictures).median().item(), 2)
 
 
-def evaluate_reader(reader: FactorReader, drawn: int) -> dict[str, Any]:
-    """Scores on drawings that were not trained on."""
+def evaluate_reader(reader: FactorReader, drawn: int, redrawn: int) -> dict[str, Any]:
+    """Scores on drawings that were not trained on, and on the first of them after refinement."""
     factors, pictures = drawings(drawn, HELD_OUT_SEED, reader.size)
-    return {"drawings": drawn, "factors": scores(reader.read(pictures), factors)}
+    closely = as_readings(read_closely(reader, pictures[:redrawn]))
+    return {
+        "drawings": drawn,
+        "factors": scores(reader.read(pictures), factors),
+        "refined": scores(closely, {name: values[:redrawn] for name, values in factors.items()}),
+    }
 
 
 def evaluate_samples(reader: FactorReader, samples: torch.Tensor, drawn: int, redrawn: int) -> dict[str, Any]:
@@ -103,14 +108,19 @@ def card_lines(quality: dict[str, Any], training: dict[str, Any]) -> list[str]:
         "",
         f"{quality['samples']} samples, {quality['steps']} DDIM steps; trained on {training['images_seen']:,} images.",
         "",
-        "| factor | read on new drawings | distance of samples | of as many drawings |",
-        "| --- | --- | --- | --- |",
+        "| factor | read on new drawings | and refined | distance of samples | of as many drawings |",
+        "| --- | --- | --- | --- | --- |",
     ]
-    for name, score in quality["reader"]["factors"].items():
-        read = f"R² {score['r2']:.3f}" if "r2" in score else f"{score['accuracy']:.1%} (chance {score['chance']:.1%})"
+    for name in quality["reader"]["factors"]:
+        read, refined = (score_text(quality["reader"][kind][name]) for kind in ("factors", "refined"))
         near, control = (kind["factor_distances"][name] for kind in kinds[:2])
-        lines.append(f"| {name} | {read} | {near:.3f} | {control:.3f} |")
+        lines.append(f"| {name} | {read} | {refined} | {near:.3f} | {control:.3f} |")
     return lines
+
+
+def score_text(score: dict[str, float]) -> str:
+    """One score of a reader in words."""
+    return f"R² {score['r2']:.3f}" if "r2" in score else f"{score['accuracy']:.1%} (chance {score['chance']:.1%})"
 
 
 def factor_lines() -> list[str]:
@@ -142,7 +152,7 @@ def evaluate_model(args: argparse.Namespace, reader: FactorReader) -> None:
     quality = {
         **evaluate_samples(reader, pictures_of(images), args.drawings, args.redrawn),
         "steps": args.steps,
-        "reader": evaluate_reader(reader, args.drawings),
+        "reader": evaluate_reader(reader, args.drawings, args.redrawn),
         "model_identity": model.identity(),
     }
     print(json.dumps(quality, indent=2))
@@ -176,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--model or --reader: expected at least one of them, got neither")
     reader = reader_at(args.reader or args.model / "reader.safetensors", args.reader_images, args.seed)
     if args.model is None:
-        print(json.dumps(evaluate_reader(reader, args.drawings), indent=2))
+        print(json.dumps(evaluate_reader(reader, args.drawings, args.redrawn), indent=2))
     else:
         evaluate_model(args, reader)
 

@@ -6,6 +6,7 @@ import torch
 from avatars import FACTORS, Factor, Factors, draw
 from factor_reader import FactorReader, Readings
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 # Pictures that are refined together: enough to keep a core busy, few enough to stay in its cache.
 REFINED = 32
@@ -55,6 +56,11 @@ def as_factors(readings: Readings) -> Factors:
     return factors
 
 
+def as_readings(factors: Factors) -> Readings:
+    """Factors in the form of readings that have no doubt."""
+    return {f.name: one_hot(factors[f.name], len(f.choices)).float() if f.choices else factors[f.name] for f in FACTORS}
+
+
 def refine(factors: Factors, pictures: Tensor, steps: int = 40, rate: float = 0.04) -> Factors:
     """Adjust continuous factors until they draw the pictures as well as they can; categories are left alone.
 
@@ -81,10 +87,15 @@ def refine(factors: Factors, pictures: Tensor, steps: int = 40, rate: float = 0.
     return factors | {f.name: v.detach() for f, v in free.items()}
 
 
+def read_closely(reader: FactorReader, pictures: Tensor) -> Factors:
+    """Read pictures and refine the reading: of drawings this finds the continuous factors almost exactly."""
+    parts = [refine(as_factors(reader.read(part)), part) for part in pictures.split(REFINED)]
+    return {factor.name: torch.cat([part[factor.name] for part in parts]) for factor in FACTORS}
+
+
 def redraw(reader: FactorReader, pictures: Tensor) -> Tensor:
-    """Read pictures, refine the reading and draw it: what still differs is not an avatar, or was misread."""
-    parts = [draw(refine(as_factors(reader.read(part)), part), part.shape[-1]) for part in pictures.split(REFINED)]
-    return torch.cat(parts)
+    """Read pictures closely and draw what was read: what still differs is not an avatar, or was misread."""
+    return draw(read_closely(reader, pictures), pictures.shape[-1])
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:

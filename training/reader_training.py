@@ -49,7 +49,7 @@ def loss_of(raw: Readings, factors: Factors) -> Tensor:
 
 
 def train_reader(
-    images: int = 50_000, *, batch: int = 64, size: int = 64, seed: int = 0, progress: bool = False
+    images: int = 50_000, *, batch: int = 32, size: int = 64, seed: int = 0, progress: bool = False
 ) -> FactorReader:
     """Train a reader on avatars that are drawn as it goes.
 

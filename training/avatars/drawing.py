@@ -175,7 +175,7 @@ def _eyes(canvas: Canvas, colors: dict[str, Tensor], head: Head) -> None:
     of, dark = head.of, constant("2b2230", canvas.picture)
     x, y = head.eye, head.y - EYE_Y
     width = 0.095 + 0.04 * of["eye_size"]
-    height = width * (0.1 + 0.9 * of["eye_open"])
+    height = width * (0.18 + 0.82 * of["eye_open"])
     lid = ellipse(x, y + 0.022, width + 0.012, height + 0.012)
     canvas.paint(dark, lid)
     white = ellipse(x, y, width, height)
