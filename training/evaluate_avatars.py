@@ -137,17 +137,16 @@ def factor_lines() -> list[str]:
     return lines
 
 
-def reader_at(path: Path, images: int, seed: int) -> FactorReader:
+def reader_at(path: Path, images: int, size: int, seed: int) -> FactorReader:
     """The reader in a file; it is trained and written if there is none."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        train_reader(images, seed=seed, progress=True).save(path)
+        train_reader(images, size=size, seed=seed, progress=True).save(path)
     return FactorReader.load(path)
 
 
-def evaluate_model(args: argparse.Namespace, reader: FactorReader) -> None:
+def evaluate_model(args: argparse.Namespace, model: latentjac.Model, reader: FactorReader) -> None:
     """Sample a model, measure, and fill its card."""
-    model = latentjac.load(args.model)
     images = draw_samples(model, args.samples, args.steps, args.seed)
     quality = {
         **evaluate_samples(reader, pictures_of(images), args.drawings, args.redrawn),
@@ -184,11 +183,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.model is None and args.reader is None:
         parser.error("--model or --reader: expected at least one of them, got neither")
-    reader = reader_at(args.reader or args.model / "reader.safetensors", args.reader_images, args.seed)
-    if args.model is None:
+    model = latentjac.load(args.model) if args.model else None
+    path = args.reader or args.model / "reader.safetensors"
+    reader = reader_at(path, args.reader_images, model.codec.size if model else 64, args.seed)
+    if model is None:
         print(json.dumps(evaluate_reader(reader, args.drawings, args.redrawn), indent=2))
     else:
-        evaluate_model(args, reader)
+        evaluate_model(args, model, reader)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def box(x: Tensor, y: Tensor, half_width: Number, half_height: Number, corner: f
     return length(u.clamp(min=0), v.clamp(min=0)) + torch.maximum(u, v).clamp(max=0) - corner
 
 
-def crescent(x: Tensor, y: Tensor, half_width: Number, rise: Number, thickness: Number, swell: Number) -> Tensor:
+def crescent(x: Tensor, y: Tensor, half_width: float, rise: Number, thickness: Number, swell: Number) -> Tensor:
     """A thick curved line with round ends.
 
     Args:
@@ -46,7 +46,7 @@ def crescent(x: Tensor, y: Tensor, half_width: Number, rise: Number, thickness: 
         thickness: Half of its thickness at the ends.
         swell: What its middle has in half thickness beyond that.
     """
-    near = torch.minimum(torch.maximum(x, torch.as_tensor(-half_width)), torch.as_tensor(half_width))
+    near = x.clamp(-half_width, half_width)
     part = (near / half_width) ** 2
     across = y + rise * (part - 0.5)
     # Distances across a slope are shorter than along y.
