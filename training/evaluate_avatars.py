@@ -105,6 +105,9 @@ def card_lines(quality: dict[str, Any], training: dict[str, Any]) -> list[str]:
         "| Fréchet distance of the reader's hidden values to drawings | "
         + " | ".join(f"{kind['frechet']:.2f}" for kind in kinds)
         + " |",
+        "| strongest correlation of two factors | "
+        + " | ".join("{} and {}: {:+.2f}".format(*kind["strongest_correlation"]) for kind in kinds)
+        + " |",
         "",
         f"{quality['samples']} samples, {quality['steps']} DDIM steps; trained on {training['images_seen']:,} images.",
         "",
