@@ -15,6 +15,7 @@ take it.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -157,6 +158,7 @@ def attention_tangent(
     if accumulate and out is None:
         raise ValueError(f"{name}: accumulate must come with out, got out=None")
     out = _buffer(name, "out", out, primal.o, probes)
+    _check_apart(name, "out", out, given)
     if out.numel() == 0:
         return out
     if primal.native is None:
@@ -211,6 +213,9 @@ def attention_cotangent(
         _buffer(name, f"out[{i}]", out[i], value, len(u)) if wanted[i] else None
         for i, value in enumerate((primal.q, primal.k, primal.v))
     ]
+    for i, buffer in enumerate(results):
+        if buffer is not None:
+            _check_apart(name, f"out[{i}]", buffer, {"u": u})
     if primal.native is None or u.numel() == 0:
         with torch.no_grad():
             for buffer, value in zip(results, twin.cotangent(primal, u, wanted), strict=True):
@@ -248,6 +253,7 @@ def rowwise_product(matrices: Tensor, t: Tensor, *, out: Tensor | None = None) -
     batch, rows, heads, size, width = matrices.shape
     check_like(name, "t", t, (len(t), batch, heads, rows, size), matrices.dtype, matrices.device)
     out = _buffer(name, "out", out, matrices[:, :, :, 0].transpose(1, 2), len(t))
+    _check_apart(name, "out", out, {"t": t})
     module = native_for(t) if t.device.type == "cpu" else None
     if module is None or t.numel() == 0:
         with torch.no_grad():
@@ -274,6 +280,12 @@ def _check_bias(name: str, bias: Tensor, shape: tuple[int, ...], dtype: torch.dt
         raise ValueError(f"{name}: bias must broadcast to {list(shape)}, got {list(bias.shape)}") from None
     check_like(name, "bias", bias, shape, dtype, device)
     return bias
+
+
+def _check_apart(name: str, label: str, out: Tensor, inputs: Mapping[str, Tensor | None]) -> None:
+    for key, t in inputs.items():
+        if t is not None and t.untyped_storage().data_ptr() == out.untyped_storage().data_ptr() and out.numel():
+            raise ValueError(f"{name}: {label} must share no memory with {key}")
 
 
 def _rows(t: Tensor) -> Tensor:

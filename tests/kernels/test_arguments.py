@@ -3,10 +3,22 @@
 import pytest
 import torch
 
-from latentjac.kernels import norm_act_cotangent, norm_act_primal, norm_act_tangent
+from latentjac.kernels import (
+    attention_cotangent,
+    attention_primal,
+    attention_tangent,
+    norm_act_cotangent,
+    norm_act_primal,
+    norm_act_tangent,
+    rowwise_product,
+)
 
 X = torch.zeros(2, 3, 8)
 T = torch.zeros(4, 2, 3, 8)
+Q = torch.zeros(2, 3, 5, 8)
+DQ = torch.zeros(4, 2, 3, 5, 8)
+ATTENTION = attention_primal(Q, Q, Q)
+M = torch.zeros(2, 5, 3, 8, 6)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +50,32 @@ T = torch.zeros(4, 2, 3, 8)
             ValueError,
             "out must be contiguous",
         ),
+        (lambda: attention_primal(Q[0], Q, Q), ValueError, r"q must have shape \[B, H, N, D\], got \[3, 5, 8\]"),
+        (lambda: attention_primal(Q, Q[..., :4], Q), ValueError, r"k must have shape \[2, 3, 5, 8\], got"),
+        (lambda: attention_primal(Q, Q, Q[0]), ValueError, r"v must have shape \[2, 3, M, E\], got"),
+        (lambda: attention_primal(Q, Q.double(), Q), TypeError, "k must be torch.float32, got torch.float64"),
+        (lambda: attention_primal(Q.int(), Q, Q), TypeError, "q must be float32.*got torch.int32"),
+        (lambda: attention_primal(Q, Q, Q, bias=torch.zeros(4)), ValueError, r"bias must broadcast to \[2, 3, 5, 5\]"),
+        (lambda: attention_primal(Q, Q, Q, bias=torch.zeros(5).double()), TypeError, "bias must be torch.float32"),
+        (lambda: attention_tangent(ATTENTION), ValueError, "one of dq, dk and dv must be given, got none"),
+        (lambda: attention_tangent(ATTENTION, DQ, DQ[:1]), ValueError, r"dk must have shape \[4, 2, 3, 5, 8\], got"),
+        (lambda: attention_tangent(ATTENTION, DQ, accumulate=True), ValueError, "accumulate must come with out"),
+        (lambda: attention_tangent(ATTENTION, DQ, out=DQ), ValueError, "out must share no memory with dq"),
+        (lambda: attention_tangent(ATTENTION, DQ, out=Q), ValueError, r"out must have shape \[4, 2, 3, 5, 8\]"),
+        (
+            lambda: attention_tangent(ATTENTION, DQ, out=torch.zeros(4, 2, 3, 8, 5).mT),
+            ValueError,
+            "out must have its channels side by side",
+        ),
+        (lambda: attention_cotangent(ATTENTION, Q), ValueError, "u must have shape"),
+        (lambda: attention_cotangent(ATTENTION, DQ, wanted=(False,) * 3), ValueError, "wanted must name one of dq"),
+        (
+            lambda: attention_cotangent(ATTENTION, DQ, out=(None, DQ, None)),
+            ValueError,
+            r"out\[1\] must share no memory with u",
+        ),
+        (lambda: rowwise_product(M.mT, DQ), ValueError, "matrices must be contiguous"),
+        (lambda: rowwise_product(M, DQ[..., :5]), ValueError, r"t must have shape \[4, 2, 3, 5, 8\], got"),
     ],
 )
 def test_wrong_arguments(call, error, message):

@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch.autograd import forward_ad
 
-from latentjac.kernels import norm_act_cotangent, norm_act_primal, norm_act_tangent
+from latentjac.kernels import (
+    attention_cotangent,
+    attention_primal,
+    attention_tangent,
+    norm_act_cotangent,
+    norm_act_primal,
+    norm_act_tangent,
+    rowwise_product,
+)
 
 X = torch.randn(2, 3, 8, dtype=torch.float64)
 T = torch.randn(4, 2, 3, 8, dtype=torch.float64)
@@ -22,7 +30,37 @@ def cotangent(t):
     return norm_act_cotangent(t, X, X, groups=2)
 
 
-CALLS = [(primal, X), (tangent, T), (cotangent, T)]
+Q = torch.randn(1, 2, 5, 4, dtype=torch.float64)
+DQ = torch.randn(3, 1, 2, 5, 4, dtype=torch.float64)
+ATTENTION = attention_primal(Q, Q, Q)
+MATRICES = torch.randn(1, 5, 2, 4, 4, dtype=torch.float64)
+
+
+def attend(q):
+    return attention_primal(q, Q, Q).o
+
+
+def attention_jvp(dq):
+    return attention_tangent(ATTENTION, dq)
+
+
+def attention_vjp(u):
+    return attention_cotangent(ATTENTION, u)[0]
+
+
+def rows(t):
+    return rowwise_product(MATRICES, t)
+
+
+CALLS = [
+    (primal, X),
+    (tangent, T),
+    (cotangent, T),
+    (attend, Q),
+    (attention_jvp, DQ),
+    (attention_vjp, DQ),
+    (rows, DQ),
+]
 
 
 @pytest.mark.parametrize(("call", "x"), CALLS)
