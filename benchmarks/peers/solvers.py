@@ -110,7 +110,9 @@ def scipy_svds(solver: str) -> Callable[[Counted, int, float], Tensor]:
     """SciPy's svds with one of its solvers."""
 
     def solve(operator: Counted, k: int, tol: float) -> Tensor:
-        start = np.random.default_rng(0).standard_normal(min(operator.shape)).astype(np.float32)
+        # ARPACK starts from the shorter side, PROPACK from the rows, LOBPCG from a block of its own.
+        length = operator.shape[0] if solver == "propack" else min(operator.shape)
+        start = np.random.default_rng(0).standard_normal(length).astype(np.float32)
         v0 = None if solver == "lobpcg" else start
         options = {"rng": 0} if solver != "arpack" else {}
         _, s, vh = svds(operator.scipy(), k, tol=tol, v0=v0, solver=solver, maxiter=2000, **options)
