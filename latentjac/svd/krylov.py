@@ -14,6 +14,7 @@ import torch
 from latentjac.svd.operator import Deflated, Products
 from latentjac.svd.orthonormal import orthonormalize, polish
 
+_FEWEST_ROWS = 40  # of the bases: restarts sooner cost more vectors than they save
 _CHUNK_BYTES = 1 << 26  # most memory for a float64 copy of part of a basis
 
 
@@ -60,7 +61,7 @@ class BlockKrylov:
         self.products, self.k, self.block, self.generator = products, k, block, generator
         points, first, n = start.shape
         self.n, self.m = n, products.m
-        self.capacity = max(3 * k, k + 4 * block) + first
+        self.capacity = max(3 * k, k + 4 * block, _FEWEST_ROWS) + first
         new = start.new_zeros
         self._right, self._forward = new(points, self.capacity, n), new(points, self.capacity, self.m)
         self._left, self._backward = new(points, self.capacity, self.m), new(points, self.capacity, n)
