@@ -236,12 +236,13 @@ def draw(curves: list[dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the built-in model at t = 0.6 only")
+    parser.add_argument("--networks", nargs="+", choices=["faces", "unet"], default=["faces", "unet"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
-    names = ["faces"] if options.quick else ["faces", "unet"]
+    names = ["faces"] if options.quick else options.networks
     ts = [0.6] if options.quick else [0.9, 0.6, 0.3]
     if "grid" in options.parts:
         rows = []
@@ -254,7 +255,7 @@ def main() -> None:
         write("solver_grid", rows)
     if "peers" in options.parts:
         chosen = list(problems(["faces"], ["mid", "x0"], [0.6]))
-        chosen += [] if options.quick else list(problems(["unet"], ["mid"], [0.6]))
+        chosen += list(problems(["unet"], ["mid"], [0.6])) if "unet" in names else []
         rows = compare(chosen, KS, 3)
         write("solver_peers", rows, summary=summarize(rows))
     if "sweep" in options.parts:
