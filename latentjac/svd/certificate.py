@@ -21,8 +21,8 @@ class Certificate:
         left_residuals: ``|J v - s u| / s``, ``[k]``; the other half beside ``basis.residuals``.
         s_error: Bound of the distance to the nearest exact value, ``[k]``: the residual bound of Weinstein, ``rho``,
             the length of the residual of ``(u, v) / sqrt 2`` in the symmetric matrix ``[[0, J], [J^T, 0]]``; or
-            ``rho^2 / gap`` (Kato and Temple) where the neighbouring values are known to be farther than rho and it is smaller; and
-            ten rounding units of ``s[0]``.
+            ``rho^2 / gap`` (Kato and Temple) where the neighbouring values are known to be farther than rho and it is
+            smaller; and ten rounding units of ``s[0]``.
         next_s: Estimate of the singular value after the last, ``[]``; 0 if there is none.
         gap: Least distance that ``s[-1]`` can have from the next value, ``[]``; negative if they are not told apart.
         angle: Bound of the sine of the largest angle between the spans of u, or of v, and the exact ones, ``[]``
