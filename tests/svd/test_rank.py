@@ -65,6 +65,13 @@ def test_counts_follow_the_spectrum() -> None:
         rank.count_above(0)
 
 
+def test_probes_do_not_repeat_the_start_block_of_the_basis() -> None:
+    """Both have default seeds; with the same one the probes would be deflated away, and their energy with them."""
+    operator = with_spectrum(SPECTRA["flat"])
+    rank = effective_rank(operator, basis=svd(operator, k=8, block_size=8))
+    assert rank.energy.value == pytest.approx(float(operator.matrix.square().sum()), rel=0.1)
+
+
 def test_a_basis_at_hand_is_used() -> None:
     operator = with_spectrum(SPECTRA["power law"])
     basis = svd(operator, k=5)
