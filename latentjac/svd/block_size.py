@@ -18,6 +18,7 @@ import math
 import time
 import weakref
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -50,15 +51,20 @@ class CostCurve:
 
 
 def own_cost(products: Products, k: int) -> float:
-    """Seconds a pass of the solver's own work, timed on bases half as large as they get."""
-    shape = (products.points, 2 * k, products.n)
-    rows = torch.zeros(shape, dtype=products.dtype, device=products.device)
-    weights = torch.zeros(products.points, k, 2 * k, dtype=torch.float64, device=products.device)
+    """Seconds a pass of the solver's own work; timed once a size, so that equal calls choose equal blocks."""
+    return _time_own_work(products.points, products.n, k, products.dtype, products.device)
+
+
+@cache
+def _time_own_work(points: int, n: int, k: int, dtype: torch.dtype, device: torch.device) -> float:
+    """Residual rows from bases half as large as they get."""
+    rows = torch.zeros(points, 2 * k, n, dtype=dtype, device=device)
+    weights = torch.zeros(points, k, 2 * k, dtype=torch.float64, device=device)
     combine(weights, rows[:, :, :1])
-    _wait(products.device)
+    _wait(device)
     started = time.perf_counter()
     combine(weights, rows, weights.mT, rows)
-    _wait(products.device)
+    _wait(device)
     return (time.perf_counter() - started) / 2
 
 
