@@ -40,12 +40,13 @@ def test_the_rule_of_the_paper() -> None:
     basis = svd(operator, k=6, tol=1e-3, method="subspace", stop="paper")
     assert basis.status is Status.STOPPED
     assert basis.metadata["passes"] >= 24
-    # In a large space the entries of v are small whatever they are: it stops on a subspace that is still wrong.
+    # In a large space the entries of v are small whatever they are: it stops on a subspace that is still wrong. When,
+    # depends on the signs of an SVD, and so on the number of threads: sines of 0.5 to 0.9 were seen.
     operator = with_spectrum(SPECTRA["exponential"][:200], 300, 2000)
     loose = svd(operator, k=6, tol=1e-2, method="subspace", stop="paper")
     exact = torch.linalg.svd(operator.matrix[0], full_matrices=False)[2][:6]
     assert loose.status is Status.STOPPED
-    assert largest_sine(loose.v, exact) > 0.5
+    assert largest_sine(loose.v, exact) > 0.1
 
 
 @pytest.mark.parametrize("power_steps", [0, 2])
