@@ -13,6 +13,7 @@ from diffusers import UNet2DConditionModel
 from networks import build_tiny_unet
 from torch.profiler import ProfilerActivity, profile
 
+from latentjac.kernels import available
 from latentjac.linearize import ProgramLinearization
 from latentjac.models.layers import Tap
 
@@ -65,7 +66,9 @@ def test_a_pass_allocates_little_more_than_it_needs_at_once(build: Callable, kin
     needed = PROBES * lin.program.live_bytes
     assert needed > 2**20
     run(probes)
-    assert allocated_at_most(lambda: run(probes)) < 1.3 * needed
+    # Without native kernels, torch operations hold values between them, and attention its blocks of scores.
+    most = 1.3 * needed if available("cpu") else 2 * needed + 8 * 2**20
+    assert allocated_at_most(lambda: run(probes)) < most
     assert lin.program.arena.peak_bytes < 1.3 * needed
 
 
