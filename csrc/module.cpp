@@ -183,7 +183,7 @@ PYBIND11_MODULE(_native, m) {
   m.attr("cuda_built") = true;
   m.def("norm_act_workspace", &cuda::norm_act_workspace);
   m.def("cuda_norm_act_primal",
-        [](uintptr_t workspace, int device, uintptr_t stream, uintptr_t x, uintptr_t gamma, uintptr_t beta, uintptr_t y,
+        [](int device, uintptr_t stream, uintptr_t workspace, uintptr_t x, uintptr_t gamma, uintptr_t beta, uintptr_t y,
            uintptr_t xhat, uintptr_t a, int64_t gamma_stride, int64_t beta_stride, int64_t samples, int64_t positions,
            int64_t channels, int64_t groups, double eps, int dtype, int activation, bool rms) {
           const NormPrimal call = primal_call(x, gamma, beta, y, xhat, a, gamma_stride, beta_stride, samples, positions,
@@ -191,7 +191,7 @@ PYBIND11_MODULE(_native, m) {
           py::gil_scoped_release unlocked;
           cuda::norm_act_primal(call, address(workspace), device, address(stream));
         });
-  m.def("cuda_norm_act_linear", [](uintptr_t workspace, int device, uintptr_t stream, uintptr_t t, uintptr_t a,
+  m.def("cuda_norm_act_linear", [](int device, uintptr_t stream, uintptr_t workspace, uintptr_t t, uintptr_t a,
                                    uintptr_t xhat, uintptr_t out, int64_t probes, int64_t samples, int64_t positions,
                                    int64_t channels, int64_t groups, int dtype, bool rms, bool transpose,
                                    bool accumulate) {

@@ -15,7 +15,6 @@ take it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -25,9 +24,10 @@ from torch import Tensor
 
 from . import attention_reference as twin
 from .guards import refuse_differentiated, refuse_tracing
+from .launch import launch
 from .native import native_for
 from .reference import statistics_dtype
-from .tensors import DTYPES, check_like, check_type
+from .tensors import DTYPES, check_like, check_type, refuse_overlap
 
 Parts = tuple[Tensor | None, Tensor | None, Tensor | None]
 
@@ -114,7 +114,7 @@ def attention_primal(
         [batch, heads, queries, keys, size, v.shape[3]], scale, DTYPES[q.dtype], causal,
         _array(q), _array(k), _array(v), bias_array, _array(o), lse.data_ptr(),
     )  # fmt: skip
-    _call(module, "attention_primal", q.device, arguments)
+    launch(module, "attention_primal", q.device, arguments)
     return AttentionPrimal(q, k, v, o, lse, scale, bias, causal, (module, arguments))
 
 
@@ -158,7 +158,7 @@ def attention_tangent(
     if accumulate and out is None:
         raise ValueError(f"{name}: accumulate must come with out, got out=None")
     out = _buffer(name, "out", out, primal.o, probes)
-    _check_apart(name, "out", out, given)
+    refuse_overlap(name, given, {"out": out})
     if out.numel() == 0:
         return out
     if primal.native is None:
@@ -167,16 +167,8 @@ def attention_tangent(
             return out.add_(value) if accumulate else out.copy_(value)
     laid = [None if t is None else _rows(t) for t in (dq, dk, dv)]
     module, arguments = primal.native
-    _call(
-        module,
-        "attention_tangent",
-        primal.q.device,
-        arguments,
-        probes,
-        *map(_array, laid),
-        _array(out),
-        bool(accumulate),
-    )
+    arrays = [*map(_array, laid), _array(out)]
+    launch(module, "attention_tangent", out.device, arguments, probes, *arrays, bool(accumulate))
     return out
 
 
@@ -213,9 +205,7 @@ def attention_cotangent(
         _buffer(name, f"out[{i}]", out[i], value, len(u)) if wanted[i] else None
         for i, value in enumerate((primal.q, primal.k, primal.v))
     ]
-    for i, buffer in enumerate(results):
-        if buffer is not None:
-            _check_apart(name, f"out[{i}]", buffer, {"u": u})
+    refuse_overlap(name, {"u": u}, {f"out[{i}]": result for i, result in enumerate(results)})
     if primal.native is None or u.numel() == 0:
         with torch.no_grad():
             for buffer, value in zip(results, twin.cotangent(primal, u, wanted), strict=True):
@@ -224,7 +214,7 @@ def attention_cotangent(
         return dq, dk, dv
     laid = _rows(u)  # has to live until the call is over
     module, arguments = primal.native
-    module.attention_cotangent(torch.get_num_threads(), arguments, len(u), _array(laid), *map(_array, results))
+    launch(module, "attention_cotangent", u.device, arguments, len(u), _array(laid), *map(_array, results))
     return dq, dk, dv
 
 
@@ -253,24 +243,15 @@ def rowwise_product(matrices: Tensor, t: Tensor, *, out: Tensor | None = None) -
     batch, rows, heads, size, width = matrices.shape
     check_like(name, "t", t, (len(t), batch, heads, rows, size), matrices.dtype, matrices.device)
     out = _buffer(name, "out", out, matrices[:, :, :, 0].transpose(1, 2), len(t))
-    _check_apart(name, "out", out, {"t": t})
+    refuse_overlap(name, {"t": t}, {"out": out})
     module = native_for(t) if t.device.type == "cpu" else None
     if module is None or t.numel() == 0:
         with torch.no_grad():
             return out.copy_(twin.rowwise_product(matrices, t))
     laid = _rows(t)  # has to live until the call is over
-    module.rowwise_product(
-        torch.get_num_threads(), matrices.data_ptr(), [len(t), batch, heads, rows, size, width],
-        _array(laid), _array(out), DTYPES[t.dtype],
-    )  # fmt: skip
+    sizes = [len(t), batch, heads, rows, size, width]
+    launch(module, "rowwise_product", t.device, matrices.data_ptr(), sizes, _array(laid), _array(out), DTYPES[t.dtype])
     return out
-
-
-def _call(module: ModuleType, name: str, device: torch.device, *arguments: Any) -> None:
-    if device.type == "cuda":
-        getattr(module, f"cuda_{name}")(device.index, torch.cuda.current_stream(device).cuda_stream, *arguments)
-    else:
-        getattr(module, name)(torch.get_num_threads(), *arguments)
 
 
 def _check_bias(name: str, bias: Tensor, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -280,12 +261,6 @@ def _check_bias(name: str, bias: Tensor, shape: tuple[int, ...], dtype: torch.dt
         raise ValueError(f"{name}: bias must broadcast to {list(shape)}, got {list(bias.shape)}") from None
     check_like(name, "bias", bias, shape, dtype, device)
     return bias
-
-
-def _check_apart(name: str, label: str, out: Tensor, inputs: Mapping[str, Tensor | None]) -> None:
-    for key, t in inputs.items():
-        if t is not None and t.untyped_storage().data_ptr() == out.untyped_storage().data_ptr() and out.numel():
-            raise ValueError(f"{name}: {label} must share no memory with {key}")
 
 
 def _rows(t: Tensor) -> Tensor:

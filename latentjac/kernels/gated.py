@@ -18,8 +18,9 @@ from torch import Tensor
 
 from . import reference
 from .guards import refuse_differentiated, refuse_tracing
+from .launch import launch
 from .native import native_for
-from .tensors import DTYPES, buffer, check_like, check_type, stream
+from .tensors import DTYPES, buffer, check_like, check_type, refuse_overlap
 
 
 def gated_tangent(value: Tensor, gate: Tensor, a: Tensor, b: Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -46,17 +47,14 @@ def gated_tangent(value: Tensor, gate: Tensor, a: Tensor, b: Tensor, *, out: Ten
     _check(name, "value", value, a, b)
     check_like(name, "gate", gate, value.shape, value.dtype, value.device)
     out = buffer(name, "out", out, value.shape, value.dtype, value.device)
-    _refuse_overlap(name, {"value": value, "gate": gate, "a": a, "b": b}, {"out": out})
+    refuse_overlap(name, {"value": value, "gate": gate, "a": a, "b": b}, {"out": out})
     module = native_for(value)
     if module is None or value.numel() == 0:
         return out.copy_(reference.gated_tangent(value, gate, a, b))
     values, gates, a, b = _as_rows(value), _as_rows(gate), a.contiguous(), b.contiguous()
     addresses = [values.data_ptr(), gates.data_ptr(), a.data_ptr(), b.data_ptr(), out.data_ptr()]
     sizes = [values.stride(0), gates.stride(0), *value.shape]
-    if value.is_cuda:
-        module.cuda_gated_tangent(value.device.index, stream(value.device), addresses, sizes, DTYPES[value.dtype])
-    else:
-        module.gated_tangent(torch.get_num_threads(), addresses, sizes, DTYPES[value.dtype])
+    launch(module, "gated_tangent", value.device, addresses, sizes, DTYPES[value.dtype])
     return out
 
 
@@ -90,7 +88,7 @@ def gated_cotangent(
         for given in (value, gate)
     )
     values, gates = _result_rows(name, "out[0]", value, u), _result_rows(name, "out[1]", gate, u)
-    _refuse_overlap(name, {"u": u, "a": a, "b": b}, {"out[0]": value, "out[1]": gate})
+    refuse_overlap(name, {"u": u, "a": a, "b": b}, {"out[0]": value, "out[1]": gate})
     module = native_for(u)
     if module is None or u.numel() == 0:
         for target, result in zip((value, gate), reference.gated_cotangent(u, a, b), strict=True):
@@ -99,10 +97,7 @@ def gated_cotangent(
     u, a, b = u.contiguous(), a.contiguous(), b.contiguous()
     addresses = [u.data_ptr(), a.data_ptr(), b.data_ptr(), values.data_ptr(), gates.data_ptr()]
     sizes = [values.stride(0), gates.stride(0), *u.shape]
-    if u.is_cuda:
-        module.cuda_gated_cotangent(u.device.index, stream(u.device), addresses, sizes, DTYPES[u.dtype])
-    else:
-        module.gated_cotangent(torch.get_num_threads(), addresses, sizes, DTYPES[u.dtype])
+    launch(module, "gated_cotangent", u.device, addresses, sizes, DTYPES[u.dtype])
     return value, gate
 
 
@@ -135,11 +130,3 @@ def _result_rows(name: str, label: str, result: Tensor, like: Tensor) -> Tensor:
     if rows is None:
         raise ValueError(f"{name}: {label} must have channels side by side in equal rows, got {result.stride()}")
     return rows
-
-
-def _refuse_overlap(name: str, given: dict[str, Tensor], results: dict[str, Tensor]) -> None:
-    """A kernel reads after it began to write, so no result may lie in the memory of an input."""
-    for label, result in results.items():
-        for key, tensor in given.items():
-            if result.numel() and result.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr():
-                raise ValueError(f"{name}: {label} must share no memory with {key}")

@@ -25,8 +25,9 @@ from torch import Tensor
 
 from . import reference
 from .guards import refuse_differentiated, refuse_tracing
+from .launch import launch
 from .native import native_for
-from .tensors import DTYPES, buffer, check_like, check_type, stream
+from .tensors import DTYPES, buffer, check_like, check_type
 
 ACTIVATIONS = ("identity", "silu", "gelu", "gelu_tanh", "relu")
 """Names of the activations, in the order of `Activation` in csrc/kernels.h. `gelu` is the erf form."""
@@ -112,11 +113,8 @@ def norm_act_primal(
         gamma_stride, beta_stride, samples, positions, channels, groups,
         float(eps), DTYPES[x.dtype], ACTIVATIONS.index(activation), bool(rms),
     )  # fmt: skip
-    if x.is_cuda:
-        workspace = _workspace(module, x.device, 1, samples, positions, channels, groups)
-        module.cuda_norm_act_primal(_address(workspace), x.device.index, stream(x.device), *arguments)
-    else:
-        module.norm_act_primal(torch.get_num_threads(), *arguments)
+    workspace = _workspace(module, x.device, 1, samples, positions, channels, groups)
+    launch(module, "norm_act_primal", x.device, *map(_address, workspace), *arguments)
     return NormActPrimal(y, xhat, a)
 
 
@@ -217,11 +215,8 @@ def _linear(
         t.data_ptr(), a.data_ptr(), xhat.data_ptr(), out.data_ptr(), probes, samples, positions, channels, groups,
         DTYPES[t.dtype], bool(rms), transpose, bool(accumulate),
     )  # fmt: skip
-    if t.is_cuda:
-        workspace = _workspace(module, t.device, probes, samples, positions, channels, groups)
-        module.cuda_norm_act_linear(_address(workspace), t.device.index, stream(t.device), *arguments)
-    else:
-        module.norm_act_linear(torch.get_num_threads(), *arguments)
+    workspace = _workspace(module, t.device, probes, samples, positions, channels, groups)
+    launch(module, "norm_act_linear", t.device, *map(_address, workspace), *arguments)
     return out
 
 
@@ -270,8 +265,10 @@ def _address(x: Tensor | None) -> int:
     return 0 if x is None else x.data_ptr()
 
 
-def _workspace(module: ModuleType, device: torch.device, *sizes: int) -> Tensor | None:
+def _workspace(module: ModuleType, device: torch.device, *sizes: int) -> list[Tensor]:
+    """The memory between the two kernels of a batch, where there are two: only on CUDA."""
+    if device.type != "cuda":
+        return []
     # Freed when the caller returns, while the kernel may still run: torch's allocator hands the memory out again
     # only to work that is queued behind it on the same stream.
-    size = module.norm_act_workspace(*sizes)
-    return torch.empty(size, dtype=torch.uint8, device=device) if size else None
+    return [torch.empty(module.norm_act_workspace(*sizes), dtype=torch.uint8, device=device)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -41,6 +41,11 @@ def buffer(
     return out
 
 
-def stream(device: torch.device) -> int:
-    """Address of the stream that torch queues work on."""
-    return torch.cuda.current_stream(device).cuda_stream
+def refuse_overlap(name: str, given: Mapping[str, Tensor | None], results: Mapping[str, Tensor | None]) -> None:
+    """A kernel reads after it began to write, so no result may lie in the memory of an input."""
+    for label, result in results.items():
+        for key, tensor in given.items():
+            if result is None or tensor is None or not result.numel():
+                continue
+            if result.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr():
+                raise ValueError(f"{name}: {label} must share no memory with {key}")
