@@ -62,6 +62,11 @@ def test_the_rule_sees_every_form_of_import() -> None:
     assert not upward("edit", "from latentjac.svd import svd")
 
 
+def test_what_stands_beside_the_layers_knows_none_of_them() -> None:
+    for path in set(ROOT.glob("*.py")) - {ROOT / "__init__.py", ROOT / "__main__.py"}:
+        assert not imported_packages(path.read_text()), path
+
+
 def test_every_package_has_a_layer() -> None:
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
     assert packages <= set(RANK)

@@ -25,8 +25,8 @@ from measures import draw_samples, fill_card, frechet_distance, sheet, shuffled_
 from reader_training import HELD_OUT_SEED, drawings, scores, train_reader
 
 import latentjac
+from latentjac.files import write_bytes
 from latentjac.report import write_json, write_png
-from latentjac.report.files import write_bytes
 
 CARD = Path(__file__).parent / "avatars_card.md"
 

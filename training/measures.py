@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import latentjac
-from latentjac.report.files import write_bytes
+from latentjac.files import write_bytes
 
 
 def draw_samples(model: latentjac.Model, n: int, steps: int, seed: int) -> np.ndarray:

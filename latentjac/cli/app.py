@@ -221,8 +221,8 @@ def invert(
     """Invert a photo to noise, go back, and say how well that worked."""
     from safetensors.torch import save
 
+    from latentjac.files import write_bytes
     from latentjac.report import Row, contact_sheet
-    from latentjac.report.files import write_bytes
 
     run = RunFolder(out, "invert", locals())
     inverted = stages.invert_photo(run, model, device, photo, _box(crop), steps, refinement)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
+from latentjac.arguments import check_generator
 from latentjac.diffusion.denoise import denoise
 from latentjac.diffusion.schedule import Schedule
 from latentjac.diffusion.trajectory import Point
@@ -132,9 +133,3 @@ def place(name: str, model: Model, point: Point) -> tuple[Schedule, int]:
             f"(nearest {nearest}), got {point.timestep}"
         )
     return schedule, schedule.timesteps.index(point.timestep) + 1
-
-
-def check_generator(name: str, generator: object) -> None:
-    """Raise unless generator is None or a torch.Generator."""
-    if generator is not None and not isinstance(generator, torch.Generator):
-        raise TypeError(f"{name}: generator must be a torch.Generator or None, got {type(generator).__name__}")

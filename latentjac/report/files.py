@@ -1,25 +1,15 @@
-"""Files that are written whole or not at all."""
+"""What reports are written as."""
 
 from __future__ import annotations
 
 import json
-import os
 import platform
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-
-def write_bytes(path: Path, content: bytes) -> Path:
-    """Write a file through a temporary neighbour, so that a reader never sees half of it."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+from latentjac.files import write_bytes
 
 
 def write_json(path: Path, content: Any) -> Path:

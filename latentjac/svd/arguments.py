@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from latentjac.arguments import check_generator
 from latentjac.svd.basis import LocalBasis
 from latentjac.svd.operator import Products
 from latentjac.svd.orthonormal import orthonormalize
@@ -75,12 +76,6 @@ def check_operator(function: str, name: str, operator: Any) -> None:
     if missing:
         kind = type(operator).__name__
         raise TypeError(f"{function}: {name} must have x, y, jvp and vjp, got {kind} without {missing}")
-
-
-def check_generator(function: str, generator: Any) -> None:
-    """Raise unless it is a generator or None."""
-    if generator is not None and not isinstance(generator, torch.Generator):
-        raise TypeError(f"{function}: generator must be a torch.Generator or None, got {type(generator).__name__}")
 
 
 def warm_rows(products: Products, warm_start: LocalBasis | torch.Tensor) -> torch.Tensor:

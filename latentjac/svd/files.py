@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +10,8 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+
+from latentjac.files import write_bytes
 
 _SCHEMA = 2  # 1 had neither certificates nor several points
 
@@ -23,13 +24,7 @@ def write(path: str | Path, tensors: dict[str, torch.Tensor], facts: dict[str, A
     if not path.parent.is_dir():
         raise FileNotFoundError(f"save: path must lie in an existing folder, got {str(path)!r}")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(save(tensors, metadata={"schema": str(_SCHEMA), "latentjac": json.dumps(facts)}))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    return write_bytes(path, save(tensors, metadata={"schema": str(_SCHEMA), "latentjac": json.dumps(facts)}))
 
 
 def read(path: str | Path, build: Callable[[dict[str, torch.Tensor], dict[str, Any]], T]) -> T:

@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 
-from latentjac.svd.arguments import check_generator, check_operator
+from latentjac.arguments import check_generator
+from latentjac.student import student_quantile
+from latentjac.svd.arguments import check_operator
 from latentjac.svd.basis import LocalBasis
 from latentjac.svd.decompose import svd
 from latentjac.svd.operator import Deflated, LinearOperator, Products
@@ -214,20 +216,14 @@ class _Quadrature:
         columns = torch.arange(self.nodes.shape[1])[None]
         upper = (self.weights * (columns >= first - 1)).sum(dim=1)
         lower = (self.weights * (columns > first)).sum(dim=1)
-        margin = self._quantile(len(above))
+        margin = student_quantile(self.confidence, len(above) - 1)
         error = [float(x.std()) / math.sqrt(len(x)) * margin for x in (lower, upper)]
         low, high = known + float(lower.mean()) - error[0], known + float(upper.mean()) + error[1]
         return Estimate(known + float(above.mean()), max(low, known), min(high, float(self.limit)))
 
     def _interval(self, value: torch.Tensor, error: torch.Tensor, least: float) -> Estimate:
-        margin = float(error) * self._quantile(len(self.nodes))
+        margin = float(error) * student_quantile(self.confidence, len(self.nodes) - 1)
         return Estimate(float(value), max(float(value) - margin, least), float(value) + margin)
-
-    def _quantile(self, count: int) -> float:
-        """Two-sided quantile of Student's t, from the normal one (Cornish & Fisher)."""
-        z = float(torch.special.ndtri(torch.tensor((1 + self.confidence) / 2, dtype=torch.float64)))
-        nu = count - 1
-        return z + (z**3 + z) / (4 * nu) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * nu**2)
 
 
 def _x_log_x(x: torch.Tensor) -> torch.Tensor:
