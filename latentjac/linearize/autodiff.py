@@ -74,6 +74,12 @@ class AutodiffLinearization(Linearization):
             raise ValueError(f"rebase: constants must be {len(self._constants)} values or none, got {len(constants)}")
         self._set_base("rebase", x, constants or self._constants)
 
+    def _again(self, x: torch.Tensor, constants: tuple[Any, ...]) -> AutodiffLinearization:
+        return AutodiffLinearization(self._f, x, *constants, chunk_size=self._chunk_size)
+
+    def _cost_of_again(self) -> float:
+        return 2.0
+
     def _jvp(self, probes: torch.Tensor) -> torch.Tensor:
         def push(v: torch.Tensor) -> torch.Tensor:
             return torch.func.jvp(lambda z: self._f(z, *self._constants), (self.x,), (v,))[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -50,8 +51,11 @@ class ProgramLinearization(Linearization):
             raise ValueError(f"linearize: chunk_size must be a positive int or None, got {chunk_size!r}")
         check_base("linearize", x)
         self._f, self._chunk_size, self._memory_limit = f, chunk_size, memory_limit
+        started = time.perf_counter()
         self._trace(x, constants)
+        traced = time.perf_counter()
         self._set_base("linearize", x, constants)
+        self._trace_cost = (traced - started) / (time.perf_counter() - traced)
 
     def _trace(self, x: Tensor, constants: tuple[Any, ...]) -> None:
         self.program = Program(trace(self._f, x.detach(), constants))
@@ -82,6 +86,14 @@ class ProgramLinearization(Linearization):
             # Numbers, and the shapes of tensors, are part of a trace.
             self._trace(x, constants)
         self._set_base("rebase", x, constants)
+
+    def _again(self, x: Tensor, constants: tuple[Any, ...]) -> ProgramLinearization:
+        return ProgramLinearization(
+            self._f, x, *constants, chunk_size=self._chunk_size, memory_limit=self._memory_limit
+        )
+
+    def _cost_of_again(self) -> float:
+        return 1 + self._trace_cost
 
     def _jvp(self, probes: Tensor) -> Tensor:
         return self._chunked(self.program.tangent, probes, self.y)

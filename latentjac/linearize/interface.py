@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,6 +29,8 @@ class Linearization(ABC):
     backend: str
     x: torch.Tensor
     y: torch.Tensor
+    _constants: tuple[Any, ...]
+    _restricted: Linearization | None = None
 
     @abstractmethod
     def _jvp(self, probes: torch.Tensor) -> torch.Tensor:
@@ -37,6 +39,14 @@ class Linearization(ABC):
     @abstractmethod
     def _vjp(self, probes: torch.Tensor) -> torch.Tensor:
         """Transposed products for probes that were checked."""
+
+    @abstractmethod
+    def _again(self, x: torch.Tensor, constants: tuple[Any, ...]) -> Linearization:
+        """The same function linearized elsewhere, with the same options."""
+
+    @abstractmethod
+    def _cost_of_again(self) -> float:
+        """What that costs, in vectors through the Jacobian of all points."""
 
     @abstractmethod
     def rebase(self, x: torch.Tensor, *constants: torch.Tensor) -> None:
@@ -82,6 +92,42 @@ class Linearization(ABC):
         check_probes("vjp", "u", u, self.y)
         return self._vjp(u.detach())
 
+    def restrict(self, points: Sequence[int]) -> Linearization:
+        """The linearization at some of the points alone.
+
+        Tensors among the constants whose dimension 0 has the size of the batch are taken to hold one entry a point.
+
+        Args:
+            points: Distinct indices into dimension 0 of x, ascending.
+
+        Returns:
+            A linearization at ``x[points]``. The next call with as many points gives the same object at its new base.
+
+        Raises:
+            ValueError: If the indices are not as above, or if f, called for these points alone, gives another y.
+        """
+        points = list(points)
+        if not points or points != sorted(set(points)) or not 0 <= points[0] <= points[-1] < len(self.x):
+            raise ValueError(f"restrict: points must be ascending indices in [0, {len(self.x)}), got {points}")
+        constants = tuple(_entries(value, len(self.x), points) for value in self._constants)
+        kept, x = self._restricted, self.x[points]
+        if kept is not None and len(kept.x) == len(points):
+            kept.rebase(x, *constants)
+        else:
+            kept = self._again(x, constants)
+        expected = self.y[points]
+        difference = (kept.y - expected).abs().max().item() if kept.y.shape == expected.shape else float("inf")
+        # The order of sums may change with the size of the batch.
+        if not difference <= 1e4 * torch.finfo(self.y.dtype).eps * expected.abs().max().item():
+            raise ValueError(f"restrict: f must treat points independently, got a y that differs by {difference:.1e}")
+        self._restricted = kept
+        return kept
+
+    def restriction_cost(self, count: int) -> float:
+        """What :meth:`restrict` to as many points costs, in vectors through the Jacobian of all points."""
+        kept = self._restricted
+        return 1.0 if kept is not None and len(kept.x) == count else self._cost_of_again()
+
     def check_adjoint(self, generator: torch.Generator | None = None) -> float:
         """Relative disagreement of ``<u, J v>`` and ``<J^T u, v>`` for one random pair.
 
@@ -125,6 +171,11 @@ class Linearization(ABC):
     def __repr__(self) -> str:
         x, y = list(self.x.shape), list(self.y.shape)
         return f"{type(self).__name__}(x {x} -> y {y}, {self.x.dtype}, {self.x.device}, backend={self.backend!r})"
+
+
+def _entries(value: Any, batch: int, points: list[int]) -> Any:
+    per_point = isinstance(value, torch.Tensor) and value.ndim > 0 and len(value) == batch
+    return value[points] if per_point else value
 
 
 def check_probes(name: str, argument: str, probes: torch.Tensor, like: torch.Tensor) -> None:

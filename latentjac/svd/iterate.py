@@ -70,6 +70,7 @@ class Iteration:
         self.ritz: Ritz | None = None
         self._residuals = torch.full((products.points, krylov.k), float("inf"), dtype=torch.float64)
         self._s = torch.zeros_like(self._residuals)
+        self._wasted = 0.0  # vectors through all points that those already done took along
 
     def run(self) -> list[Found]:
         """Iterate; the outcome of each point.
@@ -92,6 +93,7 @@ class Iteration:
     def _step(self, live: int) -> int:
         """One expansion; how many rows the next block has, 0 when all points are done."""
         krylov, limits = self.krylov, self.limits
+        self._wasted += 2 * live * (1 - len(self._open()) / len(self.points))
         krylov.expand(live)
         ritz = self._ritz()
         residuals = krylov.residuals(ritz)
@@ -191,12 +193,15 @@ class Iteration:
             point.status = status
 
     def _leave(self) -> None:
-        """Take points that are done out of the batch, if the operator can."""
+        """Take points that are done out of the batch, once they have cost as much as that costs."""
         stay = [i for i, point in enumerate(self.points) if point.status is None]
-        if len(stay) == len(self.points) or not self.products.restrictable:
+        products = self.products
+        if len(stay) == len(self.points) or not products.restrictable:
             return
+        if self._wasted < products.restriction_cost(len(stay)) or not products.restrict(stay):
+            return
+        self._wasted = 0.0
         self._collect([point for point in self.points if point.status is not None])
-        self.products.restrict(stay)
         self.krylov.select(stay)
         assert self.ritz is not None
         r = self.ritz

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+
+logger = logging.getLogger("latentjac")
 
 
 class LinearOperator(Protocol):
@@ -42,7 +46,14 @@ class Restrictable(Protocol):
 
         Returns:
             An operator whose x is ``x[points]`` and whose y is ``y[points]``; it may share buffers with this one.
+
+        Raises:
+            ValueError: If these points cannot be had alone. They then stay together.
         """
+        ...
+
+    def restriction_cost(self, count: int) -> float:
+        """What leaving all but ``count`` points out costs, in vectors through all points."""
         ...
 
 
@@ -57,10 +68,12 @@ class Products:
         jvps: Vectors taken through J so far, over all points.
         vjps: Vectors taken through the transpose so far.
         passes: Passes so far.
+        restrictable: Whether points can be left out, as far as is known.
     """
 
     def __init__(self, operator: LinearOperator) -> None:
         self._adopt(operator)
+        self.restrictable = isinstance(operator, Restrictable) and self.points > 1
         self.jvps = self.vjps = self.passes = 0
         self._pending: list[tuple[str, int, torch.Tensor]] = []
 
@@ -110,15 +123,19 @@ class Products:
         self._pending = []
         return torch.tensor(host, dtype=torch.float64).reshape(values.shape).tolist()
 
-    @property
-    def restrictable(self) -> bool:
-        """Whether points can be left out."""
-        return isinstance(self.operator, Restrictable)
+    def restriction_cost(self, count: int) -> float:
+        """What :meth:`restrict` to as many points costs, in vectors through all points; infinite if it cannot be."""
+        return self.operator.restriction_cost(count) if isinstance(self.operator, Restrictable) else math.inf
 
-    def restrict(self, points: Sequence[int]) -> None:
-        """Leave out all other points; the operator must be :class:`Restrictable`."""
+    def restrict(self, points: Sequence[int]) -> bool:
+        """Leave out all other points; False, for good, if the operator cannot."""
         assert isinstance(self.operator, Restrictable)
-        self._adopt(self.operator.restrict(points))
+        try:
+            self._adopt(self.operator.restrict(points))
+        except ValueError as error:
+            logger.warning("svd: points that are done stay in the batch: %s", error)
+            self.restrictable = False
+        return self.restrictable
 
     def random(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """Normal rows ``[B, count, n]``; the same whether they are drawn at once or in several calls."""

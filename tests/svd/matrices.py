@@ -29,13 +29,17 @@ class MatrixOperator:
 class RestrictableOperator(MatrixOperator):
     """One that can leave out points, and remembers what it was asked to keep."""
 
-    def __init__(self, matrix: torch.Tensor, log: list[list[int]] | None = None) -> None:
+    def __init__(self, matrix: torch.Tensor, cost: float = 0.0, log: list[list[int]] | None = None) -> None:
         super().__init__(matrix)
+        self.cost = cost
         self.log: list[list[int]] = [] if log is None else log
 
     def restrict(self, points: Sequence[int]) -> RestrictableOperator:
         self.log.append(list(points))
-        return RestrictableOperator(self.matrix[list(points)], self.log)
+        return RestrictableOperator(self.matrix[list(points)], self.cost, self.log)
+
+    def restriction_cost(self, count: int) -> float:
+        return self.cost
 
 
 def with_spectrum(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 from svd.matrices import SPECTRA, MatrixOperator, RestrictableOperator, exact_residuals, largest_sine, with_spectrum
@@ -55,6 +57,33 @@ def test_finished_points_leave_the_batch() -> None:
     assert max(largest_sine(fast.v[i], slow.v[i]) for i in (0, 2)) < 1e-4
 
 
+@pytest.mark.parametrize(("cost", "leaves"), [(0, True), (5, True), (1000, False)])
+def test_points_leave_once_they_have_cost_as_much_as_leaving(cost: float, leaves: bool) -> None:
+    easy = torch.cat([torch.tensor([9.0, 8.0, 7.0]), torch.full((100,), 1e-3)]).double()
+    hard = torch.linspace(1, 0.5, 100).double()
+    matrix = torch.cat([with_spectrum(v, 150, 220, seed=n).matrix for n, v in enumerate([easy, hard])])
+    operator = RestrictableOperator(matrix, cost)
+    basis = svd(operator, k=3, tol=1e-5, block_size=3)
+    assert operator.log == ([[1]] if leaves else [])
+    # With the hard point alone each vector is counted once; what the easy one took along before is its share.
+    shared, total = 3, svd(MatrixOperator(matrix), k=3, tol=1e-5, block_size=3).jvps
+    if leaves:
+        assert total / 2 <= basis.jvps <= total / 2 + shared * 3 + cost
+    else:
+        assert basis.jvps == total
+
+
+def test_points_that_cannot_be_separated_stay(caplog: pytest.LogCaptureFixture) -> None:
+    easy = torch.cat([torch.tensor([9.0, 8.0, 7.0]), torch.full((100,), 1e-3)]).double()
+    matrix = torch.cat([with_spectrum(v, 150, 220).matrix for v in (easy, torch.linspace(1, 0.5, 100).double())])
+    operator = RestrictableOperator(matrix)
+    operator.restrict = Mock(side_effect=ValueError("no"))  # type: ignore[method-assign]
+    basis = svd(operator, k=3, tol=1e-5, block_size=3)
+    assert basis.point_status == (Status.CONVERGED,) * 2
+    operator.restrict.assert_called_once()
+    assert caplog.text.count("stay in the batch") == 1
+
+
 @pytest.mark.filterwarnings("ignore:svd")
 def test_each_point_has_its_own_status() -> None:
     easy = torch.cat([torch.tensor([9.0, 8.0, 7.0]), torch.full((100,), 1e-3)]).double()
@@ -93,3 +122,19 @@ def test_a_linearization_of_several_points() -> None:
     basis = latentjac.svd(latentjac.linearize(lambda x: torch.tanh(x @ weight.T), x), k=3, tol=1e-8)
     dense = (1 - torch.tanh(x @ weight.T).square())[:, :, None] * weight
     torch.testing.assert_close(basis.s, torch.linalg.svdvals(dense)[:, :3], rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("backend", ["program", "autodiff"])
+def test_finished_points_leave_a_linearization(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.stack([torch.tensor([9.0, 8.0, 7.0] + [1e-3] * 57), torch.linspace(1, 0.5, 60)]).double()
+    turns = torch.linalg.qr(torch.randn(60, 60, generator=generator, dtype=torch.float64))[0]
+    # The spectrum of a point is its entry of the constant.
+    x = torch.randn(2, 60, dtype=torch.float64, generator=generator)
+    lin = latentjac.linearize(lambda x, scale: torch.sin((x * scale) @ turns), x, values, backend=backend)
+    dense = torch.stack([values[i, :, None] * turns * torch.cos((x[i] * values[i]) @ turns) for i in range(2)])
+    monkeypatch.setattr(lin, "_cost_of_again", lambda: 0.0)
+    basis = svd(lin, k=3, tol=1e-6, block_size=2)
+    torch.testing.assert_close(basis.s, torch.linalg.svdvals(dense)[:, :3], rtol=1e-9, atol=0)
+    assert lin._restricted is not None
+    assert torch.equal(lin._restricted.x, x[1:])
