@@ -15,6 +15,7 @@ LAYERS = [
     ["svd"],
     ["models", "diffusion"],
     ["edit", "geometry"],
+    ["study"],
     ["batch"],
     ["cli", "report"],
 ]

@@ -1,0 +1,38 @@
+"""The studies by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from latentjac.study import coarse_to_fine
+from latentjac.study.finding import Finding
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question that can be put to a model.
+
+    Attributes:
+        name: As the command line calls it.
+        question: In one line.
+        run: ``run(model, settings, progress=False)``; a study of several models takes a sequence of them.
+        several: It compares models and takes a sequence of at least two.
+    """
+
+    name: str
+    question: str
+    run: Callable[..., Finding]
+    several: bool = False
+
+
+STUDIES = {
+    study.name: study
+    for study in (
+        Study(
+            coarse_to_fine.NAME,
+            "Do directions change coarse structure where noise is strong and fine detail where it is weak?",
+            coarse_to_fine.run,
+        ),
+    )
+}

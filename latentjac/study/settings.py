@@ -1,0 +1,56 @@
+"""How large a study is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from latentjac.geometry.rows import check_int, check_number
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every study is told; the defaults take some minutes a study on one core with the built-in model.
+
+    Attributes:
+        samples: Generated samples, which the intervals are over; at least 2.
+        levels: Noise levels, fractions of T in [0, 1], at least 2; kept from the noisiest to the cleanest.
+        k: Directions of a local basis.
+        tol: Largest relative residual of a singular triplet.
+        seed: Of the samples' noise and of all other random choices.
+        steps: DDIM steps of the grid that the levels lie on.
+
+    Raises:
+        TypeError: If a value has a wrong type.
+        ValueError: If a value is out of range.
+    """
+
+    samples: int = 8
+    levels: tuple[float, ...] = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+    k: int = 8
+    tol: float = 1e-2
+    seed: int = 0
+    steps: int = 50
+
+    def __post_init__(self) -> None:
+        for name, least in (("samples", 2), ("k", 1), ("seed", 0), ("steps", 1)):
+            check_int("Settings", name, getattr(self, name), least)
+        check_number("Settings", "tol", self.tol, 0, 1)
+        object.__setattr__(self, "levels", _checked(self.levels))
+
+    @classmethod
+    def small(cls) -> Settings:
+        """The smallest that shows something: seconds a study, for trying out and for tests."""
+        return cls(samples=3, levels=(0.9, 0.5, 0.1), k=3, steps=10)
+
+
+def _checked(levels: Any) -> tuple[float, ...]:
+    if not isinstance(levels, (tuple, list)):
+        raise TypeError(f"Settings: levels must be a tuple of fractions of T, got {type(levels).__name__}")
+    for t in levels:
+        if isinstance(t, bool) or not isinstance(t, (int, float)) or not (math.isfinite(t) and 0 <= t <= 1):
+            raise ValueError(f"Settings: levels must hold fractions of T in [0, 1], got {t!r}")
+    if len(set(levels)) < max(2, len(levels)):
+        raise ValueError(f"Settings: levels must hold at least 2 different ones, each once, got {list(levels)}")
+    return tuple(sorted(map(float, levels), reverse=True))
