@@ -27,6 +27,21 @@ class Inverted:
     trajectory: latentjac.Trajectory
 
 
+def load_model(run: RunFolder, source: str, device: str) -> latentjac.Model:
+    """Load a model and write down where it computes."""
+    with run.timed("loading the model"):
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = latentjac.load(source, device=device)
+    run.record.update(device=str(model.device), threads=torch.get_num_threads())
+    return model
+
+
+def describe_model(model: latentjac.Model) -> dict[str, Any]:
+    """What tells a model from others in a record."""
+    return {"name": model.name, "identity": model.identity(), "sample_shape": list(model.sample_shape)}
+
+
 def invert_photo(
     run: RunFolder,
     source: str,
@@ -37,10 +52,7 @@ def invert_photo(
     refinement: int,
 ) -> Inverted:
     """Load the model, prepare the photo, invert it and say how well that went."""
-    with run.timed("loading the model"):
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = latentjac.load(source, device=device)
+    model = load_model(run, source, device)
     prepared = latentjac.prepare_image(photo, model.codec.size, crop)
     for note in prepared.notes:
         print(f"photo: {note}")
@@ -48,9 +60,7 @@ def invert_photo(
         trajectory = latentjac.invert(model, prepared.image, steps, refinement=refinement, progress=True)
     print(f"reconstruction: {trajectory.psnr[0]:.1f} dB ({trajectory.evaluations} network evaluations)")
     run.record.update(
-        device=str(model.device),
-        threads=torch.get_num_threads(),
-        model={"name": model.name, "identity": model.identity(), "sample_shape": list(model.sample_shape)},
+        model=describe_model(model),
         photo={"file": str(photo), "notes": prepared.notes},
         psnr_db=round(trajectory.psnr[0], 3),
     )

@@ -1,7 +1,19 @@
 """Pictures, plots and files of a run."""
 
 from latentjac.report.files import versions, write_json, write_png
+from latentjac.report.findings import finding_figure
 from latentjac.report.sheet import Row, contact_sheet, direction_image
 from latentjac.report.spectrum import spectrum_plot
+from latentjac.report.tables import write_parquet
 
-__all__ = ["Row", "contact_sheet", "direction_image", "spectrum_plot", "versions", "write_json", "write_png"]
+__all__ = [
+    "Row",
+    "contact_sheet",
+    "direction_image",
+    "finding_figure",
+    "spectrum_plot",
+    "versions",
+    "write_json",
+    "write_parquet",
+    "write_png",
+]

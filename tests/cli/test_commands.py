@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from cli.commands import run
 from PIL import Image
 
 import latentjac
-from latentjac.cli import main
 
 pytest.importorskip("typer")
 
 QUICK = ["--steps", "6", "--edit-steps", "2", "--tol", "0.01"]
-
-
-@dataclass
-class Done:
-    """What a command left behind."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def run(*arguments: object) -> Done:
-    """Run a command in this process: a new one would spend its time importing torch."""
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with redirect_stdout(out), redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["latentjac", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-    return Done(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +172,7 @@ def test_python_m() -> None:
 
 def test_help_teaches() -> None:
     text = run("--help").stdout
-    assert all(command in text for command in ("demo", "edit", "basis", "invert", "info"))
+    assert all(command in text for command in ("demo", "edit", "basis", "invert", "study", "info"))
     assert "noise" in run("demo", "--help").stdout
     text = run("edit", "--help").stdout
     assert all(word in text for word in ("guidance", "linear", "geodesic", "h-space", "--mask", "--compose"))

@@ -1,0 +1,44 @@
+"""``latentjac basis``: the local basis of a photo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from latentjac.cli import stages
+from latentjac.cli.options import (
+    Crop,
+    Device,
+    K,
+    Layer,
+    ModelName,
+    Out,
+    Photo,
+    Refinement,
+    Seed,
+    Steps,
+    T,
+    Tol,
+    parse_box,
+)
+from latentjac.cli.run_folder import RunFolder
+
+
+def basis(
+    photo: Photo,
+    out: Out = Path("latentjac-basis"),
+    model: ModelName = "faces",
+    device: Device = "auto",
+    crop: Crop = None,
+    steps: Steps = 100,
+    refinement: Refinement = 1,
+    t: T = 0.7,
+    k: K = 8,
+    layer: Layer = "mid",
+    tol: Tol = 1e-3,
+    seed: Seed = 0,
+) -> None:
+    """Compute the local basis of a photo at one noise level and save it."""
+    run = RunFolder(out, "basis", locals())
+    inverted = stages.invert_photo(run, model, device, photo, parse_box(crop), steps, refinement)
+    stages.compute_basis(run, inverted, t, k, layer, tol, seed)
+    run.finish()

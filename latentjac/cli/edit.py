@@ -1,0 +1,131 @@
+"""``latentjac edit``: a photo edited along directions of a basis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import latentjac
+from latentjac.cli import stages
+from latentjac.cli.options import (
+    Crop,
+    Device,
+    EditSteps,
+    ModelName,
+    Out,
+    Photo,
+    Refinement,
+    Seed,
+    Steps,
+    T,
+    Tol,
+    parse_box,
+    parse_indices,
+    parse_numbers,
+)
+from latentjac.cli.run_folder import RunFolder
+from latentjac.edit.arguments import METHODS
+from latentjac.models import open_image
+
+
+def edit(
+    photo: Photo,
+    direction: Annotated[str, typer.Option(help="Directions, comma-separated, the first is 1.")] = "1",
+    basis: Annotated[Path | None, typer.Option(help="Saved basis to take them from, instead of computing it.")] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="'guidance' follows differences of the predicted noise; 'linear' goes straight on; 'geodesic' goes "
+            "straight on in the geometry of --layer; 'h-space' leaves the sample and adds to the output of --layer."
+        ),
+    ] = "guidance",
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="Picture, white where the edit is meant to be, of the photo's size or the model's. Directions are "
+            "then those of the predicted picture inside, and no step takes what the picture outside listens to most."
+        ),
+    ] = None,
+    null_rank: Annotated[
+        int | None,
+        typer.Option(help="With --mask: how many directions of the outside no step takes; default: 5."),
+    ] = None,
+    null_energy: Annotated[
+        float | None, typer.Option(help="Instead: the part of the outside's Jacobian they carry, such as 0.5.")
+    ] = None,
+    compose: Annotated[
+        bool, typer.Option("--compose", help="Go along all directions at once; --distance has one number for each.")
+    ] = False,
+    reestimate: Annotated[
+        int | None,
+        typer.Option(help="With guidance: look the direction up in a new basis every so many steps; default: never."),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="Directions of the bases that geodesics and --reestimate follow.")] = 8,
+    inject: Annotated[
+        str, typer.Option(help="With h-space: add in every step 'below' the point, or only at the 'point' itself.")
+    ] = "below",
+    out: Out = Path("latentjac-edit"),
+    model: ModelName = "faces",
+    device: Device = "auto",
+    crop: Crop = None,
+    steps: Steps = 100,
+    refinement: Refinement = 1,
+    t: T = 0.7,
+    layer: Annotated[
+        str | None,
+        typer.Option(
+            help="Feature map: 'mid' (h-space), a module name, 'eps' or 'x0'; default: 'mid', or 'x0' with --mask."
+        ),
+    ] = None,
+    tol: Tol = 1e-3,
+    distance: Annotated[
+        str | None,
+        typer.Option(
+            help="Signed distances, comma-separated: noise standard deviations, default -6,-3,3,6, or with h-space "
+            "standard deviations of the features, default -120,-60,60,120."
+        ),
+    ] = None,
+    edit_steps: EditSteps = 16,
+    seed: Seed = 0,
+) -> None:
+    """Edit a photo along directions of its own basis, or of a saved one.
+
+    A basis saved from one photo edits another: latentjac basis A.jpg --out a, then
+    latentjac edit B.jpg --basis a/basis.safetensors.
+    """
+    run = RunFolder(out, "edit", locals())
+    distance = distance or ("-120,-60,60,120" if method == "h-space" else "-6,-3,3,6")
+    distances, chosen = parse_numbers("--distance", distance, distinct=not compose), parse_indices(direction)
+    box = parse_box(crop)
+    if method not in METHODS:  # before minutes go by
+        raise ValueError(f"--method: expected one of {list(METHODS)}, got {method!r}")
+    drawn = None if mask is None else open_image(mask)
+    loaded = latentjac.LocalBasis.load(basis) if basis else None
+    if loaded is not None:
+        if max(chosen) >= loaded.k:
+            raise ValueError(f"--direction: expected numbers in [1, {loaded.k}] ({basis}), got {direction!r}")
+        # The basis says which grid and which point it belongs to.
+        steps = loaded.metadata.get("num_inference_steps", steps)
+    inverted = stages.invert_photo(run, model, device, photo, box, steps, refinement)
+    inside = None if drawn is None else stages.read_mask(drawn, photo, box, inverted.model.sample_shape[-1])
+    if loaded is None:
+        layer = layer or ("mid" if inside is None or method == "h-space" else "x0")
+        part = inside if layer in ("x0", "eps") else None
+        point, loaded = stages.compute_basis(run, inverted, t, max(chosen) + 1, layer, tol, seed, part)
+    else:
+        point = stages.point_of(run, inverted, loaded, t)
+        layer = layer or loaded.metadata.get("layer")
+    result = stages.edit_and_draw(
+        run, inverted, point, loaded, chosen, distances, edit_steps, method=method, mask=inside, null_rank=null_rank,
+        null_energy=null_energy, compose=compose, reestimate=reestimate, k=k, layer=layer, inject=inject,
+    )  # fmt: skip
+    if compose:
+        run.picture("composed.png", f"directions {direction}, distances {distance}", result.images[0])
+    else:
+        for row, i in enumerate(chosen):
+            for column, d in enumerate(result.distances):
+                name = f"direction{i + 1}_{d:+g}.png"
+                run.picture(name, f"direction {i + 1}, distance {d:+g}", result.image(row, column))
+    run.finish()
