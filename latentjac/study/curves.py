@@ -16,7 +16,7 @@ def level_axes(y: str, title: str = "", *, y_log: bool = False) -> Axes:
     return Axes("noise level t, from noise to image", y, title, y_log=y_log, falling=True)
 
 
-def mean_curve(label: str, axes: Axes, x: Sequence[float], values: torch.Tensor) -> Curve:
+def mean_curve(label: str, axes: Axes, x: Sequence[float], values: torch.Tensor, *, geometric: bool = False) -> Curve:
     """The mean over independent samples at every position, with Student's interval.
 
     Args:
@@ -24,9 +24,11 @@ def mean_curve(label: str, axes: Axes, x: Sequence[float], values: torch.Tensor)
         axes: Where it is drawn.
         x: L positions.
         values: ``[N, L]``, one row a sample.
+        geometric: Means of the logarithms of positive values, for quantities that samples change by factors.
     """
-    mean = sample_mean(values)
-    return Curve(label, axes, tuple(x), *(tuple(ends.tolist()) for ends in (mean.value, mean.low, mean.high)))
+    mean = sample_mean(values.double().log() if geometric else values)
+    ends = (mean.value, mean.low, mean.high)
+    return Curve(label, axes, tuple(x), *(tuple((e.exp() if geometric else e).tolist()) for e in ends))
 
 
 def mean_ratio(numerator: torch.Tensor, denominator: torch.Tensor) -> tuple[float, tuple[float, float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from latentjac.study import coarse_to_fine
+from latentjac.study import coarse_to_fine, rank
 from latentjac.study.finding import Finding
 
 
@@ -33,6 +33,11 @@ STUDIES = {
             coarse_to_fine.NAME,
             "Do directions change coarse structure where noise is strong and fine detail where it is weak?",
             coarse_to_fine.run,
+        ),
+        Study(
+            rank.NAME,
+            "To how few directions does the network listen, and at which noise level to the fewest?",
+            rank.run,
         ),
     )
 }

@@ -65,6 +65,31 @@ def test_counts_follow_the_spectrum() -> None:
         rank.count_above(0)
 
 
+@pytest.mark.parametrize("name", ["power law", "exponential", "flat", "step", "rank 3"])
+@pytest.mark.parametrize("part", [0.5, 0.9, 0.99**2])
+def test_the_count_that_holds_a_part_of_the_energy(name: str, part: float) -> None:
+    energy = SPECTRA[name].square().cumsum(0)
+    exact = int((energy < part * energy[-1]).sum()) + 1
+    counts = [
+        effective_rank(
+            with_spectrum(SPECTRA[name]), 3, steps=24, generator=torch.Generator().manual_seed(seed)
+        ).count_holding(part)
+        for seed in range(6)
+    ]
+    assert sum(exact in count for count in counts) >= 4, (exact, counts)
+    mean = sum(count.value for count in counts) / len(counts)
+    assert abs(mean - exact) <= max(1.0, 0.1 * exact), (exact, mean)
+
+
+def test_a_count_that_the_known_values_decide_is_exact() -> None:
+    operator = with_spectrum(torch.tensor([4.0, 3.0, 2.0, 1.0]))  # energies 16, 9, 4, 1 of 30
+    rank = effective_rank(operator, 4, probes=2, steps=2)
+    assert [rank.count_holding(part).value for part in (0.5, 0.6, 25 / 30 - 1e-9, 0.84, 0.999)] == [1, 2, 2, 3, 4]
+    for part in (0, 1, "all"):
+        with pytest.raises(ValueError, match=rf"part must be a number in \(0, 1\), got {part!r}"):
+            rank.count_holding(part)
+
+
 def test_probes_do_not_repeat_the_start_block_of_the_basis() -> None:
     """Both have default seeds; with the same one the probes would be deflated away, and their energy with them."""
     operator = with_spectrum(SPECTRA["flat"])
