@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from latentjac.study import coarse_to_fine, rank
+from latentjac.study import coarse_to_fine, linearity, rank
 from latentjac.study.finding import Finding
 
 
@@ -39,5 +39,6 @@ STUDIES = {
             "To how few directions does the network listen, and at which noise level to the fewest?",
             rank.run,
         ),
+        Study(linearity.NAME, "How far along a direction is the network what its Jacobian says?", linearity.run),
     )
 }
