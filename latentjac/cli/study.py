@@ -24,6 +24,7 @@ app = typer.Typer(
     "over samples (run.json) and a figure, and prints the answer in one sentence.",
 )
 
+_ALL = "all"
 _DEFAULT = Settings()
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write into; made if missing.")]
 Models = Annotated[
@@ -46,8 +47,8 @@ Steps = Annotated[int | None, typer.Option(help=f"DDIM steps from noise to image
 Small = Annotated[bool, typer.Option("--small", help="Smaller defaults of all these: seconds instead of minutes.")]
 
 
-def _command(name: str, studies: list[Study]) -> Callable[..., None]:
-    """The command of a study, or of all."""
+def _command(name: str) -> Callable[..., None]:
+    """The command of a study, or of all of them."""
 
     def command(
         out: Out = Path("latentjac-study"),
@@ -72,8 +73,8 @@ def _command(name: str, studies: list[Study]) -> Callable[..., None]:
         settings = replace(
             Settings.small() if small else _DEFAULT, **{n: value for n, value in given.items() if value is not None}
         )
-        together = len(studies) > 1
-        for study in studies:
+        together = name == _ALL
+        for study in STUDIES.values() if together else [STUDIES[name]]:
             if together and study.several and len(sources) < 2:
                 print(f"{study.name}: left out, since it compares models: give --model more than once")
                 continue
@@ -85,9 +86,10 @@ def _command(name: str, studies: list[Study]) -> Callable[..., None]:
 
 
 for _study in STUDIES.values():
-    app.command(_study.name, help=_study.question)(_command(_study.name, [_study]))
-_ALL = "Run every study, each into a folder of its own; those of one model take the first."
-app.command("all", help=_ALL)(_command("all", list(STUDIES.values())))
+    app.command(_study.name, help=_study.question)(_command(_study.name))
+app.command(_ALL, help="Run every study, each into a folder of its own; those of one model take the first.")(
+    _command(_ALL)
+)
 
 
 def _run(run: RunFolder, study: Study, sources: list[str], device: str, settings: Settings) -> None:

@@ -58,6 +58,6 @@ def _finding(table: dict[str, list], levels: list[float], settings: Settings) ->
     )
     curves = (
         mean_curve("mid", level_axes("mean frequency of v (cycles per pixel)"), levels, centroid),
-        mean_curve("mid", level_axes("part of the power of v below 0.125 cycles per pixel"), levels, below),
+        mean_curve("mid", level_axes("power of v below 0.125 cycles per pixel"), levels, below),
     )
     return Finding(NAME, table, curves, sentence, number, interval, holds)

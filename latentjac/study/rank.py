@@ -77,15 +77,14 @@ def _finding(table: dict[str, list[Any]], levels: list[float], samples: int, siz
     lowest = int(ranks.log().mean(0).argmin())
     ends = [i for i in (0, len(levels) - 1) if i != lowest]
     holds = len(ends) == 2 and all(mean_ratio(ranks[:, i], ranks[:, lowest])[1][0] > 1 for i in ends)
-    least = mean_curve("", level_axes(""), levels, ranks, geometric=True)
-    assert least.low is not None
-    assert least.high is not None
-    counts = f"{least.y[lowest]:.0f} [{least.low[lowest]:.0f}, {least.high[lowest]:.0f}]"
+    mean = sample_mean(ranks.log())
+    least, low, high = (m.exp().tolist() for m in (mean.value, mean.low, mean.high))
     sentence = (
         f"The Jacobian of the posterior mean {'has' if holds else 'does not have'} its lowest rank at a middle noise "
-        f"level: the least is at t = {number:.2f} [{interval[0]:.2f}, {interval[1]:.2f}], where "
-        f"{counts} of {size} singular values hold 98% of its energy, against {least.y[0]:.0f} at t = {levels[0]:.2f} "
-        f"and {least.y[-1]:.0f} at t = {levels[-1]:.2f}, over {samples} samples."
+        f"level: the least is at t = {number:.2f} [{interval[0]:.2f}, {interval[1]:.2f}], and at t = "
+        f"{levels[lowest]:.2f} {least[lowest]:.0f} [{low[lowest]:.0f}, {high[lowest]:.0f}] of {size} singular values "
+        f"hold 98% of its energy, against {least[0]:.0f} at t = {levels[0]:.2f} and {least[-1]:.0f} at t = "
+        f"{levels[-1]:.2f}, over {samples} samples."
     )
     return Finding(NAME, table, _curves(of, levels), sentence, number, interval, holds)
 

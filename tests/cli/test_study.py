@@ -8,7 +8,7 @@ import pytest
 from cli.commands import run
 from PIL import Image
 
-from latentjac.study import STUDIES, Settings
+from latentjac.study import STUDIES, Axes, Curve, Finding, Settings, Study
 
 pytest.importorskip("typer")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -48,6 +48,27 @@ def test_the_table_reads_back(studied) -> None:
     assert table.num_rows == 2 * 2 * 2  # levels, samples, directions
     assert {"sample", "t", "direction", "centroid"} <= set(table.column_names)
     assert sorted(set(table["t"].to_pylist())) == [0.299, 0.899]
+
+
+def test_all_studies_one_folder_each(tiny_folder, tmp_path, monkeypatch) -> None:
+    axes = Axes("x", "y")
+
+    def answer(subject: object, settings: Settings, progress: bool) -> Finding:
+        count = len(subject) if isinstance(subject, list) else 1
+        curve = Curve("", axes, (0.0, 1.0), (0.0, 1.0), (0.0, 0.5), (0.5, 1.5))
+        return Finding("name", {"models": [count]}, (curve,), f"Saw {count}.", 1.0, (0.0, 2.0), True)
+
+    studies = {"one": Study("one", "How many?", answer), "two": Study("two", "And now?", answer, several=True)}
+    monkeypatch.setattr("latentjac.cli.study.STUDIES", studies)
+    done = run("study", "all", "--model", tiny_folder, "--out", tmp_path / "a", *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert "two: left out, since it compares models" in done.stdout
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["one"]
+    done = run("study", "all", "--model", tiny_folder, "--model", tiny_folder, "--out", tmp_path / "b", *QUICK)
+    assert done.returncode == 0, done.stderr
+    for name, count in (("one", 1), ("two", 2)):
+        assert parquet.read_table(tmp_path / "b" / name / "table.parquet")["models"].to_pylist() == [count]
+        assert f"Saw {count}." in done.stdout
 
 
 def test_help_names_every_question() -> None:
