@@ -8,6 +8,7 @@ from latentjac.geometry.frechet import FrechetMean, frechet_mean
 from latentjac.geometry.global_directions import GlobalDirections, global_directions
 from latentjac.geometry.grassmann import grassmann_exp, grassmann_log
 from latentjac.geometry.intervals import SampleMean, sample_mean
+from latentjac.geometry.jackknife import jackknife, pair_mean, pairs_of, rank_correlation
 from latentjac.geometry.local_basis import local_basis
 from latentjac.geometry.matching import MatchedMean, assign, matched_mean
 from latentjac.geometry.metric import pullback_inner, pullback_norm
@@ -40,9 +41,12 @@ __all__ = [
     "global_directions",
     "grassmann_exp",
     "grassmann_log",
+    "jackknife",
     "local_basis",
     "matched_mean",
     "measure_path",
+    "pair_mean",
+    "pairs_of",
     "pairwise_distances",
     "parallel_transport",
     "power_spectrum",
@@ -51,6 +55,7 @@ __all__ = [
     "pull_back",
     "pullback_inner",
     "pullback_norm",
+    "rank_correlation",
     "sample_mean",
     "subspace_distance",
 ]

@@ -17,10 +17,10 @@ METHODS = ("student", "bootstrap")
 
 @dataclass(frozen=True)
 class SampleMean:
-    """Mean of independent samples, and an interval for the mean of all there could be.
+    """Mean or another statistic of independent samples, and an interval for that of all there could be.
 
     Attributes:
-        value: Mean, float64 ``[...]``.
+        value: Mean or other statistic, float64 ``[...]``.
         low: Lower end of the interval.
         high: Upper end.
         n: Number of samples.
