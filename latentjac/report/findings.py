@@ -1,4 +1,4 @@
-"""Figures of findings: curves through means with their intervals, and points."""
+"""Figures of findings: curves through means with their intervals, points, and maps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from latentjac.report.extras import require_matplotlib
 if TYPE_CHECKING:
     from PIL import Image
 
-    from latentjac.study import Axes, Curve, Finding
+    from latentjac.study import Axes, Curve, Finding, Heat
 
 # Told apart by all common kinds of colour vision (Okabe & Ito 2008), without its yellow, which is too faint for lines.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -19,7 +19,7 @@ _MOST_COLUMNS = 3
 
 
 def finding_figure(finding: Finding) -> Image.Image:
-    """The curves of a finding, one panel for each of their axes, with its sentence below.
+    """The curves of a finding, one panel for each of their axes, its maps, and its sentence below.
 
     Raises:
         ImportError: If matplotlib is not installed.
@@ -38,14 +38,17 @@ def finding_figure(finding: Finding) -> Image.Image:
         panels.setdefault(curve.axes, []).append(curve)
     if not panels:
         raise ValueError("finding_figure: finding must have at least one curve, got none")
-    across = min(len(panels), _MOST_COLUMNS)
-    down = -(-len(panels) // across)
+    count = len(panels) + len(finding.heats)
+    across = 2 if count == 4 else min(count, _MOST_COLUMNS)
+    down = -(-count // across)
     figure = Figure(figsize=(_WIDTH * across, _HEIGHT * down + 0.6), dpi=120, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     grid = figure.subplots(down, across, squeeze=False).flatten()
     for place, (axes, curves) in zip(grid, panels.items(), strict=False):
         _panel(place, axes, curves)
-    for place in grid[len(panels) :]:
+    for place, heat in zip(grid[len(panels) :], finding.heats, strict=False):
+        _map(place, heat)
+    for place in grid[count:]:
         place.set_axis_off()
     # A line under the figure: what it shows is then never apart from what it says.
     width = round(_WIDTH * across * 13)
@@ -77,6 +80,20 @@ def _panel(place: Any, axes: Axes, curves: list[Curve]) -> None:
     place.spines[["top", "right"]].set_visible(False)
     if len(curves) > 1:
         place.legend(frameon=False, fontsize=8.5)
+
+
+def _map(place: Any, heat: Heat) -> None:
+    image = place.imshow(heat.values, vmin=0, vmax=1, cmap="cividis")
+    for ticks, positions in ((place.set_xticks, heat.x), (place.set_yticks, heat.y)):
+        ticks(range(len(positions)), [f"{p:.2f}" for p in positions], fontsize=7.5)
+    for row, values in enumerate(heat.values):
+        for column, value in enumerate(values):
+            ink = "white" if value < 0.5 else "black"
+            place.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=ink)
+    place.set_xlabel(heat.axes.x, fontsize=9.5)
+    place.set_ylabel(heat.axes.y, fontsize=9.5)
+    place.set_title(heat.axes.title, fontsize=10.5)
+    place.figure.colorbar(image, ax=place, shrink=0.85)
 
 
 def _repeated(count: int) -> list[str]:

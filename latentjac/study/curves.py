@@ -1,13 +1,14 @@
-"""Curves through means over samples, and ratios of means with their intervals."""
+"""Means over samples with their intervals: as curves, as ratios and in sentences."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
-from latentjac.geometry import sample_mean
+from latentjac.geometry import SampleMean, sample_mean
 from latentjac.study.finding import Axes, Curve
 
 
@@ -26,9 +27,31 @@ def mean_curve(label: str, axes: Axes, x: Sequence[float], values: torch.Tensor,
         values: ``[N, L]``, one row a sample.
         geometric: Means of the logarithms of positive values, for quantities that samples change by factors.
     """
-    mean = sample_mean(values.double().log() if geometric else values)
-    ends = (mean.value, mean.low, mean.high)
-    return Curve(label, axes, tuple(x), *(tuple((e.exp() if geometric else e).tolist()) for e in ends))
+    if not geometric:
+        return curve_of(label, axes, x, sample_mean(values))
+    mean = sample_mean(values.double().log())
+    return curve_of(label, axes, x, replace(mean, value=mean.value.exp(), low=mean.low.exp(), high=mean.high.exp()))
+
+
+def curve_of(label: str, axes: Axes, x: Sequence[float], mean: SampleMean) -> Curve:
+    """Means ``[L]`` that were made elsewhere, at L positions."""
+    return Curve(label, axes, tuple(x), *(tuple(ends.tolist()) for ends in (mean.value, mean.low, mean.high)))
+
+
+def constant_curve(label: str, axes: Axes, x: Sequence[float], mean: SampleMean) -> Curve:
+    """One mean at every position: a line to compare with."""
+    return Curve(label, axes, tuple(x), *((float(end),) * len(x) for end in (mean.value, mean.low, mean.high)))
+
+
+def stated(mean: SampleMean, sign: bool = False) -> str:
+    """A mean and its interval as sentences say it, with two digits behind the point.
+
+    Args:
+        mean: One number.
+        sign: Show the sign of positive numbers too, as of changes.
+    """
+    value, low, high = (format(float(end), "+.2f" if sign else ".2f") for end in (mean.value, mean.low, mean.high))
+    return f"{value} [{low}, {high}]"
 
 
 def mean_ratio(numerator: torch.Tensor, denominator: torch.Tensor) -> tuple[float, tuple[float, float]]:

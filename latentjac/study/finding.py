@@ -50,6 +50,23 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Heat:
+    """Means over two positions, drawn as a map in a panel of its own.
+
+    Attributes:
+        axes: Labels and title; ``falling`` holds for both axes.
+        x: C positions.
+        y: R positions.
+        values: R rows of C parts of 1, which decide on the colours.
+    """
+
+    axes: Axes
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    values: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
 class Finding:
     """The outcome of a study.
 
@@ -61,6 +78,7 @@ class Finding:
         number: The main number.
         interval: Its 95% interval over samples.
         holds: Whether the interval supports the finding that the study is about.
+        heats: Maps that the figure shows behind the curves.
 
     Raises:
         ValueError: If columns differ in length or the interval does not hold the number.
@@ -73,6 +91,7 @@ class Finding:
     number: float
     interval: tuple[float, float]
     holds: bool
+    heats: tuple[Heat, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         lengths = {column: len(values) for column, values in self.table.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from latentjac.study import coarse_to_fine, linearity, rank
+from latentjac.study import coarse_to_fine, complexity, linearity, rank, samples, timesteps, transport
 from latentjac.study.finding import Finding
 
 
@@ -40,5 +40,16 @@ STUDIES = {
             rank.run,
         ),
         Study(linearity.NAME, "How far along a direction is the network what its Jacobian says?", linearity.run),
+        Study(samples.NAME, "Do the tangent spaces of different samples part as noise falls?", samples.run),
+        Study(timesteps.NAME, "Does the tangent space of a sample turn away as timesteps part?", timesteps.run),
+        Study(
+            complexity.NAME,
+            "Do tangent spaces change less over timesteps where the data are simpler?",
+            complexity.run,
+            several=True,
+        ),
+        Study(
+            transport.NAME, "Is a direction carried better to a sample whose tangent space is closer?", transport.run
+        ),
     )
 }

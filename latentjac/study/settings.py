@@ -45,6 +45,12 @@ class Settings:
         return cls(samples=3, levels=(0.9, 0.5, 0.1), k=3, steps=10)
 
 
+def check_samples(study: str, settings: Settings, least: int) -> None:
+    """Raise unless there are as many samples as a study needs; one that leaves samples out needs more than others."""
+    if settings.samples < least:
+        raise ValueError(f"{study}: settings.samples must be at least {least}, got {settings.samples}")
+
+
 def _checked(levels: Any) -> tuple[float, ...]:
     if not isinstance(levels, (tuple, list)):
         raise TypeError(f"Settings: levels must be a tuple of fractions of T, got {type(levels).__name__}")
