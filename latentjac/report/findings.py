@@ -79,7 +79,7 @@ def _panel(place: Any, axes: Axes, curves: list[Curve]) -> None:
     place.grid(alpha=0.3)
     place.spines[["top", "right"]].set_visible(False)
     if len(curves) > 1:
-        place.legend(frameon=False, fontsize=8.5)
+        place.legend(framealpha=0.75, edgecolor="none", fontsize=8.5)
 
 
 def _map(place: Any, heat: Heat) -> None:
