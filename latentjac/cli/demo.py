@@ -54,7 +54,7 @@ def demo(
     stages.edit_and_draw(run, inverted, point, basis, list(range(k)), distances, edit_steps)
     run.finish()
     print(
-        f"\nLook at {out / 'sheet.png'} first. Then try:\n"
+        f"\nLook at {out / 'index.html'} first. Then try:\n"
         "  latentjac demo --photo mine.jpg          your own photo (--crop left,top,right,bottom for the face)\n"
         "  latentjac demo --t 0.5                   a cleaner point: finer changes\n"
         "  latentjac edit PHOTO --direction 2 --distance -4,-2,2,4\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -11,7 +12,10 @@ from typing import Any
 
 from PIL import Image
 
-from latentjac.report import versions, write_json, write_png
+from latentjac.files import write_bytes
+from latentjac.report import run_page, versions, write_json, write_png
+
+_PAGE, _RECORD = "index.html", "run.json"
 
 
 class RunFolder:
@@ -24,6 +28,7 @@ class RunFolder:
         self.files: list[tuple[str, str]] = []
         self.record: dict[str, Any] = {
             "command": command,
+            "command_line": shlex.join(["latentjac", *sys.argv[1:]]),
             "arguments": {k: str(v) if isinstance(v, Path) else v for k, v in arguments.items()},
             "versions": versions(),
             "seconds": {},
@@ -38,10 +43,11 @@ class RunFolder:
         self.record["seconds"][stage] = round(time.perf_counter() - start, 3)
 
     def target(self, name: str, what: str) -> Path:
-        """Announce a file; the caller writes it. The first one makes the folder and ends the record of an older run."""
+        """Announce a file; the caller writes it. The first one makes the folder and removes an older run's record."""
         if not self.files:
             self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / "run.json").unlink(missing_ok=True)
+            for old in (_RECORD, _PAGE):
+                (self.path / old).unlink(missing_ok=True)
         self.files.append((name, what))
         return self.path / name
 
@@ -50,10 +56,13 @@ class RunFolder:
         write_png(self.target(name, what), image)
 
     def finish(self) -> None:
-        """Write ``run.json`` and print where everything is."""
+        """Write the page of the run and ``run.json``, and print where everything is."""
         self.record["seconds"]["total"] = round(sum(self.record["seconds"].values()), 3)
+        page = self.target(_PAGE, "all of it on one page, for a browser")
+        record = self.target(_RECORD, "arguments, seeds, versions, timings, residuals")
         self.record["files"] = dict(self.files)
-        write_json(self.target("run.json", "arguments, seeds, versions, timings, residuals"), self.record)
+        write_bytes(page, run_page(self.record, self.files).encode())
+        write_json(record, self.record)
         width = max(len(name) for name, _ in self.files)
         print(f"\nWrote to {self.path}/")
         for name, what in self.files:

@@ -2,6 +2,7 @@
 
 from latentjac.report.files import versions, write_json, write_png
 from latentjac.report.findings import finding_figure
+from latentjac.report.page import run_page
 from latentjac.report.sheet import Row, contact_sheet, direction_image
 from latentjac.report.spectrum import spectrum_plot
 from latentjac.report.tables import write_parquet
@@ -11,6 +12,7 @@ __all__ = [
     "contact_sheet",
     "direction_image",
     "finding_figure",
+    "run_page",
     "spectrum_plot",
     "versions",
     "write_json",

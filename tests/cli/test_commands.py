@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from cli.commands import run
 from PIL import Image
+from report.parsed import Page
 
 import latentjac
 
@@ -36,7 +37,7 @@ def demo(tiny_folder, photo, tmp_path_factory):
 
 def test_demo_writes_everything_and_says_where(demo) -> None:
     done, out = demo
-    names = {"sheet.png", "spectrum.png", "directions.png", "basis.safetensors", "run.json"}
+    names = {"sheet.png", "spectrum.png", "directions.png", "basis.safetensors", "index.html", "run.json"}
     assert {p.name for p in out.iterdir()} == names
     assert all(name in done.stdout for name in names)
     assert "cropped from 40x30" in done.stdout
@@ -62,6 +63,15 @@ def test_run_record(demo) -> None:
     assert max(record["basis"]["residuals"]) <= 0.01
     assert set(record["seconds"]) >= {"inverting the photo", "computing the local basis", "editing", "total"}
     assert latentjac.LocalBasis.load(out / "basis.safetensors").k == 3
+
+
+def test_the_page_of_a_run_links_to_its_files(demo) -> None:
+    _, out = demo
+    page = Page((out / "index.html").read_text())
+    assert {out / link for link in page.links} == set(out.iterdir())
+    assert {out / source for source in page.sources} == set(out.glob("*.png"))
+    assert "latentjac demo --photo" in page.text
+    assert "--edit-steps 2" in page.text
 
 
 def test_edit_from_a_saved_basis(demo, tiny_folder, photo, tmp_path) -> None:
@@ -130,7 +140,7 @@ def test_a_composed_edit_of_a_saved_basis(demo, tiny_folder, photo, tmp_path) ->
         "--out", tmp_path, *QUICK,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    names = {"composed.png", "sheet.png", "run.json"}
+    names = {"composed.png", "sheet.png", "index.html", "run.json"}
     assert {p.name for p in tmp_path.iterdir()} == names
 
 
@@ -151,7 +161,7 @@ def test_basis_and_invert(tiny_folder, photo, tmp_path) -> None:
     assert (tmp_path / "b" / "basis.safetensors").exists()
     done = run("invert", photo, "--model", tiny_folder, "--steps", 6, "--out", tmp_path / "i")
     assert done.returncode == 0, done.stderr
-    assert {"sheet.png", "reconstruction.png", "trajectory.safetensors", "run.json"} == {
+    assert {"sheet.png", "reconstruction.png", "trajectory.safetensors", "index.html", "run.json"} == {
         p.name for p in (tmp_path / "i").iterdir()
     }
     assert "dB" in done.stdout

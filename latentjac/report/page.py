@@ -1,0 +1,171 @@
+"""The page of a run: one HTML file beside the files it shows, for any browser, without a network or scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+_PICTURES = (".png", ".gif", ".jpg", ".jpeg")
+_FIRST = "sheet.png"  # the picture to look at before all others
+# What has its own place on the page; everything else of a record is listed as it is.
+_PLACED = {"command", "command_line", "arguments", "versions", "seconds", "files", "photo", "model", "basis", "edit"}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of the page.
+
+    Attributes:
+        title: Heading.
+        rows: Rows of cells; the first cell names the row.
+        head: Names of the columns, or nothing.
+        note: A sentence above the table.
+    """
+
+    title: str
+    rows: Sequence[Sequence[str]]
+    head: Sequence[str] = ()
+    note: str = ""
+
+
+def run_page(record: Mapping[str, Any], files: Iterable[tuple[str, str]]) -> str:
+    """HTML page of a run.
+
+    Args:
+        record: What ``run.json`` holds. Every key may be missing; keys that this page does not know become tables of
+            their own.
+        files: Names relative to the page, each with what it is, in the order they were made. Pictures are shown.
+
+    Returns:
+        A whole document, everything in it escaped.
+    """
+    listed = list(files)
+    pictures = [entry for entry in listed if Path(entry[0]).suffix.lower() in _PICTURES]
+    pictures.sort(key=lambda entry: entry[0] != _FIRST)
+    photo, model = record.get("photo", {}), record.get("model", {})
+    parts = [photo.get("file"), f"model {model['name']}" if "name" in model else None]
+    return _environment().get_template("page.html").render(
+        title=f"latentjac {record.get('command', '')}".strip(),
+        subtitle=", ".join(part for part in parts if part),
+        notes=photo.get("notes", []),
+        numbers=_numbers(record),
+        pictures=pictures,
+        sections=[section for section in (_basis(record), _walks(record), *_others(record)) if section],
+        command_line=record.get("command_line", ""),
+        seconds=[(stage, f"{value:.2f} s") for stage, value in record.get("seconds", {}).items()],
+        versions=list(record.get("versions", {}).items()),
+        files=listed,
+    )  # fmt: skip
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["link"] = quote
+    return environment
+
+
+def _numbers(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The numbers to know first."""
+    found = []
+    if "psnr_db" in record:
+        found.append(("reconstruction", f"{record['psnr_db']:.1f} dB PSNR"))
+    if basis := record.get("basis"):
+        found.append(("largest singular value", _number(basis["singular_values"][0])))
+        found.append(("largest residual", _number(max(basis["residuals"]))))
+        if "status" in basis:
+            found.append(("solver", basis["status"]))
+    if edit := record.get("edit"):
+        found.append(("linear up to", f"{_number(min(edit['linear_up_to']))} {_unit(edit)}"))
+        if "leakage" in edit:
+            found.append(("largest leakage", _number(max(map(max, edit["leakage"])))))
+    if "total" in record.get("seconds", {}):
+        found.append(("time", f"{record['seconds']['total']:.1f} s"))
+    return found
+
+
+def _basis(record: Mapping[str, Any]) -> Section | None:
+    if not (basis := record.get("basis")):
+        return None
+    triplets = zip(basis["singular_values"], basis["residuals"], strict=True)
+    rows = [(str(i), _number(s), _number(residual)) for i, (s, residual) in enumerate(triplets, 1)]
+    facts = [f"{name.replace('_', ' ')} {_text(basis[name])}" for name in ("layer", "timestep") if name in basis]
+    if {"status", "jvps", "vjps"} <= basis.keys():
+        facts.append(f"{basis['status']} after {basis['jvps']} products with J and {basis['vjps']} with its transpose")
+    return Section("Local basis", rows, ("direction", "singular value", "residual |Jᵀu − sv| / s"), "; ".join(facts))
+
+
+def _walks(record: Mapping[str, Any]) -> Section | None:
+    """One row a walk; columns that the method does not have are left out."""
+    if not (edit := record.get("edit")):
+        return None
+    columns: dict[str, list[list[float]]] = {
+        "path": edit["path"],
+        "feature path": edit["feature_path"],
+        "least cosine": _least(edit["cosine"]),
+    }
+    names, distances, radii = ([_text(v) for v in edit[n]] for n in ("directions", "distances", "linear_up_to"))
+    if len(edit["path"]) < len(names):  # composed: one walk along all directions
+        names, distances, radii = ([", ".join(cells)] for cells in (names, distances, radii))
+    else:
+        columns |= {f"least {name}": _least(edit[name]) for name in ("retained", "overlaps") if name in edit}
+    if "leakage" in edit:
+        columns["leakage"] = edit["leakage"]
+    rows = [
+        (name, distance, radii[i], *(_number(values[i][j]) for values in columns.values()))
+        for i, name in enumerate(names)
+        for j, distance in enumerate(distances)
+    ]
+    note = (
+        f"method {edit['method']}, {edit['num_steps']} steps a walk; distances, ranges of linearity and paths in "
+        f"{_unit(edit)}; the feature path is the way of the features in their own unit"
+    )
+    return Section("Walks", rows, ("direction", "distance", "linear up to", *columns), note)
+
+
+def _least(values: Sequence[Sequence[Sequence[float]]]) -> list[list[float]]:
+    """The least of each walk, of ``[steps][directions][distances]``."""
+    return [[min(steps) for steps in zip(*rows, strict=True)] for rows in zip(*values, strict=True)]
+
+
+def _others(record: Mapping[str, Any]) -> list[Section]:
+    """The model, what else is in the record, and all arguments."""
+    plain = {name: value for name, value in record.items() if name not in _PLACED and not isinstance(value, Mapping)}
+    nested = {name: value for name, value in record.items() if name not in _PLACED and isinstance(value, Mapping)}
+    nested = {"model": record.get("model", {}), "run": plain, **nested, "arguments": record.get("arguments", {})}
+    return [
+        Section(title.replace("_", " ").capitalize(), [(name, _text(value)) for name, value in facts.items()])
+        for title, facts in nested.items()
+        if facts
+    ]
+
+
+def _unit(edit: Mapping[str, Any]) -> str:
+    return f"standard deviations of the {'features' if edit['method'] == 'h-space' else 'noise'}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4g}"
+
+
+def _text(value: Any) -> str:
+    """A value of a record in words."""
+    if value is None:
+        return "none"
+    if isinstance(value, float):
+        return _number(value)
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_text, value)) + "]"
+    return str(value)
