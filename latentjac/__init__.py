@@ -7,7 +7,7 @@ for: editing, transport and geometry.
 import logging
 
 from latentjac.diffusion import Point, Trajectory, invert, noise_point, sample
-from latentjac.edit import Edit, edit, masked_basis, null_space, project_out
+from latentjac.edit import Edit, Frames, edit, masked_basis, null_space, project_out, walk_frames
 from latentjac.geometry import (
     BasisPath,
     FeatureMap,
@@ -49,6 +49,7 @@ __all__ = [
     "Edit",
     "EffectiveRank",
     "FeatureMap",
+    "Frames",
     "GlobalDirections",
     "Linearization",
     "LoadError",
@@ -88,6 +89,7 @@ __all__ = [
     "sample",
     "subspace_distance",
     "svd",
+    "walk_frames",
 ]
 
 __version__ = "0.1.0"

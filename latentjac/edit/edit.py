@@ -101,4 +101,4 @@ def edit(
     if inside is not None:
         reference = model.codec.decode(denoise(model, point.sample, schedule, level, point.conditioning))[0]
         made["leakage"] = leakage(pictures, reference, inside).view(made["samples"].shape[:2])
-    return Edit(images=to_pil(pictures), distances=distances, method=method, **made)
+    return Edit(images=to_pil(pictures), distances=distances, method=method, layer=layer, **made)

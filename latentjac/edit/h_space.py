@@ -39,6 +39,7 @@ def edit_h_space(job: Job, unit: float) -> dict[str, Any]:
         "num_steps": 1,
         "linearity": linearity,
         "along": _along(job, offsets, unit, layout),
+        "inject": options.inject,
     }
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from latentjac.edit.diagnostics import Along
 from latentjac.edit.linearity import Linearity
+from latentjac.edit.walk import Way
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,12 @@ class Edit:
             with ``"h-space"``.
         num_steps: Steps of every walk.
         method: How it was edited.
+        layer: Feature map that ``along`` measures, or that was injected into.
         linearity: How far the network is linear along each direction, at the point.
         along: Lengths and linearity along the walks.
+        way: Noisy samples on the way, at up to 16 equal parts of every walk; None with ``"h-space"``, where the sample
+            does not move. :func:`latentjac.walk_frames` makes pictures of it.
+        inject: With ``"h-space"``, when the direction was added.
         gains: With ``"guidance"``, the factor of the noise difference at every step, ``[num_steps, directions,
             distances]``; with composed directions ``[num_steps, directions, 1]``, as the next two.
         retained: With ``"geodesic"``, the energy of each direction that the new tangent space holds, at every step.
@@ -43,8 +48,11 @@ class Edit:
     distances: tuple[float, ...]
     num_steps: int
     method: str
+    layer: str
     linearity: list[Linearity] = field(repr=False)
     along: Along = field(repr=False)
+    way: Way | None = field(default=None, repr=False)
+    inject: str | None = None
     gains: torch.Tensor | None = field(default=None, repr=False)
     retained: torch.Tensor | None = field(default=None, repr=False)
     overlaps: torch.Tensor | None = field(default=None, repr=False)

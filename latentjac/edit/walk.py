@@ -13,6 +13,8 @@ from latentjac.edit.diagnostics import Observer
 from latentjac.edit.null_space import project_out, remove
 from latentjac.models import Model
 
+_MOST_PARTS = 16  # of a way that is kept
+
 
 @dataclass(frozen=True)
 class Walks:
@@ -52,6 +54,27 @@ class Walks:
         return project_out(v, self.outside)
 
 
+@dataclass(frozen=True)
+class Way:
+    """Where walks went: straight lines between the vertices that were kept.
+
+    Attributes:
+        steps: How many steps were taken at each vertex, from 0 to all, ascending.
+        samples: The noisy samples there, ``[vertices, directions, distances, C, H, W]``.
+    """
+
+    steps: tuple[int, ...]
+    samples: torch.Tensor = field(repr=False)
+
+    def at(self, fraction: float) -> torch.Tensor:
+        """Noisy samples ``[directions, distances, C, H, W]`` after a part of every way, from 0 to 1."""
+        position = fraction * self.steps[-1]
+        after = next(i for i, step in enumerate(self.steps) if step >= position)
+        before = max(after - 1, 0)
+        weight = (position - self.steps[before]) / max(1, self.steps[after] - self.steps[before])
+        return self.samples[before].lerp(self.samples[after], weight)
+
+
 class Method(Protocol):
     """Decides on the steps of walks."""
 
@@ -71,12 +94,24 @@ class Linear:
         return self._change
 
 
-def walk(walks: Walks, method: Method, observer: Observer, bar: tqdm) -> torch.Tensor:
-    """Where walks end, ``[w, C, H, W]``; the observer sees every step."""
+def walk(walks: Walks, method: Method, observer: Observer, bar: tqdm, layout: tuple[int, int]) -> Way:
+    """Take all steps of all walks; the observer sees every one.
+
+    Args:
+        walks: What to do.
+        method: Decides on the steps.
+        observer: Measures them.
+        bar: Progress bar to update once a step.
+        layout: Directions and distances of the walks in the result.
+    """
     x = walks.point.sample.expand(len(walks.directions), *walks.point.sample.shape[1:]).clone()
+    parts = min(walks.num_steps, _MOST_PARTS)
+    kept = {round(i * walks.num_steps / parts): x for i in range(parts + 1)}
     for number in range(walks.num_steps):
         change = method.step(number, x)
         observer.see(number, x, change)
         x = x + change
+        if number + 1 in kept:
+            kept[number + 1] = x
         bar.update()
-    return x
+    return Way(tuple(kept), torch.stack(list(kept.values())).unflatten(1, layout))

@@ -45,7 +45,8 @@ def edit_x_space(job: Job, inside: torch.Tensor | None) -> dict[str, Any]:
     observer = Observer(model, point, options.layer, sigma, len(directions), num_steps)
     method = _method(walks, linearity, options)
     with tqdm(total=num_steps + job.level, desc="edit", unit="step", disable=not job.progress) as bar:
-        points = walk(walks, method, observer, bar)
+        way = walk(walks, method, observer, bar, layout)
+        points = way.samples[-1].flatten(0, 1)
         samples = denoise(model, points, job.schedule, job.level, point.conditioning, bar)
     each = ways.T.shape if options.compose else layout
     return {
@@ -55,6 +56,7 @@ def edit_x_space(job: Job, inside: torch.Tensor | None) -> dict[str, Any]:
         "num_steps": num_steps,
         "linearity": linearity,
         "along": observer.along(layout),
+        "way": way,
         **{
             name: torch.stack(entries).view(-1, *each)
             for name in ("gains", "retained", "overlaps")

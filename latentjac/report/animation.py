@@ -1,0 +1,57 @@
+"""Walks as animated GIFs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+
+from PIL import Image
+
+_COLOURS = 256
+
+
+def walk_gif(images: Sequence[Image.Image], *, side: int = 256, milliseconds: int = 80, pause: int = 480) -> bytes:
+    """An endless GIF that goes through pictures and back.
+
+    All frames share one palette and are not dithered: patterns that differ from frame to frame would flicker.
+
+    Args:
+        images: At least two, of one size.
+        side: Shorter side of the GIF in pixels; smaller pictures are enlarged to it smoothly, larger ones are kept.
+        milliseconds: Time of a frame; GIF has steps of 10.
+        pause: Time of the first and the last frame.
+
+    Returns:
+        The content of a GIF file.
+
+    Raises:
+        ValueError: If there are not at least two pictures of one size.
+    """
+    if len({image.size for image in images}) != 1 or len(images) < 2:
+        sizes = sorted({image.size for image in images})
+        raise ValueError(f"walk_gif: images must be at least two of one size, got {len(images)} of sizes {sizes}")
+    pictures = [image.convert("RGB") for image in images]
+    palette = _common_palette(pictures)
+    frames = [_enlarged(p, side).quantize(palette=palette, dither=Image.Dither.NONE) for p in pictures]
+    durations = [pause] + [milliseconds] * (len(frames) - 2) + [pause]
+    frames, durations = frames + frames[-2:0:-1], durations + durations[-2:0:-1]
+    buffer = BytesIO()
+    frames[0].save(
+        buffer, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, disposal=1, optimize=False
+    )
+    return buffer.getvalue()
+
+
+def _enlarged(image: Image.Image, side: int) -> Image.Image:
+    factor = max(1.0, side / min(image.size))
+    width, height = (round(length * factor) for length in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _common_palette(images: Sequence[Image.Image]) -> Image.Image:
+    """A picture with the palette that suits all of them together."""
+    width, height = images[0].size
+    together = Image.new("RGB", (width, height * len(images)))
+    for i, image in enumerate(images):
+        together.paste(image, (0, i * height))
+    return together.quantize(_COLOURS, Image.Quantize.MEDIANCUT, kmeans=3)
