@@ -34,6 +34,10 @@ def point(c: Context, **changes: object) -> lj.Point:
     return lj.Point(**{**fields, **changes})
 
 
+def linear_edit(c: Context) -> lj.Edit:
+    return lj.edit(c.model, c.point, c.v, 1.0, 1, method="linear")
+
+
 Row = tuple[str, Callable[[Context], object], type[Exception], str]
 TABLE: list[Row] = [
     # linearize
@@ -192,6 +196,25 @@ TABLE: list[Row] = [
         lambda c: lj.edit(c.model, c.point, c.v, method="h-space"),
         ValueError,
         r"directions must have shape \[16, 4, 4\] or .*got \[3, 16, 16\]",
+    ),
+    (
+        "frames of",
+        lambda c: lj.walk_frames(c.model, c.point, c.v),
+        TypeError,
+        "edit must be a latentjac.Edit, got Tensor",
+    ),
+    (
+        "frames at",
+        lambda c: lj.walk_frames(c.model, c.point, linear_edit(c), direction=1),
+        ValueError,
+        r"direction must be in \[0, 1\), got 1",
+    ),
+    ("frames", lambda c: lj.walk_frames(c.model, c.point, linear_edit(c), count=1), ValueError, "at least 2, got 1"),
+    (
+        "frames type",
+        lambda c: lj.walk_frames(c.model, c.point, linear_edit(c), count=2.0),
+        TypeError,
+        "count must be an int, got float",
     ),
     ("mask type", lambda c: lj.edit(c.model, c.point, c.v, mask="m.png"), TypeError, "mask must be a bool .*got str"),
     (

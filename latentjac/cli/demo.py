@@ -13,6 +13,8 @@ from latentjac.cli.options import (
     Device,
     Distances,
     EditSteps,
+    Frames,
+    Gif,
     K,
     Layer,
     ModelName,
@@ -44,6 +46,8 @@ def demo(
     tol: Tol = 1e-3,
     distance: Distances = "-6,-3,3,6",
     edit_steps: EditSteps = 16,
+    gif: Gif = False,
+    frames: Frames = 13,
     seed: Seed = 0,
 ) -> None:
     """The main job from end to end: invert a face, find directions, walk along each both ways."""
@@ -51,7 +55,9 @@ def demo(
     distances, box = parse_numbers("--distance", distance), parse_box(crop)
     inverted = stages.invert_photo(run, model, device, photo or ASSET_PHOTO, box, steps, refinement)
     point, basis = stages.compute_basis(run, inverted, t, k, layer, tol, seed)
-    stages.edit_and_draw(run, inverted, point, basis, list(range(k)), distances, edit_steps)
+    result = stages.edit_and_draw(run, inverted, point, basis, list(range(k)), distances, edit_steps)
+    if gif:
+        stages.animate(run, inverted, point, result, frames)
     run.finish()
     print(
         f"\nLook at {out / 'index.html'} first. Then try:\n"

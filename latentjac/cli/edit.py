@@ -13,6 +13,8 @@ from latentjac.cli.options import (
     Crop,
     Device,
     EditSteps,
+    Frames,
+    Gif,
     ModelName,
     Out,
     Photo,
@@ -88,6 +90,8 @@ def edit(
         ),
     ] = None,
     edit_steps: EditSteps = 16,
+    gif: Gif = False,
+    frames: Frames = 13,
     seed: Seed = 0,
 ) -> None:
     """Edit a photo along directions of its own basis, or of a saved one.
@@ -128,4 +132,6 @@ def edit(
             for column, d in enumerate(result.distances):
                 name = f"direction{i + 1}_{d:+g}.png"
                 run.picture(name, f"direction {i + 1}, distance {d:+g}", result.image(row, column))
+    if gif:
+        stages.animate(run, inverted, point, result, frames)
     run.finish()

@@ -30,6 +30,8 @@ Distances = Annotated[
     str, typer.Option("--distance", help="Signed distances, comma-separated, in noise standard deviations.")
 ]
 EditSteps = Annotated[int, typer.Option("--edit-steps", help="Least number of guidance steps of a walk.")]
+Gif = Annotated[bool, typer.Option(help="Draw walks as animations too; about doubles the time of the edit.")]
+Frames = Annotated[int, typer.Option(min=2, help="With --gif: pictures from the lowest distance to the highest.")]
 
 
 def parse_numbers(option: str, text: str, distinct: bool = True) -> list[float]:

@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 import latentjac
 from latentjac.cli.run_folder import RunFolder
+from latentjac.files import write_bytes
 from latentjac.models import open_image, to_pil
-from latentjac.report import Row, contact_sheet, direction_image, spectrum_plot
+from latentjac.report import Row, contact_sheet, direction_image, spectrum_plot, walk_gif
 from latentjac.svd import SolverState
 
 
@@ -190,6 +191,16 @@ def _record_edit(run: RunFolder, edit: latentjac.Edit, chosen: list[int]) -> Non
         print(f"geodesics: every step keeps at least {edit.retained.min().item():.0%} of the direction's energy")
     if edit.leakage is not None:
         print(f"leakage: changes outside the mask are up to {edit.leakage.max().item():.2g} of those inside (RMS)")
+
+
+def animate(run: RunFolder, inverted: Inverted, point: latentjac.Point, edit: latentjac.Edit, frames: int) -> None:
+    """Draw every direction's way, from its one end to the other and back."""
+    directions = run.record["edit"]["directions"]
+    names = [f"direction{i}" for i in directions] if len(edit.samples) == len(directions) else ["composed"]
+    for row, name in enumerate(names):
+        with run.timed(f"drawing the way of {name}"):
+            made = latentjac.walk_frames(inverted.model, point, edit, row, frames, progress=True)
+        write_bytes(run.target(f"walk_{name}.gif", f"the way of {name} and back"), walk_gif(made.images))
 
 
 def draw_sheet(

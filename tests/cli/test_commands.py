@@ -79,11 +79,13 @@ def test_edit_from_a_saved_basis(demo, tiny_folder, photo, tmp_path) -> None:
     basis = out / "basis.safetensors"
     done = run(
         "edit", photo, "--basis", basis, "--direction", "1,3", "--distance", "-1,2", "--model", tiny_folder,
-        "--out", tmp_path / "edit", *QUICK,
+        "--gif", "--frames", 3, "--out", tmp_path / "edit", *QUICK,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     names = {p.name for p in (tmp_path / "edit").glob("direction*.png")}
     assert names == {f"direction{i}_{d}.png" for i in (1, 3) for d in ("-1", "+2")}
+    assert {p.name for p in (tmp_path / "edit").glob("*.gif")} == {"walk_direction1.gif", "walk_direction3.gif"}
+    assert Image.open(tmp_path / "edit" / "walk_direction3.gif").n_frames == 4
 
 
 @pytest.fixture(scope="module")
@@ -137,10 +139,10 @@ def test_a_composed_edit_of_a_saved_basis(demo, tiny_folder, photo, tmp_path) ->
     basis = demo[1] / "basis.safetensors"
     done = run(
         "edit", photo, "--basis", basis, "--direction", "1,3", "--distance", "2,2", "--compose", "--model", tiny_folder,
-        "--out", tmp_path, *QUICK,
+        "--gif", "--frames", 2, "--out", tmp_path, *QUICK,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    names = {"composed.png", "sheet.png", "index.html", "run.json"}
+    names = {"composed.png", "sheet.png", "walk_composed.gif", "index.html", "run.json"}
     assert {p.name for p in tmp_path.iterdir()} == names
 
 
