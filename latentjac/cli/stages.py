@@ -211,7 +211,7 @@ def draw_sheet(
     chosen: list[int],
     mask: torch.Tensor | None = None,
 ) -> Image.Image:
-    """Contact sheet: the photo, its reconstruction and the mask above, then one row a direction."""
+    """Contact sheet: the photo, its reconstruction and the mask above; then a row a direction, with a picture of it."""
     back = to_pil(inverted.model.codec.decode(inverted.trajectory.reconstruction))[0]
     psnr = f"{inverted.trajectory.psnr[0]:.1f} dB"
     rows = [Row("input", f"{inverted.model.name}", [inverted.photo, back], ["photo", f"reconstruction, {psnr}"])]
@@ -225,7 +225,8 @@ def draw_sheet(
         chosen = []
     for row, i in enumerate(chosen):
         images = [edit.image(row, j) for j in range(len(captions))]
-        rows.append(Row(f"direction {i + 1}", f"s = {basis.s[i]:.3g}", images, captions))
+        v = basis.v[i] if edit.inject else edit.directions[row]
+        rows.append(Row(f"direction {i + 1}", f"s = {basis.s[i]:.3g}", images, captions, direction_image(v)))
     unit = "feature" if edit.method == "h-space" else "noise"
     heading = f"Walks along the local basis at t = {point.t:.2f} (distances in {unit} standard deviations)"
     return contact_sheet(rows, heading=heading)

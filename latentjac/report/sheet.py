@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
 INK, FAINT, PAPER = (24, 26, 31), (110, 114, 122), (255, 255, 255)
@@ -20,12 +21,14 @@ class Row:
         note: Second, fainter line.
         images: Pictures; None leaves a gap.
         captions: One under each picture, or none at all.
+        thumbnail: Small picture between the label and the others.
     """
 
     title: str
     note: str
     images: Sequence[Image.Image | None]
     captions: Sequence[str] = field(default=())
+    thumbnail: Image.Image | None = None
 
 
 @cache
@@ -51,6 +54,10 @@ def contact_sheet(
     if not rows or not any(row.images for row in rows):
         raise ValueError("contact_sheet: rows must hold at least one picture, got none")
     label = 24 + max(_width(text, 15) for row in rows for text in (row.title, row.note))
+    small = cell // 2
+    thumbnails = label
+    if any(row.thumbnail for row in rows):
+        label += small + 2 * gap
     width = label + max(len(row.images) for row in rows) * (cell + gap) + gap
     width = max(width, 2 * gap + _width(heading, 18))
     top = gap + (34 if heading else 0) + (24 if columns else 0)
@@ -66,30 +73,49 @@ def contact_sheet(
     for row, height in zip(rows, heights, strict=True):
         draw.text((gap, y + cell / 2 - 12), row.title, INK, _font(15), anchor="lm")
         draw.text((gap, y + cell / 2 + 10), row.note, FAINT, _font(13), anchor="lm")
+        if row.thumbnail is not None:
+            sheet.paste(_square(row.thumbnail, small), (int(thumbnails), y + (cell - small) // 2))
         for i, image in enumerate(row.images):
             x = int(label + i * (cell + gap))
             if image is not None:
-                sheet.paste(image.convert("RGB").resize((cell, cell), Image.Resampling.BICUBIC), (x, y))
+                sheet.paste(_square(image, cell), (x, y))
             if i < len(row.captions):
                 draw.text((x + cell / 2, y + cell + 9), row.captions[i], FAINT, _font(13), anchor="mm")
         y += height
     return sheet
 
 
+def _square(image: Image.Image, side: int) -> Image.Image:
+    return image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+
+
 def _width(text: str, size: int) -> float:
     return _font(size).getlength(text)
 
 
-def direction_image(direction: object) -> Image.Image:
-    """A direction ``[C, H, W]`` as a picture: grey is zero, its largest entry at full contrast."""
-    import torch
+def direction_image(direction: torch.Tensor) -> Image.Image:
+    """A direction ``[C, H, W]`` as a picture: grey is zero, its largest entries at full contrast.
 
+    One or three channels are shown as they are; others, such as those of latents, by the one (of two) or three
+    combinations of channels that carry most of the direction.
+
+    Raises:
+        TypeError: If direction is not a tensor of three dimensions.
+    """
     from latentjac.models import to_pil
 
     if not isinstance(direction, torch.Tensor) or direction.ndim != 3:
         raise TypeError("direction_image: direction must be a tensor [C, H, W]")
     values = direction.detach().float().cpu()
+    if len(values) not in (1, 3):
+        values = _strongest(values, 3 if len(values) > 3 else 1)
     # The 99.5th percentile instead of the maximum: one bright pixel must not turn the rest grey.
     scale = values.abs().flatten().quantile(0.995).clamp_min(1e-12)
-    pixels = (values / scale / 2 + 0.5).clamp(0, 1)
-    return to_pil(pixels[None, :3] if len(pixels) >= 3 else pixels[None, :1])[0]
+    return to_pil((values / scale / 2 + 0.5).clamp(0, 1)[None])[0]
+
+
+def _strongest(values: torch.Tensor, count: int) -> torch.Tensor:
+    """Channels ``[count, H, W]``: principal components of the given ones around zero, their signs made definite."""
+    weights = torch.linalg.svd(values.flatten(1), full_matrices=False).U[:, :count]
+    weights = weights * weights.gather(0, weights.abs().argmax(0, keepdim=True)).sign()
+    return torch.einsum("cn,chw->nhw", weights, values)

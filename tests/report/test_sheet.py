@@ -43,6 +43,33 @@ def test_direction_image_centres_on_grey() -> None:
     assert pixels[5, 5, 0] < 5
 
 
+def test_a_thumbnail_moves_all_pictures_aside() -> None:
+    red, blue = Image.new("RGB", (8, 8), (255, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 255))
+    with_one = [Row("first", "", [red]), Row("second", "", [red], thumbnail=blue)]
+    plain, aside = (
+        np.asarray(contact_sheet(rows, cell=32)).astype(int) for rows in ([Row("second", "", [red])] * 2, with_one)
+    )
+    assert ((aside == [0, 0, 255]).all(-1)).sum() == 16 * 16
+    columns = [np.flatnonzero((sheet == [255, 0, 0]).all(-1).any(0)) for sheet in (plain, aside)]
+    assert len(columns[0]) == len(columns[1]) == 32  # both rows still stand below each other
+    assert columns[1][0] - columns[0][0] == 16 + 2 * 8
+    blue_columns = np.flatnonzero((aside == [0, 0, 255]).all(-1).any(0))
+    assert blue_columns[-1] < columns[1][0]
+
+
+@pytest.mark.parametrize(("channels", "shown"), [(1, 1), (2, 1), (3, 3), (4, 3), (16, 3)])
+def test_any_number_of_channels_is_shown(channels: int, shown: int) -> None:
+    """One pattern, spread over the channels: the picture has it, and the way back is its negative."""
+    pattern = torch.linspace(-1, 1, 64).view(8, 8)
+    v = pattern * torch.linspace(0.2, 1.0, channels).view(-1, 1, 1)
+    pixels = np.asarray(direction_image(v)).astype(float).reshape(8, 8, -1)
+    assert pixels.shape[2] == shown
+    strongest = pixels[..., 0] if channels > 3 else pixels[..., -1]
+    assert np.corrcoef(strongest.ravel(), pattern.numpy().ravel())[0, 1] > 0.99
+    back = np.asarray(direction_image(-v)).astype(float).reshape(8, 8, -1)
+    np.testing.assert_allclose(pixels + back, 255, atol=1)
+
+
 def test_spectrum_plot_is_a_picture() -> None:
     pytest.importorskip("matplotlib")
     s = torch.tensor([3.0, 2.0, 1.0])
