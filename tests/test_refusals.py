@@ -38,6 +38,10 @@ def linear_edit(c: Context) -> lj.Edit:
     return lj.edit(c.model, c.point, c.v, 1.0, 1, method="linear")
 
 
+def published(c: Context) -> lj.Point:
+    return lj.invert(c.model, c.picture, 5, compat="pullback").at(0.6)
+
+
 Row = tuple[str, Callable[[Context], object], type[Exception], str]
 TABLE: list[Row] = [
     # linearize
@@ -216,6 +220,67 @@ TABLE: list[Row] = [
         TypeError,
         "count must be an int, got float",
     ),
+    # compat
+    ("compat", lambda c: lj.invert(c.model, c.picture, 5, compat="asyrp"), ValueError, r"\['pullback'\], got 'asyrp'"),
+    ("compat type", lambda c: lj.local_basis(c.model, c.point, compat=1), ValueError, "compat must be None or one of"),
+    (
+        "compat refinement",
+        lambda c: lj.invert(c.model, c.picture, 5, refinement=2, compat="pullback"),
+        ValueError,
+        "refinement must be left at 1 with compat='pullback', got 2",
+    ),
+    ("compat steps", lambda c: lj.invert(c.model, c.picture, 2, compat="pullback"), ValueError, "at least 3.*got 2"),
+    (
+        "compat tol",
+        lambda c: lj.local_basis(c.model, c.point, tol=1e-2, compat="pullback"),
+        ValueError,
+        "tol must be left at 0.001",
+    ),
+    (
+        "compat grid",
+        lambda c: lj.local_basis(c.model, c.point, compat="pullback"),
+        ValueError,
+        r"point must come from invert\(..., compat='pullback'\)",
+    ),
+    (
+        "compat mask",
+        lambda c: lj.edit(c.model, c.point, c.v, mask=np.ones((16, 16)), compat="pullback"),
+        ValueError,
+        "mask must be left at None",
+    ),
+    (
+        "compat distance",
+        lambda c: lj.edit(c.model, c.point, c.v, [1.0], compat="pullback"),
+        ValueError,
+        r"distance must be left at 3.0 with compat='pullback', got \[1.0\]",
+    ),
+    ("gain alone", lambda c: lj.edit(c.model, c.point, c.v, gain=2.0), ValueError, "gain must be None without compat"),
+    (
+        "gain",
+        lambda c: lj.edit(c.model, published(c), c.v, compat="pullback", gain=0),
+        ValueError,
+        "gain must be positive and finite, got 0",
+    ),
+    (
+        "gain type",
+        lambda c: lj.edit(c.model, published(c), c.v, compat="pullback", gain="2"),
+        TypeError,
+        "gain must be a number or None, got str",
+    ),
+    (
+        "frames of compat",
+        lambda c: lj.walk_frames(c.model, published(c), lj.edit(c.model, published(c), c.v, compat="pullback")),
+        ValueError,
+        "must keep its way, got one with compat='pullback'",
+    ),
+    (
+        "grid name",
+        lambda c: lj.sample(c.model, point(c, grid="even")),
+        ValueError,
+        r"grid: expected one of .*got 'even'",
+    ),
+    ("vectors", lambda c: lj.svd(LIN, k=1, vectors="best"), ValueError, "vectors must be one of .*got 'best'"),
+    ("vectors method", lambda c: lj.svd(LIN, k=1, vectors="paper"), ValueError, "vectors must be 'ritz' unless"),
     ("mask type", lambda c: lj.edit(c.model, c.point, c.v, mask="m.png"), TypeError, "mask must be a bool .*got str"),
     (
         "mask shape",

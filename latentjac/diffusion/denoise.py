@@ -19,7 +19,7 @@ MAX_BATCH = 16
 
 @torch.no_grad()
 def predict_noise(
-    model: Model, x: torch.Tensor, timestep: int, conditioning: tuple[torch.Tensor, ...] = ()
+    model: Model, x: torch.Tensor, timestep: int | float, conditioning: tuple[torch.Tensor, ...] = ()
 ) -> torch.Tensor:
     """Predicted noise of any number of samples at one timestep, at most ``MAX_BATCH`` at a time.
 
@@ -54,16 +54,34 @@ def denoise(
     level: int,
     conditioning: tuple[torch.Tensor, ...] = (),
     bar: tqdm | None = None,
+    *,
+    noisy_below: int = 0,
+    generator: torch.Generator | None = None,
 ) -> torch.Tensor:
-    """Clean samples from noisy ones at a level, by deterministic DDIM steps.
+    """Clean samples from noisy ones at a level, by DDIM steps.
+
+    Args:
+        model: The model.
+        x: Samples ``[B, C, H, W]`` at the level.
+        schedule: The levels.
+        level: Where to begin.
+        conditioning: Tensors with one row, or one a sample.
+        bar: Progress bar to update once a step.
+        noisy_below: Steps from this level and those below it are stochastic (eta = 1); by default none is.
+        generator: Source of their noise; a CPU generator gives the same noise for every device.
 
     Returns:
         ``[B, C, H, W]``.
     """
+    from diffusers.utils.torch_utils import randn_tensor
+
     for i in range(level, 0, -1):
         if schedule.alphas[i] != schedule.alphas[i - 1]:
             eps = predict_noise(model, x, schedule.timesteps[i - 1], conditioning)
-            x = schedule.step(x, eps, i, i - 1)
+            noise = None
+            if i <= noisy_below:
+                noise = randn_tensor(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+            x = schedule.step(x, eps, i, i - 1, noise)
         if bar is not None:
             bar.update()
     return x

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from tqdm import tqdm
 
+from latentjac.compat import find_preset
 from latentjac.diffusion.denoise import denoise, predict_noise
 from latentjac.diffusion.schedule import Schedule
 from latentjac.diffusion.trajectory import Trajectory
@@ -23,6 +24,7 @@ def invert(
     prompt: str | None = None,
     *,
     refinement: int = 1,
+    compat: str | None = None,
     progress: bool = False,
 ) -> Trajectory:
     """Invert images by deterministic DDIM, and check it by going back.
@@ -37,6 +39,9 @@ def invert(
         num_inference_steps: Levels of the grid, at most T.
         prompt: Text, for models that take one.
         refinement: Fixed-point iterations a step; each costs one more network evaluation.
+        compat: ``"pullback"`` inverts and goes back as the published code of Park et al. (2023) does: on its grid, with
+            the noise predicted where a step begins and without the last step up, from whose end the way back begins
+            nevertheless. See docs/pullback.md.
         progress: Show a progress bar.
 
     Returns:
@@ -50,9 +55,12 @@ def invert(
         raise TypeError(f"invert: refinement must be an int, got {type(refinement).__name__}")
     if refinement < 0:
         raise ValueError(f"invert: refinement must be at least 0, got {refinement}")
-    schedule = Schedule(model, num_inference_steps)
+    preset = find_preset("invert", compat, {"refinement": (refinement, 1)})
+    schedule = Schedule(model, num_inference_steps, preset.grid if preset else "scheduler")
     conditioning = model.encode_prompt(prompt)
     clean = model.codec.encode(image).to(model.device, model.dtype)
+    if preset:
+        return _as_published(model, clean, schedule, conditioning, progress)
 
     samples = [clean]
     levels = len(schedule.timesteps)
@@ -65,6 +73,25 @@ def invert(
     return Trajectory(
         torch.stack(samples), schedule, back, psnr(model, back, clean), moved * (1 + refinement), conditioning
     )
+
+
+def _as_published(
+    model: Model, clean: torch.Tensor, schedule: Schedule, conditioning: tuple[torch.Tensor, ...], progress: bool
+) -> Trajectory:
+    """Up to the last level but one; from there down as if it were the last."""
+    top = len(schedule.timesteps)
+    x = clean
+    with tqdm(total=2 * top - 1, desc="inversion", unit="step", disable=not progress) as bar:
+        for i, timestep in enumerate((schedule.clean_timestep, *schedule.timesteps[: top - 2])):
+            x = schedule.step(x, predict_noise(model, x, timestep, conditioning), i, i + 1)
+            bar.update()
+        samples = [x]
+        for i in range(top, 0, -1):
+            eps = predict_noise(model, samples[-1], schedule.timesteps[i - 1], conditioning)
+            samples.append(schedule.step(samples[-1], eps, i, i - 1))
+            bar.update()
+    back = samples[-1]
+    return Trajectory(torch.stack(samples[::-1]), schedule, back, psnr(model, back, clean), top - 1, conditioning)
 
 
 def _step_up(

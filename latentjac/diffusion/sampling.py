@@ -123,7 +123,7 @@ def place(name: str, model: Model, point: Point) -> tuple[Schedule, int]:
         raise ValueError(f"{name}: point.sample must be {model.dtype} on {model.device}, got {x.dtype} on {x.device}")
     if not torch.isfinite(x).all():
         raise ValueError(f"{name}: point.sample must be finite, got NaN or Inf")
-    schedule = Schedule(model, point.num_inference_steps)
+    schedule = Schedule(model, point.num_inference_steps, point.grid)
     if point.timestep not in schedule.timesteps:
         nearest = schedule.timesteps[
             schedule.level(t=min(1.0, max(0.0, point.timestep / model.num_train_timesteps))) - 1

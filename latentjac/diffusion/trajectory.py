@@ -17,17 +17,19 @@ class Point:
 
     Attributes:
         sample: ``[B, C, H, W]``.
-        timestep: Timestep of the training schedule.
+        timestep: Timestep of the training schedule; fractional on the grid ``"pullback"``.
         num_inference_steps: Number of DDIM steps of the grid that leads from here to the image.
         num_train_timesteps: T.
         conditioning: What the network gets beside sample and timestep; empty without text.
+        grid: Which grid; see :class:`latentjac.diffusion.Schedule`.
     """
 
     sample: torch.Tensor
-    timestep: int
+    timestep: int | float
     num_inference_steps: int
     num_train_timesteps: int = 1000
     conditioning: tuple[torch.Tensor, ...] = ()
+    grid: str = "scheduler"
 
     @property
     def t(self) -> float:
@@ -43,7 +45,8 @@ class Trajectory:
     """Noisy samples of an image at every level of a schedule.
 
     Attributes:
-        samples: ``[levels + 1, B, C, H, W]``; entry 0 is the image itself.
+        samples: ``[levels + 1, B, C, H, W]``; entry 0 is the image itself. With ``compat="pullback"`` they are those of
+            the way back down, and entry 0 is the reconstruction.
         schedule: The levels; ``schedule.timesteps[i - 1]`` belongs to ``samples[i]``.
         reconstruction: Image that DDIM makes from the last sample, ``[B, C, H, W]``.
         psnr: Peak signal-to-noise ratio of the reconstruction in dB, one an image.
@@ -76,4 +79,5 @@ class Trajectory:
             self.schedule.num_inference_steps,
             self.schedule.num_train_timesteps,
             self.conditioning,
+            self.schedule.grid,
         )

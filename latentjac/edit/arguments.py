@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from latentjac.arguments import check_generator
 from latentjac.diffusion import Point, Schedule
 from latentjac.edit.injection import INJECTIONS
 from latentjac.models import Model
@@ -97,6 +98,20 @@ def check_options(model: Model, options: Options) -> None:
         raise TypeError(f"edit: linearity_tolerance must be a number, got {type(tolerance).__name__}")
     if not 0 < tolerance < 1:
         raise ValueError(f"edit: linearity_tolerance must be in (0, 1), got {tolerance}")
+
+
+def check_published(compat: bool, gain: Any, generator: Any) -> None:
+    """Raise unless a gain and a generator are of the right kind, and given only where something depends on them."""
+    check_generator("edit", generator)
+    for name, value in (("gain", gain), ("generator", generator)):
+        if value is not None and not compat:
+            raise ValueError(f"edit: {name} must be None without compat, got {value!r}")
+    if gain is None:
+        return
+    if isinstance(gain, bool) or not isinstance(gain, (int, float)):
+        raise TypeError(f"edit: gain must be a number or None, got {type(gain).__name__}")
+    if not 0 < gain < math.inf:
+        raise ValueError(f"edit: gain must be positive and finite, got {gain}")
 
 
 def _check_count(name: str, value: Any) -> None:

@@ -52,8 +52,9 @@ class Observer:
         count = min(num_steps, _MOST_MEASURED)
         self.steps = tuple(sorted({round(i * (num_steps - 1) / max(1, count - 1)) for i in range(count)}))
         self._here: torch.Tensor | None = None
-        self.path = torch.zeros(walks, dtype=torch.float64)
-        self.feature_path = torch.zeros(walks, dtype=torch.float64)
+        # Lengths after 0, 1, ... steps, [w] each.
+        self.paths = [torch.zeros(walks, dtype=torch.float64)]
+        self.feature_paths = [torch.zeros(walks, dtype=torch.float64)]
         self.norm_ratio: list[torch.Tensor] = []
         self.cosine: list[torch.Tensor] = []
 
@@ -62,9 +63,9 @@ class Observer:
         here = self._features(x) if self._here is None else self._here
         there = self._features(x + change)
         length = change.flatten(1).double().norm(dim=1)
-        self.path += (length / self._sigma).cpu()
+        self.paths.append(self.paths[-1] + (length / self._sigma).cpu())
         secant = (there - here).flatten(1).double()
-        self.feature_path += secant.norm(dim=1).cpu()
+        self.feature_paths.append(self.feature_paths[-1] + secant.norm(dim=1).cpu())
         if number in self.steps:
             # J s by a difference as short as the reference of the linearity at the point.
             part = (LENGTHS[0] * self._sigma / length.clamp_min(1e-300)).clamp_max(1.0)
@@ -78,7 +79,7 @@ class Observer:
     def along(self, layout: tuple[int, int]) -> Along:
         """What was measured, with the walks laid out as directions and distances."""
         ratio, cosine = (torch.stack(rows).view(-1, *layout) for rows in (self.norm_ratio, self.cosine))
-        return Along(self.path.view(layout), self.feature_path.view(layout), self.steps, ratio, cosine)
+        return Along(self.paths[-1].view(layout), self.feature_paths[-1].view(layout), self.steps, ratio, cosine)
 
     def _features(self, x: torch.Tensor) -> torch.Tensor:
         return features(self._model, x, self._point, self._layer)

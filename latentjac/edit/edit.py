@@ -6,11 +6,21 @@ from collections.abc import Sequence
 
 import torch
 
+from latentjac.compat import find_preset
 from latentjac.diffusion import Point, denoise, place
-from latentjac.edit.arguments import Job, Options, check_distances, check_options, default_layer, unit_directions
+from latentjac.edit.arguments import (
+    Job,
+    Options,
+    check_distances,
+    check_options,
+    check_published,
+    default_layer,
+    unit_directions,
+)
 from latentjac.edit.diagnostics import features, leakage
 from latentjac.edit.h_space import edit_h_space
 from latentjac.edit.masks import MaskInput, as_mask
+from latentjac.edit.pullback import edit_as_published
 from latentjac.edit.result import Edit
 from latentjac.edit.x_space import edit_x_space
 from latentjac.geometry.local_basis import check_model
@@ -36,6 +46,9 @@ def edit(
     tol: float = 1e-2,
     inject: str = "below",
     linearity_tolerance: float = 0.1,
+    compat: str | None = None,
+    gain: float | None = None,
+    generator: torch.Generator | None = None,
     progress: bool = False,
 ) -> Edit:
     """Move a noisy sample along directions, then make images by deterministic DDIM.
@@ -70,6 +83,11 @@ def edit(
         tol: Largest relative residual of those bases, and of the one outside a mask.
         inject: With ``"h-space"``, ``"below"`` adds in every step from the point down, ``"point"`` in the first.
         linearity_tolerance: Relative change of the noise difference that still counts as linear.
+        compat: ``"pullback"`` goes both ways along each direction as the published code of Park et al. (2023) does, at
+            a point of its grid: by steps of guidance with a constant gain, with images at every
+            ``(num_steps + 1) // 4``-th. ``distances`` in the result are signed numbers of steps; see docs/pullback.md.
+        gain: With compat, the gain; by default that of the published tables for the point's t.
+        generator: With compat, source of the noise of the last steps; a CPU generator seeded with 0 by default.
         progress: Show a progress bar.
 
     Returns:
@@ -81,6 +99,15 @@ def edit(
     """
     check_model("edit", model)
     schedule, level = place("edit", model, point)
+    fixed = {
+        "distance": (distance, 3.0),
+        "method": (method, "guidance"),
+        "compose": (compose, False),
+        "mask": (mask, None),
+        "reestimate": (reestimate, None),
+    }
+    preset = find_preset("edit", compat, fixed, point.grid)
+    check_published(preset is not None, gain, generator)
     if len(point.sample) != 1:
         raise ValueError(f"edit: point must hold one sample, got {len(point.sample)}")
     inside = None if mask is None else as_mask("edit", mask, model)
@@ -93,7 +120,9 @@ def edit(
     space = features(model, point.sample, point, layer) if method == "h-space" else point.sample
     rows, distances = unit_directions(directions, space), check_distances(distance)
     job = Job(model, point, schedule, level, rows, distances, options, progress)
-    if method == "h-space":
+    if preset:
+        made = edit_as_published(job, preset, gain, generator)
+    elif method == "h-space":
         made = edit_h_space(job, float(space.double().std()))
     else:
         made = edit_x_space(job, inside)
@@ -101,4 +130,4 @@ def edit(
     if inside is not None:
         reference = model.codec.decode(denoise(model, point.sample, schedule, level, point.conditioning))[0]
         made["leakage"] = leakage(pictures, reference, inside).view(made["samples"].shape[:2])
-    return Edit(images=to_pil(pictures), distances=distances, method=method, layer=layer, **made)
+    return Edit(**{"images": to_pil(pictures), "distances": distances, "method": method, "layer": layer, **made})

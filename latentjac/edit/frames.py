@@ -89,6 +89,8 @@ def _check(edit: Any, direction: Any, count: Any) -> None:
     for name, value in (("direction", direction), ("count", count)):
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"walk_frames: {name} must be an int, got {type(value).__name__}")
+    if edit.way is None and edit.inject is None:
+        raise ValueError(f"walk_frames: edit must keep its way, got one with compat={edit.compat!r}; draw edit.images")
     if not 0 <= direction < len(edit.samples):
         raise ValueError(f"walk_frames: direction must be in [0, {len(edit.samples)}), got {direction}")
     if count < 2:

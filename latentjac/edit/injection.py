@@ -14,7 +14,7 @@ INJECTIONS = ("below", "point")
 
 
 def predict_injected(
-    model: Model, x: torch.Tensor, point: Point, timestep: int, layer: str, offsets: torch.Tensor
+    model: Model, x: torch.Tensor, point: Point, timestep: int | float, layer: str, offsets: torch.Tensor
 ) -> torch.Tensor:
     """Predicted noise of samples ``[w, C, H, W]`` with ``offsets`` ``[w, *features]`` added to a layer's output."""
     name = resolve_layer(model.network, layer)

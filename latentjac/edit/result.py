@@ -24,8 +24,7 @@ class Edit:
         points: Noisy samples that the images were made from, shaped like ``samples``.
         directions: The unit directions that were followed from the point on, ``[q, ...]``; with a mask these are
             the given ones after null-space projection.
-        distances: Signed distances: in standard deviations of the noise at the point, or of the features there
-            with ``"h-space"``.
+        distances: Signed distances, in :attr:`unit`.
         num_steps: Steps of every walk.
         method: How it was edited.
         layer: Feature map that ``along`` measures, or that was injected into.
@@ -34,6 +33,7 @@ class Edit:
         way: Noisy samples on the way, at up to 16 equal parts of every walk; None with ``"h-space"``, where the sample
             does not move. :func:`latentjac.walk_frames` makes pictures of it.
         inject: With ``"h-space"``, when the direction was added.
+        compat: Whose code was followed, if any.
         gains: With ``"guidance"``, the factor of the noise difference at every step, ``[num_steps, directions,
             distances]``; with composed directions ``[num_steps, directions, 1]``, as the next two.
         retained: With ``"geodesic"``, the energy of each direction that the new tangent space holds, at every step.
@@ -53,10 +53,18 @@ class Edit:
     along: Along = field(repr=False)
     way: Way | None = field(default=None, repr=False)
     inject: str | None = None
+    compat: str | None = None
     gains: torch.Tensor | None = field(default=None, repr=False)
     retained: torch.Tensor | None = field(default=None, repr=False)
     overlaps: torch.Tensor | None = field(default=None, repr=False)
     leakage: torch.Tensor | None = None
+
+    @property
+    def unit(self) -> str:
+        """Unit of the distances: noise or features at the point, or steps of guidance with ``compat``."""
+        if self.compat:
+            return "steps of guidance"
+        return f"{'feature' if self.inject else 'noise'} standard deviations"
 
     def image(self, direction: int, distance: int) -> Image.Image:
         """The image of one direction and one distance, both by index."""

@@ -94,7 +94,14 @@ class Linear:
         return self._change
 
 
-def walk(walks: Walks, method: Method, observer: Observer, bar: tqdm, layout: tuple[int, int]) -> Way:
+def walk(
+    walks: Walks,
+    method: Method,
+    observer: Observer,
+    bar: tqdm,
+    layout: tuple[int, int],
+    keep: tuple[int, ...] | None = None,
+) -> Way:
     """Take all steps of all walks; the observer sees every one.
 
     Args:
@@ -103,10 +110,13 @@ def walk(walks: Walks, method: Method, observer: Observer, bar: tqdm, layout: tu
         observer: Measures them.
         bar: Progress bar to update once a step.
         layout: Directions and distances of the walks in the result.
+        keep: After how many steps to keep where the walks are; by default after up to 16 equal parts of them.
     """
     x = walks.point.sample.expand(len(walks.directions), *walks.point.sample.shape[1:]).clone()
-    parts = min(walks.num_steps, _MOST_PARTS)
-    kept = {round(i * walks.num_steps / parts): x for i in range(parts + 1)}
+    if keep is None:
+        parts = min(walks.num_steps, _MOST_PARTS)
+        keep = tuple(round(i * walks.num_steps / parts) for i in range(parts + 1))
+    kept = dict.fromkeys(keep, x)
     for number in range(walks.num_steps):
         change = method.step(number, x)
         observer.see(number, x, change)

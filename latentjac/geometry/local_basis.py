@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from latentjac.compat import find_preset
 from latentjac.diffusion import Point, place
 from latentjac.models import Model
 from latentjac.svd import LocalBasis, SolverState, svd
@@ -29,6 +30,7 @@ def local_basis(
     callback: Callable[[SolverState], Any] | None = None,
     progress: bool = False,
     strict: bool = False,
+    compat: str | None = None,
 ) -> LocalBasis:
     """Directions at a point that change a feature map the most.
 
@@ -52,6 +54,8 @@ def local_basis(
         callback: Called with the solver's state after each expansion; returning True stops.
         progress: Show a progress bar.
         strict: Raise when not converged.
+        compat: ``"pullback"`` iterates, stops and returns as the published code of Park et al. (2023) does, at a point
+            of its grid; see docs/pullback.md.
 
     Returns:
         The basis, with model, layer and point in its metadata.
@@ -63,21 +67,26 @@ def local_basis(
     """
     check_model("local_basis", model)
     place("local_basis", model, point)
+    options = {
+        "tol": (tol, 1e-3),
+        "max_passes": (max_passes, 1000),
+        "block_size": (block_size, None),
+        "warm_start": (warm_start, None),
+        "confirm": (confirm, 1),
+    }
+    preset = find_preset("local_basis", compat, options, point.grid)
+    solver = preset.solver if preset else {name: value for name, (value, _) in options.items()}
     timestep = torch.tensor(point.timestep, device=point.sample.device)
     lin = model.linearization(layer, point.sample, timestep, *point.conditioning, backend=backend)
     basis = svd(
         lin,
         k,
-        tol,
-        block_size=block_size,
-        max_passes=max_passes,
         max_seconds=max_seconds,
         generator=generator,
-        warm_start=warm_start,
-        confirm=confirm,
         callback=callback,
         progress=progress,
         strict=strict,
+        **solver,
     )
     if not bool((basis.s[..., 0] > 0).all()):
         raise ValueError(f"local_basis: layer must depend on the sample, got {layer!r}, whose Jacobian is zero")
@@ -88,6 +97,7 @@ def local_basis(
         timestep=point.timestep,
         t=point.t,
         num_inference_steps=point.num_inference_steps,
+        grid=point.grid,
         backend=lin.backend,
     )
     return basis

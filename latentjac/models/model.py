@@ -139,7 +139,7 @@ class Model:
     def _alpha(self, t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         alphas = self.scheduler.alphas_cumprod.to(x.device, x.dtype)
         # Not alphas[t]: indexing by a scalar tensor reads its value, which no trace can.
-        return alphas.index_select(0, t.reshape(-1)).reshape(-1, *[1] * (x.ndim - 1))
+        return alphas.index_select(0, t.reshape(-1).long()).reshape(-1, *[1] * (x.ndim - 1))
 
     def feature_map(self, layer: str) -> Callable[..., torch.Tensor]:
         """The map ``(x, t, *conditioning) -> features`` of a layer.
@@ -182,7 +182,8 @@ class Model:
             self._traces.clear()
             self._weights = weights
         name = resolve_layer(self.network, layer)
-        key = (name, None if mask is None else mask.shape, tuple(x.shape), x.dtype, x.device, backend)
+        # t can be whole or fractional.
+        key = (name, None if mask is None else mask.shape, tuple(x.shape), x.dtype, t.dtype, x.device, backend)
         features, constants = self.feature_map(name), (t, *conditioning)
         if mask is not None:
             features, constants = _masked(features), (mask, *constants)

@@ -14,6 +14,7 @@ from latentjac.svd.orthonormal import orthonormalize
 
 METHODS = ("krylov", "subspace", "randomized")
 STOPS = ("residual", "paper")
+VECTORS = ("ritz", "paper")
 # Least values of the whole numbers; that k is large enough is said together with its upper limit.
 _LEAST = {"k": None, "max_passes": 2, "block_size": 1, "confirm": 0, "oversampling": 0, "power_steps": 0}
 
@@ -32,6 +33,7 @@ class Settings:
     oversampling: int
     power_steps: int
     stop: str
+    vectors: str
 
 
 def check(operator: Any, settings: Settings, generator: Any, callback: Any, refine_with: Any) -> None:
@@ -52,11 +54,15 @@ def check(operator: Any, settings: Settings, generator: Any, callback: Any, refi
         raise ValueError(f"svd: k must be in [1, min(n, m)] = [1, {limit}], got {k}")
     if isinstance(tol, bool) or not isinstance(tol, (int, float)) or not 0 < tol < 1:
         raise ValueError(f"svd: tol must be a number in (0, 1), got {tol!r}")
-    for name, names in (("method", METHODS), ("stop", STOPS)):
+    for name, names in (("method", METHODS), ("stop", STOPS), ("vectors", VECTORS)):
         if getattr(settings, name) not in names:
             raise ValueError(f"svd: {name} must be one of {list(names)}, got {getattr(settings, name)!r}")
-    if settings.stop == "paper" and settings.method != "subspace":
-        raise ValueError(f"svd: stop must be 'residual' unless method='subspace', got {settings.stop!r}")
+    if settings.method != "subspace":
+        for name, usual in (("stop", "residual"), ("vectors", "ritz")):
+            if getattr(settings, name) != usual:
+                raise ValueError(
+                    f"svd: {name} must be {usual!r} unless method='subspace', got {getattr(settings, name)!r}"
+                )
     seconds = settings.max_seconds
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0):
         raise ValueError(f"svd: max_seconds must be a positive number or None, got {seconds!r}")

@@ -52,6 +52,7 @@ def svd(
     oversampling: int = 10,
     power_steps: int = 2,
     stop: str = "residual",
+    vectors: str = "ritz",
     callback: Callable[[SolverState], Any] | None = None,
     progress: bool = False,
     strict: bool = False,
@@ -81,6 +82,9 @@ def svd(
         power_steps: Applications of ``J^T J`` of ``"randomized"`` before the final one.
         stop: ``"residual"``, or ``"paper"`` for the rule of the paper's code with ``"subspace"``: no entry of v has
             changed by more than tol in the last of at least 12 iterations, at most 100.
+        vectors: ``"ritz"``, the best in the span of the last block, or ``"paper"`` for what the paper's code returns
+            with ``"subspace"``: v and s of the next block, and u = J v of the last one, here of unit length; the rows
+            of u are not orthogonal.
         callback: Called with a :class:`SolverState` after each expansion; returning True stops.
         progress: Show a progress bar.
         strict: Raise instead of warning when not converged.
@@ -93,7 +97,9 @@ def svd(
         ValueError: If an argument is out of range, or the operator gives NaN or Inf.
         ConvergenceError: If ``strict`` and the tolerance was not reached; carries the partial result.
     """
-    settings = Settings(k, tol, method, block_size, max_passes, max_seconds, confirm, oversampling, power_steps, stop)
+    settings = Settings(
+        k, tol, method, block_size, max_passes, max_seconds, confirm, oversampling, power_steps, stop, vectors
+    )
     check(operator, settings, generator, callback, refine_with)
     started = time.perf_counter()
     generator = generator or torch.Generator().manual_seed(0)

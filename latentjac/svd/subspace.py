@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,12 +25,12 @@ def paper_iteration(
 ) -> list[Found]:
     """Subspace iteration of Park et al. 2023: ``V <- right singular vectors of V J^T J``, on one block of k rows.
 
-    What comes back are the Rayleigh-Ritz triplets of the last block whose products are known, with true residuals;
-    the paper's code returns the left vectors of one iteration earlier, neither of unit length nor orthogonal.
+    What comes back are the Rayleigh-Ritz triplets of the last block whose products are known, or with
+    ``vectors="paper"`` what the paper's code returns; both with true residuals.
 
     Args:
         products: The operator.
-        settings: k, and ``stop``.
+        settings: k, ``stop`` and ``vectors``.
         limits: When to stop; its tolerance is that of the entries of v with ``stop="paper"``.
         rows: First block ``[B, q, n]``, filled up with random rows to k; None for random rows alone.
         generator: Source of random rows.
@@ -48,7 +49,10 @@ def paper_iteration(
             break
         rows = following
     done = [Status.CONVERGED if value <= limits.tol else status or Status.OUT_OF_PASSES for value in worst]
-    return harvest(krylov, ritz, done if settings.stop == "residual" else [status or Status.OUT_OF_PASSES] * len(done))
+    if settings.stop == "paper":
+        done = [status or Status.OUT_OF_PASSES] * len(done)
+    found = harvest(krylov, ritz, done)
+    return found if settings.vectors == "ritz" else _as_published(krylov, rows, found)
 
 
 def randomized(
@@ -98,6 +102,28 @@ def _following(krylov: BlockKrylov) -> torch.Tensor:
     # J V is the core in the left basis, whose products with the transpose are known.
     image = krylov.core.mT @ krylov.backward.double()
     return torch.linalg.svd(image, full_matrices=False)[2].to(krylov.right.dtype)
+
+
+def _as_published(krylov: BlockKrylov, rows: torch.Tensor, found: list[Found]) -> list[Found]:
+    """Triplets of the last block V, the rows: s and v from the singular values and vectors of V J^T J, u from J V.
+
+    So u is one iteration older than v. Its rows have different lengths and are not orthogonal; here they are made unit,
+    as the code does before it uses them. A pass more gives their residuals.
+    """
+    turned = rows.double() @ krylov.right.double().mT  # the bases hold the block's span, in rows of their own
+    images = turned @ krylov.forward.double()
+    pulled = turned @ krylov.core.mT @ krylov.backward.double()
+    lengths = images.norm(dim=2, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    squares, v = torch.linalg.svd(pulled, full_matrices=False)[1:]
+    s, v = squares.sqrt(), v * (pulled * v).sum(2, keepdim=True).sign()
+    u, v = (rows.to(krylov.right.dtype) for rows in (images / lengths, v))
+    scale = s.clamp_min(torch.finfo(torch.float64).tiny)
+    right = (pulled / lengths - s[..., None] * v.double()).norm(dim=2) / scale
+    left = (krylov.products.forward(v.contiguous()).double() - s[..., None] * u.double()).norm(dim=2) / scale
+    return [
+        replace(point, u=u[i], s=s[i], v=v[i], residuals=right[i], left_residuals=left[i])
+        for i, point in enumerate(found)
+    ]
 
 
 def _status(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
+from published import iterate
 from svd.matrices import SPECTRA, MatrixOperator, exact_residuals, largest_sine, with_spectrum
 
 from latentjac.svd import Status, block_size, svd
@@ -148,3 +151,31 @@ def test_measured_passes_choose_the_block(monkeypatch) -> None:
     repeat = svd(with_spectrum(SPECTRA["power law"]), k=8, block_size=16)
     assert torch.equal(repeat.v, basis.v)
     assert repeat.jvps == basis.jvps
+
+
+@pytest.mark.parametrize(("tol", "most"), [(1e-12, 4), (1e-4, 50)])
+def test_vectors_of_the_paper(tol: float, most: int) -> None:
+    """Singular values and v of the next block, u of the last: against the published loop on the dense matrix."""
+    operator = with_spectrum(GAPPED)
+    matrix = operator.matrix[0]
+    start = torch.linalg.qr(torch.randn(260, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64))[0].T
+    u, s, v = iterate(matrix, start, tol, most=most)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # four iterations do not converge
+        basis = svd(
+            operator, 6, tol, method="subspace", stop="paper", vectors="paper", warm_start=start, max_passes=2 * most
+        )
+    torch.testing.assert_close(basis.s, s, rtol=1e-10, atol=0)
+    sign = (basis.v * v).sum(1, keepdim=True).sign()
+    torch.testing.assert_close(basis.v, sign * v, rtol=0, atol=1e-9)
+    u = u / u.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(basis.u, (basis.u * u).sum(1, keepdim=True).sign() * u, rtol=0, atol=1e-9)
+    assert (basis.v @ matrix.T * basis.u).sum(1).min() > 0
+    torch.testing.assert_close(basis.residuals, exact_residuals(matrix, basis), rtol=1e-6, atol=1e-9)
+    left = (basis.v @ matrix.T - basis.s[:, None] * basis.u).norm(dim=1) / basis.s
+    torch.testing.assert_close(basis.certificate.left_residuals, left, rtol=1e-6, atol=1e-9)
+    if most == 4:
+        assert basis.certificate.orthogonality_u > 1e-3  # as published: not orthogonal
+        assert basis.status is Status.OUT_OF_PASSES
+    else:
+        assert basis.status is Status.STOPPED

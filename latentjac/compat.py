@@ -1,0 +1,73 @@
+"""Settings under which latentjac computes what the published code of Park et al. (NeurIPS 2023) computes.
+
+The preset is one object that each layer takes its part of: ``invert`` the grid, ``local_basis`` the iteration, ``edit``
+the guidance. docs/pullback.md lists what it reproduces and what it does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# Guidance gains by t, of networks without and with text.
+_GAINS = {1.0: 0.5, 0.8: 1.0, 0.6: 4.0, 0.4: 16.0, 0.2: 16.0}
+_TEXT_GAINS = {1.0: 0.5, 0.9: 0.5, 0.8: 1.0, 0.7: 1.0, 0.6: 2.0}
+
+# At least 12 iterations of two passes, at most 50.
+_SOLVER = {"method": "subspace", "stop": "paper", "vectors": "paper", "tol": 1e-4, "max_passes": 100}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What the published code has fixed.
+
+    Attributes:
+        grid: Name of the grid of noise levels, see :class:`latentjac.diffusion.Schedule`.
+        solver: Arguments of :func:`latentjac.svd`.
+        probe: Length of the probe of guidance, in units of the sample.
+        noisy_below: Fraction of T from which unconditional networks take stochastic steps on the way to the image.
+        frames: Into how many parts the frames divide a walk.
+    """
+
+    grid: str = "pullback"
+    solver: Mapping[str, Any] = field(default_factory=lambda: dict(_SOLVER))
+    probe: float = 1.0
+    noisy_below: float = 0.2
+    frames: int = 4
+
+    def gain(self, t: float, text: bool) -> float:
+        """Gain of guidance at a fraction of T: the table's entry that is nearest, the noisier of two."""
+        table = _TEXT_GAINS if text else _GAINS
+        return table[min(sorted(table, reverse=True), key=lambda entry: round(abs(entry - t), 6))]
+
+
+_PRESETS = {"pullback": Preset()}
+
+
+def find_preset(
+    function: str, compat: object, options: Mapping[str, tuple[Any, Any]], grid: str | None = None
+) -> Preset | None:
+    """The preset of a name, None for None.
+
+    Args:
+        function: Function that was called, for messages.
+        compat: What it got.
+        options: Options the preset leaves no choice of, each with what it got and its default.
+        grid: Grid of the point that it got, if it takes one.
+
+    Raises:
+        ValueError: If there is no such preset, one of the options is not its default, or the point is of another grid.
+    """
+    if compat is None:
+        return None
+    if not isinstance(compat, str) or compat not in _PRESETS:
+        raise ValueError(f"{function}: compat must be None or one of {list(_PRESETS)}, got {compat!r}")
+    for name, (value, default) in options.items():
+        same = value is None if default is None else isinstance(value, (bool, int, float, str)) and value == default
+        if not same:
+            raise ValueError(f"{function}: {name} must be left at {default!r} with compat={compat!r}, got {value!r}")
+    preset = _PRESETS[compat]
+    if grid not in (None, preset.grid):
+        raise ValueError(f"{function}: point must come from invert(..., compat={compat!r}), got one of another grid")
+    return preset
