@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 import latentjac
@@ -28,6 +29,7 @@ from latentjac.cli.options import (
     parse_numbers,
 )
 from latentjac.cli.run_folder import RunFolder
+from latentjac.compat import find_preset
 from latentjac.edit.arguments import METHODS
 from latentjac.models import open_image
 
@@ -65,6 +67,16 @@ def edit(
         typer.Option(help="With guidance: look the direction up in a new basis every so many steps; default: never."),
     ] = None,
     k: Annotated[int, typer.Option("-k", help="Directions of the bases that geodesics and --reestimate follow.")] = 8,
+    compat: Annotated[
+        str | None,
+        typer.Option(
+            help="'pullback': invert, find directions and edit as the published code of Park et al. (2023) does, both "
+            "ways along each direction; most other options are fixed then."
+        ),
+    ] = None,
+    gain: Annotated[
+        float | None, typer.Option(help="With --compat: gain of guidance; default: that of the published tables.")
+    ] = None,
     inject: Annotated[
         str, typer.Option(help="With h-space: add in every step 'below' the point, or only at the 'point' itself.")
     ] = "below",
@@ -100,6 +112,17 @@ def edit(
     latentjac edit B.jpg --basis a/basis.safetensors.
     """
     run = RunFolder(out, "edit", locals())
+    fixed = {
+        "--distance": (distance, None),
+        "--method": (method, "guidance"),
+        "--mask": (mask, None),
+        "--compose": (compose, False),
+        "--reestimate": (reestimate, None),
+        "--refinement": (refinement, 1),
+        "--tol": (tol, 1e-3),
+        "--gif": (gif, False),
+    }
+    find_preset("edit", compat, fixed)
     distance = distance or ("-120,-60,60,120" if method == "h-space" else "-6,-3,3,6")
     distances, chosen = parse_numbers("--distance", distance, distinct=not compose), parse_indices(direction)
     box = parse_box(crop)
@@ -112,18 +135,20 @@ def edit(
             raise ValueError(f"--direction: expected numbers in [1, {loaded.k}] ({basis}), got {direction!r}")
         # The basis says which grid and which point it belongs to.
         steps = loaded.metadata.get("num_inference_steps", steps)
-    inverted = stages.invert_photo(run, model, device, photo, box, steps, refinement)
+    inverted = stages.invert_photo(run, model, device, photo, box, steps, refinement, compat)
     inside = None if drawn is None else stages.read_mask(drawn, photo, box, inverted.model.sample_shape[-1])
     if loaded is None:
         layer = layer or ("mid" if inside is None or method == "h-space" else "x0")
         part = inside if layer in ("x0", "eps") else None
-        point, loaded = stages.compute_basis(run, inverted, t, max(chosen) + 1, layer, tol, seed, part)
+        point, loaded = stages.compute_basis(run, inverted, t, max(chosen) + 1, layer, tol, seed, part, compat)
     else:
         point = stages.point_of(run, inverted, loaded, t)
         layer = layer or loaded.metadata.get("layer")
+    noise = torch.Generator().manual_seed(seed) if compat else None
     result = stages.edit_and_draw(
-        run, inverted, point, loaded, chosen, distances, edit_steps, method=method, mask=inside, null_rank=null_rank,
-        null_energy=null_energy, compose=compose, reestimate=reestimate, k=k, layer=layer, inject=inject,
+        run, inverted, point, loaded, chosen, None if compat else distances, edit_steps, method=method, mask=inside,
+        null_rank=null_rank, null_energy=null_energy, compose=compose, reestimate=reestimate, k=k, layer=layer,
+        inject=inject, compat=compat, gain=gain, generator=noise,
     )  # fmt: skip
     if compose:
         run.picture("composed.png", f"directions {direction}, distances {distance}", result.images[0])

@@ -51,6 +51,7 @@ def invert_photo(
     crop: tuple[int, int, int, int] | None,
     steps: int,
     refinement: int,
+    compat: str | None = None,
 ) -> Inverted:
     """Load the model, prepare the photo, invert it and say how well that went."""
     model = load_model(run, source, device)
@@ -58,7 +59,7 @@ def invert_photo(
     for note in prepared.notes:
         print(f"photo: {note}")
     with run.timed("inverting the photo"):
-        trajectory = latentjac.invert(model, prepared.image, steps, refinement=refinement, progress=True)
+        trajectory = latentjac.invert(model, prepared.image, steps, refinement=refinement, compat=compat, progress=True)
     print(f"reconstruction: {trajectory.psnr[0]:.1f} dB ({trajectory.evaluations} network evaluations)")
     run.record.update(
         model=describe_model(model),
@@ -90,6 +91,7 @@ def compute_basis(
     tol: float,
     seed: int,
     mask: torch.Tensor | None = None,
+    compat: str | None = None,
 ) -> tuple[latentjac.Point, latentjac.LocalBasis]:
     """Local basis at a point of the trajectory, saved with its spectrum; of an output's part where there is a mask."""
     point = inverted.trajectory.at(t)
@@ -102,7 +104,7 @@ def compute_basis(
         generator = torch.Generator().manual_seed(seed)
         options: dict[str, Any] = {"layer": layer, "tol": tol, "generator": generator, "callback": show}
         if mask is None:
-            basis = latentjac.local_basis(inverted.model, point, k, **options)
+            basis = latentjac.local_basis(inverted.model, point, k, compat=compat, **options)
         else:
             basis = latentjac.masked_basis(inverted.model, point, mask, k, **options)
     if basis.status is latentjac.Status.INTERRUPTED:
@@ -147,14 +149,19 @@ def edit_and_draw(
     point: latentjac.Point,
     basis: latentjac.LocalBasis,
     chosen: list[int],
-    distances: list[float],
+    distances: list[float] | None,
     num_steps: int,
     **options: Any,
 ) -> latentjac.Edit:
-    """Edit along chosen directions and draw the contact sheet; options are those of :func:`latentjac.edit`."""
+    """Edit along chosen directions and draw the contact sheet.
+
+    Distances of None are left to :func:`latentjac.edit`, whose options the last arguments are.
+    """
+    if distances is not None:
+        options["distance"] = distances
     with run.timed("editing"):
         directions = (basis.u if options.get("method") == "h-space" else basis.v)[chosen]
-        edit = latentjac.edit(inverted.model, point, directions, distances, num_steps, progress=True, **options)
+        edit = latentjac.edit(inverted.model, point, directions, num_steps=num_steps, progress=True, **options)
     _record_edit(run, edit, chosen)
     run.picture(
         "sheet.png",
@@ -169,6 +176,7 @@ def _record_edit(run: RunFolder, edit: latentjac.Edit, chosen: list[int]) -> Non
     along = edit.along
     run.record["edit"] = {
         "method": edit.method,
+        "unit": edit.unit,
         "directions": [i + 1 for i in chosen],
         "distances": list(edit.distances),
         "num_steps": edit.num_steps,
@@ -179,12 +187,12 @@ def _record_edit(run: RunFolder, edit: latentjac.Edit, chosen: list[int]) -> Non
         "cosine": along.cosine.tolist(),
         **{
             name: values.tolist()
-            for name in ("retained", "overlaps", "leakage")
+            for name in ("gains", "retained", "overlaps", "leakage")
             if (values := getattr(edit, name)) is not None
         },
     }
     radii = ", ".join(f"{entry.radius:g}" for entry in edit.linearity)
-    unit = "feature" if edit.method == "h-space" else "noise"
+    unit = "feature" if edit.inject else "noise"
     print(f"edit: {edit.num_steps} steps a walk; the network is linear up to {radii} {unit} standard deviations")
     print(f"walks: cosine of the features' steps with their tangents at least {along.cosine.min().item():.3f}")
     if edit.retained is not None:
@@ -227,6 +235,5 @@ def draw_sheet(
         images = [edit.image(row, j) for j in range(len(captions))]
         v = basis.v[i] if edit.inject else edit.directions[row]
         rows.append(Row(f"direction {i + 1}", f"s = {basis.s[i]:.3g}", images, captions, direction_image(v)))
-    unit = "feature" if edit.method == "h-space" else "noise"
-    heading = f"Walks along the local basis at t = {point.t:.2f} (distances in {unit} standard deviations)"
+    heading = f"Walks along the local basis at t = {point.t:.2f} (distances in {edit.unit})"
     return contact_sheet(rows, heading=heading)

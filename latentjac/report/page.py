@@ -88,7 +88,7 @@ def _numbers(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         if "status" in basis:
             found.append(("solver", basis["status"]))
     if edit := record.get("edit"):
-        found.append(("linear up to", f"{_number(min(edit['linear_up_to']))} {_unit(edit)}"))
+        found.append(("linear up to", f"{_number(min(edit['linear_up_to']))} {_deviations(edit)}"))
         if "leakage" in edit:
             found.append(("largest leakage", _number(max(map(max, edit["leakage"])))))
     if "total" in record.get("seconds", {}):
@@ -129,8 +129,8 @@ def _walks(record: Mapping[str, Any]) -> Section | None:
         for j, distance in enumerate(distances)
     ]
     note = (
-        f"method {edit['method']}, {edit['num_steps']} steps a walk; distances, ranges of linearity and paths in "
-        f"{_unit(edit)}; the feature path is the way of the features in their own unit"
+        f"method {edit['method']}, {edit['num_steps']} steps a walk; distances in {edit['unit']}, ranges of linearity "
+        f"and paths in {_deviations(edit)}; the feature path is the way of the features in their own unit"
     )
     return Section("Walks", rows, ("direction", "distance", "linear up to", *columns), note)
 
@@ -152,8 +152,8 @@ def _others(record: Mapping[str, Any]) -> list[Section]:
     ]
 
 
-def _unit(edit: Mapping[str, Any]) -> str:
-    return f"standard deviations of the {'features' if edit['method'] == 'h-space' else 'noise'}"
+def _deviations(edit: Mapping[str, Any]) -> str:
+    return f"{'feature' if edit['method'] == 'h-space' else 'noise'} standard deviations"
 
 
 def _number(value: float) -> str:

@@ -146,6 +146,22 @@ def test_a_composed_edit_of_a_saved_basis(demo, tiny_folder, photo, tmp_path) ->
     assert {p.name for p in tmp_path.iterdir()} == names
 
 
+def test_the_published_way(tiny_folder, photo, tmp_path) -> None:
+    done = run(
+        "edit", photo, "--compat", "pullback", "--gain", 2, "--direction", "1,2", "--steps", 8, "--edit-steps", 4,
+        "--model", tiny_folder, "--out", tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["edit"]["distances"] == [-4, -3, -2, -1, 0, 1, 2, 3, 4]
+    assert record["edit"]["unit"] == "steps of guidance"
+    assert np.unique(record["edit"]["gains"]) == [2.0]
+    assert len(list(tmp_path.glob("direction2_*.png"))) == 9
+    assert latentjac.LocalBasis.load(tmp_path / "basis.safetensors").metadata["stop"] == "paper"
+    page = Page((tmp_path / "index.html").read_text())
+    assert "steps of guidance" in page.text
+
+
 def test_a_mask_is_cropped_like_the_photo(photo, mask) -> None:
     from latentjac.cli.stages import read_mask
 
@@ -208,6 +224,8 @@ def test_help_teaches() -> None:
         (["demo", "--out", "PHOTO"], "which is a file"),
         (["edit", "PHOTO", "--mask", "missing.png", "--model", "TINY"], "does not exist"),
         (["edit", "PHOTO", "--method", "magic", "--model", "TINY"], "--method: expected one of"),
+        (["edit", "PHOTO", "--compat", "asyrp", "--model", "TINY"], "compat must be None or one of"),
+        (["edit", "PHOTO", "--compat", "pullback", "--distance", "1"], "--distance must be left at None"),
         (["edit", "PHOTO", "--null-rank", "2", "--model", "TINY"], "null_rank must be None without a mask"),
     ],
 )

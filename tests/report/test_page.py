@@ -11,6 +11,7 @@ NASTY = "<b>&\"'é #%?.png"
 
 EDIT = {
     "method": "geodesic",
+    "unit": "noise standard deviations",
     "directions": [2, 5],
     "distances": [-1.0, 3.0],
     "num_steps": 2,
