@@ -174,6 +174,20 @@ TABLE: list[Row] = [
     ("way", lambda c: lj.edit(c.model, c.point, c.v, method="slerp"), ValueError, "method must be one of .*'slerp'"),
     ("inject", lambda c: lj.edit(c.model, c.point, c.v, inject="up"), ValueError, "inject must be one of .*got 'up'"),
     ("inject x", lambda c: lj.edit(c.model, c.point, c.v, inject="point"), ValueError, "inject must be 'below' unless"),
+    (
+        "asymmetric x",
+        lambda c: lj.edit(c.model, c.point, c.v, asymmetric=True),
+        ValueError,
+        "asymmetric must be False unless method='h-space', got True",
+    ),
+    ("asymmetric", lambda c: lj.edit(c.model, c.point, c.v, asymmetric=1), TypeError, "asymmetric must be a bool"),
+    (
+        "transport x",
+        lambda c: lj.edit(c.model, c.point, c.v, transport="pseudoinverse"),
+        ValueError,
+        "transport must be 'paper' unless method='geodesic', got 'pseudoinverse'",
+    ),
+    ("transport", lambda c: lj.edit(c.model, c.point, c.v, transport="ray"), ValueError, "transport must be one of"),
     ("compose", lambda c: lj.edit(c.model, c.point, c.v, compose=1), TypeError, "compose must be a bool, got int"),
     (
         "composed",

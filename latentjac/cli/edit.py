@@ -80,6 +80,12 @@ def edit(
     inject: Annotated[
         str, typer.Option(help="With h-space: add in every step 'below' the point, or only at the 'point' itself.")
     ] = "below",
+    asymmetric: Annotated[
+        bool, typer.Option("--asymmetric", help="With h-space: add for the predicted image only, not for the noise.")
+    ] = False,
+    transport: Annotated[
+        str, typer.Option(help="With geodesic: carry directions as the 'paper' does, or by the 'pseudoinverse'.")
+    ] = "paper",
     out: Out = Path("latentjac-edit"),
     model: ModelName = "faces",
     device: Device = "auto",
@@ -148,7 +154,7 @@ def edit(
     result = stages.edit_and_draw(
         run, inverted, point, loaded, chosen, None if compat else distances, edit_steps, method=method, mask=inside,
         null_rank=null_rank, null_energy=null_energy, compose=compose, reestimate=reestimate, k=k, layer=layer,
-        inject=inject, compat=compat, gain=gain, generator=noise,
+        inject=inject, asymmetric=asymmetric, transport=transport, compat=compat, gain=gain, generator=noise,
     )  # fmt: skip
     if compose:
         run.picture("composed.png", f"directions {direction}, distances {distance}", result.images[0])

@@ -102,7 +102,14 @@ class Schedule:
         return min(range(1, len(self.alphas)), key=lambda i: abs(self.timesteps[i - 1] - target))
 
     def step(
-        self, x: torch.Tensor, eps: torch.Tensor, source: int, target: int, noise: torch.Tensor | None = None
+        self,
+        x: torch.Tensor,
+        eps: torch.Tensor,
+        source: int,
+        target: int,
+        noise: torch.Tensor | None = None,
+        *,
+        clean_eps: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """DDIM step between two levels: deterministic, in either direction, or the stochastic one down.
 
@@ -112,12 +119,13 @@ class Schedule:
             source: Level of x.
             target: Level to go to.
             noise: Standard normal values, to go down stochastically.
+            clean_eps: Predicted noise for the clean sample that the step aims at, where it is not ``eps``.
 
         Returns:
             Samples at the target level (Song et al. 2021, equation 12 with eta = 0, or with noise eta = 1).
         """
         a, b = self.alphas[source], self.alphas[target]
-        clean = (x - (1 - a) ** 0.5 * eps) / a**0.5
+        clean = (x - (1 - a) ** 0.5 * (eps if clean_eps is None else clean_eps)) / a**0.5
         if noise is None:
             return b**0.5 * clean + (1 - b) ** 0.5 * eps
         variance = (1 - b) / (1 - a) * (1 - a / b)

@@ -14,6 +14,7 @@ import torch
 from latentjac.arguments import check_generator
 from latentjac.diffusion import Point, Schedule
 from latentjac.edit.injection import INJECTIONS
+from latentjac.geometry.transport import METHODS as TRANSPORTS
 from latentjac.models import Model
 from latentjac.models.layers import OUTPUTS, resolve_layer
 
@@ -35,6 +36,8 @@ class Options:
     layer: str
     tol: float
     inject: str
+    asymmetric: bool
+    transport: str
     linearity_tolerance: float
 
 
@@ -75,11 +78,12 @@ def default_layer(model: Model) -> str:
 def check_options(model: Model, options: Options) -> None:
     """Raise unless every option is of the right kind, in range, and of use to the method."""
     method = options.method
-    for name, names in (("method", METHODS), ("inject", INJECTIONS)):
+    for name, names in (("method", METHODS), ("inject", INJECTIONS), ("transport", TRANSPORTS)):
         if getattr(options, name) not in names:
             raise ValueError(f"edit: {name} must be one of {list(names)}, got {getattr(options, name)!r}")
-    if not isinstance(options.compose, bool):
-        raise TypeError(f"edit: compose must be a bool, got {type(options.compose).__name__}")
+    for name in ("compose", "asymmetric"):
+        if not isinstance(getattr(options, name), bool):
+            raise TypeError(f"edit: {name} must be a bool, got {type(getattr(options, name)).__name__}")
     _check_count("num_steps", options.num_steps)
     if options.reestimate is not None:
         _check_count("reestimate", options.reestimate)
@@ -91,8 +95,13 @@ def check_options(model: Model, options: Options) -> None:
     # The layer is a tap of the diagnostics with every method, and the place of injection with one.
     if resolve_layer(model.network, options.layer) in OUTPUTS and method == "h-space":
         raise ValueError(f"edit: layer must be a module with method='h-space', got {options.layer!r}")
-    if options.inject != "below" and method != "h-space":
-        raise ValueError(f"edit: inject must be 'below' unless method='h-space', got {options.inject!r}")
+    for name, usual, user in (
+        ("inject", "below", "h-space"),
+        ("asymmetric", False, "h-space"),
+        ("transport", "paper", "geodesic"),
+    ):
+        if getattr(options, name) != usual and method != user:
+            raise ValueError(f"edit: {name} must be {usual!r} unless method={user!r}, got {getattr(options, name)!r}")
     tolerance = options.linearity_tolerance
     if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)):
         raise TypeError(f"edit: linearity_tolerance must be a number, got {type(tolerance).__name__}")

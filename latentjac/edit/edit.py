@@ -45,6 +45,8 @@ def edit(
     layer: str | None = None,
     tol: float = 1e-2,
     inject: str = "below",
+    asymmetric: bool = False,
+    transport: str = "paper",
     linearity_tolerance: float = 0.1,
     compat: str | None = None,
     gain: float | None = None,
@@ -82,6 +84,9 @@ def edit(
             ``"eps"`` for networks that have no such layer.
         tol: Largest relative residual of those bases, and of the one outside a mask.
         inject: With ``"h-space"``, ``"below"`` adds in every step from the point down, ``"point"`` in the first.
+        asymmetric: With ``"h-space"``, take only the predicted image from the network with the addition, and the noise
+            of each step from the one without (Kwon et al. 2023).
+        transport: With ``"geodesic"``, how directions are carried; see :func:`latentjac.pull_back`.
         linearity_tolerance: Relative change of the noise difference that still counts as linear.
         compat: ``"pullback"`` goes both ways along each direction as the published code of Park et al. (2023) does, at
             a point of its grid: by steps of guidance with a constant gain, with images at every
@@ -114,7 +119,7 @@ def edit(
     layer = default_layer(model) if layer is None else layer
     options = Options(
         num_steps, method, compose, mask is not None, null_rank, null_energy, reestimate, k, layer, tol, inject,
-        linearity_tolerance,
+        asymmetric, transport, linearity_tolerance,
     )  # fmt: skip
     check_options(model, options)
     space = features(model, point.sample, point, layer) if method == "h-space" else point.sample

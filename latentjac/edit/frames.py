@@ -68,7 +68,9 @@ def walk_frames(
                 ways = edit.directions.new_tensor(edit.distances).view(-1, *[1] * along.ndim)
                 along = (ways * edit.directions).sum(0)
             offsets = unit * along.new_tensor(distances).view(-1, *[1] * along.ndim) * along
-            samples = denoise_injected(model, point, schedule, level, edit.layer, offsets, edit.inject, bar)
+            samples = denoise_injected(
+                model, point, schedule, level, edit.layer, offsets, edit.inject, bar, edit.asymmetric
+            )
     return Frames(to_pil(model.codec.decode(samples)), tuple(distances))
 
 

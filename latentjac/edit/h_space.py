@@ -29,7 +29,7 @@ def edit_h_space(job: Job, unit: float) -> dict[str, Any]:
     offsets = (unit * ways.view(*ways.shape, *[1] * (rows.ndim - 1)) * directions).sum(1)
     with tqdm(total=job.level, desc="edit", unit="step", disable=not job.progress) as bar:
         samples = denoise_injected(
-            job.model, point, job.schedule, job.level, options.layer, offsets, options.inject, bar
+            job.model, point, job.schedule, job.level, options.layer, offsets, options.inject, bar, options.asymmetric
         )
     points = point.sample.expand(len(offsets), *point.sample.shape[1:])
     return {
@@ -40,6 +40,7 @@ def edit_h_space(job: Job, unit: float) -> dict[str, Any]:
         "linearity": linearity,
         "along": _along(job, offsets, unit, layout),
         "inject": options.inject,
+        "asymmetric": options.asymmetric,
     }
 
 

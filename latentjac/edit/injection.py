@@ -34,6 +34,7 @@ def denoise_injected(
     offsets: torch.Tensor,
     inject: str,
     bar: tqdm,
+    asymmetric: bool = False,
 ) -> torch.Tensor:
     """Clean samples ``[w, C, H, W]`` from copies of one noisy sample, each with its own offset to the features.
 
@@ -46,12 +47,18 @@ def denoise_injected(
         offsets: ``[w, *features]``.
         inject: ``"below"`` adds them in every step from the point to the image, ``"point"`` in the first one.
         bar: Progress bar to update once a step.
+        asymmetric: Go towards the clean sample predicted with the offsets along the noise predicted without (Kwon et
+            al. 2023, equation 6); twice as many evaluations, in the same batches.
     """
     x = point.sample.expand(len(offsets), *point.sample.shape[1:])
     end = 0 if inject == "below" else level - 1
     for i in range(level, end, -1):
         if schedule.alphas[i] != schedule.alphas[i - 1]:
-            eps = predict_injected(model, x, point, schedule.timesteps[i - 1], layer, offsets)
-            x = schedule.step(x, eps, i, i - 1)
+            rows, added = x, offsets
+            if asymmetric:
+                rows, added = torch.cat([x, x]), torch.cat([offsets, torch.zeros_like(offsets)])
+            eps = predict_injected(model, rows, point, schedule.timesteps[i - 1], layer, added)
+            # Without the addition last; the same prediction if there is only one.
+            x = schedule.step(x, eps[-len(x) :], i, i - 1, clean_eps=eps[: len(x)])
         bar.update()
     return denoise(model, x, schedule, end, point.conditioning, bar)

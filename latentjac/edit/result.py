@@ -33,6 +33,7 @@ class Edit:
         way: Noisy samples on the way, at up to 16 equal parts of every walk; None with ``"h-space"``, where the sample
             does not move. :func:`latentjac.walk_frames` makes pictures of it.
         inject: With ``"h-space"``, when the direction was added.
+        asymmetric: With ``"h-space"``, whether the noise of each step is predicted without the addition.
         compat: Whose code was followed, if any.
         gains: With ``"guidance"``, the factor of the noise difference at every step, ``[num_steps, directions,
             distances]``; with composed directions ``[num_steps, directions, 1]``, as the next two.
@@ -53,6 +54,7 @@ class Edit:
     along: Along = field(repr=False)
     way: Way | None = field(default=None, repr=False)
     inject: str | None = None
+    asymmetric: bool = False
     compat: str | None = None
     gains: torch.Tensor | None = field(default=None, repr=False)
     retained: torch.Tensor | None = field(default=None, repr=False)

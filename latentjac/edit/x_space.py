@@ -74,7 +74,7 @@ def _method(walks: Walks, linearity: list[Linearity], options: Options) -> Metho
         bases = NearbyBases(walks.model, walks.point, options.k, options.layer, options.tol)
     if options.method == "geodesic":
         assert bases is not None
-        return Geodesic(walks, bases)
+        return Geodesic(walks, bases, options.transport)
     # The original's probe of length 1 where the network is linear that far, else shorter.
     radii = walks.distances.new_tensor([entry.radius for entry in linearity]).clamp_max(1.0)
     probes = radii.repeat_interleave(walks.distances.numel() // len(radii)).view(walks.distances.shape)

@@ -21,6 +21,7 @@ class Transport:
     Attributes:
         v: The directions in the target's x-space, unit, ``[q, *x.shape[1:]]``.
         u: The h-directions that were carried, unit, ``[q, *y.shape[1:]]``.
+        arrived: What of each u lies in the target's tangent space, unit: what is carried on from there.
         retained: ``|U2 u|^2``, the part of each u's energy inside the target's tangent space, float64 ``[q]``; 1 is
             all. What is not retained is lost.
         lengths: Length of each v before it was normalised, float64 ``[q]``. With ``"pseudoinverse"`` and no
@@ -30,6 +31,7 @@ class Transport:
 
     v: torch.Tensor = field(repr=False)
     u: torch.Tensor = field(repr=False)
+    arrived: torch.Tensor = field(repr=False)
     retained: torch.Tensor
     lengths: torch.Tensor = field(repr=False)
 
@@ -117,8 +119,10 @@ def _check_options(name: str, target: Any, method: Any, regularization: Any) -> 
 
 def _pulled(name: str, u: torch.Tensor, target: LocalBasis, method: str, regularization: float) -> Transport:
     """Unit rows ``[B, q, m]`` pulled back at every point of the target."""
-    coordinates = u @ tangent_rows(name, "target", target, "h").mT
+    features = tangent_rows(name, "target", target, "h")
+    coordinates = u @ features.mT
     retained = coordinates.square().sum(2)
+    arrived = (coordinates / retained.sqrt()[:, :, None].clamp_min(torch.finfo(u.dtype).tiny)) @ features
     if method == "pseudoinverse":
         coordinates = coordinates * _inverse(target.s.double().reshape(target.points, 1, -1), regularization)
     lengths = coordinates.norm(dim=2)
@@ -130,6 +134,7 @@ def _pulled(name: str, u: torch.Tensor, target: LocalBasis, method: str, regular
     tensors = (
         v.reshape(*v.shape[:2], *shapes[0]).to(target.v.dtype),
         u.expand(len(v), *u.shape[1:]).reshape(*v.shape[:2], *shapes[1]).to(target.u.dtype),
+        arrived.reshape(*v.shape[:2], *shapes[1]).to(target.u.dtype),
         retained.clamp(max=1.0),
         lengths,
     )

@@ -210,10 +210,12 @@ def _complain(basis: LocalBasis, tol: float, strict: bool) -> None:
     if basis.status in (Status.CONVERGED, Status.STOPPED):
         return
     where = "" if basis.points == 1 else f" at {sum(s is not Status.CONVERGED for s in basis.point_status)} points"
-    message = (
-        f"svd: {basis.status.value}{where} after {basis.metadata['passes']} passes with largest residual "
-        f"{basis.residuals.max().item():.1e} > tol = {tol:g}; raise max_passes or tol"
-    )
+    reached = f"{basis.status.value}{where} after {basis.metadata['passes']} passes with largest residual "
+    message = f"svd: {reached}{basis.residuals.max().item():.1e}"
+    if basis.metadata.get("stop") == "paper":
+        message += "; the rule of the paper did not stop it"
+    else:
+        message += f" > tol = {tol:g}; raise max_passes or tol"
     if strict:
         raise ConvergenceError(message, basis)
     warnings.warn(message, stacklevel=3)

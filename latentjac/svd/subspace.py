@@ -111,8 +111,7 @@ def _as_published(krylov: BlockKrylov, rows: torch.Tensor, found: list[Found]) -
     as the code does before it uses them. A pass more gives their residuals.
     """
     turned = rows.double() @ krylov.right.double().mT  # the bases hold the block's span, in rows of their own
-    images = turned @ krylov.forward.double()
-    pulled = turned @ krylov.core.mT @ krylov.backward.double()
+    images, pulled = turned @ krylov.forward.double(), turned @ krylov.core.mT @ krylov.backward.double()
     lengths = images.norm(dim=2, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     squares, v = torch.linalg.svd(pulled, full_matrices=False)[1:]
     s, v = squares.sqrt(), v * (pulled * v).sum(2, keepdim=True).sign()

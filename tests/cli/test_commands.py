@@ -103,8 +103,8 @@ def mask(tmp_path_factory):
     [
         ("guidance", "1", ["--reestimate", 1, "-k", 2], "overlaps"),
         ("linear", "1", ["--layer", "mid"], "path"),
-        ("geodesic", "1", ["-k", 2], "retained"),
-        ("h-space", None, ["--inject", "point"], "feature_path"),
+        ("geodesic", "1", ["-k", 2, "--transport", "pseudoinverse"], "retained"),
+        ("h-space", None, ["--inject", "point", "--asymmetric"], "feature_path"),
     ],
 )
 def test_every_method(tiny_folder, photo, tmp_path, method, distance, options, measured) -> None:

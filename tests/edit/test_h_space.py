@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from edit.known import linear, point_for
@@ -42,6 +43,33 @@ def test_injection_is_adding_at_the_tap(tiny_model, tiny_point, monkeypatch, inj
     assert torch.equal(result.points[1, 1], tiny_point.sample[0])
     assert result.num_steps == 1
     assert not tiny_model.network.mid_block._forward_hooks
+
+
+def test_an_asymmetric_injection_by_hand(tiny_model, tiny_point) -> None:
+    """The predicted image from the network with the addition, the noise from the one without."""
+    h = tiny_model.feature_map("mid")(tiny_point.sample, torch.tensor(599))
+    u = rand(2, *h.shape[1:])
+    options = {"method": "h-space", "asymmetric": True}
+    result = latentjac.edit(tiny_model, tiny_point, u, [-3.0, 6.0], **options)
+    schedule = Schedule(tiny_model, 10)
+    for i in range(2):
+        for j, d in enumerate((-3.0, 6.0)):
+            offset, x = d * h.std() * u[i] / u[i].norm(), tiny_point.sample
+            for level in range(6, 0, -1):
+                t = torch.tensor(schedule.timesteps[level - 1])
+                plain = tiny_model.network(x, t).sample
+                handle = tiny_model.network.mid_block.register_forward_hook(lambda m, i, o, add=offset: o + add)
+                shifted = tiny_model.network(x, t).sample
+                handle.remove()
+                a, b = schedule.alphas[level], schedule.alphas[level - 1]
+                x = b**0.5 * (x - (1 - a) ** 0.5 * shifted) / a**0.5 + (1 - b) ** 0.5 * plain
+            torch.testing.assert_close(result.samples[i, j], x[0])
+    symmetric = latentjac.edit(tiny_model, tiny_point, u, [-3.0, 6.0], method="h-space")
+    assert (result.samples - symmetric.samples).abs().max() > 1e-3
+    frames = latentjac.walk_frames(tiny_model, tiny_point, result, 1, count=2)
+    assert frames.distances == (-3.0, 6.0)
+    for frame, image in zip(frames.images, result.images[2:], strict=True):
+        assert abs(np.asarray(frame).astype(int) - np.asarray(image).astype(int)).max() <= 1
 
 
 def test_composed_injections_add() -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from edit.known import Network, OntoSphere, convolution, linear, model_of, point_for, sigma_at, unit
+from edit.known import Mix, Network, OntoSphere, convolution, linear, model_of, point_for, sigma_at, unit
 from networks import rand
 
 import latentjac
@@ -63,6 +63,41 @@ def test_geodesics_of_the_sphere_are_great_circles() -> None:
     assert float(result.along.path) == pytest.approx(12.0, rel=1e-9)
     assert result.retained[0].item() == pytest.approx(1.0)
     assert result.retained[1:].max() < 1 - 1e-4  # a tangent of one point is not quite one of the next
+
+
+@pytest.mark.parametrize("transport", ["paper", "pseudoinverse"])
+def test_a_geodesic_by_hand(transport: str) -> None:
+    """A mixture of directions, with the dense Jacobian of features ``A x + x^2 / 2`` at every step."""
+    model, k = model_of(Network(2, Mix(0.5), convolution(1))), 7
+    point = point_for(model)
+
+    def dense(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        jacobian = torch.autograd.functional.jacobian(lambda z: model.network.mid(z.view(1, 3, 2, 2)).flatten(), x)
+        u, s, v = torch.linalg.svd(jacobian)
+        return u[:, :k].T, s[:k], v[:k]
+
+    x = point.sample.flatten()
+    u_rows, s, v_rows = dense(x)
+    c = rand(k, seed=8)
+    v = v_rows.T @ c / c.norm()
+    result = latentjac.edit(
+        model, point, v.view(3, 2, 2), 2.0, 4, method="geodesic", transport=transport, k=k, tol=1e-10,
+        linearity_tolerance=0.9,
+    )  # fmt: skip
+    u = u_rows.T @ (c if transport == "paper" else s * c)
+    retained = [1.0]
+    for number in range(result.num_steps):
+        if number:
+            u_rows, s, v_rows = dense(x)
+            c = u_rows @ u / u.norm()
+            retained.append(float(c @ c))
+            u = u_rows.T @ c
+            v = v_rows.T @ (c if transport == "paper" else c / s)
+            v = v / v.norm()
+        x = x + 2.0 * sigma_at(model) / result.num_steps * v
+    torch.testing.assert_close(result.points.flatten(), x, rtol=0, atol=1e-7)
+    assert result.retained.flatten().tolist() == pytest.approx(retained, abs=1e-7)
+    assert min(retained) < 0.999
 
 
 def test_one_trace_serves_a_geodesic(tiny_model, tiny_point, monkeypatch) -> None:

@@ -51,6 +51,8 @@ def test_retained_energy_is_the_squared_cosine() -> None:
     found = parallel_transport(source.v, source, target)
     torch.testing.assert_close(found.retained, cosines**2)
     torch.testing.assert_close(found.lengths, cosines)
+    inside = found.u @ second.T @ second
+    torch.testing.assert_close(found.arrived, inside / inside.norm(dim=1, keepdim=True))
     torch.testing.assert_close(found.v.norm(dim=1), torch.ones(3).double())
     step = parallel_transport(source.v, source, target, "pseudoinverse")
     reached = (step.lengths[:, None] * step.v) @ with_triplets(second, S1, V1).T

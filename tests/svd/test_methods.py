@@ -177,5 +177,5 @@ def test_vectors_of_the_paper(tol: float, most: int) -> None:
     if most == 4:
         assert basis.certificate.orthogonality_u > 1e-3  # as published: not orthogonal
         assert basis.status is Status.OUT_OF_PASSES
-    else:
-        assert basis.status is Status.STOPPED
+    else:  # which of the two depends on the signs of an SVD
+        assert basis.status in (Status.STOPPED, Status.OUT_OF_PASSES)
