@@ -72,12 +72,12 @@ class Schedule:
         self.timesteps = tuple(noisy)
         self.alphas = tuple(model.alphas_cumprod[places.long()].tolist())
 
-    def level(self, *, t: float | None = None, timestep: int | None = None) -> int:
+    def level(self, *, t: float | None = None, timestep: int | float | None = None) -> int:
         """Nearest noisy level to a fraction of T or to a timestep.
 
         Args:
             t: Fraction of T in [0, 1].
-            timestep: Timestep of the training schedule.
+            timestep: Timestep of the training schedule; fractional only on a grid with such timesteps.
 
         Raises:
             TypeError: If not exactly one of the two is given, or it is not a number.
@@ -92,7 +92,8 @@ class Schedule:
                 raise ValueError(f"t: expected a fraction of T in [0, 1] (timestep= takes integers), got {t}")
             target = t * self.num_train_timesteps
         else:
-            if isinstance(timestep, bool) or not isinstance(timestep, int):
+            kinds = (int, float) if self.grid == "pullback" else int
+            if isinstance(timestep, bool) or not isinstance(timestep, kinds):
                 raise TypeError(f"timestep: expected an int, got {type(timestep).__name__} (t= takes fractions of T)")
             if not 0 <= timestep < self.num_train_timesteps:
                 raise ValueError(

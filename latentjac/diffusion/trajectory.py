@@ -61,7 +61,7 @@ class Trajectory:
     evaluations: int
     conditioning: tuple[torch.Tensor, ...] = field(default=(), repr=False)
 
-    def at(self, t: float | None = None, *, timestep: int | None = None) -> Point:
+    def at(self, t: float | None = None, *, timestep: int | float | None = None) -> Point:
         """The point nearest to a fraction of T or to a timestep.
 
         Args:

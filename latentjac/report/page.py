@@ -48,12 +48,12 @@ def run_page(record: Mapping[str, Any], files: Iterable[tuple[str, str]]) -> str
     listed = list(files)
     pictures = [entry for entry in listed if Path(entry[0]).suffix.lower() in _PICTURES]
     pictures.sort(key=lambda entry: entry[0] != _FIRST)
-    photo, model = record.get("photo", {}), record.get("model", {})
+    photo, model, finding = (record.get(name, {}) for name in ("photo", "model", "finding"))
     parts = [photo.get("file"), f"model {model['name']}" if "name" in model else None]
     return _environment().get_template("page.html").render(
         title=f"latentjac {record.get('command', '')}".strip(),
         subtitle=", ".join(part for part in parts if part),
-        notes=photo.get("notes", []),
+        notes=[*(finding[name] for name in ("question", "sentence") if name in finding), *photo.get("notes", [])],
         numbers=_numbers(record),
         pictures=pictures,
         sections=[section for section in (_basis(record), _walks(record), *_others(record)) if section],

@@ -100,5 +100,5 @@ def _cosines(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 
 def _noise(model: Model, point: Point) -> float:
     """Standard deviation of the noise at a point."""
-    schedule = Schedule(model, point.num_inference_steps)
+    schedule = Schedule(model, point.num_inference_steps, point.grid)
     return math.sqrt(1 - schedule.alphas[schedule.level(timestep=point.timestep)])

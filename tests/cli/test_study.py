@@ -7,6 +7,7 @@ import json
 import pytest
 from cli.commands import run
 from PIL import Image
+from report.parsed import Page
 
 from latentjac.study import STUDIES, Axes, Curve, Finding, Settings, Study
 
@@ -28,6 +29,7 @@ def test_files_come_out_and_the_answer_is_printed(studied) -> None:
     done, out = studied
     assert {p.name for p in out.iterdir()} >= {"table.parquet", "figure.png", "run.json"}
     record = json.loads((out / "run.json").read_text())
+    assert record["finding"]["sentence"] in Page((out / "index.html").read_text()).text
     assert record["finding"]["sentence"] in done.stdout
     assert STUDIES["coarse-to-fine"].question in done.stdout
     assert record["finding"]["interval"][0] <= record["finding"]["number"] <= record["finding"]["interval"][1]

@@ -56,6 +56,7 @@ def test_inversion_and_the_way_back(published, picture, path) -> None:
         point = path.at(fraction)
         torch.testing.assert_close(point.sample, sample)
         assert point.timestep == published.times[level].item()
+        assert torch.equal(path.at(timestep=point.timestep).sample, point.sample)
     torch.testing.assert_close(path.reconstruction, published.descend(x, 0.0)[0])
 
 

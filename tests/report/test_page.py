@@ -88,6 +88,11 @@ def test_unknown_parts_of_a_record_become_tables() -> None:
     assert "Study" in page.text
 
 
+def test_a_finding_is_told_at_the_top() -> None:
+    page = Page(run_page({"finding": {"question": "Does it?", "sentence": "It does."}}, []))
+    assert page.text.index("Does it?") < page.text.index("It does.") < page.text.index("Repeat it")
+
+
 def test_the_sheet_comes_first() -> None:
     names = ["spectrum.png", "basis.safetensors", "sheet.png", "walk.gif"]
     page = Page(run_page({}, [(name, name) for name in names]))
