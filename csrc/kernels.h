@@ -13,7 +13,7 @@
 namespace latentjac {
 
 // Raised by one whenever a signature or a meaning on this page changes; Python refuses any other number.
-constexpr int kInterface = 2;
+constexpr int kInterface = 3;
 
 enum class DType : int { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2, kFloat16 = 3 };  // the last two: CUDA only
 
@@ -143,6 +143,50 @@ struct RowwiseProduct {
   DType dtype;
 };
 
+// The rest serves the solver and is CUDA only: many long rows (points x rows x length) and small float64 matrices.
+//
+// Rows lie `row` elements apart, those of the next point `point` elements further on; along a row the stride is 1.
+struct Rows {
+  const void* at;
+  int64_t point, row;
+};
+
+// out[p, i, j] = sum_n a[p, i, n] b[p, j, n], products and sums in float64.
+struct Gram {
+  Rows a, b;    // a_rows and b_rows of them
+  double* out;  // [points, a_rows, b_rows]
+  int64_t points, a_rows, b_rows, length;
+  DType dtype;  // of a and b
+};
+
+// Rows with a matrix of weights for them; strides in elements.
+struct WeightedRows {
+  const double* weights;  // [points, results, count]
+  int64_t point, result, row;
+  Rows rows;
+  int64_t count;  // 0: absent
+};
+
+// out[p, r, n] = sum_i first.weights[p, r, i] first.rows[p, i, n] + the same of second, in float64, rounded once.
+struct CombineRows {
+  WeightedRows first, second;
+  void* out;  // [points, results, length]; overlaps nothing
+  int64_t points, results, length;
+  DType dtype;  // of the rows
+  bool wide;    // out is float64, else of the type of the rows
+};
+
+// Singular values of small float64 matrices by one-sided Jacobi rotations: matrix = left^T diag(values) right, with
+// values descending. Rows of `right` that belong to a value of zero are zero. A NaN in a matrix makes its results NaN.
+struct Jacobi {
+  const double* matrices;  // [points, rows, columns], rows <= columns
+  double* left;            // [points, rows, rows], orthogonal
+  double* values;          // [points, rows]
+  double* right;           // [points, rows, columns], rows of length 1; null: not wanted
+  double* off;             // [points]: root of the summed squares of all pairs' cosines, before the last sweep
+  int64_t points, rows, columns;
+};
+
 namespace cpu {
 
 // The instruction set chosen on this processor, and all those compiled in (fastest last, separated by spaces).
@@ -175,6 +219,16 @@ void gated_cotangent(const GatedCotangent& call, int device, void* stream);
 void attention_primal(const AttentionPrimal& call, int device, void* stream);
 void attention_tangent(const AttentionTangent& call, int device, void* stream);
 void attention_cotangent(const AttentionCotangent& call, int device, void* stream);
+
+int64_t gram_workspace(int64_t points, int64_t a_rows, int64_t b_rows, int64_t length);
+void gram(const Gram& call, void* workspace, int device, void* stream);
+void combine_rows(const CombineRows& call, int device, void* stream);
+
+// Bytes of shared memory that a block of jacobi needs at least, and that a block can have.
+int64_t jacobi_needs(int64_t rows, int64_t columns);
+int64_t jacobi_room(int device);
+int64_t jacobi_workspace(int64_t points, int64_t rows, int64_t columns, int device);
+void jacobi(const Jacobi& call, void* workspace, int device, void* stream);
 
 }  // namespace cuda
 

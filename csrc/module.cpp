@@ -105,6 +105,23 @@ AttentionCotangent cotangent_of(const AttentionArguments& a, int64_t probes, con
   return {a.shape, a.q, a.k, a.v, a.bias, a.o, a.lse, probes, strided(u), strided(dq), strided(dk), strided(dv)};
 }
 
+#ifdef LATENTJAC_WITH_CUDA
+// Address, strides of point and row.
+Rows rows_of(const std::array<int64_t, 3>& a) {
+  return {address(static_cast<uintptr_t>(a[0])), a[1], a[2]};
+}
+
+// Address and strides of the weights (point, result, row), then the rows, then how many.
+WeightedRows weighted_of(const std::array<int64_t, 8>& a) {
+  return {static_cast<const double*>(address(static_cast<uintptr_t>(a[0]))),
+          a[1],
+          a[2],
+          a[3],
+          rows_of({a[4], a[5], a[6]}),
+          a[7]};
+}
+#endif
+
 py::dict build_info() {
   py::dict info;
   info["source_hash"] = LATENTJAC_SOURCE_HASH;
@@ -222,6 +239,34 @@ PYBIND11_MODULE(_native, m) {
                                        const Array& u, const Array& dq, const Array& dk, const Array& dv) {
     py::gil_scoped_release unlocked;
     cuda::attention_cotangent(cotangent_of(a, probes, u, dq, dk, dv), device, address(stream));
+  });
+  m.def("gram_workspace", &cuda::gram_workspace);
+  m.def("cuda_gram",
+        [](uintptr_t workspace, int device, uintptr_t stream, const std::array<int64_t, 3>& a,
+           const std::array<int64_t, 3>& b, uintptr_t out, const std::array<int64_t, 4>& sizes, int dtype) {
+          py::gil_scoped_release unlocked;
+          cuda::gram({rows_of(a), rows_of(b), static_cast<double*>(address(out)), sizes[0], sizes[1], sizes[2],
+                      sizes[3], static_cast<DType>(dtype)},
+                     address(workspace), device, address(stream));
+        });
+  m.def("cuda_combine_rows",
+        [](int device, uintptr_t stream, const std::array<int64_t, 8>& first, const std::array<int64_t, 8>& second,
+           uintptr_t out, const std::array<int64_t, 3>& sizes, int dtype, bool wide) {
+          py::gil_scoped_release unlocked;
+          cuda::combine_rows({weighted_of(first), weighted_of(second), address(out), sizes[0], sizes[1], sizes[2],
+                              static_cast<DType>(dtype), wide},
+                             device, address(stream));
+        });
+  m.def("jacobi_needs", &cuda::jacobi_needs);
+  m.def("jacobi_room", &cuda::jacobi_room);
+  m.def("jacobi_workspace", &cuda::jacobi_workspace);
+  // at: matrices, left, values, right, off.
+  m.def("cuda_jacobi", [](uintptr_t workspace, int device, uintptr_t stream, const Addresses& at,
+                          const std::array<int64_t, 3>& sizes) {
+    const auto doubles = [&](int i) { return static_cast<double*>(address(at[i])); };
+    const Jacobi call{doubles(0), doubles(1), doubles(2), doubles(3), doubles(4), sizes[0], sizes[1], sizes[2]};
+    py::gil_scoped_release unlocked;
+    cuda::jacobi(call, address(workspace), device, address(stream));
   });
 #else
   m.attr("cuda_built") = false;

@@ -90,6 +90,17 @@ __device__ inline void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, u
 #endif
 }
 
+// d += A B of 8 x 8 x 4 doubles. Lane 4 g + t holds A[g][t], B[t][g] and, in d, columns 2 t and 2 t + 1 of row g.
+__device__ inline void mma_double(double (&d)[2], double a, double b) {
+#ifdef __CUDACC__
+  asm("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};"
+      : "+d"(d[0]), "+d"(d[1])
+      : "d"(a), "d"(b));
+#else
+  cuda_on_cpu::mma_double(d, a, b);
+#endif
+}
+
 // The 11 leading bits of a float, rounded; a tensor core ignores the rest.
 __device__ inline uint32_t tf32_bits(float value) {
 #ifdef __CUDACC__

@@ -12,13 +12,17 @@ from .attention import (
 )
 from .gated import gated_cotangent, gated_tangent
 from .info import BuildInfo, available, build_info
+from .jacobi import JacobiEigh, JacobiSvd, jacobi_eigh, jacobi_fits, jacobi_svd
 from .norm_act import ACTIVATIONS, NormActPrimal, norm_act_cotangent, norm_act_primal, norm_act_tangent
+from .rows import combine_rows, gram
 from .self_test import SelfTest, self_test
 
 __all__ = [
     "ACTIVATIONS",
     "AttentionPrimal",
     "BuildInfo",
+    "JacobiEigh",
+    "JacobiSvd",
     "NormActPrimal",
     "SelfTest",
     "attention_cotangent",
@@ -26,8 +30,13 @@ __all__ = [
     "attention_tangent",
     "available",
     "build_info",
+    "combine_rows",
     "gated_cotangent",
     "gated_tangent",
+    "gram",
+    "jacobi_eigh",
+    "jacobi_fits",
+    "jacobi_svd",
     "norm_act_cotangent",
     "norm_act_primal",
     "norm_act_tangent",

@@ -1,6 +1,6 @@
 """PyTorch twins of the kernels: the oracle of the tests, and what runs where the native module does not.
 
-Shapes and formulas are those of `latentjac.kernels.norm_act` and `latentjac.kernels.gated`; arguments come already
+Shapes and formulas are those of `latentjac.kernels.norm_act`, `gated`, `rows` and `jacobi`; arguments come already
 checked.
 """
 
@@ -10,6 +10,8 @@ import math
 
 import torch
 from torch import Tensor
+
+_CHUNK_BYTES = 1 << 26  # most memory for a float64 copy of part of many long rows
 
 
 def statistics_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -85,3 +87,37 @@ def gated_cotangent(u: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Products a * u and b * u, for cotangents [P, R, C]."""
     wide = u.to(a.dtype)
     return (a * wide).to(u.dtype), (b * wide).to(u.dtype)
+
+
+def gram(a: Tensor, b: Tensor | None) -> Tensor:
+    """Inner products of rows [B, p, n] with rows [B, q, n] or, without those, with themselves."""
+    wide = a.double()
+    return wide @ (wide if b is None else b.double()).mT
+
+
+def combine_rows(weights: Tensor, rows: Tensor, more: Tensor | None, others: Tensor | None, wide: bool) -> Tensor:
+    """Sums of rows [B, p, n] with weights [B, r, p], and of others [B, q, n] with more [B, r, q], piece by piece."""
+    if wide:
+        out = weights @ rows.double()
+        return out if more is None or others is None else out + more @ others.double()
+    points, count, width = len(rows), weights.shape[1], rows.shape[2]
+    out = rows.new_empty(points, count, width)
+    step = max(1, _CHUNK_BYTES // max(1, 8 * points * (count + rows.shape[1])))
+    for a in range(0, width, step):
+        part = weights @ rows[:, :, a : a + step].double()
+        if more is not None and others is not None:
+            part += more @ others[:, :, a : a + step].double()
+        out[:, :, a : a + step] = part
+    return out
+
+
+def small_svd(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Vectors and values of matrices [B, p, q], and zeros for what only rotations have."""
+    u, s, vh = torch.linalg.svd(matrices, full_matrices=False)
+    return u, s, vh, s.new_zeros(len(s))
+
+
+def small_eigh(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Values and vectors of symmetric matrices [B, p, p], largest first, and zeros."""
+    values, vectors = torch.linalg.eigh(matrices)
+    return values.flip(1), vectors.flip(2), values.new_zeros(len(values))

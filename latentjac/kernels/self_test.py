@@ -10,7 +10,9 @@ import torch
 from . import attention_reference, reference
 from .attention import attention_cotangent, attention_primal, attention_tangent
 from .gated import gated_cotangent, gated_tangent
+from .jacobi import jacobi_eigh, jacobi_svd
 from .norm_act import ACTIVATIONS, norm_act_cotangent, norm_act_primal, norm_act_tangent
+from .rows import combine_rows, gram
 
 
 class SelfTest(NamedTuple):
@@ -39,10 +41,13 @@ def self_test(device: str | torch.device = "cpu") -> list[SelfTest]:
                 label = f"{activation} {'x'.join(map(str, shape))} {str(dtype).removeprefix('torch.')}"
                 for name, error in _errors(shape, groups, activation, dtype, torch.device(device)):
                     results.append(SelfTest(f"norm_act {name} {label}", error <= tolerance, error))
-        for kernel, errors in (("gated", _gated_errors), ("attention", _attention_errors)):
+        for kernel, errors in (("gated", _gated_errors), ("attention", _attention_errors), ("rows", _rows_errors)):
             for name, error in errors(dtype, torch.device(device)):
                 label = f"{kernel} {name} {str(dtype).removeprefix('torch.')}"
                 results.append(SelfTest(label, error <= tolerance, error))
+    results += [
+        SelfTest(f"jacobi {name}", error <= 1e-12, error) for name, error in _jacobi_errors(torch.device(device))
+    ]
     return results
 
 
@@ -112,6 +117,30 @@ def _attention_errors(dtype: torch.dtype, device: torch.device) -> list[tuple[st
         ("tangent", _relative(dy, attention_reference.tangent(truth, dq.double(), dk.double(), dv.double()))),
         ("cotangent", max(_relative(found, right) for found, right in pairs if right is not None)),
         ("adjoint", float(adjoint.abs() / (u.double().norm() * dy.double().norm()))),
+    ]
+
+
+def _rows_errors(dtype: torch.dtype, device: torch.device) -> list[tuple[str, float]]:
+    generator = torch.Generator().manual_seed(0)
+    a, b, weights = (
+        torch.randn(*size, generator=generator, dtype=torch.float64).to(device)
+        for size in ((2, 7, 301), (2, 20, 301), (2, 5, 7))
+    )
+    a, b = a.to(dtype), b.to(dtype)
+    more = gram(b, a)[:, :5] / 301
+    found, expected = combine_rows(weights, a, more, a), (weights + more) @ a.double()
+    return [("gram", _relative(gram(a, b), a.double() @ b.double().mT)), ("combine", _relative(found, expected))]
+
+
+def _jacobi_errors(device: torch.device) -> list[tuple[str, float]]:
+    generator = torch.Generator().manual_seed(0)
+    matrices = torch.randn(2, 13, 18, generator=generator, dtype=torch.float64).to(device)
+    u, s, vh, _ = jacobi_svd(matrices)
+    square = matrices @ matrices.mT
+    values, vectors, _ = jacobi_eigh(square)
+    return [
+        ("svd", max(_relative(u @ (s[..., None] * vh), matrices), _relative(s, torch.linalg.svdvals(matrices)))),
+        ("eigh", _relative(vectors @ (values[..., None] * vectors.mT), square)),
     ]
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from latentjac.svd.krylov import combine
+from latentjac.kernels import combine_rows
 from latentjac.svd.operator import Products
 
 ALPHA, BETA = 2.1, 3.8
@@ -60,10 +60,10 @@ def _time_own_work(points: int, n: int, k: int, dtype: torch.dtype, device: torc
     """Residual rows from bases half as large as they get."""
     rows = torch.zeros(points, 2 * k, n, dtype=dtype, device=device)
     weights = torch.zeros(points, k, 2 * k, dtype=torch.float64, device=device)
-    combine(weights, rows[:, :, :1])
+    combine_rows(weights, rows[:, :, :1])
     _wait(device)
     started = time.perf_counter()
-    combine(weights, rows, weights.mT, rows)
+    combine_rows(weights, rows, weights, rows)
     _wait(device)
     return (time.perf_counter() - started) / 2
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from latentjac.svd.krylov import BlockKrylov, Ritz, combine
+from latentjac.kernels import combine_rows, gram
+from latentjac.svd.krylov import BlockKrylov, Ritz
 from latentjac.svd.operator import Deflated, Products
 from latentjac.svd.orthonormal import orthonormalize
 from latentjac.svd.outcome import Found, SolverState, Status
@@ -236,9 +237,9 @@ def harvest(krylov: BlockKrylov, ritz: Ritz, statuses: list[Status]) -> list[Fou
     u, s, v = krylov.triplets(ritz, k)
     residuals = krylov.residuals(ritz)
     count = min(k, rank)
-    difference = krylov.core - (krylov.right.double() @ krylov.backward.double().mT).mT
+    difference = krylov.core - gram(krylov.right, krylov.backward).mT
     mismatch = difference.abs().amax(dim=(1, 2)) / ritz.s[:, 0].clamp_min(1e-300)
-    left = combine(ritz.c[:, :, :count].mT, krylov.forward).double() - s[:, :count, None] * u[:, :count].double()
+    left = combine_rows(ritz.c[:, :, :count].mT, krylov.forward).double() - s[:, :count, None] * u[:, :count].double()
     left = left.norm(dim=2) / s[:, :count].clamp_min(1e-300) * (s[:, :count] > 0)
     left = torch.cat([left, left.new_zeros(len(left), k - count)], dim=1)
     found = []
@@ -270,7 +271,7 @@ def find_hidden(krylov: BlockKrylov, ritz: Ritz, doubtful: list[bool], limits: L
         limits: Tolerance and most passes.
     """
     products, block = krylov.products, krylov.block
-    known = combine(ritz.c[:, :, : krylov.k].mT, krylov.right)
+    known = combine_rows(ritz.c[:, :, : krylov.k].mT, krylov.right)
     least = ritz.s[:, krylov.k - 1].tolist()
     deflated = Deflated(products, known)
     start = orthonormalize(products.random(block, krylov.generator), known)
@@ -291,7 +292,7 @@ def find_hidden(krylov: BlockKrylov, ritz: Ritz, doubtful: list[bool], limits: L
         if any(undecided) and live:
             probe.restart(found, live)
     if any(hidden):
-        rows = combine(found.c[:, :, :block].mT, probe.right)
+        rows = combine_rows(found.c[:, :, :block].mT, probe.right)
         rows = orthonormalize(rows, krylov.right)
         krylov.next = rows * torch.tensor(hidden, device=rows.device)[:, None, None]
     return hidden

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import torch
 
+from latentjac.kernels import combine_rows, gram
 from latentjac.svd.operator import Deflated, Products
 from latentjac.svd.orthonormal import orthonormalize, polish
+from latentjac.svd.small import eigenvectors, singular_triplets
 
 _FEWEST_ROWS = 40  # of the bases: restarts sooner cost more vectors than they save
-_CHUNK_BYTES = 1 << 26  # most memory for a float64 copy of part of a basis
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,8 @@ class BlockKrylov:
         p, q = self.p + live, self.q + count
         self._right[:, self.p : p], self._forward[:, self.p : p] = rows, images
         self._left[:, self.q : q], self._backward[:, self.q : q] = new, pulled
-        self._core[:, self.q : q, :p] = new.double() @ self._forward[:, :p].double().mT
-        self._core[:, : self.q, self.p : p] = self.left.double() @ images.double().mT
+        self._core[:, self.q : q, :p] = gram(new, self._forward[:, :p])
+        self._core[:, : self.q, self.p : p] = gram(self.left, images)
         # Nothing counts before this line, so that an interruption leaves whole bases behind.
         self.p, self.q, self.scale = p, q, scale
         # Random directions outside the basis that J takes into the span of known images: the rank is reached.
@@ -128,10 +129,10 @@ class BlockKrylov:
 
     def ritz(self, count: int) -> Ritz:
         """Rayleigh-Ritz triplets, with residuals of the first ``count``."""
-        d, s, ct = torch.linalg.svd(self.core, full_matrices=False)
+        d, s, ct = singular_triplets(self.core)
         c = ct.mT
         count = min(count, s.shape[1])
-        rows = combine(d[:, :, :count].mT, self.backward, c[:, :, :count] * -s[:, None, :count], self.right)
+        rows = combine_rows(d[:, :, :count].mT, self.backward, (c[:, :, :count] * -s[:, None, :count]).mT, self.right)
         floor = self.floor(s)
         relative = torch.where(s[:, :count] > floor, s[:, :count], s[:, :1])
         residuals = rows.double().norm(dim=2) / relative.clamp_min(1e-300)
@@ -193,7 +194,12 @@ class BlockKrylov:
         keep = min(self.k + self.block, ritz.s.shape[1])
         live = (ritz.s[:, :keep] > self.floor(ritz.s))[:, None, :]
         c, d = (ritz.c[:, :, :keep] * live).mT, (ritz.d[:, :, :keep] * live).mT
-        kept = [combine(c, self.right), combine(c, self.forward), combine(d, self.left), combine(d, self.backward)]
+        kept = [
+            combine_rows(c, self.right),
+            combine_rows(c, self.forward),
+            combine_rows(d, self.left),
+            combine_rows(d, self.backward),
+        ]
         try:
             self._keep(kept)
         except KeyboardInterrupt:
@@ -204,7 +210,7 @@ class BlockKrylov:
         self.p = self.q = keep = kept[0].shape[1]
         for storage, rows in zip((self._right, self._forward, self._left, self._backward), kept, strict=True):
             storage[:, :keep] = rows
-        self._core[:, :keep, :keep] = self.left.double() @ self.forward.double().mT
+        self._core[:, :keep, :keep] = gram(self.left, self.forward)
 
     def select(self, points: list[int]) -> None:
         """Go on with some of the points only."""
@@ -216,8 +222,8 @@ class BlockKrylov:
         found = min(count, ritz.s.shape[1])
         s = ritz.s[:, :found] * (ritz.s[:, :found] > self.floor(ritz.s))
         live = (s > 0)[:, :, None]
-        u = combine(ritz.d[:, :, :found].mT * live, self.left)
-        v = combine(ritz.c[:, :, :found].mT * live, self.right)
+        u = combine_rows(ritz.d[:, :, :found].mT * live, self.left)
+        v = combine_rows(ritz.c[:, :, :found].mT * live, self.right)
         s = torch.cat([s, s.new_zeros(len(s), count - found)], dim=1)
         return self._complete(u, count), s, self._complete(v, count)
 
@@ -232,31 +238,6 @@ class BlockKrylov:
         return polish(rows)
 
 
-def combine(
-    coefficients: torch.Tensor,
-    rows: torch.Tensor,
-    more: torch.Tensor | None = None,
-    others: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """``coefficients @ rows (+ more^T @ others)`` in float64, piece by piece, in the type of the rows.
-
-    Args:
-        coefficients: ``[B, r, q]``.
-        rows: ``[B, q, n]``.
-        more: ``[B, p, r]``.
-        others: ``[B, p, n]``.
-    """
-    points, count, width = len(rows), coefficients.shape[1], rows.shape[2]
-    out = rows.new_empty(points, count, width)
-    step = max(1, _CHUNK_BYTES // (8 * points * (count + rows.shape[1])))
-    for a in range(0, width, step):
-        part = coefficients @ rows[:, :, a : a + step].double()
-        if more is not None and others is not None:
-            part += more.mT @ others[:, :, a : a + step].double()
-        out[:, :, a : a + step] = part
-    return out
-
-
 def _mapped(rows: torch.Tensor, images: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
     """J times a basis of the span of independent rows, from J times the rows."""
     wide = rows.double()
@@ -265,6 +246,5 @@ def _mapped(rows: torch.Tensor, images: torch.Tensor, basis: torch.Tensor) -> to
 
 
 def principal(rows: torch.Tensor, count: int) -> torch.Tensor:
-    """The main directions of rows ``[B, e, n]``, scaled by their size, at most ``count`` of them."""
-    vectors = torch.linalg.eigh(rows @ rows.mT)[1].flip(2)
-    return vectors[:, :, :count].mT @ rows
+    """The main directions of float64 rows ``[B, e, n]``, scaled by their size, at most ``count`` of them."""
+    return combine_rows(eigenvectors(gram(rows))[:, :, :count].mT, rows, wide=True)

@@ -99,7 +99,7 @@ class Products:
         self, kind: str, product: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor, like: torch.Tensor
     ) -> torch.Tensor:
         self.passes += 1
-        out = product(rows.transpose(0, 1).reshape(-1, *like.shape).to(like.dtype))
+        out = product(rows.transpose(0, 1).reshape(-1, *like.shape).to(like.dtype)).detach()
         out = out.reshape(len(out), self.points, -1).transpose(0, 1).to(self.dtype)
         # Whether all is well is asked later, together with other things, so that the device need not be waited for.
         finite = torch.isfinite(out).all()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from latentjac.kernels import combine_rows, gram
+from latentjac.svd.small import eigenvectors
+
 # Parts of unit rows below this size are rounding noise.
 _NOISE = {torch.float64: 1e-12, torch.float32: 2e-6}
 # The first round separates what a float64 Gram matrix resolves, the second the rest, the third removes what
@@ -38,9 +41,11 @@ def orthonormalize(
     size = (lengths > noise * scale).double()
     wide = wide * (size / lengths.clamp_min(1e-300))[:, :, None]
     for _ in range(_ROUNDS):
-        wide = _reject(wide.to(rows.dtype), against).double()
-        vectors = torch.linalg.eigh(wide @ wide.mT)[1].flip(2)
-        wide = vectors.mT @ wide
+        narrow = _reject(wide.to(rows.dtype), against)
+        # CUDA kernels read the rows as they are; elsewhere they are converted once for both products.
+        narrow = narrow if rows.is_cuda else narrow.double()
+        vectors = eigenvectors(gram(narrow))
+        wide = combine_rows(vectors.mT, narrow, wide=True)
         size = (vectors.mT.square() @ size[:, :, None].square())[:, :, 0].sqrt()
         lengths = wide.norm(dim=2)
         keep = lengths * size > noise

@@ -48,6 +48,16 @@ AttentionPrimal = structure("AttentionPrimal", **_common)
 AttentionTangent = structure("AttentionTangent", **_common, probes=c_int64, **_d, out=Strided, accumulate=c_bool)
 AttentionCotangent = structure("AttentionCotangent", **_common, probes=c_int64, u=Strided, **_d)
 
+Rows = structure("Rows", at=c_void_p, point=c_int64, row=c_int64)
+Gram = structure("Gram", a=Rows, b=Rows, out=c_void_p, points=c_int64, a_rows=c_int64, b_rows=c_int64, length=c_int64,
+                 dtype=c_int)  # fmt: skip
+WeightedRows = structure("WeightedRows", weights=c_void_p, point=c_int64, result=c_int64, row=c_int64, rows=Rows,
+                         count=c_int64)  # fmt: skip
+CombineRows = structure("CombineRows", first=WeightedRows, second=WeightedRows, out=c_void_p, points=c_int64,
+                        results=c_int64, length=c_int64, dtype=c_int, wide=c_bool)  # fmt: skip
+Jacobi = structure("Jacobi", matrices=c_void_p, left=c_void_p, values=c_void_p, right=c_void_p, off=c_void_p,
+                   points=c_int64, rows=c_int64, columns=c_int64)  # fmt: skip
+
 
 def address(tensor):
     return None if tensor is None else tensor.data_ptr()
@@ -98,8 +108,9 @@ class Emulator:
         self.library.guarded_new.argtypes = [c_size_t]
         self.library.guarded_start.argtypes = self.library.guarded_delete.argtypes = [c_void_p]
         self.library.guarded_intact.argtypes = [c_void_p]
-        self.library.norm_act_workspace.restype = c_int64
-        self.library.norm_act_workspace.argtypes = [c_int64] * 5
+        for name, sizes in (("norm_act_workspace", 5), ("gram_workspace", 4), ("jacobi_workspace", 3)):
+            function = getattr(self.library, name)
+            function.restype, function.argtypes = c_int64, [c_int64] * sizes
 
     def memory(self):
         return Memory(self.library)

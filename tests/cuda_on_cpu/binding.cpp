@@ -40,4 +40,13 @@ BIND(gated_cotangent, GatedCotangent)
 BIND(attention_primal, AttentionPrimal)
 BIND(attention_tangent, AttentionTangent)
 BIND(attention_cotangent, AttentionCotangent)
+int64_t gram_workspace(int64_t points, int64_t a_rows, int64_t b_rows, int64_t length) {
+  return latentjac::cuda::gram_workspace(points, a_rows, b_rows, length);
+}
+BIND_WITH_WORKSPACE(gram, Gram)
+BIND(combine_rows, CombineRows)
+int64_t jacobi_workspace(int64_t points, int64_t rows, int64_t columns) {
+  return latentjac::cuda::jacobi_workspace(points, rows, columns, 0);
+}
+BIND_WITH_WORKSPACE(jacobi, Jacobi)
 }

@@ -30,6 +30,7 @@ extern dim3 blockDim, gridDim;
 // ---- Host side ----
 
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorLaunchFailure = 719 };
+enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 typedef struct CUstream_st* cudaStream_t;
 struct cudaLaunchConfig_t {
@@ -47,6 +48,7 @@ inline cudaError_t cudaGetDevice(int* device) {
 inline cudaError_t cudaSetDevice(int device) {
   return device == 0 ? cudaSuccess : cudaErrorInvalidValue;
 }
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 
 // ---- What the emulator offers ----
 
@@ -69,6 +71,7 @@ void ldmatrix(uint32_t (&to)[4], const void* row, bool transpose);
 // d += A B of mma.sync: kBits 16 is m16n8k16 of T, kBits 32 is m16n8k8 of float cut to tf32.
 template <typename T>
 void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
+void mma_double(double (&d)[2], double a, double b);  // m8n8k4
 uint32_t tf32_bits(float value);
 
 template <typename T>

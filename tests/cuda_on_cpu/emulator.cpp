@@ -293,6 +293,22 @@ void mma_together(void* const lanes[kLanes]) {
   }
 }
 
+struct MmaDoubleLane {
+  double* d;
+  double a, b;
+};
+
+// Lane 4 g + t holds A[g][t] and B[t][g], and of the result columns 2 t and 2 t + 1 of row g.
+void mma_double_together(void* const lanes[kLanes]) {
+  const auto lane_at = [&](int g, int t) { return static_cast<const MmaDoubleLane*>(lanes[4 * g + t]); };
+  for (int g = 0; g < 8; ++g) {
+    for (int column = 0; column < 8; ++column) {
+      double& total = lane_at(g, column / 2)->d[column % 2];
+      for (int k = 0; k < 4; ++k) total += lane_at(g, k)->a * lane_at(column, k)->b;
+    }
+  }
+}
+
 struct LdmatrixLane {
   uint32_t* to;
   const unsigned char* row;
@@ -366,6 +382,11 @@ template void mma<__nv_bfloat16>(float (&)[4], const uint32_t (&)[4], uint32_t, 
 template void mma<__half>(float (&)[4], const uint32_t (&)[4], uint32_t, uint32_t);
 template void mma<float>(float (&)[4], const uint32_t (&)[4], uint32_t, uint32_t);
 
+void mma_double(double (&d)[2], double a, double b) {
+  MmaDoubleLane own{d, a, b};
+  meet_warp("mma_double", &own, mma_double_together);
+}
+
 uint32_t tf32_bits(float value) {
   const uint32_t bits = float_bits(value);
   return value - value == 0 ? (bits + 0x1000u) & 0xffffe000u : bits;
@@ -408,6 +429,10 @@ cudaError_t run(const void* kernel, const cudaLaunchConfig_t& config, const std:
 
 }  // namespace cuda_on_cpu
 
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  *value = static_cast<int>(cuda_on_cpu::kSharedLimit);
+  return cudaSuccess;
+}
 const char* cudaGetErrorName(cudaError_t error) {
   return error == cudaSuccess             ? "cudaSuccess"
          : error == cudaErrorInvalidValue ? "cudaErrorInvalidValue"

@@ -1,0 +1,131 @@
+"""Long rows, in float64: Gram matrices of them, and linear combinations.
+
+    gram            G_ij = sum_n a_in b_jn
+    combine_rows    out_rn = sum_i w_ri x_in (+ sum_j m_rj y_jn)
+
+Values are multiplied and added in float64 whatever their type. A CUDA kernel reads the rows as they are, once, where
+torch would write a float64 copy first; on the CPU the PyTorch twin runs. B points, n entries a row.
+
+A NaN stays in the entries of G of its row, and in its column of out.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import reference
+from .guards import refuse_differentiated, refuse_tracing
+from .native import native_for
+from .tensors import DTYPES, check_like, check_type, stream
+
+
+def gram(a: Tensor, b: Tensor | None = None) -> Tensor:
+    """Inner products of rows with rows.
+
+    Args:
+        a: rows, shape [B, p, n]; float32, float64, bfloat16 or float16.
+        b: rows, shape [B, q, n], of the same type; None: a.
+
+    Returns:
+        Shape [B, p, q], float64; the same bits every time.
+
+    Raises:
+        ValueError: a shape is not as above.
+        TypeError: a dtype or device is not as above.
+        RuntimeError: a tensor takes part in differentiation, or the call is being traced.
+    """
+    name = "gram"
+    refuse_tracing(name)
+    refuse_differentiated(name, a=a, b=b)
+    _check_rows(name, "a", a)
+    if b is not None:
+        if b.dim() != 3:
+            raise ValueError(f"{name}: b must have shape [B, q, n], got {list(b.shape)}")
+        check_like(name, "b", b, (len(a), b.shape[1], a.shape[2]), a.dtype, a.device)
+    module = native_for(a) if a.is_cuda else None
+    if module is None or 0 in a.shape or (b is not None and 0 in b.shape):
+        return reference.gram(a, b)
+    first = _laid(a)
+    second = first if b is None else _laid(b)
+    sizes = [*a.shape[:2], second.shape[1], a.shape[2]]
+    out = a.new_empty(sizes[:3], dtype=torch.float64)
+    # Freed when this returns; torch hands the memory out again only to work queued behind this on the same stream.
+    workspace = a.new_empty(module.gram_workspace(*sizes), dtype=torch.uint8)
+    module.cuda_gram(
+        workspace.data_ptr(), a.device.index, stream(a.device), _array(first), _array(second), out.data_ptr(), sizes,
+        DTYPES[a.dtype],
+    )  # fmt: skip
+    return out
+
+
+def combine_rows(
+    weights: Tensor, rows: Tensor, more: Tensor | None = None, others: Tensor | None = None, *, wide: bool = False
+) -> Tensor:
+    """Linear combinations of rows, and of further rows.
+
+    Args:
+        weights: shape [B, r, p], float64, with any strides.
+        rows: shape [B, p, n]; float32, float64, bfloat16 or float16.
+        more: weights of further rows, shape [B, r, q], float64; None without such.
+        others: these rows, shape [B, q, n], type of `rows`; given with `more`.
+        wide: leave the results in float64 instead of rounding them to the type of `rows`.
+
+    Returns:
+        Shape [B, r, n].
+
+    Raises:
+        ValueError: a shape is not as above, or one of `more` and `others` is missing.
+        TypeError: a dtype or device is not as above.
+        RuntimeError: a tensor takes part in differentiation, or the call is being traced.
+    """
+    name = "combine_rows"
+    refuse_tracing(name)
+    refuse_differentiated(name, weights=weights, rows=rows, more=more, others=others)
+    _check_rows(name, "rows", rows)
+    if (more is None) != (others is None):
+        raise ValueError(f"{name}: more and others must come together, got one of them")
+    _check_weights(name, "weights", weights, rows, None)
+    results = weights.shape[1]
+    if more is not None and others is not None:
+        _check_rows(name, "others", others)
+        check_like(name, "others", others, (len(rows), others.shape[1], rows.shape[2]), rows.dtype, rows.device)
+        _check_weights(name, "more", more, others, results)
+    module = native_for(rows) if rows.is_cuda else None
+    if module is None or rows.numel() == 0 or results == 0:
+        return reference.combine_rows(weights, rows, more, others, wide)
+    out = rows.new_empty((len(rows), results, rows.shape[2]), dtype=torch.float64 if wide else rows.dtype)
+    laid = [_laid(rows), None if others is None else _laid(others)]  # have to live until the call is over
+    module.cuda_combine_rows(
+        rows.device.index, stream(rows.device), _weighted(weights, laid[0]), _weighted(more, laid[1]), out.data_ptr(),
+        list(out.shape), DTYPES[rows.dtype], wide,
+    )  # fmt: skip
+    return out
+
+
+def _check_rows(name: str, label: str, rows: Tensor) -> None:
+    if rows.dim() != 3:
+        raise ValueError(f"{name}: {label} must have shape [B, p, n], got {list(rows.shape)}")
+    check_type(name, label, rows)
+
+
+def _check_weights(name: str, label: str, weights: Tensor, rows: Tensor, results: int | None) -> None:
+    count = weights.shape[1] if results is None and weights.dim() == 3 else results
+    shape = (len(rows), 1 if count is None else count, rows.shape[1])
+    check_like(name, label, weights, shape, torch.float64, rows.device)
+
+
+def _laid(rows: Tensor) -> Tensor:
+    """The same with the entries of a row side by side."""
+    return rows if rows.stride(2) == 1 or rows.shape[2] == 1 else rows.contiguous()
+
+
+def _array(rows: Tensor) -> list[int]:
+    """Address and strides of point and row, as csrc/kernels.h has them."""
+    return [rows.data_ptr(), rows.stride(0), rows.stride(1)]
+
+
+def _weighted(weights: Tensor | None, rows: Tensor | None) -> list[int]:
+    if weights is None or rows is None:
+        return [0] * 8
+    return [weights.data_ptr(), *weights.stride(), *_array(rows), rows.shape[1]]

@@ -1,0 +1,119 @@
+"""Gram matrices and combinations of long rows against float64; on the CPU that is the twin, on CUDA the kernels."""
+
+import pytest
+import torch
+
+from latentjac.kernels import available, combine_rows, gram
+
+# Points, rows, further rows, length: odd, single, and more columns than a block of the kernel takes.
+SHAPES = [(1, 16, 16, 4096), (2, 33, 7, 1001), (1, 1, 1, 1), (3, 5, 70, 130), (1, 166, 16, 70000)]
+TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-6, torch.bfloat16: 2**-8, torch.float16: 2**-11}
+
+
+def relative(found, expected):
+    return float((found.double() - expected).norm() / expected.norm().clamp_min(1e-300))
+
+
+def rows_of(draw, points, count, length, dtype):
+    """Part of a larger array, as the solver's bases are."""
+    return draw(points, count + 2, length, dtype=dtype)[:, :count]
+
+
+def check_both(draw, shape, dtype):
+    points, p, q, length = shape
+    a, b = rows_of(draw, points, p, length, dtype), rows_of(draw, points, q, length, dtype)
+    assert relative(gram(a, b), a.double() @ b.double().mT) < 1e-13
+    assert relative(gram(b), b.double() @ b.double().mT) < 1e-13
+    assert gram(a, b).dtype == torch.float64
+    weights, more = draw(points, 9, p), draw(points, q, 9).mT
+    one, both = weights @ a.double(), weights @ a.double() + more @ b.double()
+    for wide in (False, True):
+        found = combine_rows(weights, a, wide=wide)
+        assert found.dtype == (torch.float64 if wide else dtype)
+        assert relative(found, one) < TOLERANCE[found.dtype]
+        assert relative(combine_rows(weights, a, more, b, wide=wide), both) < TOLERANCE[found.dtype]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_against_float64(draw, shape, dtype):
+    check_both(draw, shape, dtype)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("device", ["cuda"], indirect=True)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_half_precision_on_cuda(draw, shape, dtype):
+    assert available("cuda")
+    check_both(draw, shape, dtype)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("device", ["cuda"], indirect=True)
+def test_on_cuda_the_same_bits_every_time_and_no_copy_of_the_rows(draw):
+    a, weights = draw(1, 60, 200_000, dtype=torch.float32), draw(1, 8, 60)
+    first, rotated = gram(a), combine_rows(weights, a)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    for _ in range(20):
+        assert torch.equal(gram(a), first)
+        assert torch.equal(combine_rows(weights, a), rotated)
+    # Ranges of the Gram matrix and the results; a float64 copy alone would take 96 MB.
+    assert torch.cuda.max_memory_allocated() - before < 48e6
+
+
+def test_non_contiguous_rows(draw):
+    a, weights = draw(2, 40, 6).mT, draw(2, 6, 3).mT
+    torch.testing.assert_close(gram(a), a @ a.mT)
+    torch.testing.assert_close(combine_rows(weights, a), weights @ a)
+    same = draw(1, 1, 40).expand(2, 6, 40)
+    torch.testing.assert_close(gram(same, a), same @ a.mT)
+    torch.testing.assert_close(gram(a[:, :, :1]), a[:, :, :1] @ a[:, :, :1].mT)
+
+
+def test_long_rows_in_pieces(draw, monkeypatch):
+    """The twin converts part of the rows at a time."""
+    from latentjac.kernels import reference
+
+    a, weights = draw(1, 6, 1000, dtype=torch.float32), draw(1, 3, 6)
+    whole = combine_rows(weights, a, weights, a)
+    monkeypatch.setattr(reference, "_CHUNK_BYTES", 8 * 9 * 64)
+    torch.testing.assert_close(combine_rows(weights, a, weights, a), whole)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4), (2, 0, 4), (2, 3, 0)])
+def test_empty(device, shape):
+    a = torch.empty(shape, device=device)
+    assert not gram(a).any()
+    assert gram(a).shape == (shape[0], shape[1], shape[1])
+    found = combine_rows(torch.ones(shape[0], 2, shape[1], device=device, dtype=torch.float64), a)
+    assert found.shape == (shape[0], 2, shape[2])
+    assert not found.any()
+
+
+A, W = torch.zeros(2, 3, 4), torch.zeros(2, 5, 3, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: gram(A[0]), ValueError, r"gram: a must have shape \[B, p, n\], got \[3, 4\]"),
+        (lambda: gram(A.int()), TypeError, "a must be float32.*got torch.int32"),
+        (lambda: gram(A, A[0]), ValueError, r"b must have shape \[B, q, n\], got \[3, 4\]"),
+        (lambda: gram(A, A[:, :, :2]), ValueError, r"b must have shape \[2, 3, 4\], got \[2, 3, 2\]"),
+        (lambda: gram(A, A.double()), TypeError, "b must be torch.float32, got torch.float64"),
+        (lambda: gram("a"), TypeError, "a must be a tensor, got str"),
+        (lambda: gram(A.clone().requires_grad_()), RuntimeError, "a must be a plain tensor"),
+        (lambda: combine_rows(W, A[0]), ValueError, r"rows must have shape \[B, p, n\]"),
+        (lambda: combine_rows(W[:, :, :2], A), ValueError, r"weights must have shape \[2, 5, 3\], got \[2, 5, 2\]"),
+        (lambda: combine_rows(W[0], A), ValueError, r"weights must have shape \[2, 1, 3\], got \[5, 3\]"),
+        (lambda: combine_rows(W.float(), A), TypeError, "weights must be torch.float64, got torch.float32"),
+        (lambda: combine_rows(W, A, W), ValueError, "more and others must come together, got one of them"),
+        (lambda: combine_rows(W, A, W[:, :4], A), ValueError, r"more must have shape \[2, 5, 3\], got \[2, 4, 3\]"),
+        (lambda: combine_rows(W, A, W, A[:1]), ValueError, r"others must have shape \[2, 3, 4\]"),
+    ],
+)
+def test_wrong_arguments(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
