@@ -3,7 +3,9 @@
 The floor. Per pair of a query and a key, and per probe, a tangent of queries, keys and values takes 2 (D + D) products
 for the scores and 2 (E + E) for what they weigh; P itself is formed once for all probes. The limit is the best rate of
 a matrix product or convolution on the same machine. `torch` is the same formulas in batched products of torch;
-`vmap(jvp)` and `vmap(vjp)` differentiate torch's math attention.
+`vmap(jvp)` and `vmap(vjp)` differentiate torch's math attention. On a GPU the Triton kernel of the package
+jvp_flash_attention is timed as well, where it is installed and takes the shape: values and one tangent at a time, so
+its time is that of all probes as one batch.
 
     python benchmarks/bench_attention.py [--threads 1] [--device cpu|cuda] [--dtype float32] [--quick]
 """
@@ -16,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from peers.products import reason
 from record import alternate, table, write
 
 from latentjac import kernels
@@ -29,6 +32,12 @@ SHAPES = [
     ("sd1.5 32x32", 4, 8, 1024, 1024, 80),
     ("sd1.5 32x32 text", 8, 8, 1024, 77, 80),
     ("ddpm-256 16x16", 8, 1, 256, 256, 512),
+]
+CUDA_SHAPES = [
+    ("sd1.5 64x64", 8, 8, 4096, 4096, 40),
+    ("sd1.5 64x64 text", 8, 8, 4096, 77, 40),
+    ("sd2.1 64x64", 8, 5, 4096, 4096, 64),
+    *SHAPES,
 ]
 
 
@@ -65,6 +74,32 @@ def cases(sizes: tuple[int, ...], cross: bool, device: str, dtype: torch.dtype) 
         "vmap(vjp)": lambda: torch.func.vmap(pull)(u),
         "torch primal": lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v),
     }
+
+
+def triton_jvp(sizes: tuple[int, ...], dtype: torch.dtype) -> dict[str, Callable[[], object]]:
+    """The package's tangent, all probes as one batch."""
+    from jvp_flash_attention.jvp_attention import attention
+
+    probes, heads, n, m, d = sizes
+    point, directions = (
+        tuple(torch.randn(probes, heads, rows, d, device="cuda", dtype=dtype) for rows in (n, m, m)) for _ in range(2)
+    )
+    return {"triton jvp": lambda: torch.func.jvp(attention, point, directions)}
+
+
+def with_triton(
+    timed: dict[str, Callable[[], object]], sizes: tuple[int, ...], dtype: torch.dtype
+) -> tuple[dict[str, Callable[[], object]], str]:
+    """The cases with the Triton package's, or what is wrong with it."""
+    try:
+        more = triton_jvp(sizes, dtype)
+        for case in more.values():
+            case()
+    except ModuleNotFoundError as error:
+        return timed, "not installed" if error.name == "jvp_flash_attention" else reason(error)
+    except Exception as error:  # such as a head size that it does not have
+        return timed, reason(error)
+    return timed | more, ""
 
 
 def matmul_rate(device: str, dtype: torch.dtype) -> float:
@@ -110,17 +145,30 @@ def main() -> None:
         raise SystemExit(f"no native kernels for {arguments.device}: {info.why_not or 'no GPU or built without CUDA'}")
     dtype, device = getattr(torch, arguments.dtype), arguments.device
     rate = matmul_rate(device, dtype)
-    rows, medians = [], {}
-    for name, *sizes in SHAPES[2:3] if arguments.quick else SHAPES:
+    rows, medians, failed = [], {}, {}
+    shapes = SHAPES if device == "cpu" else CUDA_SHAPES
+    for name, *sizes in SHAPES[2:3] if arguments.quick else shapes:
         timed = cases(tuple(sizes), "text" in name, device, dtype)
+        if device == "cuda":
+            timed, failed[name] = with_triton(timed, tuple(sizes), dtype)
         seconds = alternate(timed, 3 if arguments.quick else 21, 20.0, device)
         rows.append(row(name, tuple(sizes), "text" in name, seconds, rate))
+        if device == "cuda":
+            triton = seconds.get("triton jvp")
+            rows[-1]["tangent/triton"] = seconds["tangent"] / triton if triton else ""
         medians[name] = seconds
     print(table(rows))
+    for name, why in failed.items():
+        if why:
+            print(f"jvp_flash_attention, {name}: {why}")
     if not arguments.quick:
         file = f"attention_{arguments.threads}_threads" if device == "cpu" else f"attention_{arguments.dtype}_cuda"
         isa = os.environ.get("LATENTJAC_ISA", info.instruction_set)
-        print(write(file, rows, device, instruction_set=isa, limit_gflops=rate / 1e9, median_seconds=medians))
+        print(
+            write(
+                file, rows, device, instruction_set=isa, limit_gflops=rate / 1e9, median_seconds=medians, triton=failed
+            )
+        )
 
 
 if __name__ == "__main__":

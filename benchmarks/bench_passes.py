@@ -20,29 +20,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DModel
+from networks import network
+from peers.products import compiled, peers
 from record import write
 
-import latentjac
 from latentjac.linearize import ProgramLinearization
-from latentjac.linearize.autodiff import differentiable
 from latentjac.linearize.describe import nbytes
 from latentjac.models.layers import Tap
 
 Cases = dict[str, Callable[[], object]]
-
-
-def network(name: str) -> UNet2DModel:
-    if name == "faces":
-        return latentjac.load("faces").network
-    torch.manual_seed(0)
-    net = UNet2DModel(
-        sample_size=64,
-        block_out_channels=(64, 128, 128),
-        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-    )
-    return net.eval().requires_grad_(False)
 
 
 def alternate(cases: Cases, rounds: int, clock: Callable[[], float]) -> dict[str, list[float]]:
@@ -77,50 +63,6 @@ def floor(lin: ProgramLinearization, k: int) -> Cases:
                 q, p = torch.randn(k, *shape[0][1:]), torch.randn(k, *shape[0][1:-1], shape[1][-2])
                 jobs["attention"].append(lambda q=q, p=p: (q @ q.mT, p @ q))
     return {name: lambda family=family: [job() for job in family] for name, family in jobs.items()}
-
-
-def peers(f: Callable[..., torch.Tensor], x: torch.Tensor, t: torch.Tensor, v: torch.Tensor, u: torch.Tensor) -> Cases:
-    """What PyTorch offers for the same products."""
-
-    def batched_grad() -> None:
-        with torch.enable_grad(), differentiable():
-            leaf = x.clone().requires_grad_()
-            torch.autograd.grad(f(leaf, t), leaf, u, is_grads_batched=True)
-
-    with differentiable():
-        _, push = torch.func.linearize(lambda z: f(z, t), x)
-        _, pull = torch.func.vjp(lambda z: f(z, t), x)
-
-    def forward_mode() -> None:
-        with differentiable():
-            torch.func.vmap(lambda w: torch.func.jvp(lambda z: f(z, t), (x,), (w,))[1])(v)
-
-    def reverse_mode() -> None:
-        with differentiable():
-            torch.func.vmap(lambda w: pull(w)[0])(u)
-
-    return {
-        "vmap(jvp)": forward_mode,
-        "vmap(linearize)": lambda: torch.func.vmap(push)(v),
-        "vmap(vjp)": reverse_mode,
-        "batched grad": batched_grad,
-    }
-
-
-def compiled(cases: Cases) -> tuple[Cases, dict[str, str]]:
-    """The peers through torch.compile, and why those fail that do."""
-    made: Cases = {}
-    failed: dict[str, str] = {}
-    for name, case in cases.items():
-        torch._dynamo.reset()
-        fast = torch.compile(case)
-        try:
-            fast()
-        except Exception as error:  # whatever the compiler meets
-            failed[f"compile({name})"] = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
-        else:
-            made[f"compile({name})"] = fast
-    return made, failed
 
 
 def profile(lin: ProgramLinearization, v: torch.Tensor, u: torch.Tensor, rounds: int, clock: Callable) -> list[dict]:
@@ -234,8 +176,9 @@ def main() -> None:
         times |= alternate({f"floor: {name}": case for name, case in matmuls.items()}, options.rounds, clock)
         failed: dict[str, str] = {}
         if not options.no_peers:
-            others = peers(f, x, t, v, u)
-            more, failed = compiled(others) if options.compile else ({}, {})
+            others, failed = peers(lambda z: f(z, t), x, v, u)
+            more, more_failed = compiled(others) if options.compile else ({}, {})
+            failed |= more_failed
             times |= alternate(others | more, max(2, options.rounds // 3), clock)
         table = profile(lin, v, u, options.rounds, clock)
     medians = {name: statistics.median(values) for name, values in times.items()}

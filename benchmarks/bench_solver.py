@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_passes import network
+from networks import network
 from peers import paper, solvers
 from peers.solvers import Counted, GaveUpError, residuals
 from record import write

@@ -30,13 +30,13 @@ def iterate(f: Callable[[Tensor], Tensor], x: Tensor, k: int, chunk: int = 25, s
         seed: Of the start.
     """
     generator = torch.Generator().manual_seed(seed)
-    v = torch.linalg.qr(torch.randn(x.numel(), k, generator=generator, dtype=x.dtype))[0].T
+    v = torch.linalg.qr(torch.randn(x.numel(), k, generator=generator))[0].T.to(x)
     while True:
         with differentiable():
             parts = [_forward_mode(f, x, probes.reshape(-1, *x.shape)) for probes in v.split(chunk)]
             u = torch.cat(parts)
             w = torch.stack([_reverse_mode(f, x, probe) for probe in u])
-        v = torch.linalg.svd(w.flatten(1), full_matrices=False).Vh
+        v = torch.linalg.svd(w.flatten(1).float(), full_matrices=False).Vh.to(x.dtype)
         yield v
 
 
@@ -44,7 +44,7 @@ def _forward_mode(f: Callable[[Tensor], Tensor], x: Tensor, probes: Tensor) -> T
     def shifted(a: Tensor) -> Tensor:
         return f(x + torch.tensordot(a, probes, 1))
 
-    columns = torch.func.jacfwd(shifted)(torch.zeros(len(probes), dtype=x.dtype))
+    columns = torch.func.jacfwd(shifted)(x.new_zeros(len(probes)))
     return columns.movedim(-1, 0)
 
 

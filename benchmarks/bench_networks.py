@@ -1,0 +1,230 @@
+"""Passes and bases of whole networks on any device, beside plain forwards, PyTorch's own products and the paper.
+
+    python benchmarks/bench_networks.py --network sd15 --device cuda              # 50 probes, float32
+    python benchmarks/bench_networks.py --network sd15 --device cuda --tf32       # matmuls in tf32 too
+    python benchmarks/bench_networks.py --network ddpm256 --device cuda --dtype bfloat16 --compile
+    python benchmarks/bench_networks.py --network sd15 --quick                    # a narrow one, anywhere
+
+`forward` is the feature map on as many images as there are probes, channels last. An iteration of the paper is one of
+benchmarks/peers/paper.py; how many it needs is counted on the fast operator. Peers that fail, or run out of memory, are
+listed with the reason. Passes are timed first, the instructions last, one by one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from bench_passes import profile
+from networks import NAMES, Problem, problem
+from peers import paper
+from peers.products import Failures, compiled, peers, reason
+from peers.solvers import Counted
+from record import alternate, table, write
+
+import latentjac
+from latentjac.models.layers import Tap
+
+TOLERANCES = (1e-2, 1e-3)
+
+
+def passes(p: Problem, lin: Any, probes: int, rounds: int, device: str) -> dict[str, float]:
+    """Seconds of ours and of plain forwards."""
+    v, u = probes_of(lin, probes)
+    # Weights too: torch's own derivatives do not take them so, which is why the network itself stays as it is.
+    fastest = Tap(copy.deepcopy(p.network).to(memory_format=torch.channels_last), "mid_block")
+    batch = p.batch(probes)
+    batch = (batch[0].contiguous(memory_format=torch.channels_last), *batch[1:])
+    cases: dict[str, Callable[[], object]] = {
+        "forward": lambda: fastest(*batch),
+        "tangent": lambda: lin.jvp(v),
+        "cotangent": lambda: lin.vjp(u),
+        "rebase": lambda: lin.rebase(p.x),
+        "forward of one": lambda: p.f(p.x, *p.constants),
+    }
+    return alternate(cases, rounds, 60.0, device)
+
+
+def probes_of(lin: Any, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probes for both directions."""
+    return torch.randn(count, *lin.x.shape).to(lin.x), torch.randn(count, *lin.y.shape).to(lin.y)
+
+
+def others(
+    p: Problem, lin: Any, probes: int, rounds: int, with_compile: bool, device: str
+) -> tuple[dict[str, float], Failures]:
+    """Seconds of PyTorch's ways, and why some fail."""
+    v, u = probes_of(lin, probes)
+    cases, failed = peers(lambda z: p.f(z, *p.constants), p.x, v, u)
+    if with_compile:
+        more, more_failed = compiled(cases)
+        cases, failed = cases | more, failed | more_failed
+    return alternate(cases, max(3, rounds // 3), 60.0, device), failed
+
+
+def bases(p: Problem, lin: Any, k: int, device: str) -> list[dict[str, Any]]:
+    """Ours to each residual: the second run, since the first one measures what passes cost."""
+    rows = []
+    for tol in TOLERANCES:
+        for _ in range(2):
+            counted = Counted(lin)
+            start = time.perf_counter()
+            basis = latentjac.svd(counted, k, tol)
+            synchronize(device)
+            seconds = time.perf_counter() - start
+        rows.append(
+            {
+                "solver": "latentjac",
+                "residual": tol,
+                "seconds": seconds,
+                "passes": counted.passes,
+                "vectors": counted.vectors,
+                "true residual": true_residual(lin, basis),
+                "of it in products": in_products(lin, counted, device) / seconds,
+            }
+        )
+    return rows
+
+
+def true_residual(lin: Any, basis: latentjac.LocalBasis) -> float:
+    """The largest ``|J^T u - s v| / s``."""
+    back = lin.vjp(basis.u.reshape(-1, *lin.y.shape).to(lin.y)).flatten(1).double()
+    return float(((back - basis.s[:, None] * basis.v.flatten(1)).norm(dim=1) / basis.s).max())
+
+
+def in_products(lin: Any, counted: Counted, device: str) -> float:
+    """Seconds that as many passes of the average size take by themselves."""
+    v, u = probes_of(lin, max(1, round(counted.vectors / counted.passes)))
+    seconds = alternate({"tangent": lambda: lin.jvp(v), "cotangent": lambda: lin.vjp(u)}, 5, 5.0, device)
+    return counted.passes / 2 * sum(seconds.values())
+
+
+def papers(p: Problem, lin: Any, k: int, most_seconds: float, device: str) -> list[dict[str, Any]]:
+    """The paper's iteration: seconds of one, and how many it takes to each residual."""
+    steps = paper.iterate(lambda z: p.f(z, *p.constants), p.x, k)
+    next(steps)
+    synchronize(device)
+    start = time.perf_counter()
+    next(steps)
+    synchronize(device)
+    each = time.perf_counter() - start
+    curve: list[float] = []
+
+    def watch(state: latentjac.svd.SolverState) -> None:
+        curve.append(float(state.residuals.max()))
+
+    last = latentjac.svd(lin, k, TOLERANCES[-1], method="subspace", max_seconds=most_seconds, callback=watch)
+    curve.append(float(last.residuals.max()))
+    rows = []
+    for tol in TOLERANCES:
+        count = next((i + 1 for i, value in enumerate(curve) if value <= tol), None)
+        rows.append(
+            {
+                "solver": "paper",
+                "residual": tol,
+                "seconds": each * count if count else None,
+                "iterations": count or f"more than {len(curve)}",
+                "seconds an iteration": each,
+            }
+        )
+    return rows
+
+
+def synchronize(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def instructions(lin: Any, probes: int, device: str) -> list[dict[str, Any]]:
+    """Median milliseconds of each instruction; waits for each, so their sum is more than a pass."""
+
+    def clock() -> float:
+        synchronize(device)
+        return time.perf_counter()
+
+    v, u = probes_of(lin, probes)
+    rows = profile(lin, v, u, 3, clock)
+    return sorted(rows, key=lambda row: -row["tangent ms"] - row["cotangent ms"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=NAMES, default="faces")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--tf32", action="store_true", help="matmuls in tf32; convolutions are by torch's default")
+    parser.add_argument("--probes", type=int, default=50)
+    parser.add_argument("--k", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--paper-seconds", type=float, default=60.0, help="most time for counting its iterations")
+    parser.add_argument("--compile", action="store_true", help="peers through torch.compile too: minutes")
+    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--no-bases", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="a narrow network, 4 probes, no file")
+    options = parser.parse_args()
+    if options.quick:
+        options.probes, options.k, options.rounds, options.paper_seconds = 4, 4, 3, 2.0
+    warnings.simplefilter("ignore")
+    torch.backends.cuda.matmul.allow_tf32 = options.tf32
+    device, dtype = options.device, getattr(torch, options.dtype)
+    with torch.no_grad():
+        report(options, problem(options.network, device, dtype, options.quick), device)
+
+
+def report(options: argparse.Namespace, p: Problem, device: str) -> None:
+    """Measure, print, write."""
+    start = time.perf_counter()
+    lin = latentjac.linearize(p.f, p.x, *p.constants)
+    synchronize(device)
+    traced = time.perf_counter() - start
+    seconds = passes(p, lin, options.probes, options.rounds, device)
+    memory = torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else None
+    failed: Failures = {}
+    if not options.no_peers:
+        more, failed = others(p, lin, options.probes, options.rounds, options.compile, device)
+        seconds |= more
+    rows = [
+        {"case": name, "ms": 1e3 * value, "of forward": value / seconds["forward"]} for name, value in seconds.items()
+    ]
+    print(f"{options.network}, {lin.backend}, {options.probes} probes, {options.dtype}, traced in {traced:.1f} s")
+    print(table(rows))
+    for name, why in failed.items():
+        print(f"{name} fails: {why}")
+    solvers: list[dict[str, Any]] = []
+    for part in (
+        []
+        if options.no_bases
+        else [
+            lambda: bases(p, lin, options.k, device),
+            lambda: papers(p, lin, options.k, options.paper_seconds, device),
+        ]
+    ):
+        try:
+            found = part()
+        except Exception as error:  # such as memory for the paper's iteration
+            failed["bases"] = reason(error)
+            print("bases fail:", failed["bases"])
+        else:
+            print(table(found))
+            solvers += found
+    families = instructions(lin, options.probes, device) if lin.backend == "program" else []
+    for row in families[:12]:
+        print("  ".join(map(str, row.values())))
+    if options.quick:
+        return
+    name = f"network_{options.network}_{options.dtype}{'_tf32' if options.tf32 else ''}_{device}"
+    print(
+        write(
+            name, rows, device, probes=options.probes, k=options.k, backend=lin.backend, failed=failed, solvers=solvers,
+            traced_s=traced, peak_gb=memory, instructions=families,
+        )
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
