@@ -80,8 +80,7 @@ __device__ inline double sweep(double* matrix, double* left, double* sums, int r
   __syncthreads();
   double total = 0;
   for (int w = 0; w < warps; ++w) total += sums[w];
-  __syncthreads();
-  return total;
+  return total;  // the next sweep writes its sums behind the barrier of its first round
 }
 
 // Place of row i by descending length; equal ones stay in order, a NaN counts as longest.

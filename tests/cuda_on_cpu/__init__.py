@@ -108,7 +108,8 @@ class Emulator:
         self.library.guarded_new.argtypes = [c_size_t]
         self.library.guarded_start.argtypes = self.library.guarded_delete.argtypes = [c_void_p]
         self.library.guarded_intact.argtypes = [c_void_p]
-        for name, sizes in (("norm_act_workspace", 5), ("gram_workspace", 4), ("jacobi_workspace", 3)):
+        for name, sizes in (("norm_act_workspace", 5), ("gram_workspace", 4), ("jacobi_needs", 2),
+                            ("jacobi_workspace", 3)):  # fmt: skip
             function = getattr(self.library, name)
             function.restype, function.argtypes = c_int64, [c_int64] * sizes
 

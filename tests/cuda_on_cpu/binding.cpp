@@ -45,6 +45,9 @@ int64_t gram_workspace(int64_t points, int64_t a_rows, int64_t b_rows, int64_t l
 }
 BIND_WITH_WORKSPACE(gram, Gram)
 BIND(combine_rows, CombineRows)
+int64_t jacobi_needs(int64_t rows, int64_t columns) {
+  return latentjac::cuda::jacobi_needs(rows, columns);
+}
 int64_t jacobi_workspace(int64_t points, int64_t rows, int64_t columns) {
   return latentjac::cuda::jacobi_workspace(points, rows, columns, 0);
 }
