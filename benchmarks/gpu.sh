@@ -25,25 +25,25 @@ try() {
   "$@" || failures+=("$*")
 }
 
-bench() { try python "benchmarks/bench_$1.py" --device "$device" "${@:2}" ${quick[@]+"${quick[@]}"}; }
+bench() { try python3 "benchmarks/bench_$1.py" --device "$device" "${@:2}" ${quick[@]+"${quick[@]}"}; }
 
 part_build() {
   try nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
   try nvcc --version
-  if compgen -G 'wheelhouse/*.whl' >/dev/null; then try python -m pip install --no-index --no-deps wheelhouse/*.whl; fi
-  try python -c 'import torch; assert torch.cuda.is_available(), "torch sees no GPU"; print("torch", torch.__version__)'
+  if compgen -G 'wheelhouse/*.whl' >/dev/null; then try python3 -m pip install --no-index --no-deps wheelhouse/*.whl; fi
+  try python3 -c 'import torch; assert torch.cuda.is_available(), "torch sees no GPU"; print("torch", torch.__version__)'
   # What the build needs is here already or comes from an index; --no-deps: never replace the torch that is here.
   isolation=()
-  if python -c 'import setuptools, pybind11, cmake, ninja' 2>/dev/null; then isolation=(--no-build-isolation); fi
+  if python3 -c 'import setuptools, pybind11, cmake, ninja' 2>/dev/null; then isolation=(--no-build-isolation); fi
   try env LATENTJAC_CUDA=on LATENTJAC_PTXAS_VERBOSE=ON \
-    python -m pip install --no-deps --force-reinstall ${isolation[@]+"${isolation[@]}"} .
-  try python -c 'from latentjac import kernels; print(kernels.build_info()); assert kernels.available("cuda")'
-  try python -c 'from latentjac import kernels as k; b = [r for r in k.self_test("cuda") if not r.passed]; assert not b, b'
+    python3 -m pip install --no-deps --force-reinstall ${isolation[@]+"${isolation[@]}"} .
+  try python3 -c 'from latentjac import kernels; print(kernels.build_info()); assert kernels.available("cuda")'
+  try python3 -c 'from latentjac import kernels as k; b = [r for r in k.self_test("cuda") if not r.passed]; assert not b, b'
 }
 
 part_test() {
-  try env LATENTJAC_REQUIRE_CUDA=1 LATENTJAC_KERNELS=native python -m pytest -q -m cuda tests
-  try env LATENTJAC_REQUIRE_CUDA=1 LATENTJAC_KERNELS=native python -m pytest -q tests/kernels
+  try env LATENTJAC_REQUIRE_CUDA=1 LATENTJAC_KERNELS=native python3 -m pytest -q -m cuda tests
+  try env LATENTJAC_REQUIRE_CUDA=1 LATENTJAC_KERNELS=native python3 -m pytest -q tests/kernels
 }
 
 # Faults that results do not show. Without torch's cache of memory every array is an allocation of its own, whose end is
@@ -54,11 +54,11 @@ part_sanitize() {
   [ -n "$tool" ] || { echo "compute-sanitizer is not here: not run" && return; }
   for check in memcheck racecheck initcheck; do
     try env PYTORCH_NO_CUDA_MEMORY_CACHING=1 LATENTJAC_KERNELS=native "$tool" --tool "$check" --error-exitcode 9 \
-      --kernel-regex kns=latentjac python -c \
+      --kernel-regex kns=latentjac python3 -c \
       'from latentjac import kernels as k; b = [r for r in k.self_test("cuda") if not r.passed]; assert not b, b'
   done
   try env PYTORCH_NO_CUDA_MEMORY_CACHING=1 LATENTJAC_REQUIRE_CUDA=1 LATENTJAC_KERNELS=native "$tool" --tool memcheck \
-    --error-exitcode 9 --kernel-regex kns=latentjac python -m pytest -q -x -m cuda tests/kernels
+    --error-exitcode 9 --kernel-regex kns=latentjac python3 -m pytest -q -x -m cuda tests/kernels
 }
 
 part_kernels() {
