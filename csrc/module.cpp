@@ -242,7 +242,7 @@ PYBIND11_MODULE(_native, m) {
   });
   m.def("gram_workspace", &cuda::gram_workspace);
   m.def("cuda_gram",
-        [](uintptr_t workspace, int device, uintptr_t stream, const std::array<int64_t, 3>& a,
+        [](int device, uintptr_t stream, uintptr_t workspace, const std::array<int64_t, 3>& a,
            const std::array<int64_t, 3>& b, uintptr_t out, const std::array<int64_t, 4>& sizes, int dtype) {
           py::gil_scoped_release unlocked;
           cuda::gram({rows_of(a), rows_of(b), static_cast<double*>(address(out)), sizes[0], sizes[1], sizes[2],
@@ -261,7 +261,7 @@ PYBIND11_MODULE(_native, m) {
   m.def("jacobi_room", &cuda::jacobi_room);
   m.def("jacobi_workspace", &cuda::jacobi_workspace);
   // at: matrices, left, values, right, off.
-  m.def("cuda_jacobi", [](uintptr_t workspace, int device, uintptr_t stream, const Addresses& at,
+  m.def("cuda_jacobi", [](int device, uintptr_t stream, uintptr_t workspace, const Addresses& at,
                           const std::array<int64_t, 3>& sizes) {
     const auto doubles = [&](int i) { return static_cast<double*>(address(at[i])); };
     const Jacobi call{doubles(0), doubles(1), doubles(2), doubles(3), doubles(4), sizes[0], sizes[1], sizes[2]};

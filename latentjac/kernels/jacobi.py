@@ -20,8 +20,9 @@ from torch import Tensor
 
 from . import reference
 from .guards import refuse_differentiated, refuse_tracing
+from .launch import launch
 from .native import native_for
-from .tensors import check_like, stream
+from .tensors import check_like
 
 
 class JacobiSvd(NamedTuple):
@@ -141,8 +142,6 @@ def _rotate(matrices: Tensor, with_right: bool) -> tuple[Tensor, Tensor, Tensor,
     size = module.jacobi_workspace(points, rows, columns, device.index)
     workspace = torch.empty(size, dtype=torch.uint8, device=device) if size else None
     addresses = [t.data_ptr() for t in (matrices, left, s, right, off)]
-    module.cuda_jacobi(
-        0 if workspace is None else workspace.data_ptr(), device.index, stream(device), addresses,
-        [points, rows, columns],
-    )  # fmt: skip
+    at = 0 if workspace is None else workspace.data_ptr()
+    launch(module, "jacobi", device, at, addresses, [points, rows, columns])
     return left, s, right, off

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from . import reference
 from .guards import refuse_differentiated, refuse_tracing
+from .launch import launch
 from .native import native_for
-from .tensors import DTYPES, check_like, check_type, stream
+from .tensors import DTYPES, check_like, check_type
 
 
 def gram(a: Tensor, b: Tensor | None = None) -> Tensor:
@@ -52,8 +53,8 @@ def gram(a: Tensor, b: Tensor | None = None) -> Tensor:
     out = a.new_empty(sizes[:3], dtype=torch.float64)
     # Freed when this returns; torch hands the memory out again only to work queued behind this on the same stream.
     workspace = a.new_empty(module.gram_workspace(*sizes), dtype=torch.uint8)
-    module.cuda_gram(
-        workspace.data_ptr(), a.device.index, stream(a.device), _array(first), _array(second), out.data_ptr(), sizes,
+    launch(
+        module, "gram", a.device, workspace.data_ptr(), _array(first), _array(second), out.data_ptr(), sizes,
         DTYPES[a.dtype],
     )  # fmt: skip
     return out
@@ -96,8 +97,8 @@ def combine_rows(
         return reference.combine_rows(weights, rows, more, others, wide)
     out = rows.new_empty((len(rows), results, rows.shape[2]), dtype=torch.float64 if wide else rows.dtype)
     laid = [_laid(rows), None if others is None else _laid(others)]  # have to live until the call is over
-    module.cuda_combine_rows(
-        rows.device.index, stream(rows.device), _weighted(weights, laid[0]), _weighted(more, laid[1]), out.data_ptr(),
+    launch(
+        module, "combine_rows", rows.device, _weighted(weights, laid[0]), _weighted(more, laid[1]), out.data_ptr(),
         list(out.shape), DTYPES[rows.dtype], wide,
     )  # fmt: skip
     return out

@@ -22,7 +22,7 @@ class Module:
     def gram_workspace(self, *sizes):
         return self.emulator.library.gram_workspace(*sizes)
 
-    def cuda_gram(self, workspace, device, stream, a, b, out, sizes, dtype):
+    def cuda_gram(self, device, stream, workspace, a, b, out, sizes, dtype):
         self._call("gram", Gram(Rows(*a), Rows(*b), out, *sizes, dtype), workspace)
 
     def cuda_combine_rows(self, device, stream, first, second, out, sizes, dtype, wide):
@@ -38,8 +38,12 @@ class Module:
     def jacobi_workspace(self, points, rows, columns, device):
         return self.emulator.library.jacobi_workspace(points, rows, columns)
 
-    def cuda_jacobi(self, workspace, device, stream, at, sizes):
+    def cuda_jacobi(self, device, stream, workspace, at, sizes):
         self._call("jacobi", Jacobi(*at, *sizes), workspace)
+
+
+def call(module, name, given):
+    getattr(module, f"cuda_{name}")(0, 0, *given)
 
 
 @pytest.fixture
@@ -48,7 +52,7 @@ def module(emulator, monkeypatch):
     found = Module(emulator)
     for face in (rows, jacobi):
         monkeypatch.setattr(face, "native_for", lambda tensor: found)
-        monkeypatch.setattr(face, "stream", lambda device: 0)
+        monkeypatch.setattr(face, "launch", lambda module, name, device, *given: call(module, name, given))
     monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda tensor: True))
     return found
 

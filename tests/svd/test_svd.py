@@ -249,3 +249,12 @@ def test_damaged_headers_are_refused(tmp_path, damage: str) -> None:
     save_file(tensors, tmp_path / "b.safetensors", metadata={"schema": "1", "latentjac": damage})
     with pytest.raises(ValueError, match="must be a basis saved by latentjac"):
         LocalBasis.load(tmp_path / "b.safetensors")
+
+
+def test_products_that_record_gradients() -> None:
+    operator = with_spectrum(SPECTRA["exponential"])
+    expected = svd(operator, k=3)
+    operator.matrix.requires_grad_()
+    found = svd(operator, k=3)
+    assert not found.v.requires_grad
+    torch.testing.assert_close(found.s, expected.s)
