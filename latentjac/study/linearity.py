@@ -72,7 +72,7 @@ def _finding(table: dict[str, list[Any]], levels: list[float], settings: Setting
     shape = len(LAYERS), len(levels), settings.samples, len(KINDS), settings.k, len(STEPS)
     # [layer, kind, sample, level, step], means over directions; a deviation varies by factors, so of its logarithm.
     values = {name: torch.tensor(table[name], dtype=torch.float64).reshape(shape) for name in MEASURES}
-    values["deviation"] = values["deviation"].log()
+    values["deviation"] = values["deviation"].clamp_min(1e-12).log()  # a linear network deviates by nothing
     means = {name: v.mean(4).permute(0, 3, 2, 1, 4) for name, v in values.items()}
     means["deviation"] = means["deviation"].exp()
     edit = STEPS.index(EDIT)

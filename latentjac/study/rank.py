@@ -22,7 +22,8 @@ LAYERS = ("mid", "x0")
 # The rank of LOCO Edit is the least r with sqrt(sum of the first r s^2) > 0.99 sqrt(sum of all s^2); the first version
 # of Park et al. counts the eigenvalues of J^T J, which are s^2, up to half of their sum.
 LOCO, HALF = 0.99**2, 0.5
-_LANCZOS_STEPS = 8
+# That rank ends far down the spectrum, which few Lanczos steps do not resolve: many, for few random vectors.
+_PROBES, _LANCZOS_STEPS = 2, 32
 
 
 def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
@@ -50,8 +51,7 @@ def _ranks(model: Model, point: Point, layer: str, k: int, generator: torch.Gene
     """Ranks at one sample, each with its interval over probes."""
     t = torch.tensor(point.timestep, device=point.sample.device)
     lin = model.linearization(layer, point.sample, t, *point.conditioning)
-    # As many probes as directions are split off. Ranks are then known to a tenth or two, and samples differ by more.
-    found = effective_rank(lin, k, probes=max(2, k), steps=_LANCZOS_STEPS, generator=generator)
+    found = effective_rank(lin, k, probes=_PROBES, steps=_LANCZOS_STEPS, generator=generator)
     estimates = {
         "loco": found.count_holding(LOCO),
         "half": found.count_holding(HALF),

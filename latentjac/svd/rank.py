@@ -99,8 +99,9 @@ class EffectiveRank:
         """Least number of singular values that hold a part of the energy ``|J|_F^2``.
 
         ``0.99**2`` is the rank of Chen et al. (2024), whose criterion is the root of the energy; ``0.5`` counts the
-        eigenvalues of G that hold half of their sum (Park et al. 2023, first version). The interval covers chance
-        alone: where the count ends in a crowd of small values, few Lanczos steps cannot tell them apart.
+        eigenvalues of G that hold half of their sum (Park et al. 2023, first version). The interval covers, beside
+        chance, what a quadrature with so few steps cannot resolve. Where the count ends in a long tail of small values
+        it is wide, and the value, which takes those that share a node for equal, is too large: raise ``steps``.
 
         Raises:
             ValueError: If part is not in (0, 1).
@@ -238,23 +239,38 @@ class _Quadrature:
     def count_holding(self, part: float) -> Estimate:
         """Least number of singular values with a part of the energy; its error by the jackknife."""
         every = range(len(self.nodes))
-        left_out = torch.tensor([self._holding(part, [j for j in every if j != i]) for i in every], dtype=torch.float64)
-        spread = ((len(every) - 1) * (left_out - left_out.mean()).square().mean()).sqrt()
-        found = self._interval(torch.tensor(self._holding(part, list(every))), spread, 0.0)
+        found = self._holding(part, list(every))[1]
+        left_out = torch.stack([self._holding(part, [j for j in every if j != i]) for i in every])
+        spread = ((len(every) - 1) * (left_out - left_out.mean(0)).square().mean(0)).sqrt()
+        margin = student_quantile(self.confidence, len(every) - 1)
+        low, _, high = self._holding(part, list(every)) + margin * spread * torch.tensor([-1, 0, 1])
         # Rounded up, as a count of values is; rounding must not take one more where it is met exactly.
-        whole = (max(1, math.ceil(x - 1e-6)) for x in (found.value, found.low, min(found.high, float(self.limit))))
+        whole = (max(1, math.ceil(x - 1e-6)) for x in (found, low, min(high, float(self.limit))))
         return Estimate(*map(float, whole))
 
-    def _holding(self, part: float, probes: list[int]) -> float:
-        """The count as some of the probes see it, with a part of the last value where that suffices."""
-        values = torch.cat([self.s.square(), self.nodes[probes].flatten()])
-        weights = torch.cat([torch.ones_like(self.s), self.weights[probes].flatten() / len(probes)])
+    def _holding(self, part: float, probes: list[int]) -> torch.Tensor:
+        """Lower end, value and upper end of the count as some of the probes see it.
+
+        The value takes a part of the last node where that suffices. In truth a node stands for values between its
+        neighbours (Chebyshev-Markov-Stieltjes), so the ends leave out or take in one node more of each probe.
+        """
+        nodes, weights = self.nodes[probes].flatten(), self.weights[probes].flatten() / len(probes)
+        values = torch.cat([self.s.square(), nodes])
+        counts = torch.cat([torch.ones_like(self.s), weights])
         order = values.argsort(descending=True)
-        values, weights = values[order], weights[order]
-        held = torch.cumsum(values * weights, 0)
+        held = torch.cumsum((values * counts)[order], 0)
         last = int((held < part * held[-1]).sum())
         missing = part * held[-1] - (held[last - 1] if last else 0.0)
-        return float(weights[:last].sum() + missing / values[last])
+        value = counts[order][:last].sum() + missing / values[order][last]
+        if last < len(self.s) and bool((order[: last + 1] < len(self.s)).all()):
+            return torch.stack([value] * 3)
+        known = float((self.s.square() > values[order][last]).sum())
+        first = torch.searchsorted(self.nodes[probes], values[order][last].expand(len(probes), 1).contiguous())
+        columns = torch.arange(self.nodes.shape[1])[None]
+        rows = self.weights[probes]
+        low = known + float((rows * (columns > first + 1)).sum(dim=1).mean())
+        high = known + float((rows * (columns >= first - 1)).sum(dim=1).mean())
+        return torch.stack([value.new_tensor(min(low, float(value))), value, value.new_tensor(max(high, float(value)))])
 
     def _interval(self, value: torch.Tensor, error: torch.Tensor, least: float) -> Estimate:
         margin = float(error) * student_quantile(self.confidence, len(self.nodes) - 1)

@@ -81,6 +81,17 @@ def test_the_count_that_holds_a_part_of_the_energy(name: str, part: float) -> No
     assert abs(mean - exact) <= max(1.0, 0.1 * exact), (exact, mean)
 
 
+@pytest.mark.parametrize("name", ["power law", "exponential", "step"])
+def test_few_steps_make_the_interval_wide_and_not_wrong(name: str) -> None:
+    energy = SPECTRA[name].square().cumsum(0)
+    exact = int((energy < 0.99**2 * energy[-1]).sum()) + 1
+    few, many = (effective_rank(with_spectrum(SPECTRA[name]), 3, steps=steps) for steps in (3, 30))
+    few, many = few.count_holding(0.99**2), many.count_holding(0.99**2)
+    assert exact in few
+    assert exact in many
+    assert few.high - few.low > many.high - many.low
+
+
 def test_a_count_that_the_known_values_decide_is_exact() -> None:
     operator = with_spectrum(torch.tensor([4.0, 3.0, 2.0, 1.0]))  # energies 16, 9, 4, 1 of 30
     rank = effective_rank(operator, 4, probes=2, steps=2)
