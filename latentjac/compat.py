@@ -10,10 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# Guidance gains by t, of networks without and with text.
-_GAINS = {1.0: 0.5, 0.8: 1.0, 0.6: 4.0, 0.4: 16.0, 0.2: 16.0}
-_TEXT_GAINS = {1.0: 0.5, 0.9: 0.5, 0.8: 1.0, 0.7: 1.0, 0.6: 2.0}
-
 # At least 12 iterations of two passes, at most 50.
 _SOLVER = {"method": "subspace", "stop": "paper", "vectors": "paper", "tol": 1e-4, "max_passes": 100}
 
@@ -36,10 +32,9 @@ class Preset:
     noisy_below: float = 0.2
     frames: int = 4
 
-    def gain(self, t: float, text: bool) -> float:
-        """Gain of guidance at a fraction of T: the table's entry that is nearest, the noisier of two."""
-        table = _TEXT_GAINS if text else _GAINS
-        return table[min(sorted(table, reverse=True), key=lambda entry: round(abs(entry - t), 6))]
+    def gain(self, text: bool) -> float:
+        """Gain of guidance in its scripts, for networks with and without text."""
+        return 1.0 if text else 0.1
 
 
 _PRESETS = {"pullback": Preset()}

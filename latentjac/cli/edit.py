@@ -75,7 +75,7 @@ def edit(
         ),
     ] = None,
     gain: Annotated[
-        float | None, typer.Option(help="With --compat: gain of guidance; default: that of the published tables.")
+        float | None, typer.Option(help="With --compat: gain of guidance; default: that of the published scripts.")
     ] = None,
     inject: Annotated[
         str, typer.Option(help="With h-space: add in every step 'below' the point, or only at the 'point' itself.")

@@ -91,7 +91,7 @@ def edit(
         compat: ``"pullback"`` goes both ways along each direction as the published code of Park et al. (2023) does, at
             a point of its grid: by steps of guidance with a constant gain, with images at every
             ``(num_steps + 1) // 4``-th. ``distances`` in the result are signed numbers of steps; see docs/pullback.md.
-        gain: With compat, the gain; by default that of the published tables for the point's t.
+        gain: With compat, the gain; by default that of the published scripts, 1 with text and 0.1 without.
         generator: With compat, source of the noise of the last steps; a CPU generator seeded with 0 by default.
         progress: Show a progress bar.
 
