@@ -9,6 +9,7 @@ import torch
 
 from latentjac.linearize.autodiff import AutodiffLinearization
 from latentjac.linearize.compiled import ProgramLinearization
+from latentjac.linearize.graphs import RecordingError, check_mode
 from latentjac.linearize.interface import Linearization
 from latentjac.linearize.non_finite import NonFiniteError
 from latentjac.linearize.trace import TraceError
@@ -19,6 +20,7 @@ __all__ = [
     "Linearization",
     "NonFiniteError",
     "ProgramLinearization",
+    "RecordingError",
     "TraceError",
     "linearize",
 ]
@@ -35,6 +37,7 @@ def linearize(
     *constants: torch.Tensor,
     backend: str = "auto",
     chunk_size: int | None = None,
+    cuda_graphs: bool | str = "auto",
 ) -> Linearization:
     """Linearize ``y = f(x, *constants)`` at x.
 
@@ -45,25 +48,32 @@ def linearize(
         backend: ``"program"`` traces f once and is the fastest, ``"autodiff"`` is torch.func and takes any f,
             ``"auto"`` is the first that can take f.
         chunk_size: Most probes that are taken through the network at once; as many as fit by default.
+        cuda_graphs: On a GPU, ``"auto"`` records passes of the program backend when a number of probes comes for the
+            second time, and replays them as one launch; ``True`` records at the first and raises where that fails;
+            ``False`` launches every kernel by itself.
 
     Returns:
         The linearization at x, with ``y``, ``jvp``, ``vjp``, ``rebase``, ``check_adjoint`` and ``to_scipy``.
 
     Raises:
         TypeError: If f is not callable, or x or f(x) is not a tensor.
-        ValueError: If x is empty, not floating point or not finite, if f mixes up the batch, or an option is unknown.
+        ValueError: If x is empty, not floating point or not finite, if f mixes up the batch, or an option is unknown
+            or not possible on the device of x.
         NonFiniteError: If f(x) has NaN or Inf.
-        TraceError: If the backend is ``"program"`` and f cannot be traced.
+        TraceError: If the backend is ``"program"``, or CUDA graphs are demanded, and f cannot be traced.
     """
     if not callable(f):
         raise TypeError(f"linearize: f must be callable, got {type(f).__name__}")
     if backend not in BACKENDS:
         raise ValueError(f"linearize: backend must be one of {list(BACKENDS)}, got {backend!r}")
-    if backend != "autodiff":
+    if backend == "autodiff":
+        # The work of the autograd engine cannot be replayed safely.
+        check_mode(cuda_graphs, False, getattr(x, "device", torch.device("cpu")))
+    else:
         try:
-            return ProgramLinearization(f, x, *constants, chunk_size=chunk_size)
+            return ProgramLinearization(f, x, *constants, chunk_size=chunk_size, cuda_graphs=cuda_graphs)
         except TraceError as error:
-            if backend == "program":
+            if backend == "program" or cuda_graphs is True:
                 raise
             _log_once(f"linearize: torch.func is used for the whole function, which is slower: {error}")
     return AutodiffLinearization(f, x, *constants, chunk_size=chunk_size)

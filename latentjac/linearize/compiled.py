@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import torch
 
 from latentjac.linearize.allocator import keep_memory
+from latentjac.linearize.graphs import CudaRecorder, Recorder, Replayed, check_mode
 from latentjac.linearize.interface import Linearization, check_base
 from latentjac.linearize.non_finite import raise_if_non_finite
 from latentjac.linearize.program import Program
+from latentjac.linearize.streams import StreamOrder
 from latentjac.linearize.trace import trace
 
 logger = logging.getLogger("latentjac")
@@ -32,8 +35,11 @@ class ProgramLinearization(Linearization):
         *constants: Further arguments of f.
         chunk_size: Most probes in work at once; chosen to fit the processor's caches and memory by default.
         memory_limit: Most bytes for the tangents of a pass; half of what is free by default.
+        cuda_graphs: As for :func:`latentjac.linearize`.
+        recorder: Records passes instead of CUDA, on any device.
 
     Raises:
+        ValueError: If CUDA graphs are demanded and x is not on a GPU.
         TraceError: If f cannot be traced.
     """
 
@@ -46,12 +52,18 @@ class ProgramLinearization(Linearization):
         *constants: Any,
         chunk_size: int | None = None,
         memory_limit: int | None = None,
+        cuda_graphs: bool | str = "auto",
+        recorder: Recorder | None = None,
     ) -> None:
         if chunk_size is not None and (not isinstance(chunk_size, int) or chunk_size < 1):
             raise ValueError(f"linearize: chunk_size must be a positive int or None, got {chunk_size!r}")
         check_base("linearize", x)
+        check_mode(cuda_graphs, x.is_cuda or recorder is not None, x.device)
         self._f, self._chunk_size, self._memory_limit = f, chunk_size, memory_limit
         started = time.perf_counter()
+        self._fitting: int | None = None
+        self._cuda_graphs, self._recorder = cuda_graphs, recorder
+        self._order = StreamOrder.on(x.device)
         self._trace(x, constants)
         traced = time.perf_counter()
         self._set_base("linearize", x, constants)
@@ -65,11 +77,17 @@ class ProgramLinearization(Linearization):
                 f"linearize: f must return a batch of {x.shape[0]} points in dimension 0, got shape {list(y.shape)}"
             )
         self._signature = _signature(constants)
+        self._passes: Program | Replayed = self.program
+        if self._cuda_graphs and (x.is_cuda or self._recorder):
+            self._passes = Replayed(self.program, self._recorder or CudaRecorder(x.device), self._cuda_graphs is True)
+
+    def _turn(self) -> AbstractContextManager[object]:
+        return nullcontext() if self._order is None else self._order.turn()
 
     def _set_base(self, name: str, x: Tensor, constants: tuple[Any, ...]) -> None:
         x = x.detach().clone()
-        with torch.no_grad():
-            y = self.program.primal(x, constants)
+        with self._turn(), torch.no_grad():
+            y = self._passes.primal(x, constants)
         raise_if_non_finite(name, y, self._f, x, *constants)
         self.x, self.y, self._constants = x, y, constants
 
@@ -89,51 +107,77 @@ class ProgramLinearization(Linearization):
 
     def _again(self, x: Tensor, constants: tuple[Any, ...]) -> ProgramLinearization:
         return ProgramLinearization(
-            self._f, x, *constants, chunk_size=self._chunk_size, memory_limit=self._memory_limit
+            self._f,
+            x,
+            *constants,
+            chunk_size=self._chunk_size,
+            memory_limit=self._memory_limit,
+            cuda_graphs=self._cuda_graphs,
+            recorder=self._recorder,
         )
 
     def _cost_of_again(self) -> float:
         return 1 + self._trace_cost
 
     def _jvp(self, probes: Tensor) -> Tensor:
-        return self._chunked(self.program.tangent, probes, self.y)
+        return self._chunked(self._passes.tangent, probes, self.y)
 
     def _vjp(self, probes: Tensor) -> Tensor:
-        return self._chunked(self.program.cotangent, probes, self.x)
+        return self._chunked(self._passes.cotangent, probes, self.x)
+
+    def prepare(self, probes: int) -> None:
+        """Record the passes over so many probes, if passes are recorded; see :meth:`Linearization.prepare`."""
+        super().prepare(probes)
+        if not isinstance(self._passes, Replayed):
+            return
+        count = _evenly(probes, self._most())
+        for name, like in (("tangent", self.x), ("cotangent", self.y)):
+            # Where memory runs out, the first pass that is really taken finds out how many fit.
+            with self._turn(), torch.no_grad(), suppress(torch.OutOfMemoryError):
+                self._passes.prepare(name, like.new_zeros(count, *like.shape))
+
+    def _most(self) -> int:
+        """Probes at once."""
+        # Asked once where passes are recorded: shapes have to come again.
+        if self._fitting is None or not isinstance(self._passes, Replayed):
+            self._fitting = self.program.chunk_size(self._memory_limit)
+        return self._chunk_size or self._fitting
 
     def _chunked(self, apply: Callable[[Tensor], Tensor], probes: Tensor, like: Tensor) -> Tensor:
         if like.device.type == "cpu":
             keep_memory()
         out = like.new_empty(len(probes), *like.shape)
-        size = min(len(probes), self._chunk_size or self.program.chunk_size(self._memory_limit))
-        # Chunks of one size: 25 probes in chunks of at most 8 are 7 + 6 + 6 + 6.
         start = 0
-        with torch.no_grad():
+        with self._turn(), torch.no_grad():
             while start < len(probes):
-                left = len(probes) - start
-                count = -(-left // -(-left // size))
+                count = _evenly(len(probes) - start, self._most())
                 try:
                     out[start : start + count] = apply(probes[start : start + count])
                 except (torch.OutOfMemoryError, MemoryError) as error:
-                    size = self._halve(count, error)
+                    self._halve(count, error)
                     continue
                 except RuntimeError as error:
                     if "not enough memory" not in str(error) and "can't allocate" not in str(error):
                         raise
-                    size = self._halve(count, error)
+                    self._halve(count, error)
                     continue
                 start += count
         return out
 
-    def _halve(self, count: int, error: Exception) -> int:
+    def _halve(self, count: int, error: Exception) -> None:
         if count == 1:
             raise error
-        if self._chunk_size is None or self._chunk_size > count // 2:
-            logger.warning("linearize: out of memory with %d probes at once; going on with %d", count, count // 2)
-            self._chunk_size = count // 2
+        logger.warning("linearize: out of memory with %d probes at once; going on with %d", count, count // 2)
+        self._chunk_size = count // 2
+        if isinstance(self._passes, Replayed):
+            self._passes.forget()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        return count // 2
+
+
+def _evenly(left: int, most: int) -> int:
+    """Probes of the next chunk, in chunks of one size: 25 in chunks of at most 8 are 7 + 6 + 6 + 6."""
+    return -(-left // -(-left // most))
 
 
 def _signature(constants: tuple[Any, ...]) -> list[Any]:

@@ -128,6 +128,20 @@ class Linearization(ABC):
         kept = self._restricted
         return 1.0 if kept is not None and len(kept.x) == count else self._cost_of_again()
 
+    def prepare(self, probes: int) -> None:
+        """Get ready for passes over so many probes, so that the first ones are no slower than all others.
+
+        Records them where passes are recorded (CUDA graphs); elsewhere there is nothing to do.
+
+        Args:
+            probes: k of the ``jvp`` and ``vjp`` to come.
+
+        Raises:
+            ValueError: If it is not a positive int.
+        """
+        if isinstance(probes, bool) or not isinstance(probes, int) or probes < 1:
+            raise ValueError(f"prepare: probes must be a positive int, got {probes!r}")
+
     def check_adjoint(self, generator: torch.Generator | None = None) -> float:
         """Relative disagreement of ``<u, J v>`` and ``<J^T u, v>`` for one random pair.
 

@@ -101,7 +101,10 @@ class Program:
         """Evaluate the function and keep what the passes need at this point."""
         trace = self._trace
         env = dict(self._frozen)
-        env.update((slot, value) for slot, value in zip(trace.constants, constants, strict=True) if slot is not None)
+        for slot, value in zip(trace.constants, constants, strict=True):
+            if slot is not None:
+                # An object of its own: what is prepared of weights is kept as long as they are the same object.
+                env[slot] = value.detach()
         _run(self._prologue, env)
         self._device = x.device
         env[trace.x] = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x

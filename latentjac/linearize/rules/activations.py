@@ -17,6 +17,12 @@ _POINTWISE = (
     "sinc special_expit sign floor ceil round trunc nan_to_num"
 ).split()
 
+# What networks are full of, without the autograd engine, whose work is best not recorded as a CUDA graph.
+_DERIVATIVES = {
+    "aten.silu.default": torch.ops.aten.silu_backward.default,
+    "aten.gelu.default": torch.ops.aten.gelu_backward.default,
+}
+
 
 class Diagonal(Instruction):
     """``dy = d * dx`` with ``d`` of the shape of y; also what chains of such operators fuse to."""
@@ -53,7 +59,14 @@ class Pointwise(Diagonal):
     """An activation or another function of each entry alone."""
 
     def primal(self, env: dict[int, Tensor]) -> None:
-        # One derivative for every such function: autograd's own, of the sum over entries.
+        derivative = _DERIVATIVES.get(self.call.target)
+        if derivative is not None:
+            super().primal(env)
+            x = env[self.inputs[0]]
+            options = {key: value for key, value in self.call.arguments.items() if key == "approximate"}
+            self.factor = derivative(torch.ones_like(x), x, **options)
+            return
+        # One derivative for all others: autograd's own, of the sum over entries.
         with torch.enable_grad():
             x = env[self.inputs[0]].detach().requires_grad_()
             y = self.call.evaluate({**env, self.inputs[0]: x})

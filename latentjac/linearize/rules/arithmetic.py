@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -81,8 +82,9 @@ class Scale(Diagonal):
         other = call.arguments["other" if call.arguments["self"] == Ref(slot) else "self"]
         value = env[other.slot] if isinstance(other, Ref) else other
         factor = 1 / value if "div" in call.target else value
-        # Factors of another dtype must not change the dtype of tangents.
-        self.factor = torch.as_tensor(factor, dtype=self.metas[self.outs[0]].dtype, device=env[slot].device)
+        # Factors of another dtype must not change the dtype of tangents. A number is written by the device itself.
+        kind: dict[str, Any] = {"dtype": self.metas[self.outs[0]].dtype, "device": env[slot].device}
+        self.factor = factor.to(**kind) if isinstance(factor, Tensor) else torch.full((), factor, **kind)
 
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
@@ -157,7 +159,7 @@ class Negative(Diagonal):
 
     def primal(self, env: dict[int, Tensor]) -> None:
         super().primal(env)
-        self.factor = torch.tensor(-1.0, dtype=env[self.outs[0]].dtype)
+        self.factor = torch.full((), -1.0, dtype=env[self.outs[0]].dtype, device=env[self.outs[0]].device)
 
 
 @rule("aten.sum.dim_IntList", "aten.sum.default", "aten.mean.dim", "aten.mean.default")

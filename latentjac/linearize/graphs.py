@@ -1,0 +1,208 @@
+"""Passes recorded once and replayed: on a GPU the hundreds of launches of a pass become one (CUDA graphs).
+
+What is recorded are launches on fixed addresses. Each recording has an input of its own, into which the probes are
+copied, and a result that its next replay overwrites. What the primal keeps for the passes lies in the memory of the
+primal's recording; replaying that one at another base point rewrites it in place, so the others stay valid.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+import torch
+
+from latentjac.linearize.program import Program
+
+logger = logging.getLogger("latentjac")
+
+Tensor = torch.Tensor
+
+MODES = ("auto", True, False)
+
+# Shapes recorded of one program; each holds its input, its result and a graph. Further ones are launched one by one.
+_MOST = 32
+
+
+class RecordingError(RuntimeError):
+    """A pass could not be recorded, though that was demanded."""
+
+
+def check_mode(cuda_graphs: object, possible: bool, device: torch.device) -> None:
+    """Raise unless it is one of ``MODES``, and graphs are possible where they are demanded."""
+    if cuda_graphs not in MODES:
+        raise ValueError(f"linearize: cuda_graphs must be one of {list(MODES)}, got {cuda_graphs!r}")
+    if cuda_graphs is True and not possible:
+        raise ValueError(f"linearize: cuda_graphs must be 'auto' or False for x on {device}, got True")
+
+
+class Recorder(Protocol):
+    """What can record work on a device; :class:`CudaRecorder`, or a stand-in where there is none."""
+
+    def record(self, run: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
+        """Record what ``run`` launches, without effect on what was there.
+
+        Returns:
+            What launches it again, and the tensor that this writes its result to.
+
+        Raises:
+            RuntimeError: If it cannot be recorded. No recording is under way then.
+        """
+        ...
+
+
+class _Recording:
+    """A recorded function of tensors of fixed shapes."""
+
+    def __init__(self, recorder: Recorder, run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> None:
+        self._inputs = [value.detach().clone() for value in inputs]
+        self._replay, self._result = recorder.record(lambda: run(*self._inputs))
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """The result for new inputs, valid until the next call."""
+        for own, value in zip(self._inputs, inputs, strict=True):
+            own.copy_(value)
+        self._replay()
+        return self._result
+
+
+class Replayed:
+    """The passes of a program, recorded where that pays.
+
+    Results of ``tangent`` and ``cotangent`` are valid until the next call: who keeps one copies it.
+
+    Args:
+        program: The passes.
+        recorder: Records them.
+        demanded: Record a shape when it first comes, and raise where that fails. Otherwise a shape is recorded when it
+            comes for the second time, and what cannot be recorded is launched one by one, which is logged once.
+    """
+
+    def __init__(self, program: Program, recorder: Recorder, demanded: bool = False) -> None:
+        self._program, self._recorder, self._demanded = program, recorder, demanded
+        self._base: tuple[Tensor, tuple[Any, ...]] | None = None
+        self._primal: _Recording | None = None
+        self._recorded: dict[tuple[str, int], _Recording] = {}
+        self._seen: Counter[tuple[str, int]] = Counter()
+        self._refused: set[str] = set()
+
+    @property
+    def recorded(self) -> list[tuple[str, int]]:
+        """Passes that are replayed: their names and numbers of probes."""
+        return sorted(self._recorded)
+
+    def primal(self, x: Tensor, constants: Sequence[Any]) -> Tensor:
+        """Evaluate the function and keep what the passes need at this point; the result is the caller's."""
+        if self._primal is not None:
+            return self._primal(x, *_tensors(constants)).clone()
+        # Copies, since the caller may change them before the primal is recorded.
+        own = tuple(value.detach().clone() if isinstance(value, Tensor) else value for value in constants)
+        self._base = (x, own)
+        return self._program.primal(x, own)
+
+    def tangent(self, probes: Tensor) -> Tensor:
+        """As :meth:`Program.tangent`."""
+        return self._pass("tangent", probes)
+
+    def cotangent(self, probes: Tensor) -> Tensor:
+        """As :meth:`Program.cotangent`."""
+        return self._pass("cotangent", probes)
+
+    def prepare(self, name: str, probes: Tensor) -> None:
+        """Record a pass over probes of this shape now, if it can be."""
+        key = (name, len(probes))
+        if key not in self._recorded and name not in self._refused and len(self._recorded) < _MOST:
+            self._record(key, probes)
+
+    def forget(self) -> None:
+        """Drop the recordings of passes and with them the memory that they hold."""
+        self._recorded.clear()
+        self._seen.clear()
+
+    def _pass(self, name: str, probes: Tensor) -> Tensor:
+        key = (name, len(probes))
+        self._seen[key] += 1
+        if self._demanded or self._seen[key] > 1:
+            self.prepare(name, probes)
+        recording = self._recorded.get(key)
+        return getattr(self._program, name)(probes) if recording is None else recording(probes)
+
+    def _record(self, key: tuple[str, int], probes: Tensor) -> None:
+        try:
+            if self._primal is None:
+                self._record_primal()
+            self._recorded[key] = _Recording(self._recorder, getattr(self._program, key[0]), [probes])
+        except torch.OutOfMemoryError:
+            raise  # the caller takes fewer probes
+        except RuntimeError as error:
+            reason = str(error).strip().split("\n")[0]
+            if self._demanded:
+                raise RecordingError(f"linearize: cuda_graphs=True, but a pass cannot be recorded: {reason}") from error
+            if not self._refused:
+                logger.warning("linearize: passes are launched one by one, since recording failed: %s", reason)
+            # Without fixed addresses of what the primal keeps, nothing can be recorded.
+            self._refused |= {key[0]} if self._primal is not None else {"tangent", "cotangent"}
+
+    def _record_primal(self) -> None:
+        assert self._base is not None
+        x, constants = self._base
+
+        def run(x: Tensor, *tensors: Tensor) -> Tensor:
+            left = iter(tensors)
+            return self._program.primal(x, [next(left) if isinstance(v, Tensor) else v for v in constants])
+
+        try:
+            recording = _Recording(self._recorder, run, [x, *_tensors(constants)])
+        except BaseException:
+            self._program.primal(x, constants)  # what the passes read was replaced and never computed
+            raise
+        recording(x, *_tensors(constants))
+        self._primal, self._base = recording, None
+
+
+def _tensors(constants: Sequence[Any]) -> list[Tensor]:
+    return [value for value in constants if isinstance(value, Tensor)]
+
+
+class CudaRecorder:
+    """Records CUDA graphs on a stream of its own, all in one pool of memory.
+
+    One pool is safe since the graphs of one linearization never run at the same time and none needs what another left
+    in it, but for what the primal keeps; that stays allocated, so no later recording takes its place.
+
+    Args:
+        device: The GPU.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def record(self, run: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
+        """As :meth:`Recorder.record`; ``run`` is run once before, so that libraries settle what they do once."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(self._device):
+            current = torch.cuda.current_stream()
+            # This block gives the caller's stream back even where torch.cuda.graph fails to leave its own.
+            with torch.cuda.stream(self._stream):
+                self._stream.wait_stream(current)
+                run()
+                result = self._capture(graph, run)
+            current.wait_stream(self._stream)
+        return graph.replay, result
+
+    def _capture(self, graph: torch.cuda.CUDAGraph, run: Callable[[], Tensor]) -> Tensor:
+        # Other threads may go on using the device.
+        mode = "thread_local"
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode=mode):
+                return run()
+        except BaseException:
+            # Ending an invalid capture raises before torch takes the pool back, on some versions.
+            with suppress(RuntimeError):
+                torch._C._cuda_endAllocateToPool(self._device.index, self._pool)
+            raise
