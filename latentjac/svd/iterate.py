@@ -123,8 +123,10 @@ class Iteration:
         count, k = ritz.rows.shape[1], self.krylov.k
         weights = torch.full_like(ritz.residuals, _GUARD_WEIGHT)
         weights[:, :k] = torch.where(residuals[:, : min(k, count)] > self.limits.tol, 1.0, _GUARD_WEIGHT)
-        done = torch.tensor([point.status is not None for point in self.points], device=weights.device)
-        return torch.where(done[:, None], 0.0, weights)
+        done = [point.status is not None for point in self.points]
+        if not any(done):  # nothing to bring to the device
+            return weights
+        return torch.where(torch.tensor(done, device=weights.device)[:, None], 0.0, weights)
 
     def _read(self, ritz: Ritz, residuals: torch.Tensor) -> None:
         """Bring what decides to the host, in one transfer."""

@@ -150,13 +150,14 @@ class BlockKrylov:
         Triplets that were not found count as exact zeros once nothing is left to find, and as unknown (inf) before.
         """
         found = ritz.residuals[:, : self.k]
-        if found.shape[1] == self.k and not bool(self.exhausted.any()):
-            return found
         unknown = torch.where(self.exhausted, 0.0, float("inf")).double()[:, None]
         missing = unknown.expand(-1, self.k - found.shape[1])
         # Values that are zero to rounding are found only if nothing else is left.
         live = ritz.s[:, : found.shape[1]] > self.floor(ritz.s)
-        return torch.cat([torch.where(live, found, torch.maximum(found.nan_to_num(0.0), unknown)), missing], dim=1)
+        known = torch.where(live, found, torch.maximum(found.nan_to_num(0.0), unknown))
+        if missing.shape[1]:
+            return torch.cat([known, missing], dim=1)
+        return torch.where(self.exhausted.any(), known, found)  # asked on the device, which is not waited for
 
     def plan(self, ritz: Ritz, wanted: torch.Tensor, room: int) -> None:
         """Choose the next block: the main directions in which the wanted triplets' residuals leave the basis.

@@ -1,4 +1,4 @@
-"""Linearizations that work at the same time, in one thread or in two, and in what order one queues its work on streams."""
+"""Linearizations that work at the same time, in one thread or in two, and the order of work on several streams."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def test_a_turn_ends_when_its_work_fails() -> None:
     log: list[str] = []
     stream = Stream("home", log)
     order = StreamOrder(lambda: stream)
-    with pytest.raises(ValueError), order.turn():
-        raise ValueError
+    with pytest.raises(ValueError, match="bad probes"), order.turn():
+        raise ValueError("bad probes")
     with ThreadPoolExecutor(1) as pool:  # another thread gets its turn
 
         def work() -> None:
