@@ -24,6 +24,7 @@ def local_basis(
     max_seconds: float | None = None,
     block_size: int | None = None,
     backend: str = "auto",
+    precision: str | None = None,
     generator: torch.Generator | None = None,
     warm_start: LocalBasis | None = None,
     confirm: int = 1,
@@ -48,6 +49,8 @@ def local_basis(
         max_seconds: Time after which the solver begins nothing new.
         block_size: Probes a pass; chosen by measured costs by default, see :func:`latentjac.svd`.
         backend: Backend of the linearization.
+        precision: Arithmetic of the passes for float32 samples, see :func:`latentjac.linearize`; ``"mixed"`` finds the
+            basis with bf16 passes and refines it with fp32 ones, of which triplets, residuals and certificate are.
         generator: Source of the solver's start block.
         warm_start: Basis of a nearby point.
         confirm: Expansions that have to confirm what a warm start gives; see :func:`latentjac.svd`.
@@ -74,15 +77,20 @@ def local_basis(
         "warm_start": (warm_start, None),
         "confirm": (confirm, 1),
     }
-    preset = find_preset("local_basis", compat, options, point.grid)
+    preset = find_preset("local_basis", compat, {**options, "precision": (precision, None)}, point.grid)
     solver = preset.solver if preset else {name: value for name, (value, _) in options.items()}
     timestep = torch.tensor(point.timestep, device=point.sample.device)
-    lin = model.linearization(layer, point.sample, timestep, *point.conditioning, backend=backend)
+    mixed = precision == "mixed"
+    lin, *exact = (
+        model.linearization(layer, point.sample, timestep, *point.conditioning, backend=backend, precision=p)
+        for p in (("bf16", "fp32") if mixed else (precision,))
+    )
     basis = svd(
         lin,
         k,
         max_seconds=max_seconds,
         generator=generator,
+        refine_with=exact[0] if mixed else None,
         callback=callback,
         progress=progress,
         strict=strict,
@@ -99,6 +107,7 @@ def local_basis(
         num_inference_steps=point.num_inference_steps,
         grid=point.grid,
         backend=lin.backend,
+        precision=precision,
     )
     return basis
 

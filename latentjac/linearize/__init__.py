@@ -12,10 +12,12 @@ from latentjac.linearize.compiled import ProgramLinearization
 from latentjac.linearize.graphs import RecordingError, check_mode
 from latentjac.linearize.interface import Linearization
 from latentjac.linearize.non_finite import NonFiniteError
+from latentjac.linearize.precision import PRECISIONS
 from latentjac.linearize.trace import TraceError
 
 __all__ = [
     "BACKENDS",
+    "PRECISIONS",
     "AutodiffLinearization",
     "Linearization",
     "NonFiniteError",
@@ -38,6 +40,7 @@ def linearize(
     backend: str = "auto",
     chunk_size: int | None = None,
     cuda_graphs: bool | str = "auto",
+    precision: str | None = None,
 ) -> Linearization:
     """Linearize ``y = f(x, *constants)`` at x.
 
@@ -51,6 +54,11 @@ def linearize(
         cuda_graphs: On a GPU, ``"auto"`` records passes of the program backend when a number of probes comes for the
             second time, and replays them as one launch; ``True`` records at the first and raises where that fails;
             ``False`` launches every kernel by itself.
+        precision: Arithmetic of the passes for float32 points. ``"fp32"`` is float32 throughout; ``"tf32"`` lets a GPU
+            round the factors of matmuls and convolutions to 11 bits (a processor has no tf32 and computes in float32);
+            ``"bf16"`` evaluates f in float32 and holds tangents, and the weights that they meet, in bfloat16: products
+            are right to about 1e-2. x, y, probes and products are float32 in all three. By default the type of x, and
+            what torch is set to.
 
     Returns:
         The linearization at x, with ``y``, ``jvp``, ``vjp``, ``rebase``, ``check_adjoint`` and ``to_scipy``.
@@ -60,7 +68,7 @@ def linearize(
         ValueError: If x is empty, not floating point or not finite, if f mixes up the batch, or an option is unknown
             or not possible on the device of x.
         NonFiniteError: If f(x) has NaN or Inf.
-        TraceError: If the backend is ``"program"``, or CUDA graphs are demanded, and f cannot be traced.
+        TraceError: If the backend is ``"program"``, or CUDA graphs or bf16 are demanded, and f cannot be traced.
     """
     if not callable(f):
         raise TypeError(f"linearize: f must be callable, got {type(f).__name__}")
@@ -71,12 +79,14 @@ def linearize(
         check_mode(cuda_graphs, False, getattr(x, "device", torch.device("cpu")))
     else:
         try:
-            return ProgramLinearization(f, x, *constants, chunk_size=chunk_size, cuda_graphs=cuda_graphs)
+            return ProgramLinearization(
+                f, x, *constants, chunk_size=chunk_size, cuda_graphs=cuda_graphs, precision=precision
+            )
         except TraceError as error:
-            if backend == "program" or cuda_graphs is True:
+            if backend == "program" or cuda_graphs is True or precision == "bf16":
                 raise
             _log_once(f"linearize: torch.func is used for the whole function, which is slower: {error}")
-    return AutodiffLinearization(f, x, *constants, chunk_size=chunk_size)
+    return AutodiffLinearization(f, x, *constants, chunk_size=chunk_size, precision=precision)
 
 
 def _log_once(message: str) -> None:

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from latentjac.linearize.interface import Linearization, check_base
 from latentjac.linearize.non_finite import raise_if_non_finite
+from latentjac.linearize.precision import arithmetic, check_precision
 
 
 class _ContiguousNorms(TorchFunctionMode):
@@ -42,11 +43,20 @@ class AutodiffLinearization(Linearization):
     backend = "autodiff"
 
     def __init__(
-        self, f: Callable[..., torch.Tensor], x: torch.Tensor, *constants: torch.Tensor, chunk_size: int | None = None
+        self,
+        f: Callable[..., torch.Tensor],
+        x: torch.Tensor,
+        *constants: torch.Tensor,
+        chunk_size: int | None = None,
+        precision: str | None = None,
     ) -> None:
         if chunk_size is not None and (not isinstance(chunk_size, int) or chunk_size < 1):
             raise ValueError(f"linearize: chunk_size must be a positive int or None, got {chunk_size!r}")
-        self._f = f
+        check_base("linearize", x)
+        check_precision(precision, x)
+        if precision == "bf16":
+            raise ValueError("linearize: precision must be None, 'fp32' or 'tf32' with torch.func, got 'bf16'")
+        self._f, self.precision = f, precision
         self._chunk_size = chunk_size
         self._set_base("linearize", x, constants)
 
@@ -54,7 +64,7 @@ class AutodiffLinearization(Linearization):
         check_base(name, x)
         x = x.detach().clone()
         # The outer no_grad keeps parameters that require grad from recording a second graph.
-        with torch.no_grad(), differentiable():
+        with torch.no_grad(), differentiable(), arithmetic(self.precision, x.device):
             y, pull = cast("tuple[Any, Any]", torch.func.vjp(lambda z: self._f(z, *constants), x))
         if not isinstance(y, torch.Tensor):
             raise TypeError(f"{name}: f must return one torch.Tensor, got {type(y).__name__}")
@@ -84,9 +94,9 @@ class AutodiffLinearization(Linearization):
         def push(v: torch.Tensor) -> torch.Tensor:
             return torch.func.jvp(lambda z: self._f(z, *self._constants), (self.x,), (v,))[1]
 
-        with torch.no_grad(), differentiable():
+        with torch.no_grad(), differentiable(), arithmetic(self.precision, self.x.device):
             return torch.func.vmap(push, chunk_size=self._chunk_size)(probes)
 
     def _vjp(self, probes: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad(), differentiable():
+        with torch.no_grad(), differentiable(), arithmetic(self.precision, self.x.device):
             return torch.func.vmap(lambda u: self._pull(u)[0], chunk_size=self._chunk_size)(probes)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from latentjac.linearize.allocator import keep_memory
 from latentjac.linearize.graphs import CudaRecorder, Recorder, Replayed, check_mode
 from latentjac.linearize.interface import Linearization, check_base
 from latentjac.linearize.non_finite import raise_if_non_finite
+from latentjac.linearize.precision import arithmetic, check_precision, lowered
 from latentjac.linearize.program import Program
 from latentjac.linearize.streams import StreamOrder
 from latentjac.linearize.trace import trace
@@ -36,6 +37,7 @@ class ProgramLinearization(Linearization):
         chunk_size: Most probes in work at once; chosen to fit the processor's caches and memory by default.
         memory_limit: Most bytes for the tangents of a pass; half of what is free by default.
         cuda_graphs: As for :func:`latentjac.linearize`.
+        precision: As for :func:`latentjac.linearize`.
         recorder: Records passes instead of CUDA, on any device.
 
     Raises:
@@ -53,24 +55,26 @@ class ProgramLinearization(Linearization):
         chunk_size: int | None = None,
         memory_limit: int | None = None,
         cuda_graphs: bool | str = "auto",
+        precision: str | None = None,
         recorder: Recorder | None = None,
     ) -> None:
         if chunk_size is not None and (not isinstance(chunk_size, int) or chunk_size < 1):
             raise ValueError(f"linearize: chunk_size must be a positive int or None, got {chunk_size!r}")
         check_base("linearize", x)
+        check_precision(precision, x)
         check_mode(cuda_graphs, x.is_cuda or recorder is not None, x.device)
         self._f, self._chunk_size, self._memory_limit = f, chunk_size, memory_limit
         started = time.perf_counter()
         self._fitting: int | None = None
-        self._cuda_graphs, self._recorder = cuda_graphs, recorder
-        self._order = StreamOrder.on(x.device)
+        self._cuda_graphs, self._recorder, self.precision = cuda_graphs, recorder, precision
+        self._order, self.x = StreamOrder.on(x.device), x
         self._trace(x, constants)
         traced = time.perf_counter()
         self._set_base("linearize", x, constants)
         self._trace_cost = (traced - started) / (time.perf_counter() - traced)
 
     def _trace(self, x: Tensor, constants: tuple[Any, ...]) -> None:
-        self.program = Program(trace(self._f, x.detach(), constants))
+        self.program = Program(trace(self._f, x.detach(), constants), lowered(self.precision))
         y = self.program.output
         if not y.shape or y.shape[0] != x.shape[0]:
             raise ValueError(
@@ -81,12 +85,16 @@ class ProgramLinearization(Linearization):
         if self._cuda_graphs and (x.is_cuda or self._recorder):
             self._passes = Replayed(self.program, self._recorder or CudaRecorder(x.device), self._cuda_graphs is True)
 
-    def _turn(self) -> AbstractContextManager[object]:
-        return nullcontext() if self._order is None else self._order.turn()
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Queue work in order, without autograd and in the right arithmetic."""
+        order = nullcontext() if self._order is None else self._order.turn()
+        with order, torch.no_grad(), arithmetic(self.precision, self.x.device):
+            yield
 
     def _set_base(self, name: str, x: Tensor, constants: tuple[Any, ...]) -> None:
         x = x.detach().clone()
-        with self._turn(), torch.no_grad():
+        with self._turn():
             y = self._passes.primal(x, constants)
         raise_if_non_finite(name, y, self._f, x, *constants)
         self.x, self.y, self._constants = x, y, constants
@@ -113,6 +121,7 @@ class ProgramLinearization(Linearization):
             chunk_size=self._chunk_size,
             memory_limit=self._memory_limit,
             cuda_graphs=self._cuda_graphs,
+            precision=self.precision,
             recorder=self._recorder,
         )
 
@@ -133,7 +142,7 @@ class ProgramLinearization(Linearization):
         count = _evenly(probes, self._most())
         for name, like in (("tangent", self.x), ("cotangent", self.y)):
             # Where memory runs out, the first pass that is really taken finds out how many fit.
-            with self._turn(), torch.no_grad(), suppress(torch.OutOfMemoryError):
+            with self._turn(), suppress(torch.OutOfMemoryError):
                 self._passes.prepare(name, like.new_zeros(count, *like.shape))
 
     def _most(self) -> int:
@@ -148,7 +157,7 @@ class ProgramLinearization(Linearization):
             keep_memory()
         out = like.new_empty(len(probes), *like.shape)
         start = 0
-        with self._turn(), torch.no_grad():
+        with self._turn():
             while start < len(probes):
                 count = _evenly(len(probes) - start, self._most())
                 try:

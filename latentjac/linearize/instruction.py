@@ -19,6 +19,7 @@ class Instruction:
     batch see probes and points folded into it.
 
     Attributes:
+        metas: Shape of every slot, and the type that the passes hold it in.
         calls: The traced calls it stands for; the first names it.
         outs: Slots it computes.
         inputs: Slots it depends on that depend on x, each once, in the order of the tangents it is given.
@@ -52,6 +53,10 @@ class Instruction:
     def shape(self, slot: int) -> tuple[int, ...]:
         """Shape of a slot's value."""
         return self.metas[slot].shape
+
+    def kept(self, env: dict[int, Tensor], slot: int) -> Tensor:
+        """A value in the type that the passes hold the slot in, which can be shorter than that of the primal."""
+        return env[slot].to(self.metas[slot].dtype)
 
     def primal(self, env: dict[int, Tensor]) -> None:
         """Compute the values of ``outs`` into ``env`` and keep what the passes need."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from latentjac.kernels.guards import refuse_differentiated, refuse_tracing
+from latentjac.linearize.precision import spacing
 
 if TYPE_CHECKING:
     import scipy.sparse.linalg
@@ -24,6 +25,7 @@ class Linearization(ABC):
         x: Base point ``[B, ...]``.
         y: ``f(x)``, ``[B, ...]``.
         backend: Which implementation computes the products.
+        precision: In which arithmetic; None for that of x.
     """
 
     backend: str
@@ -31,6 +33,13 @@ class Linearization(ABC):
     y: torch.Tensor
     _constants: tuple[Any, ...]
     _restricted: Linearization | None = None
+
+    precision: str | None = None
+
+    @property
+    def eps(self) -> float:
+        """Relative rounding error of the products."""
+        return torch.finfo(self.x.dtype).eps if self.precision is None else spacing(self.precision, self.x.device)
 
     @abstractmethod
     def _jvp(self, probes: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,21 +16,25 @@ from latentjac.linearize.describe import describe
 from latentjac.linearize.fusion import fuse
 from latentjac.linearize.instruction import RULES, Instruction, Tensor
 from latentjac.linearize.rules.fallback import Fallback
-from latentjac.linearize.trace import Call, Meta, Trace
+from latentjac.linearize.trace import Call, Meta, Trace, TraceError
 
 
 class Program:
     """Instructions with what each pass needs to know about them.
 
+    Args:
+        trace: The function.
+        lowered: Type in which the passes hold what is float32; the primal, and what norms and gates keep, stay float32.
+
     Attributes:
         instructions: All that depends on x, in order.
-        metas: Shape and dtype of every slot.
+        metas: Shape and dtype of every slot as the passes hold it.
         arena: Memory of the passes.
         live_bytes: Most bytes of one probe's tangents that a pass needs at once; ``arena.peak_bytes`` is what was held.
     """
 
-    def __init__(self, trace: Trace) -> None:
-        self._trace, self.metas = trace, trace.metas
+    def __init__(self, trace: Trace, lowered: torch.dtype | None = None) -> None:
+        self._trace, self.metas = trace, _lower(trace.metas, lowered)
         self.arena = Arena()
         changing = {slot for slot in trace.constants if slot is not None}
         dependent, active = {trace.x}, {trace.x}
@@ -87,7 +92,7 @@ class Program:
     @property
     def output(self) -> Meta:
         """Shape and dtype of the result."""
-        return self.metas[self._trace.y]
+        return self._trace.metas[self._trace.y]
 
     def chunk_size(self, memory_limit: int | None = None) -> int:
         """How many probes to take at once."""
@@ -120,7 +125,7 @@ class Program:
     def tangent(self, probes: Tensor) -> Tensor:
         """Tangents ``[P, *y.shape]`` of probes ``[P, *x.shape]``."""
         values = self.arena.values()
-        laid = _lay_out(probes)
+        laid = _lay_out(probes.to(self.metas[self._trace.x].dtype))
         values.put(self._trace.x, laid, borrowed=laid.data_ptr() == probes.data_ptr())
         del laid
         left = self._uses.copy()
@@ -144,7 +149,7 @@ class Program:
     def cotangent(self, probes: Tensor) -> Tensor:
         """Cotangents ``[P, *x.shape]`` of probes ``[P, *y.shape]``."""
         values = self.arena.values()
-        laid = _lay_out(probes)
+        laid = _lay_out(probes.to(self.metas[self._trace.y].dtype))
         values.put(self._trace.y, laid, borrowed=laid.data_ptr() == probes.data_ptr())
         del laid
         for instruction in reversed(self._passes):
@@ -167,6 +172,15 @@ class Program:
             del results, into
         out = values.get(self._trace.x)
         return probes.new_zeros(len(probes), *self.metas[self._trace.x].shape) if out is None else out
+
+
+def _lower(metas: dict[int, Meta], dtype: torch.dtype | None) -> dict[int, Meta]:
+    """Metas with another type in place of float32."""
+    if dtype is None:
+        return metas
+    if any(meta.dtype.is_complex for meta in metas.values()):
+        raise TraceError("complex numbers have no short type")
+    return {s: replace(m, dtype=dtype) if m.dtype == torch.float32 else m for s, m in metas.items()}
 
 
 def _lay_out(probes: Tensor) -> Tensor:

@@ -162,6 +162,7 @@ class Model:
         *conditioning: torch.Tensor,
         mask: torch.Tensor | None = None,
         backend: str = "auto",
+        precision: str | None = None,
     ) -> Linearization:
         """Linearize a layer at a sample; one trace a layer and shape is kept and rebased.
 
@@ -174,6 +175,7 @@ class Model:
             *conditioning: What :meth:`encode_prompt` gave.
             mask: Factor of the output, broadcast to it; one trace serves every mask.
             backend: Backend of the linearization.
+            precision: Arithmetic of its passes, see :func:`latentjac.linearize`.
         """
         # A trace holds the weights as they were; a change in place shows in their version counters.
         tensors = [*self.network.parameters(), *self.network.buffers()]
@@ -183,13 +185,14 @@ class Model:
             self._weights = weights
         name = resolve_layer(self.network, layer)
         # t can be whole or fractional.
-        key = (name, None if mask is None else mask.shape, tuple(x.shape), x.dtype, t.dtype, x.device, backend)
+        form = (tuple(x.shape), x.dtype, t.dtype, x.device)
+        key = (name, None if mask is None else mask.shape, *form, backend, precision)
         features, constants = self.feature_map(name), (t, *conditioning)
         if mask is not None:
             features, constants = _masked(features), (mask, *constants)
         lin = self._traces.get(key)
         if lin is None:
-            lin = linearize(features, x, *constants, backend=backend)
+            lin = linearize(features, x, *constants, backend=backend, precision=precision)
         else:
             lin.rebase(x, *constants)
         self._traces[key] = lin

@@ -119,9 +119,12 @@ def first_images(
     images, seconds, passes = [], [], products.passes
     sizes = pieces(rows.shape[1] if block is None else block)
     for i, size in enumerate(sizes):
-        used, started = sum(sizes[:i]), time.perf_counter()
+        used = sum(sizes[:i])
         if block is None and curve is not None and curve.best_block(k, own) <= used:
             break
+        if block is None:
+            products.prepare(size)
+        started = time.perf_counter()
         images.append(products.forward(rows[:, used : used + size]))
         _wait(products.device)
         seconds.append(time.perf_counter() - started)

@@ -35,6 +35,9 @@ _SEVERITY = [
 # Random rows beside the known ones of a warm start, to find what those do not contain.
 _GUARDS = 2
 
+# Residuals reach a few rounding errors of the products, and take ever more of them on the last way there.
+_WITHIN_ROUNDING = 4
+
 
 def svd(
     operator: LinearOperator,
@@ -76,8 +79,9 @@ def svd(
             directions ``[q, *x.shape[1:]]`` (``[B, q, ...]`` for several points) near the wanted ones.
         confirm: Expansions that have to confirm what a warm start gives, since it can hide larger values behind its
             own for a while. 0 takes the basis on trust as soon as its residuals allow.
-        refine_with: The same map in higher precision. What ``operator`` gives is then a warm start for it, and
-            triplets and residuals are those of this operator.
+        refine_with: The same map in higher precision. What ``operator`` gives, to ``tol`` or as far as its rounding
+            (``operator.eps``) allows, is then a warm start for it, and triplets and residuals are those of this
+            operator. The adjoint mismatch of the cheap one is in the metadata.
         oversampling: Further probes of ``"randomized"``.
         power_steps: Applications of ``J^T J`` of ``"randomized"`` before the final one.
         stop: ``"residual"``, or ``"paper"`` for the rule of the paper's code with ``"subspace"``: no entry of v has
@@ -107,12 +111,16 @@ def svd(
         deadline = float("inf") if max_seconds is None else started + max_seconds
         limits = Limits(tol, max_passes, deadline, watch)
         first = Products(operator)
-        found, facts = _decompose(first, settings, limits, warm_start, generator)
+        cheaply = limits if refine_with is None else _cheaply(limits, first.rounding)
+        found, facts = _decompose(first, settings, cheaply, warm_start, generator)
         products = [first]
         if refine_with is not None and not any(f.status is Status.INTERRUPTED for f in found):
+            mismatch = max(point.mismatch for point in found)
+            if cheaply.tol > tol:  # rounding may have put close values in another order
+                limits = replace(limits, patience=confirm)
             found, second = _refine(refine_with, found, settings, limits, generator)
             products.append(second)
-            facts |= {"refine_jvps": second.jvps, "refine_vjps": second.vjps}
+            facts |= {"refine_jvps": second.jvps, "refine_vjps": second.vjps, "cheap_adjoint_mismatch": mismatch}
     metadata = {"tol": tol, "method": method, **facts, "passes": sum(p.passes for p in products)}
     basis = _assemble(operator, found, products, time.perf_counter() - started, metadata)
     _complain(basis, tol, strict)
@@ -162,6 +170,11 @@ def _krylov(
     if curve is not None:
         facts["cost_curve"] = {"c0": curve.c0, "c1": curve.c1}
     return Iteration(krylov, products, limits).run(), facts
+
+
+def _cheaply(limits: Limits, rounding: float) -> Limits:
+    """How far an operator is taken whose result another one refines: not into its own rounding errors."""
+    return replace(limits, tol=max(limits.tol, _WITHIN_ROUNDING * rounding), stalls=2)
 
 
 def _refine(

@@ -32,6 +32,7 @@ class Limits:
         callback: Called after each expansion; True stops.
         patience: Expansions that must confirm a result before it counts: a warm start can hide larger values
             behind its own for a while.
+        stalls: Expansions without progress near the rounding level that end a run.
     """
 
     tol: float
@@ -39,6 +40,7 @@ class Limits:
     deadline: float = float("inf")
     callback: Callable[[SolverState], Any] | None = None
     patience: int = 0
+    stalls: int = 8
 
 
 @dataclass
@@ -154,7 +156,7 @@ class Iteration:
 
     def _settle(self) -> None:
         """Decide which points are done."""
-        eps = self.products.eps
+        rounding = self.products.rounding
         for point, (worst, rank, _, exhausted) in zip(self.points, self._facts, strict=True):
             if point.status is not None:
                 continue
@@ -168,7 +170,7 @@ class Iteration:
             point.stalled = 0 if worst < 0.9 * point.best or risen else point.stalled + 1
             point.best = worst if risen else min(point.best, worst)
             # At the rounding level residuals stop falling for good; above it clusters can take a while.
-            if exhausted or (point.stalled >= 8 and point.best < 1e3 * eps):
+            if exhausted or (point.stalled >= self.limits.stalls and point.best < 1e3 * rounding):
                 point.status = Status.STAGNATED
 
     def _seek_hidden(self, ritz: Ritz) -> None:

@@ -20,6 +20,9 @@ class LinearOperator(Protocol):
     Attributes:
         x: Base point ``[B, ...]``.
         y: Its value ``[B, ...]``.
+
+    One may also have ``eps``, the relative rounding error of its products (that of the type of x by default), and
+    ``prepare(k)``, which is called before passes over k probes are timed.
     """
 
     x: torch.Tensor
@@ -65,6 +68,8 @@ class Products:
         n: Entries of one point of x.
         m: Entries of one point of y.
         dtype: Type the solver works in: that of x, but at least float32.
+        eps: Rounding unit of the type of x.
+        rounding: Relative rounding error of the products, which can be larger.
         jvps: Vectors taken through J so far, over all points.
         vjps: Vectors taken through the transpose so far.
         passes: Passes so far.
@@ -84,6 +89,13 @@ class Products:
         self.dtype = torch.float64 if operator.x.dtype == torch.float64 else torch.float32
         self.device = operator.x.device
         self.eps = torch.finfo(operator.x.dtype).eps
+        self.rounding: float = getattr(operator, "eps", self.eps)
+
+    def prepare(self, count: int) -> None:
+        """Let the operator get ready for passes over blocks of so many rows, if it knows how; so they can be timed."""
+        prepare = getattr(self.operator, "prepare", None)
+        if prepare is not None:
+            prepare(count)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """J times each row: ``[B, b, n]`` to ``[B, b, m]``."""

@@ -28,6 +28,22 @@ def test_triplets_of_the_dense_jacobian(tiny_model, tiny_point, layer: str) -> N
         assert cosines.min() > 1 - 1e-8  # largest principal angle; the spectrum has a gap at 4 for these layers
 
 
+def test_mixed_precision_gives_the_triplets_of_float32(tiny_model, tiny_point) -> None:
+    exact = torch.linalg.svd(dense_jacobian(tiny_model, "mid", tiny_point), full_matrices=False)
+    model = tiny_model.to(dtype=torch.float32)
+    point = latentjac.Point(tiny_point.sample.float(), tiny_point.timestep, tiny_point.num_inference_steps)
+    basis = latentjac.local_basis(model, point, k=4, tol=1e-3, precision="mixed")
+    assert basis.status is Status.CONVERGED
+    assert basis.metadata["precision"] == "mixed"
+    assert basis.metadata["refine_jvps"] >= 4
+    torch.testing.assert_close(basis.s.double(), exact.S[:4], rtol=1e-5, atol=0)
+    jacobian = exact.U * exact.S @ exact.Vh
+    s, u, v = basis.s.double(), basis.u.double().flatten(1), basis.v.double().flatten(1)
+    true = (u @ jacobian - s[:, None] * v).norm(dim=1) / s
+    torch.testing.assert_close(basis.residuals.double(), true, rtol=1e-2, atol=2e-5)
+    assert basis.certificate.adjoint_mismatch < 1e-6 < basis.metadata["cheap_adjoint_mismatch"]
+
+
 def test_metadata_says_what_it_belongs_to(tiny_model, tiny_point, tmp_path) -> None:
     basis = latentjac.local_basis(tiny_model, tiny_point, k=2)
     path = basis.save(tmp_path / "b.safetensors")

@@ -12,74 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
+from linearize.cases import block, conditional_unet, elementwise, unet, weights_as_constants
 from linearize.recorder import Recorder
-from networks import build_tiny_unet, rand, randomize
+from networks import rand
 
 from latentjac.linearize import ProgramLinearization, RecordingError
-from latentjac.models.layers import Tap
 
 Tensor = torch.Tensor
-TIMES = [torch.tensor(500), torch.tensor(20)]
-
-
-def unet() -> tuple[Callable, Tensor, list[tuple[Any, ...]]]:
-    net = randomize(build_tiny_unet())
-    return Tap(net, "mid_block"), rand(2, 3, 16, 16), [(t,) for t in TIMES]
-
-
-def conditional_unet() -> tuple[Callable, Tensor, list[tuple[Any, ...]]]:
-    net = UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(8, 16),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        layers_per_block=1,
-        cross_attention_dim=8,
-        attention_head_dim=8,
-        norm_num_groups=4,
-    )
-    net = randomize(net)
-    constants = [(t, rand(1, 7, 8, seed=seed)) for t, seed in zip(TIMES, (3, 4), strict=True)]
-    return lambda x, t, text: net(x, t, text).sample, rand(1, 4, 8, 8), constants
-
-
-def weights_as_constants() -> tuple[Callable, Tensor, list[tuple[Any, ...]]]:
-    """What passes prepare of weights has to follow weights that are constants, and may change."""
-
-    def f(x: Tensor, w: Tensor, a: Tensor, scale: Tensor) -> Tensor:
-        h = F.silu(F.conv2d(x, w, padding=1)) / scale
-        return torch.sinc(F.linear(h.flatten(1), a)) + 0.5 * h.mean((1, 2, 3), keepdim=True)[:, :, 0, 0]
-
-    constants = [(rand(4, 3, 3, 3, seed=s), rand(5, 64, seed=s), rand(4, 4, seed=s).exp()) for s in (5, 6)]
-    return f, rand(2, 3, 4, 4), constants
-
-
-def elementwise() -> tuple[Callable, Tensor, list[tuple[Any, ...]]]:
-    """Rules that keep values of the base point."""
-
-    def f(x: Tensor, c: Tensor) -> Tensor:
-        h = F.softmax(x * x, -1) / (1 + x.square()) + torch.where(x > c, x, torch.tanh(x))
-        h = F.max_pool1d(h, 2)
-        h = h @ torch.exp(h.mT)[..., :3]
-        return (h / torch.linalg.vector_norm(h, dim=-1, keepdim=True)).flip(-1) + F.glu(torch.cat([h, h], -1), -1)
-
-    return f, rand(2, 4, 6), [(rand(6, seed=7),), (rand(6, seed=8),)]
-
-
-def block() -> tuple[Callable, Tensor, list[tuple[Any, ...]]]:
-    """A residual block with attention; what tests of the bookkeeping take, since it is traced fast."""
-    w, qkv = rand(8, 8, 3, 3) / 8, rand(24, 8) / 3
-
-    def f(x: Tensor, t: Tensor) -> Tensor:
-        h = x + F.conv2d(F.silu(F.group_norm(x, 2) * t), w, padding=1)
-        q, k, v = F.linear(h.flatten(2).mT, qkv).unflatten(-1, (3, 2, 4)).permute(2, 0, 3, 1, 4).unbind(0)
-        return h + F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2).mT.reshape(h.shape)
-
-    return f, rand(2, 8, 4, 4), [(rand(1, seed=s).exp(),) for s in (5, 6)]
-
-
 CASES = [block, unet, conditional_unet, weights_as_constants, elementwise]
 
 

@@ -47,6 +47,8 @@ class Diagonal(Instruction):
 def _scale(t: Tensor, factor: Tensor | None, own: bool) -> Tensor:
     if factor is None:
         return t
+    if factor.ndim and not t.is_complex():  # a single number is taken as it is
+        factor = factor.to(t.dtype)
     return t.mul_(factor) if own else t * factor
 
 

@@ -83,7 +83,7 @@ class Scale(Diagonal):
         value = env[other.slot] if isinstance(other, Ref) else other
         factor = 1 / value if "div" in call.target else value
         # Factors of another dtype must not change the dtype of tangents. A number is written by the device itself.
-        kind: dict[str, Any] = {"dtype": self.metas[self.outs[0]].dtype, "device": env[slot].device}
+        kind: dict[str, Any] = {"dtype": env[self.outs[0]].dtype, "device": env[slot].device}
         self.factor = factor.to(**kind) if isinstance(factor, Tensor) else torch.full((), factor, **kind)
 
     def cotangent(
@@ -102,7 +102,7 @@ class Product(Instruction):
 
     def primal(self, env: dict[int, Tensor]) -> None:
         super().primal(env)
-        self._a, self._b = (env[self.call.arguments[name].slot] for name in ("self", "other"))
+        self._a, self._b = (self.kept(env, self.call.arguments[name].slot) for name in ("self", "other"))
 
     def _factors(self) -> list[Tensor]:
         if len(self.inputs) == 1:
@@ -211,7 +211,7 @@ class VectorNorm(Instruction):
     def primal(self, env: dict[int, Tensor]) -> None:
         super().primal(env)
         x, y = env[self.inputs[0]], env[self.outs[0]].reshape(self._kept)
-        self._unit = torch.where(y == 0, 0.0, x / y).to(x.dtype)
+        self._unit = torch.where(y == 0, 0.0, x / y).to(self.metas[self.inputs[0]].dtype)
 
     def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor:
         total = (t[0] * self._unit).sum([d + 1 for d in self._dims])

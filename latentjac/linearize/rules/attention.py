@@ -10,6 +10,7 @@ import torch
 
 from latentjac.kernels import attention_cotangent, attention_primal, attention_tangent, rowwise_product
 from latentjac.linearize.instruction import Instruction, Tensor, only_active, rule
+from latentjac.linearize.precision import computed_in
 from latentjac.linearize.trace import Call, Meta, Ref, TraceError
 
 # Covariances of all queries, both ways, are kept up to this size.
@@ -45,14 +46,16 @@ class Attention(Instruction):
         return t.reshape(*probes, *self._lead, *t.shape[-2:])
 
     def primal(self, env: dict[int, Tensor]) -> None:
-        q, k, v = (self._fold(env[slot]) for slot in (self._q, self._k, self._v))
+        kind = computed_in(self.metas[self._q].dtype, env[self._q].device)
+        q, k, v = (self._fold(env[slot].to(kind)) for slot in (self._q, self._k, self._v))
         arguments = self.call.arguments
         self._kept = attention_primal(
             q, k, v, scale=arguments["scale"], bias=self._bias(env), causal=arguments["is_causal"]
         )
         if self._covariance:
             self._keep_covariance(q)
-        env[self.outs[0]] = self._kept.o.reshape(self.shape(self.outs[0]))
+        exact = q.dtype == env[self._q].dtype
+        env[self.outs[0]] = self._kept.o.reshape(self.shape(self.outs[0])) if exact else self.call.evaluate(env)
 
     def _keep_covariance(self, q: Tensor) -> None:
         # C_i is what unit vectors in place of dQ_i give.
@@ -78,18 +81,19 @@ class Attention(Instruction):
 
     def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor:
         probes = len(t[0])
-        given = {slot: self._fold(v, probes) for slot, v in zip(self.inputs, t, strict=True)}
+        kind = self._kept.q.dtype
+        given = {slot: self._fold(v.to(kind), probes) for slot, v in zip(self.inputs, t, strict=True)}
         out = rowwise_product(self._c, given.pop(self._q)) if self._covariance else None
         if given:
             dq, dk, dv = (given.get(slot) for slot in (self._q, self._k, self._v))
             out = attention_tangent(self._kept, dq, dk, dv, out=out, accumulate=out is not None)
-        return out.reshape(probes, *self.shape(self.outs[0]))
+        return out.reshape(probes, *self.shape(self.outs[0])).to(t[0].dtype)
 
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
         probes = len(u[0])
-        folded = self._fold(u[0], probes)
+        folded = self._fold(u[0].to(self._kept.q.dtype), probes)
         slots = (self._q, self._k, self._v)
         out = self._buffers(folded)
         parts = dict(zip(slots, out, strict=True))
@@ -98,7 +102,7 @@ class Attention(Instruction):
             parts = dict(zip(slots, attention_cotangent(self._kept, folded, wanted=wanted, out=out), strict=True))
         if self._covariance:
             parts[self._q] = rowwise_product(self._c_transposed, folded, out=out[0])
-        return [parts[slot].reshape(probes, *self.shape(slot)) for slot in self.inputs]
+        return [parts[slot].reshape(probes, *self.shape(slot)).to(u[0].dtype) for slot in self.inputs]
 
     def _buffers(self, u: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Room for the three cotangents side by side, as a projection to all three wants them in one piece."""
@@ -141,7 +145,7 @@ class Softmax(Instruction):
     def primal(self, env: dict[int, Tensor]) -> None:
         super().primal(env)
         self._log = "log" in self.call.target
-        y = env[self.outs[0]]
+        y = self.kept(env, self.outs[0])
         self._y = y.exp() if self._log else y
         self._dim = self.call.arguments["dim"] % y.ndim + 1
 

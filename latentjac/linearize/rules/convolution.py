@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from latentjac.linearize.instruction import Instruction, Tensor, only_active, rule
+from latentjac.linearize.precision import packs
 from latentjac.linearize.trace import Call, Meta, Ref
 
 _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -21,9 +22,7 @@ _PACKED_FOR = 8
 
 def _packable(weight: Tensor, x_ndim: int) -> bool:
     """Whether oneDNN takes weights in its own blocked layout, prepared once."""
-    return (
-        x_ndim == 4 and weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.enabled
-    )
+    return x_ndim == 4 and weight.device.type == "cpu" and packs(weight.dtype)
 
 
 class _Kernel:
@@ -115,7 +114,7 @@ class Convolution(Instruction):
         return [0] * self._ndim if value == "valid" else [span // 2 for span in self._spans()]
 
     def _set_weight(self, weight: Tensor) -> None:
-        self._source, groups = weight, self._groups
+        groups = self._groups
         if weight.ndim == 4:
             weight = weight.contiguous(memory_format=torch.channels_last)
         self._plain = weight
@@ -133,10 +132,12 @@ class Convolution(Instruction):
 
     def primal(self, env: dict[int, Tensor]) -> None:
         if env[self._w] is not self._source:
-            self._set_weight(env[self._w])
+            self._source = env[self._w]
+            self._set_weight(self.kept(env, self._w))
         x, bias = env[self.inputs[0]], self.call.arguments["bias"]
         bias = env[bias.slot] if isinstance(bias, Ref) else None
-        y = self._forward(x, bias=bias)
+        exact = x.dtype == self.metas[self.inputs[0]].dtype
+        y = self._forward(x, bias=bias) if exact else self.call.evaluate(env)
         env[self.outs[0]] = y if self.addend is None else y + env[self.addend]
 
     def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor:

@@ -31,8 +31,8 @@ class Fallback(Instruction):
 
     def primal(self, env: dict[int, Tensor]) -> None:
         super().primal(env)
-        self._values = {slot: env[slot] for slot in self.reads}
-        self._point = tuple(env[slot] for slot in self.inputs)
+        self._values = {slot: self.kept(env, slot) for slot in self.reads}
+        self._point = tuple(self._values[slot] for slot in self.inputs)
 
     def _function(self) -> Callable[..., tuple[Tensor, ...]]:
         def f(*point: Tensor) -> tuple[Tensor, ...]:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from latentjac.linearize.instruction import Instruction, Tensor, only_active, rule, single, unbroadcast
+from latentjac.linearize.precision import packs
 from latentjac.linearize.trace import Call, Meta, Ref
 
 
@@ -16,7 +17,7 @@ class _Kernel:
     """``x @ w.T`` for a fixed w, in the fastest form there is for it."""
 
     def __init__(self, weight: Tensor) -> None:
-        self.packed = weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.enabled
+        self.packed = weight.device.type == "cpu" and packs(weight.dtype)
         # oneDNN, with w in its own layout, is over twice as fast as MKL where the processor is not Intel's.
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous()) if self.packed else weight
 
@@ -78,6 +79,7 @@ class Project(Instruction):
             self._sources = sources
             weight = torch.cat(sources) if len(sources) > 1 else sources[0]
             self._widths = [len(source) for source in sources]
+            weight = weight.to(self.metas[self.outs[0]].dtype)
             self._forward, self._backward = _Kernel(weight), _Kernel(weight.T)
         for call, out in zip(self._projections, self.outs, strict=True):
             env[out] = call.evaluate(env)
@@ -122,7 +124,7 @@ class MatrixProduct(Instruction):
 
     def primal(self, env: dict[int, Tensor]) -> None:
         super().primal(env)
-        self._values = (env[self._a], env[self._b])
+        self._values = (self.kept(env, self._a), self.kept(env, self._b))
 
     def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor:
         a, b = self._values

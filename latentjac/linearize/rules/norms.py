@@ -11,6 +11,7 @@ import torch
 
 from latentjac.kernels import ACTIVATIONS, norm_act_cotangent, norm_act_primal, norm_act_tangent
 from latentjac.linearize.instruction import Instruction, Tensor, only_active, rule, single
+from latentjac.linearize.precision import computed_in
 from latentjac.linearize.rules.activations import Diagonal
 from latentjac.linearize.trace import Call, Meta, Ref
 
@@ -90,25 +91,31 @@ class Norm(Instruction):
         return (name, self._behind[1:]) if name in ACTIVATIONS else ("identity", self._behind)
 
     def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor:
-        laid = self._lay_out(t[0], len(t[0]))
-        out = laid if own[0] and laid.is_contiguous() else None
-        return self._restore(
-            norm_act_tangent(laid, self._a, self._xhat, groups=self._groups, rms=self.rms, out=out), len(laid)
-        )
+        laid, own_laid = self._widened(t[0], own[0])
+        out = laid if own_laid and laid.is_contiguous() else None
+        y = norm_act_tangent(laid, self._a, self._xhat, groups=self._groups, rms=self.rms, out=out)
+        return self._restore(y.to(t[0].dtype), len(laid))
+
+    def _widened(self, t: Tensor, own: bool) -> tuple[Tensor, bool]:
+        """A tangent laid out in the type of the kernel, and whether it may be overwritten."""
+        laid = self._lay_out(t, len(t))
+        wide = laid.to(computed_in(laid.dtype, laid.device))
+        return wide, own or wide is not laid
 
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
         w = single(u)
-        laid = self._lay_out(w, len(w))
+        laid, own_laid = self._widened(w, own[0])
         settings: dict[str, Any] = {"groups": self._groups, "rms": self.rms}
-        if into[0] is not None:
+        if into[0] is not None and laid.dtype == w.dtype:
             target = self._lay_out(into[0], len(laid))
             if target.is_contiguous() and target.data_ptr() == into[0].data_ptr():
                 norm_act_cotangent(laid, self._a, self._xhat, out=target, accumulate=True, **settings)
                 return [into[0]]
-        out = laid if own[0] and laid.is_contiguous() else None
-        return [self._restore(norm_act_cotangent(laid, self._a, self._xhat, out=out, **settings), len(laid))]
+        out = laid if own_laid and laid.is_contiguous() else None
+        x = norm_act_cotangent(laid, self._a, self._xhat, out=out, **settings)
+        return [self._restore(x.to(w.dtype), len(laid))]
 
     def flops(self) -> int:
         return 6 * self.metas[self.inputs[0]].numel

@@ -30,7 +30,7 @@ class TransposedConvolution(Instruction):
 
     def primal(self, env: dict[int, Tensor]) -> None:
         super().primal(env)
-        self._weight = _laid_out(env[self._w])
+        self._weight = _laid_out(self.kept(env, self._w))
 
     def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor:
         y = _TRANSPOSED[self._ndim](
