@@ -61,11 +61,11 @@ TABLE: list[Row] = [
     ),
     ("f batch", lambda c: lj.linearize(lambda x: x.sum(), X), ValueError, r"batch of 1 points.*got shape \[\]"),
     ("f nan", lambda c: lj.linearize(lambda x: x / (x - x), X), lj.NonFiniteError, "f must be finite.*first made by"),
-    ("graphs", lambda c: lj.linearize(abs, X, cuda_graphs="no"), ValueError, "cuda_graphs must be one of .*got 'no'"),
+    ("graphs", lambda c: lj.linearize(abs, X, cuda_graphs=1), ValueError, "cuda_graphs must be one of .*auto.*got 1"),
     ("graphs cpu", lambda c: lj.linearize(abs, X, cuda_graphs=True), ValueError, "'auto' or False for x on cpu, got"),
     (
         "graphs autodiff",
-        lambda c: lj.linearize(abs, X, backend="autodiff", cuda_graphs=1),
+        lambda c: lj.linearize(abs, X, backend="autodiff", cuda_graphs=True),
         ValueError,
         "cuda_graphs must be 'auto' or False.*got True",
     ),

@@ -8,6 +8,7 @@ primal's recording; replaying that one at another base point rewrites it in plac
 from __future__ import annotations
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,6 +24,9 @@ Tensor = torch.Tensor
 
 MODES = ("auto", True, False)
 
+# torch captures one graph at a time.
+_capturing = threading.Lock()
+
 # Shapes recorded of one program; each holds its input, its result and a graph. Further ones are launched one by one.
 _MOST = 32
 
@@ -33,7 +37,7 @@ class RecordingError(RuntimeError):
 
 def check_mode(cuda_graphs: object, possible: bool, device: torch.device) -> None:
     """Raise unless it is one of ``MODES``, and graphs are possible where they are demanded."""
-    if cuda_graphs not in MODES:
+    if cuda_graphs != "auto" and not isinstance(cuda_graphs, bool):
         raise ValueError(f"linearize: cuda_graphs must be one of {list(MODES)}, got {cuda_graphs!r}")
     if cuda_graphs is True and not possible:
         raise ValueError(f"linearize: cuda_graphs must be 'auto' or False for x on {device}, got True")
@@ -185,7 +189,7 @@ class CudaRecorder:
     def record(self, run: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
         """As :meth:`Recorder.record`; ``run`` is run once before, so that libraries settle what they do once."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self._device):
+        with _capturing, torch.cuda.device(self._device):
             current = torch.cuda.current_stream()
             # This block gives the caller's stream back even where torch.cuda.graph fails to leave its own.
             with torch.cuda.stream(self._stream):

@@ -23,7 +23,7 @@ class StreamOrder:
     def __init__(self, current: Callable[[], Any]) -> None:
         self._current = current
         self._lock = threading.RLock()
-        self._home = current()
+        self._streams = [current()]
         self._done: Any = None
 
     @classmethod
@@ -42,6 +42,9 @@ class StreamOrder:
                 yield
             finally:
                 self._done = stream.record_event()
-                if stream != self._home:
-                    # Memory that was allocated there is reused by that stream's later work without a word.
-                    self._home.wait_event(self._done)
+                # Memory that was allocated on a stream is reused by that stream's later work without a word.
+                for other in self._streams:
+                    if other != stream:
+                        other.wait_event(self._done)
+                if stream not in self._streams:
+                    self._streams.append(stream)

@@ -17,12 +17,12 @@ Case = tuple[Callable, Tensor, list[tuple[Any, ...]]]
 TIMES = [torch.tensor(500), torch.tensor(20)]
 
 
-def unet(dtype: torch.dtype = torch.float64) -> Case:
-    net = randomize(build_tiny_unet()).to(dtype)
-    return Tap(net, "mid_block"), rand(2, 3, 16, 16).to(dtype), [(t,) for t in TIMES]
+def unet(dtype: torch.dtype = torch.float64, device: str = "cpu") -> Case:
+    net = randomize(build_tiny_unet()).to(device, dtype)
+    return Tap(net, "mid_block"), rand(2, 3, 16, 16).to(device, dtype), [(t.to(device),) for t in TIMES]
 
 
-def conditional_unet(dtype: torch.dtype = torch.float64) -> Case:
+def conditional_unet(dtype: torch.dtype = torch.float64, device: str = "cpu") -> Case:
     net = UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(8, 16),
@@ -33,12 +33,14 @@ def conditional_unet(dtype: torch.dtype = torch.float64) -> Case:
         attention_head_dim=8,
         norm_num_groups=4,
     )
-    net = randomize(net).to(dtype)
-    constants = [(t, rand(1, 7, 8, seed=seed).to(dtype)) for t, seed in zip(TIMES, (3, 4), strict=True)]
-    return lambda x, t, text: net(x, t, text).sample, rand(1, 4, 8, 8).to(dtype), constants
+    net = randomize(net).to(device, dtype)
+    constants = [
+        (t.to(device), rand(1, 7, 8, seed=seed).to(device, dtype)) for t, seed in zip(TIMES, (3, 4), strict=True)
+    ]
+    return lambda x, t, text: net(x, t, text).sample, rand(1, 4, 8, 8).to(device, dtype), constants
 
 
-def weights_as_constants(dtype: torch.dtype = torch.float64) -> Case:
+def weights_as_constants(dtype: torch.dtype = torch.float64, device: str = "cpu") -> Case:
     """What passes prepare of weights has to follow weights that are constants, and may change."""
 
     def f(x: Tensor, w: Tensor, a: Tensor, scale: Tensor) -> Tensor:
@@ -46,10 +48,10 @@ def weights_as_constants(dtype: torch.dtype = torch.float64) -> Case:
         return torch.sinc(F.linear(h.flatten(1), a)) + 0.5 * h.mean((1, 2, 3), keepdim=True)[:, :, 0, 0]
 
     constants = [(rand(4, 3, 3, 3, seed=s), rand(5, 64, seed=s), rand(4, 4, seed=s).exp()) for s in (5, 6)]
-    return f, rand(2, 3, 4, 4).to(dtype), [tuple(t.to(dtype) for t in given) for given in constants]
+    return f, rand(2, 3, 4, 4).to(device, dtype), [tuple(t.to(device, dtype) for t in given) for given in constants]
 
 
-def elementwise(dtype: torch.dtype = torch.float64) -> Case:
+def elementwise(dtype: torch.dtype = torch.float64, device: str = "cpu") -> Case:
     """Rules that keep values of the base point."""
 
     def f(x: Tensor, c: Tensor) -> Tensor:
@@ -58,16 +60,16 @@ def elementwise(dtype: torch.dtype = torch.float64) -> Case:
         h = h @ torch.exp(h.mT)[..., :3]
         return (h / torch.linalg.vector_norm(h, dim=-1, keepdim=True)).flip(-1) + F.glu(torch.cat([h, h], -1), -1)
 
-    return f, rand(2, 4, 6).to(dtype), [(rand(6, seed=s).to(dtype),) for s in (7, 8)]
+    return f, rand(2, 4, 6).to(device, dtype), [(rand(6, seed=s).to(device, dtype),) for s in (7, 8)]
 
 
-def block(dtype: torch.dtype = torch.float64) -> Case:
+def block(dtype: torch.dtype = torch.float64, device: str = "cpu") -> Case:
     """A residual block with attention; what tests of the bookkeeping take, since it is traced fast."""
-    w, qkv = rand(8, 8, 3, 3).to(dtype) / 8, rand(24, 8).to(dtype) / 3
+    w, qkv = rand(8, 8, 3, 3).to(device, dtype) / 8, rand(24, 8).to(device, dtype) / 3
 
     def f(x: Tensor, t: Tensor) -> Tensor:
         h = x + F.conv2d(F.silu(F.group_norm(x, 2) * t), w, padding=1)
         q, k, v = F.linear(h.flatten(2).mT, qkv).unflatten(-1, (3, 2, 4)).permute(2, 0, 3, 1, 4).unbind(0)
         return h + F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2).mT.reshape(h.shape)
 
-    return f, rand(2, 8, 4, 4).to(dtype), [(rand(1, seed=s).exp().to(dtype),) for s in (5, 6)]
+    return f, rand(2, 8, 4, 4).to(device, dtype), [(rand(1, seed=s).exp().to(device, dtype),) for s in (5, 6)]
