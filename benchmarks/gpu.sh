@@ -72,6 +72,7 @@ part_kernels() {
 }
 
 part_networks() {
+  [ "$device" = cpu ] || for network in unet faces; do try python3 benchmarks/bench_graphs.py --model "$network"; done
   for network in faces sd15 ddpm256; do
     bench networks --network "$network"
     [ "$device" = cuda ] || continue
