@@ -179,3 +179,16 @@ def test_vectors_of_the_paper(tol: float, most: int) -> None:
         assert basis.status is Status.OUT_OF_PASSES
     else:  # which of the two depends on the signs of an SVD
         assert basis.status in (Status.STOPPED, Status.OUT_OF_PASSES)
+
+
+def test_operators_get_ready_before_they_are_timed() -> None:
+    operator, log = with_spectrum(SPECTRA["power law"]), []
+    jvp = operator.jvp
+    operator.prepare = lambda count: log.append(f"ready for {count}")
+    operator.jvp = lambda v: log.append(f"take {len(v)}") or jvp(v)
+    svd(operator, k=2)
+    first = log.index("take 2")
+    assert log[: first + 1] == ["ready for 1", "take 1", "ready for 1", "take 1", "ready for 2", "take 2"]
+    log.clear()
+    svd(operator, k=2)
+    assert not any("ready" in line for line in log), "the block is known"
