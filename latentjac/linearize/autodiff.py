@@ -85,7 +85,7 @@ class AutodiffLinearization(Linearization):
         self._set_base("rebase", x, constants or self._constants)
 
     def _again(self, x: torch.Tensor, constants: tuple[Any, ...]) -> AutodiffLinearization:
-        return AutodiffLinearization(self._f, x, *constants, chunk_size=self._chunk_size)
+        return AutodiffLinearization(self._f, x, *constants, chunk_size=self._chunk_size, precision=self.precision)
 
     def _cost_of_again(self) -> float:
         return 2.0

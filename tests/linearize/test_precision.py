@@ -117,3 +117,10 @@ def test_complex_numbers_have_no_short_passes() -> None:
 
     with pytest.raises(TraceError, match="complex numbers have no short type"):
         linearize(rotated, rand(2, 4).float(), precision="bf16")
+
+
+@pytest.mark.parametrize("backend", ["program", "autodiff"])
+def test_fewer_points_keep_the_precision(backend: str) -> None:
+    f, x, (constants, _) = block(torch.float32)
+    lin = linearize(f, x, *constants, backend=backend, precision="tf32")
+    assert lin.restrict([1]).precision == "tf32"
