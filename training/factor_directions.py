@@ -13,8 +13,8 @@ from torch import Tensor
 import latentjac
 from latentjac.geometry import ascent_directions
 
-# The paper's code: two directions, at most 50 iterations (two passes each), its own stopping rule.
-PAPER = {"k": 2, "tol": 1e-4, "max_passes": 100, "method": "subspace", "stop": "paper"}
+# The paper's code: two directions, its tolerance and its own stopping rule.
+PAPER = {"k": 2, "tol": 1e-4, "method": "subspace", "stop": "paper"}
 TOLERANCE = 1e-2
 
 
@@ -84,18 +84,21 @@ def other_arms(
         "rotated basis, x0": rotated(mean, generator),
         "PCA of x0": bank.pictures,
         "PCA of h": ascent_directions(features, point.sample, bank.features),
-        "Fréchet, mid": bank.shared.at(mid).v,
+        "shared, mid": bank.shared.at(mid).v,
         "random": torch.randn(k, *point.sample.shape[1:], generator=generator).to(point.sample),
     }
 
 
-def paper_arms(model: latentjac.Model, point: latentjac.Point, generator: torch.Generator) -> dict[str, Tensor]:
+def paper_arms(
+    model: latentjac.Model, point: latentjac.Point, iterations: int, generator: torch.Generator
+) -> dict[str, Tensor]:
     """The two directions of the paper's scripts by the paper's iteration, and their span turned at random."""
     timestep = torch.tensor(point.timestep, device=point.sample.device)
+    lin = model.linearization("mid", point.sample, timestep, *point.conditioning)
     with warnings.catch_warnings():
         # Ending without convergence is part of the settings.
         warnings.simplefilter("ignore", UserWarning)
-        v = latentjac.svd(model.linearization("mid", point.sample, timestep, *point.conditioning), **PAPER).v
+        v = latentjac.svd(lin, max_passes=2 * iterations, **PAPER).v
     return {"paper": v, "rotated paper": rotated(v, generator)}
 
 

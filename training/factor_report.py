@@ -53,6 +53,17 @@ def difference_row(name: str, found: dict[str, Any]) -> dict[str, Any]:
     return {"directions": name, "difference": text(found["student"]), "by_bootstrap": text(found["bootstrap"])}
 
 
+def main_row(found: dict[str, Any]) -> dict[str, Any]:
+    """The main number, and what it says."""
+    low, high = found["student"]["low"], found["student"]["high"]
+    says = "the interval holds 0: no difference found"
+    if low > 0:
+        says = "the basis is better than its rotation"
+    elif high < 0:
+        says = "the rotation is better than the basis"
+    return {"basis less its rotation": text(found["student"]), "by bootstrap": text(found["bootstrap"]), "says": says}
+
+
 def known_row(name: str, known: dict[str, Any]) -> dict[str, Any]:
     """One positive control as a row of a table."""
     return {
@@ -73,6 +84,7 @@ def rows_of(results: dict[str, Any], main_t: float) -> dict[str, list[dict[str, 
     others = [a for a in arms if a["t"] != main_t and a["equal"] == "effect" and not a["arm"].startswith("scrambled")]
     return {
         "rows": [arm_row(a) for a in main],
+        "main": [main_row(results["main_number"])],
         "reader": [reader_row(a) for a in main],
         "equal_distance": [arm_row(a) for a in arms if a["t"] == main_t and a["equal"] == "amount"],
         "timesteps": [{"t": f"{a['t']:g}", **arm_row(a)} for a in others],
@@ -109,7 +121,7 @@ def figure(results: dict[str, Any], main_t: float) -> Image.Image:
     right.axvline(ceiling, color="#a6452e", linestyle=":", linewidth=1)
     right.set_xlabel("dotted: changes of one known factor")
     right.set_xlim(0, 1)
-    right.set_title(f"part of the change that one factor makes, {arms[0]['samples']} avatars", fontsize=10)
+    right.set_title(f"one factor's part of the change, {arms[0]['samples']} avatars", fontsize=10)
     right.grid(axis="x", alpha=0.3)
     buffer = io.BytesIO()
     FigureCanvasAgg(plot).print_png(buffer)

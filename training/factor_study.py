@@ -35,6 +35,7 @@ class Plan:
         start: Equal distance, in noise standard deviations.
         gain: The paper's factor of the noise difference.
         guidance_steps: The paper's number of steps.
+        iterations: The paper's most iterations.
         pairs: Factors of each avatar that the positive control moves.
         part: Way of those, each way, as a part of the factor's range.
         bank: Avatars of the principal components.
@@ -51,6 +52,7 @@ class Plan:
     start: float = 3.0
     gain: float = 0.1
     guidance_steps: int = 16
+    iterations: int = 50
     pairs: int = 2
     part: float = 0.25
     bank: int = 48
@@ -58,7 +60,9 @@ class Plan:
     seed: int = 0
 
 
-QUICK = Plan(samples=2, k=2, num_inference_steps=5, other_ts=(), guidance_steps=2, pairs=1, bank=4, bank_bases=2)
+QUICK = Plan(
+    samples=2, k=2, num_inference_steps=5, other_ts=(), guidance_steps=2, iterations=12, pairs=1, bank=4, bank_bases=2
+)
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,7 @@ class Collector:
             arms |= other_arms(model, site.point, bank, plan.k, site.generator)
         self._edit(site, arms, linear_move(model, site.point), plan.start)
         if bank is not None:
-            arms = paper_arms(model, site.point, site.generator)
+            arms = paper_arms(model, site.point, plan.iterations, site.generator)
             self._edit(site, arms, guided_move(model, site.point, plan.guidance_steps), plan.gain)
             self._known(site)
 
@@ -179,7 +183,7 @@ class Collector:
         rows = torch.cat(list(arms.values()))
         first, best = at_effect(move, both_ways(rows), site.reference, start, self.plan.target)
         places = [(arm, i) for arm, directions in arms.items() for i in range(len(directions))]
-        noise = site.reference + scrambled(best.pictures - site.reference, site.generator)
+        noise = (site.reference + scrambled(best.pictures - site.reference, site.generator)).clamp(0, 1)
         meaningless = Edits(noise, best.amounts, rms(noise, site.reference))
         self._record(site, places, "amount", first)
         self._record(site, places, "effect", best)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -54,12 +55,24 @@ def write_all(args: argparse.Namespace, found: Collected, about: dict[str, Any])
     tables, images = args.tables, args.images
     for folder in (tables, images):
         folder.mkdir(parents=True, exist_ok=True)
-    lists = rows_of(numbers, args.plan.main_t)
+    lists = rows_of(numbers, args.plan.main_t) | {"about": [about_row(about)]}
     write_json(tables / "factors.json", {"name": "factors", "machine": machine(), **about, **lists, "results": numbers})
     write_png(images / "factors.png", figure(numbers, args.plan.main_t))
     write_png(images / "factors-examples.png", sheet_of(found.examples))
     if args.every:
         write_bytes(args.every, observations_csv(found.observations))
+
+
+def about_row(about: dict[str, Any]) -> dict[str, Any]:
+    """What the numbers rest on as a row of a table."""
+    return {
+        "avatars": about["plan"]["samples"],
+        "seed": about["plan"]["seed"],
+        "edited_pictures": about["edits"],
+        "PSNR_of_inversions,_dB": f"{statistics.median(about['inversion_psnr_db']):.1f}",
+        "CPU_minutes": f"{about['cpu_seconds'] / 60:.1f}",
+        "model": about["model_identity"],
+    }
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

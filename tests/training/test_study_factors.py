@@ -28,6 +28,7 @@ from factor_meaning import (
     shuffled,
 )
 from factor_reader import FactorReader
+from factor_report import main_row
 from factor_statistics import CONTROLS, difference, summary, tables
 from factor_study import CONTINUOUS, Observation
 from network import build_scheduler, build_unet
@@ -227,6 +228,9 @@ def test_statistics_tell_meaning_from_none() -> None:
     for name in ("means_something", "same_both_ways", "antisymmetry", "read_above_floor", "read_same_name"):
         assert numbers[name]["mean"] == 1, name
     assert numbers["agreement"] == numbers["factor_first"]["skin"] == numbers["reached"] == 1
+    assert main_row(gain)["says"] == "the basis is better than its rotation"
+    assert main_row(difference(rest, pure))["says"] == "the rotation is better than the basis"
+    assert main_row(difference(pure, pure))["says"] == "the interval holds 0: no difference found"
     nothing = summary(rest, floor, 0.06)
     assert nothing["means_something"]["mean"] == nothing["read_above_floor"]["mean"] == 0
 
@@ -259,14 +263,14 @@ def test_reading_one_picture_against_many() -> None:
 
 def test_quick_study_of_a_toy_network(tmp_path, capsys) -> None:
     torch.manual_seed(0)
-    unet = build_unet(32, (16, 16, 32, 32))
+    unet = build_unet(16, (16, 16, 32, 32))
     DDIMPipeline(unet=unet, scheduler=build_scheduler()).save_pretrained(tmp_path / "model")
-    FactorReader(32).save(tmp_path / "model" / "reader.safetensors")
+    FactorReader(16).save(tmp_path / "model" / "reader.safetensors")
     places = ["--tables", str(tmp_path), "--images", str(tmp_path), "--every", str(tmp_path / "every.csv")]
     study_factors.main(["--model", str(tmp_path / "model"), "--quick", *places])
     found = json.loads((tmp_path / "factors.json").read_text())
     arms = {row["directions"] for row in found["rows"]}
-    assert arms >= {*CONTROLS, *CONTROLS.values(), "random", "PCA of x0", "PCA of h", "Fréchet, mid"}
+    assert arms >= {*CONTROLS, *CONTROLS.values(), "random", "PCA of x0", "PCA of h", "shared, mid"}
     assert set(found["results"]["main_number"]) == {"student", "bootstrap"}
     assert found["plan"]["samples"] == 2
     lines = list(csv.DictReader((tmp_path / "every.csv").open()))
