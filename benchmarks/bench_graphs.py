@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from bench_passes import network
+from networks import network
 from record import alternate, table, write
 
 from latentjac.linearize import ProgramLinearization

@@ -79,12 +79,8 @@ def match(differences: Tensor, singles: Singles) -> Match:
     rows = differences.flatten(1).float()
     rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
     cosines = rows @ singles.differences.T
-    best = torch.stack(
-        [cosines.masked_fill(singles.factors != i, -2.0).max(1).values for i in range(len(FACTORS))], dim=1
-    )
-    places = torch.stack(
-        [cosines.masked_fill(singles.factors != i, -2.0).argmax(1) for i in range(len(FACTORS))], dim=1
-    )
+    others = singles.factors != torch.arange(len(FACTORS))[:, None]
+    best, places = cosines[:, None].masked_fill(others, -1.0).max(2)
     together = torch.stack([_fitted(row, singles.differences[place]) for row, place in zip(rows, places, strict=True)])
     return Match(best.clamp(min=0).square(), together)
 

@@ -141,7 +141,7 @@ class Collector:
     def collect(self, progress: bool = False) -> Collected:
         """All observations of the plan."""
         plan = self.plan
-        factors, pictures = drawings(plan.samples, HELD_OUT_SEED + 3 + plan.seed, self.model.codec.size)
+        factors, pictures = drawings(plan.samples, HELD_OUT_SEED + 100 + 2 * plan.seed, self.model.codec.size)
         path = latentjac.invert(self.model, list(pictures), plan.num_inference_steps)
         self.found.psnr = list(path.psnr)
         with tqdm(total=plan.samples * (1 + len(plan.other_ts)), unit="site", disable=not progress) as bar:
@@ -157,14 +157,14 @@ class Collector:
         references = latentjac.sample(self.model, point, output_type="pt")
         for i, reference in enumerate(references):
             one = replace(point, sample=point.sample[i : i + 1])
-            generator = torch.Generator().manual_seed(1000 * self.plan.seed + 100 * i + round(10 * t))
+            generator = torch.Generator().manual_seed(100_000 * self.plan.seed + 100 * i + round(10 * t))
             alone = {name: values[i : i + 1] for name, values in factors.items()}
             singles = single_changes(alone, self.model.codec.size)
             yield Site(one, i, t, alone, reference, singles, generator)
 
     def _bank(self, point: latentjac.Point) -> Bank:
         plan = self.plan
-        return bank_at(self.model, point, plan.bank, plan.bank_bases, plan.k, HELD_OUT_SEED + 4 + plan.seed)
+        return bank_at(self.model, point, plan.bank, plan.bank_bases, plan.k, HELD_OUT_SEED + 101 + 2 * plan.seed)
 
     def _visit(self, site: Site, bank: Bank | None) -> None:
         """All arms at one site; without a bank the local basis and its rotation alone."""

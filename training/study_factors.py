@@ -5,7 +5,7 @@ the picture; docs/factors.md says how and why. Writes the tables to benchmarks/r
 ``benchmarks/readme_tables.py`` takes them, and the pictures to docs/images.
 
     python training/study_factors.py --model latentjac/models/builtin/avatars
-    python training/study_factors.py --model DIR --reader FILE --quick --out OUT
+    python training/study_factors.py --model DIR --reader FILE --quick --tables OUT --images OUT
 """
 
 from __future__ import annotations
