@@ -85,6 +85,18 @@ def match(differences: Tensor, singles: Singles) -> Match:
     return Match(best.clamp(min=0).square(), together)
 
 
+def best_in_span(differences: Tensor, singles: Singles) -> Tensor:
+    """How nearly a mixture of differences ``[k, 3, S, S]`` makes the change of each factor alone ``[16]``.
+
+    The largest squared cosine of any change of the factor with the span of the differences. To first order a mixture of
+    directions makes the mixture of their differences, so this is what the best direction of their span could do.
+    """
+    span = torch.linalg.qr(differences.flatten(1).double().T)[0]
+    parts = (singles.differences.double() @ span).square().sum(1)
+    others = singles.factors != torch.arange(len(FACTORS))[:, None]
+    return parts.masked_fill(others, 0.0).amax(1)
+
+
 def _fitted(row: Tensor, columns: Tensor) -> Tensor:
     """Part of a unit row ``[p]`` in the span of rows ``[q, p]``, some of which may be alike."""
     columns = columns.double()

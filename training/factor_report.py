@@ -92,6 +92,15 @@ def rows_of(results: dict[str, Any], main_t: float) -> dict[str, list[dict[str, 
             difference_row(f"{d['arm']}, t = {d['t']:g}, equal {'effect' if d['equal'] == 'effect' else 'distance'}", d)
             for d in results["differences"]
         ],
+        "spans": [
+            {
+                "span of": s["arm"],
+                "best factor's part": text(s["best_in_span"]),
+                "factors above half": text(s["factors_in_span"]),
+            }
+            for s in results["spans"]
+            if s["t"] == main_t
+        ],
         "above_random": [difference_row(d["arm"], d) for d in results["above_random"]],
         "positive_controls": [known_row(name, k) for name, k in results["known"].items()],
         "nulls": [{key: f"{value:.2f}" for key, value in results["nulls_of_read_purity"].items()}],

@@ -16,7 +16,7 @@ from factor_meaning import (
     purity_of,
     shuffled,
 )
-from factor_study import CONTINUOUS, Observation
+from factor_study import CONTINUOUS, Collected, Observation, Span
 from torch import Tensor
 
 from latentjac.geometry import sample_mean
@@ -127,6 +127,15 @@ def summary(table: Table, floor: Tensor, target: float) -> dict[str, Any]:
     }
 
 
+def span_row(spans: list[Span]) -> dict[str, Any]:
+    """What the best direction in the span of an arm could do: the best factor, and how many reach half."""
+    parts = torch.stack([span.parts for span in sorted(spans, key=lambda span: span.sample)])
+    return {
+        "best_in_span": interval(parts.amax(1)),
+        "factors_in_span": interval((parts >= HALF).double().sum(1)),
+    }
+
+
 def _named(values: Tensor) -> dict[str, float]:
     return {name: round(value, 4) for name, value in zip(NAMES, values.tolist(), strict=True)}
 
@@ -162,8 +171,9 @@ def nulls(table: Table, generator: torch.Generator) -> dict[str, float]:
     }
 
 
-def results(observations: list[Observation], main_t: float, target: float) -> dict[str, Any]:
+def results(collected: Collected, main_t: float, target: float) -> dict[str, Any]:
     """Every number of the study."""
+    observations = collected.observations
     found, floor = tables(observations), floors(observations)
     basis = found["local basis, mid", main_t, "effect"]
     arms = [key for key in found if key[2] != "natural" and (not key[0].startswith("scrambled") or key[0] == SCRAMBLED)]
@@ -181,6 +191,11 @@ def results(observations: list[Observation], main_t: float, target: float) -> di
         ],
         "arms": [
             {"arm": key[0], "t": key[1], "equal": key[2], **summary(found[key], floor[key[1]], target)} for key in arms
+        ],
+        "spans": [
+            {"arm": arm, "t": t, **span_row([s for s in collected.spans if (s.arm, s.t) == (arm, t)])}
+            for arm, t, at in arms
+            if at == "effect"
         ],
         "known": {key[0]: known(table) for key, table in found.items() if key[2] == "natural"},
         "nulls_of_read_purity": nulls(basis, torch.Generator().manual_seed(0)),

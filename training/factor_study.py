@@ -9,7 +9,7 @@ import torch
 from avatars import FACTORS, Factors, draw
 from equal_effect import Edits, Move, at_effect, both_ways, guided_move, linear_move, rms
 from factor_directions import Bank, bank_at, basis_arms, moved_factor, other_arms, pair_directions, paper_arms
-from factor_matching import Singles, match, single_changes
+from factor_matching import Singles, best_in_span, match, single_changes
 from factor_meaning import antisymmetry, read_changes, scrambled
 from factor_reader import FactorReader
 from reader_training import HELD_OUT_SEED, drawings
@@ -109,11 +109,22 @@ class Example:
     pictures: Tensor
 
 
+@dataclass(frozen=True)
+class Span:
+    """What the directions of one arm could do together at one avatar: ``factor_matching.best_in_span``, ``[16]``."""
+
+    arm: str
+    t: float
+    sample: int
+    parts: Tensor
+
+
 @dataclass
 class Collected:
     """Everything that was observed."""
 
     observations: list[Observation] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
     psnr: list[float] = field(default_factory=list)
 
@@ -187,7 +198,18 @@ class Collector:
         meaningless = Edits(noise, best.amounts, rms(noise, site.reference))
         self._record(site, places, "amount", first)
         self._record(site, places, "effect", best)
-        self._record(site, [(f"scrambled {arm}", i) for arm, i in places], "effect", meaningless)
+        meaningless_places = [(f"scrambled {arm}", i) for arm, i in places]
+        self._record(site, meaningless_places, "effect", meaningless)
+        for named, edits in ((places, best), (meaningless_places, meaningless)):
+            self._span(site, named, edits)
+
+    def _span(self, site: Site, places: list[tuple[str, int]], edits: Edits) -> None:
+        """What the directions of each arm could do together, from their differences both ways."""
+        forward, backward = edits.pictures.chunk(2)
+        for arm in dict.fromkeys(arm for arm, _ in places):
+            rows = [j for j, (name, _) in enumerate(places) if name == arm]
+            parts = best_in_span(forward[rows] - backward[rows], site.singles)
+            self.found.spans.append(Span(arm, site.t, site.sample, parts))
 
     def _record(self, site: Site, places: list[tuple[str, int]], at: str, edits: Edits) -> None:
         """Read edits, those along +v in front and those along -v behind, and keep what was read."""

@@ -51,7 +51,7 @@ def observations_csv(observations: list[Observation]) -> bytes:
 
 def write_all(args: argparse.Namespace, found: Collected, about: dict[str, Any]) -> None:
     """Tables, figure, sheet and, if asked for, every edit."""
-    numbers = results(found.observations, args.plan.main_t, args.plan.target)
+    numbers = results(found, args.plan.main_t, args.plan.target)
     tables, images = args.tables, args.images
     for folder in (tables, images):
         folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from avatars import BY_NAME, FACTORS, draw
 from diffusers import DDIMPipeline
 from equal_effect import at_effect, both_ways, guided_move, linear_move, rms
 from factor_directions import moved_factor, rotated
-from factor_matching import match, single_changes
+from factor_matching import best_in_span, match, single_changes
 from factor_meaning import (
     NAMES,
     agreement,
@@ -117,6 +117,18 @@ def test_two_factors_explain_together_what_neither_does_alone(avatar) -> None:
     found = match(draw(both, 32) - picture, single_changes(factors, 32))
     assert found.shares.amax() < 0.97
     assert found.explained[0] > found.shares.amax() + 0.02
+
+
+def test_a_mixture_that_makes_one_factor_is_found_in_a_span(avatar) -> None:
+    factors, picture = avatar
+    skin, hair = (draw(moved_factor(factors, name, 0.5), 32) - picture for name in ("skin", "hair_color"))
+    parts = best_in_span(torch.cat([skin + hair, skin - 0.5 * hair]), single_changes(factors, 32))
+    assert parts[SKIN] > 0.95
+    assert parts[NAMES.index("hair_color")] > 0.95
+    assert parts[NAMES.index("turn")] < 0.5
+    alone = best_in_span(skin + hair, single_changes(factors, 32))
+    together = match(skin + hair, single_changes(factors, 32))
+    assert torch.allclose(alone.float()[alone > 1e-9].max(), together.shares.max(), atol=1e-4)
 
 
 def test_scrambled_changes_are_explained_by_nothing(avatar) -> None:
