@@ -15,6 +15,10 @@ from latentjac.models import to_pil
 from latentjac.report import Row, contact_sheet
 
 
+# What is measured at every timestep.
+ALL_TIMESTEPS = ("local basis, mid", "rotated basis, mid")
+
+
 def text(number: dict[str, float]) -> str:
     """A mean and its interval."""
     return f"{number['mean']:.2f} [{number['low']:.2f}, {number['high']:.2f}]"
@@ -81,13 +85,13 @@ def rows_of(results: dict[str, Any], main_t: float) -> dict[str, list[dict[str, 
     """All tables, by name."""
     arms = results["arms"]
     main = [a for a in arms if a["t"] == main_t and a["equal"] == "effect"]
-    others = [a for a in arms if a["t"] != main_t and a["equal"] == "effect" and not a["arm"].startswith("scrambled")]
+    paths = [a for a in arms if a["equal"] == "effect" and a["arm"] in ALL_TIMESTEPS]
     return {
         "rows": [arm_row(a) for a in main],
         "main": [main_row(results["main_number"])],
         "reader": [reader_row(a) for a in main],
         "equal_distance": [arm_row(a) for a in arms if a["t"] == main_t and a["equal"] == "amount"],
-        "timesteps": [{"t": f"{a['t']:g}", **arm_row(a)} for a in others],
+        "timesteps": [{"t": f"{a['t']:g}", **arm_row(a)} for a in sorted(paths, key=lambda a: (a["arm"], -a["t"]))],
         "differences": [
             difference_row(f"{d['arm']}, t = {d['t']:g}, equal {'effect' if d['equal'] == 'effect' else 'distance'}", d)
             for d in results["differences"]
