@@ -14,7 +14,6 @@ from PIL import Image
 from latentjac.models import to_pil
 from latentjac.report import Row, contact_sheet
 
-
 # What is measured at every timestep.
 ALL_TIMESTEPS = ("local basis, mid", "rotated basis, mid")
 
