@@ -133,14 +133,14 @@ def figure(results: dict[str, Any], main_t: float) -> Image.Image:
     right.axvline(ceiling, color="#a6452e", linestyle=":", linewidth=1)
     right.set_xlabel("dotted: changes of one known factor")
     right.set_xlim(0, 1)
-    right.set_title(f"one factor's part of the change, {arms[0]['samples']} avatars", fontsize=10)
+    right.set_title(f"one factor's part, {arms[0]['samples']} avatars", fontsize=10)
     right.grid(axis="x", alpha=0.3)
     buffer = io.BytesIO()
     FigureCanvasAgg(plot).print_png(buffer)
     return Image.open(buffer).convert("RGB")
 
 
-def sheet_of(examples: list[Example], most: int = 3) -> Image.Image:
+def sheet_of(examples: list[Example], most: int = 2) -> Image.Image:
     """The first directions of every arm at the first avatar, both ways, with the factor that explains each best."""
     rows = []
     shown: dict[str, int] = {}

@@ -67,6 +67,8 @@ def about_row(about: dict[str, Any]) -> dict[str, Any]:
     """What the numbers rest on as a row of a table."""
     return {
         "avatars": about["plan"]["samples"],
+        "directions": about["plan"]["k"],
+        "levels": about["plan"]["num_inference_steps"],
         "seed": about["plan"]["seed"],
         "edited_pictures": about["edits"],
         "PSNR_of_inversions,_dB": f"{statistics.median(about['inversion_psnr_db']):.1f}",
