@@ -157,4 +157,4 @@ def sheet_of(examples: list[Example], most: int = 2) -> Image.Image:
         number = CONTINUOUS[example.direction].replace("_", " ") if known else str(example.direction + 1)
         rows.append(Row(f"{example.arm}, {number}", f"{notes[0]}, {notes[1]}", to_pil(example.pictures)))
     heading = "The factor that explains each change best, and its part of it"
-    return contact_sheet(rows, heading=heading, columns=("-", "unedited", "+"), cell=96)
+    return contact_sheet(rows, heading=heading, columns=("-", "unedited", "+"), cell=64)
