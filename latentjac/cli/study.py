@@ -29,7 +29,11 @@ _DEFAULT = Settings()
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write into; made if missing.")]
 Models = Annotated[
     list[str] | None,
-    typer.Option("--model", help="Built-in name, pipeline folder or hub id; repeated for several. Default: faces."),
+    typer.Option(
+        "--model",
+        help="Built-in name, pipeline folder or hub id; repeated to compare several. Default: faces, "
+        "compared with avatars.",
+    ),
 ]
 Samples = Annotated[int | None, typer.Option(help=f"Generated samples, at least 2; default: {_DEFAULT.samples}.")]
 Levels = Annotated[
@@ -65,7 +69,9 @@ def _command(name: str) -> Callable[..., None]:
         arguments = locals()
         require_pyarrow()  # before minutes go by
         require_matplotlib()
-        sources = model or ["faces"]
+        together = name == _ALL
+        studies = list(STUDIES.values()) if together else [STUDIES[name]]
+        sources = model or (["faces", "avatars"] if any(study.several for study in studies) else ["faces"])
         given: dict[str, Any] = {
             "samples": samples, "levels": None if levels is None else tuple(parse_numbers("--levels", levels)),
             "k": k, "tol": tol, "seed": seed, "steps": steps,
@@ -73,8 +79,7 @@ def _command(name: str) -> Callable[..., None]:
         settings = replace(
             Settings.small() if small else _DEFAULT, **{n: value for n, value in given.items() if value is not None}
         )
-        together = name == _ALL
-        for study in STUDIES.values() if together else [STUDIES[name]]:
+        for study in studies:
             if together and study.several and len(sources) < 2:
                 print(f"{study.name}: left out, since it compares models: give --model more than once")
                 continue

@@ -71,6 +71,9 @@ def test_all_studies_one_folder_each(tiny_folder, tmp_path, monkeypatch) -> None
     for name, count in (("one", 1), ("two", 2)):
         assert parquet.read_table(tmp_path / "b" / name / "table.parquet")["models"].to_pylist() == [count]
         assert f"Saw {count}." in done.stdout
+    done = run("study", "all", "--out", tmp_path / "c", *QUICK)  # the built-in models
+    assert "Saw 1." in done.stdout
+    assert "Saw 2." in done.stdout
 
 
 def test_help_names_every_question() -> None:
