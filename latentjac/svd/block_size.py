@@ -60,12 +60,14 @@ def _time_own_work(points: int, n: int, k: int, dtype: torch.dtype, device: torc
     """Residual rows from bases half as large as they get."""
     rows = torch.zeros(points, 2 * k, n, dtype=dtype, device=device)
     weights = torch.zeros(points, k, 2 * k, dtype=torch.float64, device=device)
-    combine_rows(weights, rows[:, :, :1])
-    _wait(device)
-    started = time.perf_counter()
-    combine_rows(weights, rows, weights, rows)
-    _wait(device)
-    return (time.perf_counter() - started) / 2
+    seconds = []
+    for _ in range(3):  # the first also allocates
+        _wait(device)
+        started = time.perf_counter()
+        combine_rows(weights, rows, weights, rows)
+        _wait(device)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds) / 2
 
 
 def fit(sizes: list[int], seconds: list[float]) -> CostCurve:
@@ -128,8 +130,9 @@ def first_images(
         images.append(products.forward(rows[:, used : used + size]))
         _wait(products.device)
         seconds.append(time.perf_counter() - started)
-        if block is None and i > 1:  # the first pass also allocates
-            curve = fit(sizes[1 : i + 1], seconds[1:])
+        if block is None and i > 1:
+            # One slow pass over one probe would make wide blocks look cheap; the first of the two also allocates.
+            curve = fit(sizes[1 : i + 1], [min(seconds[:2]), *seconds[2:]])
     if block is None and curve is not None:
         block = min(curve.best_block(k, own), rows.shape[1])
         _remember(products, curve)

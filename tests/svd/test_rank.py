@@ -78,7 +78,8 @@ def test_the_count_that_holds_a_part_of_the_energy(name: str, part: float) -> No
     ]
     assert sum(exact in count for count in counts) >= 4, (exact, counts)
     mean = sum(count.value for count in counts) / len(counts)
-    assert abs(mean - exact) <= max(1.0, 0.1 * exact), (exact, mean)
+    # A count is rounded up, so half of one is no surprise.
+    assert abs(mean - 0.5 - exact) <= max(1.0, 0.1 * exact), (exact, mean)
 
 
 @pytest.mark.parametrize("name", ["power law", "exponential", "step"])
