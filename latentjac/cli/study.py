@@ -66,7 +66,7 @@ def _command(name: str) -> Callable[..., None]:
         steps: Steps = None,
         small: Small = False,
     ) -> None:
-        arguments = locals()
+        arguments = {option: value for option, value in locals().items() if option != "name"}
         require_pyarrow()  # before minutes go by
         require_matplotlib()
         together = name == _ALL

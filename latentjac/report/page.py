@@ -146,7 +146,15 @@ def _others(record: Mapping[str, Any]) -> list[Section]:
     nested = {name: value for name, value in record.items() if name not in _PLACED and isinstance(value, Mapping)}
     nested = {"model": record.get("model", {}), "run": plain, **nested, "arguments": record.get("arguments", {})}
     return [
-        Section(title.replace("_", " ").capitalize(), [(name, _text(value)) for name, value in facts.items()])
+        Section(
+            title.replace("_", " ").capitalize(),
+            # Tables inside a record are for programs; what stands at the top of the page is not said twice.
+            [
+                (name, _text(value))
+                for name, value in facts.items()
+                if not isinstance(value, Mapping) and name not in ("question", "sentence")
+            ],
+        )
         for title, facts in nested.items()
         if facts
     ]
@@ -166,6 +174,8 @@ def _text(value: Any) -> str:
         return "none"
     if isinstance(value, float):
         return _number(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_text(entry)}" for name, entry in value.items())
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_text, value)) + "]"
     return str(value)
