@@ -41,7 +41,7 @@ def rms(pictures: Tensor, reference: Tensor) -> Tensor:
 def linear_move(model: latentjac.Model, point: latentjac.Point) -> Move:
     """``x + d sigma v`` for unit v, then deterministic DDIM; the amount d is the distance of docs/editing.md."""
     schedule = Schedule(model, point.num_inference_steps)
-    sigma = (1 - schedule.alphas[schedule.level(timestep=point.timestep)]) ** 0.5
+    sigma = schedule.sigma(schedule.level(timestep=point.timestep))
 
     def move(rows: Tensor, amounts: Tensor) -> Tensor:
         x = point.sample + sigma * _column(amounts) * unit(rows)

@@ -11,6 +11,7 @@ from reader_training import drawings
 from torch import Tensor
 
 import latentjac
+from latentjac.diffusion import linearization_at
 from latentjac.geometry import ascent_directions
 
 # The paper's code: two directions, its tolerance and its own stopping rule.
@@ -93,8 +94,7 @@ def paper_arms(
     model: latentjac.Model, point: latentjac.Point, iterations: int, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """The two directions of the paper's scripts by the paper's iteration, and their span turned at random."""
-    timestep = torch.tensor(point.timestep, device=point.sample.device)
-    lin = model.linearization("mid", point.sample, timestep, *point.conditioning)
+    lin = linearization_at(model, point, "mid")
     with warnings.catch_warnings():
         # Ending without convergence is part of the settings.
         warnings.simplefilter("ignore", UserWarning)

@@ -1,5 +1,6 @@
 """Schedules, inversion and sampling."""
 
+from latentjac.diffusion.at_point import linearization_at
 from latentjac.diffusion.denoise import denoise, predict_noise
 from latentjac.diffusion.inversion import invert
 from latentjac.diffusion.sampling import noise_point, place, render, sample
@@ -12,6 +13,7 @@ __all__ = [
     "Trajectory",
     "denoise",
     "invert",
+    "linearization_at",
     "noise_point",
     "place",
     "predict_noise",

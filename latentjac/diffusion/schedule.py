@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -101,6 +102,10 @@ class Schedule:
                 )
             target = timestep
         return min(range(1, len(self.alphas)), key=lambda i: abs(self.timesteps[i - 1] - target))
+
+    def sigma(self, level: int) -> float:
+        """Standard deviation of the noise at a level."""
+        return math.sqrt(1 - self.alphas[level])
 
     def step(
         self,

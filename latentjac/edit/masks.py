@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from latentjac.diffusion import Point, place
+from latentjac.diffusion import Point, linearization_at, place
 from latentjac.geometry.local_basis import check_model
 from latentjac.models import Model
 from latentjac.svd import LocalBasis, SolverState, svd
@@ -92,9 +92,8 @@ def masked_basis(
     limit = model.sample_shape[0] * int(inside.sum())
     if isinstance(k, int) and k > limit:
         raise ValueError(f"masked_basis: k must be at most the {limit} values inside the mask, got {k}")
-    timestep = torch.tensor(point.timestep, device=point.sample.device)
     factor = inside.to(point.sample.dtype)[None, None]
-    lin = model.linearization(layer, point.sample, timestep, *point.conditioning, mask=factor)
+    lin = linearization_at(model, point, layer, mask=factor)
     basis = svd(lin, k, tol, generator=generator, warm_start=warm_start, callback=callback, progress=progress)
     basis.metadata.update(
         model=model.name,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from latentjac.diffusion import Point
+from latentjac.diffusion import Point, linearization_at
 from latentjac.edit.masks import MaskInput, as_mask, masked_basis
 from latentjac.geometry.local_basis import check_model
 from latentjac.models import Model
@@ -67,9 +67,8 @@ def null_space(
 
 def _energy(model: Model, point: Point, outside: torch.Tensor, basis: LocalBasis) -> float:
     """Squared Frobenius norm of the Jacobian outside the mask, exact in the span of a basis."""
-    timestep = torch.tensor(point.timestep, device=point.sample.device)
     factor = outside.to(point.sample.dtype)[None, None]
-    lin = model.linearization("x0", point.sample, timestep, *point.conditioning, mask=factor)
+    lin = linearization_at(model, point, "x0", mask=factor)
     # Another seed than the solver's: the start block of the basis would come again, and nothing of it lies outside.
     generator = torch.Generator().manual_seed(1)
     return effective_rank(lin, basis=basis, probes=16, steps=2, generator=generator).energy.value

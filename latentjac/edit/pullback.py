@@ -46,7 +46,7 @@ def edit_as_published(
     model, point, rows, num_steps = job.model, job.point, job.rows, job.options.num_steps
     text = bool(point.conditioning)
     gain = preset.gain(text) if gain is None else float(gain)
-    sigma = (1 - job.schedule.alphas[job.level]) ** 0.5
+    sigma = job.schedule.sigma(job.level)
     linearity = measure_linearity(model, point, rows, sigma, float(job.options.linearity_tolerance))
     ways = rows.new_tensor([-1.0, 1.0]).repeat(len(rows))
     probes = (preset.probe * ways).view(-1, 1, 1, 1) * rows.repeat_interleave(2, 0)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from latentjac.compat import find_preset
-from latentjac.diffusion import Point, place
+from latentjac.diffusion import Point, linearization_at, place
 from latentjac.models import Model
 from latentjac.svd import LocalBasis, SolverState, svd
 
@@ -79,10 +79,9 @@ def local_basis(
     }
     preset = find_preset("local_basis", compat, {**options, "precision": (precision, None)}, point.grid)
     solver = preset.solver if preset else {name: value for name, (value, _) in options.items()}
-    timestep = torch.tensor(point.timestep, device=point.sample.device)
     mixed = precision == "mixed"
     lin, *exact = (
-        model.linearization(layer, point.sample, timestep, *point.conditioning, backend=backend, precision=p)
+        linearization_at(model, point, layer, backend=backend, precision=p)
         for p in (("bf16", "fp32") if mixed else (precision,))
     )
     basis = svd(

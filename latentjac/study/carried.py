@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -101,4 +100,4 @@ def _cosines(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 def _noise(model: Model, point: Point) -> float:
     """Standard deviation of the noise at a point."""
     schedule = Schedule(model, point.num_inference_steps, point.grid)
-    return math.sqrt(1 - schedule.alphas[schedule.level(timestep=point.timestep)])
+    return schedule.sigma(schedule.level(timestep=point.timestep))

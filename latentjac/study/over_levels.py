@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from latentjac.diffusion import linearization_at
 from latentjac.geometry import subspace_distance
 from latentjac.models import Model
 from latentjac.study.points import one_sample
@@ -83,9 +84,7 @@ def _energies(model: Model, spaces: TangentSpaces, settings: Settings, progress:
         for i in range(spaces.samples):
             probes = torch.cat([*(bases[i].v for bases in spaces.bases), chance])[:, None].contiguous()
             for b, point in enumerate(spaces.points):
-                place = one_sample(point, i)
-                t = torch.tensor(place.timestep, device=place.sample.device)
-                images = model.linearization("mid", place.sample, t, *place.conditioning).jvp(probes)
+                images = linearization_at(model, one_sample(point, i), "mid").jvp(probes)
                 energies[i, :, b] = images.double().square().flatten(1).sum(1).reshape(-1, len(v)).sum(1).cpu()
                 bar.update()
     return energies

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from tqdm import tqdm
 
@@ -78,10 +80,5 @@ def bases_at(
 
 
 def _part(point: Point, rows: slice) -> Point:
-    return Point(
-        point.sample[rows],
-        point.timestep,
-        point.num_inference_steps,
-        point.num_train_timesteps,
-        tuple(c[rows] if len(c) == len(point.sample) else c for c in point.conditioning),
-    )
+    conditioning = tuple(c[rows] if len(c) == len(point.sample) else c for c in point.conditioning)
+    return replace(point, sample=point.sample[rows], conditioning=conditioning)

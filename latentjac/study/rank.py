@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from latentjac.diffusion import Point
+from latentjac.diffusion import Point, linearization_at
 from latentjac.geometry import sample_mean
 from latentjac.models import Model
 from latentjac.study.curves import level_axes, mean_curve, mean_ratio
@@ -49,8 +49,7 @@ def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
 
 def _ranks(model: Model, point: Point, layer: str, k: int, generator: torch.Generator) -> dict[str, float]:
     """Ranks at one sample, each with its interval over probes."""
-    t = torch.tensor(point.timestep, device=point.sample.device)
-    lin = model.linearization(layer, point.sample, t, *point.conditioning)
+    lin = linearization_at(model, point, layer)
     found = effective_rank(lin, k, probes=_PROBES, steps=_LANCZOS_STEPS, generator=generator)
     estimates = {
         "loco": found.count_holding(LOCO),
