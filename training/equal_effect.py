@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 import latentjac
-from latentjac.diffusion import Schedule, predict_noise
+from latentjac.diffusion import Schedule
+from latentjac.edit.pullback import ConstantGain
 
 # From rows [n, C, H, W] and amounts [n] to pictures [n, 3, H, W].
 Move = Callable[[Tensor, Tensor], Tensor]
@@ -53,15 +54,15 @@ def linear_move(model: latentjac.Model, point: latentjac.Point) -> Move:
 def guided_move(model: latentjac.Model, point: latentjac.Point, num_steps: int) -> Move:
     """The paper's edit: ``x <- x + g [eps(x + v) - eps(x)]`` with unit v and constant g, the amount, then DDIM.
 
-    ``latentjac.edit`` normalises the steps; here they are as in the code of Park et al. (2023), whose g is 0.1.
+    As ``latentjac.edit`` with ``compat="pullback"`` steps, each direction with a gain of its own; the paper's g is 0.1.
     """
 
     def move(rows: Tensor, amounts: Tensor) -> Tensor:
         v = unit(rows)
         x = point.sample.expand(len(v), *point.sample.shape[1:])
-        for _ in range(num_steps):
-            ahead, here = predict_noise(model, torch.cat([x + v, x]), point.timestep, point.conditioning).chunk(2)
-            x = x + _column(amounts).to(x) * (ahead - here)
+        guidance = ConstantGain(model, point, v, _column(amounts).to(x))
+        for number in range(num_steps):
+            x = x + guidance.step(number, x)
         return latentjac.sample(model, replace(point, sample=x), output_type="pt")
 
     return move

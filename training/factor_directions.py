@@ -67,17 +67,16 @@ def rotated(directions: Tensor, generator: torch.Generator) -> Tensor:
     return (turn @ directions.flatten(1)).view_as(directions)
 
 
-def basis_arms(model: latentjac.Model, point: latentjac.Point, k: int, generator: torch.Generator) -> dict[str, Tensor]:
+def basis_arms(mid: latentjac.LocalBasis, generator: torch.Generator) -> dict[str, Tensor]:
     """The local basis of layer mid, and the control that only its orientation sets apart from it."""
-    v = latentjac.local_basis(model, point, k, "mid", tol=TOLERANCE).v
-    return {"local basis, mid": v, "rotated basis, mid": rotated(v, generator)}
+    return {"local basis, mid": mid.v, "rotated basis, mid": rotated(mid.v, generator)}
 
 
 def other_arms(
-    model: latentjac.Model, point: latentjac.Point, bank: Bank, k: int, generator: torch.Generator
+    model: latentjac.Model, point: latentjac.Point, mid: latentjac.LocalBasis, bank: Bank, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Directions of other kinds at one point; random ones are new at every point."""
-    mid = latentjac.local_basis(model, point, k, "mid", tol=TOLERANCE)
+    """Directions of other kinds at one point, as many as its basis of layer mid has; random ones are new everywhere."""
+    k = mid.k
     mean = latentjac.local_basis(model, point, k, "x0", tol=TOLERANCE).v
     features = latentjac.FeatureMap.at(model, point, "mid")
     return {

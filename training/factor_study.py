@@ -8,7 +8,16 @@ from dataclasses import dataclass, field, replace
 import torch
 from avatars import FACTORS, Factors, draw
 from equal_effect import Edits, Move, at_effect, both_ways, guided_move, linear_move, rms
-from factor_directions import Bank, bank_at, basis_arms, moved_factor, other_arms, pair_directions, paper_arms
+from factor_directions import (
+    TOLERANCE,
+    Bank,
+    bank_at,
+    basis_arms,
+    moved_factor,
+    other_arms,
+    pair_directions,
+    paper_arms,
+)
 from factor_matching import Singles, best_in_span, match, single_changes
 from factor_meaning import antisymmetry, read_changes, scrambled
 from factor_reader import FactorReader
@@ -180,9 +189,10 @@ class Collector:
     def _visit(self, site: Site, bank: Bank | None) -> None:
         """All arms at one site; without a bank the local basis and its rotation alone."""
         plan, model = self.plan, self.model
-        arms = basis_arms(model, site.point, plan.k, site.generator)
+        mid = latentjac.local_basis(model, site.point, plan.k, "mid", tol=TOLERANCE)
+        arms = basis_arms(mid, site.generator)
         if bank is not None:
-            arms |= other_arms(model, site.point, bank, plan.k, site.generator)
+            arms |= other_arms(model, site.point, mid, bank, site.generator)
         self._edit(site, arms, linear_move(model, site.point), plan.start)
         if bank is not None:
             arms = paper_arms(model, site.point, plan.iterations, site.generator)

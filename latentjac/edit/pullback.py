@@ -17,9 +17,12 @@ from latentjac.models import Model
 
 
 class ConstantGain:
-    """Steps ``x <- x + gain [eps(x + probe v) - eps(x)]`` along directions ``[w, C, H, W]`` of any length."""
+    """Steps ``x <- x + gain [eps(x + probe v) - eps(x)]`` along directions ``[w, C, H, W]`` of any length.
 
-    def __init__(self, model: Model, point: Point, directions: torch.Tensor, gain: float) -> None:
+    The gain is one for all, or ``[w, 1, 1, 1]``.
+    """
+
+    def __init__(self, model: Model, point: Point, directions: torch.Tensor, gain: float | torch.Tensor) -> None:
         self._model, self._point, self._probes, self._gain = model, point, directions, gain
 
     def step(self, number: int, x: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 
 from latentjac.geometry import sample_mean
 from latentjac.models import Model
-from latentjac.study.curves import level_axes, mean_curve, stated
+from latentjac.study.curves import ends_of, level_axes, mean_curve, stated
 from latentjac.study.finding import Axes, Curve, Finding, columns
 from latentjac.study.over_levels import OverLevels, compare_levels
 from latentjac.study.settings import Settings
@@ -81,8 +81,7 @@ def finding_of(measured: dict[str, tuple[OverLevels, torch.Tensor]]) -> Finding:
         f"the Jacobian's energy at another timestep they capture {_both(captured)} (more by {stated(more)}), over "
         f"{nearer.n} samples each."
     )
-    number, interval = float(nearer.value), (float(nearer.low), float(nearer.high))
-    return Finding(NAME, columns(rows), tuple(curves), sentence, number, interval, holds)
+    return Finding(NAME, columns(rows), tuple(curves), sentence, *ends_of(nearer), holds)
 
 
 def _over_pairs(table: torch.Tensor) -> torch.Tensor:

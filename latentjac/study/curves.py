@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -52,6 +52,24 @@ def stated(mean: SampleMean, sign: bool = False) -> str:
     """
     value, low, high = (format(float(end), "+.2f" if sign else ".2f") for end in (mean.value, mean.low, mean.high))
     return f"{value} [{low}, {high}]"
+
+
+def in_both_spaces(curves: Sequence[Curve], rises: Mapping[str, SampleMean]) -> str:
+    """Where a mean distance begins and ends in each space, and by how much it rises.
+
+    Args:
+        curves: One a space, in the order of the rises.
+        rises: By space.
+    """
+    return " and ".join(
+        f"{curve.y[0]:.2f} to {curve.y[-1]:.2f} in {space}-space (by {stated(rise, sign=True)})"
+        for (space, rise), curve in zip(rises.items(), curves, strict=False)
+    )
+
+
+def ends_of(mean: SampleMean) -> tuple[float, tuple[float, float]]:
+    """One mean as the number of a finding, with its interval."""
+    return float(mean.value), (float(mean.low), float(mean.high))
 
 
 def mean_ratio(numerator: torch.Tensor, denominator: torch.Tensor) -> tuple[float, tuple[float, float]]:

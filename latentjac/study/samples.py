@@ -8,7 +8,7 @@ import torch
 
 from latentjac.geometry import SampleMean, pair_mean, pairwise_distances
 from latentjac.models import Model
-from latentjac.study.curves import constant_curve, curve_of, level_axes, stated
+from latentjac.study.curves import constant_curve, curve_of, ends_of, in_both_spaces, level_axes
 from latentjac.study.finding import Curve, Finding, columns
 from latentjac.study.settings import Settings, check_samples
 from latentjac.study.tangent_spaces import SPACES, TangentSpaces, tangent_spaces, unrelated_distance
@@ -60,11 +60,7 @@ def _finding(
     sentence = (
         f"Tangent spaces of different samples {'part' if holds else 'do not part'} as noise falls: from "
         f"t = {spaces.levels[0]:.2f} to t = {spaces.levels[-1]:.2f} their mean relative distance goes from "
-        + " and ".join(
-            f"{curve.y[0]:.2f} to {curve.y[-1]:.2f} in {space}-space (by {stated(rises[space], sign=True)})"
-            for space, curve in zip(SPACES, curves, strict=False)
-        )
+        + in_both_spaces(curves, rises)
         + f", over {spaces.samples} samples; random subspaces are {float(unrelated.value):.2f} apart."
     )
-    rise = rises["x"]
-    return Finding(NAME, table, tuple(curves), sentence, float(rise.value), (float(rise.low), float(rise.high)), holds)
+    return Finding(NAME, table, tuple(curves), sentence, *ends_of(rises["x"]), holds)

@@ -6,7 +6,7 @@ import torch
 
 from latentjac.geometry import SampleMean, sample_mean
 from latentjac.models import Model
-from latentjac.study.curves import constant_curve, curve_of, stated
+from latentjac.study.curves import constant_curve, curve_of, ends_of, in_both_spaces
 from latentjac.study.finding import Axes, Finding, Heat, columns
 from latentjac.study.over_levels import OverLevels, compare_levels
 from latentjac.study.settings import Settings
@@ -63,16 +63,11 @@ def _finding(over: OverLevels, unrelated: SampleMean) -> Finding:
     sentence = (
         f"The tangent space of a sample {'turns' if holds else 'does not turn'} away as timesteps part: from "
         f"{apart[0]:.2f} to {apart[-1]:.2f} of T apart the mean relative distance goes from "
-        + " and ".join(
-            f"{curve.y[0]:.2f} to {curve.y[-1]:.2f} in {space}-space (by {stated(rises[space], sign=True)})"
-            for space, curve in zip(SPACES, curves, strict=False)
-        )
+        + in_both_spaces(curves, rises)
         + f", and the part of the Jacobian's energy that the other space captures from {float(captured.value[0]):.2f} "
         f"to {float(captured.value[-1]):.2f}, over {len(over.captured)} samples."
     )
-    rise = rises["x"]
-    number, interval = float(rise.value), (float(rise.low), float(rise.high))
-    return Finding(NAME, columns(over.rows()), tuple(curves), sentence, number, interval, holds, _maps(over))
+    return Finding(NAME, columns(over.rows()), tuple(curves), sentence, *ends_of(rises["x"]), holds, _maps(over))
 
 
 def _maps(over: OverLevels) -> tuple[Heat, ...]:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from latentjac.geometry import SampleMean, jackknife, pair_mean, pairs_of, rank_correlation
 from latentjac.models import Model
 from latentjac.study.carried import WAYS, Carried, carry
-from latentjac.study.curves import curve_of, level_axes, stated
+from latentjac.study.curves import curve_of, ends_of, level_axes, stated
 from latentjac.study.finding import Axes, Curve, Finding, columns
 from latentjac.study.samples import relative_distances
 from latentjac.study.settings import Settings, check_samples
@@ -85,8 +85,7 @@ def _finding(spaces: TangentSpaces, distances: dict[str, torch.Tensor], carried:
         f"adds {_small(better)} to the cosine."
     )
     table = columns(_rows(spaces, distances, carried))
-    number, interval = float(rho.value), (float(rho.low), float(rho.high))
-    return Finding(NAME, table, _curves(spaces, distances, cosines, sizes), sentence, number, interval, holds)
+    return Finding(NAME, table, _curves(spaces, distances, cosines, sizes), sentence, *ends_of(rho), holds)
 
 
 def _small(mean: SampleMean) -> str:
