@@ -11,13 +11,14 @@ from typing import Any
 import torch
 
 from latentjac.linearize.allocator import keep_memory
-from latentjac.linearize.graphs import CudaRecorder, Recorder, Replayed, check_mode
+from latentjac.linearize.graphs import Replayed, check_mode
 from latentjac.linearize.interface import Linearization, check_base
 from latentjac.linearize.non_finite import raise_if_non_finite
 from latentjac.linearize.precision import arithmetic, check_precision, lowered
 from latentjac.linearize.program import Program
 from latentjac.linearize.streams import StreamOrder
 from latentjac.linearize.trace import trace
+from latentjac.recording import CudaRecorder, Recorder
 
 logger = logging.getLogger("latentjac")
 
@@ -84,6 +85,12 @@ class ProgramLinearization(Linearization):
         self._passes: Program | Replayed = self.program
         if self._cuda_graphs and (x.is_cuda or self._recorder):
             self._passes = Replayed(self.program, self._recorder or CudaRecorder(x.device), self._cuda_graphs is True)
+
+    def recorder(self) -> Recorder | None:
+        """See :meth:`Linearization.recorder`."""
+        if not isinstance(self._passes, Replayed):
+            return None
+        return self._recorder or CudaRecorder(self.x.device)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

@@ -1,31 +1,27 @@
 """Passes recorded once and replayed: on a GPU the hundreds of launches of a pass become one (CUDA graphs).
 
-What is recorded are launches on fixed addresses. Each recording has an input of its own, into which the probes are
-copied, and a result that its next replay overwrites. What the primal keeps for the passes lies in the memory of the
-primal's recording; replaying that one at another base point rewrites it in place, so the others stay valid.
+What the primal keeps for the passes lies in the memory of the primal's recording; replaying that one at another base
+point rewrites it in place, so the others stay valid. All recordings of a program share a recorder, since they never run
+at the same time.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from latentjac.linearize.program import Program
+from latentjac.recording import Recorder, Recording
 
 logger = logging.getLogger("latentjac")
 
 Tensor = torch.Tensor
 
 MODES = ("auto", True, False)
-
-# torch captures one graph at a time.
-_capturing = threading.Lock()
 
 # Shapes recorded of one program; each holds its input, its result and a graph. Further ones are launched one by one.
 _MOST = 32
@@ -43,36 +39,6 @@ def check_mode(cuda_graphs: object, possible: bool, device: torch.device) -> Non
         raise ValueError(f"linearize: cuda_graphs must be 'auto' or False for x on {device}, got True")
 
 
-class Recorder(Protocol):
-    """What can record work on a device; :class:`CudaRecorder`, or a stand-in where there is none."""
-
-    def record(self, run: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
-        """Record what ``run`` launches, without effect on what was there.
-
-        Returns:
-            What launches it again, and the tensor that this writes its result to.
-
-        Raises:
-            RuntimeError: If it cannot be recorded. No recording is under way then.
-        """
-        ...
-
-
-class _Recording:
-    """A recorded function of tensors of fixed shapes."""
-
-    def __init__(self, recorder: Recorder, run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> None:
-        self._inputs = [value.detach().clone() for value in inputs]
-        self._replay, self._result = recorder.record(lambda: run(*self._inputs))
-
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        """The result for new inputs, valid until the next call."""
-        for own, value in zip(self._inputs, inputs, strict=True):
-            own.copy_(value)
-        self._replay()
-        return self._result
-
-
 class Replayed:
     """The passes of a program, recorded where that pays.
 
@@ -88,8 +54,8 @@ class Replayed:
     def __init__(self, program: Program, recorder: Recorder, demanded: bool = False) -> None:
         self._program, self._recorder, self._demanded = program, recorder, demanded
         self._base: tuple[Tensor, tuple[Any, ...]] | None = None
-        self._primal: _Recording | None = None
-        self._recorded: dict[tuple[str, int], _Recording] = {}
+        self._primal: Recording[Tensor] | None = None
+        self._recorded: dict[tuple[str, int], Recording[Tensor]] = {}
         self._seen: Counter[tuple[str, int]] = Counter()
         self._refused: set[str] = set()
 
@@ -138,7 +104,7 @@ class Replayed:
         try:
             if self._primal is None:
                 self._record_primal()
-            self._recorded[key] = _Recording(self._recorder, getattr(self._program, key[0]), [probes])
+            self._recorded[key] = Recording(self._recorder, getattr(self._program, key[0]), [probes])
         except torch.OutOfMemoryError:
             raise  # the caller takes fewer probes
         except RuntimeError as error:
@@ -159,7 +125,7 @@ class Replayed:
             return self._program.primal(x, [next(left) if isinstance(v, Tensor) else v for v in constants])
 
         try:
-            recording = _Recording(self._recorder, run, [x, *_tensors(constants)])
+            recording = Recording(self._recorder, run, [x, *_tensors(constants)])
         except BaseException:
             self._program.primal(x, constants)  # what the passes read was replaced and never computed
             raise
@@ -169,44 +135,3 @@ class Replayed:
 
 def _tensors(constants: Sequence[Any]) -> list[Tensor]:
     return [value for value in constants if isinstance(value, Tensor)]
-
-
-class CudaRecorder:
-    """Records CUDA graphs on a stream of its own, all in one pool of memory.
-
-    One pool is safe since the graphs of one linearization never run at the same time and none needs what another left
-    in it, but for what the primal keeps; that stays allocated, so no later recording takes its place.
-
-    Args:
-        device: The GPU.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._stream = torch.cuda.Stream(device)
-        self._pool = torch.cuda.graph_pool_handle()
-
-    def record(self, run: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
-        """As :meth:`Recorder.record`; ``run`` is run once before, so that libraries settle what they do once."""
-        graph = torch.cuda.CUDAGraph()
-        with _capturing, torch.cuda.device(self._device):
-            current = torch.cuda.current_stream()
-            # This block gives the caller's stream back even where torch.cuda.graph fails to leave its own.
-            with torch.cuda.stream(self._stream):
-                self._stream.wait_stream(current)
-                run()
-                result = self._capture(graph, run)
-            current.wait_stream(self._stream)
-        return graph.replay, result
-
-    def _capture(self, graph: torch.cuda.CUDAGraph, run: Callable[[], Tensor]) -> Tensor:
-        # Other threads may go on using the device.
-        mode = "thread_local"
-        try:
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode=mode):
-                return run()
-        except BaseException:
-            # Ending an invalid capture raises before torch takes the pool back, on some versions.
-            with suppress(RuntimeError):
-                torch._C._cuda_endAllocateToPool(self._device.index, self._pool)
-            raise

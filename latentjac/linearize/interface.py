@@ -10,6 +10,7 @@ import torch
 
 from latentjac.kernels.guards import refuse_differentiated, refuse_tracing
 from latentjac.linearize.precision import spacing
+from latentjac.recording import Recorder
 
 if TYPE_CHECKING:
     import scipy.sparse.linalg
@@ -150,6 +151,10 @@ class Linearization(ABC):
         """
         if isinstance(probes, bool) or not isinstance(probes, int) or probes < 1:
             raise ValueError(f"prepare: probes must be a positive int, got {probes!r}")
+
+    def recorder(self) -> Recorder | None:
+        """What records work between passes where passes are recorded (CUDA graphs), a new one; None elsewhere."""
+        return None
 
     def check_adjoint(self, generator: torch.Generator | None = None) -> float:
         """Relative disagreement of ``<u, J v>`` and ``<J^T u, v>`` for one random pair.

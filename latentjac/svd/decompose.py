@@ -169,7 +169,7 @@ def _krylov(
     facts: dict[str, Any] = {"block_size": block}
     if curve is not None:
         facts["cost_curve"] = {"c0": curve.c0, "c1": curve.c1}
-    return Iteration(krylov, products, limits).run(), facts
+    return Iteration(krylov, products, limits).run(start.shape[1]), facts
 
 
 def _cheaply(limits: Limits, rounding: float) -> Limits:
@@ -185,7 +185,7 @@ def _refine(
     start = torch.stack([point.v for point in found]).to(products.device, products.dtype)
     block = min(settings.block_size or 4, products.n)
     krylov = BlockKrylov(products, start, settings.k, block, generator)
-    return Iteration(krylov, products, limits).run(), products
+    return Iteration(krylov, products, limits).run(start.shape[1]), products
 
 
 def _assemble(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -73,15 +74,19 @@ class Iteration:
         self.ritz: Ritz | None = None
         self._residuals = torch.full((products.points, krylov.k), float("inf"), dtype=torch.float64)
         self._s = torch.zeros_like(self._residuals)
+        self._closed = torch.zeros(products.points, dtype=torch.bool, device=products.device)
+        self._told = [False] * products.points
         self._wasted = 0.0  # vectors through all points that those already done took along
 
-    def run(self) -> list[Found]:
+    def run(self, live: int) -> list[Found]:
         """Iterate; the outcome of each point.
+
+        Args:
+            live: Rows of the first block.
 
         Raises:
             KeyboardInterrupt: If interrupted before there is anything to hand back.
         """
-        live = self.krylov.next.shape[1]
         try:
             while live:
                 live = self._step(live)
@@ -89,7 +94,7 @@ class Iteration:
             if not self.krylov.p:
                 raise
             self._finish(Status.INTERRUPTED)
-            self.ritz = self._ritz()
+            self.ritz = self._ritz()[0]
         self._collect(self.points)
         return [self.found[point.index] for point in self.all]
 
@@ -98,16 +103,14 @@ class Iteration:
         krylov, limits = self.krylov, self.limits
         self._wasted += 2 * live * (1 - len(self._open()) / len(self.points))
         krylov.expand(live)
-        ritz = self._ritz()
-        residuals = krylov.residuals(ritz)
-        krylov.plan(ritz, self._weights(ritz, residuals), krylov.block)
-        self.ritz = ritz
-        self._read(ritz, residuals)
+        key = ("look", krylov.p, live, krylov.k, krylov.block, limits.tol)
+        self.ritz, facts = krylov.workspace.run(key, partial(self._look, live), self._closed)
+        self._read(facts)
         if self._callback():
             self._finish(Status.INTERRUPTED)
             return 0
         self._settle()
-        self._seek_hidden(ritz)
+        self._seek_hidden(self.ritz)
         if krylov.products.passes >= limits.max_passes:
             self._finish(Status.OUT_OF_PASSES)
         if time.perf_counter() >= limits.deadline:
@@ -117,28 +120,36 @@ class Iteration:
         self._leave()
         return self._prepare()
 
-    def _ritz(self) -> Ritz:
+    def _ritz(self) -> tuple[Ritz, torch.Tensor]:
         return self.krylov.ritz(max(self.krylov.k, self.krylov.block) + self.krylov.block)
 
-    def _weights(self, ritz: Ritz, residuals: torch.Tensor) -> torch.Tensor:
-        """How much each residual row counts for the next block, ``[B, e]``."""
-        count, k = ritz.rows.shape[1], self.krylov.k
-        weights = torch.full_like(ritz.residuals, _GUARD_WEIGHT)
-        weights[:, :k] = torch.where(residuals[:, : min(k, count)] > self.limits.tol, 1.0, _GUARD_WEIGHT)
-        done = [point.status is not None for point in self.points]
-        if not any(done):  # nothing to bring to the device
-            return weights
-        return torch.where(torch.tensor(done, device=weights.device)[:, None], 0.0, weights)
+    def _look(self, live: int, closed: torch.Tensor) -> tuple[Ritz, torch.Tensor]:
+        """Triplets after an expansion, and all that the host decides by; chooses the next block.
 
-    def _read(self, ritz: Ritz, residuals: torch.Tensor) -> None:
-        """Bring what decides to the host, in one transfer."""
+        Runs on the device alone, so that it can be recorded.
+        """
         krylov, k = self.krylov, self.krylov.k
+        krylov.notice(live)
+        ritz, rows = self._ritz()
+        residuals = krylov.residuals(ritz)
+        krylov.plan(ritz, rows, self._weights(ritz, residuals, closed))
         s = torch.cat([ritz.s[:, :k], ritz.s.new_zeros(len(residuals), max(0, k - ritz.s.shape[1]))], dim=1)
         rank = (ritz.s > krylov.floor(ritz.s)).sum(dim=1)
-        live = (krylov.next.abs().amax(dim=2) > 0).sum(dim=1)
-        facts = torch.stack([rank, live, krylov.exhausted], dim=1).double()
+        counts = torch.stack([rank, krylov.live(), krylov.exhausted], dim=1)
+        return ritz, torch.cat([residuals, s, counts.double()], dim=1)
+
+    def _weights(self, ritz: Ritz, residuals: torch.Tensor, closed: torch.Tensor) -> torch.Tensor:
+        """How much each residual row counts for the next block, ``[B, e]``."""
+        count, k = ritz.residuals.shape[1], self.krylov.k
+        weights = torch.full_like(ritz.residuals, _GUARD_WEIGHT)
+        weights[:, :k] = torch.where(residuals[:, : min(k, count)] > self.limits.tol, 1.0, _GUARD_WEIGHT)
+        return weights.masked_fill(closed[:, None], 0.0)
+
+    def _read(self, facts: torch.Tensor) -> None:
+        """Bring what decides to the host, in one transfer."""
+        k = self.krylov.k
         self._facts = []
-        for point, row in zip(self.points, self.products.fetch(torch.cat([residuals, s, facts], dim=1)), strict=True):
+        for point, row in zip(self.points, self.products.fetch(facts), strict=True):
             worst, point.s = max(row[:k]), row[k : 2 * k]
             self._residuals[point.index], self._s[point.index] = torch.tensor(row[: 2 * k]).double().reshape(2, k)
             self._facts.append((worst, int(row[-3]), int(row[-2]), bool(row[-1])))
@@ -188,7 +199,7 @@ class Iteration:
             point.searched = doubtful[i] and not hidden[i]
             if hidden[i]:
                 worst, rank, _, exhausted = self._facts[i]
-                point.status, self._facts[i] = None, (worst, rank, self.krylov.next.shape[1], exhausted)
+                point.status, self._facts[i] = None, (worst, rank, self.krylov.block, exhausted)
 
     def _open(self) -> list[_Point]:
         return [point for point in self.points if point.status is None]
@@ -207,10 +218,9 @@ class Iteration:
             return
         self._wasted = 0.0
         self._collect([point for point in self.points if point.status is not None])
-        self.krylov.select(stay)
+        self.krylov.workspace.select(stay)
         assert self.ritz is not None
-        r = self.ritz
-        self.ritz = Ritz(r.d[stay], r.s[stay], r.c[stay], r.rows[stay], r.residuals[stay])
+        self.ritz = self.ritz.select(stay)
         self.points = [self.points[i] for i in stay]
         self._facts = [self._facts[i] for i in stay]
 
@@ -220,11 +230,18 @@ class Iteration:
         empty = [p.status is None and not f[2] for p, f in zip(self.points, self._facts, strict=True)]
         live = max(f[2] for f in self._facts)
         if any(empty):
-            krylov.refresh(torch.tensor(empty, device=krylov.next.device))
-            live = krylov.next.shape[1]
+            krylov.refresh(torch.tensor(empty, device=self.products.device))
+            live = krylov.block
+        self._close()
         assert self.ritz is not None
         krylov.restart(self.ritz, live)
         return live
+
+    def _close(self) -> None:
+        """Tell the device which points are done, if that has changed."""
+        done = [point.status is not None for point in self.points]
+        if done != self._told:
+            self._closed, self._told = torch.tensor(done, device=self.products.device), done
 
     def _collect(self, points: list[_Point]) -> None:
         """Take the triplets of points out of the bases."""
@@ -238,6 +255,7 @@ class Iteration:
 def harvest(krylov: BlockKrylov, ritz: Ritz, statuses: list[Status]) -> list[Found]:
     """The k leading triplets of each point with what their certificate needs."""
     k, rank = krylov.k, ritz.s.shape[1]
+    known = krylov.known().tolist()
     u, s, v = krylov.triplets(ritz, k)
     residuals = krylov.residuals(ritz)
     count = min(k, rank)
@@ -250,7 +268,7 @@ def harvest(krylov: BlockKrylov, ritz: Ritz, statuses: list[Status]) -> list[Fou
     for i, status in enumerate(statuses):
         # The value after the last: as computed; none, once all of J has been seen; or unknown.
         following = (0.0, 0.0 if bool(krylov.exhausted[i]) or k == min(krylov.n, krylov.m) else float("inf"))
-        if rank > k and ritz.residuals.shape[1] > k:
+        if known[i] > k and ritz.residuals.shape[1] > k:
             following = (ritz.s[i, k].item(), ritz.residuals[i, k].item())
         found.append(Found(u[i], s[i], v[i], residuals[i], left[i], status, *following, mismatch[i].item()))
     return found
@@ -283,10 +301,9 @@ def find_hidden(krylov: BlockKrylov, ritz: Ritz, doubtful: list[bool], limits: L
     undecided, hidden, live = list(doubtful), [False] * len(doubtful), block
     while any(undecided) and live and products.passes < limits.max_passes:
         probe.expand(live)
-        found = probe.ritz(block)
-        probe.plan(found, torch.ones_like(found.residuals), block)
-        alive = (probe.next.abs().amax(dim=2) > 0).any(dim=0).sum()
-        facts = torch.stack([found.s[:, 0], found.residuals[:, 0], alive.expand(len(found.s))], dim=1)
+        found, rows = probe.ritz(block)
+        probe.plan(found, rows, torch.ones_like(found.residuals))
+        facts = torch.stack([found.s[:, 0], found.residuals[:, 0], probe.live().amax().expand(len(found.s))], dim=1)
         for i, (s, residual, rows) in enumerate(products.fetch(facts)):
             live = int(rows)
             if undecided[i] and s * (1 + residual) < least[i]:
@@ -298,5 +315,5 @@ def find_hidden(krylov: BlockKrylov, ritz: Ritz, doubtful: list[bool], limits: L
     if any(hidden):
         rows = combine_rows(found.c[:, :, :block].mT, probe.right)
         rows = orthonormalize(rows, krylov.right)
-        krylov.next = rows * torch.tensor(hidden, device=rows.device)[:, None, None]
+        krylov.put_next(rows * torch.tensor(hidden, device=rows.device)[:, None, None])
     return hidden

@@ -8,6 +8,7 @@ is computed from products that were really taken and not from a recurrence.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -15,6 +16,7 @@ from latentjac.kernels import combine_rows, gram
 from latentjac.svd.operator import Deflated, Products
 from latentjac.svd.orthonormal import orthonormalize, polish
 from latentjac.svd.small import eigenvectors, singular_triplets
+from latentjac.svd.workspace import Shape, Workspace
 
 _FEWEST_ROWS = 40  # of the bases: restarts sooner cost more vectors than they save
 
@@ -27,19 +29,25 @@ class Ritz:
         d: Coefficients of u in the left basis ``[B, q, r]``, float64.
         s: Singular values ``[B, r]``, float64.
         c: Coefficients of v in the right basis ``[B, p, r]``, float64.
-        rows: ``J^T u - s v`` of the leading triplets ``[B, e, n]``.
-        residuals: Their lengths over s, ``[B, e]``; over the largest s where s is zero to rounding.
+        residuals: Lengths of ``J^T u - s v`` over s for the leading triplets, ``[B, e]``; over the largest s where s is
+            zero to rounding.
     """
 
     d: torch.Tensor
     s: torch.Tensor
     c: torch.Tensor
-    rows: torch.Tensor
     residuals: torch.Tensor
+
+    def select(self, points: list[int]) -> Ritz:
+        """Those of some of the points."""
+        return Ritz(self.d[points], self.s[points], self.c[points], self.residuals[points])
 
 
 class BlockKrylov:
     """The growing pair of bases. Vectors are rows; storage is allocated once.
+
+    Both bases have as many rows. A direction that brings nothing new is a row of zeros, so that no length depends on
+    values and nothing has to wait for the device between the two passes.
 
     Args:
         products: The operator.
@@ -48,6 +56,7 @@ class BlockKrylov:
         block: Most rows of a later block.
         generator: Source of fresh directions once the Krylov space is exhausted.
         images: J times the start rows, where that is known; the rows must then be independent.
+        workspace: Arrays to work on, of the shape that :meth:`shape` says; new ones by default.
     """
 
     def __init__(
@@ -58,46 +67,56 @@ class BlockKrylov:
         block: int,
         generator: torch.Generator,
         images: torch.Tensor | None = None,
+        workspace: Workspace | None = None,
     ) -> None:
         self.products, self.k, self.block, self.generator = products, k, block, generator
-        points, first, n = start.shape
-        self.n, self.m = n, products.m
-        self.capacity = max(3 * k, k + 4 * block, _FEWEST_ROWS) + first
-        new = start.new_zeros
-        self._right, self._forward = new(points, self.capacity, n), new(points, self.capacity, self.m)
-        self._left, self._backward = new(points, self.capacity, self.m), new(points, self.capacity, n)
-        self._core = new(points, self.capacity, self.capacity, dtype=torch.float64)
-        self.p = self.q = 0  # rows of the right and of the left basis
-        self.next = orthonormalize(start)
-        self._images = None if images is None else _mapped(start, images, self.next)
-        self.fresh = torch.ones(points, dtype=torch.bool, device=start.device)  # next holds random directions
-        self.exhausted = torch.zeros(points, dtype=torch.bool, device=start.device)  # proven: J vanishes outside
-        self.scale = new(points, 1, dtype=torch.float64)  # largest product so far: the norm of J from below
+        self.n, self.m = start.shape[2], products.m
+        self.workspace = space = workspace or Workspace(self.shape(products, start.shape[1], k, block))
+        self.capacity = space.shape.capacity
+        self.p = 0  # rows of the bases
+        space.next[:, : start.shape[1]] = first = orthonormalize(start)
+        space.next[:, start.shape[1] :] = 0
+        space.fresh.fill_(True)
+        space.exhausted.fill_(False)
+        space.scale.fill_(0)
+        self._images = None if images is None else _mapped(start, images, first)
+
+    @staticmethod
+    def shape(products: Products | Deflated, first: int, k: int, block: int) -> Shape:
+        """Of the workspace for a first block of so many rows."""
+        capacity = max(3 * k, k + 4 * block, _FEWEST_ROWS) + first
+        width = max(first, block)
+        return Shape(products.points, capacity, width, products.n, products.m, products.dtype, products.device)
 
     @property
     def right(self) -> torch.Tensor:
         """Orthonormal rows ``[B, p, n]``."""
-        return self._right[:, : self.p]
+        return self.workspace.right[:, : self.p]
 
     @property
     def forward(self) -> torch.Tensor:
         """J times the right basis, ``[B, p, m]``."""
-        return self._forward[:, : self.p]
+        return self.workspace.forward[:, : self.p]
 
     @property
     def left(self) -> torch.Tensor:
-        """Orthonormal rows ``[B, q, m]``."""
-        return self._left[:, : self.q]
+        """Orthonormal rows ``[B, p, m]``."""
+        return self.workspace.left[:, : self.p]
 
     @property
     def backward(self) -> torch.Tensor:
-        """The transpose times the left basis, ``[B, q, n]``."""
-        return self._backward[:, : self.q]
+        """The transpose times the left basis, ``[B, p, n]``."""
+        return self.workspace.backward[:, : self.p]
 
     @property
     def core(self) -> torch.Tensor:
-        """The left basis against J times the right one, ``[B, q, p]``, float64."""
-        return self._core[:, : self.q, : self.p]
+        """The left basis against J times the right one, ``[B, p, p]``, float64."""
+        return self.workspace.core[:, : self.p, : self.p]
+
+    @property
+    def exhausted(self) -> torch.Tensor:
+        """Points where J is proven to vanish outside the right basis, ``[B]``."""
+        return self.workspace.exhausted
 
     def expand(self, live: int) -> None:
         """Take the next block through J and what is new of it through the transpose.
@@ -105,30 +124,37 @@ class BlockKrylov:
         Args:
             live: Rows of the next block that are not zero, in any point; at least 1.
         """
-        rows = self.next[:, :live]
-        images = self.products.forward(rows) if self._images is None else self._images
+        space, p, end = self.workspace, self.p, self.p + live
+        images = self.products.forward(space.next[:, :live]) if self._images is None else self._images
         self._images = None
-        scale = torch.maximum(self.scale, images.double().norm(dim=2).amax(dim=1, keepdim=True))
-        new = orthonormalize(images, self.left, scale)
-        nonzero = new.abs().amax(dim=2) > 0
-        count = int(self.products.fetch(nonzero.any(dim=0).sum()))
-        pulled = self.products.backward(new[:, :count]) if count else rows[:, :0]
-        if not count and not self.q:  # J vanishes; one row of zeros spares every later step the empty case
-            count, pulled = 1, torch.zeros_like(rows[:, :1])
-        new = new[:, :count]
-        p, q = self.p + live, self.q + count
-        self._right[:, self.p : p], self._forward[:, self.p : p] = rows, images
-        self._left[:, self.q : q], self._backward[:, self.q : q] = new, pulled
-        self._core[:, self.q : q, :p] = gram(new, self._forward[:, :p])
-        self._core[:, : self.q, self.p : p] = gram(self.left, images)
+        space.run(("append", p, live), partial(self._append, p, end), images)
+        space.backward[:, p:end] = self.products.backward(space.left[:, p:end])
         # Nothing counts before this line, so that an interruption leaves whole bases behind.
-        self.p, self.q, self.scale = p, q, scale
-        # Random directions outside the basis that J takes into the span of known images: the rank is reached.
-        full = (self.right.abs().amax(dim=2) > 0).sum(dim=1) >= self.n
-        self.exhausted |= full | (self.fresh & ~nonzero.any(dim=1))
+        self.p = end
 
-    def ritz(self, count: int) -> Ritz:
-        """Rayleigh-Ritz triplets, with residuals of the first ``count``."""
+    def _append(self, p: int, end: int, images: torch.Tensor) -> None:
+        space = self.workspace
+        space.scale.copy_(torch.maximum(space.scale, images.double().norm(dim=2).amax(dim=1, keepdim=True)))
+        new = orthonormalize(images, space.left[:, :p], space.scale)
+        space.right[:, p:end], space.forward[:, p:end], space.left[:, p:end] = space.next[:, : end - p], images, new
+        space.full_right[:, p:end], space.full_left[:, p:end] = _nonzero(space.right[:, p:end]), _nonzero(new)
+        space.core[:, p:end, :end] = gram(new, space.forward[:, :end])
+        space.core[:, :p, p:end] = gram(space.left[:, :p], images)
+
+    def notice(self, live: int) -> None:
+        """See whether the last block has left anything of J unknown.
+
+        Args:
+            live: As for :meth:`expand`.
+        """
+        space = self.workspace
+        whole = space.full_right[:, : self.p].sum(dim=1) >= self.n
+        new = space.full_left[:, self.p - live : self.p].any(dim=1)
+        # Random directions outside the basis that J takes into the span of known images: the rank is reached.
+        space.exhausted.logical_or_(whole | (space.fresh & ~new))
+
+    def ritz(self, count: int) -> tuple[Ritz, torch.Tensor]:
+        """Rayleigh-Ritz triplets, with residuals of the first ``count``, and ``J^T u - s v`` of those, ``[B, e, n]``."""
         d, s, ct = singular_triplets(self.core)
         c = ct.mT
         count = min(count, s.shape[1])
@@ -136,7 +162,7 @@ class BlockKrylov:
         floor = self.floor(s)
         relative = torch.where(s[:, :count] > floor, s[:, :count], s[:, :1])
         residuals = rows.double().norm(dim=2) / relative.clamp_min(1e-300)
-        return Ritz(d, s, c, rows, residuals)
+        return Ritz(d, s, c, residuals), rows
 
     def floor(self, s: torch.Tensor) -> torch.Tensor:
         """Size ``[B, 1]`` below which singular values ``[B, r]`` are zero to rounding."""
@@ -151,28 +177,39 @@ class BlockKrylov:
         """
         found = ritz.residuals[:, : self.k]
         unknown = torch.where(self.exhausted, 0.0, float("inf")).double()[:, None]
-        missing = unknown.expand(-1, self.k - found.shape[1])
-        # Values that are zero to rounding are found only if nothing else is left.
-        live = ritz.s[:, : found.shape[1]] > self.floor(ritz.s)
-        known = torch.where(live, found, torch.maximum(found.nan_to_num(0.0), unknown))
-        if missing.shape[1]:
-            return torch.cat([known, missing], dim=1)
-        return torch.where(self.exhausted.any(), known, found)  # asked on the device, which is not waited for
+        # As long as fewer than k directions are known, values that are zero to rounding belong to none of them.
+        doubtful = (ritz.s[:, : found.shape[1]] <= self.floor(ritz.s)) & (self.known()[:, None] < self.k)
+        known = torch.where(doubtful, torch.maximum(found.nan_to_num(0.0), unknown), found)
+        return torch.cat([known, unknown.expand(-1, self.k - found.shape[1])], dim=1)
 
-    def plan(self, ritz: Ritz, wanted: torch.Tensor, room: int) -> None:
+    def known(self) -> torch.Tensor:
+        """Rows of the left basis that are not zero, ``[B]``."""
+        return self.workspace.full_left[:, : self.p].sum(dim=1)
+
+    def plan(self, ritz: Ritz, rows: torch.Tensor, wanted: torch.Tensor) -> None:
         """Choose the next block: the main directions in which the wanted triplets' residuals leave the basis.
 
         For a full block after a cold start these span what the Krylov space grows by.
 
         Args:
             ritz: From :meth:`ritz`.
-            wanted: Which of its residual rows count, ``[B, e]``.
-            room: Most rows.
+            rows: From there too.
+            wanted: How much each of them counts, ``[B, e]``.
         """
         weights = wanted.double() / ritz.s[:, :1].clamp_min(1e-300)
-        rows = principal(ritz.rows.double() * weights[:, :, None], room)
-        self.next = orthonormalize(rows.to(self.right.dtype), self.right, 1.0)
-        self.fresh = torch.zeros_like(self.fresh)
+        rows = principal(rows.double() * weights[:, :, None], self.block)
+        self.put_next(orthonormalize(rows.to(self.right.dtype), self.right, 1.0))
+        self.workspace.fresh.fill_(False)
+
+    def put_next(self, rows: torch.Tensor, points: torch.Tensor | None = None) -> None:
+        """Let rows ``[B, b, n]`` go through J next, at all points or at those that are marked, ``[B]``."""
+        room = self.workspace.next
+        rows = torch.cat([rows, rows.new_zeros(len(rows), room.shape[1] - rows.shape[1], self.n)], dim=1)
+        room.copy_(rows if points is None else torch.where(points[:, None, None], rows, room))
+
+    def live(self) -> torch.Tensor:
+        """Rows of the next block that are not zero, ``[B]``."""
+        return _nonzero(self.workspace.next).sum(dim=1)
 
     def refresh(self, points: torch.Tensor) -> None:
         """Random directions outside the basis for points whose Krylov space is used up.
@@ -180,21 +217,16 @@ class BlockKrylov:
         Args:
             points: Which, ``[B]``.
         """
-        rows = orthonormalize(self.products.random(self.block, self.generator), self.right)
-        if self.next.shape[1] < self.block:
-            self.next = torch.cat([self.next, self.next.new_zeros(*rows.shape[:1], self.block, self.n)], dim=1)
-            self.next = self.next[:, : self.block]
-        rows = torch.cat([rows, rows.new_zeros(len(rows), self.next.shape[1] - rows.shape[1], self.n)], dim=1)
-        self.next = torch.where(points[:, None, None], rows, self.next)
-        self.fresh = points.clone()
+        self.put_next(orthonormalize(self.products.random(self.block, self.generator), self.right), points)
+        self.workspace.fresh.copy_(points)
 
     def restart(self, ritz: Ritz, incoming: int) -> None:
         """Thick restart: keep the leading Ritz vectors once there is no room for as many rows as come in."""
-        if max(self.p, self.q) + incoming <= self.capacity:
+        if self.p + incoming <= self.capacity:
             return
         keep = min(self.k + self.block, ritz.s.shape[1])
-        live = (ritz.s[:, :keep] > self.floor(ritz.s))[:, None, :]
-        c, d = (ritz.c[:, :, :keep] * live).mT, (ritz.d[:, :, :keep] * live).mT
+        live = ritz.s[:, :keep] > self.floor(ritz.s)
+        c, d = ((side[:, :, :keep] * live[:, None, :]).mT for side in (ritz.c, ritz.d))
         kept = [
             combine_rows(c, self.right),
             combine_rows(c, self.forward),
@@ -202,21 +234,17 @@ class BlockKrylov:
             combine_rows(d, self.backward),
         ]
         try:
-            self._keep(kept)
+            self._keep(kept, live)
         except KeyboardInterrupt:
-            self._keep(kept)  # half of it would leave bases that do not belong together
+            self._keep(kept, live)  # half of it would leave bases that do not belong together
             raise
 
-    def _keep(self, kept: list[torch.Tensor]) -> None:
-        self.p = self.q = keep = kept[0].shape[1]
-        for storage, rows in zip((self._right, self._forward, self._left, self._backward), kept, strict=True):
-            storage[:, :keep] = rows
-        self._core[:, :keep, :keep] = gram(self.left, self.forward)
-
-    def select(self, points: list[int]) -> None:
-        """Go on with some of the points only."""
-        for name in ("_right", "_forward", "_left", "_backward", "_core", "next", "fresh", "exhausted", "scale"):
-            setattr(self, name, getattr(self, name)[points])
+    def _keep(self, kept: list[torch.Tensor], live: torch.Tensor) -> None:
+        space, self.p = self.workspace, live.shape[1]
+        for basis, rows in zip((self.right, self.forward, self.left, self.backward), kept, strict=True):
+            basis.copy_(rows)
+        space.full_right[:, : self.p], space.full_left[:, : self.p] = live, live
+        space.core[:, : self.p, : self.p] = gram(self.left, self.forward)
 
     def triplets(self, ritz: Ritz, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Rows u ``[B, count, m]``, s ``[B, count]``, v ``[B, count, n]``; completed where the rank is smaller."""
@@ -244,6 +272,11 @@ def _mapped(rows: torch.Tensor, images: torch.Tensor, basis: torch.Tensor) -> to
     wide = rows.double()
     mixing = torch.linalg.solve(wide @ wide.mT, wide @ basis.double().mT)
     return (mixing.mT @ images.double()).to(images.dtype)
+
+
+def _nonzero(rows: torch.Tensor) -> torch.Tensor:
+    """Which rows ``[B, p, n]`` are not zero."""
+    return (rows != 0).any(dim=2)
 
 
 def principal(rows: torch.Tensor, count: int) -> torch.Tensor:

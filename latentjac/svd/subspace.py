@@ -94,7 +94,8 @@ def _apply(products: Products, rows: torch.Tensor, k: int, generator: torch.Gene
     """J and its transpose on one block, and the triplets in its span."""
     krylov = BlockKrylov(products, rows, k, 1, generator)
     krylov.expand(rows.shape[1])
-    return krylov, krylov.ritz(rows.shape[1])
+    krylov.notice(rows.shape[1])
+    return krylov, krylov.ritz(rows.shape[1])[0]
 
 
 def _following(krylov: BlockKrylov) -> torch.Tensor:

@@ -17,7 +17,7 @@ from linearize.cases import block, conditional_unet, elementwise, unet, weights_
 from networks import rand
 
 from latentjac.linearize import ProgramLinearization
-from latentjac.linearize.graphs import CudaRecorder
+from latentjac.recording import CudaRecorder
 from latentjac.svd import svd
 
 Tensor = torch.Tensor

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from linearize.cases import block, conditional_unet, elementwise, unet, weights_as_constants
-from linearize.recorder import Recorder
+from recorder import Recorder
 from networks import rand
 
 from latentjac.linearize import ProgramLinearization, RecordingError

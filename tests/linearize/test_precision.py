@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from linearize.cases import block, conditional_unet, elementwise, unet, weights_as_constants
-from linearize.recorder import Recorder
+from recorder import Recorder
 from networks import rand
 
 from latentjac import linearize

@@ -97,7 +97,7 @@ def storage(t: Tensor) -> int:
 
 
 class Recorder:
-    """Records like :class:`latentjac.linearize.graphs.CudaRecorder`.
+    """Records like :class:`latentjac.recording.CudaRecorder`.
 
     Attributes:
         replays: How many there were.
@@ -109,7 +109,7 @@ class Recorder:
         self.replays, self.fails = 0, fails
         self.current: Recording | None = None
 
-    def record(self, run: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
+    def record(self, run: Callable[[], Any]) -> tuple[Callable[[], object], Any]:
         self.current = recording = Recording()
         loaded = native.LOADED
         if loaded.module is not None:
