@@ -1,7 +1,7 @@
 """Work on a device, recorded once and replayed as one launch (CUDA graphs).
 
-What is recorded are launches on fixed addresses. Each recording has inputs of its own, into which new values are copied,
-and a result that its next replay overwrites.
+What is recorded are launches on fixed addresses. Each recording has inputs of its own, into which new values are
+copied, and a result that its next replay overwrites.
 """
 
 from __future__ import annotations

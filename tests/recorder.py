@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,6 +35,7 @@ class View:
         self.storage = storages.setdefault(storage(t), t.untyped_storage())
         self.dtype, self.where = t.dtype, (t.storage_offset(), t.size(), t.stride())
 
+    @cached_property
     def tensor(self) -> Tensor:
         return torch.empty(0, dtype=self.dtype).set_(self.storage, *self.where)
 
@@ -46,7 +48,9 @@ class Recording(TorchDispatchMode):
         self.steps: list[Callable[[], object]] = []
         self.storages: dict[int, Any] = {}
         self.written: dict[int, torch.dtype] = {}  # by storage, with the type of what is there
-        self.temporary: set[int] = set()
+        # Memory that was written, as numbers and others: what nothing but the recording holds, and the rest.
+        self.temporary: tuple[list[Tensor], list[Tensor]] = [], []
+        self.held: tuple[list[Tensor], list[Tensor]] = [], []
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -69,23 +73,28 @@ class Recording(TorchDispatchMode):
 
     def poison(self, all_of_it: bool) -> None:
         """Make NaN of what was written: all of it, or only what nothing but the recording holds."""
-        for key, dtype in self.written.items():
-            if all_of_it or key in self.temporary:
-                whole = torch.empty(0, dtype=dtype).set_(self.storages[key])
-                whole.fill_(float("nan") if dtype.is_floating_point or dtype.is_complex else 1)
+        for numbers, others in (self.temporary, self.held) if all_of_it else (self.temporary,):
+            if numbers:
+                torch._foreach_mul_(numbers, float("nan"))
+            for whole in others:
+                whole.fill_(1)
 
     def settle(self) -> None:
         """Find out which memory is held by nobody else, once the recording is over."""
-        gc.collect()
-        self.temporary = {key for key in self.written if torch._C._storage_Use_Count(key) == 1}
+        gc.collect(1)  # cycles of the recording; all generations would take half a second
+        temporary = {key for key in self.written if torch._C._storage_Use_Count(key) == 1}
+        for key, dtype in self.written.items():
+            whole = torch.empty(0, dtype=dtype).set_(self.storages[key])
+            numbers, others = self.temporary if key in temporary else self.held
+            (numbers if dtype.is_floating_point or dtype.is_complex else others).append(whole)
 
 
 def again(op: Any, args: Any, kwargs: Any, results: list[View], fresh: list[bool]) -> None:
-    args, kwargs = tree_map(lambda v: v.tensor() if isinstance(v, View) else v, (args, kwargs))
+    args, kwargs = tree_map(lambda v: v.tensor if isinstance(v, View) else v, (args, kwargs))
     values = [t for t in tree_leaves(op(*args, **kwargs)) if strided(t)]
     for view, value, new in zip(results, values, fresh, strict=True):
         if new:
-            view.tensor().copy_(value)
+            view.tensor.copy_(value)
 
 
 def strided(t: Any) -> bool:

@@ -21,6 +21,7 @@ from latentjac.svd.operator import LinearOperator, Products
 from latentjac.svd.outcome import Found, SolverState, Status
 from latentjac.svd.progress import shown
 from latentjac.svd.subspace import paper_iteration, randomized
+from latentjac.svd.workspace import workspace_for
 
 # Worst first: the status of a basis of several points is the worst of theirs.
 _SEVERITY = [
@@ -165,11 +166,25 @@ def _krylov(
     else:
         block = min(block or min(max(4, k), 8), products.n)
         start = random[:, :block]
-    krylov = BlockKrylov(products, start, k, block, generator, images)
     facts: dict[str, Any] = {"block_size": block}
     if curve is not None:
         facts["cost_curve"] = {"c0": curve.c0, "c1": curve.c1}
-    return Iteration(krylov, products, limits).run(start.shape[1]), facts
+    return _iterate(products, start, k, block, limits, generator, images), facts
+
+
+def _iterate(
+    products: Products,
+    start: torch.Tensor,
+    k: int,
+    block: int,
+    limits: Limits,
+    generator: torch.Generator,
+    images: torch.Tensor | None = None,
+) -> list[Found]:
+    """Block Krylov from a start block, of which J may be known already."""
+    with workspace_for(products.operator, BlockKrylov.shape(products, start.shape[1], k, block)) as space:
+        krylov = BlockKrylov(products, start, k, block, generator, images, space)
+        return Iteration(krylov, products, limits).run(start.shape[1])
 
 
 def _cheaply(limits: Limits, rounding: float) -> Limits:
@@ -184,8 +199,7 @@ def _refine(
     products = Products(operator)
     start = torch.stack([point.v for point in found]).to(products.device, products.dtype)
     block = min(settings.block_size or 4, products.n)
-    krylov = BlockKrylov(products, start, settings.k, block, generator)
-    return Iteration(krylov, products, limits).run(start.shape[1]), products
+    return _iterate(products, start, settings.k, block, limits, generator), products
 
 
 def _assemble(

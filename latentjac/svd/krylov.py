@@ -154,7 +154,7 @@ class BlockKrylov:
         space.exhausted.logical_or_(whole | (space.fresh & ~new))
 
     def ritz(self, count: int) -> tuple[Ritz, torch.Tensor]:
-        """Rayleigh-Ritz triplets, with residuals of the first ``count``, and ``J^T u - s v`` of those, ``[B, e, n]``."""
+        """Ritz triplets, with residuals of the first ``count``, and ``J^T u - s v`` of those, ``[B, e, n]``."""
         d, s, ct = singular_triplets(self.core)
         c = ct.mT
         count = min(count, s.shape[1])
@@ -197,7 +197,7 @@ class BlockKrylov:
             wanted: How much each of them counts, ``[B, e]``.
         """
         weights = wanted.double() / ritz.s[:, :1].clamp_min(1e-300)
-        rows = principal(rows.double() * weights[:, :, None], self.block)
+        rows = principal(rows, weights, self.block)
         self.put_next(orthonormalize(rows.to(self.right.dtype), self.right, 1.0))
         self.workspace.fresh.fill_(False)
 
@@ -279,6 +279,9 @@ def _nonzero(rows: torch.Tensor) -> torch.Tensor:
     return (rows != 0).any(dim=2)
 
 
-def principal(rows: torch.Tensor, count: int) -> torch.Tensor:
-    """The main directions of float64 rows ``[B, e, n]``, scaled by their size, at most ``count`` of them."""
-    return combine_rows(eigenvectors(gram(rows))[:, :, :count].mT, rows, wide=True)
+def principal(rows: torch.Tensor, weights: torch.Tensor, count: int) -> torch.Tensor:
+    """At most ``count`` main directions of rows ``[B, e, n]`` times weights ``[B, e]``, scaled by size; float64."""
+    # CUDA kernels read the rows as they are; elsewhere they are converted once for both products.
+    rows = rows if rows.is_cuda else rows.double()
+    vectors = eigenvectors(gram(rows) * weights[:, :, None] * weights[:, None, :])[:, :, :count]
+    return combine_rows(vectors.mT * weights[:, None, :], rows, wide=True)

@@ -21,8 +21,10 @@ class LinearOperator(Protocol):
         x: Base point ``[B, ...]``.
         y: Its value ``[B, ...]``.
 
-    One may also have ``eps``, the relative rounding error of its products (that of the type of x by default), and
-    ``prepare(k)``, which is called before passes over k probes are timed.
+    One may also have ``eps``, the relative rounding error of its products (that of the type of x by default),
+    ``prepare(k)``, which is called before passes over k probes are timed, and ``recorder()``, a new
+    :class:`latentjac.recording.Recorder` or None: the solver then records its own work between passes, and keeps it and
+    its arrays for the next run of the same shape for as long as the operator lives.
     """
 
     x: torch.Tensor

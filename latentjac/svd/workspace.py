@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -85,9 +87,9 @@ class Workspace:
         self._seen: Counter[Hashable] = Counter()
 
     @property
-    def recorded(self) -> int:
-        """How many pieces of work are replayed."""
-        return len(self._recorded)
+    def records(self) -> bool:
+        """Whether work that comes again is recorded."""
+        return self._recorder is not None
 
     def run(self, key: Hashable, work: Callable[..., Result], *inputs: Tensor) -> Result:
         """``work(*inputs)``, recorded when it comes for the second time and replayed from then on.
@@ -127,3 +129,24 @@ class Workspace:
         logger.warning("svd: work between passes is launched piece by piece, since recording failed: %s", reason)
         self._recorder = None
         self._recorded.clear()
+
+
+# The workspace of the last run on an operator whose passes are recorded: the next run finds its work recorded too.
+_kept: weakref.WeakKeyDictionary[Any, Workspace] = weakref.WeakKeyDictionary()
+
+
+@contextmanager
+def workspace_for(operator: Any, shape: Shape) -> Iterator[Workspace]:
+    """A workspace for one run, which nobody else uses meanwhile.
+
+    Args:
+        operator: Whose ``recorder()``, if it has one, records what is done.
+        shape: Of the workspace.
+    """
+    recorder = operator.recorder() if hasattr(operator, "recorder") else None
+    space = None if recorder is None else _kept.pop(operator, None)
+    if space is None or space.shape != shape:
+        space = Workspace(shape, recorder)
+    yield space
+    if space.records:
+        _kept[operator] = space

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 from linearize.cases import block, conditional_unet, elementwise, unet, weights_as_constants
-from recorder import Recorder
 from networks import rand
+from recorder import Recorder
 
 from latentjac.linearize import ProgramLinearization, RecordingError
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from linearize.cases import block, conditional_unet, elementwise, unet, weights_as_constants
-from recorder import Recorder
 from networks import rand
+from recorder import Recorder
 
 from latentjac import linearize
 from latentjac.linearize import PRECISIONS, ProgramLinearization, TraceError
