@@ -5,6 +5,7 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 #include <stdint.h>
+#include <string.h>
 
 namespace latentjac {
 namespace cuda {
@@ -51,6 +52,27 @@ __device__ inline Pack<T, V> load(const T* from) {
 template <int V, typename T>
 __device__ inline void store(T* to, const Pack<T, V>& pack) {
   *reinterpret_cast<Pack<T, V>*>(to) = pack;
+}
+
+// A pack of 8 bytes, or of a multiple of 16, by a function that stores whole words. What `store` assigns the compiler
+// takes apart, and where a pack's values come out of branches or loops it stores them one by one
+// (benchmarks/machine_code.py shows it). It may not move these stores, which takes a few registers more.
+template <int V, typename T>
+__device__ inline void store_whole(T* to, const Pack<T, V>& pack) {
+#ifdef __CUDACC__
+  if constexpr (sizeof(pack) == 8) {
+    uint2 word;
+    memcpy(&word, &pack, sizeof(word));
+    return __stwb(reinterpret_cast<uint2*>(to), word);
+  } else if constexpr (sizeof(pack) % 16 == 0) {
+    uint4 words[sizeof(pack) / 16];
+    memcpy(words, &pack, sizeof(words));
+#pragma unroll
+    for (int i = 0; i < static_cast<int>(sizeof(pack) / 16); ++i) __stwb(reinterpret_cast<uint4*>(to) + i, words[i]);
+    return;
+  }
+#endif
+  store<V>(to, pack);
 }
 
 // The sum over a warp, in every lane.

@@ -95,8 +95,8 @@ __global__ void __launch_bounds__(kThreads)
     Co mean[V], dot[V];
 #pragma unroll
     for (int v = 0; v < V; ++v) {
-      mean[v] = static_cast<Co>(shared.group_first[(c + v) / s.group_width]);
-      dot[v] = static_cast<Co>(shared.group_second[(c + v) / s.group_width]);
+      mean[v] = static_cast<Co>(shared.group_first[group_of(c + v, s.group_width)]);
+      dot[v] = static_cast<Co>(shared.group_second[group_of(c + v, s.group_width)]);
     }
 #pragma unroll 4
     for (int64_t r = warp; r < place.rows; r += kWarps)

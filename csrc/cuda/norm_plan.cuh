@@ -43,6 +43,11 @@ struct Place {
   }
 };
 
+// The group of a channel of a block. Both fit 32 bits; a division of 64 is a call of a long function.
+__device__ inline uint32_t group_of(int64_t channel, int64_t group_width) {
+  return static_cast<uint32_t>(channel) / static_cast<uint32_t>(group_width);
+}
+
 struct Partial {  // one chunk of one group: sums (linear) or mean and squares about it (primal)
   double first, second;
 };

@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(kThreads) norm_primal_sums(PrimalArrays<Io, Co
       const auto x = load<V>(arrays.x + own + r * s.channels + c);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        const Co mean = round == 0 ? Co(0) : static_cast<Co>(means[(c + v) / s.group_width]);
+        const Co mean = round == 0 ? Co(0) : static_cast<Co>(means[group_of(c + v, s.group_width)]);
         const Co value = to_float(x.value[v]) - mean;
         first[v] += value;
         second[v] += value * value;
@@ -82,9 +82,9 @@ __device__ inline void write_primal(const PrimalArrays<Io, Co>& arrays, int64_t 
     a.value[v] = scale * rstd[v] * slope;
     y.value[v] = from_float<Io>(value);
   }
-  store<V>(arrays.xhat + own, xhat);
-  store<V>(arrays.a + own, a);
-  if (arrays.y) store<V>(arrays.y + own, y);
+  store_whole<V>(arrays.xhat + own, xhat);
+  store_whole<V>(arrays.a + own, a);
+  if (arrays.y) store_whole<V>(arrays.y + own, y);
 }
 
 template <typename Io, typename Co, int V>
@@ -112,8 +112,8 @@ __global__ void __launch_bounds__(kThreads)
     Co mean[V], rstd[V];
 #pragma unroll
     for (int v = 0; v < V; ++v) {
-      mean[v] = static_cast<Co>(shared.group_first[(c + v) / s.group_width]);
-      rstd[v] = static_cast<Co>(shared.group_second[(c + v) / s.group_width]);
+      mean[v] = static_cast<Co>(shared.group_first[group_of(c + v, s.group_width)]);
+      rstd[v] = static_cast<Co>(shared.group_second[group_of(c + v, s.group_width)]);
     }
     for (int64_t r = warp; r < place.rows; r += kWarps)
       write_primal<Io, Co, V>(arrays, own + r * s.channels + c, place.item, place.first_channel + c, mean, rstd);

@@ -38,7 +38,7 @@ __device__ inline Pack<Io, 4> load_four(const Io* row, int64_t column, int64_t e
 template <bool kPacked, typename Io>
 __device__ inline void store_four(Io* row, int64_t column, int64_t end, const Pack<Io, 4>& four) {
   if constexpr (kPacked) {
-    if (column < end) store<4>(row + column, four);
+    if (column < end) store_whole<4>(row + column, four);
   } else {
 #pragma unroll
     for (int v = 0; v < 4; ++v) {
