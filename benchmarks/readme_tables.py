@@ -18,16 +18,22 @@ MARK = re.compile(r"<!-- table ([\w.]+) -->\n.*?<!-- /table -->", re.DOTALL)
 
 
 def render(name: str) -> str:
-    """One result as a Markdown table, with what it was measured on."""
+    """One result as a Markdown table, with where it comes from."""
     file, _, key = name.partition(".")
     result = json.loads((ROOT / "benchmarks" / "results" / f"{file}.json").read_text())
     rows: list[dict[str, Any]] = result[key or "rows"]
     heads = list(rows[0])
     lines = ["| " + " | ".join(head.replace("_", " ") for head in heads) + " |", "|" + " --- |" * len(heads)]
     lines += ["| " + " | ".join(cell(row[head]) for head in heads) + " |" for row in rows]
+    return f"<!-- table {name} -->\n" + "\n".join(lines) + f"\n\n{origin(result)}\n<!-- /table -->"
+
+
+def origin(result: dict[str, Any]) -> str:
+    """The machine that a result was measured on, or the tools it was made with."""
+    if "tools" in result:
+        return f"{', '.join(result['tools'])}, {result['date']}."
     machine = result["machine"]
-    note = f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}, {machine['date']}."
-    return f"<!-- table {name} -->\n" + "\n".join(lines) + f"\n\n{note}\n<!-- /table -->"
+    return f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}, {machine['date']}."
 
 
 def cell(value: Any) -> str:

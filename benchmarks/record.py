@@ -62,7 +62,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
 
 
 def write(name: str, rows: list[dict[str, Any]], device: str = "cpu", **more: Any) -> Path:
-    """Write `benchmarks/results/<name>.json`, whole or not at all.
+    """Write the result of a benchmark, with the machine it ran on.
 
     Args:
         name: of the benchmark.
@@ -70,11 +70,15 @@ def write(name: str, rows: list[dict[str, Any]], device: str = "cpu", **more: An
         device: where it ran.
         **more: anything else worth knowing.
     """
+    return save(name, {"machine": machine(device), **more, "rows": rows})
+
+
+def save(name: str, content: dict[str, Any]) -> Path:
+    """Write `benchmarks/results/<name>.json`, whole or not at all: its name and this content."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
     temporary = path.with_suffix(".json.part")
-    content = {"name": name, "machine": machine(device), **more, "rows": rows}
-    temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")
+    temporary.write_text(json.dumps({"name": name, **content}, indent=2, default=str) + "\n")
     temporary.replace(path)
     return path
 
