@@ -12,14 +12,13 @@ its time is that of all probes as one batch.
 
 from __future__ import annotations
 
-import argparse
-import os
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from kernel_benchmark import begin, command_line, report
 from peers.products import reason
-from record import alternate, table, write
+from record import alternate
 from torch.autograd import forward_ad
 
 from latentjac import kernels
@@ -140,17 +139,9 @@ def row(name: str, sizes: tuple[int, ...], cross: bool, seconds: dict[str, float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser = command_line(__doc__, quick="one small shape")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
-    parser.add_argument("--quick", action="store_true", help="three rounds of one small shape")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
-    info = kernels.build_info()
-    if not kernels.available(arguments.device):
-        raise SystemExit(f"no native kernels for {arguments.device}: {info.why_not or 'no GPU or built without CUDA'}")
+    arguments = begin(parser)
     dtype, device = getattr(torch, arguments.dtype), arguments.device
     rate = matmul_rate(device, dtype)
     rows, medians, failed = [], {}, {}
@@ -165,18 +156,11 @@ def main() -> None:
             triton = seconds.get("triton jvp")
             rows[-1]["tangent/triton"] = seconds["tangent"] / triton if triton else ""
         medians[name] = seconds
-    print(table(rows))
+    name = "attention" if device == "cpu" else f"attention_{arguments.dtype}"
+    report(name, rows, arguments, limit_gflops=rate / 1e9, median_seconds=medians, triton=failed)
     for name, why in failed.items():
         if why:
             print(f"jvp_flash_attention, {name}: {why}")
-    if not arguments.quick:
-        file = f"attention_{arguments.threads}_threads" if device == "cpu" else f"attention_{arguments.dtype}_cuda"
-        isa = os.environ.get("LATENTJAC_ISA", info.instruction_set)
-        print(
-            write(
-                file, rows, device, instruction_set=isa, limit_gflops=rate / 1e9, median_seconds=medians, triton=failed
-            )
-        )
 
 
 if __name__ == "__main__":

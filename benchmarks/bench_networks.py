@@ -24,8 +24,8 @@ from bench_passes import profile
 from networks import NAMES, Problem, problem
 from peers import paper
 from peers.products import Failures, compiled, peers, reason
-from peers.solvers import Counted
-from record import alternate, table, write
+from peers.solvers import Counted, triplet_residuals
+from record import alternate, synchronize, table, write
 
 import latentjac
 from latentjac.models.layers import Tap
@@ -84,17 +84,11 @@ def bases(p: Problem, lin: Any, k: int, device: str) -> list[dict[str, Any]]:
                 "seconds": seconds,
                 "passes": counted.passes,
                 "vectors": counted.vectors,
-                "true residual": true_residual(lin, basis),
+                "true residual": float(triplet_residuals(lin, basis.u, basis.s, basis.v).max()),
                 "of it in products": in_products(lin, counted, device) / seconds,
             }
         )
     return rows
-
-
-def true_residual(lin: Any, basis: latentjac.LocalBasis) -> float:
-    """The largest ``|J^T u - s v| / s``."""
-    back = lin.vjp(basis.u.reshape(-1, *lin.y.shape).to(lin.y)).flatten(1).double()
-    return float(((back - basis.s[:, None] * basis.v.flatten(1)).norm(dim=1) / basis.s).max())
 
 
 def in_products(lin: Any, counted: Counted, device: str) -> float:
@@ -133,11 +127,6 @@ def papers(p: Problem, lin: Any, k: int, most_seconds: float, device: str) -> li
             }
         )
     return rows
-
-
-def synchronize(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 def instructions(lin: Any, probes: int, device: str) -> list[dict[str, Any]]:

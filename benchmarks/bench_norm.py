@@ -9,14 +9,12 @@ copy of t into out, timed in the same rounds.
 
 from __future__ import annotations
 
-import argparse
-import os
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from record import alternate, table, write
+from kernel_benchmark import begin, command_line, measure, report
 
 from latentjac import kernels
 from latentjac.kernels import reference
@@ -93,29 +91,11 @@ def row(name: str, sizes: tuple[int, ...], seconds: dict[str, float]) -> dict[st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--quick", action="store_true", help="three rounds of the two smallest shapes")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
-    info = kernels.build_info()
-    rows, medians = [], {}
-    for name, *sizes in SHAPES[:1] + SHAPES[-1:] if arguments.quick else SHAPES:
-        if not kernels.available(arguments.device):
-            raise SystemExit(
-                f"no native kernels for {arguments.device}: {info.why_not or 'no GPU or built without CUDA'}"
-            )
-        seconds = alternate(cases(*sizes, arguments.device), 3 if arguments.quick else 41, 20.0, arguments.device)
-        rows.append(row(name, tuple(sizes), seconds))
-        medians[name] = seconds
-    print(table(rows))
-    if not arguments.quick:
-        file = "norm" if arguments.device == "cpu" else "norm_cuda"
-        suffix = f"_{arguments.threads}_threads" if arguments.device == "cpu" else ""
-        isa = os.environ.get("LATENTJAC_ISA", info.instruction_set)
-        print(write(file + suffix, rows, arguments.device, instruction_set=isa, median_seconds=medians))
+    options = begin(command_line(__doc__, quick="the two smallest shapes"))
+    shapes = SHAPES[:1] + SHAPES[-1:] if options.quick else SHAPES
+    medians = measure(shapes, cases, options)
+    rows = [row(name, tuple(sizes), medians[name]) for name, *sizes in shapes]
+    report("norm", rows, options, median_seconds=medians)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ and attention matmuls alone, channels last.
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -22,25 +23,13 @@ import torch
 import torch.nn.functional as F
 from networks import network
 from peers.products import compiled, peers
-from record import write
+from record import times, write
 
 from latentjac.linearize import ProgramLinearization
 from latentjac.linearize.describe import nbytes
 from latentjac.models.layers import Tap
 
 Cases = dict[str, Callable[[], object]]
-
-
-def alternate(cases: Cases, rounds: int, clock: Callable[[], float]) -> dict[str, list[float]]:
-    """Seconds of each case in alternating rounds, after one to warm up."""
-    times: dict[str, list[float]] = {name: [] for name in cases}
-    for turn in range(rounds + 1):
-        for name, case in cases.items():
-            start = clock()
-            case()
-            if turn:
-                times[name].append(clock() - start)
-    return times
 
 
 def floor(lin: ProgramLinearization, k: int) -> Cases:
@@ -118,11 +107,11 @@ def limits(clock: Callable[[], float]) -> dict[str, float]:
         "convolution": lambda: F.conv2d(image, weight, None, 1, 1),
         "copy": lambda: target.copy_(source),
     }
-    times = alternate(cases, 5, clock)
+    found = times(cases, 5, math.inf, clock=clock)
     flops = {"MKL": 2 * 2048**3, "oneDNN": 2 * 2048**3, "convolution": 2 * 9 * 256 * 256 * 8 * 256}
     return {
-        "GFLOP/s": round(max(count / min(times[name]) for name, count in flops.items()) / 1e9),
-        "GB/s": round(2 * source.nbytes / min(times["copy"]) / 1e9, 1),
+        "GFLOP/s": round(max(count / min(found[name]) for name, count in flops.items()) / 1e9),
+        "GB/s": round(2 * source.nbytes / min(found["copy"]) / 1e9, 1),
     }
 
 
@@ -172,21 +161,22 @@ def main() -> None:
             "rebase": lambda: lin.rebase(x),
             "forward of one": lambda: f(x, t),
         }
-        times = alternate(cases, options.rounds, clock)
-        times |= alternate({f"floor: {name}": case for name, case in matmuls.items()}, options.rounds, clock)
+        found = times(cases, options.rounds, math.inf, clock=clock)
+        families: Cases = {f"floor: {name}": case for name, case in matmuls.items()}
+        found |= times(families, options.rounds, math.inf, clock=clock)
         failed: dict[str, str] = {}
         if not options.no_peers:
             others, failed = peers(lambda z: f(z, t), x, v, u)
             more, more_failed = compiled(others) if options.compile else ({}, {})
             failed |= more_failed
-            times |= alternate(others | more, max(2, options.rounds // 3), clock)
+            found |= times(others | more, max(2, options.rounds // 3), math.inf, clock=clock)
         table = profile(lin, v, u, options.rounds, clock)
-    medians = {name: statistics.median(values) for name, values in times.items()}
+    medians = {name: statistics.median(values) for name, values in found.items()}
     rows = [
         {
             "case": name,
             "median s": round(seconds, 4),
-            "least s": round(min(times[name]), 4),
+            "least s": round(min(found[name]), 4),
             "of forward": round(seconds / medians["forward"], 3),
             "of whole forward": round(seconds / medians["whole forward"], 3),
             "of floor": round(seconds / medians["floor"], 3),
@@ -196,7 +186,7 @@ def main() -> None:
     for row in rows:
         print("  ".join(f"{key} {value}" for key, value in row.items()))
     limit = limits(clock)
-    families = roofline(table, limit)
+    kinds = roofline(table, limit)
     for row in sorted(table, key=lambda row: row["limit ms"] - row["tangent ms"])[:15]:
         print("  ".join(f"{value}" for value in row.values()))
     for name, why in failed.items():
@@ -210,7 +200,7 @@ def main() -> None:
         probes=k,
         clock="processor time" if options.threads == 1 else "wall time",
         limits=limit,
-        roofline=families,
+        roofline=kinds,
         trace_and_first_point_s=round(traced, 2),
         chunk_size=lin.program.chunk_size(),
         instructions=table,

@@ -4,16 +4,16 @@ The floor of the first two is one read of the rows in float32 (and one write of 
 their multiply-adds in float64 at the rate of the tensor cores. `torch` is the same with a float64 copy of the rows and
 a product, as the PyTorch twin has it; for the small problems its own drivers. Without a GPU the twins meet themselves.
 
-    python benchmarks/bench_rows.py [--device cpu|cuda] [--quick]
+    python benchmarks/bench_rows.py [--threads 1] [--device cpu|cuda] [--quick]
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from kernel_benchmark import begin, command_line
 from record import alternate, table, write
 
 from latentjac import kernels
@@ -98,16 +98,8 @@ def small_row(size: int, rounds: int, device: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--quick", action="store_true", help="three rounds of one case each")
-    options = parser.parse_args()
-    torch.manual_seed(0)
+    options = begin(command_line(__doc__, quick="one case each"), twins=True)
     device, rounds = options.device, 3 if options.quick else 41
-    if device == "cuda" and not kernels.available(device):
-        raise SystemExit(
-            f"no native kernels for cuda: {kernels.build_info().why_not or 'no GPU or built without CUDA'}"
-        )
     rows = [gram_row(*sizes, rounds, device) for sizes in (GRAMS[:1] if options.quick else GRAMS)]
     rows += [combination_row(*sizes, rounds, device) for sizes in (COMBINATIONS[:1] if options.quick else COMBINATIONS)]
     small = [small_row(size, rounds, device) for size in (SIZES[:2] if options.quick else SIZES)]

@@ -20,18 +20,23 @@ import torch
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
-def alternate(
-    cases: dict[str, Callable[[], object]], rounds: int = 15, seconds: float = 10.0, device: str = "cpu"
-) -> dict[str, float]:
-    """Median seconds of each case over alternating rounds, after one round to warm up.
+def times(
+    cases: dict[str, Callable[[], object]],
+    rounds: int = 15,
+    seconds: float = 10.0,
+    device: str = "cpu",
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Seconds of each case in alternating rounds, after one round to warm up.
 
     Args:
         cases: what to time, by name.
         rounds: the most rounds to run.
         seconds: stop after the round that passes this (but not before three).
         device: "cuda" synchronises around every call.
+        clock: what is read before and after a call.
     """
-    times: dict[str, list[float]] = {name: [] for name in cases}
+    found: dict[str, list[float]] = {name: [] for name in cases}
     for case in cases.values():
         case()
     begin = time.perf_counter()
@@ -39,12 +44,25 @@ def alternate(
         if done >= 3 and time.perf_counter() - begin > seconds:
             break
         for name, case in cases.items():
-            _synchronize(device)
-            start = time.perf_counter()
+            synchronize(device)
+            start = clock()
             case()
-            _synchronize(device)
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+            synchronize(device)
+            found[name].append(clock() - start)
+    return found
+
+
+def alternate(
+    cases: dict[str, Callable[[], object]], rounds: int = 15, seconds: float = 10.0, device: str = "cpu"
+) -> dict[str, float]:
+    """Median seconds of each case: see :func:`times`."""
+    return {name: statistics.median(values) for name, values in times(cases, rounds, seconds, device).items()}
+
+
+def synchronize(device: str) -> None:
+    """Wait for a GPU."""
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
@@ -93,11 +111,6 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def _cell(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _synchronize(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 def _processor() -> str:

@@ -84,12 +84,16 @@ class Counted:
 
 def residuals(operator: Any, v: Tensor) -> Tensor:
     """``|J^T u - s v| / s`` of each of the rows v, with s u = J v."""
-    v = v.to(operator.x.dtype)
-    rows = v.reshape(len(v), *operator.x.shape)
-    image = operator.jvp(rows).flatten(1).double()
+    v = v.to(operator.x)
+    image = operator.jvp(v.reshape(len(v), *operator.x.shape)).flatten(1).double()
     s = image.norm(dim=1)
-    back = operator.vjp((image / s[:, None]).float().reshape(-1, *operator.y.shape)).flatten(1).double()
-    return (back - s[:, None] * v.double()).norm(dim=1) / s
+    return triplet_residuals(operator, image / s[:, None], s, v)
+
+
+def triplet_residuals(operator: Any, u: Tensor, s: Tensor, v: Tensor) -> Tensor:
+    """``|J^T u - s v| / s`` of triplets as they are; for small s they hold more than v alone does in its precision."""
+    back = operator.vjp(u.reshape(len(u), *operator.y.shape).to(operator.y)).flatten(1).double()
+    return (back - s[:, None] * v.flatten(1).double()).norm(dim=1) / s
 
 
 def krylov(operator: Counted, k: int, tol: float) -> Tensor:
