@@ -13,7 +13,7 @@
 namespace latentjac {
 
 // Raised by one whenever a signature or a meaning on this page changes; Python refuses any other number.
-constexpr int kInterface = 3;
+constexpr int kInterface = 4;
 
 enum class DType : int { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2, kFloat16 = 3 };  // the last two: CUDA only
 
@@ -90,8 +90,9 @@ struct Strided {
 struct AttentionShape {
   int64_t batch, heads, queries, keys, channels, value_channels;
   double scale;
-  DType dtype;  // of all arrays but lse and bias: those are float64 for float64, else float32
-  bool causal;  // query i sees keys 0..i only
+  DType dtype;      // of all arrays but lse and bias: those are float64 for float64, else float32
+  bool causal;      // query i sees keys 0..i only
+  bool allow_tf32;  // CUDA, float32: factors of products may be rounded to 11 bits. One value for all calls of a primal
 };
 
 struct AttentionBias {

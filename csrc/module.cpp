@@ -79,9 +79,10 @@ struct AttentionArguments {
 
 // sizes: batch, heads, queries, keys, channels, value channels; bias: address, batch, head, row, column.
 AttentionArguments attention_arguments(const std::array<int64_t, 6>& sizes, double scale, int dtype, bool causal,
-                                       const Array& q, const Array& k, const Array& v, const Array& bias,
-                                       const Array& o, uintptr_t lse) {
-  return {{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], scale, static_cast<DType>(dtype), causal},
+                                       bool allow_tf32, const Array& q, const Array& k, const Array& v,
+                                       const Array& bias, const Array& o, uintptr_t lse) {
+  return {{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], scale, static_cast<DType>(dtype), causal,
+           allow_tf32},
           strided(q),
           strided(k),
           strided(v),

@@ -201,19 +201,19 @@ __global__ void __launch_bounds__(kPlain) attention_cotangent_plain_keys(Problem
 
 // ---- Host side ----
 
-template <typename T, int W, bool kWhole>
+template <typename Kind, int W, bool kWhole>
 struct Cotangent {
-  static constexpr int M = Fit<T, W, kWhole>::M, G = Fit<T, W, kWhole>::G;
+  static constexpr int M = Fit<Kind, W, kWhole>::M, G = Fit<Kind, W, kWhole>::G;
 
   static void run(const Problem& p, const Target& to) {
     if (p.dq.strided.at) {
-      using C = Config<T, W, kWhole, M, G>;
+      using C = Config<Kind, W, kWhole, M, G>;
       launch_tiles<C, QueryTiles>(attention_cotangent_queries<C>, "attention_cotangent dq", p, p.queries, p.channels,
                                   to);
     }
     if (p.dk.strided.at || p.dv.strided.at) {
       // Twice the sums.
-      using C = Config<T, W, kWhole, W == 64 ? M : 1, 1>;
+      using C = Config<Kind, W, kWhole, W == 64 ? M : 1, 1>;
       const int channels = p.dk.strided.at ? p.channels : 0, value_channels = p.dv.strided.at ? p.value_channels : 0;
       launch_tiles<C, KeyTiles>(attention_cotangent_keys<C>, "attention_cotangent dk dv", p, p.keys,
                                 std::max(channels, value_channels), to);
@@ -239,7 +239,7 @@ void attention_cotangent(const AttentionCotangent& call, int device, void* strea
   p.dk = array_of(call.dk, call.shape.channels, bytes);
   p.dv = array_of(call.dv, call.shape.value_channels, bytes);
   const Target to{call.shape.batch * call.shape.heads, static_cast<cudaStream_t>(stream), where};
-  run_kernels<Cotangent>(call.shape.dtype, p, to, plain);
+  run_kernels<Cotangent>(call.shape, p, to, plain);
 }
 
 }  // namespace cuda

@@ -98,27 +98,28 @@ inline void launch_plain(void (*kernel)(Problem), const char* name, Problem p, i
 
 // M and G of the kernels for up to W channels, or for any number: the largest that 255 registers hold. float32 splits
 // its values, which takes more of them, and its tiles leave room for two blocks on a multiprocessor with G = 1.
-template <typename T, int W, bool kWhole>
+template <typename Kind, int W, bool kWhole>
 struct Fit {
-  static constexpr int M = kWhole ? 2 : 1, G = W == 64 && sizeof(T) == 2 ? 2 : 1;
+  static constexpr int M = kWhole ? 2 : 1, G = W == 64 && sizeof(Kind) == 2 ? 2 : 1;
 };
 
-// Runs Tiled<T, W, kWhole>::run(p, to) with what serves the type and the channels, or plain(p, to).
-template <typename T, template <typename, int, bool> class Tiled>
+// Runs Tiled<Kind, W, kWhole>::run(p, to) with what serves the kind and the channels, or plain(p, to).
+template <typename Kind, template <typename, int, bool> class Tiled>
 void run_tiled(const Problem& p, const Target& to) {
   const int widest = std::max(p.channels, p.value_channels);
-  if (widest <= 64) return Tiled<T, 64, true>::run(p, to);
-  if constexpr (sizeof(T) == 2) {
-    if (widest <= 128) return Tiled<T, 128, true>::run(p, to);
+  if (widest <= 64) return Tiled<Kind, 64, true>::run(p, to);
+  if constexpr (sizeof(Kind) == 2) {
+    if (widest <= 128) return Tiled<Kind, 128, true>::run(p, to);
   }
-  Tiled<T, 64, false>::run(p, to);
+  Tiled<Kind, 64, false>::run(p, to);
 }
 
 template <template <typename, int, bool> class Tiled>
-void run_kernels(DType dtype, const Problem& p, const Target& to, void (*plain)(const Problem&, const Target&)) {
-  switch (dtype) {
+void run_kernels(const AttentionShape& shape, const Problem& p, const Target& to,
+                 void (*plain)(const Problem&, const Target&)) {
+  switch (shape.dtype) {
     case DType::kFloat32:
-      return run_tiled<float, Tiled>(p, to);
+      return shape.allow_tf32 ? run_tiled<Tf32, Tiled>(p, to) : run_tiled<float, Tiled>(p, to);
     case DType::kFloat64:
       return plain(p, to);
     case DType::kBFloat16:

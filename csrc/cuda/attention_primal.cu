@@ -112,10 +112,10 @@ __global__ void __launch_bounds__(kPlain) attention_primal_plain(Problem p) {
       [&](double w, int j, int c) { return w * at.v.at[j * at.v.row + c]; }, [&](int c, double sum) { o[c] = sum; });
 }
 
-template <typename T, int W, bool kWhole>
+template <typename Kind, int W, bool kWhole>
 struct Primal {
   static void run(const Problem& p, const Target& to) {
-    using C = Config<T, W, kWhole, Fit<T, W, kWhole>::M, 1>;
+    using C = Config<Kind, W, kWhole, Fit<Kind, W, kWhole>::M, 1>;
     launch_tiles<C, PrimalTiles>(attention_primal_tiles<C>, "attention_primal", p, p.queries, p.value_channels, to);
   }
 };
@@ -131,7 +131,7 @@ void attention_primal(const AttentionPrimal& call, int device, void* stream) {
   const DeviceScope scope(device);
   const Problem p = problem_of(call, 1, where);
   const Target to{call.shape.batch * call.shape.heads, static_cast<cudaStream_t>(stream), where};
-  run_kernels<Primal>(call.shape.dtype, p, to, plain);
+  run_kernels<Primal>(call.shape, p, to, plain);
 }
 
 }  // namespace cuda

@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(kTileThreads) attention_tangent_tiles(Problem 
         if (has_dk) Tiles::multiply(s, Tiles::kQ, place.q, query, Tiles::kDk + number % kStages, dk(i), key);
         for_each<M>(s, [&](float slope, int m, int n, int e) {
           // The row's sum is that of the rounded weights: what rounding does to them then counts times v - o, not v.
-          const float weight = to_float(from_float<T>(probability[m][n][e] * (p.scale1 * slope)));
+          const float weight = as_factor<typename C::Factor>(probability[m][n][e] * (p.scale1 * slope));
           total[i][m][e / 2] += weight;
           return weight;
         });
@@ -119,10 +119,10 @@ __global__ void __launch_bounds__(kPlain) attention_tangent_plain(Problem p) {
       [&](double w, int j, int c) { return w * dv.at[j * dv.row + c]; }, add_to_out);
 }
 
-template <typename T, int W, bool kWhole>
+template <typename Kind, int W, bool kWhole>
 struct Tangent {
   static void run(const Problem& p, const Target& to) {
-    using C = Config<T, W, kWhole, Fit<T, W, kWhole>::M, Fit<T, W, kWhole>::G>;
+    using C = Config<Kind, W, kWhole, Fit<Kind, W, kWhole>::M, Fit<Kind, W, kWhole>::G>;
     launch_tiles<C, TangentTiles>(attention_tangent_tiles<C>, "attention_tangent", p, p.queries, p.value_channels, to);
   }
 };
@@ -144,7 +144,7 @@ void attention_tangent(const AttentionTangent& call, int device, void* stream) {
   p.out = array_of(call.out, call.shape.value_channels, bytes);
   p.accumulate = call.accumulate;
   const Target to{call.shape.batch * call.shape.heads, static_cast<cudaStream_t>(stream), where};
-  run_kernels<Tangent>(call.shape.dtype, p, to, plain);
+  run_kernels<Tangent>(call.shape, p, to, plain);
 }
 
 }  // namespace cuda

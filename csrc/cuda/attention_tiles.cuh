@@ -2,6 +2,8 @@
 // other) and sums (weights in registers times the rows of a tile).
 #pragma once
 
+#include <type_traits>
+
 #include "cuda/device.cuh"
 #include "cuda/mma.cuh"
 #include "kernels.h"
@@ -41,6 +43,24 @@ struct View {
   bool wide;  // 16 bytes at a time
 };
 
+// What products take of a value that a kernel of `Kind` has: one of its own type, of float two tf32 values. Tf32 is the
+// kind that holds floats and takes one.
+template <typename Kind>
+using FactorOf = std::conditional_t<__is_same(Kind, float), Split, Kind>;
+template <typename Kind>
+using StoredAs = std::conditional_t<__is_same(Kind, Tf32), float, Kind>;
+
+// The same value as products take it.
+template <typename Factor>
+__device__ inline float as_factor(float value) {
+  if constexpr (__is_same(Factor, Split))
+    return value;
+  else if constexpr (__is_same(Factor, Tf32))
+    return Tf32(value).value();
+  else
+    return to_float(from_float<Factor>(value));
+}
+
 // A tile's row is W values and 16 bytes: eight rows then start in different banks, for matrix loads as for floats.
 template <typename T, int W>
 constexpr int kRowStride = W + 16 / static_cast<int>(sizeof(T));
@@ -78,7 +98,7 @@ __device__ inline void fetch(T* tile, const View<T>& from, int first_row, int fi
 }
 
 // s += rows of `left` (those of this warp) times rows of `right`, over `channels` channels.
-template <int M, int W, typename T>
+template <int M, int W, typename Factor, typename T>
 __device__ inline void multiply_rows(Scores<M>& s, const T* left, const T* right, int channels) {
   constexpr int kStride = kRowStride<T, W>;
   const int lane = threadIdx.x % kLanes;
@@ -109,25 +129,25 @@ __device__ inline void multiply_rows(Scores<M>& s, const T* left, const T* right
 #pragma unroll 2
     for (int k = 0; k < W; k += 8) {
       if (k >= channels) break;
-      SplitMatrix a[M];
+      Factor a[M][4];
 #pragma unroll
       for (int m = 0; m < M; ++m) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) a[m].set(i, a_row[(m * 16 + i % 2 * 8) * kStride + k + i / 2 * 4]);
+        for (int i = 0; i < 4; ++i) a[m][i] = Factor(a_row[(m * 16 + i % 2 * 8) * kStride + k + i / 2 * 4]);
       }
 #pragma unroll
       for (int n = 0; n < kColumns<M> / 8; ++n) {
         const float* b = b_row + n * 8 * kStride + k;
-        const Split b0(b[0]), b1(b[4]);
+        const Factor b0(b[0]), b1(b[4]);
 #pragma unroll
-        for (int m = 0; m < M; ++m) mma_split(s[m][n], a[m], b0, b1);
+        for (int m = 0; m < M; ++m) mma_floats(s[m][n], a[m], b0, b1);
       }
     }
   }
 }
 
 // sums += weights times the rows of `right`, for its first `channels` channels.
-template <int M, int W, typename T>
+template <int M, int W, typename Factor, typename T>
 __device__ inline void weigh_rows(Sums<M, W>& sums, const Scores<M>& weights, const T* right, int channels) {
   constexpr int kStride = kRowStride<T, W>;
   const int lane = threadIdx.x % kLanes;
@@ -161,19 +181,19 @@ __device__ inline void weigh_rows(Sums<M, W>& sums, const Scores<M>& weights, co
     const float* b_row = right + lane % 4 * 2 * kStride + lane / 4;
 #pragma unroll
     for (int k = 0; k < kColumns<M> / 8; ++k) {
-      SplitMatrix a[M];
+      Factor a[M][4];
 #pragma unroll
       for (int m = 0; m < M; ++m) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) a[m].set(i, weights[m][k][i % 2 * 2 + i / 2]);
+        for (int i = 0; i < 4; ++i) a[m][i] = Factor(weights[m][k][i % 2 * 2 + i / 2]);
       }
 #pragma unroll
       for (int n = 0; n < W / 8; ++n) {
         if (n * 8 >= channels) break;
         const float* b = b_row + k * 8 * kStride + n * 8;
-        const Split b0(b[0]), b1(b[kStride]);
+        const Factor b0(b[0]), b1(b[kStride]);
 #pragma unroll
-        for (int m = 0; m < M; ++m) mma_split(sums[m][n], a[m], b0, b1);
+        for (int m = 0; m < M; ++m) mma_floats(sums[m][n], a[m], b0, b1);
       }
     }
   }

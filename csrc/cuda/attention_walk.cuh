@@ -9,9 +9,9 @@
 // chunks of W; every product fetches its two tiles, and a block owns W channels of the result, so the scores are formed
 // again for each chunk.
 //
-// Tensor cores throughout: bfloat16 and float16 with float32 sums, float32 as the sum of two tf32 (mma.cuh). float64
-// is in attention_plain.cuh. Weights of the sums (probabilities times slopes) are rounded to T: those of float16 are
-// precise from 2e-7 to 255 (kWeight).
+// Tensor cores throughout: bfloat16 and float16 with float32 sums, float32 as the sum of two tf32 values or, where the
+// caller allows it, as one (mma.cuh). float64 is in attention_plain.cuh. Weights of the sums (probabilities times
+// slopes) are rounded to a factor: those of float16 are precise from 2e-7 to 255 (kWeight).
 #pragma once
 
 #include "cuda/attention_problem.cuh"
@@ -22,9 +22,10 @@ namespace cuda {
 namespace {
 
 // Sizes of one kernel: M times 16 rows a warp; G probes share the probabilities.
-template <typename Type, int kWidth, bool kIsWhole, int kM, int kG>
+template <typename Kind, int kWidth, bool kIsWhole, int kM, int kG>
 struct Config {
-  using T = Type;
+  using T = StoredAs<Kind>;
+  using Factor = FactorOf<Kind>;
   static constexpr int W = kWidth, M = kM, G = kG;
   static constexpr bool kWhole = kIsWhole;
   static constexpr int kStages = W * sizeof(T) <= 128 ? 2 : 1;
@@ -36,6 +37,7 @@ struct Config {
 template <typename C, int kOwned, int kWalked, int kFloats = 0>
 struct Memory {
   using T = typename C::T;
+  using Factor = typename C::Factor;
   static constexpr int kOwnedValues = kRows<C::M> * kRowStride<T, C::W>;
   static constexpr int kWalkedValues = kColumns<C::M> * kRowStride<T, C::W>;
   static constexpr int kValues = (C::kWhole ? kOwned : 1) * kOwnedValues + (C::kWhole ? kWalked : 1) * kWalkedValues;
@@ -54,11 +56,11 @@ struct Memory {
   __device__ static void multiply(Scores<C::M>& s, int left, const View<T>& left_rows, int left_first, int right,
                                   const View<T>& right_rows, int right_first) {
     if constexpr (C::kWhole) {
-      multiply_rows<C::M, C::W>(s, owned(left), walked(right), left_rows.channels);
+      multiply_rows<C::M, C::W, Factor>(s, owned(left), walked(right), left_rows.channels);
     } else {
       for (int c = 0; c < left_rows.channels; c += C::W) {
         fetch_two(left_rows, left_first, right_rows, right_first, c);
-        multiply_rows<C::M, C::W>(s, owned(0), walked(0), left_rows.channels - c);
+        multiply_rows<C::M, C::W, Factor>(s, owned(0), walked(0), left_rows.channels - c);
       }
     }
   }
@@ -72,7 +74,7 @@ struct Memory {
       wait_copies();
       __syncthreads();
     }
-    weigh_rows<C::M, C::W>(sums, weights, walked(right), rows.channels - first_channel);
+    weigh_rows<C::M, C::W, Factor>(sums, weights, walked(right), rows.channels - first_channel);
   }
 
   // u_i.o_i of rows whose numbers in their tiles are given (less than `rows`): row(r), into sums[r], in the lanes of

@@ -112,31 +112,36 @@ __device__ inline uint32_t tf32_bits(float value) {
 #endif
 }
 
-// A float as the sum of two tf32 values: 22 bits, so that three products of them are as good as one of floats.
+// A float as one tf32 value: 11 bits.
+struct Tf32 {
+  uint32_t bits;
+  Tf32() = default;
+  __device__ explicit Tf32(float from) : bits(tf32_bits(from)) {}
+  __device__ float value() const {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+  }
+};
+
+// A float as the sum of two: 22 bits, so that three products of them are as good as one of floats.
 struct Split {
-  uint32_t big, small;
-  __device__ explicit Split(float value) {
-    big = tf32_bits(value);
-    float rounded;
-    memcpy(&rounded, &big, sizeof rounded);
-    small = tf32_bits(value - rounded);
-  }
+  Tf32 big, small;
+  Split() = default;
+  __device__ explicit Split(float from) : big(from), small(from - big.value()) {}
 };
 
-// A fragment of A, split.
-struct SplitMatrix {
-  uint32_t big[4], small[4];
-  __device__ void set(int i, float value) {
-    const Split split(value);
-    big[i] = split.big;
-    small[i] = split.small;
-  }
-};
-
-__device__ inline void mma_split(float (&d)[4], const SplitMatrix& a, const Split& b0, const Split& b1) {
-  mma<float>(d, a.small, b0.big, b1.big);
-  mma<float>(d, a.big, b0.small, b1.small);
-  mma<float>(d, a.big, b0.big, b1.big);
+// d += A B of such factors, four of A and two of B in a lane.
+__device__ inline void mma_floats(float (&d)[4], const Tf32 (&a)[4], Tf32 b0, Tf32 b1) {
+  const uint32_t bits[4] = {a[0].bits, a[1].bits, a[2].bits, a[3].bits};
+  mma<float>(d, bits, b0.bits, b1.bits);
+}
+__device__ inline void mma_floats(float (&d)[4], const Split (&a)[4], Split b0, Split b1) {
+  const Tf32 big[4] = {a[0].big, a[1].big, a[2].big, a[3].big};
+  const Tf32 small[4] = {a[0].small, a[1].small, a[2].small, a[3].small};
+  mma_floats(d, small, b0.big, b1.big);
+  mma_floats(d, big, b0.small, b1.small);
+  mma_floats(d, big, b0.big, b1.big);
 }
 
 // Two values in one register, the first in its low half.

@@ -66,6 +66,7 @@ def attention_primal(
     scale: float | None = None,
     bias: Tensor | None = None,
     causal: bool = False,
+    allow_tf32: bool = False,
 ) -> AttentionPrimal:
     """Attend, and keep what the tangents need.
 
@@ -76,6 +77,9 @@ def attention_primal(
         scale: factor of the scores; None: 1/sqrt(D).
         bias: added to the scores, broadcast to [B, H, N, M]; -inf forbids. float64 for float64 q, else float32.
         causal: query i sees keys 0..i only.
+        allow_tf32: the CUDA kernels may round the factors of float32 products to tf32's 11 bits, here and for all
+            tangents and cotangents of this primal: three times fewer products, each right to about 5e-4. Processors
+            and other types take no notice; where torch computes instead of a kernel, torch's own setting holds.
 
     Returns:
         The output with all that it was made of; its arrays are those given, so they must not be written to.
@@ -111,7 +115,7 @@ def attention_primal(
     lse = torch.empty(batch, heads, queries, dtype=kind, device=q.device)
     bias_array = [0] * 5 if bias is None else [bias.data_ptr(), *bias.stride()]
     arguments = module.Attention(
-        [batch, heads, queries, keys, size, v.shape[3]], scale, DTYPES[q.dtype], causal,
+        [batch, heads, queries, keys, size, v.shape[3]], scale, DTYPES[q.dtype], causal, allow_tf32,
         _array(q), _array(k), _array(v), bias_array, _array(o), lse.data_ptr(),
     )  # fmt: skip
     launch(module, "attention_primal", q.device, arguments)

@@ -48,6 +48,15 @@ def packs(dtype: torch.dtype) -> bool:
     return bool(torch.backends.mkldnn.enabled) and (dtype == torch.float32 or short)
 
 
+def allows_tf32(device: torch.device) -> bool:
+    """Whether torch, as it is set now, may multiply float32 matrices on this device in tf32.
+
+    Within :func:`arithmetic` that is what it has set, or with precision None the process's own setting. Our kernels of
+    products follow it, so that no matrix is multiplied more coarsely or more finely than the others.
+    """
+    return device.type == "cuda" and bool(torch.backends.cuda.matmul.fp32_precision == "tf32")
+
+
 @contextmanager
 def arithmetic(precision: str | None, device: torch.device) -> Iterator[None]:
     """Have torch multiply float32 matrices and images in this precision on a GPU, and put its settings back.

@@ -40,7 +40,7 @@ GatedCotangent = structure(
 )
 Strided = structure("Strided", at=c_void_p, probe=c_int64, batch=c_int64, head=c_int64, row=c_int64)
 Shape = structure("Shape", batch=c_int64, heads=c_int64, queries=c_int64, keys=c_int64, channels=c_int64,
-                  value_channels=c_int64, scale=c_double, dtype=c_int, causal=c_bool)  # fmt: skip
+                  value_channels=c_int64, scale=c_double, dtype=c_int, causal=c_bool, allow_tf32=c_bool)  # fmt: skip
 Bias = structure("Bias", at=c_void_p, batch=c_int64, head=c_int64, row=c_int64, column=c_int64)
 _common = {"shape": Shape, "q": Strided, "k": Strided, "v": Strided, "bias": Bias, "o": Strided, "lse": c_void_p}
 _d = {"dq": Strided, "dk": Strided, "dv": Strided}
@@ -104,6 +104,7 @@ class Emulator:
 
     def __init__(self, path):
         self.library = ctypes.CDLL(str(path))
+        self.library.emulator_products.restype = c_int64
         self.library.guarded_new.restype = self.library.guarded_start.restype = c_void_p
         self.library.guarded_new.argtypes = [c_size_t]
         self.library.guarded_start.argtypes = self.library.guarded_delete.argtypes = [c_void_p]
@@ -124,6 +125,10 @@ class Emulator:
         passed = [ctypes.byref(a) if isinstance(a, ctypes.Structure) else c_void_p(a) for a in arguments]
         if function(*passed, c_char_p(ctypes.addressof(message)), c_size_t(len(message))):
             raise RuntimeError(message.value.decode())
+
+    def products(self):
+        """Calls of mma, by all warps together, since this was last asked."""
+        return self.library.emulator_products()
 
     def call_twice(self, memory, name, results, *arguments):
         """In both orders; `results` are the tensors that the call writes."""

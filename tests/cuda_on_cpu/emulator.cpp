@@ -16,6 +16,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cuda_bf16.h"
@@ -100,6 +101,7 @@ struct {
   Guarded* shared = nullptr;
   std::map<const void*, int> allowed;
   std::string message = "no error";
+  int64_t products = 0;
 } self;
 
 std::string place(int thread) {
@@ -375,6 +377,7 @@ void ldmatrix(uint32_t (&to)[4], const void* row, bool transpose) {
 
 template <typename T>
 void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  if (threadIdx.x % kLanes == 0) ++self.products;
   MmaLane own{d, a, {b0, b1}};
   meet_warp("mma", &own, mma_together<T>);
 }
@@ -448,6 +451,10 @@ extern "C" {
 
 void emulator_backwards(int backwards) {
   cuda_on_cpu::self.backwards = backwards != 0;
+}
+// Calls of mma since it was last asked, once a warp.
+int64_t emulator_products() {
+  return std::exchange(cuda_on_cpu::self.products, 0);
 }
 void* guarded_new(size_t bytes) {
   return new cuda_on_cpu::Guarded(bytes);

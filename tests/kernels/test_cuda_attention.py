@@ -30,7 +30,10 @@ SHAPES = [
     pytest.param((1, 1, 1, 1, 1, 1, 1), id="one"),
 ]
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-6, torch.bfloat16: 5e-3, torch.float16: 6e-4}
+TF32 = 1e-3
 NAMES = ("dq", "dk", "dv")
+# Types, and whether factors may be rounded to tf32.
+KINDS = [*(pytest.param(dtype, False, id=str(dtype)) for dtype in DTYPES), pytest.param(torch.float32, True, id="tf32")]
 
 
 def relative(found, expected):
@@ -40,8 +43,9 @@ def relative(found, expected):
 class Case:
     """Inputs in guarded memory, their float64 copies, and the kernels' results."""
 
-    def __init__(self, emulator, memory, shape, dtype, bias=None, causal=False, seed=5):
+    def __init__(self, emulator, memory, shape, dtype, bias=None, causal=False, allow_tf32=False, seed=5):
         self.emulator, self.memory, self.dtype, self.causal = emulator, memory, dtype, causal
+        self.allow_tf32, self.tolerance = allow_tf32, TF32 if allow_tf32 else TOLERANCE[dtype]
         batch, heads, n, m, d, e, self.probes = shape
         self.generator = torch.Generator().manual_seed(seed)
         self.scale = 1 / math.sqrt(d)
@@ -50,7 +54,7 @@ class Case:
         self.q, self.k, self.v = (self.draw(name) for name in "qkv")
         wide = torch.float64 if dtype == torch.float64 else torch.float32
         self.bias = None if bias is None else memory.copy(bias.to(wide))
-        self.shape = Shape(batch, heads, n, m, d, e, self.scale, DTYPES[dtype], causal)
+        self.shape = Shape(batch, heads, n, m, d, e, self.scale, DTYPES[dtype], causal, allow_tf32)
         self.o = self.blank("o")
         self.lse = memory.empty(batch, heads, n, dtype=wide)
         call = AttentionPrimal(*self.common())
@@ -131,13 +135,13 @@ class Case:
 
 
 def check(case, tolerance=None):
-    tolerance = TOLERANCE[case.dtype] if tolerance is None else tolerance
+    tolerance = case.tolerance if tolerance is None else tolerance
     attend, arguments = case.oracle()
     assert relative(case.o, attend(*arguments)) < tolerance
     lse = torch.logsumexp(case.scores(*arguments[:2]), -1)
     seen = lse > -math.inf
     assert torch.equal(case.lse == -math.inf, ~seen)
-    assert relative(case.lse[seen], lse[seen]) < 1e-6
+    assert relative(case.lse[seen], lse[seen]) < (TF32 if case.allow_tf32 else 1e-6)
     tangents = [case.draw(name, case.probes) for name in "qkv"]
     assert relative(case.tangent(*tangents), case.expected_tangent(*tangents)) < tolerance
     u = case.draw("o", case.probes)
@@ -149,10 +153,65 @@ def check(case, tolerance=None):
             assert relative(found, wanted[name]) < tolerance, name
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("dtype", "allow_tf32"), KINDS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_against_torch_func(emulator, memory, shape, dtype):
-    check(Case(emulator, memory, shape, dtype))
+def test_against_torch_func(emulator, memory, shape, dtype, allow_tf32):
+    check(Case(emulator, memory, shape, dtype, allow_tf32=allow_tf32))
+
+
+@pytest.mark.parametrize("keys", [67, 13])
+@pytest.mark.parametrize("channels", [40, 80])
+def test_tf32_takes_a_third_of_the_products_and_rounds_all(emulator, memory, channels, keys):
+    errors, products = {}, {}
+    for allow in (False, True):
+        emulator.products()
+        case = Case(emulator, memory, (1, 1, 67, keys, channels, channels, 2), torch.float32, allow_tf32=allow)
+        attend, arguments = case.oracle()
+        tangents, u = [case.draw(name, 2) for name in "qkv"], case.draw("o", 2)
+        given = [[t if i == j else None for j, t in enumerate(tangents)] for i in range(3)]
+        wanted = case.expected_cotangent(u)
+        errors[allow], products[allow] = [relative(case.o, attend(*arguments))], [emulator.products()]
+        for each in given:
+            errors[allow].append(relative(case.tangent(*each), case.expected_tangent(*each)))
+            products[allow].append(emulator.products())
+        errors[allow] += [relative(found, wanted[name]) for name, found in case.cotangent(u).items()]
+        products[allow].append(emulator.products())
+    assert max(errors[False]) < 1e-6
+    assert 1e-4 < min(errors[True]) < max(errors[True]) < TF32
+    assert products[False] == [3 * n for n in products[True]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_other_types_take_no_notice_of_tf32(emulator, memory, dtype):
+    plain, allowed = (
+        Case(emulator, memory, (1, 1, 20, 33, 24, 24, 2), dtype, allow_tf32=allow) for allow in (False, True)
+    )
+    u = plain.draw("o", 2)
+    assert torch.equal(plain.o, allowed.o)
+    found = [case.cotangent(u) for case in (plain, allowed)]
+    assert all(torch.equal(found[0][name], found[1][name]) for name in NAMES)
+
+
+@pytest.mark.parametrize(("allow_tf32", "most"), [(False, 1e-7), (True, 5e-5)])
+@pytest.mark.parametrize("keys", [67, 13])
+@pytest.mark.parametrize("channels", [40, 80])
+def test_adjoint(emulator, memory, channels, keys, allow_tf32, most):
+    case = Case(emulator, memory, (1, 1, 67, keys, channels, channels, 2), torch.float32, allow_tf32=allow_tf32)
+    tangents, u = [case.draw(name, case.probes) for name in "qkv"], case.draw("o", case.probes)
+    do, back = case.tangent(*tangents).double(), case.cotangent(u).values()
+    pulled = sum((t.double() * b.double()).sum() for t, b in zip(tangents, back, strict=True))
+    difference = (u.double() * do).sum() - pulled
+    assert abs(difference) < most * u.double().norm() * do.norm()
+
+
+@pytest.mark.parametrize("channels", [40, 80])
+def test_what_rounding_does_to_weights_counts_times_v_minus_o(emulator, memory, channels):
+    case = Case(emulator, memory, (1, 1, 70, 70, channels, channels, 1), torch.float32, allow_tf32=True)
+    case.v.mul_(4).round_().add_(256)  # tf32 holds these
+    attend, arguments = case.oracle()
+    case.o.copy_(attend(*arguments))
+    tangents = [case.draw("q", 1), case.draw("k", 1), None]
+    assert relative(case.tangent(*tangents), case.expected_tangent(*tangents)) < TF32
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
@@ -184,10 +243,10 @@ def test_bias_is_broadcast_and_forbids(emulator, memory, size, dtype):
         assert (case.o[-1, -1, 5] == 0).all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize(("dtype", "allow_tf32"), [kind for kind in KINDS if kind.values[0] != torch.bfloat16])
 @pytest.mark.parametrize("channels", [40, 160])
-def test_every_subset_of_arrays(emulator, memory, channels, dtype):
-    case = Case(emulator, memory, (1, 1, 70, 10, channels, channels, 1), dtype)
+def test_every_subset_of_arrays(emulator, memory, channels, dtype, allow_tf32):
+    case = Case(emulator, memory, (1, 1, 70, 10, channels, channels, 1), dtype, allow_tf32=allow_tf32)
     tangents = [case.draw(name, 1) for name in "qkv"]
     u = case.draw("o", 1)
     wanted = case.expected_cotangent(u)
@@ -195,10 +254,10 @@ def test_every_subset_of_arrays(emulator, memory, channels, dtype):
         if not any(kept):
             continue
         given = [t if keep else None for t, keep in zip(tangents, kept, strict=True)]
-        assert relative(case.tangent(*given), case.expected_tangent(*given)) < TOLERANCE[dtype]
+        assert relative(case.tangent(*given), case.expected_tangent(*given)) < case.tolerance
         names = [name for name, keep in zip(NAMES, kept, strict=True) if keep]
         for name, found in case.cotangent(u, names).items():
-            assert relative(found, wanted[name]) < TOLERANCE[dtype], name
+            assert relative(found, wanted[name]) < case.tolerance, name
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
@@ -239,8 +298,9 @@ def test_large_scores_do_not_overflow(emulator, memory):
     check(case, tolerance=5e-5)
 
 
-def test_a_nan_stays_in_its_row(emulator, memory):
-    case = Case(emulator, memory, (1, 1, 70, 70, 16, 16, 1), torch.float32)
+@pytest.mark.parametrize("allow_tf32", [False, True])
+def test_a_nan_stays_in_its_row(emulator, memory, allow_tf32):
+    case = Case(emulator, memory, (1, 1, 70, 70, 16, 16, 1), torch.float32, allow_tf32=allow_tf32)
     case.q[0, 0, 7, 3] = math.nan
     case.emulator.call_twice(memory, "attention_primal", [case.o, case.lse], AttentionPrimal(*case.common()))
     bad = case.o.isnan().any(-1)[0, 0]

@@ -10,7 +10,7 @@ import torch
 
 from latentjac.kernels import attention_cotangent, attention_primal, attention_tangent, rowwise_product
 from latentjac.linearize.instruction import Instruction, Tensor, only_active, rule
-from latentjac.linearize.precision import computed_in
+from latentjac.linearize.precision import allows_tf32, computed_in
 from latentjac.linearize.trace import Call, Meta, Ref, TraceError
 
 # Covariances of all queries, both ways, are kept up to this size.
@@ -50,7 +50,13 @@ class Attention(Instruction):
         q, k, v = (self._fold(env[slot].to(kind)) for slot in (self._q, self._k, self._v))
         arguments = self.call.arguments
         self._kept = attention_primal(
-            q, k, v, scale=arguments["scale"], bias=self._bias(env), causal=arguments["is_causal"]
+            q,
+            k,
+            v,
+            scale=arguments["scale"],
+            bias=self._bias(env),
+            causal=arguments["is_causal"],
+            allow_tf32=allows_tf32(q.device),
         )
         if self._covariance:
             self._keep_covariance(q)
