@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 from diffusers import DDIMPipeline
@@ -22,6 +25,15 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("models") / "tiny"
     DDIMPipeline(unet=build_tiny_unet(), scheduler=build_scheduler()).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def matmuls() -> Iterator[Any]:
+    """What torch is set to for matmuls on a GPU; put back afterwards."""
+    settings = torch.backends.cuda.matmul
+    before = settings.fp32_precision  # type: ignore[attr-defined]
+    yield settings
+    settings.fp32_precision = before  # type: ignore[attr-defined]
 
 
 @pytest.fixture

@@ -63,6 +63,16 @@ def elementwise(dtype: torch.dtype = torch.float64, device: str = "cpu") -> Case
     return f, rand(2, 4, 6).to(device, dtype), [(rand(6, seed=s).to(device, dtype),) for s in (7, 8)]
 
 
+def attention(dtype: torch.dtype = torch.float64, device: str = "cpu") -> Case:
+    """Queries, keys and values of x, and no other product."""
+
+    def f(x: Tensor, t: Tensor) -> Tensor:
+        q, k, v = (x * t).unflatten(-1, (3, 2, 20)).permute(2, 0, 3, 1, 4).unbind(0)
+        return F.scaled_dot_product_attention(q, k, v)
+
+    return f, rand(2, 33, 120).to(device, dtype), [(rand(1, seed=s).exp().to(device, dtype),) for s in (5, 6)]
+
+
 def block(dtype: torch.dtype = torch.float64, device: str = "cpu") -> Case:
     """A residual block with attention; what tests of the bookkeeping take, since it is traced fast."""
     w, qkv = rand(8, 8, 3, 3).to(device, dtype) / 8, rand(24, 8).to(device, dtype) / 3

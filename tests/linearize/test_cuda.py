@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from linearize.cases import block, conditional_unet, elementwise, unet, weights_as_constants
+from linearize.cases import attention, block, conditional_unet, elementwise, unet, weights_as_constants
 from networks import rand
 
 from latentjac.linearize import ProgramLinearization
@@ -189,6 +189,22 @@ def test_precisions_are_as_far_off_as_they_say(precision: str) -> None:
         assert precision != "bf16" or off(found, right) > 1e-4, "otherwise nothing was rounded"
     basis = svd(lin, k=3, tol=5e-2, refine_with=build(unet, torch.float32, precision="fp32")[0])
     assert basis.certificate.adjoint_mismatch.max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("precision", "torch_has", "rounds"),
+    [("tf32", "ieee", True), ("fp32", "tf32", False), (None, "tf32", True), (None, "ieee", False)],
+)
+def test_attention_is_as_precise_as_the_matmuls(
+    matmuls: Any, precision: str | None, torch_has: str, rounds: bool
+) -> None:
+    matmuls.fp32_precision = torch_has
+    exact, _ = build(attention)
+    lin, _ = build(attention, torch.float32, precision=precision)
+    for _ in range(3):  # launched, recorded and replayed
+        found = lin.y, *products(lin, 3)
+    for each, right in zip(found, (exact.y, *products(exact, 3)), strict=True):
+        assert (1e-5 if rounds else 0) < off(each, right) < (2e-3 if rounds else 5e-6)
 
 
 def test_a_replay_is_one_launch_and_cheaper() -> None:

@@ -14,7 +14,7 @@ from recorder import Recorder
 
 from latentjac import linearize
 from latentjac.linearize import PRECISIONS, ProgramLinearization, TraceError
-from latentjac.linearize.precision import arithmetic
+from latentjac.linearize.precision import allows_tf32, arithmetic
 from latentjac.svd import svd
 
 Tensor = torch.Tensor
@@ -103,6 +103,16 @@ def test_settings_of_torch_are_put_back() -> None:
     assert [b.fp32_precision for b in backends] == before
     with arithmetic("fp32", torch.device("cpu")):
         assert [b.fp32_precision for b in backends] == before, "a processor has none of these"
+
+
+def test_our_kernels_follow_torchs_matmuls(matmuls: Any) -> None:
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    for outside, own in (("ieee", False), ("tf32", True), ("none", False)):
+        matmuls.fp32_precision = outside
+        for precision, inside in (("fp32", False), ("tf32", True), ("bf16", False), (None, own)):
+            with arithmetic(precision, gpu):
+                assert allows_tf32(gpu) == inside, (outside, precision)
+                assert not allows_tf32(cpu)
 
 
 def test_rounding_of_the_products_is_known() -> None:
