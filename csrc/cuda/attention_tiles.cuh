@@ -43,14 +43,14 @@ struct View {
   bool wide;  // 16 bytes at a time
 };
 
-// What products take of a value that a kernel of `Kind` has: one of its own type, of float two tf32 values. Tf32 is the
-// kind that holds floats and takes one.
-template <typename Kind>
-using FactorOf = std::conditional_t<__is_same(Kind, float), Split, Kind>;
+// The kind of a kernel is the type of its arrays, or Tf32: float arrays whose values products take as one tf32 value,
+// where those of the kind float are the sum of two.
 template <typename Kind>
 using StoredAs = std::conditional_t<__is_same(Kind, Tf32), float, Kind>;
+template <typename Kind>
+using FactorOf = std::conditional_t<__is_same(Kind, float), Split, Kind>;
 
-// The same value as products take it.
+// What products take a value for.
 template <typename Factor>
 __device__ inline float as_factor(float value) {
   if constexpr (__is_same(Factor, Split))

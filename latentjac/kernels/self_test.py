@@ -14,6 +14,8 @@ from .jacobi import jacobi_eigh, jacobi_svd
 from .norm_act import ACTIVATIONS, norm_act_cotangent, norm_act_primal, norm_act_tangent
 from .rows import combine_rows, gram
 
+TF32_TOLERANCE = 2e-3  # of a few products, each of factors of 11 bits
+
 
 class SelfTest(NamedTuple):
     """One check of `self_test`: its name, whether it passed, and the relative error found."""
@@ -45,6 +47,11 @@ def self_test(device: str | torch.device = "cpu") -> list[SelfTest]:
             for name, error in errors(dtype, torch.device(device)):
                 label = f"{kernel} {name} {str(dtype).removeprefix('torch.')}"
                 results.append(SelfTest(label, error <= tolerance, error))
+    if torch.device(device).type == "cuda":
+        results += [
+            SelfTest(f"attention {name} tf32", error <= TF32_TOLERANCE, error)
+            for name, error in _attention_errors(torch.float32, torch.device(device), allow_tf32=True)
+        ]
     results += [
         SelfTest(f"jacobi {name}", error <= 1e-12, error) for name, error in _jacobi_errors(torch.device(device))
     ]
@@ -95,13 +102,13 @@ def _gated_errors(dtype: torch.dtype, device: torch.device) -> list[tuple[str, f
     ]
 
 
-def _attention_errors(dtype: torch.dtype, device: torch.device) -> list[tuple[str, float]]:
+def _attention_errors(dtype: torch.dtype, device: torch.device, allow_tf32: bool = False) -> list[tuple[str, float]]:
     generator = torch.Generator().manual_seed(0)
 
     def draw(rows: int, *probes: int) -> torch.Tensor:
         return torch.randn(*probes, 1, 2, rows, 8, generator=generator, dtype=torch.float64).to(device, dtype)
 
-    primal = attention_primal(draw(37), draw(70), draw(70))
+    primal = attention_primal(draw(37), draw(70), draw(70), allow_tf32=allow_tf32)
     dq, dk, dv, u = draw(37, 3), draw(70, 3), draw(70, 3), draw(37, 3)
     wide = {name: getattr(primal, name).double() for name in ("q", "k", "v", "o", "lse")}
     truth = replace(primal, **wide, native=None)

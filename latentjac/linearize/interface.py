@@ -40,7 +40,7 @@ class Linearization(ABC):
     @property
     def eps(self) -> float:
         """Relative rounding error of the products."""
-        return torch.finfo(self.x.dtype).eps if self.precision is None else spacing(self.precision, self.x.device)
+        return spacing(self.precision, self.x.dtype, self.x.device)
 
     @abstractmethod
     def _jvp(self, probes: torch.Tensor) -> torch.Tensor:

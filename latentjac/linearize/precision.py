@@ -30,11 +30,15 @@ def lowered(precision: str | None) -> torch.dtype | None:
     return torch.bfloat16 if precision == "bf16" else None
 
 
-def spacing(precision: str | None, device: torch.device) -> float:
-    """Relative rounding error of products, as a multiple of which one can hope for residuals."""
-    if precision == "tf32" and device.type == "cuda":
+def spacing(precision: str | None, dtype: torch.dtype, device: torch.device) -> float:
+    """Relative rounding error of products at points of this type, as a multiple of which one can hope for residuals.
+
+    With precision None that of torch's products as they are set now: by default its convolutions are in tf32 on a GPU.
+    """
+    as_set = precision is None and any(backend.fp32_precision == "tf32" for backend in _backends())
+    if (precision == "tf32" or as_set) and dtype == torch.float32 and device.type == "cuda":
         return 2.0**-10
-    return torch.finfo(lowered(precision) or torch.float32).eps
+    return torch.finfo(lowered(precision) or dtype).eps
 
 
 def computed_in(dtype: torch.dtype, device: torch.device) -> torch.dtype:
@@ -51,10 +55,15 @@ def packs(dtype: torch.dtype) -> bool:
 def allows_tf32(device: torch.device) -> bool:
     """Whether torch, as it is set now, may multiply float32 matrices on this device in tf32.
 
-    Within :func:`arithmetic` that is what it has set, or with precision None the process's own setting. Our kernels of
-    products follow it, so that no matrix is multiplied more coarsely or more finely than the others.
+    Within :func:`arithmetic` that is what it has set, and with precision None the setting of the process. The kernels
+    of attention follow it at every base point.
     """
-    return device.type == "cuda" and bool(torch.backends.cuda.matmul.fp32_precision == "tf32")
+    return device.type == "cuda" and bool(_backends()[0].fp32_precision == "tf32")
+
+
+def _backends() -> tuple[Any, Any]:
+    """Where torch keeps how it multiplies float32 matrices and images on a GPU."""
+    return torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -69,7 +78,7 @@ def arithmetic(precision: str | None, device: torch.device) -> Iterator[None]:
         return
     wanted = "tf32" if precision == "tf32" else "ieee"
     with _lock:
-        backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+        backends = _backends()
         before = [backend.fp32_precision for backend in backends]
         try:
             for backend in backends:

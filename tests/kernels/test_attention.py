@@ -193,6 +193,20 @@ def test_tangent_and_cotangent_are_adjoint(case):
     torch.testing.assert_close(forward, back, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("channels", [40, 80])
+def test_tf32_is_for_cuda_kernels(case, device, channels):
+    q, k, v, t, u = case((1, 2, 67, 45, channels, channels), torch.float32)
+    results = []
+    for allow in (False, True):
+        primal = attention_primal(q, k, v, allow_tf32=allow)
+        results.append((primal.o, attention_tangent(primal, t["q"], t["k"], t["v"]), *attention_cotangent(primal, u)))
+    differences = [relative(rounded, whole.double()) for whole, rounded in zip(*results, strict=True)]
+    if device.type == "cuda" and primal.native is not None:
+        assert 1e-5 < min(differences) < max(differences) < 2e-3
+    else:
+        assert max(differences) == 0
+
+
 def test_same_bits_for_any_number_of_threads(case):
     q, k, v, t, u = case((1, 2, 70, 70, 8, 8), torch.float32, 7)
     before, results = torch.get_num_threads(), []

@@ -14,7 +14,7 @@ from recorder import Recorder
 
 from latentjac import linearize
 from latentjac.linearize import PRECISIONS, ProgramLinearization, TraceError
-from latentjac.linearize.precision import allows_tf32, arithmetic
+from latentjac.linearize.precision import allows_tf32, arithmetic, spacing
 from latentjac.svd import svd
 
 Tensor = torch.Tensor
@@ -119,6 +119,21 @@ def test_rounding_of_the_products_is_known() -> None:
     f, x, (constants, _) = block(torch.float32)
     eps = {p: linearize(f, x, *constants, precision=p).eps for p in (None, *PRECISIONS)}
     assert eps == {None: 2.0**-23, "fp32": 2.0**-23, "tf32": 2.0**-23, "bf16": 2.0**-7}
+
+
+def test_rounding_of_the_products_on_a_gpu_is_known(matmuls: Any) -> None:
+    gpu, coarse, fine = torch.device("cuda"), 2.0**-10, 2.0**-23
+    conv = torch.backends.cudnn.conv
+    before = conv.fp32_precision
+    try:
+        for images, matrices, own in (("ieee", "ieee", fine), ("tf32", "ieee", coarse), ("ieee", "tf32", coarse)):
+            conv.fp32_precision, matmuls.fp32_precision = images, matrices
+            eps = {p: spacing(p, torch.float32, gpu) for p in (None, *PRECISIONS)}
+            assert eps == {None: own, "fp32": fine, "tf32": coarse, "bf16": 2.0**-7}
+            assert spacing(None, torch.float64, gpu) == 2.0**-52
+            assert spacing(None, torch.bfloat16, gpu) == 2.0**-7
+    finally:
+        conv.fp32_precision = before
 
 
 def test_complex_numbers_have_no_short_passes() -> None:

@@ -1,4 +1,4 @@
-"""A whole linearization with the CUDA kernels of attention, run on the CPU: its precision reaches them."""
+"""The CUDA kernels of attention, run on the CPU through their Python faces: the precision of a caller reaches them."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from cuda_on_cpu import AttentionCotangent, AttentionPrimal, AttentionTangent, B
 from linearize.cases import attention
 
 from latentjac.kernels import attention as face
+from latentjac.kernels.self_test import TF32_TOLERANCE, _attention_errors
 from latentjac.linearize import ProgramLinearization, compiled, linearize
 from latentjac.linearize.precision import allows_tf32, arithmetic
 from latentjac.linearize.rules import attention as rule
@@ -79,3 +80,10 @@ def test_the_precision_decides_what_attention_multiplies(module, matmuls, precis
     else:
         assert all(least < error < most for error in errors.values()), errors
         assert lin.check_adjoint(generator) < (1e-4 if rounds else 1e-6)
+
+
+def test_the_self_test_expects_what_tf32_rounds(module):
+    errors = dict(_attention_errors(torch.float32, torch.device("cpu"), allow_tf32=True))
+    assert module.allowed == [True]
+    assert max(errors.values()) < TF32_TOLERANCE
+    assert min(errors[name] for name in ("primal", "tangent", "cotangent")) > 1e-4
