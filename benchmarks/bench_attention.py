@@ -7,7 +7,10 @@ a matrix product or convolution on the same machine. `torch` is the same formula
 jvp_flash_attention is timed as well, where it is installed and takes the shape: values and one tangent at a time, so
 its time is that of all probes as one batch.
 
-    python benchmarks/bench_attention.py [--threads 1] [--device cpu|cuda] [--dtype float32] [--quick]
+float32 forbids tf32 to all, but for the Triton kernel, which decides for itself; --tf32 allows it to all, the limit and
+torch's math attention among them.
+
+    python benchmarks/bench_attention.py [--threads 1] [--device cpu|cuda] [--dtype float32 [--tf32]] [--quick]
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from torch.autograd import forward_ad
 
 from latentjac import kernels
 from latentjac.kernels import attention_reference
+from latentjac.linearize.precision import allows_tf32, arithmetic
 
 # name, P, heads, queries, keys, channels; cross-attention takes tangents of the queries alone
 SHAPES = [
@@ -48,6 +52,7 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
 
 def cases(sizes: tuple[int, ...], cross: bool, device: str, dtype: torch.dtype) -> dict[str, Callable[[], object]]:
     """Everything that is timed for one shape; arrays lie as projections leave them, heads behind rows."""
+    allow_tf32 = allows_tf32(torch.device(device))
     probes, heads, n, m, d = sizes
 
     def draw(rows: int, *lead: int) -> torch.Tensor:
@@ -57,7 +62,7 @@ def cases(sizes: tuple[int, ...], cross: bool, device: str, dtype: torch.dtype) 
     dq, dk, dv, u = draw(n, probes), draw(m, probes), draw(m, probes), draw(n, probes)
     wanted = (True, not cross, not cross)
     tangents = (dq, None, None) if cross else (dq, dk, dv)
-    primal = kernels.attention_primal(q, k, v)
+    primal = kernels.attention_primal(q, k, v, allow_tf32=allow_tf32)
     point = (q,) if cross else (q, k, v)
     directions = (dq,) if cross else (dq, dk, dv)
 
@@ -68,7 +73,7 @@ def cases(sizes: tuple[int, ...], cross: bool, device: str, dtype: torch.dtype) 
     return {
         "tangent": lambda: kernels.attention_tangent(primal, *tangents),
         "cotangent": lambda: kernels.attention_cotangent(primal, u, wanted=wanted),
-        "primal": lambda: kernels.attention_primal(q, k, v),
+        "primal": lambda: kernels.attention_primal(q, k, v, allow_tf32=allow_tf32),
         "torch tangent": lambda: attention_reference.tangent(primal, *tangents),
         "torch cotangent": lambda: attention_reference.cotangent(primal, u, wanted),
         "vmap(jvp)": lambda: torch.func.vmap(lambda *w: torch.func.jvp(f, point, w)[1])(*directions),
@@ -141,7 +146,16 @@ def row(name: str, sizes: tuple[int, ...], cross: bool, seconds: dict[str, float
 def main() -> None:
     parser = command_line(__doc__, quick="one small shape")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--tf32", action="store_true", help="allow tf32 to float32 products; on CUDA alone")
     arguments = begin(parser)
+    if arguments.tf32 and (arguments.device, arguments.dtype) != ("cuda", "float32"):
+        parser.error("--tf32 must come with --device cuda and --dtype float32")
+    with arithmetic("tf32" if arguments.tf32 else "fp32", torch.device(arguments.device)):
+        run(arguments)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Time all shapes, print the table and write the results."""
     dtype, device = getattr(torch, arguments.dtype), arguments.device
     rate = matmul_rate(device, dtype)
     rows, medians, failed = [], {}, {}
@@ -156,7 +170,7 @@ def main() -> None:
             triton = seconds.get("triton jvp")
             rows[-1]["tangent/triton"] = seconds["tangent"] / triton if triton else ""
         medians[name] = seconds
-    name = "attention" if device == "cpu" else f"attention_{arguments.dtype}"
+    name = "attention" if device == "cpu" else f"attention_{'tf32' if arguments.tf32 else arguments.dtype}"
     report(name, rows, arguments, limit_gflops=rate / 1e9, median_seconds=medians, triton=failed)
     for name, why in failed.items():
         if why:

@@ -1,7 +1,7 @@
 """Passes and bases of whole networks on any device, beside plain forwards, PyTorch's own products and the paper.
 
     python benchmarks/bench_networks.py --network sd15 --device cuda              # 50 probes, float32
-    python benchmarks/bench_networks.py --network sd15 --device cuda --tf32       # matmuls in tf32 too
+    python benchmarks/bench_networks.py --network sd15 --device cuda --tf32       # matmuls and attention in tf32 too
     python benchmarks/bench_networks.py --network ddpm256 --device cuda --dtype bfloat16 --compile
     python benchmarks/bench_networks.py --network sd15 --quick                    # a narrow one, anywhere
 
@@ -146,7 +146,9 @@ def main() -> None:
     parser.add_argument("--network", choices=NAMES, default="faces")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
-    parser.add_argument("--tf32", action="store_true", help="matmuls in tf32; convolutions are by torch's default")
+    parser.add_argument(
+        "--tf32", action="store_true", help="matmuls and attention in tf32; convolutions are by torch's default"
+    )
     parser.add_argument("--probes", type=int, default=50)
     parser.add_argument("--k", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=15)

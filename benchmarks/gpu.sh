@@ -69,6 +69,7 @@ part_kernels() {
     [ "$device $dtype" = "cpu float32" ] || [ "$device" = cuda ] || continue  # the CPU has no 16-bit kernels
     bench attention --dtype "$dtype"
   done
+  [ "$device" = cpu ] || bench attention --tf32
 }
 
 part_networks() {
