@@ -15,6 +15,7 @@ torch's math attention among them.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from typing import Any
 

@@ -51,10 +51,10 @@ template <typename Kind>
 using FactorOf = std::conditional_t<__is_same(Kind, float), Split, Kind>;
 
 // What products take a value for.
-template <typename Factor>
-__device__ inline float as_factor(float value) {
-  if constexpr (__is_same(Factor, Split))
-    return value;
+template <typename Factor, typename T>
+__device__ inline float as_factor(T value) {
+  if constexpr (__is_same(Factor, Split) || __is_same(Factor, T))
+    return to_float(value);
   else if constexpr (__is_same(Factor, Tf32))
     return Tf32(value).value();
   else
@@ -199,8 +199,9 @@ __device__ inline void weigh_rows(Sums<M, W>& sums, const Scores<M>& weights, co
   }
 }
 
-// Row `row` of `left` times the same row of `right`, summed over this lane's quarter of the channels.
-template <int W, typename T>
+// Row `row` of `left`, as products take it, times the same row of `right`, summed over this lane's quarter of the
+// channels.
+template <int W, typename Factor, typename T>
 __device__ inline float row_product(const T* left, const T* right, int row, int channels) {
   constexpr int kPiece = 16 / static_cast<int>(sizeof(T)), kStride = kRowStride<T, W>;
   float sum = 0;
@@ -208,7 +209,7 @@ __device__ inline float row_product(const T* left, const T* right, int row, int 
     const auto a = load<kPiece>(left + row * kStride + c);
     const auto b = load<kPiece>(right + row * kStride + c);
 #pragma unroll
-    for (int e = 0; e < kPiece; ++e) sum += to_float(a.value[e]) * to_float(b.value[e]);
+    for (int e = 0; e < kPiece; ++e) sum += as_factor<Factor>(a.value[e]) * to_float(b.value[e]);
   }
   return sum;
 }

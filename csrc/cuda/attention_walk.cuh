@@ -77,8 +77,8 @@ struct Memory {
     weigh_rows<C::M, C::W, Factor>(sums, weights, walked(right), rows.channels - first_channel);
   }
 
-  // u_i.o_i of rows whose numbers in their tiles are given (less than `rows`): row(r), into sums[r], in the lanes of
-  // a row. Whole: the tiles are given.
+  // u_i.o_i, with the u_i of u_i.v_j, of rows whose numbers in their tiles are given (less than `rows`): row(r), into
+  // sums[r], in the lanes of a row. Whole: the tiles are given.
   template <int kCount, typename RowOf>
   __device__ static void row_products(float (&sums)[kCount], const RowOf& row, int rows, const T* u_tile,
                                       const View<T>& u, const T* o_tile, const View<T>& o, int first) {
@@ -88,7 +88,7 @@ struct Memory {
       if constexpr (!C::kWhole) fetch_two(u, first, o, first, c);
 #pragma unroll
       for (int r = 0; r < kCount; ++r) {
-        if (row(r) < rows) sums[r] += row_product<C::W>(u_tile, o_tile, row(r), min(C::W, u.channels - c));
+        if (row(r) < rows) sums[r] += row_product<C::W, Factor>(u_tile, o_tile, row(r), min(C::W, u.channels - c));
       }
     }
 #pragma unroll

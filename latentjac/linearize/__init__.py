@@ -55,10 +55,11 @@ def linearize(
             second time, and replays them as one launch; ``True`` records at the first and raises where that fails;
             ``False`` launches every kernel by itself.
         precision: Arithmetic of the passes for float32 points. ``"fp32"`` is float32 throughout; ``"tf32"`` lets a GPU
-            round the factors of matmuls and convolutions to 11 bits (a processor has no tf32 and computes in float32);
+            round the factors of matmuls, convolutions and attention to 11 bits (a processor has no tf32 and computes in
+            float32);
             ``"bf16"`` evaluates f in float32 and holds tangents, and the weights that they meet, in bfloat16: products
             are right to about 1e-2. x, y, probes and products are float32 in all three. By default the type of x, and
-            what torch is set to.
+            what torch is set to; attention follows the setting of matmuls.
 
     Returns:
         The linearization at x, with ``y``, ``jvp``, ``vjp``, ``rebase``, ``check_adjoint`` and ``to_scipy``.

@@ -205,13 +205,17 @@ def test_adjoint(emulator, memory, channels, keys, allow_tf32, most):
 
 
 @pytest.mark.parametrize("channels", [40, 80])
-def test_what_rounding_does_to_weights_counts_times_v_minus_o(emulator, memory, channels):
+def test_what_rounding_does_to_slopes_counts_times_v_minus_o(emulator, memory, channels):
     case = Case(emulator, memory, (1, 1, 70, 70, channels, channels, 1), torch.float32, allow_tf32=True)
     case.v.mul_(4).round_().add_(256)  # tf32 holds these
     attend, arguments = case.oracle()
     case.o.copy_(attend(*arguments))
     tangents = [case.draw("q", 1), case.draw("k", 1), None]
     assert relative(case.tangent(*tangents), case.expected_tangent(*tangents)) < TF32
+    u = case.draw("o", 1)
+    wanted = case.expected_cotangent(u)
+    for name, found in case.cotangent(u).items():
+        assert relative(found, wanted[name]) < TF32, name
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
