@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from tqdm import tqdm
 
+from latentjac.arguments import check_int
 from latentjac.compat import find_preset
 from latentjac.diffusion.denoise import denoise, predict_noise
 from latentjac.diffusion.schedule import Schedule
@@ -51,10 +52,7 @@ def invert(
         TypeError: If an argument has a wrong type.
         ValueError: If an argument is out of range, or the model takes no prompt and got one.
     """
-    if isinstance(refinement, bool) or not isinstance(refinement, int):
-        raise TypeError(f"invert: refinement must be an int, got {type(refinement).__name__}")
-    if refinement < 0:
-        raise ValueError(f"invert: refinement must be at least 0, got {refinement}")
+    check_int("invert", "refinement", refinement, 0)
     preset = find_preset("invert", compat, {"refinement": (refinement, 1)})
     schedule = Schedule(model, num_inference_steps, preset.grid if preset else "scheduler")
     conditioning = model.encode_prompt(prompt)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
-from latentjac.arguments import check_generator
+from latentjac.arguments import check_choice, check_generator, check_int
 from latentjac.diffusion.denoise import denoise
 from latentjac.diffusion.schedule import Schedule
 from latentjac.diffusion.trajectory import Point
@@ -41,10 +41,7 @@ def noise_point(
     """
     from diffusers.utils.torch_utils import randn_tensor
 
-    if isinstance(num_images, bool) or not isinstance(num_images, int):
-        raise TypeError(f"sample: num_images must be an int, got {type(num_images).__name__}")
-    if num_images < 1:
-        raise ValueError(f"sample: num_images must be at least 1, got {num_images}")
+    check_int("sample", "num_images", num_images, 1)
     check_generator("sample", generator)
     schedule = Schedule(model, num_inference_steps)
     shape = (num_images, *model.sample_shape)
@@ -82,8 +79,7 @@ def sample(
         TypeError: If an argument has a wrong type.
         ValueError: If an argument is out of range, or the point does not lie on its grid.
     """
-    if output_type not in OUTPUT_TYPES:
-        raise ValueError(f"sample: output_type must be one of {list(OUTPUT_TYPES)}, got {output_type!r}")
+    check_choice("sample", "output_type", output_type, OUTPUT_TYPES)
     if point is None:
         point = noise_point(
             model, num_images, num_inference_steps=num_inference_steps, generator=generator, prompt=prompt

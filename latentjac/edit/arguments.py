@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentjac.arguments import check_generator
+from latentjac.arguments import check_choice, check_generator, check_int, check_number
 from latentjac.diffusion import Point, Schedule
 from latentjac.edit.injection import INJECTIONS
 from latentjac.geometry.transport import METHODS as TRANSPORTS
@@ -79,16 +79,14 @@ def check_options(model: Model, options: Options) -> None:
     """Raise unless every option is of the right kind, in range, and of use to the method."""
     method = options.method
     for name, names in (("method", METHODS), ("inject", INJECTIONS), ("transport", TRANSPORTS)):
-        if getattr(options, name) not in names:
-            raise ValueError(f"edit: {name} must be one of {list(names)}, got {getattr(options, name)!r}")
+        check_choice("edit", name, getattr(options, name), names)
     for name in ("compose", "asymmetric"):
         if not isinstance(getattr(options, name), bool):
             raise TypeError(f"edit: {name} must be a bool, got {type(getattr(options, name)).__name__}")
-    _check_count("num_steps", options.num_steps)
-    if options.reestimate is not None:
-        _check_count("reestimate", options.reestimate)
-        if method != "guidance":
-            raise ValueError(f"edit: reestimate must be None unless method='guidance', got it with {method!r}")
+    check_int("edit", "num_steps", options.num_steps, 1)
+    check_int("edit", "reestimate", options.reestimate, 1, optional=True)
+    if options.reestimate is not None and method != "guidance":
+        raise ValueError(f"edit: reestimate must be None unless method='guidance', got it with {method!r}")
     for name in ("null_rank", "null_energy"):
         if getattr(options, name) is not None and (not options.masked or method == "h-space"):
             raise ValueError(f"edit: {name} must be None without a mask and with method='h-space', got a value")
@@ -102,11 +100,7 @@ def check_options(model: Model, options: Options) -> None:
     ):
         if getattr(options, name) != usual and method != user:
             raise ValueError(f"edit: {name} must be {usual!r} unless method={user!r}, got {getattr(options, name)!r}")
-    tolerance = options.linearity_tolerance
-    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)):
-        raise TypeError(f"edit: linearity_tolerance must be a number, got {type(tolerance).__name__}")
-    if not 0 < tolerance < 1:
-        raise ValueError(f"edit: linearity_tolerance must be in (0, 1), got {tolerance}")
+    check_number("edit", "linearity_tolerance", options.linearity_tolerance, 0, 1)
 
 
 def check_published(compat: bool, gain: Any, generator: Any) -> None:
@@ -115,19 +109,7 @@ def check_published(compat: bool, gain: Any, generator: Any) -> None:
     for name, value in (("gain", gain), ("generator", generator)):
         if value is not None and not compat:
             raise ValueError(f"edit: {name} must be None without compat, got {value!r}")
-    if gain is None:
-        return
-    if isinstance(gain, bool) or not isinstance(gain, (int, float)):
-        raise TypeError(f"edit: gain must be a number or None, got {type(gain).__name__}")
-    if not 0 < gain < math.inf:
-        raise ValueError(f"edit: gain must be positive and finite, got {gain}")
-
-
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"edit: {name} must be an int, got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"edit: {name} must be at least 1, got {value}")
+    check_number("edit", "gain", gain, 0, math.inf, optional=True)
 
 
 def unit_directions(directions: Any, like: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from latentjac.arguments import check_int
 from latentjac.diffusion import Point, denoise, place
 from latentjac.edit.diagnostics import features
 from latentjac.edit.injection import denoise_injected
@@ -88,12 +89,9 @@ def _on_the_way(edit: Edit, direction: int, distance: float, composed: bool) -> 
 def _check(edit: Any, direction: Any, count: Any) -> None:
     if not isinstance(edit, Edit):
         raise TypeError(f"walk_frames: edit must be a latentjac.Edit, got {type(edit).__name__}")
-    for name, value in (("direction", direction), ("count", count)):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"walk_frames: {name} must be an int, got {type(value).__name__}")
+    check_int("walk_frames", "direction", direction)
+    check_int("walk_frames", "count", count, 2)
     if edit.way is None and edit.inject is None:
         raise ValueError(f"walk_frames: edit must keep its way, got one with compat={edit.compat!r}; draw edit.images")
     if not 0 <= direction < len(edit.samples):
         raise ValueError(f"walk_frames: direction must be in [0, {len(edit.samples)}), got {direction}")
-    if count < 2:
-        raise ValueError(f"walk_frames: count must be at least 2, got {count}")

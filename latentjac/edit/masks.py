@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from latentjac.arguments import check_choice
 from latentjac.diffusion import Point, linearization_at, place
 from latentjac.geometry.local_basis import check_model
 from latentjac.models import Model
@@ -86,8 +87,7 @@ def masked_basis(
     place("masked_basis", model, point)
     if len(point.sample) != 1:
         raise ValueError(f"masked_basis: point must hold one sample, got {len(point.sample)}")
-    if layer not in OUTPUT_LAYERS:
-        raise ValueError(f"masked_basis: layer must be one of {list(OUTPUT_LAYERS)}, got {layer!r}")
+    check_choice("masked_basis", "layer", layer, OUTPUT_LAYERS)
     inside = as_mask("masked_basis", mask, model)
     limit = model.sample_shape[0] * int(inside.sum())
     if isinstance(k, int) and k > limit:

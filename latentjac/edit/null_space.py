@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from latentjac.arguments import check_int, check_number
 from latentjac.diffusion import Point, linearization_at
 from latentjac.edit.masks import MaskInput, as_mask, masked_basis
 from latentjac.geometry.local_basis import check_model
@@ -111,13 +112,5 @@ def project_out(v: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
 def _check(rank: object, energy: object) -> None:
     if rank is not None and energy is not None:
         raise TypeError("null_space: expected rank or energy, got both")
-    if rank is not None:
-        if isinstance(rank, bool) or not isinstance(rank, int):
-            raise TypeError(f"null_space: rank must be an int or None, got {type(rank).__name__}")
-        if rank < 1:
-            raise ValueError(f"null_space: rank must be at least 1, got {rank}")
-    if energy is not None:
-        if isinstance(energy, bool) or not isinstance(energy, (int, float)):
-            raise TypeError(f"null_space: energy must be a number or None, got {type(energy).__name__}")
-        if not 0 < energy < 1:
-            raise ValueError(f"null_space: energy must be in (0, 1), got {energy}")
+    check_int("null_space", "rank", rank, 1, optional=True)
+    check_number("null_space", "energy", energy, 0, 1, optional=True)

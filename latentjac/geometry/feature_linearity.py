@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from latentjac.arguments import check_number
 from latentjac.geometry.feature_map import FeatureMap, check_features
-from latentjac.geometry.rows import check_number, check_tensor, directions_at
+from latentjac.geometry.rows import check_tensor, directions_at
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from latentjac.arguments import check_int
 from latentjac.diffusion import Point, place
 from latentjac.geometry.local_basis import check_model
-from latentjac.geometry.rows import check_int
 from latentjac.linearize import Linearization, NonFiniteError, linearize
 from latentjac.models import Model
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from latentjac.arguments import check_int, check_number
 from latentjac.geometry.grassmann import grassmann_exp, grassmann_log
 from latentjac.geometry.intervals import SampleMean, sample_mean
-from latentjac.geometry.rows import check_int, check_number, stack_tangent_rows
+from latentjac.geometry.rows import stack_tangent_rows
 from latentjac.svd import LocalBasis
 from latentjac.svd.orthonormal import orthonormalize, polish
 

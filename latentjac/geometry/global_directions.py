@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import torch
 
+from latentjac.arguments import check_choice
 from latentjac.geometry.frechet import frechet_mean
 from latentjac.geometry.intervals import SampleMean, sample_mean
 from latentjac.geometry.matching import matched_mean
-from latentjac.geometry.rows import check_basis, check_choice, stack_tangent_rows
+from latentjac.geometry.rows import check_basis, stack_tangent_rows
 from latentjac.geometry.transport import Transport, pull_back
 from latentjac.svd import LocalBasis
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from latentjac.arguments import check_generator
-from latentjac.geometry.rows import check_choice, check_int, check_number, check_tensor
+from latentjac.arguments import check_choice, check_generator, check_int, check_number
+from latentjac.geometry.rows import check_tensor
 from latentjac.student import student_quantile
 
 METHODS = ("student", "bootstrap")

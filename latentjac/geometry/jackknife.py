@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from latentjac.arguments import check_int, check_number
 from latentjac.geometry.intervals import SampleMean
-from latentjac.geometry.rows import check_int, check_number, check_tensor
+from latentjac.geometry.rows import check_tensor
 from latentjac.student import student_quantile
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import torch
 
+from latentjac.arguments import check_int
 from latentjac.geometry.feature_map import FeatureMap, check_features
-from latentjac.geometry.rows import check_int, check_tensor, directions_at
+from latentjac.geometry.rows import check_tensor, directions_at
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from latentjac.geometry.rows import check_number, check_tensor
+from latentjac.arguments import check_number
+from latentjac.geometry.rows import check_tensor
 
 
 @dataclass(frozen=True)

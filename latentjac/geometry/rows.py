@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from latentjac.arguments import check_choice
 from latentjac.svd import LocalBasis
 from latentjac.svd.orthonormal import orthogonality, polish
 
@@ -15,31 +16,10 @@ SPACES = ("x", "h")
 _NOT_ORTHONORMAL = 1e-3
 
 
-def check_choice(name: str, argument: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Raise unless a name is one of the known ones."""
-    if value not in choices:
-        raise ValueError(f"{name}: {argument} must be one of {list(choices)}, got {value!r}")
-
-
 def check_basis(name: str, argument: str, value: Any) -> None:
     """Raise unless value is a :class:`latentjac.LocalBasis`."""
     if not isinstance(value, LocalBasis):
         raise TypeError(f"{name}: {argument} must be a LocalBasis, got {type(value).__name__}")
-
-
-def check_number(name: str, argument: str, value: Any, low: float, high: float, least: bool = False) -> None:
-    """Raise unless value is a number in (low, high), or in [low, high) with ``least``."""
-    wrong = isinstance(value, bool) or not isinstance(value, (int, float))
-    if wrong or not (low < value < high or (least and value == low)):
-        raise ValueError(f"{name}: {argument} must be a number in {'[' if least else '('}{low}, {high}), got {value!r}")
-
-
-def check_int(name: str, argument: str, value: Any, least: int) -> None:
-    """Raise unless value is an int of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: {argument} must be an int, got {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{name}: {argument} must be at least {least}, got {value}")
 
 
 def check_tensor(name: str, argument: str, value: Any) -> torch.Tensor:

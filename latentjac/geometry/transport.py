@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from latentjac.geometry.rows import check_basis, check_choice, check_number, directions_at, tangent_rows
+from latentjac.arguments import check_choice, check_number
+from latentjac.geometry.rows import check_basis, directions_at, tangent_rows
 from latentjac.svd import LocalBasis
 
 METHODS = ("paper", "pseudoinverse")

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from latentjac.geometry.rows import check_int, check_number
+from latentjac.arguments import check_int, check_number
 
 
 @dataclass(frozen=True)

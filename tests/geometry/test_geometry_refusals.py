@@ -190,6 +190,7 @@ TABLE: list[Row] = [
     ("tikhonov", lambda: lj.pull_back(BASIS.u, BASIS, "pseudoinverse", -1), ValueError, r"in \[0, inf\), got -1"),
     ("unused", lambda: lj.pull_back(BASIS.u, BASIS, "paper", 0.1), ValueError, "must be 0 for method='paper', got 0.1"),
     # means
+    ("tol type", lambda: lj.frechet_mean([ROWS, ROWS], tol="small"), TypeError, "tol must be a number, got str"),
     ("tol", lambda: lj.frechet_mean([ROWS, ROWS], tol=0), ValueError, r"tol must be a number in \(0, 1\), got 0"),
     ("steps", lambda: lj.frechet_mean([ROWS, ROWS], max_iterations=0), ValueError, "max_iterations must be at least 1"),
     ("global", lambda: lj.global_directions([BASIS, BASIS], "pca"), ValueError, "one of .*'frechet'.*got 'pca'"),
