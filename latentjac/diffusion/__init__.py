@@ -1,7 +1,7 @@
 """Schedules, inversion and sampling."""
 
 from latentjac.diffusion.at_point import linearization_at
-from latentjac.diffusion.denoise import denoise, predict_noise
+from latentjac.diffusion.denoise import denoise, descend, predict_noise
 from latentjac.diffusion.inversion import invert
 from latentjac.diffusion.sampling import noise_point, place, render, sample
 from latentjac.diffusion.schedule import Schedule
@@ -12,6 +12,7 @@ __all__ = [
     "Schedule",
     "Trajectory",
     "denoise",
+    "descend",
     "invert",
     "linearization_at",
     "noise_point",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -47,6 +48,49 @@ def predict_noise(
     return eps
 
 
+def descend(
+    model: Model,
+    x: torch.Tensor,
+    schedule: Schedule,
+    level: int,
+    conditioning: tuple[torch.Tensor, ...] = (),
+    bar: tqdm | None = None,
+    *,
+    end: int = 0,
+    noisy_below: int = 0,
+    generator: torch.Generator | None = None,
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Go down the levels by DDIM steps; between levels of the same signal power the samples stay as they are.
+
+    Args:
+        model: The model.
+        x: Samples ``[B, C, H, W]`` at the level.
+        schedule: The levels.
+        level: Where to begin.
+        conditioning: Tensors with one row, or one a sample.
+        bar: Progress bar to update once a step.
+        end: Where to stop; by default at the clean samples.
+        noisy_below: Steps from this level and those below it are stochastic (eta = 1); by default none is.
+        generator: Source of their noise; a CPU generator gives the same noise for every device.
+
+    Yields:
+        Every level with the samples there: first the one to begin at with those given, last the end.
+    """
+    from diffusers.utils.torch_utils import randn_tensor
+
+    yield level, x
+    for i in range(level, end, -1):
+        if schedule.alphas[i] != schedule.alphas[i - 1]:
+            eps = predict_noise(model, x, schedule.timesteps[i - 1], conditioning)
+            noise = None
+            if i <= noisy_below:
+                noise = randn_tensor(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+            x = schedule.step(x, eps, i, i - 1, noise)
+        if bar is not None:
+            bar.update()
+        yield i - 1, x
+
+
 def denoise(
     model: Model,
     x: torch.Tensor,
@@ -58,30 +102,8 @@ def denoise(
     noisy_below: int = 0,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
-    """Clean samples from noisy ones at a level, by DDIM steps.
-
-    Args:
-        model: The model.
-        x: Samples ``[B, C, H, W]`` at the level.
-        schedule: The levels.
-        level: Where to begin.
-        conditioning: Tensors with one row, or one a sample.
-        bar: Progress bar to update once a step.
-        noisy_below: Steps from this level and those below it are stochastic (eta = 1); by default none is.
-        generator: Source of their noise; a CPU generator gives the same noise for every device.
-
-    Returns:
-        ``[B, C, H, W]``.
-    """
-    from diffusers.utils.torch_utils import randn_tensor
-
-    for i in range(level, 0, -1):
-        if schedule.alphas[i] != schedule.alphas[i - 1]:
-            eps = predict_noise(model, x, schedule.timesteps[i - 1], conditioning)
-            noise = None
-            if i <= noisy_below:
-                noise = randn_tensor(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-            x = schedule.step(x, eps, i, i - 1, noise)
-        if bar is not None:
-            bar.update()
+    """Clean samples ``[B, C, H, W]`` from noisy ones: the end of the way down that :func:`descend` goes."""
+    way = descend(model, x, schedule, level, conditioning, bar, noisy_below=noisy_below, generator=generator)
+    for _, sample in way:
+        x = sample
     return x

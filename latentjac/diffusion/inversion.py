@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from latentjac.arguments import check_int
 from latentjac.compat import find_preset
-from latentjac.diffusion.denoise import denoise, predict_noise
+from latentjac.diffusion.denoise import denoise, descend, predict_noise
 from latentjac.diffusion.schedule import Schedule
 from latentjac.diffusion.trajectory import Trajectory
 
@@ -83,11 +83,7 @@ def _as_published(
         for i, timestep in enumerate((schedule.clean_timestep, *schedule.timesteps[: top - 2])):
             x = schedule.step(x, predict_noise(model, x, timestep, conditioning), i, i + 1)
             bar.update()
-        samples = [x]
-        for i in range(top, 0, -1):
-            eps = predict_noise(model, samples[-1], schedule.timesteps[i - 1], conditioning)
-            samples.append(schedule.step(samples[-1], eps, i, i - 1))
-            bar.update()
+        samples = [down for _, down in descend(model, x, schedule, top, conditioning, bar)]
     back = samples[-1]
     return Trajectory(torch.stack(samples[::-1]), schedule, back, psnr(model, back, clean), top - 1, conditioning)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from tqdm import tqdm
 
-from latentjac.diffusion import Point, Schedule, noise_point, predict_noise
+from latentjac.diffusion import Point, Schedule, descend, noise_point
 from latentjac.geometry import local_basis
 from latentjac.models import Model
 from latentjac.study.settings import Settings
@@ -35,14 +35,12 @@ def followed_points(model: Model, settings: Settings, progress: bool = False) ->
             f"Settings: levels must be apart on the grid of {settings.steps} steps, got {list(settings.levels)}, "
             f"which are its timesteps {[schedule.timesteps[i - 1] for i in wanted]}"
         )
+    top, end = len(schedule.timesteps), wanted[-1]
     found: dict[int, Point] = {}
-    x, top = start.sample, len(schedule.timesteps)
-    for level in tqdm(range(top, wanted[-1] - 1, -1), desc="sampling", unit="step", disable=not progress):
-        timestep = schedule.timesteps[level - 1]
-        if level in wanted:
-            found[level] = Point(x, timestep, settings.steps, model.num_train_timesteps, start.conditioning)
-        if level > wanted[-1]:
-            x = schedule.step(x, predict_noise(model, x, timestep, start.conditioning), level, level - 1)
+    with tqdm(total=top - end, desc="sampling", unit="step", disable=not progress) as bar:
+        for level, x in descend(model, start.sample, schedule, top, start.conditioning, bar, end=end):
+            if level in wanted:
+                found[level] = replace(start, sample=x, timestep=schedule.timesteps[level - 1])
     return tuple(found[level] for level in wanted)
 
 
