@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from diffusers import DDIMScheduler, UNet2DModel
+from diffusers import DDIMScheduler, UNet2DConditionModel, UNet2DModel
 
 
 def build_tiny_unet(seed: int = 0, size: int = 16) -> UNet2DModel:
@@ -20,6 +20,22 @@ def build_tiny_unet(seed: int = 0, size: int = 16) -> UNet2DModel:
         attention_head_dim=8,
         norm_num_groups=4,
     ).eval()
+
+
+def build_text_unet(**options: object) -> UNet2DConditionModel:
+    """Two resolutions, a text of width 6 attended to at the finer one, random weights."""
+    torch.manual_seed(0)
+    defaults = dict(
+        sample_size=8,
+        layers_per_block=1,
+        block_out_channels=(8, 16),
+        norm_num_groups=4,
+        attention_head_dim=2,
+        cross_attention_dim=6,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    )
+    return UNet2DConditionModel(**{**defaults, **options}).eval()
 
 
 def build_scheduler(**options: object) -> DDIMScheduler:

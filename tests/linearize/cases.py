@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
-from networks import build_tiny_unet, rand, randomize
+from networks import build_text_unet, build_tiny_unet, rand, randomize
 
 from latentjac.models.layers import Tap
 
@@ -23,19 +22,9 @@ def unet(dtype: torch.dtype = torch.float64, device: str = "cpu") -> Case:
 
 
 def conditional_unet(dtype: torch.dtype = torch.float64, device: str = "cpu") -> Case:
-    net = UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(8, 16),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        layers_per_block=1,
-        cross_attention_dim=8,
-        attention_head_dim=8,
-        norm_num_groups=4,
-    )
-    net = randomize(net).to(device, dtype)
+    net = randomize(build_text_unet(attention_head_dim=8)).to(device, dtype)
     constants = [
-        (t.to(device), rand(1, 7, 8, seed=seed).to(device, dtype)) for t, seed in zip(TIMES, (3, 4), strict=True)
+        (t.to(device), rand(1, 7, 6, seed=seed).to(device, dtype)) for t, seed in zip(TIMES, (3, 4), strict=True)
     ]
     return lambda x, t, text: net(x, t, text).sample, rand(1, 4, 8, 8).to(device, dtype), constants
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
-from networks import build_tiny_unet
+from networks import build_text_unet, build_tiny_unet
 from torch.profiler import ProfilerActivity, profile
 
 from latentjac.kernels import available
@@ -27,20 +26,9 @@ def unet(size: int = 32) -> ProgramLinearization:
 
 
 def conditional_unet() -> ProgramLinearization:
-    torch.manual_seed(0)
-    net = UNet2DConditionModel(
-        sample_size=32,
-        block_out_channels=(16, 32),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        layers_per_block=1,
-        cross_attention_dim=8,
-        attention_head_dim=8,
-        norm_num_groups=8,
-    )
-    net.eval().requires_grad_(False)
+    net = build_text_unet(sample_size=32, block_out_channels=(16, 32), attention_head_dim=8).requires_grad_(False)
     return ProgramLinearization(
-        lambda x, t, text: net(x, t, text).sample, torch.randn(1, 4, 32, 32), torch.tensor(500), torch.randn(1, 7, 8)
+        lambda x, t, text: net(x, t, text).sample, torch.randn(1, 4, 32, 32), torch.tensor(500), torch.randn(1, 7, 6)
     )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
-from networks import rand, randomize
+from diffusers import AutoencoderKL, UNet2DModel
+from networks import build_text_unet, rand, randomize
 from torch import nn
 from truth import check_network as check
 from truth import close
@@ -70,20 +70,6 @@ def test_unet_with_skips_of_its_own() -> None:
     assert not any(type(i) is Fallback for i in lin.program.instructions)
 
 
-def conditioned(**options: object) -> nn.Module:
-    defaults = dict(
-        sample_size=8,
-        layers_per_block=1,
-        block_out_channels=(8, 16),
-        norm_num_groups=4,
-        attention_head_dim=2,
-        cross_attention_dim=6,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-    )
-    return randomize(UNet2DConditionModel(**{**defaults, **options}))
-
-
 TEXT_UNETS = {
     "convolutions around attention": {},
     "linear layers around attention": {"use_linear_projection": True},
@@ -100,14 +86,13 @@ TEXT_UNETS = {
 
 @pytest.mark.parametrize("options", TEXT_UNETS.values(), ids=TEXT_UNETS.keys())
 def test_unet_with_text(options: dict) -> None:
-    net = conditioned(**options)
+    net = randomize(build_text_unet(**options))
     check(lambda x, t, text: net(x, t, text).sample, rand(1, 4, 8, 8), torch.tensor(500), rand(1, 5, 6))
 
 
 def test_unet_with_added_conditions() -> None:
-    net = conditioned(
-        addition_embed_type="text_time", addition_time_embed_dim=4, projection_class_embeddings_input_dim=4 * 6 + 5
-    )
+    sizes = {"addition_time_embed_dim": 4, "projection_class_embeddings_input_dim": 4 * 6 + 5}
+    net = randomize(build_text_unet(addition_embed_type="text_time", **sizes))
 
     def f(x: Tensor, t: Tensor, text: Tensor, pooled: Tensor, sizes: Tensor) -> Tensor:
         return net(x, t, text, added_cond_kwargs={"text_embeds": pooled, "time_ids": sizes}).sample
@@ -143,7 +128,7 @@ def test_taps_leave_nothing_behind_them() -> None:
 
 
 def test_one_trace_serves_all_times_and_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    net = conditioned()
+    net = randomize(build_text_unet())
     f = lambda x, t, text: net(x, t, text).sample  # noqa: E731
     lin = ProgramLinearization(f, rand(1, 4, 8, 8), torch.tensor(500), rand(1, 5, 6))
     monkeypatch.setattr(torch.export, "export", None)
