@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from devices import require_gpu
 from diffusers import DDIMPipeline
-from networks import build_scheduler, build_tiny_unet
+from networks import build_scheduler, build_tiny_unet, rand
 
 import latentjac
 
@@ -39,5 +40,10 @@ def matmuls() -> Iterator[Any]:
 @pytest.fixture
 def tiny_point(tiny_model: latentjac.Model) -> latentjac.Point:
     """A noisy float64 sample in the middle of a 10-step grid."""
-    x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    return latentjac.Point(x, 599, 10)
+    return latentjac.Point(rand(1, 3, 16, 16), 599, 10)
+
+
+@pytest.fixture
+def gpu() -> torch.device:
+    """The GPU of tests marked ``cuda``."""
+    return require_gpu(torch.cuda.is_available())

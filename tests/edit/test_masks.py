@@ -10,11 +10,11 @@ import torch
 from edit.known import Diagonal, Network, linear, model_of, pixelwise, point_for, unit
 from networks import build_scheduler, build_tiny_unet, rand
 from PIL import Image
+from truth import dense_jacobian
 
 import latentjac
 from latentjac.edit import masked_basis, null_space, project_out
 from latentjac.edit.diagnostics import leakage
-from latentjac.linearize.autodiff import differentiable
 
 
 @pytest.fixture
@@ -37,9 +37,7 @@ def box(size: int) -> torch.Tensor:
 def dense(model: latentjac.Model, point: latentjac.Point, mask: torch.Tensor) -> torch.Tensor:
     """Rows of the dense Jacobian of the posterior mean inside a mask."""
     t = torch.tensor(point.timestep)
-    with differentiable():
-        jacobian = torch.func.jacrev(lambda x: model.x0(x, t)[:, :, mask])(point.sample)
-    return jacobian.detach().reshape(-1, point.sample.numel())
+    return dense_jacobian(lambda x: model.x0(x, t)[:, :, mask], point.sample)
 
 
 def test_masked_basis_is_that_of_the_rows_inside(model, point) -> None:

@@ -8,6 +8,7 @@ import torch
 from networks import build_scheduler, build_tiny_unet
 from PIL import Image
 from published import Published, iterate
+from truth import dense_jacobian
 
 import latentjac
 from latentjac.compat import find_preset
@@ -63,10 +64,7 @@ def test_inversion_and_the_way_back(published, picture, path) -> None:
 def test_the_basis(model, path) -> None:
     """From the same start, the triplets of the published loop with a dense Jacobian at the fractional timestep."""
     point = path.at(0.6)
-    t = torch.tensor(point.timestep)
-    tap = model.feature_map("mid")
-    jacobian = torch.autograd.functional.jacobian(lambda x: tap(x, t), point.sample, vectorize=False)
-    jacobian = jacobian.reshape(-1, point.sample.numel())
+    jacobian = dense_jacobian(model.feature_map("mid"), point.sample, torch.tensor(point.timestep))
     basis = latentjac.local_basis(model, point, 2, compat="pullback")
     # A start of its own: once converged, it does not matter up to what the loop's tolerance leaves.
     start = torch.linalg.qr(torch.randn(768, 2, dtype=torch.float64))[0].T

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import fields, is_dataclass
 
 import pytest
@@ -33,12 +32,8 @@ MEASURES = {
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("name", MEASURES)
-def test_on_a_gpu(name: str) -> None:
-    if not torch.cuda.is_available():
-        if os.environ.get("LATENTJAC_REQUIRE_CUDA") == "1":
-            pytest.fail("LATENTJAC_REQUIRE_CUDA=1, but no GPU is available")
-        pytest.skip("no GPU is available")
-    there, here = (MEASURES[name](lambda value, d=device: value.to(d)) for device in ("cuda", "cpu"))
+def test_on_a_gpu(gpu: torch.device, name: str) -> None:
+    there, here = (MEASURES[name](lambda value, d=device: value.to(d)) for device in (gpu, "cpu"))
     compare(there, here)
 
 

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
+from truth import dense_jacobian
 
 import latentjac
-from latentjac.linearize.autodiff import differentiable
 from latentjac.svd import Status
 
 
-def dense_jacobian(model: latentjac.Model, layer: str, point: latentjac.Point) -> torch.Tensor:
-    t = torch.tensor(point.timestep)
-    with differentiable():
-        jacobian = torch.func.jacrev(lambda x: model.feature_map(layer)(x, t))(point.sample)
-    return jacobian.detach().reshape(-1, point.sample.numel())
+def jacobian_of(model: latentjac.Model, layer: str, point: latentjac.Point) -> torch.Tensor:
+    return dense_jacobian(model.feature_map(layer), point.sample, torch.tensor(point.timestep))
 
 
 @pytest.mark.parametrize("layer", ["mid", "eps", "x0", "down_blocks.1"])
 def test_triplets_of_the_dense_jacobian(tiny_model, tiny_point, layer: str) -> None:
     basis = latentjac.local_basis(tiny_model, tiny_point, k=4, layer=layer, tol=1e-6)
-    u, s, vt = torch.linalg.svd(dense_jacobian(tiny_model, layer, tiny_point), full_matrices=False)
+    u, s, vt = torch.linalg.svd(jacobian_of(tiny_model, layer, tiny_point), full_matrices=False)
     assert basis.status is Status.CONVERGED
     torch.testing.assert_close(basis.s, s[:4], rtol=1e-9, atol=0)
     for found, exact in ((basis.v, vt), (basis.u, u.T)):
@@ -29,7 +26,7 @@ def test_triplets_of_the_dense_jacobian(tiny_model, tiny_point, layer: str) -> N
 
 
 def test_mixed_precision_gives_the_triplets_of_float32(tiny_model, tiny_point) -> None:
-    exact = torch.linalg.svd(dense_jacobian(tiny_model, "mid", tiny_point), full_matrices=False)
+    exact = torch.linalg.svd(jacobian_of(tiny_model, "mid", tiny_point), full_matrices=False)
     model = tiny_model.to(dtype=torch.float32)
     point = latentjac.Point(tiny_point.sample.float(), tiny_point.timestep, tiny_point.num_inference_steps)
     basis = latentjac.local_basis(model, point, k=4, tol=1e-3, precision="mixed")

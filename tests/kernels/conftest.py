@@ -9,6 +9,7 @@ import os
 import cuda_on_cpu
 import pytest
 import torch
+from devices import require_gpu
 
 from latentjac import kernels
 
@@ -40,11 +41,7 @@ def device(request):
     if request.param == "cpu":
         return torch.device("cpu")
     usable = torch.cuda.is_available() and (TWINS_ONLY or kernels.available("cuda"))
-    if not usable and os.environ.get("LATENTJAC_REQUIRE_CUDA") == "1":
-        pytest.fail("LATENTJAC_REQUIRE_CUDA=1, but no GPU with native CUDA kernels is available")
-    if not usable:
-        pytest.skip("no GPU with native CUDA kernels")
-    return torch.device("cuda", 0)
+    return require_gpu(usable, "GPU with native CUDA kernels")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from devices import with_threads
 
 from latentjac.kernels import (
     attention_cotangent,
@@ -209,17 +210,14 @@ def test_tf32_is_for_cuda_kernels(case, device, channels):
 
 def test_same_bits_for_any_number_of_threads(case):
     q, k, v, t, u = case((1, 2, 70, 70, 8, 8), torch.float32, 7)
-    before, results = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            primal = attention_primal(q, k, v)
-            parts = attention_cotangent(primal, u)
-            results.append((primal.o, attention_tangent(primal, t["q"], t["k"], t["v"]), *parts))
-    finally:
-        torch.set_num_threads(before)
-    for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+    def run():
+        primal = attention_primal(q, k, v)
+        return primal.o, attention_tangent(primal, t["q"], t["k"], t["v"]), *attention_cotangent(primal, u)
+
+    first, *others = with_threads(run)
+    for other in others:
+        assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
 def test_native_and_twin_agree(case, native_module):

@@ -15,6 +15,7 @@ from cuda_on_cpu import (
     address,
     strided,
 )
+from truth import relative
 
 # batch, heads, queries, keys, channels, value channels, probes: the head sizes of diffusion networks, then odd ones.
 SHAPES = [
@@ -34,10 +35,6 @@ TF32 = 1e-3
 NAMES = ("dq", "dk", "dv")
 # Types, and whether factors may be rounded to tf32.
 KINDS = [*(pytest.param(dtype, False, id=str(dtype)) for dtype in DTYPES), pytest.param(torch.float32, True, id="tf32")]
-
-
-def relative(found, expected):
-    return float((found.double() - expected).norm() / expected.norm().clamp_min(1e-300))
 
 
 class Case:

@@ -3,14 +3,11 @@
 import pytest
 import torch
 from cuda_on_cpu import DTYPES, GatedCotangent, GatedTangent, address
+from truth import relative
 
 from latentjac.kernels import reference
 
 TOLERANCE = {torch.float64: 1e-15, torch.float32: 2e-7, torch.bfloat16: 2**-8, torch.float16: 2**-11}
-
-
-def relative(found, expected):
-    return float((found.double() - expected).norm() / expected.norm())
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from cuda_on_cpu import ACTIVATIONS, DTYPES, NormLinear, NormPrimal, address
+from truth import relative
 
 from latentjac.kernels import reference
 
@@ -18,10 +19,6 @@ SHAPES = [
     pytest.param((1, 9, 2560), 2, id="several-tiles"),
 ]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 3e-6, torch.bfloat16: 2**-8, torch.float16: 2**-11}
-
-
-def relative(found, expected):
-    return float((found.double() - expected).norm() / expected.norm().clamp_min(1e-300))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from cuda_on_cpu import DTYPES, CombineRows, Gram, Rows, WeightedRows, address
+from truth import relative
 
 # Of the sums, which stay in float64 but where results are rounded.
 TOLERANCE = {torch.float64: 1e-15, torch.float32: 1e-7, torch.bfloat16: 2**-8, torch.float16: 2**-11}
@@ -11,10 +12,6 @@ TOLERANCE = {torch.float64: 1e-15, torch.float32: 1e-7, torch.bfloat16: 2**-8, t
 GRAMS = [(1, 16, 16, 256), (2, 33, 17, 1030), (1, 7, 40, 612), (1, 1, 1, 1), (3, 5, 3, 1501), (1, 70, 9, 2048)]
 # Points, results, rows, further rows, length.
 COMBINATIONS = [(1, 16, 16, 0, 128), (2, 33, 17, 5, 61), (1, 70, 6, 9, 100), (1, 1, 1, 0, 1), (3, 5, 3, 1, 131)]
-
-
-def relative(found, expected):
-    return float((found.double() - expected).norm() / expected.norm())
 
 
 class Case:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from cuda_on_cpu import CombineRows, Gram, Jacobi, Rows, WeightedRows
+from svd.matrices import exact_residuals, with_spectrum
 
 from latentjac.kernels import jacobi, rows
 from latentjac.svd import Status, svd
@@ -57,29 +58,12 @@ def module(emulator, monkeypatch):
     return found
 
 
-class MatrixOperator:
-    """A matrix, as the solver sees it."""
-
-    def __init__(self, matrix):
-        self.matrix, self.x, self.y = matrix, matrix.new_zeros(1, matrix.shape[1]), matrix.new_zeros(1, len(matrix))
-
-    def jvp(self, v):
-        return v @ self.matrix.T
-
-    def vjp(self, u):
-        return u @ self.matrix
-
-
 # A full spectrum that needs a restart; one of rank 3, where the solver has to see that nothing is left.
 @pytest.mark.parametrize(("values", "k"), [(1.3 ** -torch.arange(60.0), 4), (torch.tensor([3.0, 2, 1]), 5)])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_a_basis(module, values, k, dtype):
-    generator = torch.Generator().manual_seed(3)
-    left, right = (
-        torch.linalg.qr(torch.randn(n, len(values), generator=generator, dtype=torch.float64))[0] for n in (90, 70)
-    )
-    matrix = (left * values.double()) @ right.T
-    basis = svd(MatrixOperator(matrix.to(dtype)), k=k, tol=1e-4, block_size=3)
+    operator = with_spectrum(values.double(), 90, 70, dtype)
+    basis = svd(operator, k=k, tol=1e-4, block_size=3)
     assert min(module.calls.values()) > 5
     assert basis.status is Status.CONVERGED
     exact = torch.zeros(k, dtype=torch.float64)
@@ -87,8 +71,7 @@ def test_a_basis(module, values, k, dtype):
     eps = torch.finfo(dtype).eps
     torch.testing.assert_close(basis.s.double(), exact, rtol=1e-6, atol=10 * eps)
     torch.testing.assert_close(basis.v @ basis.v.T, torch.eye(k, dtype=dtype), rtol=0, atol=20 * eps)
-    residuals = (basis.u @ matrix.to(dtype) - basis.s[:, None] * basis.v).norm(dim=1)[: len(values)]
-    assert (residuals <= 1.01e-4 * basis.s[: len(values)]).all()
+    assert (exact_residuals(operator.matrix[0], basis)[: len(values)] <= 1.01e-4).all()
 
 
 def test_orthonormal_rows_of_a_bad_condition(module):

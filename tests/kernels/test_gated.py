@@ -3,16 +3,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from devices import with_threads
+from truth import relative
 
 from latentjac.kernels import available, gated_cotangent, gated_tangent, reference
 
 # P, R, C: widths that are no multiple of a vector, one of each, several blocks of rows and of channels, streamed.
 SHAPES = [(3, 5, 32), (2, 7, 37), (1, 1, 1), (4, 1, 5), (1, 300, 16), (2, 3, 4099), (8, 512, 1024)]
 TOLERANCE = {torch.float64: 1e-15, torch.float32: 1e-6}
-
-
-def relative(found, expected):
-    return float((found.double() - expected).norm() / expected.norm().clamp_min(1e-300))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
@@ -95,14 +93,8 @@ def test_empty(device, shape):
 
 def test_same_bits_for_every_number_of_threads(draw):
     t, a, b = draw(6, 300, 96, dtype=torch.float32), *(draw(300, 96, dtype=torch.float32) for _ in range(2))
-    before, results = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            results.append(torch.stack([gated_tangent(t, t, a, b), *gated_cotangent(t, a, b)]))
-    finally:
-        torch.set_num_threads(before)
-    assert all(torch.equal(results[0], other) for other in results[1:])
+    first, *others = with_threads(lambda: torch.stack([gated_tangent(t, t, a, b), *gated_cotangent(t, a, b)]))
+    assert all(torch.equal(first, other) for other in others)
 
 
 @pytest.mark.cuda

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from devices import with_threads
 
 from latentjac import kernels
 from latentjac.kernels import native
@@ -41,13 +42,7 @@ def test_build_info_is_complete():
 
 
 def test_torch_governs_the_thread_pool(native_module):
-    before = torch.get_num_threads()
-    try:
-        for threads in (1, 3, 2):
-            torch.set_num_threads(threads)
-            assert native_module.max_threads() == threads
-    finally:
-        torch.set_num_threads(before)
+    assert with_threads(native_module.max_threads, (1, 3, 2)) == [1, 3, 2]
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads /proc/self/maps")

@@ -5,6 +5,8 @@ import functools
 import pytest
 import torch
 import torch.nn.functional as F
+from devices import with_threads
+from truth import relative
 
 from latentjac.kernels import (
     ACTIVATIONS,
@@ -60,10 +62,6 @@ def oracle(x, gamma, beta, t, u, **options):
     tangents = torch.stack([torch.func.jvp(f, (x,), (v,))[1] for v in t])
     pullback = torch.func.vjp(f, x)[1]
     return y, tangents, torch.stack([pullback(w)[0] for w in u])
-
-
-def relative(found, expected):
-    return float((found.double() - expected).norm() / expected.norm().clamp_min(1e-300))
 
 
 def check_all(x, gamma, beta, t, u, tolerance, groups, activation="silu", rms=False, eps=1e-5):
@@ -249,16 +247,13 @@ def test_empty(device, shape):
 
 def test_same_bits_every_time_and_for_every_number_of_threads(draw):
     x, t = draw(3, 300, 96, dtype=torch.float32), draw(6, 3, 300, 96, dtype=torch.float32)
-    before = torch.get_num_threads()
-    results = []
-    try:
-        for threads in (1, 2, 3, 2):
-            torch.set_num_threads(threads)
-            primal = norm_act_primal(x, groups=8, activation="silu")
-            forward = norm_act_tangent(t, primal.a, primal.xhat, groups=8)
-            results.append((*primal, forward, norm_act_cotangent(t, primal.a, primal.xhat, groups=8)))
-    finally:
-        torch.set_num_threads(before)
+
+    def run():
+        primal = norm_act_primal(x, groups=8, activation="silu")
+        forward = norm_act_tangent(t, primal.a, primal.xhat, groups=8)
+        return (*primal, forward, norm_act_cotangent(t, primal.a, primal.xhat, groups=8))
+
+    results = with_threads(run, (1, 2, 3, 2))
     # The twins add in torch's order, which may depend on threads; the kernels may not.
     exact = available(x.device)
     for other in results[1:]:

@@ -2,16 +2,13 @@
 
 import pytest
 import torch
+from truth import relative
 
 from latentjac.kernels import available, combine_rows, gram
 
 # Points, rows, further rows, length: odd, single, and more columns than a block of the kernel takes.
 SHAPES = [(1, 16, 16, 4096), (2, 33, 7, 1001), (1, 1, 1, 1), (3, 5, 70, 130), (1, 166, 16, 70000)]
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-6, torch.bfloat16: 2**-8, torch.float16: 2**-11}
-
-
-def relative(found, expected):
-    return float((found.double() - expected).norm() / expected.norm().clamp_min(1e-300))
 
 
 def rows_of(draw, points, count, length, dtype):

@@ -5,18 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from networks import build_tiny_unet
+from truth import dense_jacobian
 
 from latentjac import NonFiniteError, linearize
-from latentjac.linearize.autodiff import differentiable
 
 T = torch.tensor([500])
-
-
-def dense(f, x: torch.Tensor) -> torch.Tensor:
-    """Jacobian ``[m, n]`` of one point by reverse mode."""
-    with differentiable():
-        jacobian = torch.func.jacrev(f)(x)
-    return jacobian.detach().reshape(-1, x.numel())
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +25,7 @@ def test_products_match_the_dense_jacobian(unet, memory_format) -> None:
     x = torch.randn(1, 3, 8, 8, dtype=torch.float64).to(memory_format=memory_format)
     unet.to(memory_format=memory_format)
     lin = linearize(f, x, T)
-    jacobian = dense(lambda z: f(z, T), x)
+    jacobian = dense_jacobian(lambda z: f(z, T), x)
     v, u = torch.randn(5, *x.shape, dtype=x.dtype), torch.randn(4, *lin.y.shape, dtype=x.dtype)
     torch.testing.assert_close(lin.jvp(v).flatten(1), v.flatten(1) @ jacobian.T, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(lin.vjp(u).flatten(1), u.flatten(1) @ jacobian, rtol=1e-10, atol=1e-12)
@@ -83,7 +76,7 @@ def test_scipy_sees_the_same_operator() -> None:
     svds = pytest.importorskip("scipy.sparse.linalg").svds
     matrix = torch.randn(7, 5, dtype=torch.float64)
     lin = linearize(lambda x: (x @ matrix.T).sin(), torch.randn(1, 5, dtype=torch.float64))
-    jacobian = dense(lambda x: (x @ matrix.T).sin(), lin.x)
+    jacobian = dense_jacobian(lambda x: (x @ matrix.T).sin(), lin.x)
     values = svds(lin.to_scipy(), k=3, return_singular_vectors=False)
     assert sorted(values) == pytest.approx(sorted(torch.linalg.svdvals(jacobian)[:3].tolist()))
     block = torch.randn(5, 4, dtype=torch.float64)

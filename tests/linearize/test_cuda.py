@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from threading import Thread
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 import torch
 from linearize.cases import attention, block, conditional_unet, elementwise, unet, weights_as_constants
 from networks import rand
+from truth import relative
 
 from latentjac.linearize import ProgramLinearization
 from latentjac.recording import CudaRecorder
@@ -22,16 +22,7 @@ from latentjac.svd import svd
 
 Tensor = torch.Tensor
 CASES = [block, unet, conditional_unet, weights_as_constants, elementwise]
-pytestmark = pytest.mark.cuda
-
-
-@pytest.fixture(autouse=True)
-def gpu() -> torch.device:
-    if torch.cuda.is_available():
-        return torch.device("cuda", 0)
-    if os.environ.get("LATENTJAC_REQUIRE_CUDA") == "1":
-        pytest.fail("LATENTJAC_REQUIRE_CUDA=1, but no GPU is available")
-    pytest.skip("no GPU is available")
+pytestmark = [pytest.mark.cuda, pytest.mark.usefixtures("gpu")]
 
 
 def build(case: Callable, dtype: torch.dtype = torch.float64, device: str = "cuda:0", **options: Any):
@@ -45,10 +36,6 @@ def products(lin: ProgramLinearization, k: int, seed: int = 2) -> tuple[Tensor, 
         getattr(lin, name)(rand(k, *like.shape, seed=seed).to(like.device, like.dtype))
         for name, like in (("jvp", lin.x), ("vjp", lin.y))
     )
-
-
-def off(found: Tensor, right: Tensor) -> float:
-    return float((found.double() - right.double()).norm() / right.double().norm())
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -70,10 +57,10 @@ def test_replays_at_every_base_point(case: Callable, precision: str | None, most
         x = rand(*lin.x.shape, seed=10 + turn).to(lin.x)
         for each in (plain, lin):
             each.rebase(x, *constants[turn])
-        assert off(lin.y, plain.y) < most
+        assert relative(lin.y, plain.y) < most
         for k, seed in ((3, 1), (2, 2), (3, 3)):
             for found, expected in zip(products(lin, k, seed), products(plain, k, seed), strict=True):
-                assert off(found, expected) < most
+                assert relative(found, expected) < most
     assert lin._passes.recorded == [(name, k) for name in ("cotangent", "tangent") for k in (2, 3)]
 
 
@@ -185,8 +172,8 @@ def test_precisions_are_as_far_off_as_they_say(precision: str) -> None:
     lin, _ = build(unet, torch.float32, precision=precision)
     most = {"fp32": 2e-5, "tf32": 1e-2, "bf16": 5e-2}[precision]
     for found, right in zip(products(lin, 3), products(exact, 3), strict=True):
-        assert off(found, right) < most
-        assert precision != "bf16" or off(found, right) > 1e-4, "otherwise nothing was rounded"
+        assert relative(found, right) < most
+        assert precision != "bf16" or relative(found, right) > 1e-4, "otherwise nothing was rounded"
     basis = svd(lin, k=3, tol=5e-2, refine_with=build(unet, torch.float32, precision="fp32")[0])
     assert basis.certificate.adjoint_mismatch.max() < 1e-5
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from truth import dense_jacobian
 
 import latentjac
 from latentjac.geometry import subspace_distance
@@ -39,10 +40,7 @@ def test_levels_are_compared_as_dense_jacobians_are(tiny_model) -> None:
     spaces = tangent_spaces(tiny_model, TINY, "test")
     over = compare_levels(tiny_model, spaces, TINY)
     place, sample = one_sample(spaces.points[2], 1), 1
-    t = torch.tensor(place.timestep)
-    f = tiny_model.feature_map("mid")
-    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        dense = torch.func.jacrev(lambda x: f(x, t).flatten())(place.sample).flatten(1)
+    dense = dense_jacobian(tiny_model.feature_map("mid"), place.sample, torch.tensor(place.timestep))
     known = spaces.bases[0][sample].v.flatten(1)
     own = torch.linalg.svdvals(dense)[: TINY.k].square().sum()
     captured = (dense @ known.T).square().sum() / own

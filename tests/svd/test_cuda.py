@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -16,15 +15,6 @@ from latentjac.linearize import ProgramLinearization
 from latentjac.recording import CudaRecorder
 from latentjac.svd import Status, svd
 from latentjac.svd.orthonormal import orthogonality, orthonormalize
-
-
-@pytest.fixture
-def gpu() -> torch.device:
-    if not torch.cuda.is_available():
-        if os.environ.get("LATENTJAC_REQUIRE_CUDA") == "1":
-            pytest.fail("LATENTJAC_REQUIRE_CUDA=1, but no GPU is available")
-        pytest.skip("no GPU is available")
-    return torch.device("cuda", 0)
 
 
 @pytest.mark.cuda
