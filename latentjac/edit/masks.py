@@ -11,7 +11,7 @@ from PIL import Image
 
 from latentjac.arguments import check_choice
 from latentjac.diffusion import Point, linearization_at, place
-from latentjac.geometry.local_basis import check_model
+from latentjac.geometry.local_basis import check_model, place_of
 from latentjac.models import Model
 from latentjac.svd import LocalBasis, SolverState, svd
 
@@ -95,14 +95,5 @@ def masked_basis(
     factor = inside.to(point.sample.dtype)[None, None]
     lin = linearization_at(model, point, layer, mask=factor)
     basis = svd(lin, k, tol, generator=generator, warm_start=warm_start, callback=callback, progress=progress)
-    basis.metadata.update(
-        model=model.name,
-        model_identity=model.identity(),
-        layer=layer,
-        mask_pixels=int(inside.sum()),
-        timestep=point.timestep,
-        t=point.t,
-        num_inference_steps=point.num_inference_steps,
-        backend=lin.backend,
-    )
+    basis.metadata.update(place_of(model, point, layer), mask_pixels=int(inside.sum()), backend=lin.backend)
     return basis

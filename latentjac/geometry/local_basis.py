@@ -97,18 +97,21 @@ def local_basis(
     )
     if not bool((basis.s[..., 0] > 0).all()):
         raise ValueError(f"local_basis: layer must depend on the sample, got {layer!r}, whose Jacobian is zero")
-    basis.metadata.update(
-        model=model.name,
-        model_identity=model.identity(),
-        layer=layer,
-        timestep=point.timestep,
-        t=point.t,
-        num_inference_steps=point.num_inference_steps,
-        grid=point.grid,
-        backend=lin.backend,
-        precision=precision,
-    )
+    basis.metadata.update(place_of(model, point, layer), backend=lin.backend, precision=precision)
     return basis
+
+
+def place_of(model: Model, point: Point, layer: str) -> dict[str, Any]:
+    """What the metadata of a basis says of where it belongs."""
+    return {
+        "model": model.name,
+        "model_identity": model.identity(),
+        "layer": layer,
+        "timestep": point.timestep,
+        "t": point.t,
+        "num_inference_steps": point.num_inference_steps,
+        "grid": point.grid,
+    }
 
 
 def check_model(name: str, model: object) -> None:
