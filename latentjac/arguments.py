@@ -42,3 +42,10 @@ def check_number(
     if not (low < value < high or (least and value == low)):
         bracket = "[" if least else "("
         raise ValueError(f"{function}: {argument} must be a number in {bracket}{low}, {high}), got {value!r}")
+
+
+def check_left(function: str, argument: str, value: Any, usual: Any, where: str) -> None:
+    """Raise unless an option is at its default, where it would have no effect."""
+    same = value is usual or (isinstance(value, (bool, int, float, str)) and value == usual)
+    if not same:
+        raise ValueError(f"{function}: {argument} must be left at {usual!r} {where}, got {value!r}")

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from latentjac.arguments import check_left
+
 # At least 12 iterations of two passes, at most 50.
 _SOLVER = {"method": "subspace", "stop": "paper", "vectors": "paper", "tol": 1e-4, "max_passes": 100}
 
@@ -59,9 +61,7 @@ def find_preset(
     if not isinstance(compat, str) or compat not in _PRESETS:
         raise ValueError(f"{function}: compat must be None or one of {list(_PRESETS)}, got {compat!r}")
     for name, (value, default) in options.items():
-        same = value is None if default is None else isinstance(value, (bool, int, float, str)) and value == default
-        if not same:
-            raise ValueError(f"{function}: {name} must be left at {default!r} with compat={compat!r}, got {value!r}")
+        check_left(function, name, value, default, f"with compat={compat!r}")
     preset = _PRESETS[compat]
     if grid not in (None, preset.grid):
         raise ValueError(f"{function}: point must come from invert(..., compat={compat!r}), got one of another grid")

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from latentjac.arguments import check_left
 from latentjac.cli import stages
 from latentjac.cli.options import (
+    FRAMES,
     Crop,
     Device,
     Distances,
@@ -47,11 +49,13 @@ def demo(
     distance: Distances = "-6,-3,3,6",
     edit_steps: EditSteps = 16,
     gif: Gif = False,
-    frames: Frames = 13,
+    frames: Frames = FRAMES,
     seed: Seed = 0,
 ) -> None:
     """The main job from end to end: invert a face, find directions, walk along each both ways."""
     run = RunFolder(out, "demo", locals())
+    if not gif:
+        check_left("demo", "--frames", frames, FRAMES, "without --gif")
     distances, box = parse_numbers("--distance", distance), parse_box(crop)
     inverted = stages.invert_photo(run, model, device, photo or ASSET_PHOTO, box, steps, refinement)
     point, basis = stages.compute_basis(run, inverted, t, k, layer, tol, seed)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 
 import latentjac
+from latentjac.arguments import check_left
 from latentjac.cli import stages
 from latentjac.cli.options import (
+    FRAMES,
     Crop,
     Device,
     EditSteps,
@@ -21,8 +23,6 @@ from latentjac.cli.options import (
     Photo,
     Refinement,
     Seed,
-    Steps,
-    T,
     Tol,
     parse_box,
     parse_indices,
@@ -30,7 +30,7 @@ from latentjac.cli.options import (
 )
 from latentjac.cli.run_folder import RunFolder
 from latentjac.compat import find_preset
-from latentjac.edit.arguments import METHODS
+from latentjac.edit.arguments import Options, check_options
 from latentjac.models import open_image
 
 
@@ -90,9 +90,16 @@ def edit(
     model: ModelName = "faces",
     device: Device = "auto",
     crop: Crop = None,
-    steps: Steps = 100,
+    steps: Annotated[
+        int | None, typer.Option(help="DDIM steps between photo and noise; default: those of --basis, or 100.")
+    ] = None,
     refinement: Refinement = 1,
-    t: T = 0.7,
+    t: Annotated[
+        float | None,
+        typer.Option(
+            "--t", help="Noise level of the edit, a fraction of T: 1 is pure noise; default: that of --basis, or 0.7."
+        ),
+    ] = None,
     layer: Annotated[
         str | None,
         typer.Option(
@@ -109,7 +116,7 @@ def edit(
     ] = None,
     edit_steps: EditSteps = 16,
     gif: Gif = False,
-    frames: Frames = 13,
+    frames: Frames = FRAMES,
     seed: Seed = 0,
 ) -> None:
     """Edit a photo along directions of its own basis, or of a saved one.
@@ -129,18 +136,29 @@ def edit(
         "--gif": (gif, False),
     }
     find_preset("edit", compat, fixed)
+    options: dict[str, Any] = {
+        "method": method, "compose": compose, "null_rank": null_rank, "null_energy": null_energy,
+        "reestimate": reestimate, "transport": transport, "k": k, "inject": inject, "asymmetric": asymmetric,
+        "compat": compat, "gain": gain,
+    }  # fmt: skip
+    # Before minutes go by.
+    check_options(Options(num_steps=edit_steps, masked=mask is not None, **options))
+    if not gif:
+        check_left("edit", "--frames", frames, FRAMES, "without --gif")
     distance = distance or ("-120,-60,60,120" if method == "h-space" else "-6,-3,3,6")
     distances, chosen = parse_numbers("--distance", distance, distinct=not compose), parse_indices(direction)
     box = parse_box(crop)
-    if method not in METHODS:  # before minutes go by
-        raise ValueError(f"--method: expected one of {list(METHODS)}, got {method!r}")
     drawn = None if mask is None else open_image(mask)
     loaded = latentjac.LocalBasis.load(basis) if basis else None
     if loaded is not None:
         if max(chosen) >= loaded.k:
             raise ValueError(f"--direction: expected numbers in [1, {loaded.k}] ({basis}), got {direction!r}")
-        # The basis says which grid and which point it belongs to.
-        steps = loaded.metadata.get("num_inference_steps", steps)
+        check_left("edit", "--tol", tol, 1e-3, "with --basis")
+        if not compat:
+            check_left("edit", "--seed", seed, 0, "with --basis")
+        steps, t = stages.place_of_basis(loaded, steps, t)
+    steps, t = 100 if steps is None else steps, 0.7 if t is None else t
+    run.record["arguments"].update(steps=steps, t=t)
     inverted = stages.invert_photo(run, model, device, photo, box, steps, refinement, compat)
     inside = None if drawn is None else stages.read_mask(drawn, photo, box, inverted.model.sample_shape[-1])
     if loaded is None:
@@ -152,9 +170,8 @@ def edit(
         layer = layer or loaded.metadata.get("layer")
     noise = torch.Generator().manual_seed(seed) if compat else None
     result = stages.edit_and_draw(
-        run, inverted, point, loaded, chosen, None if compat else distances, edit_steps, method=method, mask=inside,
-        null_rank=null_rank, null_energy=null_energy, compose=compose, reestimate=reestimate, k=k, layer=layer,
-        inject=inject, asymmetric=asymmetric, transport=transport, compat=compat, gain=gain, generator=noise,
+        run, inverted, point, loaded, chosen, None if compat else distances, edit_steps,
+        mask=inside, layer=layer, generator=noise, **options,
     )  # fmt: skip
     if compose:
         run.picture("composed.png", f"directions {direction}, distances {distance}", result.images[0])

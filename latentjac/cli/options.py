@@ -29,8 +29,9 @@ Seed = Annotated[int, typer.Option(help="Seed of the solver's start block.")]
 Distances = Annotated[
     str, typer.Option("--distance", help="Signed distances, comma-separated, in noise standard deviations.")
 ]
-EditSteps = Annotated[int, typer.Option("--edit-steps", help="Least number of guidance steps of a walk.")]
+EditSteps = Annotated[int, typer.Option("--edit-steps", help="Least number of steps of a walk; h-space takes none.")]
 Gif = Annotated[bool, typer.Option(help="Draw walks as animations too; about doubles the time of the edit.")]
+FRAMES = 13
 Frames = Annotated[int, typer.Option(min=2, help="With --gif: pictures from the lowest distance to the highest.")]
 
 

@@ -128,6 +128,22 @@ def compute_basis(
     return point, basis
 
 
+def place_of_basis(basis: latentjac.LocalBasis, steps: int | None, t: float | None) -> tuple[int | None, float | None]:
+    """Steps of the grid and the noise level that a saved basis belongs to; a basis that does not say leaves the choice.
+
+    Raises:
+        ValueError: If others were asked for.
+    """
+    facts = basis.metadata
+    if "num_inference_steps" not in facts:
+        return steps, t
+    if steps not in (None, facts["num_inference_steps"]):
+        raise ValueError(f"--steps: expected {facts['num_inference_steps']}, those of the basis, got {steps}")
+    if t is not None and abs(t - facts["t"]) > 0.5 / facts["num_inference_steps"]:
+        raise ValueError(f"--t: expected {facts['t']:g}, that of the basis, got {t:g}")
+    return facts["num_inference_steps"], facts["t"]
+
+
 def point_of(run: RunFolder, inverted: Inverted, basis: latentjac.LocalBasis, t: float) -> latentjac.Point:
     """The point of this photo that corresponds to the one a saved basis was computed at."""
     facts = basis.metadata
@@ -140,7 +156,7 @@ def point_of(run: RunFolder, inverted: Inverted, basis: latentjac.LocalBasis, t:
             f"--basis: expected directions {list(inverted.model.sample_shape)}, got {list(basis.v.shape[1:])}"
         )
     run.record["basis"] = {**facts, "singular_values": basis.s.tolist(), "residuals": basis.residuals.tolist()}
-    return inverted.trajectory.at(facts.get("t", t))
+    return inverted.trajectory.at(t)
 
 
 def edit_and_draw(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
-from latentjac.arguments import check_choice, check_generator, check_int
+from latentjac.arguments import check_choice, check_generator, check_int, check_left
 from latentjac.diffusion.denoise import denoise
 from latentjac.diffusion.schedule import Schedule
 from latentjac.diffusion.trajectory import Point
@@ -66,7 +66,8 @@ def sample(
 
     Args:
         model: The model.
-        point: Where to start; fresh noise by default, which the next four arguments describe.
+        point: Where to start; fresh noise by default, which the next four arguments describe. They are refused with a
+            point, which has its own.
         num_images: How many images.
         num_inference_steps: Steps from noise to image.
         generator: Source of the noise.
@@ -84,6 +85,15 @@ def sample(
         point = noise_point(
             model, num_images, num_inference_steps=num_inference_steps, generator=generator, prompt=prompt
         )
+    else:
+        of_noise = {
+            "num_images": (num_images, 1),
+            "num_inference_steps": (num_inference_steps, 50),
+            "generator": (generator, None),
+            "prompt": (prompt, None),
+        }
+        for name, (value, usual) in of_noise.items():
+            check_left("sample", name, value, usual, "with a point")
     schedule, level = place("sample", model, point)
     with tqdm(total=level, desc="sampling", unit="step", disable=not progress) as bar:
         samples = denoise(model, point.sample, schedule, level, point.conditioning, bar)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentjac.arguments import check_choice, check_generator, check_int, check_number
+from latentjac.arguments import check_choice, check_generator, check_int, check_left, check_number
 from latentjac.diffusion import Point, Schedule
 from latentjac.edit.injection import INJECTIONS
 from latentjac.geometry.transport import METHODS as TRANSPORTS
@@ -23,22 +23,25 @@ METHODS = ("guidance", "linear", "geodesic", "h-space")
 
 @dataclass(frozen=True)
 class Options:
-    """The options given to :func:`latentjac.edit`, as described there."""
+    """The options of :func:`latentjac.edit`, as described there; ``masked`` says whether there is a mask."""
 
-    num_steps: int
-    method: str
-    compose: bool
-    masked: bool
-    null_rank: int | None
-    null_energy: float | None
-    reestimate: int | None
-    k: int
-    layer: str
-    tol: float
-    inject: str
-    asymmetric: bool
-    transport: str
-    linearity_tolerance: float
+    num_steps: int = 16
+    method: str = "guidance"
+    compose: bool = False
+    masked: bool = False
+    null_rank: int | None = None
+    null_energy: float | None = None
+    reestimate: int | None = None
+    transport: str = "paper"
+    k: int = 8
+    tol: float = 1e-2
+    layer: str = "mid"
+    linearity_tolerance: float = 0.1
+    inject: str = "below"
+    asymmetric: bool = False
+    compat: str | None = None
+    gain: float | None = None
+    generator: torch.Generator | None = None
 
 
 @dataclass(frozen=True)
@@ -66,18 +69,8 @@ class Job:
     progress: bool
 
 
-def default_layer(model: Model) -> str:
-    """``"mid"`` where the network has such a layer, else ``"eps"``."""
-    try:
-        resolve_layer(model.network, "mid")
-    except ValueError:
-        return "eps"
-    return "mid"
-
-
-def check_options(model: Model, options: Options) -> None:
-    """Raise unless every option is of the right kind, in range, and of use to the method."""
-    method = options.method
+def check_options(options: Options) -> None:
+    """Raise unless every option is of the right kind, in range, and of use where it is not left at its default."""
     for name, names in (("method", METHODS), ("inject", INJECTIONS), ("transport", TRANSPORTS)):
         check_choice("edit", name, getattr(options, name), names)
     for name in ("compose", "asymmetric"):
@@ -85,31 +78,61 @@ def check_options(model: Model, options: Options) -> None:
             raise TypeError(f"edit: {name} must be a bool, got {type(getattr(options, name)).__name__}")
     check_int("edit", "num_steps", options.num_steps, 1)
     check_int("edit", "reestimate", options.reestimate, 1, optional=True)
-    if options.reestimate is not None and method != "guidance":
-        raise ValueError(f"edit: reestimate must be None unless method='guidance', got it with {method!r}")
-    for name in ("null_rank", "null_energy"):
-        if getattr(options, name) is not None and (not options.masked or method == "h-space"):
-            raise ValueError(f"edit: {name} must be None without a mask and with method='h-space', got a value")
-    # The layer is a tap of the diagnostics with every method, and the place of injection with one.
-    if resolve_layer(model.network, options.layer) in OUTPUTS and method == "h-space":
-        raise ValueError(f"edit: layer must be a module with method='h-space', got {options.layer!r}")
-    for name, usual, user in (
-        ("inject", "below", "h-space"),
-        ("asymmetric", False, "h-space"),
-        ("transport", "paper", "geodesic"),
-    ):
-        if getattr(options, name) != usual and method != user:
-            raise ValueError(f"edit: {name} must be {usual!r} unless method={user!r}, got {getattr(options, name)!r}")
+    check_int("edit", "null_rank", options.null_rank, 0, optional=True)
+    check_number("edit", "null_energy", options.null_energy, 0, 1, optional=True)
     check_number("edit", "linearity_tolerance", options.linearity_tolerance, 0, 1)
+    check_number("edit", "gain", options.gain, 0, math.inf, optional=True)
+    check_generator("edit", options.generator)
+    usual = Options()
+    for name, where in _unheeded(options).items():
+        check_left("edit", name, getattr(options, name), getattr(usual, name), where)
 
 
-def check_published(compat: bool, gain: Any, generator: Any) -> None:
-    """Raise unless a gain and a generator are of the right kind, and given only where something depends on them."""
-    check_generator("edit", generator)
-    for name, value in (("gain", gain), ("generator", generator)):
-        if value is not None and not compat:
-            raise ValueError(f"edit: {name} must be None without compat, got {value!r}")
-    check_number("edit", "gain", gain, 0, math.inf, optional=True)
+def _unheeded(options: Options) -> dict[str, str]:
+    """The options that such an edit does not heed, and why."""
+    method = options.method
+    bases = method == "geodesic" or options.reestimate is not None
+    projected = options.masked and method != "h-space"
+    rules = {
+        "num_steps": (method == "h-space", "with method='h-space'"),
+        "reestimate": (method != "guidance", "unless method='guidance'"),
+        "transport": (method != "geodesic", "unless method='geodesic'"),
+        "k": (not bases, "unless method='geodesic' or reestimate is given"),
+        "tol": (not bases and (not projected or options.null_rank == 0), "where no basis is computed"),
+        "null_rank": (not projected, "without a mask and with method='h-space'"),
+        "null_energy": (not projected, "without a mask and with method='h-space'"),
+        "inject": (method != "h-space", "unless method='h-space'"),
+        "asymmetric": (method != "h-space", "unless method='h-space'"),
+        "gain": (options.compat is None, "without compat"),
+        "generator": (options.compat is None, "without compat"),
+    }
+    unheeded = {name: where for name, (is_unheeded, where) in rules.items() if is_unheeded}
+    if options.null_rank is not None:
+        unheeded.setdefault("null_energy", "with null_rank")
+    return unheeded
+
+
+def choose_layer(model: Model, layer: str | None, method: str) -> str:
+    """The layer, or ``"mid"`` where the network has such a one, else ``"eps"``.
+
+    Raises:
+        TypeError: If layer is no name.
+        ValueError: If there is no such layer, or an output is to be injected into.
+    """
+    if layer is None:
+        layer = _default_layer(model)
+    # A tap of the diagnostics with every method, the place of injection with one.
+    if resolve_layer(model.network, layer) in OUTPUTS and method == "h-space":
+        raise ValueError(f"edit: layer must be a module with method='h-space', got {layer!r}")
+    return layer
+
+
+def _default_layer(model: Model) -> str:
+    try:
+        resolve_layer(model.network, "mid")
+    except ValueError:
+        return "eps"
+    return "mid"
 
 
 def unit_directions(directions: Any, like: torch.Tensor) -> torch.Tensor:

@@ -13,8 +13,7 @@ from latentjac.edit.arguments import (
     Options,
     check_distances,
     check_options,
-    check_published,
-    default_layer,
+    choose_layer,
     unit_directions,
 )
 from latentjac.edit.diagnostics import features, leakage
@@ -41,13 +40,13 @@ def edit(
     null_rank: int | None = None,
     null_energy: float | None = None,
     reestimate: int | None = None,
+    transport: str = "paper",
     k: int = 8,
-    layer: str | None = None,
     tol: float = 1e-2,
+    layer: str | None = None,
+    linearity_tolerance: float = 0.1,
     inject: str = "below",
     asymmetric: bool = False,
-    transport: str = "paper",
-    linearity_tolerance: float = 0.1,
     compat: str | None = None,
     gain: float | None = None,
     generator: torch.Generator | None = None,
@@ -61,7 +60,8 @@ def edit(
     entries at the point. docs/editing.md has the formulas.
 
     Steps of ``"guidance"`` and ``"geodesic"`` longer than the range in which the network is linear along a
-    direction are split: ``num_steps`` in the result can be larger than asked for.
+    direction are split: ``num_steps`` in the result can be larger than asked for. An option that the method has no
+    use for is refused unless it is left at its default.
 
     Args:
         model: The model.
@@ -76,18 +76,18 @@ def edit(
         mask: Where the edit is meant to be: bool tensor or array ``[H, W]`` at sample size, or a PIL image of that
             size (bright is inside). No step takes a direction to which the posterior mean outside listens most,
             and ``leakage`` is measured; with ``"h-space"`` it is only measured.
-        null_rank: How many such directions, 5 by default, 0 for none; see :func:`latentjac.null_space`.
+        null_rank: With a mask, how many such directions, 5 by default, 0 for none; see :func:`latentjac.null_space`.
         null_energy: Instead: part of the energy of the Jacobian outside the mask they carry.
         reestimate: With ``"guidance"``, look the direction up in a new local basis every so many steps.
+        transport: With ``"geodesic"``, how directions are carried; see :func:`latentjac.pull_back`.
         k: Directions of the bases of ``"geodesic"`` and ``reestimate``.
+        tol: Largest relative residual of those bases, and of the one outside a mask.
         layer: Feature map of those bases, of the lengths in ``along`` and of ``"h-space"``; by default ``"mid"``, or
             ``"eps"`` for networks that have no such layer.
-        tol: Largest relative residual of those bases, and of the one outside a mask.
+        linearity_tolerance: Relative change of the noise difference that still counts as linear.
         inject: With ``"h-space"``, ``"below"`` adds in every step from the point down, ``"point"`` in the first.
         asymmetric: With ``"h-space"``, take only the predicted image from the network with the addition, and the noise
             of each step from the one without (Kwon et al. 2023).
-        transport: With ``"geodesic"``, how directions are carried; see :func:`latentjac.pull_back`.
-        linearity_tolerance: Relative change of the noise difference that still counts as linear.
         compat: ``"pullback"`` goes both ways along each direction as the published code of Park et al. (2023) does, at
             a point of its grid: by steps of guidance with a constant gain, with images at every
             ``(num_steps + 1) // 4``-th. ``distances`` in the result are signed numbers of steps; see docs/pullback.md.
@@ -112,21 +112,21 @@ def edit(
         "reestimate": (reestimate, None),
     }
     preset = find_preset("edit", compat, fixed, point.grid)
-    check_published(preset is not None, gain, generator)
     if len(point.sample) != 1:
         raise ValueError(f"edit: point must hold one sample, got {len(point.sample)}")
     inside = None if mask is None else as_mask("edit", mask, model)
-    layer = default_layer(model) if layer is None else layer
     options = Options(
-        num_steps, method, compose, mask is not None, null_rank, null_energy, reestimate, k, layer, tol, inject,
-        asymmetric, transport, linearity_tolerance,
+        num_steps=num_steps, method=method, compose=compose, masked=mask is not None, null_rank=null_rank,
+        null_energy=null_energy, reestimate=reestimate, transport=transport, k=k, tol=tol,
+        layer=choose_layer(model, layer, method), linearity_tolerance=linearity_tolerance, inject=inject,
+        asymmetric=asymmetric, compat=compat, gain=gain, generator=generator,
     )  # fmt: skip
-    check_options(model, options)
-    space = features(model, point.sample, point, layer) if method == "h-space" else point.sample
+    check_options(options)
+    space = features(model, point.sample, point, options.layer) if method == "h-space" else point.sample
     rows, distances = unit_directions(directions, space), check_distances(distance)
     job = Job(model, point, schedule, level, rows, distances, options, progress)
     if preset:
-        made = edit_as_published(job, preset, gain, generator)
+        made = edit_as_published(job, preset)
     elif method == "h-space":
         made = edit_h_space(job, float(space.double().std()))
     else:
@@ -135,4 +135,5 @@ def edit(
     if inside is not None:
         reference = model.codec.decode(denoise(model, point.sample, schedule, level, point.conditioning))[0]
         made["leakage"] = leakage(pictures, reference, inside).view(made["samples"].shape[:2])
-    return Edit(**{"images": to_pil(pictures), "distances": distances, "method": method, "layer": layer, **made})
+    found = {"images": to_pil(pictures), "distances": distances, "method": method, "layer": options.layer}
+    return Edit(**{**found, **made})

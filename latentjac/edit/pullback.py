@@ -32,29 +32,25 @@ class ConstantGain:
         return self._gain * (ahead - here)
 
 
-def edit_as_published(
-    job: Job, preset: Preset, gain: float | None, generator: torch.Generator | None
-) -> dict[str, Any]:
+def edit_as_published(job: Job, preset: Preset) -> dict[str, Any]:
     """Walk every direction both ways and make images of frames at regular steps of the walks.
 
     Args:
         job: What to do.
         preset: The settings.
-        gain: Gain of guidance; None for the preset's.
-        generator: Source of the noise of the last steps, for unconditional networks.
 
     Returns:
         The fields of an :class:`latentjac.Edit` that depend on the method, and ``distances``.
     """
-    model, point, rows, num_steps = job.model, job.point, job.rows, job.options.num_steps
+    model, point, rows, options, num_steps = job.model, job.point, job.rows, job.options, job.options.num_steps
     text = bool(point.conditioning)
-    gain = preset.gain(text) if gain is None else float(gain)
+    gain = preset.gain(text) if options.gain is None else float(options.gain)
     sigma = job.schedule.sigma(job.level)
-    linearity = measure_linearity(model, point, rows, sigma, float(job.options.linearity_tolerance))
+    linearity = measure_linearity(model, point, rows, sigma, float(options.linearity_tolerance))
     ways = rows.new_tensor([-1.0, 1.0]).repeat(len(rows))
     probes = (preset.probe * ways).view(-1, 1, 1, 1) * rows.repeat_interleave(2, 0)
     walks = Walks(model, point, probes[:, None], ways[:, None], num_steps, sigma)
-    observer = Observer(model, point, job.options.layer, sigma, len(probes), num_steps)
+    observer = Observer(model, point, options.layer, sigma, len(probes), num_steps)
     frames = tuple(range(num_steps + 1))[:: max(1, (num_steps + 1) // preset.frames)]
     # One column for each signed number of steps; the one without steps counts once.
     columns = [(0, step) for step in frames[:0:-1]] + [(1, step) for step in frames]
@@ -64,7 +60,7 @@ def edit_as_published(
         noisy_below = 0 if text else job.schedule.level(t=preset.noisy_below)
         samples = denoise(
             model, points.flatten(0, 1), job.schedule, job.level, point.conditioning, bar,
-            noisy_below=noisy_below, generator=generator or torch.Generator().manual_seed(0),
+            noisy_below=noisy_below, generator=options.generator or torch.Generator().manual_seed(0),
         )  # fmt: skip
     return {
         "samples": samples.view(points.shape),

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from latentjac.arguments import check_choice, check_number
+from latentjac.arguments import check_choice, check_left, check_number
 from latentjac.geometry.rows import check_basis, directions_at, tangent_rows
 from latentjac.svd import LocalBasis
 
@@ -114,8 +114,8 @@ def _check_options(name: str, target: Any, method: Any, regularization: Any) -> 
     check_basis(name, "target", target)
     check_choice(name, "method", method, METHODS)
     check_number(name, "regularization", regularization, 0, float("inf"), least=True)
-    if regularization and method == "paper":
-        raise ValueError(f"{name}: regularization must be 0 for method='paper', got {regularization}")
+    if method == "paper":
+        check_left(name, "regularization", regularization, 0.0, "with method='paper'")
 
 
 def _pulled(name: str, u: torch.Tensor, target: LocalBasis, method: str, regularization: float) -> Transport:

@@ -16,7 +16,8 @@ import latentjac
 
 pytest.importorskip("typer")
 
-QUICK = ["--steps", "6", "--edit-steps", "2", "--tol", "0.01"]
+INVERTED = ["--steps", "6", "--tol", "0.01"]
+QUICK = [*INVERTED, "--edit-steps", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_edit_from_a_saved_basis(demo, tiny_folder, photo, tmp_path) -> None:
     basis = out / "basis.safetensors"
     done = run(
         "edit", photo, "--basis", basis, "--direction", "1,3", "--distance", "-1,2", "--model", tiny_folder,
-        "--gif", "--frames", 3, "--out", tmp_path / "edit", *QUICK,
+        "--gif", "--frames", 3, "--out", tmp_path / "edit", "--edit-steps", 2,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     names = {p.name for p in (tmp_path / "edit").glob("direction*.png")}
@@ -110,7 +111,7 @@ def mask(tmp_path_factory):
 def test_every_method(tiny_folder, photo, tmp_path, method, distance, options, measured) -> None:
     done = run(
         "edit", photo, "--method", method, *(["--distance", distance] if distance else []), "--model", tiny_folder,
-        "--out", tmp_path, *options, *QUICK,
+        "--out", tmp_path, *options, *(INVERTED if method == "h-space" else QUICK),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "run.json").read_text())["edit"]
@@ -139,7 +140,7 @@ def test_a_composed_edit_of_a_saved_basis(demo, tiny_folder, photo, tmp_path) ->
     basis = demo[1] / "basis.safetensors"
     done = run(
         "edit", photo, "--basis", basis, "--direction", "1,3", "--distance", "2,2", "--compose", "--model", tiny_folder,
-        "--gif", "--frames", 2, "--out", tmp_path, *QUICK,
+        "--gif", "--frames", 2, "--out", tmp_path, "--edit-steps", 2,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     names = {"composed.png", "sheet.png", "walk_composed.gif", "index.html", "run.json"}
@@ -223,10 +224,12 @@ def test_help_teaches() -> None:
         (["edit", "PHOTO", "--basis", "PHOTO"], ".safetensors"),
         (["demo", "--out", "PHOTO"], "which is a file"),
         (["edit", "PHOTO", "--mask", "missing.png", "--model", "TINY"], "does not exist"),
-        (["edit", "PHOTO", "--method", "magic", "--model", "TINY"], "--method: expected one of"),
+        (["edit", "PHOTO", "--method", "magic", "--model", "TINY"], "method must be one of"),
         (["edit", "PHOTO", "--compat", "asyrp", "--model", "TINY"], "compat must be None or one of"),
         (["edit", "PHOTO", "--compat", "pullback", "--distance", "1"], "--distance must be left at None"),
-        (["edit", "PHOTO", "--null-rank", "2", "--model", "TINY"], "null_rank must be None without a mask"),
+        (["edit", "PHOTO", "--null-rank", "2", "--model", "TINY"], "null_rank must be left at None without a mask"),
+        (["edit", "PHOTO", "--frames", "5", "--model", "TINY"], "--frames must be left at 13 without --gif, got 5"),
+        (["demo", "--frames", "5"], "--frames must be left at 13 without --gif, got 5"),
     ],
 )
 def test_mistakes_become_one_line(
@@ -272,6 +275,22 @@ def test_a_basis_of_another_model_is_refused(demo, photo, tmp_path) -> None:
 
     DDIMPipeline(unet=build_tiny_unet(5), scheduler=build_scheduler()).save_pretrained(tmp_path / "other")
     basis = demo[1] / "basis.safetensors"
-    done = run("edit", photo, "--basis", basis, "--model", tmp_path / "other", "--out", tmp_path / "x", *QUICK)
+    done = run("edit", photo, "--basis", basis, "--model", tmp_path / "other", "--out", tmp_path / "x")
     assert done.returncode == 2
     assert "--basis: expected a basis of model" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--steps", 7], "--steps: expected 6, those of the basis, got 7"),
+        (["--t", 0.3], "--t: expected 0.666, that of the basis, got 0.3"),
+        (["--tol", 0.01], "--tol must be left at 0.001 with --basis, got 0.01"),
+        (["--seed", 1], "--seed must be left at 0 with --basis, got 1"),
+    ],
+)
+def test_what_a_saved_basis_decides_is_not_asked_for(demo, photo, tiny_folder, tmp_path, option, message) -> None:
+    basis = demo[1] / "basis.safetensors"
+    done = run("edit", photo, "--basis", basis, "--model", tiny_folder, "--out", tmp_path / "x", *option)
+    assert done.returncode == 2
+    assert message in done.stderr

@@ -54,7 +54,8 @@ def test_signs_walk_opposite_ways(method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_zero_is_the_reconstruction(tiny_model, tiny_point, method: str) -> None:
     v = direction_for(tiny_model, tiny_point, method)
-    result = latentjac.edit(tiny_model, tiny_point, v, distance=[0.0, 1.0], num_steps=2, method=method)
+    steps = {} if method == "h-space" else {"num_steps": 2}
+    result = latentjac.edit(tiny_model, tiny_point, v, distance=[0.0, 1.0], method=method, **steps)
     expected = latentjac.sample(tiny_model, tiny_point, output_type="latent")
     torch.testing.assert_close(result.samples[0, 0], expected[0])
     assert torch.equal(result.points[0, 0], tiny_point.sample[0])

@@ -25,9 +25,9 @@ def test_frames_are_edits_of_the_distances_between(method: str) -> None:
     """In a linear network every way is straight, and what lies on it is known from edits that end there."""
     model = linear()
     point, v = point_for(model), unit(3, 6, 6)
-    edit = latentjac.edit(model, point, v, [2.0, -4.0, 1.0], 5, method=method, layer="mid")
+    edit = latentjac.edit(model, point, v, [2.0, -4.0, 1.0], method=method, layer="mid")
     frames = latentjac.walk_frames(model, point, edit, count=4)
-    between = latentjac.edit(model, point, v, [-4.0, -2.0, 0.0, 2.0], 5, method=method, layer="mid")
+    between = latentjac.edit(model, point, v, [-4.0, -2.0, 0.0, 2.0], method=method, layer="mid")
     same(frames, between)
 
 
@@ -52,10 +52,10 @@ def test_composed_directions_are_one_way(method: str) -> None:
     model = linear()
     point, v = point_for(model), rand(2, 3, 6, 6)
     options = {"method": method, "compose": True, "layer": "mid"}
-    edit = latentjac.edit(model, point, v, [2.0, -3.0], 4, **options)
+    edit = latentjac.edit(model, point, v, [2.0, -3.0], **options)
     frames = latentjac.walk_frames(model, point, edit, count=3)
     assert frames.distances == (0.0, 0.5, 1.0)
-    half = latentjac.edit(model, point, v, [1.0, -1.5], 4, **options)
+    half = latentjac.edit(model, point, v, [1.0, -1.5], **options)
     assert abs(np.asarray(frames.images[1]).astype(int) - np.asarray(half.images[0]).astype(int)).max() <= 1
 
 

@@ -140,9 +140,10 @@ def test_no_step_takes_what_was_taken_out(method: str) -> None:
     point, mask = point_for(model), box(6)
     basis = latentjac.local_basis(model, point, 4, tol=1e-6)
     taken = null_space(model, point, mask, 3, tol=1e-8).v.flatten(1)
+    along = {"k": 4, "tol": 1e-8} if method == "geodesic" else {}
     free, kept = (
-        latentjac.edit(model, point, basis.v[0], 2.0, 3, method=method, k=4, tol=1e-8, **options)
-        for options in ({}, {"mask": mask, "null_rank": 3})
+        latentjac.edit(model, point, basis.v[0], 2.0, 3, method=method, **options)
+        for options in (along, along | {"mask": mask, "null_rank": 3, "tol": 1e-8})
     )
     moved = [(edit.points[0, 0] - point.sample[0]).flatten() for edit in (free, kept)]
     assert (taken @ moved[0]).norm() > 1e-2 * moved[0].norm()
