@@ -84,7 +84,7 @@ def basis_path(
     warm: bool = True,
     confirm: int = 0,
     callback: Callable[[SolverState], Any] | None = None,
-    progress: bool = True,
+    progress: bool = False,
     strict: bool = False,
 ) -> BasisPath:
     """Local bases along a trajectory with one trace, each warm-started from the two before.

@@ -22,10 +22,8 @@ def near(trajectory: latentjac.Trajectory, count: int) -> list[int]:
 
 def test_as_good_as_one_by_one_and_cheaper(tiny_model, trajectory) -> None:
     timesteps = near(trajectory, 4)
-    warm = latentjac.basis_path(tiny_model, trajectory, timesteps, 4, tol=1e-2, block_size=2, progress=False)
-    cold = latentjac.basis_path(
-        tiny_model, trajectory, timesteps, 4, tol=1e-2, block_size=2, warm=False, progress=False
-    )
+    warm = latentjac.basis_path(tiny_model, trajectory, timesteps, 4, tol=1e-2, block_size=2)
+    cold = latentjac.basis_path(tiny_model, trajectory, timesteps, 4, tol=1e-2, block_size=2, warm=False)
     assert [point.timestep for point in warm.points] == timesteps
     assert warm.cold == (True, False, False, False)
     assert sum(warm.vectors[1:]) < 0.95 * sum(cold.vectors[1:])
@@ -43,12 +41,12 @@ def test_one_trace_serves_all(tiny_model, trajectory, monkeypatch) -> None:
 
     traces, linearize = [], model.linearize
     monkeypatch.setattr(model, "linearize", lambda *a, **k: traces.append(1) or linearize(*a, **k))
-    latentjac.basis_path(tiny_model, trajectory, near(trajectory, 3), 2, tol=1e-2, progress=False)
+    latentjac.basis_path(tiny_model, trajectory, near(trajectory, 3), 2, tol=1e-2)
     assert len(traces) == 1
 
 
 def test_table_and_progress(tiny_model, trajectory, capsys) -> None:
-    path = latentjac.basis_path(tiny_model, trajectory, [0.7, 0.68], 2, tol=1e-2)
+    path = latentjac.basis_path(tiny_model, trajectory, [0.7, 0.68], 2, tol=1e-2, progress=True)
     lines = str(path).splitlines()
     assert len(path) == len(list(path)) == 2
     assert [line.split()[0] for line in lines[1:3]] == [str(point.timestep) for point in path.points]
@@ -66,7 +64,6 @@ def test_a_callback_stops_the_path(tiny_model, trajectory) -> None:
         near(trajectory, 4),
         2,
         tol=1e-10,
-        progress=False,
         callback=lambda state: seen.append(state) or len(seen) == 2,
     )
     assert len(path) == 1
@@ -76,7 +73,7 @@ def test_a_callback_stops_the_path(tiny_model, trajectory) -> None:
 def test_several_samples_side_by_side(tiny_model) -> None:
     images = [Image.new("RGB", (16, 16), color) for color in ("orange", "navy")]
     trajectory = latentjac.invert(tiny_model, images, 20)
-    path = latentjac.basis_path(tiny_model, trajectory, [0.7, 0.65], 2, tol=1e-6, progress=False)
+    path = latentjac.basis_path(tiny_model, trajectory, [0.7, 0.65], 2, tol=1e-6)
     assert path[1].s.shape == (2, 2)
     for i in range(2):
         point = trajectory.at(0.65)
