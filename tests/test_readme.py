@@ -40,10 +40,3 @@ def test_marked_commands_are_there() -> None:
         assert command
         assert command[1].count("\n") == 1  # one line, with its own set-up
         assert "venv" in command[1]
-
-
-def test_every_link_leads_somewhere() -> None:
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            if not target.startswith("http"):
-                assert (page.parent / target).exists(), f"{page.name}: {target}"

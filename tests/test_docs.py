@@ -1,0 +1,116 @@
+"""The pages of docs/: their Python runs, their commands parse, their names, files and links are there."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from networks import build_scheduler, build_tiny_unet
+from PIL import Image
+
+import latentjac
+from latentjac.study import Settings
+from latentjac.svd import LinearOperator
+
+ROOT = Path(__file__).parent.parent
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
+CARDS = [ROOT / "training" / "README.md", *sorted((ROOT / "latentjac" / "models" / "builtin").glob("*/README.md"))]
+
+
+def blocks(page: Path, kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def model() -> latentjac.Model:
+    return latentjac.load(build_tiny_unet(size=8), build_scheduler())
+
+
+@pytest.fixture
+def known(model, tmp_path, monkeypatch) -> dict[str, object]:
+    """What pages take for known: a model, a photo, points, a function. The model is tiny, grids and studies short."""
+    small = Settings(samples=2, levels=(0.9, 0.1), k=2, tol=0.1, steps=5)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(latentjac, "load", lambda source: model)
+    for name in ("invert", "sample"):
+        monkeypatch.setattr(latentjac, name, functools.partial(getattr(latentjac, name), num_inference_steps=5))
+    monkeypatch.setattr("latentjac.study.Settings", lambda **given: small)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    for name in ("photo.jpg", "mouth.png"):
+        image.save(name)
+    point, other_point = (latentjac.invert(model, picture).at(t=0.6) for picture in (image, image.rotate(90)))
+    x, t = torch.randn(2, 1, 12, generator=torch.Generator().manual_seed(0))
+    f = lambda x, t: torch.sin(t * x).cumsum(1)  # noqa: E731
+    return {
+        "latentjac": latentjac,
+        **{"model": model, "image": image, "point": point, "other_point": other_point},
+        **{"other": latentjac.local_basis(model, other_point, k=8, tol=0.1)},
+        **{"f": f, "x": x, "t": t, "x2": 2 * x, "t2": 2 * t, "lin": latentjac.linearize(f, x, t)},
+        **{"Sequence": Sequence, "LinearOperator": LinearOperator},
+    }
+
+
+@pytest.mark.filterwarnings("ignore:frechet_mean|svd. out of passes")
+@pytest.mark.parametrize("page", [page for page in DOCS if blocks(page, "python")], ids=lambda page: page.stem)
+def test_python_of_a_page_runs(page: Path, known: dict[str, object]) -> None:
+    """In order, as one program."""
+    for block in blocks(page, "python"):
+        exec(compile(block, page.name, "exec"), known)
+
+
+def commands(page: Path) -> list[str]:
+    """Every ``latentjac`` command of a page that is written out, from fenced and indented blocks."""
+    text = page.read_text().replace("\\\n", " ")
+    lines = re.findall(r"^(?:    |\$ )?(?:\S+/bin/)?(latentjac [a-z].*)$", text, re.MULTILINE)
+    return [re.split(r"\s#|&&", line)[0] for line in lines if "..." not in line and "--help" not in line]
+
+
+def test_commands_parse() -> None:
+    typer = pytest.importorskip("typer")
+    from latentjac.cli.app import app
+
+    found = [command for page in PAGES for command in commands(page)]
+    assert len(found) > 12
+    for line in found:
+        command, arguments = typer.main.get_command(app), shlex.split(line)[1:]
+        context = command.make_context("latentjac", arguments.copy())
+        while hasattr(command, "resolve_command"):
+            name, command, arguments = command.resolve_command(context, arguments)
+        command.make_context(name, arguments, parent=context)
+
+
+def test_names_are_there() -> None:
+    for page in [*PAGES, *CARDS]:
+        for name in re.findall(r"`(latentjac(?:\.[A-Za-z]\w*)+)", page.read_text()):
+            found: object = latentjac
+            for part in name.split(".")[1:]:
+                assert hasattr(found, part), f"{page.name}: {name}"
+                found = getattr(found, part)
+
+
+def test_files_are_there() -> None:
+    for page in [*PAGES, *CARDS]:
+        for path in re.findall(r"`((?:benchmarks|csrc|docs|latentjac|tests|training)/[\w./*-]*)`", page.read_text()):
+            assert list(ROOT.glob(path.rstrip("/"))), f"{page.name}: {path}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Those that a page's headings have where it is shown."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_link_leads_somewhere() -> None:
+    for page in [*PAGES, *CARDS]:
+        for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text()):
+            if not target.startswith("http"):
+                other = page.parent / target if target else page
+                assert other.exists(), f"{page.name}: {target}"
+                assert not anchor or anchor in anchors(other), f"{page.name}: {target}#{anchor}"
