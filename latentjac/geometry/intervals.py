@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from latentjac.arguments import check_choice, check_generator, check_int, check_number
+from latentjac.arguments import check_choice, check_generator, check_int, check_left, check_number
 from latentjac.geometry.rows import check_tensor
 from latentjac.student import student_quantile
 
@@ -55,8 +55,8 @@ def sample_mean(
         method: ``"student"`` (Student's t, right for normal values) or ``"bootstrap"`` (percentiles of means of
             resampled samples, Efron 1979; too narrow below about 20 samples).
         confidence: In (0, 1).
-        resamples: Bootstrap samples.
-        generator: Source of the bootstrap's draws; seeded with 0 by default.
+        resamples: With ``"bootstrap"``, how many sets of samples are drawn.
+        generator: With ``"bootstrap"``, source of the draws; seeded with 0 by default.
 
     Raises:
         TypeError: If an argument has a wrong type.
@@ -71,6 +71,8 @@ def sample_mean(
     check_generator("sample_mean", generator)
     mean = values.mean(0)
     if method == "student":
+        check_left("sample_mean", "resamples", resamples, 2000, "unless method='bootstrap'")
+        check_left("sample_mean", "generator", generator, None, "unless method='bootstrap'")
         margin = student_quantile(confidence, len(values) - 1) * values.std(0) / math.sqrt(len(values))
         return SampleMean(mean, mean - margin, mean + margin, len(values), confidence)
     low, high = _bootstrap(values, confidence, resamples, generator)

@@ -222,6 +222,18 @@ TABLE: list[Row] = [
         ValueError,
         "resamples must be at least 2, got 1",
     ),
+    (
+        "no draws",
+        lambda: g.sample_mean(V, generator=torch.Generator()),
+        ValueError,
+        "generator must be left at None unless method='bootstrap', got",
+    ),
+    (
+        "no resamples",
+        lambda: g.sample_mean(V, resamples=9),
+        ValueError,
+        "resamples must be left at 2000 unless method='bootstrap', got 9",
+    ),
     ("generator", lambda: g.sample_mean(V, generator=0), TypeError, "generator must be a torch.Generator.*got int"),
 ]
 
