@@ -28,7 +28,7 @@ from record import save, table
 from sass import counts, kernels
 
 ROOT = Path(__file__).resolve().parent.parent
-TYPES = {"float": "float32", "double": "float64", "__half": "float16", "__nv_bfloat16": "bfloat16"}
+TYPES = {"float": "float32", "double": "float64", "__half": "float16", "__nv_bfloat16": "bfloat16", "Tf32": "tf32"}
 TRUTH = {"true": True, "false": False}
 # The template arguments of each kernel, by what its name begins with; "" is not shown.
 PARAMETERS = {

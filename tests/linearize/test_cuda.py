@@ -191,7 +191,7 @@ def test_attention_is_as_precise_as_the_matmuls(
     for _ in range(3):  # launched, recorded and replayed
         found = lin.y, *products(lin, 3)
     for each, right in zip(found, (exact.y, *products(exact, 3)), strict=True):
-        assert (1e-5 if rounds else 0) < off(each, right) < (2e-3 if rounds else 5e-6)
+        assert (1e-5 if rounds else 0) < relative(each, right) < (2e-3 if rounds else 5e-6)
 
 
 def test_a_replay_is_one_launch_and_cheaper() -> None:
