@@ -8,11 +8,13 @@ from latentjac.cli import stages
 from latentjac.cli.options import (
     Crop,
     Device,
+    EditPrompt,
     K,
     Layer,
     ModelName,
     Out,
     Photo,
+    Prompt,
     Refinement,
     Seed,
     Steps,
@@ -36,9 +38,11 @@ def basis(
     layer: Layer = "mid",
     tol: Tol = 1e-3,
     seed: Seed = 0,
+    prompt: Prompt = None,
+    edit_prompt: EditPrompt = None,
 ) -> None:
     """Compute the local basis of a photo at one noise level and save it."""
     run = RunFolder(out, "basis", locals())
-    inverted = stages.invert_photo(run, model, device, photo, parse_box(crop), steps, refinement)
-    stages.compute_basis(run, inverted, t, k, layer, tol, seed)
+    inverted = stages.invert_photo(run, model, device, photo, parse_box(crop), steps, refinement, prompt=prompt)
+    stages.compute_basis(run, inverted, t, k, layer, tol, seed, prompt=edit_prompt)
     run.finish()

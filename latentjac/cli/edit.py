@@ -15,12 +15,14 @@ from latentjac.cli.options import (
     FRAMES,
     Crop,
     Device,
+    EditPrompt,
     EditSteps,
     Frames,
     Gif,
     ModelName,
     Out,
     Photo,
+    Prompt,
     Refinement,
     Seed,
     Tol,
@@ -118,6 +120,8 @@ def edit(
     gif: Gif = False,
     frames: Frames = FRAMES,
     seed: Seed = 0,
+    prompt: Prompt = None,
+    edit_prompt: EditPrompt = None,
 ) -> None:
     """Edit a photo along directions of its own basis, or of a saved one.
 
@@ -137,7 +141,7 @@ def edit(
     }
     find_preset("edit", compat, fixed)
     options: dict[str, Any] = {
-        "method": method, "compose": compose, "null_rank": null_rank, "null_energy": null_energy,
+        "method": method, "prompt": edit_prompt, "compose": compose, "null_rank": null_rank, "null_energy": null_energy,
         "reestimate": reestimate, "transport": transport, "k": k, "inject": inject, "asymmetric": asymmetric,
         "compat": compat, "gain": gain,
     }  # fmt: skip
@@ -159,16 +163,18 @@ def edit(
         steps, t = stages.place_of_basis(loaded, steps, t)
     steps, t = 100 if steps is None else steps, 0.7 if t is None else t
     run.record["arguments"].update(steps=steps, t=t)
-    inverted = stages.invert_photo(run, model, device, photo, box, steps, refinement, compat)
+    inverted = stages.invert_photo(run, model, device, photo, box, steps, refinement, compat, prompt)
     inside = None if drawn is None else stages.read_mask(drawn, photo, box, inverted.model.sample_shape[-1])
     if loaded is None:
         layer = layer or ("mid" if inside is None or method == "h-space" else "x0")
         part = inside if layer in ("x0", "eps") else None
-        point, loaded = stages.compute_basis(run, inverted, t, max(chosen) + 1, layer, tol, seed, part, compat)
+        point, loaded = stages.compute_basis(
+            run, inverted, t, max(chosen) + 1, layer, tol, seed, part, compat, edit_prompt
+        )
     else:
         point = stages.point_of(run, inverted, loaded, t)
         layer = layer or loaded.metadata.get("layer")
-    noise = torch.Generator().manual_seed(seed) if compat else None
+    noise = torch.Generator().manual_seed(seed) if compat and not point.conditioning else None
     result = stages.edit_and_draw(
         run, inverted, point, loaded, chosen, None if compat else distances, edit_steps,
         mask=inside, layer=layer, generator=noise, **options,

@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors.torch import save
 
 from latentjac.cli import stages
-from latentjac.cli.options import Crop, Device, ModelName, Out, Photo, Refinement, Steps, parse_box
+from latentjac.cli.options import Crop, Device, ModelName, Out, Photo, Prompt, Refinement, Steps, parse_box
 from latentjac.cli.run_folder import RunFolder
 from latentjac.files import write_bytes
 from latentjac.models import to_pil
@@ -22,10 +22,11 @@ def invert(
     crop: Crop = None,
     steps: Steps = 100,
     refinement: Refinement = 1,
+    prompt: Prompt = None,
 ) -> None:
     """Invert a photo to noise, go back, and say how well that worked."""
     run = RunFolder(out, "invert", locals())
-    inverted = stages.invert_photo(run, model, device, photo, parse_box(crop), steps, refinement)
+    inverted = stages.invert_photo(run, model, device, photo, parse_box(crop), steps, refinement, prompt=prompt)
     path, decode = inverted.trajectory, inverted.model.codec.decode
     levels = [round(i * (len(path.samples) - 1) / 5) for i in range(6)]
     pictures = [to_pil(decode(path.samples[level]))[0] for level in levels]

@@ -25,6 +25,13 @@ K = Annotated[int, typer.Option("-k", help="Number of directions.")]
 Layer = Annotated[str, typer.Option(help="Feature map: 'mid' (h-space), a module name, 'eps' or 'x0'.")]
 Tol = Annotated[float, typer.Option(help="Largest relative residual of a singular triplet.")]
 Device = Annotated[str, typer.Option(help="'cpu', 'cuda' or 'auto': a GPU where torch sees one.")]
+Prompt = Annotated[
+    str | None, typer.Option(help="For models with text: what the photo shows; default: the empty text.")
+]
+EditPrompt = Annotated[
+    str | None,
+    typer.Option(help="For models with text: what directions are found and followed under; default: --prompt."),
+]
 Seed = Annotated[int, typer.Option(help="Seed of the solver's start block.")]
 Distances = Annotated[
     str, typer.Option("--distance", help="Signed distances, comma-separated, in noise standard deviations.")

@@ -52,6 +52,7 @@ def invert_photo(
     steps: int,
     refinement: int,
     compat: str | None = None,
+    prompt: str | None = None,
 ) -> Inverted:
     """Load the model, prepare the photo, invert it and say how well that went."""
     model = load_model(run, source, device)
@@ -59,7 +60,9 @@ def invert_photo(
     for note in prepared.notes:
         print(f"photo: {note}")
     with run.timed("inverting the photo"):
-        trajectory = latentjac.invert(model, prepared.image, steps, refinement=refinement, compat=compat, progress=True)
+        trajectory = latentjac.invert(
+            model, prepared.image, steps, prompt, refinement=refinement, compat=compat, progress=True
+        )
     print(f"reconstruction: {trajectory.psnr[0]:.1f} dB ({trajectory.evaluations} network evaluations)")
     run.record.update(
         model=describe_model(model),
@@ -92,9 +95,14 @@ def compute_basis(
     seed: int,
     mask: torch.Tensor | None = None,
     compat: str | None = None,
+    prompt: str | None = None,
 ) -> tuple[latentjac.Point, latentjac.LocalBasis]:
-    """Local basis at a point of the trajectory, saved with its spectrum; of an output's part where there is a mask."""
+    """Local basis at a point of the trajectory, saved with its spectrum; of an output's part where there is a mask.
+
+    With a prompt the basis is that under it; the point that is handed back is as the photo was inverted.
+    """
     point = inverted.trajectory.at(t)
+    seen = point if prompt is None else point.with_prompt(inverted.model, prompt)
     with run.timed("computing the local basis"), tqdm(total=k, desc="local basis", unit="triplet") as bar:
 
         def show(state: SolverState) -> None:
@@ -104,9 +112,9 @@ def compute_basis(
         generator = torch.Generator().manual_seed(seed)
         options: dict[str, Any] = {"layer": layer, "tol": tol, "generator": generator, "callback": show}
         if mask is None:
-            basis = latentjac.local_basis(inverted.model, point, k, compat=compat, **options)
+            basis = latentjac.local_basis(inverted.model, seen, k, compat=compat, **options)
         else:
-            basis = latentjac.masked_basis(inverted.model, point, mask, k, **options)
+            basis = latentjac.masked_basis(inverted.model, seen, mask, k, **options)
     if basis.status is latentjac.Status.INTERRUPTED:
         raise KeyboardInterrupt
     run.record["seed"] = seed

@@ -22,8 +22,10 @@ def invert(
     model: Model,
     image: ImageInput | list[ImageInput],
     num_inference_steps: int = 100,
-    prompt: str | None = None,
+    prompt: str | list[str] | None = None,
     *,
+    negative_prompt: str = "",
+    guidance_scale: float = 1.0,
     refinement: int = 1,
     compat: str | None = None,
     progress: bool = False,
@@ -38,7 +40,9 @@ def invert(
         model: The model.
         image: One or several pictures; see :meth:`PixelCodec.encode` for what is taken.
         num_inference_steps: Levels of the grid, at most T.
-        prompt: Text, for models that take one.
+        prompt: Text, for models that take one, or one a picture; the empty text by default.
+        negative_prompt: Text that guidance leads away from.
+        guidance_scale: See :meth:`Model.encode_prompt`. Inversion under guidance finds its way back less well.
         refinement: Fixed-point iterations a step; each costs one more network evaluation.
         compat: ``"pullback"`` inverts and goes back as the published code of Park et al. (2023) does: on its grid, with
             the noise predicted where a step begins and without the last step up, from whose end the way back begins
@@ -55,8 +59,10 @@ def invert(
     check_int("invert", "refinement", refinement, 0)
     preset = find_preset("invert", compat, {"refinement": (refinement, 1)})
     schedule = Schedule(model, num_inference_steps, preset.grid if preset else "scheduler")
-    conditioning = model.encode_prompt(prompt)
+    conditioning = model.encode_prompt(prompt, negative_prompt, guidance_scale)
     clean = model.codec.encode(image).to(model.device, model.dtype)
+    if isinstance(prompt, list) and len(prompt) not in (1, len(clean)):
+        raise ValueError(f"invert: prompt must be one text or {len(clean)} (as many as pictures), got {len(prompt)}")
     if preset:
         return _as_published(model, clean, schedule, conditioning, progress)
 

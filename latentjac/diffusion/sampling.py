@@ -15,6 +15,7 @@ from latentjac.diffusion.trajectory import Point
 if TYPE_CHECKING:
     from latentjac.models import Model
 
+_GUIDANCE = 7.5  # the default of diffusers
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
@@ -24,7 +25,9 @@ def noise_point(
     *,
     num_inference_steps: int = 50,
     generator: torch.Generator | None = None,
-    prompt: str | None = None,
+    prompt: str | list[str] | None = None,
+    negative_prompt: str = "",
+    guidance_scale: float | None = None,
 ) -> Point:
     """Pure noise at the noisiest level of a grid.
 
@@ -33,7 +36,9 @@ def noise_point(
         num_images: How many samples.
         num_inference_steps: Levels of the grid.
         generator: Source of the noise; a CPU generator gives the same noise for every device.
-        prompt: Text, for models that take one.
+        prompt: Text, for models that take one, or one an image.
+        negative_prompt: Text that guidance leads away from.
+        guidance_scale: See :meth:`Model.encode_prompt`; 7.5 with a prompt and 1 without by default.
 
     Raises:
         TypeError: If an argument has a wrong type.
@@ -46,8 +51,11 @@ def noise_point(
     schedule = Schedule(model, num_inference_steps)
     shape = (num_images, *model.sample_shape)
     noise = randn_tensor(shape, generator=generator, device=model.device, dtype=model.dtype)
-    total = schedule.num_train_timesteps
-    return Point(noise, schedule.timesteps[-1], num_inference_steps, total, model.encode_prompt(prompt))
+    scale = guidance_scale if guidance_scale is not None else _GUIDANCE if prompt else 1.0
+    conditioning = model.encode_prompt(prompt, negative_prompt, scale)
+    if isinstance(prompt, list) and len(prompt) != num_images:
+        raise ValueError(f"sample: prompt must be one text or {num_images} (num_images), got {len(prompt)}")
+    return Point(noise, schedule.timesteps[-1], num_inference_steps, schedule.num_train_timesteps, conditioning)
 
 
 @torch.no_grad()
@@ -58,7 +66,9 @@ def sample(
     num_images: int = 1,
     num_inference_steps: int = 50,
     generator: torch.Generator | None = None,
-    prompt: str | None = None,
+    prompt: str | list[str] | None = None,
+    negative_prompt: str = "",
+    guidance_scale: float | None = None,
     output_type: str = "pil",
     progress: bool = False,
 ) -> Any:
@@ -66,12 +76,14 @@ def sample(
 
     Args:
         model: The model.
-        point: Where to start; fresh noise by default, which the next four arguments describe. They are refused with a
-            point, which has its own.
+        point: Where to start; fresh noise by default, which the next six arguments describe. They are refused with a
+            point, which has its own; :meth:`Point.with_prompt` puts it under another prompt.
         num_images: How many images.
         num_inference_steps: Steps from noise to image.
         generator: Source of the noise.
-        prompt: Text, for models that take one.
+        prompt: Text, for models that take one, or one an image.
+        negative_prompt: Text that guidance leads away from.
+        guidance_scale: See :meth:`Model.encode_prompt`; 7.5 with a prompt and 1 without by default.
         output_type: ``"pil"`` (list of PIL images), ``"np"`` (float ``[B, H, W, C]`` in [0, 1]), ``"pt"`` (tensor
             ``[B, C, H, W]`` in [0, 1]) or ``"latent"`` (the samples themselves).
         progress: Show a progress bar.
@@ -83,7 +95,13 @@ def sample(
     check_choice("sample", "output_type", output_type, OUTPUT_TYPES)
     if point is None:
         point = noise_point(
-            model, num_images, num_inference_steps=num_inference_steps, generator=generator, prompt=prompt
+            model,
+            num_images,
+            num_inference_steps=num_inference_steps,
+            generator=generator,
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            guidance_scale=guidance_scale,
         )
     else:
         of_noise = {
@@ -91,6 +109,8 @@ def sample(
             "num_inference_steps": (num_inference_steps, 50),
             "generator": (generator, None),
             "prompt": (prompt, None),
+            "negative_prompt": (negative_prompt, ""),
+            "guidance_scale": (guidance_scale, None),
         }
         for name, (value, usual) in of_noise.items():
             check_left("sample", name, value, usual, "with a point")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
     from latentjac.diffusion.schedule import Schedule
+    from latentjac.models import Model
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,15 @@ class Point:
     def t(self) -> float:
         """Timestep as a fraction of T."""
         return self.timestep / self.num_train_timesteps
+
+    def with_prompt(
+        self, model: Model, prompt: str | list[str] | None, negative_prompt: str = "", guidance_scale: float = 1.0
+    ) -> Point:
+        """The same sample under another prompt; arguments are those of :meth:`Model.encode_prompt`.
+
+        Bases at the new point, and edits from it, are those under this prompt.
+        """
+        return replace(self, conditioning=model.encode_prompt(prompt, negative_prompt, guidance_scale))
 
     def __repr__(self) -> str:
         return f"Point(sample {list(self.sample.shape)}, timestep={self.timestep}, t={self.t:.3f})"

@@ -27,6 +27,7 @@ class Options:
 
     num_steps: int = 16
     method: str = "guidance"
+    prompt: str | None = None
     compose: bool = False
     masked: bool = False
     null_rank: int | None = None
@@ -50,7 +51,8 @@ class Job:
 
     Attributes:
         model: The model.
-        point: Where; one sample.
+        point: Where, under the prompt of the walk; one sample.
+        conditioning: What images are made under.
         schedule: The levels below the point.
         level: Level of the point.
         rows: Unit directions ``[q, ...]``.
@@ -61,6 +63,7 @@ class Job:
 
     model: Model
     point: Point
+    conditioning: tuple[torch.Tensor, ...]
     schedule: Schedule
     level: int
     rows: torch.Tensor
@@ -95,6 +98,7 @@ def _unheeded(options: Options) -> dict[str, str]:
     projected = options.masked and method != "h-space"
     rules = {
         "num_steps": (method == "h-space", "with method='h-space'"),
+        "prompt": (method == "h-space", "with method='h-space'"),
         "reestimate": (method != "guidance", "unless method='guidance'"),
         "transport": (method != "geodesic", "unless method='geodesic'"),
         "k": (not bases, "unless method='geodesic' or reestimate is given"),

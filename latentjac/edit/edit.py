@@ -35,6 +35,7 @@ def edit(
     num_steps: int = 16,
     *,
     method: str = "guidance",
+    prompt: str | None = None,
     compose: bool = False,
     mask: MaskInput | None = None,
     null_rank: int | None = None,
@@ -72,6 +73,8 @@ def edit(
         num_steps: Least number of steps of a walk; ``"h-space"`` takes none.
         method: ``"guidance"`` (differences of the predicted noise), ``"linear"`` (straight on), ``"geodesic"``
             (straight on in the geometry of ``layer``) or ``"h-space"`` (added to the output of ``layer``).
+        prompt: For models with text, what the walk is under, as in the published code of Park et al. (2023); images are
+            made under the conditioning of the point, which is also that of the walk by default. Not with ``"h-space"``.
         compose: Go along all directions at once, each with its own distance, instead of along each alone.
         mask: Where the edit is meant to be: bool tensor or array ``[H, W]`` at sample size, or a PIL image of that
             size (bright is inside). No step takes a direction to which the posterior mean outside listens most,
@@ -116,15 +119,16 @@ def edit(
         raise ValueError(f"edit: point must hold one sample, got {len(point.sample)}")
     inside = None if mask is None else as_mask("edit", mask, model)
     options = Options(
-        num_steps=num_steps, method=method, compose=compose, masked=mask is not None, null_rank=null_rank,
-        null_energy=null_energy, reestimate=reestimate, transport=transport, k=k, tol=tol,
+        num_steps=num_steps, method=method, prompt=prompt, compose=compose, masked=mask is not None,
+        null_rank=null_rank, null_energy=null_energy, reestimate=reestimate, transport=transport, k=k, tol=tol,
         layer=choose_layer(model, layer, method), linearity_tolerance=linearity_tolerance, inject=inject,
         asymmetric=asymmetric, compat=compat, gain=gain, generator=generator,
     )  # fmt: skip
     check_options(options)
     space = features(model, point.sample, point, options.layer) if method == "h-space" else point.sample
     rows, distances = unit_directions(directions, space), check_distances(distance)
-    job = Job(model, point, schedule, level, rows, distances, options, progress)
+    walked = point if prompt is None else point.with_prompt(model, prompt)
+    job = Job(model, walked, point.conditioning, schedule, level, rows, distances, options, progress)
     if preset:
         made = edit_as_published(job, preset)
     elif method == "h-space":

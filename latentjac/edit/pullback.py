@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from latentjac.arguments import check_left
 from latentjac.compat import Preset
 from latentjac.diffusion import Point, denoise, predict_noise
 from latentjac.edit.arguments import Job
@@ -44,6 +45,8 @@ def edit_as_published(job: Job, preset: Preset) -> dict[str, Any]:
     """
     model, point, rows, options, num_steps = job.model, job.point, job.rows, job.options, job.options.num_steps
     text = bool(point.conditioning)
+    if text:
+        check_left("edit", "generator", options.generator, None, "with text, whose last steps take no noise")
     gain = preset.gain(text) if options.gain is None else float(options.gain)
     sigma = job.schedule.sigma(job.level)
     linearity = measure_linearity(model, point, rows, sigma, float(options.linearity_tolerance))
@@ -59,7 +62,7 @@ def edit_as_published(job: Job, preset: Preset) -> dict[str, Any]:
         points = torch.stack([way.samples[frames.index(step), :, side] for side, step in columns], 1)
         noisy_below = 0 if text else job.schedule.level(t=preset.noisy_below)
         samples = denoise(
-            model, points.flatten(0, 1), job.schedule, job.level, point.conditioning, bar,
+            model, points.flatten(0, 1), job.schedule, job.level, job.conditioning, bar,
             noisy_below=noisy_below, generator=options.generator or torch.Generator().manual_seed(0),
         )  # fmt: skip
     return {

@@ -47,7 +47,7 @@ def edit_x_space(job: Job, inside: torch.Tensor | None) -> dict[str, Any]:
     with tqdm(total=num_steps + job.level, desc="edit", unit="step", disable=not job.progress) as bar:
         way = walk(walks, method, observer, bar, layout)
         points = way.samples[-1].flatten(0, 1)
-        samples = denoise(model, points, job.schedule, job.level, point.conditioning, bar)
+        samples = denoise(model, points, job.schedule, job.level, job.conditioning, bar)
     each = ways.T.shape if options.compose else layout
     return {
         "samples": samples.view(*layout, *samples.shape[1:]),

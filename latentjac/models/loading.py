@@ -10,9 +10,14 @@ from typing import Any
 import torch
 
 from latentjac.models.codec import PixelCodec
-from latentjac.models.model import LoadError, Model
+from latentjac.models.latents import LatentCodec
+from latentjac.models.model import Model
+from latentjac.models.pipeline import LoadError, Parts, parts_of, read_parts
+from latentjac.models.text import TextEncoder
 
 _BUILTIN = Path(__file__).parent / "builtin"
+# Of a hub repository: not the checkpoints in its root, which are as large again.
+_FOLDERS = ("unet", "vae", "vqvae", "text_encoder")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -61,11 +66,11 @@ def load(
     if isinstance(source, torch.nn.Module):
         if scheduler is None:
             raise TypeError("load: scheduler must be given with a network, got None")
-        return _assemble(type(source).__name__, source, scheduler, dtype, device)
+        return _assemble(type(source).__name__, Parts(source, scheduler), dtype, device)
     if scheduler is not None:
         raise TypeError(f"load: scheduler must be None unless source is a network, got {type(scheduler).__name__}")
     if hasattr(source, "components") and hasattr(source, "scheduler"):
-        return _from_pipeline(source, dtype, device)
+        return _assemble(type(source).__name__, parts_of(source), dtype, device)
     if not isinstance(source, (str, Path)):
         raise TypeError(
             f"load: source must be a built-in name, folder, hub id, pipeline or network, got {type(source).__name__}"
@@ -101,8 +106,11 @@ def _download(hub_id: str, variant: str | None, options: dict[str, Any]) -> Path
     from huggingface_hub import snapshot_download
 
     weights = f"*.{variant}.safetensors" if variant else "*.safetensors"
+    wanted = ["model_index.json", "scheduler/*.json", "tokenizer/*"]
+    wanted += [f"{name}/{kind}" for name in _FOLDERS for kind in ("*.json", weights)]
+    others = None if variant else [f"*.{kind}.safetensors" for kind in ("fp16", "bf16", "non_ema")]
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=["*.json", weights], **options))
+        return Path(snapshot_download(hub_id, allow_patterns=wanted, ignore_patterns=others, **options))
     except Exception as error:
         # Whatever went wrong in there (offline, gated, misspelt), the caller needs the same three ways out.
         raise LoadError(
@@ -114,13 +122,10 @@ def _download(hub_id: str, variant: str | None, options: dict[str, Any]) -> Path
 def _from_folder(
     name: str, folder: Path, variant: str | None, dtype: torch.dtype | None, device: torch.device | None
 ) -> Model:
-    from diffusers import DDIMScheduler, UNet2DModel
-
     index = folder / "model_index.json"
     if not index.is_file():
         raise LoadError(f"load: folder must hold a diffusers pipeline (model_index.json), got {str(folder)!r}")
     entries = _read_json(index)
-    _check_parts(str(entries.get("_class_name")), {name: _class_of(entry) for name, entry in entries.items()})
     config = folder / "scheduler" / "scheduler_config.json"
     if not config.is_file():
         raise LoadError(f"load: folder must hold scheduler/scheduler_config.json, got none in {str(folder)!r}")
@@ -128,26 +133,7 @@ def _from_folder(
     if "beta_schedule" not in settings:
         kind = settings.get("_class_name")
         raise LoadError(f"load: scheduler must have a beta_schedule (DDPM, DDIM and relatives), got {kind}")
-    try:
-        unet, report = UNet2DModel.from_pretrained(
-            folder / "unet",
-            use_safetensors=True,
-            variant=variant,
-            torch_dtype=dtype or torch.float32,
-            low_cpu_mem_usage=False,
-            output_loading_info=True,
-        )
-        scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
-    except Exception as error:
-        # diffusers and safetensors raise many kinds here; all say that the files do not fit together.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise LoadError(f"load: {str(folder)!r} must hold safetensors weights that fit its config: {reason}") from error
-    wrong = [*report["missing_keys"], *report["unexpected_keys"]]
-    if wrong:
-        raise LoadError(
-            f"load: safetensors weights must fit the config, got {len(wrong)} that do not, first {wrong[0]}"
-        )
-    return _assemble(name, unet, scheduler, dtype, device)
+    return _assemble(name, read_parts(folder, entries, variant, dtype or torch.float32), dtype, device)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -160,32 +146,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _class_of(entry: Any) -> str | None:
-    return entry[1] if isinstance(entry, list) and len(entry) == 2 else None
-
-
-def _check_parts(pipeline: str, parts: dict[str, str | None]) -> None:
-    """Raise unless a pipeline is an unconditional one that works on pixels."""
-    others = [name for name in ("vae", "vqvae", "text_encoder", "image_encoder", "bert") if parts.get(name)]
-    if parts.get("unet") != "UNet2DModel" or others:
-        beside = f" beside {others}" if others else ""
-        raise LoadError(
-            "load: pipeline must have an unconditional pixel network (unet: UNet2DModel), got "
-            f"{pipeline} with unet: {parts.get('unet')}{beside}"
-        )
-
-
-def _from_pipeline(pipeline: Any, dtype: torch.dtype | None, device: torch.device | None) -> Model:
-    parts: dict[str, str | None] = {
-        name: type(part).__name__ for name, part in pipeline.components.items() if part is not None
-    }
-    _check_parts(type(pipeline).__name__, parts)
-    return _assemble(type(pipeline).__name__, pipeline.unet, pipeline.scheduler, dtype, device)
-
-
-def _assemble(
-    name: str, network: torch.nn.Module, scheduler: Any, dtype: torch.dtype | None, device: torch.device | None
-) -> Model:
+def _assemble(name: str, parts: Parts, dtype: torch.dtype | None, device: torch.device | None) -> Model:
+    network, scheduler = parts.network, parts.scheduler
     config = getattr(network, "config", None)
     if config is None or not config.get("sample_size") or not config.get("in_channels"):
         raise LoadError(
@@ -200,21 +162,21 @@ def _assemble(
         if size[0] != size[1]:
             raise LoadError(f"load: network must take square samples, got sample_size {tuple(size)}")
         size = size[0]
-    codec = PixelCodec(size, config["in_channels"])
-    if dtype is not None and next(network.parameters()).dtype != dtype:
-        network = network.to(dtype=dtype)
-    model = Model(name, network.to(device=device) if device is not None else network, scheduler, codec)
+    latent = parts.autoencoder is not None
+    codec = LatentCodec(parts.autoencoder, size) if latent else PixelCodec(size, config["in_channels"])
+    text = None if parts.text_encoder is None else TextEncoder(parts.tokenizer, parts.text_encoder)
+    model = Model(name, network, scheduler, codec, text).to(device, dtype)
     _try_out(model)
     return model
 
 
 @torch.no_grad()
 def _try_out(model: Model) -> None:
-    """Raise unless the network takes a sample and a timestep alone and gives a prediction of the sample's shape."""
+    """Raise unless the network takes a sample, a timestep and a prompt if any, and predicts in the sample's shape."""
     x = torch.zeros(1, *model.sample_shape, dtype=model.dtype, device=model.device)
     kind = type(model.network).__name__
     try:
-        out = model.network(x, torch.tensor(0, device=x.device), return_dict=False)
+        out = model.network(x, torch.tensor(0, device=x.device), *model.encode_prompt(None), return_dict=False)
     except Exception as error:
         raise LoadError(
             f"load: network must be callable with a sample {list(x.shape)} and a timestep alone, got {kind}: {error}"

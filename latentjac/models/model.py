@@ -11,14 +11,13 @@ import torch
 
 from latentjac.linearize import Linearization, linearize
 from latentjac.models.codec import PixelCodec
-from latentjac.models.layers import Tap, resolve_layer
+from latentjac.models.latents import LatentCodec
+from latentjac.models.layers import OUTPUTS, Tap, resolve_layer
+from latentjac.models.pipeline import LoadError
+from latentjac.models.text import TextEncoder
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 _MAX_CACHED_TRACES = 4
-
-
-class LoadError(RuntimeError):
-    """A model could not be found, fetched or understood."""
 
 
 class Model:
@@ -29,15 +28,23 @@ class Model:
         network: The denoiser, in evaluation mode, without gradients, channels last on a CPU.
         scheduler: The diffusers scheduler it was trained with.
         codec: Turns pictures into samples and back.
+        text: Turns prompts into what the network attends to; None for networks without.
     """
 
-    def __init__(self, name: str, network: torch.nn.Module, scheduler: Any, codec: PixelCodec) -> None:
+    def __init__(
+        self,
+        name: str,
+        network: torch.nn.Module,
+        scheduler: Any,
+        codec: PixelCodec | LatentCodec,
+        text: TextEncoder | None = None,
+    ) -> None:
         prediction = scheduler.config.get("prediction_type", "epsilon")
         if prediction not in PREDICTIONS:
             raise LoadError(f"load: prediction_type must be one of {list(PREDICTIONS)}, got {prediction!r}")
         if not 0 < float(scheduler.alphas_cumprod.min()):
             raise LoadError("load: schedule must leave some signal at every timestep (no zero terminal SNR), got none")
-        self.name, self.scheduler, self.codec = name, scheduler, codec
+        self.name, self.scheduler, self.codec, self.text = name, scheduler, codec, text
         self.network = cast(Any, network)
         self.network.eval().requires_grad_(False)
         if self.device.type == "cpu":
@@ -75,15 +82,22 @@ class Model:
         return self.scheduler.alphas_cumprod.double().cpu()
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Model:
-        """Move the network; cached traces are dropped."""
-        self.network.to(device=device, dtype=dtype)
+        """Move the network and what belongs to it; cached traces are dropped."""
+        options: dict[str, Any] = {} if device is None else {"device": device}
+        if dtype is not None and dtype != self.dtype:
+            options["dtype"] = dtype
+        if options:
+            for part in (self.network, getattr(self.codec, "autoencoder", None), getattr(self.text, "encoder", None)):
+                if part is not None:
+                    part.to(**options)
         self._traces.clear()
         return self
 
     def identity(self) -> str:
         """Short hash of the architecture and weights, to tell models apart in saved files."""
         # Keys with an underscore say where the network was loaded from.
-        config = {k: v for k, v in dict(self.network.config).items() if not k.startswith("_")}
+        # Files know lists alone.
+        config = {k: _as_lists(v) for k, v in dict(self.network.config).items() if not k.startswith("_")}
         digest = hashlib.sha256(repr(sorted(config.items())).encode())
         for name, p in self.network.state_dict().items():
             flat = p.detach().flatten()
@@ -91,20 +105,58 @@ class Model:
             digest.update(name.encode() + probe.numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    def encode_prompt(self, prompt: str | None) -> tuple[torch.Tensor, ...]:
+    def encode_prompt(
+        self, prompt: str | list[str] | None, negative_prompt: str = "", guidance_scale: float = 1.0
+    ) -> tuple[torch.Tensor, ...]:
         """Conditioning tensors of a prompt, passed to the network behind the timestep.
 
+        Args:
+            prompt: Text, or one a sample; None is the empty text. Only None for models without text.
+            negative_prompt: Text that guidance leads away from.
+            guidance_scale: Classifier-free guidance (Ho & Salimans 2022) of the predicted noise and clean sample; 1 is
+                none. The features of a layer are those under the prompt in any case.
+
+        Returns:
+            Nothing for models without text; the embeddings ``[B, tokens, channels]``; and with guidance those of the
+            negative prompt ``[1, tokens, channels]`` and the scale ``[1]``.
+
         Raises:
-            ValueError: If a prompt is given to a model without text conditioning.
+            TypeError: If an argument has a wrong type.
+            ValueError: If a prompt or guidance is asked of a model without text conditioning.
         """
-        if prompt is not None:
-            raise ValueError(
-                f"prompt: expected None, since model {self.name!r} is not conditioned on text, got {prompt!r}"
-            )
-        return ()
+        if self.text is None:
+            self._refuse_text("prompt", prompt, None)
+            self._refuse_text("guidance_scale", guidance_scale, 1.0)
+            return ()
+        prompts = [prompt or ""] if prompt is None or isinstance(prompt, str) else prompt
+        if not isinstance(prompts, list) or not prompts or not all(isinstance(p, str) for p in prompts):
+            raise TypeError(f"prompt: expected a text, a list of texts or None, got {prompt!r}")
+        if not isinstance(negative_prompt, str):
+            raise TypeError(f"negative_prompt: expected a text, got {type(negative_prompt).__name__}")
+        if isinstance(guidance_scale, bool) or not isinstance(guidance_scale, (int, float)):
+            raise TypeError(f"guidance_scale: expected a number, got {type(guidance_scale).__name__}")
+        embeddings = self.text.encode(prompts).to(self.device, self.dtype)
+        if guidance_scale == 1:
+            return (embeddings,)
+        away = self.text.encode([negative_prompt]).to(embeddings)
+        return embeddings, away, embeddings.new_tensor([guidance_scale])
+
+    def _refuse_text(self, argument: str, value: object, without: object) -> None:
+        if value != without:
+            known = f"model {self.name!r} is not conditioned on text"
+            raise ValueError(f"{argument}: expected {without}, since {known}, got {value!r}")
 
     def _raw(self, x: torch.Tensor, t: torch.Tensor, *conditioning: torch.Tensor) -> torch.Tensor:
-        out = self.network(x, t, *conditioning, return_dict=False)[0]
+        """The network's own prediction, guided where the conditioning says so."""
+        rows = [_a_row_each(c, x) for c in conditioning]
+        if len(rows) < 3:
+            out = self.network(x, t, *rows, return_dict=False)[0]
+        else:
+            text, other, scale = rows
+            both = t if t.ndim == 0 else torch.cat([t, t])
+            out = self.network(torch.cat([x, x]), both, torch.cat([text, other]), return_dict=False)[0]
+            guided, away = out.chunk(2)
+            out = away + scale.reshape(-1, *[1] * (x.ndim - 1)) * (guided - away)
         return out[:, : x.shape[1]]  # networks with a learned variance return it behind the prediction
 
     def eps(self, x: torch.Tensor, t: torch.Tensor, *conditioning: torch.Tensor) -> torch.Tensor:
@@ -152,7 +204,11 @@ class Model:
             ValueError: If the layer is unknown, with the nearest names.
         """
         name = resolve_layer(self.network, layer)
-        return {"eps": self.eps, "x0": self.x0}.get(name) or Tap(self.network, name)
+        if name in OUTPUTS:
+            return self.eps if name == "eps" else self.x0
+        tap = Tap(self.network, name)
+        # Guidance is of the prediction alone: features are those under the prompt.
+        return lambda x, t, *conditioning: tap(x, t, *(_a_row_each(c, x) for c in conditioning[:1]))
 
     def linearization(
         self,
@@ -184,8 +240,10 @@ class Model:
             self._traces.clear()
             self._weights = weights
         name = resolve_layer(self.network, layer)
+        if name not in OUTPUTS:
+            conditioning = conditioning[:1]
         # t can be whole or fractional.
-        form = (tuple(x.shape), x.dtype, t.dtype, x.device)
+        form = (tuple(x.shape), x.dtype, t.dtype, x.device, *(tuple(c.shape) for c in conditioning))
         key = (name, None if mask is None else mask.shape, *form, backend, precision)
         features, constants = self.feature_map(name), (t, *conditioning)
         if mask is not None:
@@ -205,6 +263,15 @@ class Model:
         millions = sum(p.numel() for p in self.network.parameters()) / 1e6
         kind = type(self.network).__name__
         return f"Model({self.name!r}, {kind}, {millions:.1f} M parameters, samples {list(self.sample_shape)})"
+
+
+def _as_lists(value: Any) -> Any:
+    return [_as_lists(entry) for entry in value] if isinstance(value, (tuple, list)) else value
+
+
+def _a_row_each(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Conditioning with one row for every sample."""
+    return values if len(values) == len(x) else values.expand(len(x), *values.shape[1:])
 
 
 def _masked(features: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:

@@ -61,7 +61,8 @@ def test_it_is_refused_or_taken(kind: str, option: str) -> None:
 def test_every_option_is_known_here() -> None:
     """With the same default in both places; what is not in the table above is heeded by every edit."""
     parameters = inspect.signature(latentjac.edit).parameters
-    always = {"method", "compose", "layer", "linearity_tolerance", "compat"}
+    # The prompt is refused with h-space: tests/models/test_text.py.
+    always = {"method", "prompt", "compose", "layer", "linearity_tolerance", "compat"}
     assert {field.name for field in fields(Options)} == set(VALUES) | always | {"masked"}
     for field in fields(Options):
         if field.name not in ("masked", "layer"):

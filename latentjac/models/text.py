@@ -1,0 +1,44 @@
+"""Prompts as what a network attends to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+logger = logging.getLogger("latentjac")
+
+
+class TextEncoder:
+    """A tokenizer and the text half of CLIP, as Stable Diffusion 1 and 2 use them.
+
+    Attributes:
+        encoder: The text model, in evaluation mode, gradients off.
+
+    Args:
+        tokenizer: Of transformers, with a ``model_max_length``.
+        encoder: Its text model.
+    """
+
+    def __init__(self, tokenizer: Any, encoder: Any) -> None:
+        self._tokenizer, self.encoder = tokenizer, encoder.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Embeddings ``[B, tokens, channels]`` of B prompts; words beyond the last token are cut off, and named."""
+        length = self._tokenizer.model_max_length
+        # Not verbose: what is said here says more.
+        whole = self._tokenizer(list(prompts), padding="longest", return_tensors="pt", verbose=False).input_ids
+        if whole.shape[1] > length:
+            lost = self._tokenizer.batch_decode(whole[:, length - 1 :], skip_special_tokens=True)
+            cut = [text.strip() for text in lost if text.strip()]
+            logger.warning("prompt: only %d tokens are read, so these words are not: %s", length, cut)
+        tokens = self._tokenizer(
+            list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        )
+        parameter = next(self.encoder.parameters())
+        mask = tokens.attention_mask if getattr(self.encoder.config, "use_attention_mask", False) else None
+        mask = None if mask is None else mask.to(parameter.device)
+        return self.encoder(tokens.input_ids.to(parameter.device), attention_mask=mask)[0]

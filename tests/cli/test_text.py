@@ -1,0 +1,69 @@
+"""The commands on a model with text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cli.commands import run
+from PIL import Image
+from pipelines import build_stable_diffusion
+
+import latentjac
+
+pytest.importorskip("typer")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("text") / "model"
+    build_stable_diffusion(tmp_path_factory.mktemp("tokenizer")).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def test_what_is_written_is_what_python_gives(folder, photo, tmp_path) -> None:
+    texts = ["--prompt", "a cat", "--edit-prompt", "a dog"]
+    quick = ["--model", folder, "--steps", 8, "--t", 0.5, "--tol", 1e-3]
+    walks = ["--direction", 2, "--distance", "-1,1", "--edit-steps", 2]
+    done = run("edit", photo, *texts, *quick, *walks, "--out", tmp_path / "edit")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "edit" / "run.json").read_text())
+    assert (record["arguments"]["prompt"], record["arguments"]["edit_prompt"]) == ("a cat", "a dog")
+    model = latentjac.load(folder)
+    point = latentjac.invert(model, photo, 8, "a cat").at(0.5)
+    generator = torch.Generator().manual_seed(0)
+    basis = latentjac.local_basis(model, point.with_prompt(model, "a dog"), 2, tol=1e-3, generator=generator)
+    torch.testing.assert_close(latentjac.LocalBasis.load(tmp_path / "edit" / "basis.safetensors").s, basis.s)
+    edit = latentjac.edit(model, point, basis.v[1], distance=(-1.0, 1.0), num_steps=2, prompt="a dog")
+    for name, image in zip(("direction2_-1.png", "direction2_+1.png"), edit.images, strict=True):
+        written = np.asarray(Image.open(tmp_path / "edit" / name)).astype(int)
+        assert np.abs(written - np.asarray(image)).max() <= 1
+
+    done = run("basis", photo, *texts, *quick, "-k", 2, "--out", tmp_path / "basis")
+    assert done.returncode == 0, done.stderr
+    torch.testing.assert_close(latentjac.LocalBasis.load(tmp_path / "basis" / "basis.safetensors").s, basis.s)
+    done = run("invert", photo, "--prompt", "a cat", "--model", folder, "--steps", 8, "--out", tmp_path / "invert")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_published_way_with_text(folder, photo, tmp_path) -> None:
+    options = ["--model", folder, "--steps", 12, "--edit-steps", 4, "--edit-prompt", "a dog"]
+    done = run("edit", photo, "--compat", "pullback", *options, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("direction1_*.png"))) == 9
+
+
+def test_a_prompt_for_a_model_without_text_is_refused(photo, tmp_path) -> None:
+    done = run("basis", photo, "--edit-prompt", "a dog", "--steps", 4, "--out", tmp_path)
+    assert done.returncode == 2
+    assert "prompt: expected None, since model 'faces' is not conditioned on text, got 'a dog'" in done.stderr

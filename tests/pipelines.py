@@ -1,0 +1,90 @@
+"""Small pipelines with an autoencoder, and with text, of random weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, LDMPipeline, StableDiffusionPipeline, VQModel
+from networks import build_text_unet, build_tiny_unet
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+TOKENS = 12
+
+
+def build_tokenizer(folder: Path) -> CLIPTokenizer:
+    """One token a letter."""
+    words = [*LETTERS, *(letter + "</w>" for letter in LETTERS), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=TOKENS)
+
+
+def build_text_encoder(vocabulary: int) -> CLIPTextModel:
+    torch.manual_seed(2)
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=vocabulary,
+            hidden_size=16,
+            intermediate_size=24,
+            projection_dim=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=TOKENS,
+            bos_token_id=vocabulary - 2,
+            eos_token_id=vocabulary - 1,
+        )
+    )
+
+
+def build_autoencoder() -> AutoencoderKL:
+    """Pictures of 16x16 as 4 channels of 8x8."""
+    torch.manual_seed(3)
+    return AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=16,
+        scaling_factor=3.0,
+    )
+
+
+def build_stable_diffusion(folder: Path) -> StableDiffusionPipeline:
+    """A pipeline of the parts that Stable Diffusion 1 has; its tokenizer's files come into the folder."""
+    tokenizer = build_tokenizer(folder)
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+    return StableDiffusionPipeline(
+        vae=build_autoencoder(),
+        text_encoder=build_text_encoder(len(tokenizer)),
+        tokenizer=tokenizer,
+        unet=build_text_unet(in_channels=4, out_channels=4, cross_attention_dim=16),
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def build_latent_diffusion() -> LDMPipeline:
+    """An unconditional network on latents of 8x8 of a quantizing autoencoder."""
+    torch.manual_seed(5)
+    autoencoder = VQModel(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=3,
+        norm_num_groups=4,
+        num_vq_embeddings=32,
+    )
+    return LDMPipeline(vqvae=autoencoder, unet=build_tiny_unet(size=8), scheduler=DDIMScheduler(clip_sample=False))
