@@ -18,8 +18,8 @@ namespace latentjac {
 namespace cuda {
 namespace {
 
-constexpr int64_t kChunkElements = 16384;   // of one block: enough rows to pay for the block's own sums
-constexpr int64_t kMaxTileChannels = 2048;  // 2 sums of 4-8 bytes a channel stay under 48 KB of shared memory
+constexpr int64_t kChunkElements = 8192;    // of one block and probe: enough rows to pay for the block's own sums
+constexpr int64_t kMaxTileChannels = 1024;  // 2 sums of 4-8 bytes a channel and probe stay under 48 KB of shared memory
 
 struct Sizes {
   int64_t samples, positions, channels, groups, group_width;
@@ -27,7 +27,7 @@ struct Sizes {
   int64_t chunk_rows, chunks;                 // positions of a block
 };
 
-// The block (chunk, tile, item) of a chunked kernel; item counts probe * samples + sample.
+// The block (chunk, tile, item) of a chunked kernel; item counts samples, of one group of probes after the other.
 struct Place {
   int64_t item, tile, chunk, first_row, rows, first_channel, width;
   __device__ explicit Place(const Sizes& s) {
@@ -58,8 +58,42 @@ __device__ inline int64_t partial_index(const Sizes& s, int64_t item, int64_t gr
 
 // ---- Two sums per group over the rows of a block ----
 
-// terms(row, channel, first[V], second[V]) adds V channels of one row. group_sums[g] = {first, second} for the
-// groups of this block, in shared memory; `columns` is shared scratch of 2 * kWarps * kLanes * V values.
+// Adds up what each warp has of the kLanes * V channels from `base`: channel_sums[which * width + channel]. `columns`
+// is shared scratch of 2 * kWarps * kLanes * V values.
+template <int V, typename Co>
+__device__ void column_sums(const Co* first, const Co* second, int64_t base, int64_t width, Co* columns,
+                            Co* channel_sums) {
+  const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
+#pragma unroll
+  for (int v = 0; v < V; ++v) {
+    columns[(v * kWarps + warp) * kLanes + lane] = first[v];
+    columns[((V + v) * kWarps + warp) * kLanes + lane] = second[v];
+  }
+  __syncthreads();
+  // 2 * V * kLanes column sums of kWarps values each.
+  for (int k = threadIdx.x; k < 2 * V * kLanes; k += kThreads) {
+    const int l = k % kLanes, v = (k / kLanes) % V, which = k / (kLanes * V);
+    Co total = 0;
+    for (int w = 0; w < kWarps; ++w) total += columns[((which * V + v) * kWarps + w) * kLanes + l];
+    const int64_t channel = base + static_cast<int64_t>(l) * V + v;
+    if (channel < width) channel_sums[which * width + channel] = total;
+  }
+  __syncthreads();
+}
+
+// The two sums of the channels of group g.
+template <typename Co>
+__device__ inline Partial group_sums(const Co* channel_sums, int64_t width, int64_t group_width, int64_t g) {
+  Partial sums{0, 0};
+  for (int64_t c = g * group_width; c < (g + 1) * group_width; ++c) {
+    sums.first += static_cast<double>(channel_sums[c]);
+    sums.second += static_cast<double>(channel_sums[width + c]);
+  }
+  return sums;
+}
+
+// terms(row, channel, first[V], second[V]) adds V channels of one row. group_first[g], group_second[g]: the sums of the
+// groups of this block, in shared memory.
 template <int V, typename Co, typename Terms>
 __device__ void block_sums(const Place& place, int64_t group_width, const Terms& terms, Co* columns, Co* channel_sums,
                            double* group_first, double* group_second) {
@@ -71,30 +105,12 @@ __device__ void block_sums(const Place& place, int64_t group_width, const Terms&
 #pragma unroll 4
       for (int64_t r = warp; r < place.rows; r += kWarps) terms(r, c, first, second);
     }
-#pragma unroll
-    for (int v = 0; v < V; ++v) {
-      columns[(v * kWarps + warp) * kLanes + lane] = first[v];
-      columns[((V + v) * kWarps + warp) * kLanes + lane] = second[v];
-    }
-    __syncthreads();
-    // 2 * V * kLanes column sums of kWarps values each.
-    for (int k = threadIdx.x; k < 2 * V * kLanes; k += kThreads) {
-      const int l = k % kLanes, v = (k / kLanes) % V, which = k / (kLanes * V);
-      Co total = 0;
-      for (int w = 0; w < kWarps; ++w) total += columns[((which * V + v) * kWarps + w) * kLanes + l];
-      const int64_t channel = base + static_cast<int64_t>(l) * V + v;
-      if (channel < place.width) channel_sums[which * place.width + channel] = total;
-    }
-    __syncthreads();
+    column_sums<V>(first, second, base, place.width, columns, channel_sums);
   }
   for (int64_t g = threadIdx.x; g < place.width / group_width; g += kThreads) {
-    double first = 0, second = 0;
-    for (int64_t c = g * group_width; c < (g + 1) * group_width; ++c) {
-      first += static_cast<double>(channel_sums[c]);
-      second += static_cast<double>(channel_sums[place.width + c]);
-    }
-    group_first[g] = first;
-    group_second[g] = second;
+    const Partial sums = group_sums(channel_sums, place.width, group_width, g);
+    group_first[g] = sums.first;
+    group_second[g] = sums.second;
   }
   __syncthreads();
 }
@@ -143,14 +159,19 @@ inline unsigned blocks_of(const Sizes& s, int64_t items) {
   return static_cast<unsigned>(items * s.tiles * s.chunks);
 }
 
+constexpr size_t kMostShared = 48 * 1024;
+
+inline std::runtime_error too_wide(const std::string& where) {
+  return std::runtime_error(
+      "norm_act: a group of more than about 2048 channels over several positions is not "
+      "supported on CUDA" +
+      where);
+}
+
 template <typename Co, int V>
 size_t shared_bytes(const Sizes& s, const std::string& where) {
   const size_t bytes = Shared<Co, V>::bytes(s);
-  if (bytes > 48 * 1024)
-    throw std::runtime_error(
-        "norm_act: a group of more than about 2048 channels over several positions is not "
-        "supported on CUDA" +
-        where);
+  if (bytes > kMostShared) throw too_wide(where);
   return bytes;
 }
 
