@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from networks import rand
+from pretended_gpu import check_on_gpu
 
 from latentjac.linearize.autodiff import AutodiffLinearization, differentiable
 from latentjac.linearize.compiled import ProgramLinearization
@@ -35,6 +36,7 @@ def check(f: Callable[..., Tensor], x: Tensor, *constants: Tensor, fallback: boo
         torch.testing.assert_close(lin.jvp(v).flatten(1), v.flatten(1) @ jacobian.T, rtol=1e-10, atol=1e-11)
         torch.testing.assert_close(lin.vjp(u).flatten(1), u.flatten(1) @ jacobian, rtol=1e-10, atol=1e-11)
         assert lin.check_adjoint() < 1e-12
+    check_on_gpu(lin, v, u, not fallback)
     return lin
 
 
@@ -53,6 +55,7 @@ def check_network(
         close(lin.jvp(v), truth.jvp(v), tolerance)
         close(lin.vjp(u), truth.vjp(u), tolerance)
         assert lin.check_adjoint() < max(1e-12, tolerance / 100)
+    check_on_gpu(lin, v, u, not fallback, tolerance)
     return lin
 
 

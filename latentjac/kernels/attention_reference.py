@@ -17,15 +17,15 @@ from .reference import statistics_dtype
 if TYPE_CHECKING:
     from .attention import AttentionPrimal
 
-# Scores in work at once, of all probes.
-_BLOCK_BYTES = 2 * 2**20
+# Scores in work at once, of all probes: what fits the cache of a processor, and what is worth the launches of a GPU.
+_BLOCK_BYTES, _BLOCK_BYTES_ON_A_GPU = 2 * 2**20, 256 * 2**20
 
 
 def primal(q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor | None, causal: bool) -> tuple[Tensor, Tensor]:
     """Output and lse of q [B, H, N, D], k [B, H, M, D], v [B, H, M, E]."""
     kind = statistics_dtype(q.dtype)
     o, lse = [], []
-    for rows in _blocks(q.shape[2], k.shape[2] * q.shape[0] * q.shape[1] * kind.itemsize):
+    for rows in _blocks(q, k.shape[2] * q.shape[0] * q.shape[1] * kind.itemsize):
         scores = _scores(q, k, scale, bias, causal, rows)
         total = torch.logsumexp(scores, -1)
         o.append(_probabilities(scores, total) @ v.to(kind))
@@ -39,7 +39,7 @@ def tangent(a: AttentionPrimal, dq: Tensor | None, dk: Tensor | None, dv: Tensor
     kind = a.lse.dtype
     out = a.o.new_empty(len(given), *a.o.shape, dtype=kind)
     q, k, v, o = (t.to(kind) for t in (a.q, a.k, a.v, a.o))
-    for rows in _blocks(a.q.shape[2], len(given) * _row_bytes(a)):
+    for rows in _blocks(a.q, len(given) * _row_bytes(a)):
         p = _block(a, rows)
         ds = None
         if dk is not None:
@@ -65,7 +65,7 @@ def cotangent(a: AttentionPrimal, u: Tensor, wanted: tuple[bool, bool, bool]) ->
         for t, want in zip((a.q, a.k, a.v), wanted, strict=True)
     ]
     dq, dk, dv = outs
-    for rows in _blocks(a.q.shape[2], len(u) * _row_bytes(a)):
+    for rows in _blocks(a.q, len(u) * _row_bytes(a)):
         p, part = _block(a, rows), w[:, :, :, rows]
         if dv is not None:
             dv += p.mT @ part
@@ -91,8 +91,9 @@ def _row_bytes(a: AttentionPrimal) -> int:
     return a.k.shape[2] * a.q.shape[0] * a.q.shape[1] * a.lse.element_size()
 
 
-def _blocks(count: int, row_bytes: int) -> Iterator[slice]:
-    step = max(1, _BLOCK_BYTES // max(1, row_bytes))
+def _blocks(queries: Tensor, row_bytes: int) -> Iterator[slice]:
+    count, most = queries.shape[2], _BLOCK_BYTES if queries.device.type == "cpu" else _BLOCK_BYTES_ON_A_GPU
+    step = max(1, most // max(1, row_bytes))
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))
 

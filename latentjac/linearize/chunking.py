@@ -15,19 +15,24 @@ from latentjac.linearize.trace import Meta
 _FEWEST = 4
 
 
-def chunk_size(live: int, largest: int, device: torch.device, memory_limit: int | None) -> int:
+# Some of torch's kernels on a GPU, such as those that resize images, count entries with 32 bits.
+_MOST_ENTRIES = 2**31 - 1
+
+
+def chunk_size(live: int, largest: int, device: torch.device, memory_limit: int | None, entries: int) -> int:
     """Probes at once, so that they fit the memory and, on a processor, its shared cache.
 
     Args:
         live: From :func:`live_bytes`.
         largest: From there too.
+        entries: Of one probe's largest tangent.
         device: Where the passes run.
         memory_limit: Bytes; half of what is free by default.
     """
     limit = memory_limit if memory_limit is not None else _free_bytes(device) // 2
     fits = max(1, limit // max(1, live))
     if device.type != "cpu":
-        return fits
+        return max(1, min(fits, _MOST_ENTRIES // entries))
     # What one instruction reads and writes stays in the shared cache, where the next one finds it.
     cached = max(_FEWEST, _cache_bytes() // max(1, 2 * largest))
     return min(fits, cached)

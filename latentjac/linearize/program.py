@@ -84,6 +84,8 @@ class Program:
                 useful.update(instruction.inputs)
         self._passes = passes[::-1]
         self.live_bytes, self._largest = live_bytes(self._passes, self.metas)
+        slots = {slot for instruction in self._passes for slot in (*instruction.outs, *instruction.inputs)}
+        self._entries = max((self.metas[slot].numel for slot in slots), default=1)
         self._useful = useful
         self._uses = Counter(slot for instruction in self._passes for slot in instruction.inputs)
         self._uses[self._trace.y] += 1
@@ -96,7 +98,7 @@ class Program:
 
     def chunk_size(self, memory_limit: int | None = None) -> int:
         """How many probes to take at once."""
-        return chunk_size(self.live_bytes, self._largest, self._device, memory_limit)
+        return chunk_size(self.live_bytes, self._largest, self._device, memory_limit, self._entries)
 
     def describe(self) -> str:
         """The instructions as a table: operator, shapes, what computes it, bytes, FLOPs, and what it was fused from."""

@@ -20,7 +20,7 @@ def spiral(x: torch.Tensor) -> torch.Tensor:
 
     Speed ``(j + 1) hypot(GROWTH, RATE) exp(GROWTH x)``, turning RATE, stretch GROWTH.
     """
-    sizes = torch.arange(1, x.shape[1] + 1, dtype=x.dtype) * (GROWTH * x).exp()
+    sizes = torch.arange(1, x.shape[1] + 1, dtype=x.dtype, device=x.device) * (GROWTH * x).exp()
     return torch.cat([sizes * (RATE * x).cos(), sizes * (RATE * x).sin()], 1)
 
 

@@ -82,6 +82,8 @@ class Scale(Diagonal):
         other = call.arguments["other" if call.arguments["self"] == Ref(slot) else "self"]
         value = env[other.slot] if isinstance(other, Ref) else other
         factor = 1 / value if "div" in call.target else value
+        if isinstance(factor, Tensor) and factor.device != env[slot].device:
+            factor = factor.item()  # a number of the CPU, which may not be copied over while a GPU records
         # Factors of another dtype must not change the dtype of tangents. A number is written by the device itself.
         kind: dict[str, Any] = {"dtype": env[self.outs[0]].dtype, "device": env[slot].device}
         self.factor = factor.to(**kind) if isinstance(factor, Tensor) else torch.full((), factor, **kind)

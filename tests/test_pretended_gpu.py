@@ -1,0 +1,191 @@
+"""Whatever takes a device, on a GPU that is pretended: it stays there and gives what the CPU gives.
+
+Rules and whole networks are checked so by all tests that use truth.py.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import UNet2DModel
+from geometry.test_cuda import MEASURES, compare
+from networks import build_scheduler, build_tiny_unet, rand
+from pretended_gpu import GPU, check_on_gpu, held, place, pretended_gpu
+
+import latentjac
+from latentjac.diffusion import linearization_at
+from latentjac.kernels import attention_primal, attention_tangent
+from latentjac.linearize import ProgramLinearization
+from latentjac.linearize.chunking import chunk_size
+from latentjac.models.layers import Tap
+
+MASK = torch.zeros(8, 8, dtype=torch.bool)
+MASK[2:6, 2:6] = True
+
+
+def model_on(device: torch.device | str) -> latentjac.Model:
+    """Two resolutions with attention, so that the many small operators stay few."""
+    torch.manual_seed(0)
+    net = UNet2DModel(
+        sample_size=8,
+        layers_per_block=1,
+        block_out_channels=(4, 8),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=4,
+        norm_num_groups=2,
+    )
+    return latentjac.load(net.double(), build_scheduler(), device=device)
+
+
+def point_on(device: torch.device | str) -> latentjac.Point:
+    return latentjac.Point(rand(1, 3, 8, 8).to(device), 599, 10)
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda there: there + torch.ones(3),
+        lambda there: torch.cat([there, torch.ones(())[None]]),
+        lambda there: torch.ones(3).mul_(there),
+        lambda there: torch.where(there > 0, there, torch.ones(3)),
+        lambda there: torch.randn(3, generator=torch.Generator(), device=GPU),
+        lambda there: there.normal_(generator=torch.Generator()),
+        lambda there: there.numpy(),
+    ],
+)
+def test_it_refuses_what_a_gpu_refuses(mistake) -> None:
+    with pretended_gpu(), pytest.raises((RuntimeError, TypeError)):
+        mistake(torch.ones(3, device=GPU))
+
+
+def test_it_counts_what_the_host_reads_and_sends() -> None:
+    with pretended_gpu() as gpu:
+        there = torch.ones(3, device=GPU)
+        there[1:] *= 2
+        assert (there * torch.tensor(2.0)).device == GPU
+        assert not gpu.waits + gpu.copies
+        assert there.sum().item() == 5
+        assert there.tolist() == [1, 2, 2]
+        assert there[there > 1].shape == (2,)
+        assert gpu.waits.total() == 3
+        assert held(there[[2, 0]]).tolist() == [2, 1]
+        there.copy_(torch.zeros(3))
+        assert gpu.copies.total() == 2
+        with pytest.raises(RuntimeError, match="not permitted"):
+            gpu.record(lambda: there * there.sum().item())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_recorded_passes_wait_for_nothing_at_any_base_point(precision: str, caplog: pytest.LogCaptureFixture) -> None:
+    net, x = build_tiny_unet(), rand(2, 3, 16, 16).float()
+    with pretended_gpu() as gpu, caplog.at_level(logging.WARNING, "latentjac"):
+        t = torch.tensor(500, device=GPU)
+        there = ProgramLinearization(Tap(net, "mid_block"), place(x), t, precision=precision)
+        there.prepare(3)
+        v = place(rand(3, *x.shape).float())
+        gpu.waits.clear()
+        found = there.jvp(v)
+        assert not gpu.waits
+        there.rebase(there.x + 1)
+        moved = there.jvp(v)
+        assert gpu.waits.total() == 2  # is x finite, and y
+    assert there._passes.recorded == [("cotangent", 3), ("tangent", 3)]
+    assert not caplog.records
+    here = ProgramLinearization(Tap(net, "mid_block"), x, torch.tensor(500))
+    for product, base in ((found, x), (moved, x + 1)):
+        here.rebase(base)
+        expected = here.jvp(held(v))
+        assert (held(product) - expected).norm() < (5e-2 if precision == "bf16" else 1e-5) * expected.norm()
+
+
+def test_a_number_of_the_cpu_among_the_factors() -> None:
+    half = torch.tensor(0.5, dtype=torch.float64)
+    lin = ProgramLinearization(lambda z: torch.tanh(z / half) * half, rand(2, 3))
+    check_on_gpu(lin, rand(4, 2, 3, seed=2), rand(4, 2, 3, seed=3))
+
+
+def test_a_pass_takes_no_more_entries_than_32_bits_count() -> None:
+    assert chunk_size(1, 2**20, GPU, memory_limit=2**40, entries=2**20) == 2**11 - 1
+    assert chunk_size(1, 2**40, GPU, memory_limit=2**40, entries=2**40) == 1
+
+
+def test_the_twin_of_attention_takes_large_blocks() -> None:
+    """Small ones would be thousands of launches for an image of Stable Diffusion."""
+    with pretended_gpu() as gpu:
+        q, k = torch.ones(1, 8, 512, 8, device=GPU), torch.ones(1, 8, 4096, 8, device=GPU)
+        with gpu.counted() as launched:
+            attention_tangent(attention_primal(q, k, k), dv=torch.ones(1, *k.shape, device=GPU))
+    assert launched.total() < 100
+
+
+@pytest.mark.filterwarnings("ignore:svd")
+def test_bases() -> None:
+    def job(device: torch.device | str) -> list[latentjac.LocalBasis]:
+        lin = linearization_at(model_on(device), point_on(device), "mid")
+        options = {"krylov": {"block_size": 4}, "subspace": {"max_passes": 20}, "randomized": {}}
+        return [latentjac.svd(lin, 2, method=method, **given) for method, given in options.items()]
+
+    with pretended_gpu():
+        for found, expected in zip(job(GPU), job("cpu"), strict=True):
+            assert found.v.device == found.u.device == found.residuals.device == GPU
+            torch.testing.assert_close(found.s.cpu(), expected.s, rtol=1e-5, atol=0)
+
+
+def test_which_model_it_is_takes_one_transfer() -> None:
+    with pretended_gpu() as gpu:
+        model = model_on(GPU)
+        gpu.waits.clear()
+        assert model.identity() == model_on("cpu").identity()
+        assert gpu.waits.total() == 1
+
+
+def test_from_a_picture_to_an_edit() -> None:
+    picture = rand(3, 8, 8).sigmoid().float()
+
+    def job(device: torch.device | str) -> tuple[torch.Tensor, ...]:
+        model = model_on(device)
+        point = latentjac.invert(model, picture, num_inference_steps=4).at(t=0.6)
+        basis = latentjac.local_basis(model, point, 2, tol=1e-6)
+        edited = latentjac.edit(model, point, basis.v[0], [-1.0, 0.0, 1.0], 2)
+        return point.sample.cpu(), basis.s.cpu(), edited.samples.cpu()
+
+    with pretended_gpu():
+        for there, here in zip(job(GPU), job("cpu"), strict=True):
+            torch.testing.assert_close(there, here, rtol=1e-4, atol=1e-4)
+
+
+EDITS = [
+    {"method": "linear", "mask": MASK, "null_rank": 1, "k": 1},
+    {"compose": True, "distance": [1.0, -1.0]},
+    {"method": "h-space"},
+    {"method": "h-space", "asymmetric": True, "inject": "point", "mask": MASK},
+    {"compat": "pullback", "gain": 1.0},
+]
+
+
+@pytest.mark.filterwarnings("ignore:svd")
+def test_edits() -> None:
+    def job(device: torch.device | str) -> list[torch.Tensor]:
+        model, results = model_on(device), []
+        for options in EDITS:
+            point = point_on(device)
+            if "compat" in options:
+                point = replace(point, timestep=5 * 999 / 9, grid="pullback")
+            shape = (2, 8, 4, 4) if options.get("method") == "h-space" else (2, 3, 8, 8)
+            way = rand(*shape, seed=4)[: 2 if "compose" in options else 1].to(device)
+            results.append(latentjac.edit(model, point, way, num_steps=1, tol=1e-2, **options).samples.cpu())
+        return results
+
+    with pretended_gpu():
+        for found, expected, options in zip(job(GPU), job("cpu"), EDITS, strict=True):
+            torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2, msg=lambda m, o=options: f"{o}: {m}")
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_measures(name: str) -> None:
+    with pretended_gpu():
+        compare(*(MEASURES[name](lambda value, d=device: value.to(d)) for device in (GPU, "cpu")))
