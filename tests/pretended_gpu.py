@@ -67,6 +67,9 @@ class OnGpu(Tensor):
     def tolist(self) -> Any:
         return self.cpu().tolist()
 
+    def __format__(self, how: str) -> str:
+        return format(self.item(), how)
+
     def new_tensor(self, data: Any, *, dtype: torch.dtype | None = None) -> Tensor:
         return torch.tensor(data, dtype=dtype or self.dtype, device=GPU)
 

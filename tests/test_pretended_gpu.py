@@ -21,12 +21,13 @@ from latentjac.kernels import attention_primal, attention_tangent
 from latentjac.linearize import ProgramLinearization
 from latentjac.linearize.chunking import chunk_size
 from latentjac.models.layers import Tap
+from latentjac.study import STUDIES, Settings
 
 MASK = torch.zeros(8, 8, dtype=torch.bool)
 MASK[2:6, 2:6] = True
 
 
-def model_on(device: torch.device | str) -> latentjac.Model:
+def model_on(device: torch.device | str, dtype: torch.dtype = torch.float64) -> latentjac.Model:
     """Two resolutions with attention, so that the many small operators stay few."""
     torch.manual_seed(0)
     net = UNet2DModel(
@@ -38,7 +39,7 @@ def model_on(device: torch.device | str) -> latentjac.Model:
         attention_head_dim=4,
         norm_num_groups=2,
     )
-    return latentjac.load(net.double(), build_scheduler(), device=device)
+    return latentjac.load(net.to(dtype), build_scheduler(), device=device)
 
 
 def point_on(device: torch.device | str) -> latentjac.Point:
@@ -183,6 +184,15 @@ def test_edits() -> None:
     with pretended_gpu():
         for found, expected, options in zip(job(GPU), job("cpu"), EDITS, strict=True):
             torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2, msg=lambda m, o=options: f"{o}: {m}")
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if name != "rank"])  # which takes all triplets there are
+def test_studies(name: str) -> None:
+    settings = Settings(samples=3, levels=(0.9, 0.6, 0.3), k=1, tol=0.1, steps=3)
+    with pretended_gpu():
+        model, study = model_on(GPU, torch.float32), STUDIES[name]
+        finding = study.run([model, model] if study.several else model, settings)
+    assert finding.curves
 
 
 @pytest.mark.parametrize("name", MEASURES)

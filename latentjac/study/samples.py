@@ -40,9 +40,9 @@ def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
 
 
 def relative_distances(spaces: TangentSpaces, space: str) -> torch.Tensor:
-    """Distances of all pairs of samples at every level ``[N, N, L]``, relative to the largest possible."""
+    """Distances of all pairs of samples at every level ``[N, N, L]``, relative to the largest possible; on the CPU."""
     largest = math.pi / 2 * math.sqrt(spaces.bases[0][0].k)
-    return torch.stack([pairwise_distances(bases, space) for bases in spaces.bases], dim=-1) / largest
+    return torch.stack([pairwise_distances(bases, space).cpu() for bases in spaces.bases], dim=-1) / largest
 
 
 def _finding(
