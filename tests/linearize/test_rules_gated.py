@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -118,3 +119,14 @@ def test_single_precision() -> None:
     torch.testing.assert_close(lin.jvp(v), truth.jvp(v), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(lin.vjp(u), truth.vjp(u), rtol=1e-5, atol=1e-5)
     assert "gated (gelu)" in lin.program.describe()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_networks_in_short_numbers(dtype: torch.dtype) -> None:
+    net = randomize(nn.Sequential(GEGLU(6, 37), nn.Linear(37, 5))).to(dtype)
+    x = rand(3, 4, 6).to(dtype)
+    lin, exact = ProgramLinearization(net, x), ProgramLinearization(copy.deepcopy(net).double(), x.double())
+    v, u = rand(5, *x.shape, seed=2).to(dtype), rand(5, *lin.y.shape, seed=3).to(dtype)
+    for found, expected in ((lin.jvp(v), exact.jvp(v.double())), (lin.vjp(u), exact.vjp(u.double()))):
+        assert found.dtype == dtype
+        assert (found.double() - expected).norm() < 2 * torch.finfo(dtype).eps * expected.norm()

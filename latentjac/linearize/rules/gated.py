@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from latentjac.kernels import gated_cotangent, gated_tangent
+from latentjac.kernels.reference import statistics_dtype
 from latentjac.linearize.instruction import Instruction, Tensor, rule, single
 from latentjac.linearize.rules.activations import Pointwise
 from latentjac.linearize.rules.arithmetic import Product
@@ -61,7 +62,9 @@ class Gated(Instruction):
 
     def _keep(self, value: Tensor, a: Tensor, slope: Tensor | None) -> None:
         assert slope is not None
-        self._a, self._b = (self._lay_out(v[None])[0] for v in (a, value * slope))
+        # Of a network in short numbers too: the kernels take factors in the type that they compute in.
+        kind = statistics_dtype(value.dtype)
+        self._a, self._b = (self._lay_out(v[None])[0] for v in (a.to(kind), value.to(kind) * slope.to(kind)))
 
     def _lay_out(self, t: Tensor) -> Tensor:
         """``[P, rows, C]`` of a tangent, without a copy where the channels lie last in memory."""
