@@ -1,13 +1,15 @@
 """Passes and bases of whole networks on any device, beside plain forwards, PyTorch's own products and the paper.
 
-    python benchmarks/bench_networks.py --network sd15 --device cuda              # 50 probes, float32
-    python benchmarks/bench_networks.py --network sd15 --device cuda --tf32       # matmuls and attention in tf32 too
-    python benchmarks/bench_networks.py --network ddpm256 --device cuda --dtype bfloat16 --compile
-    python benchmarks/bench_networks.py --network sd15 --quick                    # a narrow one, anywhere
+    python benchmarks/bench_networks.py --network sd15 --device cuda                     # 50 probes, float32
+    python benchmarks/bench_networks.py --network sd15 --device cuda --precision bf16    # or tf32
+    python benchmarks/bench_networks.py --network ddpm256 --device cuda --compile
+    python benchmarks/bench_networks.py --network sd15 --quick                           # a narrow one, anywhere
 
-`forward` is the feature map on as many images as there are probes, channels last. An iteration of the paper is one of
-benchmarks/peers/paper.py; how many it needs is counted on the fast operator. Peers that fail, or run out of memory, are
-listed with the reason. Passes are timed first, the instructions last, one by one.
+Passes are in the precision asked for; a basis from passes in tf32 or bf16 is refined in float32, and true residuals are
+always those of float32. `forward` is the feature map on as many images as there are probes, channels last and in the
+same precision. An iteration of the paper is one of benchmarks/peers/paper.py; how many it needs is counted on the fast
+operator. Peers that fail, or run out of memory, are listed with the reason. Passes are timed first, the instructions
+last, one by one.
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ from bench_passes import profile
 from networks import NAMES, Problem, problem
 from peers import paper
 from peers.products import Failures, compiled, peers, reason
-from peers.solvers import Counted, triplet_residuals
+from peers.solvers import triplet_residuals
 from record import alternate, synchronize, table, write
 
 import latentjac
+from latentjac.linearize import PRECISIONS
 from latentjac.models.layers import Tap
 
 TOLERANCES = (1e-2, 1e-3)
@@ -36,10 +39,11 @@ TOLERANCES = (1e-2, 1e-3)
 def passes(p: Problem, lin: Any, probes: int, rounds: int, device: str) -> dict[str, float]:
     """Seconds of ours and of plain forwards."""
     v, u = probes_of(lin, probes)
+    dtype = torch.bfloat16 if lin.precision == "bf16" else torch.float32
     # Weights too: torch's own derivatives do not take them so, which is why the network itself stays as it is.
-    fastest = Tap(copy.deepcopy(p.network).to(memory_format=torch.channels_last), "mid_block")
-    batch = p.batch(probes)
-    batch = (batch[0].contiguous(memory_format=torch.channels_last), *batch[1:])
+    fastest = Tap(copy.deepcopy(p.network).to(dtype, memory_format=torch.channels_last), "mid_block")
+    x, *rest = (c.to(dtype) if c.is_floating_point() else c for c in p.batch(probes))
+    batch = (x.contiguous(memory_format=torch.channels_last), *rest)
     cases: dict[str, Callable[[], object]] = {
         "forward": lambda: fastest(*batch),
         "tangent": lambda: lin.jvp(v),
@@ -67,35 +71,35 @@ def others(
     return alternate(cases, max(3, rounds // 3), 60.0, device), failed
 
 
-def bases(p: Problem, lin: Any, k: int, device: str) -> list[dict[str, Any]]:
-    """Ours to each residual: the second run, since the first one measures what passes cost."""
+def bases(lin: Any, exact: Any, k: int, device: str) -> list[dict[str, Any]]:
+    """Ours to each residual: the fourth run, since the first measures what passes cost and others record on a GPU."""
     rows = []
     for tol in TOLERANCES:
-        for _ in range(2):
-            counted = Counted(lin)
+        for _ in range(4):
             start = time.perf_counter()
-            basis = latentjac.svd(counted, k, tol)
+            basis = latentjac.svd(lin, k, tol, refine_with=None if exact is lin else exact)
             synchronize(device)
             seconds = time.perf_counter() - start
+        passes, vectors = basis.metadata["passes"], basis.jvps + basis.vjps
         rows.append(
             {
                 "solver": "latentjac",
                 "residual": tol,
                 "seconds": seconds,
-                "passes": counted.passes,
-                "vectors": counted.vectors,
-                "true residual": float(triplet_residuals(lin, basis.u, basis.s, basis.v).max()),
-                "of it in products": in_products(lin, counted, device) / seconds,
+                "passes": passes,
+                "vectors": vectors,
+                "true residual": float(triplet_residuals(exact, basis.u, basis.s, basis.v).max()),
+                "of it in products": in_products(lin, passes, vectors, device) / seconds if exact is lin else None,
             }
         )
     return rows
 
 
-def in_products(lin: Any, counted: Counted, device: str) -> float:
+def in_products(lin: Any, passes: int, vectors: int, device: str) -> float:
     """Seconds that as many passes of the average size take by themselves."""
-    v, u = probes_of(lin, max(1, round(counted.vectors / counted.passes)))
+    v, u = probes_of(lin, max(1, round(vectors / passes)))
     seconds = alternate({"tangent": lambda: lin.jvp(v), "cotangent": lambda: lin.vjp(u)}, 5, 5.0, device)
-    return counted.passes / 2 * sum(seconds.values())
+    return passes / 2 * sum(seconds.values())
 
 
 def papers(p: Problem, lin: Any, k: int, most_seconds: float, device: str) -> list[dict[str, Any]]:
@@ -145,10 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=NAMES, default="faces")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
-    parser.add_argument(
-        "--tf32", action="store_true", help="matmuls and attention in tf32; convolutions are by torch's default"
-    )
+    parser.add_argument("--precision", default="fp32", choices=PRECISIONS, help="of passes and of torch's forwards")
     parser.add_argument("--probes", type=int, default=50)
     parser.add_argument("--k", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=15)
@@ -161,16 +162,17 @@ def main() -> None:
     if options.quick:
         options.probes, options.k, options.rounds, options.paper_seconds = 4, 4, 3, 2.0
     warnings.simplefilter("ignore")
-    torch.backends.cuda.matmul.allow_tf32 = options.tf32
-    device, dtype = options.device, getattr(torch, options.dtype)
+    device = options.device
+    for settings in (torch.backends.cuda.matmul, torch.backends.cudnn):
+        settings.allow_tf32 = options.precision == "tf32"
     with torch.no_grad():
-        report(options, problem(options.network, device, dtype, options.quick), device)
+        report(options, problem(options.network, device, torch.float32, options.quick), device)
 
 
 def report(options: argparse.Namespace, p: Problem, device: str) -> None:
     """Measure, print, write."""
     start = time.perf_counter()
-    lin = latentjac.linearize(p.f, p.x, *p.constants)
+    lin = latentjac.linearize(p.f, p.x, *p.constants, precision=options.precision)
     synchronize(device)
     traced = time.perf_counter() - start
     seconds = passes(p, lin, options.probes, options.rounds, device)
@@ -182,19 +184,19 @@ def report(options: argparse.Namespace, p: Problem, device: str) -> None:
     rows = [
         {"case": name, "ms": 1e3 * value, "of forward": value / seconds["forward"]} for name, value in seconds.items()
     ]
-    print(f"{options.network}, {lin.backend}, {options.probes} probes, {options.dtype}, traced in {traced:.1f} s")
+    print(f"{options.network}, {lin.backend}, {options.probes} probes, {options.precision}, traced in {traced:.1f} s")
     print(table(rows))
     for name, why in failed.items():
         print(f"{name} fails: {why}")
     solvers: list[dict[str, Any]] = []
-    for part in (
-        []
-        if options.no_bases
-        else [
-            lambda: bases(p, lin, options.k, device),
-            lambda: papers(p, lin, options.k, options.paper_seconds, device),
-        ]
-    ):
+    exact = lin
+    if options.precision != "fp32" and not options.no_bases:
+        exact = latentjac.linearize(p.f, p.x, *p.constants, precision="fp32")
+    parts = [
+        lambda: bases(lin, exact, options.k, device),
+        lambda: papers(p, exact, options.k, options.paper_seconds, device),
+    ]
+    for part in [] if options.no_bases else parts:
         try:
             found = part()
         except Exception as error:  # such as memory for the paper's iteration
@@ -208,7 +210,7 @@ def report(options: argparse.Namespace, p: Problem, device: str) -> None:
         print("  ".join(map(str, row.values())))
     if options.quick:
         return
-    name = f"network_{options.network}_{options.dtype}{'_tf32' if options.tf32 else ''}_{device}"
+    name = f"network_{options.network}_{options.precision}_{device}"
     print(
         write(
             name, rows, device, probes=options.probes, k=options.k, backend=lin.backend, failed=failed, solvers=solvers,

@@ -104,8 +104,8 @@ part_graphs() {
 part_networks() {
   for network in sd15 ddpm256 faces; do
     if [ "$device" = cuda ]; then
-      bench networks --network "$network" --tf32 --no-peers --paper-seconds 20
-      bench networks --network "$network" --dtype bfloat16 --no-peers --no-bases
+      bench networks --network "$network" --precision bf16 --no-peers --paper-seconds 20
+      bench networks --network "$network" --precision tf32 --no-peers --paper-seconds 20
     fi
     bench networks --network "$network" --paper-seconds 20
   done

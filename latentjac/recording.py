@@ -73,25 +73,33 @@ class CudaRecorder:
 
     def record(self, run: Callable[[], Result]) -> tuple[Callable[[], object], Result]:
         """As :meth:`Recorder.record`; ``run`` is run once before, so that libraries settle what they do once."""
-        graph = torch.cuda.CUDAGraph()
         with _capturing, torch.cuda.device(self._device):
             current = torch.cuda.current_stream()
-            # This block gives the caller's stream back even where torch.cuda.graph fails to leave its own.
             with torch.cuda.stream(self._stream):
                 self._stream.wait_stream(current)
                 run()
-                result = self._capture(graph, run)
+                try:
+                    graph, result = self._capture(run)
+                except torch.OutOfMemoryError:
+                    torch.cuda.empty_cache()  # what torch keeps is not given to a recording
+                    graph, result = self._capture(run)
             current.wait_stream(self._stream)
         return graph.replay, result
 
-    def _capture(self, graph: torch.cuda.CUDAGraph, run: Callable[[], Result]) -> Result:
+    def _capture(self, run: Callable[[], Result]) -> tuple[torch.cuda.CUDAGraph, Result]:
+        # Not torch.cuda.graph: it waits for the device and empties torch's cache each time, and where a recording is
+        # broken, the error of its end takes the place of the cause.
+        graph = torch.cuda.CUDAGraph()
         # Other threads may go on using the device.
-        mode = "thread_local"
+        graph.capture_begin(self._pool, capture_error_mode="thread_local")
         try:
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode=mode):
-                return run()
+            result = run()
+            graph.capture_end()
         except BaseException:
-            # Ending an invalid capture raises before torch takes the pool back, on some versions.
+            with suppress(RuntimeError):
+                graph.capture_end()
+            # Ending a broken recording raises before torch takes the pool back, on some versions.
             with suppress(RuntimeError):
                 torch._C._cuda_endAllocateToPool(self._device.index, self._pool)
             raise
+        return graph, result

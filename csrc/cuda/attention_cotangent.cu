@@ -204,19 +204,19 @@ __global__ void __launch_bounds__(kPlain) attention_cotangent_plain_keys(Problem
 template <typename Kind, int W, bool kWhole>
 struct Cotangent {
   static constexpr int M = Fit<Kind, W, kWhole>::M, G = Fit<Kind, W, kWhole>::G;
+  using Queries = Config<Kind, W, kWhole, M, G>;
+  using Keys = Config<Kind, W, kWhole, W == 64 ? M : 1, 1>;  // twice the sums
+  static constexpr int64_t kBytes = std::max(QueryTiles<Queries>::kBytes, KeyTiles<Keys>::kBytes);
 
   static void run(const Problem& p, const Target& to) {
     if (p.dq.strided.at) {
-      using C = Config<Kind, W, kWhole, M, G>;
-      launch_tiles<C, QueryTiles>(attention_cotangent_queries<C>, "attention_cotangent dq", p, p.queries, p.channels,
-                                  to);
+      launch_tiles<Queries, QueryTiles>(attention_cotangent_queries<Queries>, "attention_cotangent dq", p, p.queries,
+                                        p.channels, to);
     }
     if (p.dk.strided.at || p.dv.strided.at) {
-      // Twice the sums.
-      using C = Config<Kind, W, kWhole, W == 64 ? M : 1, 1>;
       const int channels = p.dk.strided.at ? p.channels : 0, value_channels = p.dv.strided.at ? p.value_channels : 0;
-      launch_tiles<C, KeyTiles>(attention_cotangent_keys<C>, "attention_cotangent dk dv", p, p.keys,
-                                std::max(channels, value_channels), to);
+      launch_tiles<Keys, KeyTiles>(attention_cotangent_keys<Keys>, "attention_cotangent dk dv", p, p.keys,
+                                   std::max(channels, value_channels), to);
     }
   }
 };
@@ -238,7 +238,7 @@ void attention_cotangent(const AttentionCotangent& call, int device, void* strea
   p.dq = array_of(call.dq, call.shape.channels, bytes);
   p.dk = array_of(call.dk, call.shape.channels, bytes);
   p.dv = array_of(call.dv, call.shape.value_channels, bytes);
-  const Target to{call.shape.batch * call.shape.heads, static_cast<cudaStream_t>(stream), where};
+  const Target to{call.shape.batch * call.shape.heads, shared_room(device), static_cast<cudaStream_t>(stream), where};
   run_kernels<Cotangent>(call.shape, p, to, plain);
 }
 

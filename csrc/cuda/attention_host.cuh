@@ -61,6 +61,7 @@ Problem problem_of(const Call& call, int64_t probes, const std::string& where) {
 
 struct Target {
   int64_t heads;  // all of them, over the batch
+  int64_t room;   // bytes of shared memory of a block
   cudaStream_t stream;
   const std::string& where;
 
@@ -103,13 +104,15 @@ struct Fit {
   static constexpr int M = kWhole ? 2 : 1, G = W == 64 && sizeof(Kind) == 2 ? 2 : 1;
 };
 
-// Runs Tiled<Kind, W, kWhole>::run(p, to) with what serves the kind and the channels, or plain(p, to).
+// Runs Tiled<Kind, W, kWhole>::run(p, to) with what serves the kind, the channels and the device, or plain(p, to).
+// Tiles of whole rows take up to 104 KB, which consumer GPUs do not have.
 template <typename Kind, template <typename, int, bool> class Tiled>
 void run_tiled(const Problem& p, const Target& to) {
   const int widest = std::max(p.channels, p.value_channels);
-  if (widest <= 64) return Tiled<Kind, 64, true>::run(p, to);
+  if (widest <= 64 && Tiled<Kind, 64, true>::kBytes <= to.room) return Tiled<Kind, 64, true>::run(p, to);
   if constexpr (sizeof(Kind) == 2) {
-    if (widest <= 128) return Tiled<Kind, 128, true>::run(p, to);
+    if (widest > 64 && widest <= 128 && Tiled<Kind, 128, true>::kBytes <= to.room)
+      return Tiled<Kind, 128, true>::run(p, to);
   }
   Tiled<Kind, 64, false>::run(p, to);
 }

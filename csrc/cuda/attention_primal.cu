@@ -114,8 +114,10 @@ __global__ void __launch_bounds__(kPlain) attention_primal_plain(Problem p) {
 
 template <typename Kind, int W, bool kWhole>
 struct Primal {
+  using C = Config<Kind, W, kWhole, Fit<Kind, W, kWhole>::M, 1>;
+  static constexpr int64_t kBytes = PrimalTiles<C>::kBytes;
+
   static void run(const Problem& p, const Target& to) {
-    using C = Config<Kind, W, kWhole, Fit<Kind, W, kWhole>::M, 1>;
     launch_tiles<C, PrimalTiles>(attention_primal_tiles<C>, "attention_primal", p, p.queries, p.value_channels, to);
   }
 };
@@ -130,7 +132,7 @@ void attention_primal(const AttentionPrimal& call, int device, void* stream) {
   const std::string where = shapes(call.shape, 1);
   const DeviceScope scope(device);
   const Problem p = problem_of(call, 1, where);
-  const Target to{call.shape.batch * call.shape.heads, static_cast<cudaStream_t>(stream), where};
+  const Target to{call.shape.batch * call.shape.heads, shared_room(device), static_cast<cudaStream_t>(stream), where};
   run_kernels<Primal>(call.shape, p, to, plain);
 }
 

@@ -121,8 +121,10 @@ __global__ void __launch_bounds__(kPlain) attention_tangent_plain(Problem p) {
 
 template <typename Kind, int W, bool kWhole>
 struct Tangent {
+  using C = Config<Kind, W, kWhole, Fit<Kind, W, kWhole>::M, Fit<Kind, W, kWhole>::G>;
+  static constexpr int64_t kBytes = TangentTiles<C>::kBytes;
+
   static void run(const Problem& p, const Target& to) {
-    using C = Config<Kind, W, kWhole, Fit<Kind, W, kWhole>::M, Fit<Kind, W, kWhole>::G>;
     launch_tiles<C, TangentTiles>(attention_tangent_tiles<C>, "attention_tangent", p, p.queries, p.value_channels, to);
   }
 };
@@ -143,7 +145,7 @@ void attention_tangent(const AttentionTangent& call, int device, void* stream) {
   p.dv = array_of(call.dv, call.shape.value_channels, bytes);
   p.out = array_of(call.out, call.shape.value_channels, bytes);
   p.accumulate = call.accumulate;
-  const Target to{call.shape.batch * call.shape.heads, static_cast<cudaStream_t>(stream), where};
+  const Target to{call.shape.batch * call.shape.heads, shared_room(device), static_cast<cudaStream_t>(stream), where};
   run_kernels<Tangent>(call.shape, p, to, plain);
 }
 

@@ -33,6 +33,13 @@ class DeviceScope {
   int before_ = 0;
 };
 
+// Bytes of shared memory that a block can be given.
+inline int64_t shared_room(int device) {
+  int bytes = 0;
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "cudaDeviceGetAttribute", "");
+  return bytes;
+}
+
 // Four values a load where every run of channels that a lane walks is a multiple of four and aligned.
 inline bool four_fit(int64_t run, std::initializer_list<const void*> arrays) {
   for (const void* p : arrays) {

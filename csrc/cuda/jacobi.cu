@@ -156,9 +156,7 @@ int64_t jacobi_needs(int64_t rows, int64_t columns) {
 }
 
 int64_t jacobi_room(int device) {
-  int bytes = 0;
-  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "cudaDeviceGetAttribute", "");
-  return bytes;
+  return shared_room(device);
 }
 
 int64_t jacobi_workspace(int64_t points, int64_t rows, int64_t columns, int device) {

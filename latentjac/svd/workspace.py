@@ -143,10 +143,10 @@ def workspace_for(operator: Any, shape: Shape) -> Iterator[Workspace]:
         operator: Whose ``recorder()``, if it has one, records what is done.
         shape: Of the workspace.
     """
-    recorder = operator.recorder() if hasattr(operator, "recorder") else None
-    space = None if recorder is None else _kept.pop(operator, None)
+    records = hasattr(operator, "recorder")
+    space = _kept.pop(operator, None) if records else None
     if space is None or space.shape != shape:
-        space = Workspace(shape, recorder)
+        space = Workspace(shape, operator.recorder() if records else None)
     yield space
     if space.records:
         _kept[operator] = space

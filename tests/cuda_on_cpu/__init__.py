@@ -8,6 +8,7 @@ import ctypes
 import os
 import shutil
 import subprocess
+from contextlib import contextmanager
 from ctypes import c_bool, c_char_p, c_double, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
 
@@ -125,6 +126,15 @@ class Emulator:
         passed = [ctypes.byref(a) if isinstance(a, ctypes.Structure) else c_void_p(a) for a in arguments]
         if function(*passed, c_char_p(ctypes.addressof(message)), c_size_t(len(message))):
             raise RuntimeError(message.value.decode())
+
+    @contextmanager
+    def shared_limit(self, kilobytes):
+        """A device whose blocks have less shared memory than sm_80's."""
+        self.library.emulator_shared_limit(kilobytes)
+        try:
+            yield
+        finally:
+            self.library.emulator_shared_limit(163)
 
     def products(self):
         """Calls of mma, by all warps together, since this was last asked."""

@@ -31,7 +31,7 @@ namespace {
 
 constexpr int kMaxThreads = 1024, kLanes = 32;
 constexpr size_t kStackBytes = 128 << 10;
-constexpr size_t kSharedLimit = 163 << 10;  // of a block on sm_80
+size_t shared_limit = 163 << 10;  // of a block on sm_80
 constexpr unsigned char kFence = 0xa5;
 
 // Memory that ends at a page without access. Its bytes are rounded up to 16; what lies around them is kFence.
@@ -396,7 +396,7 @@ uint32_t tf32_bits(float value) {
 }
 
 cudaError_t allow_shared(const void* kernel, int bytes) {
-  if (bytes < 0 || static_cast<size_t>(bytes) > kSharedLimit) {
+  if (bytes < 0 || static_cast<size_t>(bytes) > shared_limit) {
     self.message = std::to_string(bytes) + " bytes of shared memory, more than sm_80 has";
     return cudaErrorInvalidValue;
   }
@@ -433,7 +433,7 @@ cudaError_t run(const void* kernel, const cudaLaunchConfig_t& config, const std:
 }  // namespace cuda_on_cpu
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
-  *value = static_cast<int>(cuda_on_cpu::kSharedLimit);
+  *value = static_cast<int>(cuda_on_cpu::shared_limit);
   return cudaSuccess;
 }
 const char* cudaGetErrorName(cudaError_t error) {
@@ -453,6 +453,9 @@ void emulator_backwards(int backwards) {
   cuda_on_cpu::self.backwards = backwards != 0;
 }
 // Calls of mma since it was last asked, once a warp.
+void emulator_shared_limit(int kilobytes) {
+  cuda_on_cpu::shared_limit = static_cast<size_t>(kilobytes) << 10;
+}
 int64_t emulator_products() {
   return std::exchange(cuda_on_cpu::self.products, 0);
 }

@@ -156,6 +156,21 @@ def test_against_torch_func(emulator, memory, shape, dtype, allow_tf32):
     check(Case(emulator, memory, shape, dtype, allow_tf32=allow_tf32))
 
 
+@pytest.mark.parametrize(("dtype", "channels"), [(torch.float32, 64), (torch.bfloat16, 128)], ids=str)
+def test_a_device_with_less_shared_memory(emulator, memory, dtype, channels):
+    """Consumer GPUs give a block 99 KB, less than tiles of whole rows take."""
+    case = Case(emulator, memory, (1, 1, 40, 33, channels, channels, 2), dtype)
+    tangents = [case.draw(name, case.probes) for name in "qkv"]
+    emulator.products()
+    case.tangent(*tangents)
+    whole = emulator.products()
+    with emulator.shared_limit(99):
+        check(case)
+        emulator.products()
+        case.tangent(*tangents)
+    assert emulator.products() != whole, "other tiles"
+
+
 @pytest.mark.parametrize("keys", [67, 13])
 @pytest.mark.parametrize("channels", [40, 80])
 def test_tf32_takes_a_third_of_the_products_and_rounds_all(emulator, memory, channels, keys):
