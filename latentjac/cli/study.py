@@ -48,6 +48,14 @@ Tol = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help=f"Seed of samples and random choices; default: {_DEFAULT.seed}.")]
 Steps = Annotated[int | None, typer.Option(help=f"DDIM steps from noise to image; default: {_DEFAULT.steps}.")]
+Prompts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prompt",
+        help=f"For the study 'prompts': a text that it compares, repeated at least 3 times; default: "
+        f"{len(_DEFAULT.prompts)} unrelated ones.",
+    ),
+]
 Small = Annotated[bool, typer.Option("--small", help="Smaller defaults of all these: seconds instead of minutes.")]
 
 
@@ -64,6 +72,7 @@ def _command(name: str) -> Callable[..., None]:
         tol: Tol = None,
         seed: Seed = None,
         steps: Steps = None,
+        prompt: Prompts = None,
         small: Small = False,
     ) -> None:
         arguments = {option: value for option, value in locals().items() if option != "name"}
@@ -71,10 +80,12 @@ def _command(name: str) -> Callable[..., None]:
         require_matplotlib()
         together = name == _ALL
         studies = list(STUDIES.values()) if together else [STUDIES[name]]
+        if prompt is not None and not any(study.text for study in studies):
+            raise ValueError(f"--prompt: expected none for {name}, which does not ask about text, got {prompt}")
         sources = model or (["faces", "avatars"] if any(study.several for study in studies) else ["faces"])
         given: dict[str, Any] = {
             "samples": samples, "levels": None if levels is None else tuple(parse_numbers("--levels", levels)),
-            "k": k, "tol": tol, "seed": seed, "steps": steps,
+            "k": k, "tol": tol, "seed": seed, "steps": steps, "prompts": None if prompt is None else tuple(prompt),
         }  # fmt: skip
         settings = replace(
             Settings.small() if small else _DEFAULT, **{n: value for n, value in given.items() if value is not None}
@@ -85,7 +96,7 @@ def _command(name: str) -> Callable[..., None]:
                 continue
             chosen = sources[:1] if together and not study.several else sources
             run = RunFolder(out / study.name if together else out, f"study {name}", arguments)
-            _run(run, study, chosen, device, settings)
+            _run(run, study, chosen, device, settings, together)
 
     return command
 
@@ -97,12 +108,15 @@ app.command(_ALL, help="Run every study, each into a folder of its own; those of
 )
 
 
-def _run(run: RunFolder, study: Study, sources: list[str], device: str, settings: Settings) -> None:
-    """Load what a study needs, run it and write its files."""
+def _run(run: RunFolder, study: Study, sources: list[str], device: str, settings: Settings, together: bool) -> None:
+    """Load what a study needs, run it and write its files; among others, leave it out where it cannot run."""
     if study.several != (len(sources) > 1):
         expected = "at least two models to compare" if study.several else "one model"
         raise ValueError(f"--model: expected {expected} for {study.name}, got {sources}")
     models = [stages.load_model(run, source, device) for source in sources]
+    if together and study.text and models[0].text is None:
+        print(f"{study.name}: left out, since model {models[0].name!r} has no text")
+        return
     with run.timed(study.name):
         subject: Model | list[Model] = models if study.several else models[0]
         finding = study.run(subject, settings, progress=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from latentjac.study import coarse_to_fine, complexity, linearity, rank, samples, timesteps, transport
+from latentjac.study import coarse_to_fine, complexity, linearity, prompts, rank, samples, timesteps, transport
 from latentjac.study.finding import Finding
 
 
@@ -18,12 +18,14 @@ class Study:
         question: In one line.
         run: ``run(model, settings, progress=False)``; a study of several models takes a sequence of them.
         several: It compares models and takes a sequence of at least two.
+        text: It needs a model with text.
     """
 
     name: str
     question: str
     run: Callable[..., Finding]
     several: bool = False
+    text: bool = False
 
 
 STUDIES = {
@@ -51,5 +53,6 @@ STUDIES = {
         Study(
             transport.NAME, "Is a direction carried better to a sample whose tangent space is closer?", transport.run
         ),
+        Study(prompts.NAME, "Does the influence of text fade as noise falls?", prompts.run, text=True),
     )
 }

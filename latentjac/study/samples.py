@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 
-from latentjac.geometry import SampleMean, pair_mean, pairwise_distances
+from latentjac.geometry import SampleMean, pair_mean
 from latentjac.models import Model
 from latentjac.study.curves import constant_curve, curve_of, ends_of, in_both_spaces, level_axes
 from latentjac.study.finding import Curve, Finding, columns
 from latentjac.study.settings import Settings, check_samples
-from latentjac.study.tangent_spaces import SPACES, TangentSpaces, tangent_spaces, unrelated_distance
+from latentjac.study.tangent_spaces import SPACES, TangentSpaces, relative_distances, tangent_spaces, unrelated_distance
 
 NAME = "samples"
 
@@ -28,7 +26,7 @@ def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     """
     check_samples(NAME, settings, 3)
     spaces = tangent_spaces(model, settings, NAME, progress)
-    distances = {space: relative_distances(spaces, space) for space in SPACES}
+    distances = {space: sample_distances(spaces, space) for space in SPACES}
     upper = torch.triu_indices(spaces.samples, spaces.samples, 1)
     rows = [
         {"t": t, "sample": a, "other": b}
@@ -39,10 +37,9 @@ def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     return _finding(columns(rows), spaces, distances, settings)
 
 
-def relative_distances(spaces: TangentSpaces, space: str) -> torch.Tensor:
-    """Distances of all pairs of samples at every level ``[N, N, L]``, relative to the largest possible; on the CPU."""
-    largest = math.pi / 2 * math.sqrt(spaces.bases[0][0].k)
-    return torch.stack([pairwise_distances(bases, space).cpu() for bases in spaces.bases], dim=-1) / largest
+def sample_distances(spaces: TangentSpaces, space: str) -> torch.Tensor:
+    """Relative distances of all pairs of samples at every level, ``[N, N, L]``."""
+    return torch.stack([relative_distances(bases, space) for bases in spaces.bases], dim=-1)
 
 
 def _finding(

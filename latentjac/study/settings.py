@@ -20,6 +20,7 @@ class Settings:
         tol: Largest relative residual of a singular triplet.
         seed: Of the samples' noise and of all other random choices.
         steps: DDIM steps of the grid that the levels lie on.
+        prompts: Texts that the study ``prompts`` compares, at least 3.
 
     Raises:
         TypeError: If a value has a wrong type.
@@ -32,17 +33,25 @@ class Settings:
     tol: float = 1e-2
     seed: int = 0
     steps: int = 50
+    prompts: tuple[str, ...] = (
+        "a mountain lake at dawn",
+        "a bowl of fruit on a table",
+        "a portrait of an old man",
+        "a city street at night",
+        "a dog running on a beach",
+    )
 
     def __post_init__(self) -> None:
         for name, least in (("samples", 2), ("k", 1), ("seed", 0), ("steps", 1)):
             check_int("Settings", name, getattr(self, name), least)
         check_number("Settings", "tol", self.tol, 0, 1)
-        object.__setattr__(self, "levels", _checked(self.levels))
+        object.__setattr__(self, "levels", _checked_levels(self.levels))
+        object.__setattr__(self, "prompts", _checked_prompts(self.prompts))
 
     @classmethod
     def small(cls) -> Settings:
         """The smallest that shows something: seconds a study, for trying out and for tests."""
-        return cls(samples=3, levels=(0.9, 0.5, 0.1), k=3, steps=10)
+        return cls(samples=3, levels=(0.9, 0.5, 0.1), k=3, steps=10, prompts=cls.prompts[:3])
 
 
 def check_samples(study: str, settings: Settings, least: int) -> None:
@@ -51,7 +60,7 @@ def check_samples(study: str, settings: Settings, least: int) -> None:
         raise ValueError(f"{study}: settings.samples must be at least {least}, got {settings.samples}")
 
 
-def _checked(levels: Any) -> tuple[float, ...]:
+def _checked_levels(levels: Any) -> tuple[float, ...]:
     if not isinstance(levels, (tuple, list)):
         raise TypeError(f"Settings: levels must be a tuple of fractions of T, got {type(levels).__name__}")
     for t in levels:
@@ -60,3 +69,14 @@ def _checked(levels: Any) -> tuple[float, ...]:
     if len(set(levels)) < max(2, len(levels)):
         raise ValueError(f"Settings: levels must hold at least 2 different ones, each once, got {list(levels)}")
     return tuple(sorted(map(float, levels), reverse=True))
+
+
+def _checked_prompts(prompts: Any) -> tuple[str, ...]:
+    if not isinstance(prompts, (tuple, list)):
+        raise TypeError(f"Settings: prompts must be a tuple of texts, got {type(prompts).__name__}")
+    for prompt in prompts:
+        if not isinstance(prompt, str):
+            raise TypeError(f"Settings: prompts must hold texts, got {prompt!r}")
+    if len(set(prompts)) < max(3, len(prompts)):
+        raise ValueError(f"Settings: prompts must hold at least 3 different texts, each once, got {list(prompts)}")
+    return tuple(prompts)

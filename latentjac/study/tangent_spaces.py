@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from latentjac.diffusion import Point
-from latentjac.geometry import SampleMean, sample_mean, subspace_distance
+from latentjac.geometry import SampleMean, pairwise_distances, sample_mean, subspace_distance
 from latentjac.models import Model
 from latentjac.study.points import bases_at, followed_points
 from latentjac.study.settings import Settings
@@ -56,6 +57,16 @@ def tangent_spaces(model: Model, settings: Settings, name: str, progress: bool =
     with tqdm(total=len(points) * settings.samples, desc=name, unit="basis", disable=not progress) as bar:
         bases = tuple(tuple(bases_at(model, point, settings, bar=bar)) for point in points)
     return TangentSpaces(points, bases)
+
+
+def relative_distances(bases: Sequence[LocalBasis], space: str) -> torch.Tensor:
+    """Geodesic distances of all pairs of bases ``[N, N]``, relative to the largest possible; on the CPU.
+
+    Args:
+        bases: N, all with one k.
+        space: ``"x"`` or ``"h"``.
+    """
+    return pairwise_distances(bases, space).cpu() / (math.pi / 2 * math.sqrt(bases[0].k))
 
 
 def unrelated_distance(bases: Sequence[LocalBasis], space: str, seed: int) -> SampleMean:

@@ -12,7 +12,7 @@ from latentjac.models import Model
 from latentjac.study.carried import WAYS, Carried, carry
 from latentjac.study.curves import curve_of, ends_of, level_axes, stated
 from latentjac.study.finding import Axes, Curve, Finding, columns
-from latentjac.study.samples import relative_distances
+from latentjac.study.samples import sample_distances
 from latentjac.study.settings import Settings, check_samples
 from latentjac.study.tangent_spaces import SPACES, TangentSpaces, tangent_spaces
 
@@ -41,7 +41,7 @@ def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     """
     check_samples(NAME, settings, 3)
     spaces = tangent_spaces(model, settings, NAME, progress)
-    distances = {space: relative_distances(spaces, space) for space in SPACES}
+    distances = {space: sample_distances(spaces, space) for space in SPACES}
     total = spaces.samples * len(spaces.levels)
     with tqdm(total=total, desc="carrying", unit="target", disable=not progress) as bar:
         carried = [carry(model, spaces, level, settings, bar) for level in range(len(spaces.levels))]

@@ -60,7 +60,11 @@ def test_all_studies_one_folder_each(tiny_folder, tmp_path, monkeypatch) -> None
         curve = Curve("", axes, (0.0, 1.0), (0.0, 1.0), (0.0, 0.5), (0.5, 1.5))
         return Finding("name", {"models": [count]}, (curve,), f"Saw {count}.", 1.0, (0.0, 2.0), True)
 
-    studies = {"one": Study("one", "How many?", answer), "two": Study("two", "And now?", answer, several=True)}
+    studies = {
+        "one": Study("one", "How many?", answer),
+        "two": Study("two", "And now?", answer, several=True),
+        "three": Study("three", "What is said?", answer, text=True),
+    }
     monkeypatch.setattr("latentjac.cli.study.STUDIES", studies)
     done = run("study", "all", "--model", tiny_folder, "--out", tmp_path / "a", *QUICK)
     assert done.returncode == 0, done.stderr
@@ -74,6 +78,8 @@ def test_all_studies_one_folder_each(tiny_folder, tmp_path, monkeypatch) -> None
     done = run("study", "all", "--out", tmp_path / "c", *QUICK)  # the built-in models
     assert "Saw 1." in done.stdout
     assert "Saw 2." in done.stdout
+    assert "three: left out, since model 'faces' has no text" in done.stdout
+    assert {p.name for p in (tmp_path / "c").iterdir()} == {"one", "two"}
 
 
 def test_help_names_every_question() -> None:
@@ -90,6 +96,9 @@ def test_help_names_every_question() -> None:
         (["coarse-to-fine", "--levels", "high"], "--levels: expected different comma-separated numbers, got 'high'"),
         (["coarse-to-fine", "--levels", "0.5,60"], r"fractions of T in [0, 1], got 60"),
         (["coarse-to-fine", "--model", "TINY", "--model", "TINY"], "--model: expected one model for coarse-to-fine"),
+        (["rank", "--prompt", "a cat"], "--prompt: expected none for rank, which does not ask about text"),
+        (["prompts", "--model", "TINY", "--prompt", "a cat"], "at least 3 different texts, each once, got ['a cat']"),
+        (["prompts"], "prompts: model must be conditioned on text, got 'faces', which is not"),
     ],
 )
 def test_mistakes_become_one_line(tiny_folder, tmp_path, arguments: list, message: str) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from pipelines import build_stable_diffusion
 
 import latentjac
+from latentjac.study import STUDIES
 
 pytest.importorskip("typer")
 
@@ -61,6 +62,26 @@ def test_the_published_way_with_text(folder, photo, tmp_path) -> None:
     done = run("edit", photo, "--compat", "pullback", *options, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("direction1_*.png"))) == 9
+
+
+def test_a_study_of_text(folder, tmp_path, monkeypatch) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    prompts = ["a cat", "a dog", "the sky"]
+    quick = ["--small", "--levels", "0.9,0.3", "-k", 2, *(part for text in prompts for part in ("--prompt", text))]
+    done = run("study", "prompts", "--model", folder, *quick, "--out", tmp_path / "alone")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "alone" / "run.json").read_text())
+    assert record["settings"]["prompts"] == prompts
+    assert record["finding"]["sentence"] in done.stdout
+    assert min(Image.open(tmp_path / "alone" / "figure.png").size) > 300
+    table = parquet.read_table(tmp_path / "alone" / "table.parquet")
+    assert table.num_rows == 2 * (3 * 3 + 3)  # levels; samples and pairs of prompts, pairs of samples
+    assert {*table["prompt"].to_pylist(), *table["other_prompt"].to_pylist()} == {"", *prompts}
+
+    monkeypatch.setattr("latentjac.cli.study.STUDIES", {"prompts": STUDIES["prompts"]})
+    done = run("study", "all", "--model", folder, *quick, "--out", tmp_path / "all")
+    assert done.returncode == 0, done.stderr
+    assert parquet.read_table(tmp_path / "all" / "prompts" / "table.parquet").num_rows == table.num_rows
 
 
 def test_a_prompt_for_a_model_without_text_is_refused(photo, tmp_path) -> None:

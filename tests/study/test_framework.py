@@ -34,6 +34,10 @@ def test_levels_go_from_noise_to_image() -> None:
         ({"levels": (0.5, 0.2, 0.5)}, ValueError, "each once"),
         ({"levels": (0.5, 60)}, ValueError, r"fractions of T in \[0, 1\], got 60"),
         ({"levels": (0.5, float("nan"))}, ValueError, "got nan"),
+        ({"prompts": "a cat"}, TypeError, "prompts must be a tuple of texts, got str"),
+        ({"prompts": ("a cat", "a dog", 5)}, TypeError, "prompts must hold texts, got 5"),
+        ({"prompts": ("a cat", "a dog")}, ValueError, r"3 different texts, each once, got \['a cat', 'a dog'\]"),
+        ({"prompts": ("a", "b", "c", "a")}, ValueError, "3 different texts, each once"),
     ],
 )
 def test_settings_are_checked(change: dict, error: type[Exception], message: str) -> None:

@@ -12,7 +12,7 @@ from networks import rand
 import latentjac
 from latentjac.geometry import subspace_distance
 from latentjac.study import STUDIES, Settings
-from latentjac.study.samples import relative_distances
+from latentjac.study.samples import sample_distances
 from latentjac.study.tangent_spaces import tangent_spaces, unrelated_distance
 
 TINY = Settings(samples=4, levels=(0.9, 0.2), k=2, tol=1e-4, steps=10)
@@ -37,7 +37,7 @@ def test_small_study_of_faces() -> None:
 def test_distances_are_those_of_the_pairs(tiny_model) -> None:
     spaces = tangent_spaces(tiny_model, TINY, "test")
     for space in ("x", "h"):
-        table = relative_distances(spaces, space)
+        table = sample_distances(spaces, space)
         assert table.shape == (4, 4, 2)
         one = subspace_distance(spaces.bases[1][3], spaces.bases[1][0], space).relative
         assert float(table[3, 0, 1]) == pytest.approx(float(one))
