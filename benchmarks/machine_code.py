@@ -33,6 +33,7 @@ TRUTH = {"true": True, "false": False}
 # The template arguments of each kernel, by what its name begins with; "" is not shown.
 PARAMETERS = {
     "gated": ("type", "", "values a load"),
+    "norm_linear": ("type", "", "values a load", "probes"),
     "norm": ("type", "", "values a load"),
     "gram_ranges": ("type", "packed", "columns / 8"),
     "combine_rows": ("type", "result", "packed"),

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from diffusers import UNet2DModel
 from geometry.test_cuda import MEASURES, compare
 from networks import build_scheduler, build_tiny_unet, rand
+from pipelines import build_stable_diffusion
 from pretended_gpu import GPU, check_on_gpu, held, place, pretended_gpu
 
 import latentjac
@@ -187,10 +189,14 @@ def test_edits() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in STUDIES if name != "rank"])  # which takes all triplets there are
-def test_studies(name: str) -> None:
-    settings = Settings(samples=3, levels=(0.9, 0.6, 0.3), k=1, tol=0.1, steps=3)
+def test_studies(name: str, tmp_path: Path) -> None:
+    settings = Settings(samples=3, levels=(0.9, 0.5, 0.2), k=1, tol=0.1, steps=4)
     with pretended_gpu():
-        model, study = model_on(GPU, torch.float32), STUDIES[name]
+        study = STUDIES[name]
+        if study.text:
+            model = latentjac.load(build_stable_diffusion(tmp_path)).to(GPU)
+        else:
+            model = model_on(GPU, torch.float32)
         finding = study.run([model, model] if study.several else model, settings)
     assert finding.curves
 
