@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from latentjac.arguments import check_generator
+from latentjac.arguments import check_choice, check_generator, check_int, check_left, check_number
 from latentjac.svd.basis import LocalBasis
 from latentjac.svd.operator import Products
 from latentjac.svd.orthonormal import orthonormalize
@@ -17,6 +18,11 @@ STOPS = ("residual", "paper")
 VECTORS = ("ritz", "paper")
 # Least values of the whole numbers; that k is large enough is said together with its upper limit.
 _LEAST = {"k": None, "max_passes": 2, "block_size": 1, "confirm": 0, "oversampling": 0, "power_steps": 0}
+# Options that other methods have no use for, and their defaults.
+_OF_ONE_METHOD: dict[str, dict[str, Any]] = {
+    "subspace": {"stop": "residual", "vectors": "ritz"},
+    "randomized": {"oversampling": 10, "power_steps": 2},
+}
 
 
 @dataclass(frozen=True)
@@ -39,33 +45,21 @@ class Settings:
 def check(operator: Any, settings: Settings, generator: Any, callback: Any, refine_with: Any) -> None:
     """Raise unless everything given to :func:`latentjac.svd` is of the right kind and in range."""
     check_operator("svd", "operator", operator)
-    k, tol = settings.k, settings.tol
     for name, least in _LEAST.items():
-        value = getattr(settings, name)
-        if name == "block_size" and value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"svd: {name} must be an int, got {type(value).__name__}")
-        if least is not None and value < least:
-            raise ValueError(f"svd: {name} must be at least {least}, got {value}")
+        check_int("svd", name, getattr(settings, name), least, optional=name == "block_size")
     points = operator.x.shape[0]
     limit = min(operator.x.numel(), operator.y.numel()) // points
-    if not 1 <= k <= limit:
-        raise ValueError(f"svd: k must be in [1, min(n, m)] = [1, {limit}], got {k}")
-    if isinstance(tol, bool) or not isinstance(tol, (int, float)) or not 0 < tol < 1:
-        raise ValueError(f"svd: tol must be a number in (0, 1), got {tol!r}")
+    if not 1 <= settings.k <= limit:
+        raise ValueError(f"svd: k must be in [1, min(n, m)] = [1, {limit}], got {settings.k}")
+    check_number("svd", "tol", settings.tol, 0, 1)
+    check_number("svd", "max_seconds", settings.max_seconds, 0, math.inf, optional=True)
     for name, names in (("method", METHODS), ("stop", STOPS), ("vectors", VECTORS)):
-        if getattr(settings, name) not in names:
-            raise ValueError(f"svd: {name} must be one of {list(names)}, got {getattr(settings, name)!r}")
-    if settings.method != "subspace":
-        for name, usual in (("stop", "residual"), ("vectors", "ritz")):
-            if getattr(settings, name) != usual:
-                raise ValueError(
-                    f"svd: {name} must be {usual!r} unless method='subspace', got {getattr(settings, name)!r}"
-                )
-    seconds = settings.max_seconds
-    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0):
-        raise ValueError(f"svd: max_seconds must be a positive number or None, got {seconds!r}")
+        check_choice("svd", name, getattr(settings, name), names)
+    if settings.method != "krylov" and refine_with is None:
+        check_left("svd", "block_size", settings.block_size, None, "unless method='krylov'")
+    for method, options in _OF_ONE_METHOD.items():
+        for name, usual in options.items() if settings.method != method else ():
+            check_left("svd", name, getattr(settings, name), usual, f"unless method={method!r}")
     check_generator("svd", generator)
     if callback is not None and not callable(callback):
         raise TypeError(f"svd: callback must be callable or None, got {type(callback).__name__}")
