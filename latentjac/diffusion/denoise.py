@@ -37,10 +37,7 @@ def predict_noise(
     parts = []
     for start in range(0, len(x), MAX_BATCH):
         part = x[start : start + MAX_BATCH]
-        rows = [
-            c[start : start + MAX_BATCH] if len(c) == len(x) else c.expand(len(part), *c.shape[1:])
-            for c in conditioning
-        ]
+        rows = [c[start : start + MAX_BATCH] if len(c) == len(x) else c for c in conditioning]
         parts.append(model.eps(part, t, *rows))
     eps = torch.cat(parts)
     if not torch.isfinite(eps).all():

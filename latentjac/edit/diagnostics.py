@@ -98,10 +98,7 @@ def features(model: Model, x: torch.Tensor, point: Point, layer: str) -> torch.T
     """Features of samples ``[B, C, H, W]`` at the timestep of a point, at most ``MAX_BATCH`` at a time."""
     t = torch.tensor(point.timestep, device=x.device)
     tap = model.feature_map(layer)
-    parts = []
-    for part in x.split(MAX_BATCH):
-        parts.append(tap(part, t, *(c.expand(len(part), *c.shape[1:]) for c in point.conditioning)))
-    return torch.cat(parts)
+    return torch.cat([tap(part, t, *point.conditioning) for part in x.split(MAX_BATCH)])
 
 
 def leakage(pictures: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
