@@ -16,20 +16,19 @@ from __future__ import annotations
 
 import math
 import time
-import weakref
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import torch
 
 from latentjac.kernels import combine_rows
 from latentjac.svd.operator import Products
+from latentjac.svd.remembered import Remembered
 
 ALPHA, BETA = 2.1, 3.8
 SMALLEST, LARGEST = 2, 32
 
-_measured: weakref.WeakKeyDictionary[Any, CostCurve] = weakref.WeakKeyDictionary()
+_measured: Remembered[CostCurve] = Remembered()
 
 
 @dataclass(frozen=True)
@@ -82,10 +81,7 @@ def fit(sizes: list[int], seconds: list[float]) -> CostCurve:
 
 def known_curve(products: Products) -> CostCurve | None:
     """The curve measured before on this operator, if any."""
-    try:
-        return _measured.get(products.operator)
-    except TypeError:  # not hashable or not weakly referable
-        return None
+    return _measured.get(products.operator)
 
 
 def pieces(count: int) -> list[int]:
@@ -135,17 +131,10 @@ def first_images(
             curve = fit(sizes[1 : i + 1], [min(seconds[:2]), *seconds[2:]])
     if block is None and curve is not None:
         block = min(curve.best_block(k, own), rows.shape[1])
-        _remember(products, curve)
+        _measured.put(products.operator, curve)
     products.passes = passes + 1
     assert block is not None
     return curve, block, torch.cat(images, dim=1)[:, :block]
-
-
-def _remember(products: Products, curve: CostCurve) -> None:
-    try:
-        _measured[products.operator] = curve
-    except TypeError:
-        pass
 
 
 def _wait(device: torch.device) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import weakref
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from latentjac.recording import Recorder, Recording
+from latentjac.svd.remembered import Remembered
 
 logger = logging.getLogger("latentjac")
 
@@ -132,7 +132,7 @@ class Workspace:
 
 
 # The workspace of the last run on an operator whose passes are recorded: the next run finds its work recorded too.
-_kept: weakref.WeakKeyDictionary[Any, Workspace] = weakref.WeakKeyDictionary()
+_kept: Remembered[Workspace] = Remembered()
 
 
 @contextmanager
@@ -144,9 +144,9 @@ def workspace_for(operator: Any, shape: Shape) -> Iterator[Workspace]:
         shape: Of the workspace.
     """
     records = hasattr(operator, "recorder")
-    space = _kept.pop(operator, None) if records else None
+    space = _kept.take(operator) if records else None
     if space is None or space.shape != shape:
         space = Workspace(shape, operator.recorder() if records else None)
     yield space
     if space.records:
-        _kept[operator] = space
+        _kept.put(operator, space)

@@ -140,6 +140,16 @@ def test_nothing_is_kept_longer_than_the_operator() -> None:
     assert recorder() is None
 
 
+def test_an_operator_that_cannot_be_remembered_begins_anew() -> None:
+    class Equal(RecordingOperator):
+        __hash__ = None  # as a class that defines equality has it
+
+    matrix = small("power law")
+    operator = Equal(matrix)
+    for _ in range(2):
+        same(svd(operator, k=2, tol=0.1, block_size=4), svd(MatrixOperator(matrix), k=2, tol=0.1, block_size=4))
+
+
 def test_a_linearization_records_passes_and_what_is_between_them() -> None:
     def f(x: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.conv2d(torch.tanh(x), weight).flatten(1)
