@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+
+from latentjac.linearize.changes import ours
+from latentjac.linearize.exclusive import exclusion
 
 OUTPUTS = ("eps", "x0")
 ALIASES = {"mid": "mid_block", "h": "mid_block"}
@@ -37,6 +42,33 @@ def resolve_layer(network: torch.nn.Module, layer: str) -> str:
     raise ValueError(f"layer: expected a module name of the network, 'eps' or 'x0', got {layer!r}; nearest: {near}")
 
 
+def run(network: torch.nn.Module, *args: object, **kwargs: object) -> Any:
+    """What a network returns for these arguments, while nobody traces it.
+
+    Raises:
+        ValueError: If a module is in training mode, in which dropout and batch statistics make values random.
+    """
+    for name, module in network.named_modules():
+        if module.training:
+            where = f"its module {name!r}" if name else "it"
+            raise ValueError(
+                f"network: must be in evaluation mode (network.eval()), got training mode in {where}, "
+                f"a {type(module).__name__}"
+            )
+    with exclusion.evaluating():
+        return network(*args, **kwargs)
+
+
+def _of_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """A hook that other threads, which run the same network at the same time, do not meet."""
+    owner = threading.get_ident()
+
+    def guarded(*args: Any) -> Any:
+        return hook(*args) if threading.get_ident() == owner else None
+
+    return ours(guarded)
+
+
 class _Reached(Exception):
     """Stops a forward pass behind the tap."""
 
@@ -57,6 +89,7 @@ class Tap:
         # An exception cannot be traced; under export the rest is dead code and is removed there.
         tracing = torch.compiler.is_exporting() or torch.compiler.is_compiling()
 
+        @_of_this_thread
         def hook(module: torch.nn.Module, inputs: object, output: object) -> None:
             if captured:
                 return
@@ -72,7 +105,7 @@ class Tap:
 
         handle = self._module.register_forward_hook(hook)
         try:
-            self._network(*args, **kwargs)
+            run(self._network, *args, **kwargs)
         except _Reached:
             pass
         finally:
@@ -95,9 +128,11 @@ def injected(network: torch.nn.Module, name: str, offset: torch.Tensor) -> Itera
     """
     ran: list[bool] = []
 
+    @_of_this_thread
     def begin(module: torch.nn.Module, inputs: object) -> None:
         ran.clear()
 
+    @_of_this_thread
     def add(module: torch.nn.Module, inputs: object, output: object) -> object:
         if ran:
             return None
