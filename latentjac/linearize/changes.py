@@ -60,6 +60,11 @@ def ours(hook: Callable[..., Any]) -> Callable[..., Any]:
     return hook
 
 
+def is_ours(hook: object) -> bool:
+    """Whether a hook is marked so."""
+    return getattr(hook, "latentjac", False) is True
+
+
 def structure(modules: Iterable[nn.Module]) -> int:
     """A number that changes with anything but the values of weights: modules, hooks, settings, modes, processors."""
     return hash(tuple(_module(part) for whole in modules for part in whole.modules()))
@@ -81,7 +86,7 @@ def _token(value: Any, depth: int = 0) -> Any:
     """Something hashable that tells settings apart: plain values by value, everything else by identity."""
     if isinstance(value, _PLAIN):
         return (type(value), value)
-    if getattr(value, "latentjac", False):
+    if is_ours(value):
         return None
     if isinstance(value, Tensor):
         return (id(value), value.data_ptr() if value.layout is torch.strided else 0, version(value))

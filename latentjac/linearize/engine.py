@@ -90,10 +90,11 @@ class Engine:
         """Trace f as it is now."""
         self.base = None
         with exclusion.tracing():
-            self._structure = structure(self._modules)
+            now = structure(self._modules)
             traced = trace(f, x.detach(), constants)
-        self._traced, self.signature = traced, signature(constants)
-        self._set_program(Program(traced, lowered(self.options.precision)))
+        program = Program(traced, lowered(self.options.precision))
+        self._traced, self._structure, self.signature = traced, now, signature(constants)
+        self._set_program(program)
 
     def prepare_weights(self) -> None:
         """Read the weights again, which were written to in place."""

@@ -11,6 +11,7 @@ import torch
 from latentjac.linearize.changes import modules_of, structure
 from latentjac.linearize.engine import Engine
 from latentjac.linearize.interface import Linearization
+from latentjac.linearize.trace import TraceError
 
 # Engines that nobody uses are kept with what was recorded of their passes; each holds memory for one base point.
 _MOST_IDLE = 2
@@ -47,11 +48,16 @@ class Pool:
             if self._pattern is None:
                 return self._first(f, trace, instead or trace)
         engine = self._take()
-        lin = None
         try:
             lin = reuse(engine)
-        finally:
-            self._lend(engine, lin)
+        except TraceError:  # the function has changed into one that cannot be traced
+            with self._making:
+                self._pattern = None
+                return self._first(f, trace, instead or trace)
+        except BaseException:
+            self._lend(engine, None)
+            raise
+        self._lend(engine, lin)
         return lin
 
     def _first(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 
-from latentjac.linearize.changes import ours
+from latentjac.linearize.changes import is_ours, ours
 from latentjac.linearize.exclusive import exclusion
 
 OUTPUTS = ("eps", "x0")
@@ -46,8 +46,24 @@ def run(network: torch.nn.Module, *args: object, **kwargs: object) -> Any:
     """What a network returns for these arguments, while nobody traces it.
 
     Raises:
-        ValueError: If a module is in training mode, in which dropout and batch statistics make values random.
+        ValueError: If a module is in training mode.
     """
+    refuse_training(network)
+    # Compiled code does not know of hooks that came later.
+    compiled = any(module._compiled_call_impl is not None for module in network.modules())
+    eager = compiled and (torch.compiler.is_exporting() or _is_hooked(network))
+    with exclusion.evaluating(), torch.compiler.set_stance("force_eager") if eager else nullcontext():
+        return network(*args, **kwargs)
+
+
+def _is_hooked(network: torch.nn.Module) -> bool:
+    """Whether there is a hook of ours on it."""
+    hooks = (h for m in network.modules() for h in (*m._forward_hooks.values(), *m._forward_pre_hooks.values()))
+    return any(is_ours(hook) for hook in hooks)
+
+
+def refuse_training(network: torch.nn.Module) -> None:
+    """Raise if a module is in training mode, in which dropout and batch statistics make values random."""
     for name, module in network.named_modules():
         if module.training:
             where = f"its module {name!r}" if name else "it"
@@ -55,8 +71,6 @@ def run(network: torch.nn.Module, *args: object, **kwargs: object) -> Any:
                 f"network: must be in evaluation mode (network.eval()), got training mode in {where}, "
                 f"a {type(module).__name__}"
             )
-    with exclusion.evaluating():
-        return network(*args, **kwargs)
 
 
 def _of_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -13,8 +12,9 @@ import torch
 from latentjac.linearize import Linearization, ProgramLinearization, linearize
 from latentjac.linearize.pool import Pool
 from latentjac.models.codec import PixelCodec
+from latentjac.models.identity import network_identity
 from latentjac.models.latents import LatentCodec
-from latentjac.models.layers import OUTPUTS, Tap, resolve_layer, run
+from latentjac.models.layers import OUTPUTS, Tap, refuse_training, resolve_layer, run
 from latentjac.models.pipeline import LoadError
 from latentjac.models.text import TextEncoder
 
@@ -109,18 +109,12 @@ class Model:
         return self
 
     def identity(self) -> str:
-        """Short hash of the architecture and weights, to tell models apart in saved files."""
-        # Keys with an underscore say where the network was loaded from.
-        # Files know lists alone.
-        config = {k: _as_lists(v) for k, v in dict(self.network.config).items() if not k.startswith("_")}
-        digest = hashlib.sha256(repr(sorted(config.items())).encode())
-        state = self.network.state_dict()
-        probes = [_sample(p.detach()) for p in state.values()]
-        # In one transfer: there are hundreds of them.
-        values = torch.cat(probes).cpu().split([len(probe) for probe in probes])
-        for name, probe in zip(state, values, strict=True):
-            digest.update(name.encode() + probe.numpy().tobytes())
-        return digest.hexdigest()[:16]
+        """Short hash of the network, to tell models apart in saved files.
+
+        Of its architecture, a sample of its weights, and whatever was added to it since it was built: hooks, attention
+        processors, adapters with their strengths, settings. It is the same in every process and on every device.
+        """
+        return network_identity(self.network)
 
     def encode_prompt(
         self, prompt: str | list[str] | None, negative_prompt: str = "", guidance_scale: float = 1.0
@@ -254,6 +248,7 @@ class Model:
         Raises:
             ValueError: If the layer is unknown, or the network in training mode.
         """
+        refuse_training(self.network)
         name = resolve_layer(self.network, layer)
         if name not in OUTPUTS:
             conditioning = conditioning[:1]
@@ -281,19 +276,9 @@ class Model:
         return f"Model({self.name!r}, {kind}, {millions:.1f} M parameters, samples {list(self.sample_shape)})"
 
 
-def _as_lists(value: Any) -> Any:
-    return [_as_lists(entry) for entry in value] if isinstance(value, (tuple, list)) else value
-
-
 def _a_row_each(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """Conditioning with one row for every sample."""
     return values if len(values) == len(x) else values.expand(len(x), *values.shape[1:])
-
-
-def _sample(t: torch.Tensor) -> torch.Tensor:
-    """Some 64 entries, evenly spread, as float32."""
-    flat = t.flatten()
-    return flat[:: max(1, flat.numel() // 64)].float()
 
 
 def _masked(features: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:

@@ -87,7 +87,7 @@ CHANGES: dict[str, Callable[[Net], object]] = {
     "object": lambda net: setattr(net, "process", torch.tanh),
     "module": lambda net: setattr(net, "norm", nn.Identity()),
     "hook": lambda net: net.norm.register_forward_hook(lambda module, inputs, output: 2 * output),
-    "pre-hook": lambda net: net.out.register_forward_pre_hook(lambda module, inputs: (inputs[0] + 1,)),
+    "pre-hook": lambda net: net.out.register_forward_pre_hook(lambda module, inputs: (2 * inputs[0],)),
     "hook that cuts": lambda net: net.register_forward_hook(lambda module, inputs, y: y.detach() + 0 * y),
     "parametrization": lambda net: nn.utils.parametrize.register_parametrization(net.out, "weight", Doubled()),
     "forward": lambda net: setattr(net, "forward", lambda x: Net.forward(net, x) ** 2),
@@ -205,7 +205,7 @@ def test_linearizations_are_not_sent_to_other_processes(net: Net) -> None:
         ((rand(1, 5), "c", 2.0), TypeError, r"constants\[0\] must be of type Tensor, got str"),
         ((rand(1, 5), rand(5), None), TypeError, r"constants\[1\] must be of type float, got NoneType"),
         ((rand(1, 5), rand(5).to("meta"), 1.0), ValueError, r"constants\[0\] must be on cpu, got meta"),
-        ((rand(1, 5).to("meta"),), ValueError, "on cpu, got .* on meta"),
+        ((rand(1, 5).to("meta"),), ValueError, "x must be .* on cpu, got .* on meta"),
     ],
 )
 def test_what_cannot_follow_is_refused(arguments: tuple, error: type[Exception], message: str) -> None:
