@@ -1,5 +1,7 @@
 // Chooses the copy of the CPU kernels compiled for the best instruction set this processor has.
 // LATENTJAC_ISA=baseline|avx2|avx512 in the environment asks for an older one (for tests and comparisons).
+#include <dlfcn.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -129,6 +131,18 @@ bool built_openmp() {
   return true;
 #else
   return false;
+#endif
+}
+
+bool end_threads() {
+#ifdef _OPENMP
+  // Looked up, not linked: an older library would make the whole module fail to load.
+  using Pause = int (*)(int);
+  static const auto pause = reinterpret_cast<Pause>(dlsym(RTLD_DEFAULT, "omp_pause_resource_all"));
+  constexpr int kSoft = 1;  // omp_pause_soft: settings stay
+  return pause && pause(kSoft) == 0;
+#else
+  return true;
 #endif
 }
 

@@ -1,4 +1,4 @@
-// Runs checks of the native kernels under a sanitizer: checks shapes|memory|threads COUNT SEED
+// Runs checks of the native kernels under a sanitizer: checks shapes|memory|threads COUNT SEED, or checks fault KIND.
 //
 //   shapes   problems of random, empty and large sizes, with one, two and three threads
 //   memory   every allocation of every call fails once (memory.cpp)
@@ -11,6 +11,7 @@
 namespace checks {
 
 void check_memory(const std::vector<Problem>& problems);
+int run_fault(const std::string& kind, int one);
 
 namespace {
 
@@ -60,6 +61,7 @@ void check_threads(uint64_t seed, int count) {
 }  // namespace checks
 
 int main(int count, char** arguments) {
+  if (count == 3 && arguments[1] == std::string("fault")) return checks::run_fault(arguments[2], count - 2);
   if (count != 4) checks::fail("usage: checks shapes|memory|threads COUNT SEED");
   const std::string what = arguments[1];
   const int problems = std::atoi(arguments[2]);
