@@ -1,7 +1,7 @@
 """Forks of a process that has computed.
 
 The child of a fork has one thread, the copy of the one that forked. OpenMP keeps threads between computations, does not
-know that they are gone, and waits for them forever, in the kernels as in torch. So those of the forking thread are ended
+know that they are gone, and waits for them forever, in the kernels as in torch. So those of the forking thread end
 before a fork; parent and child start them again when they next compute. Other threads of the child start their own.
 
 Where the OpenMP library cannot end them (before OpenMP 5.0), the thread that survives the fork runs the kernels alone,
@@ -24,7 +24,7 @@ _survivor: int | None = None
 
 
 def thread_count() -> int:
-    """Threads that a kernel may use when the calling thread runs it: torch's number, or 1 if others would be missing."""
+    """Threads that a kernel may use in the calling thread: torch's number, or 1 where others would be missing."""
     return 1 if lost_threads() else torch.get_num_threads()
 
 
