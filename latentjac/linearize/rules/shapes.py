@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from latentjac.linearize.instruction import Instruction, Tensor, align, convert, only_active, rule, single, unbroadcast
+from latentjac.linearize.instruction import Inactive, Instruction, Tensor, align, convert, only_active, rule, single, unbroadcast
 from latentjac.linearize.rules.fallback import Fallback
 from latentjac.linearize.rules.resampling import Resample
 from latentjac.linearize.trace import Call, Meta, Ref, refs
@@ -332,7 +332,7 @@ class Linear(Fallback):
 )
 def shape_alone(call: Call, active: set[int], metas: dict[int, Meta]) -> Instruction:
     """What takes a shape and a dtype from a tensor, but no values."""
-    return Instruction(call, set(), metas)
+    return Inactive(call, set(), metas)
 
 
 @rule("aten.fill.Scalar", "aten.fill.Tensor")
