@@ -15,11 +15,13 @@ from latentjac.linearize.chunking import chunk_size, live_bytes
 from latentjac.linearize.describe import describe
 from latentjac.linearize.fusion import fuse
 from latentjac.linearize.instruction import RULES, Inactive, Instruction, Tensor, lay_out
-from latentjac.linearize.rules.fallback import Fallback, NoDerivativeError
+from latentjac.linearize.places import at
+from latentjac.linearize.rules.fallback import Fallback
 from latentjac.linearize.rules.shapes import Linear
 from latentjac.linearize.surroundings import is_plain, ordinary, outside
-from latentjac.linearize.trace import Call, Meta, Trace, TraceError
+from latentjac.linearize.trace import Call, DeclaredCall, Meta, Trace, TraceError
 from latentjac.linearize.trial import try_out
+from latentjac.linearize.ways import NoDerivativeError
 
 
 class Program:
@@ -76,7 +78,11 @@ class Program:
         try:
             return Fallback(call, active, self.metas, reason)
         except NoDerivativeError as error:
-            raise NoDerivativeError(f"{error}{self._trace.place(call.target)}") from None
+            raise self._placed(error, call) from None
+
+    def _placed(self, error: NoDerivativeError, call: Call) -> NoDerivativeError:
+        place = at(call.declared.line) if isinstance(call, DeclaredCall) else self._trace.place(call.target)
+        return NoDerivativeError(f"{error}{place}")
 
     def replace(self, failed: Instruction, reason: str) -> None:
         """Compute in another way what an instruction failed at, and others of its kind with it.
@@ -98,7 +104,10 @@ class Program:
     def _otherwise(self, instruction: Instruction, reason: str) -> list[Instruction]:
         """The same computed in another way."""
         if isinstance(instruction, Fallback) and not isinstance(instruction, Linear):
-            instruction.retreat(reason)
+            try:
+                instruction.retreat(reason)
+            except NoDerivativeError as error:
+                raise self._placed(error, instruction.call) from None
             return [instruction]
         if not instruction.inputs:
             raise TraceError(f"{instruction.call.target} failed: {reason}")

@@ -13,6 +13,7 @@ or differentiated
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -53,7 +54,7 @@ class _Values(TorchFunctionMode):
         if func is torch._C._set_grad_enabled and not args[0]:
             return None
         if func is torch.Tensor.register_hook:
-            return torch.utils.hooks.RemovableHandle({})
+            return torch.utils.hooks.RemovableHandle(OrderedDict())
         if func == torch.Tensor.data.__get__:  # type: ignore[attr-defined]
             return args[0].detach()
         return func(*args, **(kwargs or {}))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from latentjac.linearize.adjointness import answer, mismatch, random_like, spacing_of
 from latentjac.linearize.instruction import Instruction, Tensor, lay_out
 from latentjac.linearize.rules.fallback import Fallback
 from latentjac.linearize.trace import TraceError
@@ -45,22 +46,17 @@ def _try_instructions(program: Program, x: Tensor, constants: Sequence[Any]) -> 
     for instruction in program.steps(env):
         _run(instruction, instruction.primal, env)
     del env
-    generator = torch.Generator(x.device).manual_seed(0)
-    values = {program.x: lay_out(_like(x[None].to(program.metas[program.x].dtype), generator))}
+    generator = torch.Generator().manual_seed(0)
+    values = {program.x: lay_out(random_like(x[None].to(program.metas[program.x].dtype), generator))}
     for instruction, last in program.passes():
         if any(slot not in values for slot in instruction.inputs):
             continue  # what it would be given is zero
-        t = [_like(values[slot], generator) for slot in instruction.inputs]
+        t = [random_like(values[slot], generator) for slot in instruction.inputs]
         for slot, result in zip(instruction.outs, _try_pair(instruction, t, generator), strict=True):
             if result is not None:
                 values[slot] = result
         for slot in last:
             values.pop(slot, None)
-
-
-def _like(t: Tensor, generator: torch.Generator) -> Tensor:
-    """A random tensor that lies in memory as another does."""
-    return torch.empty_like(t).normal_(generator=generator)
 
 
 def _run(instruction: Instruction, step: Any, *args: Any) -> Any:
@@ -80,65 +76,28 @@ def _try_pair(instruction: Instruction, t: list[Tensor], generator: torch.Genera
     kept = [v.clone() for v in t]
     out = _run(instruction, instruction.tangent, t, [False] * len(t))
     pushed: list[Tensor | None] = [out] if isinstance(out, Tensor) else list(out)
-    # In the direction of the result a wrong factor shows in full; the random part shows what should be zero.
-    u = [None if p is None else _unit(p) + _unit(_like(p, generator)) for p in pushed]
+    u = [None if p is None else answer(p, generator) for p in pushed]
     if all(w is None for w in u):
         return pushed
     given = [None if w is None else w.clone() for w in u]
     pulled = _run(instruction, instruction.cotangent, given, [False] * len(u), [None] * len(t))
-    eps = max(_eps(v.dtype, v.is_cuda) for v in (*u, *kept) if v is not None)
-    mismatch = _mismatch(u, pushed, list(pulled), kept, eps)
+    eps = max(spacing_of(v.dtype, v.is_cuda) for v in (*u, *kept) if v is not None)
+    wrong = mismatch(u, pushed, list(pulled), kept, eps**0.5, 100 * eps) > 1
     certain = isinstance(instruction, Fallback) and instruction.adjoint
-    if mismatch > 1 and not certain:
+    if wrong and not certain:
         raise _Failure(instruction, "its two passes are not adjoint")
     return pushed
 
 
-def _unit(t: Tensor) -> Tensor:
-    norm = torch.linalg.vector_norm(t, dtype=_wide(t))
-    return (t / norm.clamp_min(torch.finfo(norm.dtype).tiny)).to(t.dtype)
-
-
-def _wide(t: Tensor) -> torch.dtype:
-    return torch.complex128 if t.is_complex() else torch.float64
-
-
-def _dot(a: Sequence[Tensor | None], b: Sequence[Tensor | None]) -> float:
-    """``Re <a, b>``."""
-    pairs = [(x, y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
-    return sum((x.to(_wide(x)).conj() * y.to(_wide(y))).sum().real.item() for x, y in pairs)
-
-
-def _mismatch(
-    u: Sequence[Tensor | None],
-    jv: Sequence[Tensor | None],
-    jtu: Sequence[Tensor | None],
-    v: Sequence[Tensor | None],
-    eps: float,
-) -> float:
-    """Difference of ``<u, Jv>`` and ``<J^T u, v>``, as a multiple of what rounding allows."""
-    first, second = _dot(u, jv), _dot(jtu, v)
-    sizes = [_dot(a, a) ** 0.5 for a in (u, jv, jtu, v)]
-    allowed = eps**0.5 * (sizes[0] * sizes[1] + sizes[2] * sizes[3]) + 100 * eps * sizes[0] * sizes[3]
-    difference = abs(first - second)
-    # What is not finite at this point says nothing of the rule.
-    return difference / allowed if difference == difference and allowed > 0 else 0.0
-
-
-def _eps(dtype: torch.dtype, on_gpu: bool) -> float:
-    eps = torch.finfo(dtype).eps
-    # Factors may have been rounded to tf32.
-    return max(eps, 2.0**-10) if on_gpu and dtype in (torch.float32, torch.complex64) else eps
-
-
 def _try_passes(program: Program, x: Tensor) -> None:
-    generator = torch.Generator(x.device).manual_seed(1)
-    v = _like(x[None], generator)
+    generator = torch.Generator().manual_seed(1)
+    v = random_like(x[None], generator)
     try:
         jv = program.tangent(v)
-        u = _unit(jv) + _unit(_like(jv, generator))
-        eps = max((_eps(meta.dtype, x.is_cuda) for meta in program.metas.values() if meta.smooth), default=0.0)
-        mismatch = _mismatch([u], [jv], [program.cotangent(u)], [v], eps)
+        u = answer(jv, generator)
+        eps = max(spacing_of(meta.dtype, x.is_cuda) for meta in program.metas.values() if meta.smooth)
+        # Roundings of all instructions add up.
+        wrong = mismatch([u], [jv], [program.cotangent(u)], [v], 10 * eps**0.5, 1000 * eps) > 1
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:
@@ -146,5 +105,5 @@ def _try_passes(program: Program, x: Tensor) -> None:
             raise
         reason = str(error).strip().split("\n")[0]
         raise TraceError(f"a pass failed: {type(error).__name__}: {reason}") from error
-    if mismatch > 10:  # beyond what the roundings of all instructions add up to
+    if wrong:
         raise TraceError("the passes are not adjoint")
