@@ -84,6 +84,7 @@ def linearize(
         raise ValueError(f"linearize: backend must be one of {list(BACKENDS)}, got {backend!r}")
     refuse_transforms("linearize")
     refuse_differentiated_constants("linearize", constants)
+    refusal: TraceError | None = None
     if backend == "autodiff":
         # The work of the autograd engine cannot be replayed safely.
         check_mode(cuda_graphs, False, getattr(x, "device", torch.device("cpu")))
@@ -96,7 +97,13 @@ def linearize(
             if backend == "program" or cuda_graphs is True or precision == "bf16":
                 raise
             _log_once(f"linearize: torch.func is used for the whole function, which is slower: {error}")
-    return AutodiffLinearization(f, x, *constants, chunk_size=chunk_size, precision=precision)
+            refusal = error
+    try:
+        return AutodiffLinearization(f, x, *constants, chunk_size=chunk_size, precision=precision)
+    except NoDerivativeError as error:
+        if refusal is None:
+            raise
+        raise NoDerivativeError(f"{error}; and it cannot be traced: {refusal}") from error
 
 
 def _log_once(message: str) -> None:

@@ -12,10 +12,12 @@ from typing import Any
 import torch
 import torch.export._trace as exporter
 from torch import nn
+from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
+from latentjac.kernels.guards import refuse_dual, refuse_transforms
 from latentjac.linearize.declared import Declared, Recorder
 from latentjac.linearize.places import at, line_of_error
 from latentjac.linearize.regions import of_values, tracing
@@ -69,12 +71,14 @@ def export(f: Callable[..., Tensor], x: Tensor, constants: tuple[Any, ...], valu
         TraceError: If it fails.
         OutputError: If f does not return one floating-point tensor.
     """
+    refuse_transforms("linearize")
     for i, constant in enumerate(constants):
         if isinstance(constant, (list, tuple, dict)):
             raise TraceError(f"constant {i} is a {type(constant).__name__}: pass its tensors as constants of their own")
     with outside(x.device):
         args = [ordinary(value.detach()) if isinstance(value, Tensor) else value for value in (x, *constants)]
         fixed = {i: args[i + 1] for i, value in enumerate(constants) if values and _is_small(value)}
+        _refuse_dual(f, args)
         recorder = Recorder()
         wrapped = _AsModule(f, recorder, fixed, _Known() if values else None)
         free = tuple(value for i, value in enumerate(args) if i - 1 not in fixed)
@@ -89,6 +93,13 @@ def export(f: Callable[..., Tensor], x: Tensor, constants: tuple[Any, ...], valu
             reason, line = str(error).strip().split("\n")[0], at(line_of_error(error))
             raise TraceError(f"torch.export failed: {type(error).__name__}: {reason}{line}") from error
     return Exported(program, recorder.calls, {i: value.clone() for i, value in fixed.items()})
+
+
+def _refuse_dual(f: Callable[..., Tensor], args: list[Any]) -> None:
+    """Refuse an f that refers to dual tensors, which a trace would take for constants."""
+    if forward_ad._current_level >= 0:
+        with torch.no_grad():
+            refuse_dual("linearize", f(*args))
 
 
 def _is_small(value: Any) -> bool:
@@ -119,6 +130,10 @@ def _nothing_left(module: nn.Module) -> Iterator[None]:
     ]
     held = [(own, dict(own)) for child in module.modules() for own in (child._parameters, child._buffers)]
     try:
+        for own, before in held:
+            for name, value in before.items():
+                if value is not None and value.is_inference():
+                    own[name] = _ordinary_parameter(value)
         yield
     finally:
         for owner, name, value in flags:
@@ -127,6 +142,11 @@ def _nothing_left(module: nn.Module) -> Iterator[None]:
             if own.keys() != before.keys() or any(own[name] is not value for name, value in before.items()):
                 own.clear()
                 own.update(before)
+
+
+def _ordinary_parameter(value: Tensor) -> Tensor:
+    copy = ordinary(value.detach())
+    return nn.Parameter(copy, requires_grad=False) if isinstance(value, nn.Parameter) else copy
 
 
 class _AsModule(nn.Module):
@@ -166,7 +186,21 @@ class _Known(TorchFunctionMode):
         if known and not _writes(func, kwargs) and not _is_random(func):
             with _disable_current_modes(), torch.no_grad():
                 return func(*args, **(kwargs or {}))
+        if func in (Tensor.__getitem__, Tensor.__setitem__):
+            args = (args[0], _with_places(args[1]), *args[2:])
         return func(*args, **(kwargs or {}))
+
+
+def _with_places(index: Any) -> Any:
+    """An index with the places of truth values instead of these, whose number a trace would not know."""
+    places: list[Any] = []
+    for part in index if isinstance(index, tuple) else (index,):
+        if type(part) is Tensor and part.dtype == torch.bool and part.ndim:
+            with _disable_current_modes():
+                places.extend(part.nonzero(as_tuple=True))
+        else:
+            places.append(part)
+    return tuple(places)
 
 
 _IN_PLACE = {f"__{name}__" for name in "iadd isub imul itruediv ifloordiv imod ipow iand ior ixor set setitem".split()}

@@ -25,8 +25,9 @@ def _is_users(filename: str) -> bool:
 def line_of_error(error: BaseException) -> str:
     """``file:line`` of the innermost line that is neither torch's nor ours, among those of the calls that f made."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = max((i for i, frame in enumerate(frames) if frame.filename.startswith(_OURS + os.sep)), default=-1)
-    users = [f"{frame.filename}:{frame.lineno}" for frame in frames[ours + 1 :] if _is_users(frame.filename)]
+    # What comes before ours is who called us.
+    ours = next((i for i, frame in enumerate(frames) if frame.filename.startswith(_OURS + os.sep)), 0)
+    users = [f"{frame.filename}:{frame.lineno}" for frame in frames[ours:] if _is_users(frame.filename)]
     return users[-1] if users else ""
 
 

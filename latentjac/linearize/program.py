@@ -80,9 +80,9 @@ class Program:
         except NoDerivativeError as error:
             raise self._placed(error, call) from None
 
-    def _placed(self, error: NoDerivativeError, call: Call) -> NoDerivativeError:
+    def _placed(self, error: Exception, call: Call) -> Exception:
         place = at(call.declared.line) if isinstance(call, DeclaredCall) else self._trace.place(call.target)
-        return NoDerivativeError(f"{error}{place}")
+        return type(error)(f"{error}{place}")
 
     def replace(self, failed: Instruction, reason: str) -> None:
         """Compute in another way what an instruction failed at, and others of its kind with it.
@@ -106,7 +106,7 @@ class Program:
         if isinstance(instruction, Fallback) and not isinstance(instruction, Linear):
             try:
                 instruction.retreat(reason)
-            except NoDerivativeError as error:
+            except (NoDerivativeError, TraceError) as error:
                 raise self._placed(error, instruction.call) from None
             return [instruction]
         if not instruction.inputs:
@@ -158,6 +158,11 @@ class Program:
     def x(self) -> int:
         """Slot of x."""
         return self._trace.x
+
+    @property
+    def fixed(self) -> list[int]:
+        """Places of the constants whose values are part of the trace."""
+        return sorted(self._trace.fixed)
 
     def holds(self, constants: Sequence[Any]) -> bool:
         """Whether constants have the values that are part of the trace, where any are."""

@@ -161,12 +161,23 @@ def trace(f: Callable[..., torch.Tensor], x: torch.Tensor, constants: tuple[Any,
         OutputError: If f does not return one floating-point tensor.
     """
     try:
-        return _Builder(export(f, x, constants), f, (x, *constants)).build()
+        return _trace(f, x, constants, values=False)
     except TraceError as error:
         try:
-            return _Builder(export(f, x, constants, values=True), f, (x, *constants)).build()
+            return _trace(f, x, constants, values=True)
         except TraceError:
             raise error from error.__cause__
+
+
+def _trace(f: Callable[..., torch.Tensor], x: torch.Tensor, constants: tuple[Any, ...], values: bool) -> Trace:
+    exported = export(f, x, constants, values)
+    try:
+        return _Builder(exported, f, (x, *constants)).build()
+    except TraceError:
+        raise
+    except Exception as error:  # sizes that depend on data fail at any comparison
+        reason = str(error).strip().split("\n")[0]
+        raise TraceError(f"the graph cannot be read: {type(error).__name__}: {reason}") from error
 
 
 class _Builder:

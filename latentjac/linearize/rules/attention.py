@@ -70,11 +70,11 @@ class Attention(Instruction):
     primal computes those matrices, and the part of dQ costs no more than a projection.
     """
 
-    # Whether keys come with channels before tokens.
-    transposed_keys = False
-
-    def __init__(self, call: Call, active: set[int], metas: dict[int, Meta]) -> None:
+    def __init__(
+        self, call: Call, active: set[int], metas: dict[int, Meta], transposed: frozenset[str] = frozenset()
+    ) -> None:
         super().__init__(call, active, metas)
+        self._transposed = transposed  # arguments that come with channels before tokens
         self._options = call.arguments
         self._target = self.shape(call.outs[0])[:-2]
         self._q, self._k, self._v = (self._side(name) for name in ("query", "key", "value"))
@@ -91,8 +91,8 @@ class Attention(Instruction):
 
     def _side(self, name: str) -> _Side:
         slot = self._options[name].slot
-        transposed = self.transposed_keys and name == "key"
-        return _Side(slot, self.shape(slot), self._target, bool(self._options.get("enable_gqa")), transposed)
+        grouped = bool(self._options.get("enable_gqa"))
+        return _Side(slot, self.shape(slot), self._target, grouped, name in self._transposed)
 
     @property
     def kernel(self) -> str:

@@ -66,6 +66,21 @@ class Contraction(Instruction):
         used = set("".join(equation.operands))
         self._probe = next(letter for letter in string.ascii_letters if letter not in used)
 
+    @property
+    def factors(self) -> tuple[int, int, bool] | None:
+        """Slots of A and B and whether it is ``A B^T`` and not ``A B``, if it is one, for matrices in one order of dimensions."""
+        if len(self._slots) != 2:
+            return None
+        (first, second), result = self._equation.operands, self._equation.result
+        if min(map(len, (first, second, result))) < 2 or not first[:-2] == second[:-2] == result[:-2]:
+            return None
+        if first[-2] != result[-2]:
+            return None
+        for transposed, (rows, columns) in ((False, second[-2:]), (True, second[:-3:-1])):
+            if first[-1] == rows and result[-1] == columns:
+                return self._slots[0], self._slots[1], transposed
+        return None
+
     def primal(self, env: dict[int, Tensor]) -> None:
         super().primal(env)
         self._values = [self.kept(env, slot) for slot in self._slots]

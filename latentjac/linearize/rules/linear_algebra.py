@@ -123,9 +123,9 @@ class MatrixProduct(Instruction):
         self._a, self._b = call.arguments[first].slot, call.arguments[second].slot
 
     @property
-    def factors(self) -> tuple[int, int]:
-        """Slots of A and B."""
-        return self._a, self._b
+    def factors(self) -> tuple[int, int, bool]:
+        """Slots of A and B, and whether it is ``A B^T``, which it is not."""
+        return self._a, self._b, False
 
     def primal(self, env: dict[int, Tensor]) -> None:
         super().primal(env)

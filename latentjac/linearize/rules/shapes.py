@@ -152,6 +152,7 @@ class Copy(Expand):
     "aten.split_with_sizes.default",
     "aten.chunk.default",
     "aten.tensor_split.sections",
+    "aten.tensor_split.indices",
     "aten.unbind.int",
     complex_too=True,
 )
@@ -344,6 +345,17 @@ class Linear(Fallback):
             return self.call.evaluate(env, **self._replaced)
 
         return torch.func.vmap(apply)(*t)
+
+
+rule(
+    "aten.real.default",
+    "aten.imag.default",
+    "aten.complex.default",
+    *(f"aten.fft_{name}{n}.default" for name in ("fft", "ifft", "rfft", "irfft") for n in ("", "2", "n")),
+    "aten.fft_fftshift.default",
+    "aten.fft_ifftshift.default",
+    complex_too=True,
+)(Linear)
 
 
 @rule(

@@ -11,23 +11,31 @@ import torch
 from latentjac.linearize.instruction import Instruction, Tensor
 from latentjac.linearize.rules.arithmetic import Add, Scale
 from latentjac.linearize.rules.attention import Attention, Softmax
+from latentjac.linearize.rules.contraction import Contraction
 from latentjac.linearize.rules.linear_algebra import MatrixProduct, ProductWithSum
 from latentjac.linearize.trace import Call, Meta, Ref
+
+Product = MatrixProduct | Contraction
 
 _OPERATOR = torch.ops.aten.scaled_dot_product_attention.default
 
 
 class SteppedAttention(Attention):
-    """Attention with keys transposed already.
+    """Attention whose keys or values may be transposed.
 
     Attributes:
         steps: What it stands for.
     """
 
-    transposed_keys = True
-
-    def __init__(self, call: Call, steps: Sequence[Instruction], active: set[int], metas: dict[int, Meta]) -> None:
-        super().__init__(call, active, metas)
+    def __init__(
+        self,
+        call: Call,
+        steps: Sequence[Instruction],
+        active: set[int],
+        metas: dict[int, Meta],
+        transposed: frozenset[str],
+    ) -> None:
+        super().__init__(call, active, metas, transposed)
         self.steps = list(steps)
         self.calls = [call for step in steps for call in step.calls]
 
@@ -45,7 +53,7 @@ class _Scores:
     steps: list[Instruction] = field(default_factory=list)
     scale: float = 1.0
     mask: int | None = None
-    product: MatrixProduct | None = None
+    product: Product | None = None
 
     def follow(self, slot: int, makers: dict[int, Instruction]) -> bool:
         """Whether all that makes a slot is a product with scales behind it and a mask behind these."""
@@ -53,7 +61,7 @@ class _Scores:
         if maker is None or maker in self.steps:
             return False
         self.steps.insert(0, maker)
-        if isinstance(maker, MatrixProduct):
+        if isinstance(maker, (MatrixProduct, Contraction)):
             return self._take(maker)
         if isinstance(maker, Scale):
             number = maker.number
@@ -67,7 +75,7 @@ class _Scores:
             return self.mask is not None and same and self.follow(maker.inputs[0], makers)
         return False
 
-    def _take(self, product: MatrixProduct) -> bool:
+    def _take(self, product: Product) -> bool:
         self.product = product
         if isinstance(product, ProductWithSum):
             self.scale *= product.alpha
@@ -80,21 +88,22 @@ class _Scores:
         return True
 
 
-def stepped_attention(last: MatrixProduct, makers: dict[int, Instruction]) -> SteppedAttention | None:
+def stepped_attention(last: Product, makers: dict[int, Instruction]) -> SteppedAttention | None:
     """The attention whose last step is a product, if it is that.
 
     Args:
         last: The product of probabilities and values.
         makers: Instructions by the slot that they compute, where one other reads it.
     """
-    probabilities, values = last.factors
-    softmax = makers.get(probabilities)
-    if not isinstance(softmax, Softmax) or probabilities == values or not softmax.is_over_keys:
+    found = last.factors
+    softmax = makers.get(found[0]) if found else None
+    if found is None or found[0] == found[1] or not isinstance(softmax, Softmax) or not softmax.is_over_keys:
         return None
     scores = _Scores()
-    if not scores.follow(softmax.inputs[0], makers) or scores.product is None:
+    if not scores.follow(softmax.inputs[0], makers) or scores.product is None or scores.product.factors is None:
         return None
-    queries, keys = scores.product.factors
+    probabilities, values, values_transposed = found
+    queries, keys, by_keys = scores.product.factors
     metas, slots = last.metas, (queries, keys, values)
     if len({metas[slot].dtype for slot in (*slots, last.outs[0])}) > 1 or min(len(metas[s].shape) for s in slots) < 2:
         return None
@@ -108,4 +117,6 @@ def stepped_attention(last: MatrixProduct, makers: dict[int, Instruction]) -> St
     }
     call = Call(last.call.name, _OPERATOR, arguments, last.outs, False)
     active = {*scores.product.inputs, *last.inputs} - {probabilities}
-    return SteppedAttention(call, [*scores.steps, softmax, last], active, metas)
+    # A product Q K^T that is written as Q times something has that as its transposed keys.
+    transposed = frozenset(name for name, is_so in (("key", not by_keys), ("value", values_transposed)) if is_so)
+    return SteppedAttention(call, [*scores.steps, softmax, last], active, metas, transposed)
