@@ -173,7 +173,9 @@ class Iteration:
         self._facts: list[_Facts] = []
         for point, row in zip(self.points, self.products.fetch(facts), strict=True):
             worst, point.s = max(row[:k]), row[k : 2 * k]
-            self._residuals[point.index], self._s[point.index] = torch.tensor(row[: 2 * k]).double().reshape(2, k)
+            self._residuals[point.index], self._s[point.index] = torch.tensor(
+                row[: 2 * k], dtype=torch.float64
+            ).reshape(2, k)
             rank, live, exhausted, mismatch = row[2 * k :]
             self._facts.append(_Facts(worst, int(rank), int(live), bool(exhausted), mismatch))
 
