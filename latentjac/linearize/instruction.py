@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -33,6 +34,22 @@ class Instruction:
         self.outs = call.outs
         self.inputs = tuple(slot for slot in call.reads if slot in active)
         self.metas = metas
+
+    def copy(self, memo: dict[int, Instruction]) -> Instruction:
+        """The same step with a base point of its own, also in the steps that it is made of.
+
+        Args:
+            memo: Copies that were made already, by the identity of what they are copies of.
+        """
+        if id(self) not in memo:
+            memo[id(self)] = other = copy.copy(self)
+            for name, value in vars(self).items():
+                if isinstance(value, Instruction):
+                    setattr(other, name, value.copy(memo))
+                elif isinstance(value, (list, tuple)) and any(isinstance(item, Instruction) for item in value):
+                    steps = [item.copy(memo) if isinstance(item, Instruction) else item for item in value]
+                    setattr(other, name, type(value)(steps))
+        return memo[id(self)]
 
     @property
     def kernel(self) -> str:

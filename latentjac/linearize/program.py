@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -58,6 +59,14 @@ class Program:
         self.instructions = fuse(instructions, trace.y)
         self._keep_needed()
         self._plan()
+
+    def copy(self) -> Program:
+        """The same instructions with a base point of their own; what does not depend on it is shared."""
+        other, memo = copy.copy(self), dict[int, Instruction]()
+        other.arena = Arena()
+        other.instructions = [instruction.copy(memo) for instruction in self.instructions]
+        other._passes = [instruction.copy(memo) for instruction in self._passes]
+        return other
 
     def _instruction(self, call: Call, active: set[int]) -> Instruction:
         # Nothing flows through what is detached, or through indices and comparisons.

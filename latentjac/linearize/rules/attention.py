@@ -42,6 +42,12 @@ class Attention(Instruction):
         """What computes it."""
         return "attention" + (", per-query covariance" if self._covariance else "")
 
+    def copy(self, memo: dict[int, Instruction]) -> Instruction:
+        other = super().copy(memo)
+        assert isinstance(other, Attention)
+        other._c = other._c_transposed = None  # written to in place
+        return other
+
     def _fold(self, t: Tensor, *probes: int) -> Tensor:
         return t.reshape(*probes, *self._lead, *t.shape[-2:])
 
