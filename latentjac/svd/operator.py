@@ -66,8 +66,9 @@ class Restrictable(Protocol):
     def restriction_cost(self, count: int) -> float:
         """What leaving all but ``count`` points out costs, in vectors through all points.
 
-        Runs repeat to the bit if this depends on nothing else. Where it is measured, ``leaving_cost``, a number of the
-        operator, takes its place, unless the caller of :func:`latentjac.svd` allows measurements.
+        Runs repeat to the bit if this depends on nothing else. Where it depends on time or on what was restricted
+        before, ``leaving_cost``, a number of the operator, takes its place, unless the caller of
+        :func:`latentjac.svd` allows measurements.
         """
         ...
 

@@ -22,7 +22,9 @@ def wrong(size: float, dtype: torch.dtype = torch.float64, name: str = "power la
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize("method", METHODS)
 def test_it_is_said(method: str, dtype: torch.dtype) -> None:
-    with pytest.warns(UserWarning, match=r"svd: jvp and vjp are not adjoint after \d+ passes: <u, J v> and <J\^T u, v>"):
+    with pytest.warns(
+        UserWarning, match=r"svd: jvp and vjp are not adjoint after \d+ passes: <u, J v> and <J\^T u, v>"
+    ):
         basis = svd(wrong(0.1, dtype), k=6, method=method)
     assert basis.status is Status.NOT_ADJOINT
     assert basis.metadata["passes"] <= 8, "no number of passes helps"
