@@ -12,6 +12,7 @@ from latentjac.compat import find_preset
 from latentjac.diffusion.denoise import denoise, descend, predict_noise
 from latentjac.diffusion.schedule import Schedule
 from latentjac.diffusion.trajectory import Trajectory
+from latentjac.interrupts import raise_unseen
 
 if TYPE_CHECKING:
     from latentjac.models import ImageInput, Model
@@ -55,7 +56,9 @@ def invert(
     Raises:
         TypeError: If an argument has a wrong type.
         ValueError: If an argument is out of range, or the model takes no prompt and got one.
+        KeyboardInterrupt: If Ctrl-C interrupted a basis before whose status was not read.
     """
+    raise_unseen("invert")
     check_int("invert", "refinement", refinement, 0)
     preset = find_preset("invert", compat, {"refinement": (refinement, 1)})
     schedule = Schedule(model, num_inference_steps, preset.grid if preset else "scheduler")

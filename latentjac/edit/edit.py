@@ -24,6 +24,7 @@ from latentjac.edit.result import Edit
 from latentjac.edit.x_space import edit_x_space
 from latentjac.geometry.local_basis import check_model
 from latentjac.models import Model, to_pil
+from latentjac.svd.building import building
 
 
 @torch.no_grad()
@@ -102,6 +103,7 @@ def edit(
         Images, samples and diagnostics.
 
     Raises:
+        KeyboardInterrupt: On Ctrl-C, also while a basis is computed.
         TypeError: If an argument has a wrong type.
         ValueError: If an argument is out of range, or does not fit the model or the method.
     """
@@ -129,15 +131,17 @@ def edit(
     rows, distances = unit_directions(directions, space), check_distances(distance)
     walked = point if prompt is None else point.with_prompt(model, prompt)
     job = Job(model, walked, point.conditioning, schedule, level, rows, distances, options, progress)
-    if preset:
-        made = edit_as_published(job, preset)
-    elif method == "h-space":
-        made = edit_h_space(job, float(space.double().std()))
-    else:
-        made = edit_x_space(job, inside)
+    with building("edit") as built:
+        if preset:
+            made = edit_as_published(job, preset)
+        elif method == "h-space":
+            made = edit_h_space(job, float(space.double().std()))
+        else:
+            made = edit_x_space(job, inside)
     pictures = model.codec.decode(made["samples"].flatten(0, 1))
     if inside is not None:
         reference = model.codec.decode(denoise(model, point.sample, schedule, level, point.conditioning))[0]
         made["leakage"] = leakage(pictures, reference, inside).view(made["samples"].shape[:2])
     found = {"images": to_pil(pictures), "distances": distances, "method": method, "layer": options.layer}
+    made["status"] = built.status
     return Edit(**{**found, **made})

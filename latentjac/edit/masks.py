@@ -14,6 +14,8 @@ from latentjac.diffusion import Point, linearization_at, place
 from latentjac.geometry.local_basis import check_model, place_of
 from latentjac.models import Model
 from latentjac.svd import LocalBasis, SolverState, svd
+from latentjac.svd.building import calling
+from latentjac.svd.orthonormal import complete
 
 MaskInput = torch.Tensor | np.ndarray | Image.Image
 OUTPUT_LAYERS = ("x0", "eps")
@@ -77,7 +79,8 @@ def masked_basis(
         progress: Show a progress bar.
 
     Returns:
-        The basis; ``u`` has the shape of a sample and is zero outside the mask.
+        The basis; ``u`` has the shape of a sample and is zero outside the mask. The best so far after Ctrl-C, as from
+        :func:`latentjac.svd`.
 
     Raises:
         TypeError: If an argument has a wrong type.
@@ -94,6 +97,17 @@ def masked_basis(
         raise ValueError(f"masked_basis: k must be at most the {limit} values inside the mask, got {k}")
     factor = inside.to(point.sample.dtype)[None, None]
     lin = linearization_at(model, point, layer, mask=factor)
-    basis = svd(lin, k, tol, generator=generator, warm_start=warm_start, callback=callback, progress=progress)
+    with calling("masked_basis"):
+        basis = svd(lin, k, tol, generator=generator, warm_start=warm_start, callback=callback, progress=progress)
+    _keep_inside(basis, inside, generator or torch.Generator().manual_seed(0))
     basis.metadata.update(place_of(model, point, layer), mask_pixels=int(inside.sum()), backend=lin.backend)
     return basis
+
+
+def _keep_inside(basis: LocalBasis, inside: torch.Tensor, generator: torch.Generator) -> None:
+    """Null vectors of features inside the mask, for those of features anywhere; in place."""
+    null = basis.s == 0
+    if bool(null.any()):
+        known = basis.u[:, :, inside].flatten(1) * ~null[:, None]
+        basis.u[:, :, inside] = complete(known[None], basis.k, generator)[0].reshape(basis.u[:, :, inside].shape)
+        basis.u[:, :, ~inside] = 0

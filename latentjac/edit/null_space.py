@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import torch
 
+from latentjac import interrupts
 from latentjac.arguments import check_int, check_number
 from latentjac.diffusion import Point, linearization_at
 from latentjac.edit.masks import MaskInput, as_mask, masked_basis
 from latentjac.geometry.local_basis import check_model
 from latentjac.models import Model
 from latentjac.svd import LocalBasis, effective_rank
+from latentjac.svd.building import calling
 
 DEFAULT_RANK = 5  # of the original for faces
 _LARGEST_RANK = 128
@@ -43,6 +45,9 @@ def null_space(
         tol: Largest relative residual.
         progress: Show a progress bar.
 
+    Returns:
+        The basis; the best so far after Ctrl-C, as from :func:`latentjac.svd`, which may carry less than the energy.
+
     Raises:
         TypeError: If an argument has a wrong type, or both rank and energy are given.
         ValueError: If an argument is out of range, or the energy takes more than 128 directions.
@@ -50,12 +55,22 @@ def null_space(
     check_model("null_space", model)
     outside = ~as_mask("null_space", mask, model)
     _check(rank, energy)
-    if energy is None:
-        return masked_basis(model, point, outside, rank or DEFAULT_RANK, tol=tol, progress=progress)
+    with calling("null_space"):
+        if energy is None:
+            return masked_basis(model, point, outside, rank or DEFAULT_RANK, tol=tol, progress=progress)
+        return _of_energy(model, point, outside, energy, tol, progress)
+
+
+def _of_energy(
+    model: Model, point: Point, outside: torch.Tensor, energy: float, tol: float, progress: bool
+) -> LocalBasis:
+    """As many directions as carry a part of the energy outside the mask."""
     limit = min(_LARGEST_RANK, model.sample_shape[0] * int(outside.sum()))
     k, total, basis = min(8, limit), 0.0, None
     while True:
         basis = masked_basis(model, point, outside, k, tol=tol, warm_start=basis, progress=progress)
+        if interrupts.unseen(basis):
+            return basis
         total = total or _energy(model, point, outside, basis)
         reached = (torch.cumsum(basis.s.double().square(), 0) >= energy * total).nonzero()
         if len(reached):

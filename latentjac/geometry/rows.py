@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from latentjac.arguments import check_choice
+from latentjac.interrupts import raise_unseen
 from latentjac.svd import LocalBasis
+from latentjac.svd.building import under_construction
 from latentjac.svd.orthonormal import orthogonality, polish
 
 SPACES = ("x", "h")
@@ -17,9 +20,22 @@ _NOT_ORTHONORMAL = 1e-3
 
 
 def check_basis(name: str, argument: str, value: Any) -> None:
-    """Raise unless value is a :class:`latentjac.LocalBasis`."""
+    """Raise unless value is a :class:`latentjac.LocalBasis`; warn where it did not converge.
+
+    Raises:
+        KeyboardInterrupt: If Ctrl-C ended its computation and nobody has seen that.
+    """
     if not isinstance(value, LocalBasis):
         raise TypeError(f"{name}: {argument} must be a LocalBasis, got {type(value).__name__}")
+    if under_construction() is not None:
+        return  # whoever builds on it has said so when it was computed
+    raise_unseen(name)
+    if not value.status.fine:
+        largest = value.residuals.max().item()
+        warnings.warn(
+            f"{name}: {argument} did not converge: {value.status.value}, with largest residual {largest:.1e}",
+            stacklevel=4,
+        )
 
 
 def check_tensor(name: str, argument: str, value: Any) -> torch.Tensor:
@@ -44,6 +60,7 @@ def tangent_rows(name: str, argument: str, value: Any, space: str) -> torch.Tens
     """
     check_choice(name, "space", space, SPACES)
     if isinstance(value, LocalBasis):
+        check_basis(name, argument, value)
         rows = (value.v if space == "x" else value.u).reshape(value.points, value.k, -1)
     elif not isinstance(value, torch.Tensor):
         raise TypeError(f"{name}: {argument} must be a LocalBasis or a torch.Tensor, got {type(value).__name__}")

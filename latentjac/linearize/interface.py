@@ -172,6 +172,11 @@ class Linearization(ABC):
         """
         return self._cost_of_again()
 
+    @property
+    def leaving_cost(self) -> float:
+        """As :meth:`restriction_cost`, but the same whatever was restricted before: by this svd decides."""
+        return self._cost_of_again()
+
     def prepare(self, probes: int) -> None:
         """Get ready for passes over so many probes, so that the first ones are no slower than all others.
 
@@ -273,7 +278,9 @@ def check_rebase(
             raise ValueError(f"{name}: constants[{i}] must be on {before.device}, got {value.device}")
         numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (value, before))
         if not tensors and not numbers and type(value) is not type(before):
-            raise TypeError(f"{name}: constants[{i}] must be of type {type(before).__name__}, got {type(value).__name__}")
+            raise TypeError(
+                f"{name}: constants[{i}] must be of type {type(before).__name__}, got {type(value).__name__}"
+            )
     return constants or lin._constants
 
 

@@ -10,7 +10,7 @@ import torch
 from latentjac.geometry import sample_mean
 from latentjac.models import Model
 from latentjac.study.curves import ends_of, level_axes, mean_curve, stated
-from latentjac.study.finding import Axes, Curve, Finding, columns
+from latentjac.study.finding import Axes, Curve, Finding, columns, study
 from latentjac.study.over_levels import OverLevels, compare_levels
 from latentjac.study.settings import Settings
 from latentjac.study.tangent_spaces import SPACES, TangentSpaces, tangent_spaces
@@ -19,6 +19,7 @@ from latentjac.study.timesteps import APART, by_difference
 NAME = "complexity"
 
 
+@study(NAME)
 def run(models: Sequence[Model], settings: Settings, progress: bool = False) -> Finding:
     """How much tangent spaces of one sample change over levels, for models of different data (Park et al. 2023).
 

@@ -12,7 +12,7 @@ from latentjac.diffusion import Point, linearization_at
 from latentjac.geometry import sample_mean
 from latentjac.models import Model
 from latentjac.study.curves import level_axes, mean_curve, mean_ratio
-from latentjac.study.finding import Curve, Finding, columns
+from latentjac.study.finding import Curve, Finding, columns, study
 from latentjac.study.points import followed_points, one_sample
 from latentjac.study.settings import Settings
 from latentjac.svd import effective_rank
@@ -26,6 +26,7 @@ LOCO, HALF = 0.99**2, 0.5
 _PROBES, _LANCZOS_STEPS = 2, 32
 
 
+@study(NAME)
 def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     """Effective ranks of the Jacobians of h-space and of the posterior mean x0 (Chen et al. 2024, "LOCO Edit").
 

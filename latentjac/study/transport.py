@@ -11,7 +11,7 @@ from latentjac.geometry import SampleMean, jackknife, pair_mean, pairs_of, rank_
 from latentjac.models import Model
 from latentjac.study.carried import WAYS, Carried, carry
 from latentjac.study.curves import curve_of, ends_of, level_axes, stated
-from latentjac.study.finding import Axes, Curve, Finding, columns
+from latentjac.study.finding import Axes, Curve, Finding, columns, study
 from latentjac.study.samples import sample_distances
 from latentjac.study.settings import Settings, check_samples
 from latentjac.study.tangent_spaces import SPACES, TangentSpaces, tangent_spaces
@@ -28,6 +28,7 @@ _LABELS = {
 }
 
 
+@study(NAME)
 def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     """Parallel transport of the strongest directions between samples, against the distance of their tangent spaces.
 

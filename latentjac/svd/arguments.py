@@ -10,6 +10,7 @@ import torch
 
 from latentjac.arguments import check_choice, check_generator, check_int, check_left, check_number
 from latentjac.svd.basis import LocalBasis
+from latentjac.svd.block_size import MEASURED
 from latentjac.svd.operator import Products
 from latentjac.svd.orthonormal import orthonormalize
 
@@ -32,7 +33,7 @@ class Settings:
     k: int
     tol: float
     method: str
-    block_size: int | None
+    block_size: int | str | None
     max_passes: int
     max_seconds: float | None
     confirm: int
@@ -46,7 +47,8 @@ def check(operator: Any, settings: Settings, generator: Any, callback: Any, refi
     """Raise unless everything given to :func:`latentjac.svd` is of the right kind and in range."""
     check_operator("svd", "operator", operator)
     for name, least in _LEAST.items():
-        check_int("svd", name, getattr(settings, name), least, optional=name == "block_size")
+        if (name, getattr(settings, name)) != ("block_size", MEASURED):
+            check_int("svd", name, getattr(settings, name), least, optional=name == "block_size")
     points = operator.x.shape[0]
     limit = min(operator.x.numel(), operator.y.numel()) // points
     if not 1 <= settings.k <= limit:

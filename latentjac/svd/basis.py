@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
+from latentjac import interrupts
 from latentjac.svd import files
 from latentjac.svd.certificate import Certificate
 from latentjac.svd.outcome import Status
@@ -43,11 +44,15 @@ class LocalBasis:
     For B > 1 points every shape below has a leading B.
 
     Attributes:
-        s: Singular values ``[k]``, descending.
+        s: Singular values ``[k]``, descending; exactly 0 for null vectors, which fill up u and v where the rank is less
+            than k. In the largest of them, 1e-12 (float64) or 2e-6 counts as zero, ``sqrt(max(n, m))`` rounding units
+            do, and so does the rounding error of the operator's products.
         v: Right singular vectors, orthonormal, ``[k, *x.shape[1:]]`` (directions in x-space).
         u: Left singular vectors, orthonormal, ``[k, *y.shape[1:]]`` (directions in h-space).
-        residuals: ``|J^T u - s v| / s`` of each triplet, relative to the largest s where s is zero to rounding.
-        status: How the decomposition ended; for several points the worst of :attr:`point_status`.
+        residuals: ``|J^T u - s v| / s`` of each triplet, relative to the largest s for null vectors; inf for what was
+            not computed before the end.
+        status: How the decomposition ended; for several points the worst of :attr:`point_status`. Reading it tells that
+            the caller knows of an interruption; see :func:`latentjac.svd`.
         jvps: Products J v that were computed, counted in vectors, over all points.
         vjps: Products J^T u that were computed, counted in vectors.
         seconds: Wall time.
@@ -93,17 +98,25 @@ class LocalBasis:
             raise IndexError(f"point: index must be in [0, {self.points}), got {index}")
         if self.s.ndim == 1:
             return self
+        unseen = interrupts.unseen(self)
         status = self.point_status[index]
         certificate = self.certificate and Certificate(
             **{name: getattr(self.certificate, name)[index] for name in Certificate.names()}
         )
         tensors = {name: getattr(self, name)[index] for name in _TENSORS}
-        return replace(self, **tensors, certificate=certificate, status=status, point_status=(status,))
+        return self._with(unseen, **tensors, certificate=certificate, status=status, point_status=(status,))
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> LocalBasis:
         """The same basis on another device or in another type; the certificate stays as it is."""
         tensors = {name: getattr(self, name).to(device=device, dtype=dtype) for name in _TENSORS}
-        return replace(self, **tensors, metadata=dict(self.metadata))
+        return self._with(interrupts.unseen(self), **tensors, metadata=dict(self.metadata))
+
+    def _with(self, unseen: bool, **changes: Any) -> LocalBasis:
+        """A changed copy; whether somebody knows of an interruption does not change."""
+        copy = replace(self, **changes)
+        if unseen:
+            interrupts.leave(copy)
+        return copy
 
     def save(self, path: str | Path) -> Path:
         """Write the basis as safetensors; the file appears whole or not at all.
@@ -192,6 +205,26 @@ class LocalBasis:
             if c is not None:
                 lines += _facts(c)
         return lines
+
+
+class _Noticed:
+    """How a basis ended: who reads it knows whether Ctrl-C did it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, basis: LocalBasis | None, owner: type | None = None) -> Any:
+        if basis is None:
+            return self
+        interrupts.see(basis)
+        return vars(basis)[self._name]
+
+    def __set__(self, basis: LocalBasis, value: Any) -> None:
+        vars(basis)[self._name] = value
+
+
+for _name in ("status", "point_status"):  # after the class was made: a dataclass takes them for defaults
+    setattr(LocalBasis, _name, _Noticed(_name))
 
 
 def _facts(c: Certificate) -> list[str]:
