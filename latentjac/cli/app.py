@@ -74,7 +74,7 @@ def run() -> None:
         _fail(str(error))
     if status == 130:
         print("interrupted", file=sys.stderr)
-    sys.exit(status)
+    sys.exit(status or 0)
 
 
 def _is_expected(error: RuntimeError) -> bool:

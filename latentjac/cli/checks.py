@@ -55,20 +55,30 @@ def check_steps(model: Model, steps: int, grid: str = "scheduler") -> Schedule:
 
 
 @torch.no_grad()
-def check_place(model: Model, steps: int, t: float, layer: str, grid: str = "scheduler") -> Place:
+def check_place(
+    model: Model, steps: int, t: float, layer: str, grid: str = "scheduler", *, option: str = "--layer"
+) -> Place:
     """Raise where the network has no such layer, or what it gives does not depend on the picture.
 
     Costs one evaluation of the network.
+
+    Args:
+        model: The model.
+        steps: Of the grid.
+        t: Fraction of T.
+        layer: Feature map.
+        grid: Which grid.
+        option: Where the layer comes from.
     """
     schedule = check_steps(model, steps, grid)
-    with refusing():
+    with refusing(layer=option):
         timestep = schedule.timesteps[schedule.level(t=t) - 1]
         features = model.feature_map(layer)
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(2, *model.sample_shape, generator=generator).to(model.device, model.dtype)
         made = features(x, torch.tensor(timestep, device=model.device), *model.encode_prompt(None))
     if len(made) != 2 or torch.equal(made[0], made[1]):
-        raise refusal("--layer", "a feature map that depends on the picture", layer)
+        raise refusal(option, "a feature map that depends on the picture", layer)
     return Place(layer, made.shape[1:], min(x[0].numel(), made[0].numel()))
 
 

@@ -48,7 +48,7 @@ def edit(
             "--basis",
             values.file,
             "a basis file (basis.safetensors)",
-            help="Saved basis to take directions from, instead of computing it.",
+            help="Saved basis to take directions from; default: computed from the photo.",
         ),
     ] = None,
     method: Annotated[
@@ -68,7 +68,8 @@ def edit(
             values.file,
             "a picture file",
             help="Picture, white where the edit is meant to be, of the photo's size or the model's. Directions are "
-            "then those of the predicted picture inside, and no step takes what the picture outside listens to most.",
+            "then those of the predicted picture inside, and no step takes what the picture outside listens to most; "
+            "default: no mask.",
         ),
     ] = None,
     null_rank: Annotated[
@@ -87,7 +88,7 @@ def edit(
             values.number,
             0,
             1,
-            help="Instead: the part of the energy of the outside's Jacobian they carry, between 0 and 1, such as 0.5.",
+            help="Instead: the part of the energy of the outside's Jacobian they carry, between 0 and 1; no default.",
         ),
     ] = None,
     compose: Annotated[
@@ -114,7 +115,7 @@ def edit(
             values.choice,
             PRESETS,
             help="pullback: invert, find directions and edit as the published code of Park et al. (2023) does, both "
-            "ways along each direction; most other options are fixed then.",
+            "ways along each direction; most other options are fixed then; default: the methods of this package.",
         ),
     ] = None,
     gain: Annotated[

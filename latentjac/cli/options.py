@@ -74,7 +74,7 @@ Refinement = Annotated[
         values.whole,
         0,
         1000,
-        help="Fixed-point iterations of every inversion step, each as long as it.",
+        help="Fixed-point iterations a step of the inversion; each costs a network evaluation.",
     ),
 ]
 T = Annotated[

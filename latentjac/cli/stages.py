@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 import latentjac
 from latentjac.cli.photo import Picture
-from latentjac.cli.refusals import Refusal, in_options, refusing
+from latentjac.cli.refusals import Refusal, in_options
 from latentjac.cli.run_folder import RunFolder
 from latentjac.cli.values import refusal
 from latentjac.files import write_bytes
@@ -40,12 +40,12 @@ def load_model(run: RunFolder, source: str, device: str) -> latentjac.Model:
         if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= count:
             raise refusal("--device", "one that torch sees", device, f", but torch sees {count or 'no'} GPUs")
         try:
-            with refusing():
-                model = latentjac.load(source, device=device)
-        except latentjac.LoadError as error:
+            model = latentjac.load(source, device=device)
+        except (latentjac.LoadError, ValueError, TypeError, OSError) as error:
             message = in_options(str(error))
-            whole = message.startswith("--")  # names an option already
-            raise Refusal(message if whole else f"--model must be one that loads, got {source!r}: {message}") from error
+            if not message.startswith("--"):
+                message = str(refusal("--model", "one that can be loaded", source, f": {message}"))
+            raise Refusal(message) from error
     run.record.update(device=str(model.device), threads=torch.get_num_threads())
     return model
 

@@ -172,7 +172,8 @@ def _run(run: RunFolder, study: Study, sources: list[str], device: str, settings
         print(f"{study.name}: left out, since model {models[0].name!r} has no text")
         return
     for model in models:
-        checks.check_steps(model, settings.steps)
+        place = checks.check_place(model, settings.steps, settings.levels[0], "mid", option="--model")
+        checks.check_count("-k", settings.k, place.triplets)
     with run.timed(study.name), refusing(source="--model", model="--model"):
         subject: Model | list[Model] = models if study.several else models[0]
         finding = study.run(subject, settings, progress=True)
