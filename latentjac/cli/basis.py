@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from latentjac.cli import values
 from latentjac.cli.options import (
     Crop,
     Device,
@@ -41,6 +42,7 @@ def basis(
 ) -> None:
     """Compute the local basis of a photo at one noise level and save it."""
     arguments = dict(locals())
+    values.check_file("PHOTO", "a picture file", photo)
     from latentjac.cli import checks, stages
     from latentjac.cli.photo import read_photo
     from latentjac.cli.run_folder import RunFolder

@@ -16,6 +16,7 @@ from latentjac.diffusion import Schedule
 from latentjac.edit.arguments import Options, check_options, choose_layer
 from latentjac.edit.null_space import DEFAULT_RANK
 from latentjac.models import Model
+from latentjac.models.layers import OUTPUTS
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,16 @@ def chosen_layer(model: Model, layer: str | None, method: str) -> str:
         return choose_layer(model, layer, method)
 
 
-def check_mask(inside: torch.Tensor, channels: int, options: dict[str, Any]) -> None:
-    """Raise where a mask marks all or nothing, or leaves less outside than the directions that no step is to take."""
+def check_mask(
+    inside: torch.Tensor | None, place: Place, channels: int, options: dict[str, Any]
+) -> torch.Tensor | None:
+    """The part of the layer's output that directions are to be those of: the mask, where the output is a picture.
+
+    Raises:
+        Refusal: If the mask marks all or nothing, or less outside than there are directions that no step is to take.
+    """
+    if inside is None:
+        return None
     if inside.all() or not inside.any():
         raise Refusal(f"--mask must mark a part of the photo, got {'all' if inside.all() else 'none'} of it")
     outside, kept = channels * int((~inside).sum()), options["null_rank"]
@@ -118,6 +127,7 @@ def check_mask(inside: torch.Tensor, channels: int, options: dict[str, Any]) -> 
         kept = DEFAULT_RANK
     if kept is not None and kept > outside:
         raise refusal("--null-rank", f"at most {outside}, the number of values outside the mask", kept)
+    return inside if place.layer in OUTPUTS else None
 
 
 def check_directions(chosen: Sequence[int], count: int, whose: str) -> None:

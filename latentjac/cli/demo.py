@@ -54,6 +54,7 @@ def demo(
 ) -> None:
     """The main job from end to end: invert a face, find directions, walk along each both ways."""
     arguments = dict(locals())
+    values.check_file("--photo", "a picture file", photo)
     from latentjac.cli import checks, stages
     from latentjac.cli.photo import read_photo
     from latentjac.cli.run_folder import RunFolder

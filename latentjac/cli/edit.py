@@ -210,8 +210,9 @@ def edit(
     latentjac edit B.jpg --basis a/basis.safetensors.
     """
     arguments = dict(locals())
-    import torch
-
+    values.check_file("PHOTO", "a picture file", photo)
+    values.check_file("--mask", "a picture file", mask)
+    values.check_file("--basis", "a basis file", basis)
     from latentjac.cli import checks, stages
     from latentjac.cli.photo import fit_mask, open_mask, read_photo
     from latentjac.cli.run_folder import RunFolder
@@ -230,11 +231,7 @@ def edit(
     }  # fmt: skip
     grid = checks.check_edit(options, edit_steps, fixed, masked=mask is not None)
     distance = distance or ("-120,-60,60,120" if method == "h-space" else "-6,-3,3,6")
-    distances, chosen = parse_distances(distance, distinct=not compose), values.parse_indices("--direction", direction)
-    if compose and len(distances) != len(chosen):
-        raise values.refusal("--distance", f"one number for each of {len(chosen)} composed directions", distance)
-    if not compose:
-        values.check_different("--direction", chosen, direction)
+    chosen, distances = _asked_for(direction, distance, compose=compose)
     saved = None
     if basis is not None:
         left = {"--tol": (tol, 1e-3), **({} if compat else {"--seed": (seed, 0)})}
@@ -253,14 +250,12 @@ def edit(
     elif layer is None:
         layer = "mid" if inside is None or method == "h-space" else "x0"
     place = checks.check_place(loaded, steps, t, checks.chosen_layer(loaded, layer, method), grid)
-    part = inside if place.layer in ("x0", "eps") else None
-    if inside is not None:
-        checks.check_mask(inside, loaded.sample_shape[0], options)
+    part = checks.check_mask(inside, place, loaded.sample_shape[0], options)
     if method == "geodesic" or reestimate is not None:
         checks.check_count("-k", k, place.triplets)
     if saved is None:
-        inner = place.triplets if part is None else loaded.sample_shape[0] * int(part.sum())
-        checks.check_directions(chosen, inner, "the singular triplets of --layer")
+        count = place.triplets if part is None else loaded.sample_shape[0] * int(part.sum())
+        checks.check_directions(chosen, count, "the singular triplets of --layer")
     else:
         check_basis(loaded, saved, place, method)
 
@@ -271,12 +266,22 @@ def edit(
         )
     else:
         point, used = stages.point_of(run, inverted, saved, t), saved
-    noise = torch.Generator().manual_seed(seed) if compat and not point.conditioning else None
+    options["generator"] = stages.noise_of(seed) if compat and not point.conditioning else None
     result = stages.edit_and_draw(
         run, inverted, point, used, chosen, None if compat else distances, edit_steps,
-        mask=inside, layer=layer, generator=noise, **options,
+        mask=inside, layer=layer, **options,
     )  # fmt: skip
     stages.write_edits(run, result, chosen, direction, distance, compose=compose)
     if gif:
         stages.animate(run, inverted, point, result, frames)
     run.finish()
+
+
+def _asked_for(direction: str, distance: str, *, compose: bool) -> tuple[list[int], list[float]]:
+    """Indices of directions, and distances: each once, or with ``--compose`` one for each direction."""
+    chosen, distances = values.parse_indices("--direction", direction), parse_distances(distance, distinct=not compose)
+    if compose and len(distances) != len(chosen):
+        raise values.refusal("--distance", f"one number for each of {len(chosen)} composed directions", distance)
+    if not compose:
+        values.check_different("--direction", chosen, direction)
+    return chosen, distances

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from latentjac.cli import values
 from latentjac.cli.options import Crop, Device, ModelName, Out, Photo, Prompt, Refinement, Steps, parse_crop
 
 
@@ -19,6 +20,7 @@ def invert(
 ) -> None:
     """Invert a photo to noise, go back, and say how well that worked."""
     arguments = dict(locals())
+    values.check_file("PHOTO", "a picture file", photo)
     from latentjac.cli import checks, stages
     from latentjac.cli.photo import read_photo
     from latentjac.cli.run_folder import RunFolder

@@ -149,6 +149,11 @@ def compute_basis(
     return point, basis
 
 
+def noise_of(seed: int) -> torch.Generator:
+    """Source of the noise of the last steps of edits as they are published."""
+    return torch.Generator().manual_seed(seed)
+
+
 def point_of(run: RunFolder, inverted: Inverted, basis: latentjac.LocalBasis, t: float) -> latentjac.Point:
     """The point of this photo that corresponds to the one a saved basis was computed at."""
     run.record["basis"] = {

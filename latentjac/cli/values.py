@@ -105,19 +105,25 @@ def device(option: str) -> Parser:
 
 
 def file(option: str, expected: str) -> Parser:
-    """Paths of files that are there."""
+    """Paths of files; whether they are there is for :func:`check_file`."""
 
     def parse(text: Any) -> Any:
         if not isinstance(text, str):
             return text
-        path = None if "\0" in text else Path(text)
-        if path is None or not text or not os.path.exists(path):
+        if not text or "\0" in text:
             raise refusal(option, expected, text, ", which does not exist")
-        if not path.is_file():
-            raise refusal(option, expected, text, f", which is {'a folder' if path.is_dir() else 'no regular file'}")
-        return path
+        return Path(text)
 
     return parse
+
+
+def check_file(option: str, expected: str, path: Path | None) -> None:
+    """Raise where an option names a file that is not there."""
+    if path is None or os.path.isfile(path):  # raises for no path
+        return
+    there = os.path.exists(path)
+    why = "is a folder" if os.path.isdir(path) else "is no regular file" if there else "does not exist"
+    raise refusal(option, expected, path, f", which {why}")
 
 
 def folder(option: str) -> Parser:
