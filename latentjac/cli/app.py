@@ -1,10 +1,13 @@
-"""The application: its commands, and what becomes of errors."""
+"""The application: its commands, and what becomes of errors.
+
+Nothing here imports torch, and no command does before it runs: help is there at once.
+"""
 
 from __future__ import annotations
 
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -15,37 +18,72 @@ from latentjac.cli.demo import demo
 from latentjac.cli.edit import edit
 from latentjac.cli.info import info
 from latentjac.cli.invert import invert
+from latentjac.cli.options import Help, help_without_command
+from latentjac.cli.refusals import Refusal, in_options, one_line
 
 app = typer.Typer(
-    no_args_is_help=True,
+    rich_markup_mode=None,  # colours take longer to import than all the rest
     add_completion=False,
+    add_help_option=False,
     pretty_exceptions_enable=False,
     help="Which directions at this noisy image does a diffusion network listen to? "
     "Finds them as singular vectors of its Jacobian and edits photos along them.",
 )
 
-for command in (demo, edit, basis, invert):
-    app.command()(command)
-app.add_typer(study.app, name="study")
-app.command()(info)
+for command in (demo, edit, basis, invert, info):
+    # Given as such, the first line of a description is not cut short.
+    app.command(short_help=str(command.__doc__).splitlines()[0])(command)
+app.add_typer(study.app, name="study", short_help="Put a question about its local geometry to a model.")
+
+# Of typer, which has it from click or, since 0.29, from itself.
+_UsageError: Any = typer.BadParameter.__base__
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    show_help: Help = False,
+) -> None:
     if version:
         print(latentjac.__version__)
         raise typer.Exit
+    help_without_command(context, show_help)
 
 
 def run() -> None:
     """Run the application; errors a user can mend become one line and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be in any encoding
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *args, **kwargs: print(f"warning: {message}", file=sys.stderr)
-            app()
-    except (ValueError, TypeError, OSError, ImportError, latentjac.LoadError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
+            warnings.showwarning = lambda message, *args, **kwargs: print(
+                f"warning: {one_line(str(message))}", file=sys.stderr
+            )
+            status = app(standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        status = 130
+    except _UsageError as error:
+        _fail(error.format_message())
+    except (Refusal, ValueError, TypeError, OSError, ImportError, MemoryError) as error:
+        _fail(str(error) or type(error).__name__)
+    except RuntimeError as error:
+        if not _is_expected(error):
+            raise
+        _fail(str(error))
+    if status == 130:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(status or 0)
+
+
+def _is_expected(error: RuntimeError) -> bool:
+    """Whether an error is about the model or the machine, and no defect."""
+    import torch
+
+    return isinstance(error, (latentjac.LoadError, latentjac.ConvergenceError, torch.OutOfMemoryError))
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"error: {one_line(in_options(message))}", file=sys.stderr)
+    sys.exit(2)

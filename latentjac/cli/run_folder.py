@@ -61,7 +61,7 @@ class RunFolder:
         page = self.target(_PAGE, "all of it on one page, for a browser")
         record = self.target(_RECORD, "arguments, seeds, versions, timings, residuals")
         self.record["files"] = dict(self.files)
-        write_bytes(page, run_page(self.record, self.files).encode())
+        write_bytes(page, run_page(self.record, self.files).encode(errors="backslashreplace"))
         write_json(record, self.record)
         width = max(len(name) for name, _ in self.files)
         print(f"\nWrote to {self.path}/")
