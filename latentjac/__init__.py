@@ -8,6 +8,7 @@ import logging
 
 from latentjac.diffusion import Point, Trajectory, invert, noise_point, sample
 from latentjac.edit import Edit, Frames, edit, masked_basis, null_space, project_out, walk_frames
+from latentjac.files import FileError
 from latentjac.geometry import (
     BasisPath,
     FeatureMap,
@@ -49,6 +50,7 @@ __all__ = [
     "Edit",
     "EffectiveRank",
     "FeatureMap",
+    "FileError",
     "Frames",
     "GlobalDirections",
     "Linearization",
