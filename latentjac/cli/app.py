@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -37,10 +41,32 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
+@contextmanager
+def _ending_well() -> Iterator[None]:
+    """Leave no rests where the process is told to end; and print names that are not UTF-8 with backslashes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    kinds = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # Not those that are ignored, as nohup asks for.
+    mine = [kind for kind in kinds if signal.getsignal(kind) is signal.SIG_DFL]
+    for kind in mine:
+        signal.signal(kind, end)
+    try:
+        yield
+    finally:
+        for kind in mine:
+            signal.signal(kind, signal.SIG_DFL)
+
+
 def run() -> None:
     """Run the application; errors a user can mend become one line and exit status 2."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _ending_well():
             warnings.showwarning = lambda message, *args, **kwargs: print(f"warning: {message}", file=sys.stderr)
             app()
     except (ValueError, TypeError, OSError, ImportError, latentjac.LoadError) as error:

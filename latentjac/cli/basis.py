@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import typer
+
 from latentjac.cli import stages
 from latentjac.cli.options import (
     Crop,
@@ -22,10 +24,11 @@ from latentjac.cli.options import (
     Tol,
     parse_box,
 )
-from latentjac.cli.run_folder import RunFolder
+from latentjac.cli.run_folder import open_run
 
 
 def basis(
+    context: typer.Context,
     photo: Photo,
     out: Out = Path("latentjac-basis"),
     model: ModelName = "faces",
@@ -42,7 +45,7 @@ def basis(
     edit_prompt: EditPrompt = None,
 ) -> None:
     """Compute the local basis of a photo at one noise level and save it."""
-    run = RunFolder(out, "basis", locals())
+    run = open_run(context, out, "basis", locals())
     inverted = stages.invert_photo(run, model, device, photo, parse_box(crop), steps, refinement, prompt=prompt)
     stages.compute_basis(run, inverted, t, k, layer, tol, seed, prompt=edit_prompt)
     run.finish()

@@ -29,12 +29,13 @@ from latentjac.cli.options import (
     parse_box,
     parse_numbers,
 )
-from latentjac.cli.run_folder import RunFolder
+from latentjac.cli.run_folder import open_run
 
 ASSET_PHOTO = Path(__file__).parent.parent / "assets" / "face.jpg"
 
 
 def demo(
+    context: typer.Context,
     photo: Annotated[Path | None, typer.Option(help="Your own photo; by default a face that ships along.")] = None,
     out: Out = Path("latentjac-demo"),
     model: ModelName = "faces",
@@ -53,7 +54,7 @@ def demo(
     seed: Seed = 0,
 ) -> None:
     """The main job from end to end: invert a face, find directions, walk along each both ways."""
-    run = RunFolder(out, "demo", locals())
+    run = open_run(context, out, "demo", locals())
     if not gif:
         check_left("demo", "--frames", frames, FRAMES, "without --gif")
     distances, box = parse_numbers("--distance", distance), parse_box(crop)

@@ -30,13 +30,14 @@ from latentjac.cli.options import (
     parse_indices,
     parse_numbers,
 )
-from latentjac.cli.run_folder import RunFolder
+from latentjac.cli.run_folder import open_run
 from latentjac.compat import find_preset
 from latentjac.edit.arguments import Options, check_options
 from latentjac.models import open_image
 
 
 def edit(
+    context: typer.Context,
     photo: Photo,
     direction: Annotated[str, typer.Option(help="Directions, comma-separated, the first is 1.")] = "1",
     basis: Annotated[Path | None, typer.Option(help="Saved basis to take them from, instead of computing it.")] = None,
@@ -128,7 +129,7 @@ def edit(
     A basis saved from one photo edits another: latentjac basis A.jpg --out a, then
     latentjac edit B.jpg --basis a/basis.safetensors.
     """
-    run = RunFolder(out, "edit", locals())
+    run = open_run(context, out, "edit", locals())
     fixed = {
         "--distance": (distance, None),
         "--method": (method, "guidance"),

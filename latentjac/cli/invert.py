@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import typer
 from safetensors.torch import save
 
 from latentjac.cli import stages
 from latentjac.cli.options import Crop, Device, ModelName, Out, Photo, Prompt, Refinement, Steps, parse_box
-from latentjac.cli.run_folder import RunFolder
+from latentjac.cli.run_folder import open_run
 from latentjac.files import write_bytes
 from latentjac.models import to_pil
 from latentjac.report import Row, contact_sheet
 
 
 def invert(
+    context: typer.Context,
     photo: Photo,
     out: Out = Path("latentjac-invert"),
     model: ModelName = "faces",
@@ -25,7 +27,7 @@ def invert(
     prompt: Prompt = None,
 ) -> None:
     """Invert a photo to noise, go back, and say how well that worked."""
-    run = RunFolder(out, "invert", locals())
+    run = open_run(context, out, "invert", locals())
     inverted = stages.invert_photo(run, model, device, photo, parse_box(crop), steps, refinement, prompt=prompt)
     path, decode = inverted.trajectory, inverted.model.codec.decode
     levels = [round(i * (len(path.samples) - 1) / 5) for i in range(6)]

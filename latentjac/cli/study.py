@@ -11,7 +11,7 @@ import typer
 
 from latentjac.cli import stages
 from latentjac.cli.options import Device, parse_numbers
-from latentjac.cli.run_folder import RunFolder
+from latentjac.cli.run_folder import RunFolder, open_run
 from latentjac.models import Model
 from latentjac.report import finding_figure, write_parquet
 from latentjac.report.extras import require_matplotlib, require_pyarrow
@@ -63,6 +63,7 @@ def _command(name: str) -> Callable[..., None]:
     """The command of a study, or of all of them."""
 
     def command(
+        context: typer.Context,
         out: Out = Path("latentjac-study"),
         model: Models = None,
         device: Device = "auto",
@@ -75,7 +76,7 @@ def _command(name: str) -> Callable[..., None]:
         prompt: Prompts = None,
         small: Small = False,
     ) -> None:
-        arguments = {option: value for option, value in locals().items() if option != "name"}
+        arguments = {option: value for option, value in locals().items() if option not in ("name", "context")}
         require_pyarrow()  # before minutes go by
         require_matplotlib()
         together = name == _ALL
@@ -90,13 +91,19 @@ def _command(name: str) -> Callable[..., None]:
         settings = replace(
             Settings.small() if small else _DEFAULT, **{n: value for n, value in given.items() if value is not None}
         )
+        chosen = {}
         for study in studies:
             if together and study.several and len(sources) < 2:
                 print(f"{study.name}: left out, since it compares models: give --model more than once")
                 continue
-            chosen = sources[:1] if together and not study.several else sources
-            run = RunFolder(out / study.name if together else out, f"study {name}", arguments)
-            _run(run, study, chosen, device, settings, together)
+            chosen[study.name] = sources[:1] if together and not study.several else sources
+        # All folders before any study: hours go by between the first and the last.
+        runs = {
+            study: open_run(context, out / study if together else out, f"study {name}", arguments) for study in chosen
+        }
+        for study in studies:
+            if study.name in chosen:
+                _run(runs[study.name], study, chosen[study.name], device, settings, together)
 
     return command
 
