@@ -8,6 +8,7 @@ what gets exported.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,9 +18,6 @@ from diffusers import UNet2DModel
 from network import WIDTHS, build_scheduler, build_unet
 from tqdm import tqdm
 from trainer import Trainer, export
-
-from latentjac.files import read_json
-from latentjac.strict_json import to_json
 
 SECONDS_BETWEEN_SAVES = 120
 WARM_UP_STEPS = 200
@@ -84,7 +82,7 @@ def _prepare(args: argparse.Namespace) -> Trainer:
     trainer = Trainer(unet.train(), args.work, args.rate, torch.device(args.device))
     resumed = trainer.restore()
     if args.start_from and not resumed:
-        trainer.images = read_json("train", args.start_from / "training.json")["images_seen"]
+        trainer.images = json.loads((args.start_from / "training.json").read_text())["images_seen"]
     torch.manual_seed(args.seed + trainer.steps)
     print(f"{'resumed' if resumed else 'new'}: {trainer.steps} steps, {trainer.images} images", flush=True)
     return trainer
@@ -113,7 +111,7 @@ def _run(args: argparse.Namespace, trainer: Trainer, batches: Iterator[torch.Ten
             trainer.save()
             saved = time.time()
             with (args.work / "log.jsonl").open("a") as log:
-                log.write(to_json({"steps": trainer.steps, "images": trainer.images, "loss": mean}) + "\n")
+                log.write(json.dumps({"steps": trainer.steps, "images": trainer.images, "loss": mean}) + "\n")
     bar.close()
 
 

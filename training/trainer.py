@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 import shutil
 import tempfile
 from contextlib import nullcontext
@@ -11,12 +11,8 @@ from pathlib import Path
 import torch
 from diffusers import DDIMPipeline, UNet2DModel
 from network import build_scheduler
-from safetensors.torch import save_file
-
-from latentjac.report import write_json
-from latentjac.tensor_files import Header, read_tensors
-
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of an update
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 
 def draw_timesteps(n: int, device: torch.device) -> torch.Tensor:
@@ -49,29 +45,16 @@ class Trainer:
     def restore(self) -> bool:
         if not self.path.exists():
             return False
-        tensors, counters = read_tensors("restore", self.path, "a state of this network", self._check)
-        self.steps, self.images = int(counters["steps"]), int(counters["images"])
+        with safe_open(self.path, "pt") as f:
+            self.steps, self.images = (int(f.metadata()[k]) for k in ("steps", "images"))
+        tensors = load_file(self.path, device=str(self.device))
         for name, p in self.unet.named_parameters():
             p.data.copy_(tensors[f"weights.{name}"])
             self.average[name].copy_(tensors[f"average.{name}"])
-            moments = {m: tensors[f"{m}.{name}"] for m in MOMENTS if f"{m}.{name}" in tensors}
+            moments = {m: tensors[f"{m}.{name}"] for m in ("step", "exp_avg", "exp_avg_sq") if f"{m}.{name}" in tensors}
             if moments:
-                self.optimizer.state[p] = {m: value.to(self.device) for m, value in moments.items()}
+                self.optimizer.state[p] = moments
         return True
-
-    def _check(self, header: Header) -> None:
-        """Raise unless a file holds this network and, once there were updates, its moments."""
-        shapes = {name: tuple(p.shape) for name, p in self.unet.named_parameters()}
-        expected = {f"{part}.{name}": shape for name, shape in shapes.items() for part in ("weights", "average")}
-        for name, shape in shapes.items():
-            if f"step.{name}" in header.entries:
-                expected |= {f"step.{name}": (), f"exp_avg.{name}": shape, f"exp_avg_sq.{name}": shape}
-        found = {name: entry.shape for name, entry in header.entries.items()}
-        if found != expected or any(entry.dtype != torch.float32 for entry in header.entries.values()):
-            raise ValueError("tensors must have the names and shapes of this network, in float32")
-        for name in ("steps", "images"):
-            if not re.fullmatch("[0-9]{1,15}", header.metadata.get(name, "")):
-                raise ValueError(f"{name} must be a number, got {header.metadata.get(name)!r}")
 
     def step(self, x: torch.Tensor, alphas: torch.Tensor, bf16: bool) -> float:
         """One update on clean images x ``[B, 3, H, W]`` in [-1, 1]; returns the weighted loss."""
@@ -109,7 +92,7 @@ def export(trainer: Trainer, folder: Path) -> None:
     pipeline = DDIMPipeline(unet=trainer.averaged_unet().half(), scheduler=build_scheduler())
     with tempfile.TemporaryDirectory(dir=trainer.path.parent) as part:
         pipeline.save_pretrained(part, safe_serialization=True)
-        write_json(Path(part) / "training.json", {"images_seen": trainer.images})
+        (Path(part) / "training.json").write_text(json.dumps({"images_seen": trainer.images}, indent=2) + "\n")
         # File by file, each whole: the folder also holds the model card.
         for file in sorted(p for p in Path(part).rglob("*") if p.is_file()):
             target = folder / file.relative_to(part)

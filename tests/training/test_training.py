@@ -14,7 +14,6 @@ from PIL import Image
 from safetensors import safe_open
 
 import latentjac
-from latentjac.files import FileError
 from latentjac.models import loading
 
 TOY = ["--size", "16", "--widths", "16", "16", "32", "32", "--batch", "4", "--device", "cpu", "--precision", "fp32"]
@@ -34,8 +33,6 @@ def test_avatars_are_trained_resumed_and_loaded_by_name(tmp_path, monkeypatch, c
     assert steps_of(work) == 1
     train_avatars.main(plateau)
     assert steps_of(work) == 2
-    with pytest.raises(FileError, match="names and shapes of this network"):
-        train_avatars.main([*plateau, "--widths", "16", "16", "32", "48"])
     train_avatars.main([*TOY, "--work", str(work), "--cool-down", "2", "--export", str(shelf / "avatars")])
     assert steps_of(work) == 2
     assert "resumed: 2 steps, 8 images" in capsys.readouterr().out
