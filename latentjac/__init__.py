@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from latentjac.edit import Edit, Frames, masked_basis, project_out, walk_frames
     from latentjac.edit.edit import edit
     from latentjac.edit.null_space import null_space
+    from latentjac.files import FileError
     from latentjac.geometry import (
         BasisPath,
         FeatureMap,
@@ -57,6 +58,7 @@ __all__ = [
     "Edit",
     "EffectiveRank",
     "FeatureMap",
+    "FileError",
     "Frames",
     "GlobalDirections",
     "Linearization",

@@ -141,7 +141,7 @@ TABLE: list[Row] = [
     ("save type", lambda c: lj.svd(LIN, k=1).save(3), TypeError, "path must be a str or Path, got int"),
     ("save dir", lambda c: lj.svd(LIN, k=1).save("/no/b.safetensors"), FileNotFoundError, "existing folder"),
     ("load none", lambda c: lj.LocalBasis.load("no.safetensors"), FileNotFoundError, "existing file, got 'no.s"),
-    ("load junk", lambda c: lj.LocalBasis.load(c.junk), ValueError, "must be a basis saved by latentjac"),
+    ("load junk", lambda c: lj.LocalBasis.load(c.junk), lj.FileError, "must be a basis saved by latentjac"),
     # load
     ("source", lambda c: lj.load(3), TypeError, "source must be a built-in name.*got int"),
     ("name", lambda c: lj.load("nobody"), lj.LoadError, r"built-in name \['avatars', 'faces'\].*got 'nobody'"),

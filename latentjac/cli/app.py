@@ -5,8 +5,12 @@ Nothing here imports torch, and no command does before it runs: help is there at
 
 from __future__ import annotations
 
+import io
+import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -51,13 +55,32 @@ def _root(
     help_without_command(context, show_help)
 
 
+@contextmanager
+def _ending_well() -> Iterator[None]:
+    """Leave no rests where the process is told to end; and print names that are not UTF-8 with backslashes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    kinds = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # Not those that are ignored, as nohup asks for.
+    mine = [kind for kind in kinds if signal.getsignal(kind) is signal.SIG_DFL]
+    for kind in mine:
+        signal.signal(kind, end)
+    try:
+        yield
+    finally:
+        for kind in mine:
+            signal.signal(kind, signal.SIG_DFL)
+
+
 def run() -> None:
     """Run the application; errors a user can mend become one line and exit status 2."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # names of files need not be in any encoding
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _ending_well():
             warnings.showwarning = lambda message, *args, **kwargs: print(
                 f"warning: {one_line(str(message))}", file=sys.stderr
             )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import typer
+
 from latentjac.cli import values
 from latentjac.cli.options import (
     Crop,
@@ -25,6 +27,7 @@ from latentjac.cli.options import (
 
 
 def basis(
+    context: typer.Context,
     photo: Photo,
     out: Out = Path("latentjac-basis"),
     model: ModelName = "faces",
@@ -45,9 +48,9 @@ def basis(
     values.check_file("PHOTO", "a picture file", photo)
     from latentjac.cli import checks, stages
     from latentjac.cli.photo import read_photo
-    from latentjac.cli.run_folder import RunFolder
+    from latentjac.cli.run_folder import open_run
 
-    run = RunFolder(out, "basis", arguments)
+    run = open_run(context, out, "basis", arguments)
     picture = read_photo("PHOTO", photo, parse_crop(crop))
     loaded = stages.load_model(run, model, device)
     checks.check_prompts(loaded, prompt, edit_prompt)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+
+import typer
 from typing import Annotated
 
 from latentjac.cli import values
@@ -32,6 +34,7 @@ ASSET_PHOTO = Path(__file__).parent.parent / "assets" / "face.jpg"
 
 
 def demo(
+    context: typer.Context,
     photo: Annotated[
         Path | None,
         option("--photo", values.file, "a picture file", help="Your own photo; default: a face that ships along."),
@@ -57,11 +60,11 @@ def demo(
     values.check_file("--photo", "a picture file", photo)
     from latentjac.cli import checks, stages
     from latentjac.cli.photo import read_photo
-    from latentjac.cli.run_folder import RunFolder
+    from latentjac.cli.run_folder import open_run
 
     checks.check_frames(gif, frames)
     distances = parse_distances(distance)
-    run = RunFolder(out, "demo", arguments)
+    run = open_run(context, out, "demo", arguments)
     picture = read_photo("--photo", photo or ASSET_PHOTO, parse_crop(crop))
     loaded = stages.load_model(run, model, device)
     place = checks.check_place(loaded, steps, t, layer)

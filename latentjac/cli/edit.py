@@ -38,6 +38,7 @@ PRESETS = ("pullback",)
 
 
 def edit(
+    context: typer.Context,
     photo: Photo,
     direction: Annotated[
         str, option("--direction", values.indices, help="Directions, comma-separated; the first, strongest one is 1.")
@@ -215,7 +216,7 @@ def edit(
     values.check_file("--basis", "a basis file", basis)
     from latentjac.cli import checks, stages
     from latentjac.cli.photo import fit_mask, open_mask, read_photo
-    from latentjac.cli.run_folder import RunFolder
+    from latentjac.cli.run_folder import open_run
     from latentjac.cli.saved_basis import check_basis, open_basis, place_of_basis
 
     checks.check_frames(gif, frames)
@@ -238,7 +239,7 @@ def edit(
         saved = open_basis(basis, chosen, left)
         steps, t = place_of_basis(saved, steps, t)
     steps, t = 100 if steps is None else steps, 0.7 if t is None else t
-    run = RunFolder(out, "edit", {**arguments, "steps": steps, "t": t})
+    run = open_run(context, out, "edit", {**arguments, "steps": steps, "t": t})
     picture = read_photo("PHOTO", photo, parse_crop(crop))
     drawn = None if mask is None else open_mask(mask, picture)
     loaded = stages.load_model(run, model, device)

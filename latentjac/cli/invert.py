@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import typer
+
 from latentjac.cli import values
 from latentjac.cli.options import Crop, Device, ModelName, Out, Photo, Prompt, Refinement, Steps, parse_crop
 
 
 def invert(
+    context: typer.Context,
     photo: Photo,
     out: Out = Path("latentjac-invert"),
     model: ModelName = "faces",
@@ -23,9 +26,9 @@ def invert(
     values.check_file("PHOTO", "a picture file", photo)
     from latentjac.cli import checks, stages
     from latentjac.cli.photo import read_photo
-    from latentjac.cli.run_folder import RunFolder
+    from latentjac.cli.run_folder import open_run
 
-    run = RunFolder(out, "invert", arguments)
+    run = open_run(context, out, "invert", arguments)
     picture = read_photo("PHOTO", photo, parse_crop(crop))
     loaded = stages.load_model(run, model, device)
     checks.check_prompts(loaded, prompt)

@@ -95,6 +95,7 @@ def _command(name: str) -> Callable[..., None]:
     """The command of a study, or of all of them."""
 
     def command(
+        context: typer.Context,
         out: Out = Path("latentjac-study"),
         model: Models = None,
         device: Device = "auto",
@@ -107,12 +108,12 @@ def _command(name: str) -> Callable[..., None]:
         prompt: Prompts = None,
         small: Small = False,
     ) -> None:
-        arguments = {option: value for option, value in locals().items() if option != "name"}
+        arguments = {option: value for option, value in locals().items() if option not in ("name", "context")}
         for each in model or []:
             values.name("--model", "a model")(each)
         for each in prompt or []:
             values.sentence("--prompt")(each)
-        _run_all(name, arguments)
+        _run_all(context, name, arguments)
 
     return command
 
@@ -124,9 +125,9 @@ app.command(_ALL, help="Run every study, each into a folder of its own; those of
 )
 
 
-def _run_all(name: str, arguments: dict[str, Any]) -> None:
+def _run_all(context: typer.Context, name: str, arguments: dict[str, Any]) -> None:
     """Run one study, or all that there are models for."""
-    from latentjac.cli.run_folder import RunFolder
+    from latentjac.cli.run_folder import open_run
     from latentjac.report.extras import require_matplotlib, require_pyarrow
 
     require_pyarrow()  # before minutes go by
@@ -138,13 +139,16 @@ def _run_all(name: str, arguments: dict[str, Any]) -> None:
         raise Refusal(f"--prompt must be left out with {name}, which does not ask about text, got {prompt}")
     settings = _settings(arguments)
     sources = model or (["faces", "avatars"] if any(study.several for study in studies) else ["faces"])
+    runs = {}  # all folders before any study: hours go by between the first and the last
     for study in studies:
         if together and study.several and len(sources) < 2:
             print(f"{study.name}: left out, since it compares models: give --model more than once")
-            continue
-        chosen = sources[:1] if together and not study.several else sources
-        run = RunFolder(out / study.name if together else out, f"study {name}", arguments)
-        _run(run, study, chosen, arguments["device"], settings, together)
+        else:
+            runs[study.name] = open_run(context, out / study.name if together else out, f"study {name}", arguments)
+    for study in studies:
+        if study.name in runs:
+            chosen = sources[:1] if together and not study.several else sources
+            _run(runs[study.name], study, chosen, arguments["device"], settings, together)
 
 
 def _settings(arguments: dict[str, Any]) -> Settings:
