@@ -37,7 +37,7 @@ class Exclusion:
             yield
         finally:
             self._mine.depth = depth
-            if depth == 0 and getattr(self._mine, "counted", False):
+            if depth == 0 and bool(vars(self._mine).get("counted")):
                 self._mine.counted = False
                 with self._free:
                     self._evaluating -= 1

@@ -67,7 +67,7 @@ def _added(network: nn.Module, config: dict[str, Any]) -> list[str]:
 
 
 @functools.lru_cache(maxsize=8)
-def _as_built(kind: type[nn.Module], config: str) -> frozenset[str]:
+def _as_built(kind: Any, config: str) -> frozenset[str]:
     """Settings of a new network of this configuration, without weights; none where it cannot be built."""
     make = getattr(kind, "from_config", None)
     if make is None:
