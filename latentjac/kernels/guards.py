@@ -101,7 +101,7 @@ def refuse_dual(function: str, y: Any) -> None:
     """
     if isinstance(y, torch.Tensor) and _is_dual(y):
         raise RuntimeError(
-            f"{function}: f must refer to plain tensors, got an f whose result carries a forward-mode tangent at a plain x"
+            f"{function}: f must refer to plain tensors, got one whose result at a plain x has a forward-mode tangent"
         )
 
 

@@ -1,4 +1,4 @@
-"""The backend made of torch.func and autograd: slow, works for any differentiable function, and the oracle of the others."""
+"""The backend made of torch.func and autograd: slow, for any differentiable function, and the oracle of the others."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def _refuse_unknown(func: Any, args: tuple[Any, ...]) -> None:
     op = func if isinstance(func, torch._ops.OpOverload) else getattr(func, func.overloads()[0])
     differentiated = any(isinstance(value, Tensor) and value.requires_grad for value in args)
     if differentiated and not has_derivative(op):
-        raise NoDerivativeError(f"linearize: f must be differentiable, got {op}, which has no derivative{at(line_here())}")
+        raise NoDerivativeError(
+            f"linearize: f must be differentiable, got {op}, which has no derivative{at(line_here())}"
+        )
 
 
 class _Foreign(TorchFunctionMode):
@@ -94,7 +96,7 @@ _WAYS: tuple[type[Way], ...] = (_FunctionalOnce, _TransposedOnce, Taped, TapedFo
 
 
 class AutodiffLinearization(Linearization):
-    """``torch.func.jvp`` and ``torch.func.vjp``, vectorized over probes with ``vmap``; autograd's tape where these fail."""
+    """``torch.func.jvp`` and ``torch.func.vjp``, vectorized over probes; autograd's tape where these fail."""
 
     backend = "autodiff"
 
@@ -131,7 +133,9 @@ class AutodiffLinearization(Linearization):
             x = ordinary(x.detach()).clone()
             plain = tuple(ordinary(value) if isinstance(value, Tensor) else value for value in constants)
             y = self._evaluate(name, x, plain)
-            way, kind = self._first_way(x, y, plain) if self._kind is None else (self._way_at(self._kind, x, plain), self._kind)
+            way, kind = (
+                self._first_way(x, y, plain) if self._kind is None else (self._way_at(self._kind, x, plain), self._kind)
+            )
         self.x, self.y, self._constants, self._way, self._kind = x, y, constants, way, kind
 
     def _evaluate(self, name: str, x: Tensor, constants: tuple[Any, ...]) -> Tensor:

@@ -54,7 +54,9 @@ class Declared:
         """What the function returns, of the tensors in it."""
         assert self._results is not None
         left = iter(results)
-        return pytree.tree_unflatten([next(left) if leaf is None else leaf for leaf in self._results[0]], self._results[1])
+        return pytree.tree_unflatten(
+            [next(left) if leaf is None else leaf for leaf in self._results[0]], self._results[1]
+        )
 
 
 # What a graph refers to by number while it is traced; who reads the graph keeps it.
@@ -91,6 +93,7 @@ class Recorder:
         self.calls: dict[int, Declared] = {}
 
     def __call__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Record a call, if it has tensors, and return what it returns."""
         call, number = Declared(function, args), next(_numbers)
         if not call.tensors:
             return function(*args)

@@ -128,7 +128,8 @@ def _nothing_left(module: nn.Module) -> Iterator[None]:
             (exporter, "_EXPORT_MODULE_HIERARCHY"),
         )
     ]
-    held = [(own, dict(own)) for child in module.modules() for own in (child._parameters, child._buffers)]
+    dicts: list[dict[str, Any]] = [own for child in module.modules() for own in _own(child)]
+    held = [(own, dict(own)) for own in dicts]
     try:
         for own, before in held:
             for name, value in before.items():
@@ -142,6 +143,10 @@ def _nothing_left(module: nn.Module) -> Iterator[None]:
             if own.keys() != before.keys() or any(own[name] is not value for name, value in before.items()):
                 own.clear()
                 own.update(before)
+
+
+def _own(module: nn.Module) -> list[Any]:
+    return [module._parameters, module._buffers]
 
 
 def _ordinary_parameter(value: Tensor) -> Tensor:

@@ -187,6 +187,7 @@ class Program:
         self._tried = True
         with torch.no_grad(), outside(x.device):
             try_out(self, x, constants)
+        self._trace.forget()
 
     def primal(self, x: Tensor, constants: Sequence[Any]) -> Tensor:
         """Evaluate the function and keep what the passes need at this point.

@@ -15,7 +15,19 @@ from latentjac.linearize.export import Exported, OutputError, TraceError, export
 from latentjac.linearize.places import at, line_of_operator
 from latentjac.linearize.regions import tracing
 
-__all__ = ["Call", "DeclaredCall", "Meta", "OutputError", "Ref", "Trace", "TraceError", "refs", "resolve", "trace", "tracing"]
+__all__ = [
+    "Call",
+    "DeclaredCall",
+    "Meta",
+    "OutputError",
+    "Ref",
+    "Trace",
+    "TraceError",
+    "refs",
+    "resolve",
+    "trace",
+    "tracing",
+]
 
 # Values that are equal to their first argument; nothing is left of them in a trace.
 _SAME_VALUE = {
@@ -110,7 +122,7 @@ class Trace:
         frozen: Values of slots that are the same at every point, such as parameters.
         y: Slot of the result.
         fixed: Values of arguments that are part of the trace, by their place behind x: f reads them.
-        f: What was traced.
+        f: What was traced; None once that is forgotten.
         args: With what.
     """
 
@@ -121,12 +133,16 @@ class Trace:
     frozen: dict[int, torch.Tensor] = field(default_factory=dict)
     y: int = -1
     fixed: dict[int, torch.Tensor] = field(default_factory=dict)
-    f: Callable[..., Any] = field(default=lambda: None)
+    f: Callable[..., Any] | None = None
     args: tuple[Any, ...] = ()
 
     def place(self, target: str) -> str:
         """`` (file:line)`` where f first calls an operator; evaluates f."""
-        return at(line_of_operator(target, self.f, *self.args))
+        return "" if self.f is None else at(line_of_operator(target, self.f, *self.args))
+
+    def forget(self) -> None:
+        """Let go of f and its arguments, once no line of f is asked for any more."""
+        self.f, self.args = None, ()
 
 
 def refs(value: Any) -> Iterator[int]:
@@ -266,7 +282,7 @@ class _Builder:
             return
         if mutates(node) or target.startswith(_REFUSED) or (target.startswith("aten.dropout") and _is_random(node)):
             raise TraceError(f"{target} cannot be part of a trace{self._trace.place(target)}")
-        if self._keeps_value(target) and self._slots.get(_as_node(first)) in self._dependent or self._is_same(node):
+        if (self._keeps_value(target) and self._slots.get(_as_node(first)) in self._dependent) or self._is_same(node):
             self._slots[node] = self._slots[_as_node(first)]
             return
         value: Any = node.meta.get("val")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from functions import FAMILIES
+from linearize.functions import FAMILIES
 from networks import rand
 from truth import dense_jacobian
 

@@ -152,7 +152,7 @@ RULES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[], Tensor]]] = {
     "data": (lambda x: x.data * x, lambda: torch.diag(X[0])),
     "detach and writing": (lambda x: (h := x.detach().clone(), h.add_(1), x * h)[2], lambda: torch.diag(X[0] + 1)),
     "hook": (hooked, lambda: torch.diag(4 * X[0])),
-    "hook of a module": (lambda x: HOOKED(x).sin(), lambda: _matrix(lambda x: F.linear(x, HOOKED.weight, HOOKED.bias).sin())),
+    "hook of a module": (HOOKED, lambda: HOOKED.weight),
     "checkpoint": (lambda x: checkpoint(FEW, x, use_reentrant=False), lambda: _matrix(FEW)),
     "reentrant checkpoint": (lambda x: checkpoint(FEW, x, use_reentrant=True), lambda: _matrix(FEW)),
     "straight-through": (lambda x: 2 * Straight.apply(x), lambda: 2 * torch.eye(3, dtype=X.dtype)),
@@ -160,7 +160,7 @@ RULES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[], Tensor]]] = {
     "a function itself": (Straight.apply, lambda: torch.eye(3, dtype=X.dtype)),
     "modern function": (Tripled.apply, lambda: 3 * torch.eye(3, dtype=X.dtype)),
     "two results and forward mode": (lambda x: Cube.apply(x, 2)[0], lambda: torch.diag(6 * X[0] ** 2)),
-    "function of a constant": (lambda x: x * Straight.apply(LINEAR.weight[0]), lambda: torch.diag(LINEAR.weight[0].round())),
+    "function of a constant": (lambda x: x * Straight.apply(LINEAR.bias), lambda: torch.diag(LINEAR.bias.round())),
     "function in a module": (
         nn.Sequential(LINEAR, type("Step", (nn.Module,), {"forward": lambda self, x: Straight.apply(x)})()),
         lambda: LINEAR.weight,
@@ -192,10 +192,10 @@ def test_declared_functions_follow_the_base_point() -> None:
 
 
 def test_torch_is_left_as_it_was() -> None:
-    before = torch.is_grad_enabled, torch._C._InferenceMode, checkpoint.__wrapped__ if hasattr(checkpoint, "__wrapped__") else 0
+    before = torch.is_grad_enabled, torch._C._InferenceMode
     for backend in BACKENDS:
         linearize(region, X, backend=backend)
-    assert before[:2] == (torch.is_grad_enabled, torch._C._InferenceMode)
+    assert before == (torch.is_grad_enabled, torch._C._InferenceMode)
     assert "apply" not in vars(torch.autograd.function._SingleLevelFunction)
     x = X.clone().requires_grad_()
     hooked(x).sum().backward()
@@ -307,7 +307,11 @@ def test_surroundings_of_the_caller_change_nothing(backend: str) -> None:
     c = torch.ones(2)
     lin = linearize(f, x, c, backend=backend)
     expected = lin.y, lin.jvp(v), lin.vjp(u)
-    for surroundings in (torch.inference_mode, functools.partial(torch.autocast, "cpu", dtype=torch.bfloat16), torch.no_grad):
+    for surroundings in (
+        torch.inference_mode,
+        functools.partial(torch.autocast, "cpu", dtype=torch.bfloat16),
+        torch.no_grad,
+    ):
         with surroundings():
             made = linearize(f, x.clone(), c.clone(), backend=backend)
             for each in (lin, made):
@@ -336,14 +340,22 @@ def test_constants_that_take_part_in_differentiation_are_refused(backend: str) -
     c = rand(3)
     with pytest.raises(RuntimeError, match=r"linearize: constant 0 must be a plain tensor .* requires grad"):
         call(c.clone().requires_grad_())
-    with pytest.raises(RuntimeError, match=r"linearize: constant 0\['a'\]\[0\] must be a plain tensor .* requires grad"):
+    with pytest.raises(
+        RuntimeError, match=r"linearize: constant 0\['a'\]\[0\] must be a plain tensor .* requires grad"
+    ):
         call({"a": [c.clone().requires_grad_()]})
     with torch.no_grad():
         call(c.clone().requires_grad_())
-    with forward_ad.dual_level(), pytest.raises(RuntimeError, match="constant 0 must be .* forward-mode"):
+    with forward_ad.dual_level(), pytest.raises(RuntimeError, match=r"constant 0 must be .* forward-mode"):
         call(forward_ad.make_dual(c, c))
-    for transform in (torch.func.grad(lambda z: call(z).sum()), torch.func.vmap(call), lambda z: torch.func.jvp(call, (z,), (z,))):
-        with pytest.raises(RuntimeError, match=r"linearize: (cannot be called inside torch.func|constant 0 .* torch.func)"):
+    for transform in (
+        torch.func.grad(lambda z: call(z).sum()),
+        torch.func.vmap(call),
+        lambda z: torch.func.jvp(call, (z,), (z,)),
+    ):
+        with pytest.raises(
+            RuntimeError, match=r"linearize: (cannot be called inside torch.func|constant 0 .* torch.func)"
+        ):
             transform(c)
 
 

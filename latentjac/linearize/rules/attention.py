@@ -198,9 +198,13 @@ class Attention(Instruction):
         return tuple(part.transpose(2, 3) for part in joint.unbind(3))
 
     def flops(self) -> int:
-        lead, (n, d), (m, e) = math.prod(self._target), (self._q.tokens, self._q.channels), (
-            self._k.tokens,
-            self._v.channels,
+        lead, (n, d), (m, e) = (
+            math.prod(self._target),
+            (self._q.tokens, self._q.channels),
+            (
+                self._k.tokens,
+                self._v.channels,
+            ),
         )
         pairs = 2 * lead * n * m
         total = pairs * e if self._v.slot in self.inputs else 0

@@ -30,7 +30,8 @@ def _parse(equation: str, ndims: Sequence[int]) -> _Equation | None:
         counts = [ndim - len(letters.replace("...", "")) for letters, ndim in zip(operands, ndims, strict=True)]
         filler = "".join(free[: max(c for c, letters in zip(counts, operands, strict=True) if "." in letters)])
         operands = [
-            letters.replace("...", filler[len(filler) - count :]) for letters, count in zip(operands, counts, strict=True)
+            letters.replace("...", filler[len(filler) - count :])
+            for letters, count in zip(operands, counts, strict=True)
         ]
         right = right.replace("...", filler)
     else:
@@ -68,7 +69,7 @@ class Contraction(Instruction):
 
     @property
     def factors(self) -> tuple[int, int, bool] | None:
-        """Slots of A and B and whether it is ``A B^T`` and not ``A B``, if it is one, for matrices in one order of dimensions."""
+        """Slots of A and B, and whether it is ``A B^T`` and not ``A B``; None if it is neither."""
         if len(self._slots) != 2:
             return None
         (first, second), result = self._equation.operands, self._equation.result
@@ -76,9 +77,9 @@ class Contraction(Instruction):
             return None
         if first[-2] != result[-2]:
             return None
-        for transposed, (rows, columns) in ((False, second[-2:]), (True, second[:-3:-1])):
-            if first[-1] == rows and result[-1] == columns:
-                return self._slots[0], self._slots[1], transposed
+        outer = [first[-1], result[-1]]
+        if outer in (list(second[-2:]), list(second[:-3:-1])):
+            return self._slots[0], self._slots[1], outer != list(second[-2:])
         return None
 
     def primal(self, env: dict[int, Tensor]) -> None:

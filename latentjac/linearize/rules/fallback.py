@@ -56,10 +56,12 @@ class Fallback(Instruction):
             TraceError: If there is none.
             NoDerivativeError: If there is none, and the operator is not one of torch's.
         """
-        self._reason = self._reason or reason  # the first concerns the best way
+        why = self._reason = self._reason or reason  # the first concerns the best way
         if len(self.ways) == 1:
             kind = TraceError if self.call.target.startswith("aten.") else NoDerivativeError
-            raise kind(f"linearize: f must be differentiable, got {self._name}, which torch cannot differentiate: {self._reason}")
+            raise kind(
+                f"linearize: f must be differentiable, got {self._name}, which torch cannot differentiate: {why}"
+            )
         self.ways = self.ways[1:]
 
     def primal(self, env: dict[int, Tensor]) -> None:

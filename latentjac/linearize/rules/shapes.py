@@ -9,7 +9,17 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from latentjac.linearize.instruction import Inactive, Instruction, Tensor, align, convert, only_active, rule, single, unbroadcast
+from latentjac.linearize.instruction import (
+    Inactive,
+    Instruction,
+    Tensor,
+    align,
+    convert,
+    only_active,
+    rule,
+    single,
+    unbroadcast,
+)
 from latentjac.linearize.rules.fallback import Fallback
 from latentjac.linearize.rules.resampling import Resample
 from latentjac.linearize.trace import Call, Meta, Ref

@@ -1,5 +1,4 @@
 """Attention that was written out in steps: ``softmax(scale Q K^T + mask) V`` as two products and a softmax."""
-# ruff: noqa: D102 (methods are described by Instruction)
 
 from __future__ import annotations
 
