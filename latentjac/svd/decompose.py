@@ -25,6 +25,13 @@ from latentjac.svd.progress import shown
 from latentjac.svd.subspace import paper_iteration, randomized
 from latentjac.svd.workspace import workspace_for
 
+# What the caller of svd can do; other functions have other arguments.
+_ADVICE = {
+    Status.OUT_OF_PASSES: "; raise max_passes or tol",
+    Status.OUT_OF_TIME: "; raise max_seconds or tol",
+    Status.STAGNATED: "; raise tol, or give a more precise operator",
+}
+
 # Random rows beside the known ones of a warm start, to find what those do not contain.
 _GUARDS = 2
 
@@ -289,4 +296,5 @@ def _complaint(basis: LocalBasis, tol: float) -> str:
         )
     if basis.metadata.get("stop") == "paper":
         return f"{reached} with {largest}; the rule of the paper did not stop it"
-    return f"{reached} with {largest} > tol = {tol:g}; raise max_passes or tol"
+    advice = _ADVICE.get(basis.status, "") if under_construction() is None else ""
+    return f"{reached} with {largest} > tol = {tol:g}{advice}"
