@@ -11,12 +11,12 @@ import torch
 
 from latentjac.linearize import Linearization, linearize
 from latentjac.models.codec import PixelCodec
+from latentjac.models.configs import PREDICTIONS
+from latentjac.models.errors import LoadError
 from latentjac.models.latents import LatentCodec
 from latentjac.models.layers import OUTPUTS, Tap, resolve_layer
-from latentjac.models.pipeline import LoadError
 from latentjac.models.text import TextEncoder
 
-PREDICTIONS = ("epsilon", "v_prediction", "sample")
 _MAX_CACHED_TRACES = 4
 
 
