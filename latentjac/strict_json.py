@@ -46,7 +46,8 @@ def from_json(text: bytes) -> Any:
     decoded = text.decode()
     if _too_deep(decoded):
         raise ValueError(f"JSON must be nested at most {DEEPEST} deep, got more")
-    value = json.loads(decoded, object_pairs_hook=_object, parse_constant=_refuse, parse_float=_finite)
+    value = json.loads(decoded, object_pairs_hook=_object)
+    _check_finite(value, "")
     # Half of a surrogate pair is text that nothing can write.
     json.dumps(value, ensure_ascii=False).encode()
     return value
@@ -107,12 +108,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _refuse(name: str) -> None:
-    raise ValueError(f"JSON must have finite numbers, got {name}")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"JSON must have numbers that fit a float, got {text[:20]}")
-    return value
+def _check_finite(value: Any, place: str) -> None:
+    """Raise where a number is not, with the keys that lead there: NaN, Infinity, or beyond the floats."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"JSON must have finite numbers, got {value}" + (f" at {place}" if place else ""))
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, entry in entries:
+        _check_finite(entry, f"{place}.{key}"[-100:] if place else str(key)[:100])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -75,8 +75,8 @@ def read_header(function: str, path: str | Path) -> Header:
 
 def read_tensors(
     function: str, path: str | Path, kind: str, check: Callable[[Header], None]
-) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors and metadata of a file, on the CPU.
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Names and tensors of a file, on the CPU, one by one.
 
     Args:
         function: Who reads, for messages.
@@ -94,10 +94,13 @@ def read_tensors(
             check(header)
         except ValueError as error:
             raise FileError(f"{function}: path must be {kind}, got {str(path)!r}: {error}") from error
-        data = bytearray(max((entry.end for entry in header.entries.values()), default=0))
-        if file.readinto(data) != len(data):  # type: ignore[attr-defined]
-            raise FileError(f"{function}: {str(path)!r} became shorter while it was read")
-    return {name: _tensor(data, entry) for name, entry in header.entries.items()}, header.metadata
+        for name, entry in header.entries.items():
+            tensor = torch.empty(entry.shape, dtype=entry.dtype)
+            content = tensor.flatten().view(torch.uint8).numpy()
+            file.seek(header.start + entry.begin)
+            if file.readinto(content) != len(content):  # type: ignore[attr-defined]
+                raise FileError(f"{function}: {str(path)!r} became shorter while it was read")
+            yield name, tensor
 
 
 def digest(tensors: Mapping[str, torch.Tensor], text: str) -> str:
@@ -164,12 +167,3 @@ def _check_cover(entries: Mapping[str, Entry], size: int) -> None:
         place = entry.end
     if place != size:
         raise ValueError(f"tensors must end where the file ends, at byte {size} of the data, got {place}")
-
-
-def _tensor(data: bytearray, entry: Entry) -> torch.Tensor:
-    count = math.prod(entry.shape)
-    if not count:
-        return torch.empty(entry.shape, dtype=entry.dtype)
-    if entry.begin % entry.dtype.itemsize:
-        data, entry = data[entry.begin : entry.end], Entry(entry.dtype, entry.shape, 0, entry.end - entry.begin)
-    return torch.frombuffer(data, dtype=entry.dtype, count=count, offset=entry.begin).reshape(entry.shape)

@@ -90,17 +90,18 @@ class FactorReader(nn.Module):
             FileNotFoundError: If there is no such file.
             latentjac.files.FileError: If it is not the file of a reader, or was made for other factors.
         """
-        tensors, about = read_tensors("FactorReader", path, "the file of a reader", _check)
+        sizes: list[int] = []
+        tensors = dict(read_tensors("FactorReader", path, "the file of a reader", lambda h: sizes.append(_check(h))))
         for name, value in tensors.items():
             if not bool(torch.isfinite(value).all()):
                 raise FileError(f"FactorReader: {str(path)!r} must hold finite weights, got others in {name}")
-        reader = cls(int(about["size"]))
+        reader = cls(sizes[0])
         reader.load_state_dict({name: value.float() for name, value in tensors.items()})
         return reader.eval()
 
 
-def _check(header: Header) -> None:
-    """Raise unless a file was made by a reader of these factors."""
+def _check(header: Header) -> int:
+    """Side of the pictures; raises unless a file was made by a reader of these factors."""
     if header.metadata.get("factors") != _signature():
         raise ValueError(f"it must be made for the factors {_signature()}, got another list")
     size = header.metadata.get("size", "")
@@ -112,6 +113,7 @@ def _check(header: Header) -> None:
         raise ValueError(f"weights must be those of a reader of {size} pixels")
     if any(entry.dtype != torch.float16 for entry in header.entries.values()):
         raise ValueError("weights must be float16")
+    return int(size)
 
 
 def _signature() -> str:

@@ -49,17 +49,19 @@ def read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Tensors and facts that :func:`write` wrote, all checked. Errors as in :meth:`LocalBasis.load`."""
     path = _check_path("load", path)
     facts: dict[str, Any] = {}
+    metadata: dict[str, str] = {}
     schema = 0
 
     def check(header: Header) -> None:
         nonlocal schema
         _check_size(max((entry.end for entry in header.entries.values()), default=0))
         schema = _schema_of(header.metadata)
+        metadata.update(header.metadata)
         facts.update(_facts_of(header.metadata))
         check_facts(facts, schema)
         check_shapes({name: (entry.dtype, entry.shape) for name, entry in header.entries.items()}, facts)
 
-    tensors, metadata = read_tensors("load", path, _KIND, check)
+    tensors = dict(read_tensors("load", path, _KIND, check))
     try:
         if schema == SCHEMA and metadata["sha256"] != digest(tensors, metadata["latentjac"]):
             raise ValueError("tensors and facts must have the SHA-256 that was written with them; the file is damaged")
