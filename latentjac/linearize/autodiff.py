@@ -14,11 +14,14 @@ from torch.overrides import TorchFunctionMode
 from latentjac.kernels.guards import refuse_differentiated_constants, refuse_dual, refuse_transforms
 from latentjac.linearize.adjointness import answer, mismatch, random_like
 from latentjac.linearize.export import check_output
-from latentjac.linearize.interface import Linearization, check_base
+from latentjac.linearize.agreement import distance, refuse_random
+from latentjac.linearize.changes import Stamp, modules_of, structure
+from latentjac.linearize.interface import Linearization, check_base, check_rebase, own
+from latentjac.linearize.locks import exclusion
 from latentjac.linearize.non_finite import raise_if_non_finite
 from latentjac.linearize.places import at, line_here, line_of_error
 from latentjac.linearize.precision import arithmetic, check_precision
-from latentjac.linearize.regions import of_values, tracing
+from latentjac.linearize.regions import of_values
 from latentjac.linearize.surroundings import ordinary, outside
 from latentjac.linearize.ways import Functional, NoDerivativeError, Taped, TapedForward, Transposed, Way, has_derivative
 
@@ -73,7 +76,7 @@ def differentiable() -> Iterator[None]:
     Fused attention has no forward-mode rule in PyTorch. Which kernel is used is a setting of the process, so one thread
     at a time is in here.
     """
-    with tracing, sdpa_kernel(SDPBackend.MATH), _Differentiable():
+    with exclusion.alone(), sdpa_kernel(SDPBackend.MATH), _Differentiable():
         yield
 
 
@@ -116,6 +119,7 @@ class AutodiffLinearization(Linearization):
             raise ValueError("linearize: precision must be None, 'fp32' or 'tf32' with torch.func, got 'bf16'")
         self._f, self.precision = f, precision
         self._chunk_size = chunk_size
+        self._modules = modules_of(f)
         self._kind: type[Way] | None = None
         self._set_base("linearize", x, constants)
 
@@ -130,13 +134,28 @@ class AutodiffLinearization(Linearization):
         refuse_transforms(name)
         refuse_differentiated_constants(name, constants)
         with self._inside(x.device):
-            x = ordinary(x.detach()).clone()
+            x, constants = ordinary(x.detach()).clone(), own(constants)
             plain = tuple(ordinary(value) if isinstance(value, Tensor) else value for value in constants)
+            made = structure(self._modules), self._stamp()
             y = self._evaluate(name, x, plain)
+            again = distance(self._evaluate(name, x, plain), y)
+            if not again <= torch.finfo(y.dtype).eps ** 0.5:
+                refuse_random(name, again)
             way, kind = (
                 self._first_way(x, y, plain) if self._kind is None else (self._way_at(self._kind, x, plain), self._kind)
             )
-        self.x, self.y, self._constants, self._way, self._kind = x, y, constants, way, kind
+        self.x, self.y, self._constants, self._way, self._kind, self._made = x, y, constants, way, kind, made
+
+    def _stamp(self) -> Stamp:
+        return Stamp(value for module in self._modules for value in (*module.parameters(), *module.buffers()))
+
+    def _refuse_changes(self, name: str) -> None:
+        """Both products have to be of one function: what one keeps of the base point, the other evaluates anew."""
+        then, stamp = self._made
+        if not (stamp.holds() and then == structure(self._modules)):
+            raise RuntimeError(
+                f"{name}: f must be as it was at the base point, got modules changed or written to since: call rebase"
+            )
 
     def _evaluate(self, name: str, x: Tensor, constants: tuple[Any, ...]) -> Tensor:
         with of_values():
@@ -202,12 +221,7 @@ class AutodiffLinearization(Linearization):
 
     def rebase(self, x: Tensor, *constants: Any) -> None:
         """Move to another base point; see :meth:`Linearization.rebase`."""
-        if not isinstance(x, torch.Tensor) or x.shape != self.x.shape or x.dtype != self.x.dtype:
-            got = f"{list(x.shape)} {x.dtype}" if isinstance(x, torch.Tensor) else type(x).__name__
-            raise ValueError(f"rebase: x must be {list(self.x.shape)} {self.x.dtype}, got {got}")
-        if constants and len(constants) != len(self._constants):
-            raise ValueError(f"rebase: constants must be {len(self._constants)} values or none, got {len(constants)}")
-        self._set_base("rebase", x, constants or self._constants)
+        self._set_base("rebase", x, check_rebase(self, x, constants))
 
     def _again(self, x: Tensor, constants: tuple[Any, ...]) -> AutodiffLinearization:
         return AutodiffLinearization(self._f, x, *constants, chunk_size=self._chunk_size, precision=self.precision)
@@ -216,9 +230,11 @@ class AutodiffLinearization(Linearization):
         return 2.0
 
     def _jvp(self, probes: Tensor) -> Tensor:
+        self._refuse_changes("jvp")
         with self._inside(self.x.device):
             return self._way.push([probes])[0].detach()
 
     def _vjp(self, probes: Tensor) -> Tensor:
+        self._refuse_changes("vjp")
         with self._inside(self.x.device):
             return self._way.pull([probes])[0].detach()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -18,9 +16,11 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 from latentjac.kernels.guards import refuse_dual, refuse_transforms
+from latentjac.linearize.changes import modules_of
 from latentjac.linearize.declared import Declared, Recorder
 from latentjac.linearize.places import at, line_of_error
-from latentjac.linearize.regions import of_values, tracing
+from latentjac.linearize.locks import exclusion
+from latentjac.linearize.regions import of_values
 from latentjac.linearize.surroundings import ordinary, outside
 
 Tensor = torch.Tensor
@@ -83,7 +83,7 @@ def export(f: Callable[..., Tensor], x: Tensor, constants: tuple[Any, ...], valu
         wrapped = _AsModule(f, recorder, fixed, _Known() if values else None)
         free = tuple(value for i, value in enumerate(args) if i - 1 not in fixed)
         try:
-            with tracing, _nothing_left(wrapped), torch.enable_grad():
+            with exclusion.alone(), _nothing_left(wrapped), torch.enable_grad():
                 program = torch.export.export(wrapped, free, strict=False)
                 if any(mutates(node) or _is_region(node) for node in program.graph.nodes):
                     program = program.run_decompositions({})
@@ -161,10 +161,7 @@ class _AsModule(nn.Module):
         self, f: Callable[..., Tensor], recorder: Recorder, fixed: dict[int, Tensor], known: _Known | None
     ) -> None:
         super().__init__()
-        found: list[nn.Module] = []
-        _collect(f, found, set(), depth=0)
-        inner = {id(child) for module in found for child in module.modules() if child is not module}
-        self.owned = nn.ModuleList([module for module in found if id(module) not in inner])
+        self.owned = nn.ModuleList(modules_of(f))
         self.call = [f]  # in a list, so that a module f is not registered twice
         self._recorder, self._fixed, self._known = recorder, fixed, known
 
@@ -223,29 +220,3 @@ def _writes(func: Callable, kwargs: dict | None) -> bool:
 
 def _is_random(func: Callable) -> bool:
     return any(word in _name(func) for word in _RANDOM)
-
-
-def _collect(value: Any, found: list[nn.Module], seen: set[int], depth: int) -> None:
-    """Modules that a callable refers to by closure, global name, binding or attribute."""
-    if id(value) in seen or depth > 4:
-        return
-    seen.add(id(value))
-    if isinstance(value, nn.Module):
-        found.append(value)
-    elif isinstance(value, functools.partial):
-        children = [value.func, *value.args, *value.keywords.values()]
-    elif inspect.ismethod(value):
-        children = [value.__self__, value.__func__]
-    elif inspect.isfunction(value):
-        variables = inspect.getclosurevars(value)
-        children = [*variables.nonlocals.values(), *variables.globals.values(), *(value.__defaults__ or ())]
-    elif isinstance(value, (list, tuple)):
-        children = list(value)
-    elif isinstance(value, dict):
-        children = list(value.values())
-    else:
-        plain = isinstance(value, (torch.Tensor, type, str)) or inspect.ismodule(value)
-        children = [] if plain else list(getattr(value, "__dict__", {}).values())
-    if not isinstance(value, nn.Module):
-        for child in children:
-            _collect(child, found, seen, depth + 1)

@@ -24,7 +24,7 @@ import torch.utils.hooks
 from torch.autograd.function import _SingleLevelFunction
 from torch.overrides import TorchFunctionMode
 
-from latentjac.linearize.locks import ProcessLock
+from latentjac.linearize.locks import exclusion
 
 # Calls a custom function: (its own apply, arguments) -> result.
 Apply = Callable[[Callable[..., Any], tuple[Any, ...]], Any]
@@ -44,7 +44,7 @@ def _put_back(count: int = 0) -> None:
 
 
 # What is replaced belongs to the process, and tracing gives the modules of f other parameters for a while.
-tracing = ProcessLock(_put_back)
+exclusion.after_fork(_put_back)
 
 
 class _Values(TorchFunctionMode):
@@ -67,7 +67,7 @@ def of_values(apply: Apply | None = None) -> Iterator[None]:
     Args:
         apply: Calls custom functions, instead of torch.
     """
-    with tracing:
+    with exclusion.alone():
         before, grad = len(_replaced), torch.is_grad_enabled()
         try:
             _replace(apply, threading.get_ident())

@@ -13,7 +13,6 @@ import torch
 from latentjac.linearize.declared import Declared
 from latentjac.linearize.export import Exported, OutputError, TraceError, export, mutates
 from latentjac.linearize.places import at, line_of_operator
-from latentjac.linearize.regions import tracing
 
 __all__ = [
     "Call",
@@ -26,7 +25,6 @@ __all__ = [
     "refs",
     "resolve",
     "trace",
-    "tracing",
 ]
 
 # Values that are equal to their first argument; nothing is left of them in a trace.

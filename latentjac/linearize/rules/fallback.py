@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from latentjac.linearize.instruction import Instruction, Tensor, rule
+from latentjac.linearize.locks import exclusion
 from latentjac.linearize.trace import Call, DeclaredCall, Meta, TraceError, resolve
 from latentjac.linearize.ways import Functional, NoDerivativeError, Taped, TapedForward, Transposed, Way, has_derivative
 
@@ -83,14 +84,17 @@ class Fallback(Instruction):
 
     def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor | Sequence[Tensor | None]:
         out: list[Tensor | None] = [None] * len(self.outs)
-        for i, value in zip(self._smooth, self._way.push(t), strict=True):
+        with exclusion.alone():  # forward mode has levels that all threads share
+            pushed = self._way.push(t)
+        for i, value in zip(self._smooth, pushed, strict=True):
             out[i] = value
         return out
 
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        return self._way.pull([u[i] for i in self._smooth])
+        with exclusion.alone():
+            return self._way.pull([u[i] for i in self._smooth])
 
 
 def _attend(call: Call, env: dict[int, Tensor]) -> Tensor:
