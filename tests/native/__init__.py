@@ -6,10 +6,12 @@ one instruction set at a time: `wide` is the code for AVX-512, vectors of 64 byt
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,9 +59,9 @@ class Build:
     def __init__(self, folder: Path, sanitizers: str, optimize: str = "-O0") -> None:
         self.folder, self.sanitizers = folder, sanitizers
         sanitize = [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-DLATENTJAC_SANITIZE"]
-        self.flags = ["-std=c++17", "-g1", "-fPIC", "-fopenmp", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Wno-psabi",
-                      "-DLATENTJAC_BASELINE_ALONE", f"-I{ROOT / 'csrc'}", f"-I{HERE}", optimize,
-                      *(sanitize if sanitizers else [])]  # fmt: skip
+        self.flags = ["-std=c++17", optimize, "-g1", "-fPIC", "-fopenmp", "-fno-omit-frame-pointer",
+                      "-Wall", "-Wextra", "-Wno-psabi", "-DLATENTJAC_BASELINE_ALONE",
+                      f"-I{ROOT / 'csrc'}", f"-I{HERE}", *(sanitize if sanitizers else [])]  # fmt: skip
         self.own_openmp = sanitizers == "thread" and "clang" not in compiler()
 
     def programs(self, names: list[str]) -> dict[str, Path]:
@@ -109,6 +111,21 @@ class Build:
         target = self.folder / name
         subprocess.run([compiler(), *sanitize, openmp, *extra, *objects, "-o", str(target)], check=True)
         return target
+
+
+def fuzz(folder: Path, copy: str, seconds: float, seed: int) -> subprocess.CompletedProcess[str]:
+    """Random calls from Python, of a module under the address and undefined-behaviour sanitizers (fuzz.py)."""
+    include = Path(importlib.util.find_spec("torch").origin).parent / "include"  # has pybind11
+    module = Build(folder, "address,undefined", "-O1").extension(copy, [include])
+    libraries = [
+        subprocess.run([compiler(), f"-print-file-name={name}"], capture_output=True, text=True).stdout.strip()
+        for name in ("libasan.so", "libubsan.so")
+    ]
+    # Python and torch keep memory until the end.
+    settings = {"LD_PRELOAD": ":".join(libraries), "ASAN_OPTIONS": "detect_leaks=0", "OMP_NUM_THREADS": "2",
+                "LATENTJAC_ISA": "baseline"}  # fmt: skip
+    command = [sys.executable, str(HERE / "fuzz.py"), str(module), str(seconds), str(seed)]
+    return subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True)
 
 
 def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
