@@ -143,7 +143,8 @@ PYBIND11_MODULE(_native, m) {
   m.attr("interface") = kInterface;
   m.def("build_info", &build_info);
   m.def("max_threads", &cpu::max_threads, "Threads OpenMP would use now.");
-  m.def("end_threads", &cpu::end_threads, "End the threads that OpenMP keeps for the calling thread; False if it cannot.");
+  m.def("end_threads", &cpu::end_threads,
+        "End the threads that OpenMP keeps for the calling thread; False if it cannot.");
   try {
     cpu::isa();  // reads the environment, which no thread should do while another one writes to it
   } catch (const std::runtime_error&) {

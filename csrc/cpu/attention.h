@@ -23,8 +23,9 @@ namespace cpu {
 namespace LATENTJAC_ISA {
 namespace {
 
-constexpr int64_t kRows = 64;                // rows of P in work: two such blocks fit the first cache
-constexpr int64_t kGroupBytes = 512 * 1024;  // of sums and transposed tangents of the probes in work: the second
+constexpr int64_t kRows = 64;  // rows of P in work: two such blocks fit the first cache
+// Of sums and transposed tangents of the probes in work: the second.
+constexpr int64_t kGroupBytes = 512 * 1024 / kLargeDivisor;
 
 // Rows of one head of one array.
 template <typename T>

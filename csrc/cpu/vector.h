@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "cpu/arithmetic.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>  // all of it always inlined: nothing shared between instruction sets
 #endif
@@ -79,7 +81,7 @@ inline V get(const T* from) {
 
 // A result of this size is out of the caches again before anyone reads it: write past them, which saves reading each
 // line before it is written. Not in place, where the lines are there already, and only where every store is aligned.
-constexpr int64_t kStreamBytes = 16 << 20;
+constexpr int64_t kStreamBytes = (16 << 20) / kLargeDivisor;
 
 // Whether every row that starts at a multiple of `stride` bytes from `to` may be written past the caches.
 inline bool aligned(const void* to, int64_t stride) {

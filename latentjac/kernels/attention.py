@@ -113,7 +113,7 @@ def attention_primal(
         with torch.no_grad():
             o, lse = twin.primal(q, k, v, scale, bias, causal)
         return AttentionPrimal(q, k, v, o, lse, scale, bias, causal)
-    o = _empty(q, 1, (batch, heads, queries, v.shape[3]))[0]
+    o = _empty(q, (1, batch, heads, queries, v.shape[3]))[0]
     lse = torch.empty(batch, heads, queries, dtype=kind, device=q.device)
     bias_array = [0] * 5 if bias is None else [bias.data_ptr(), *bias.stride()]
     arguments = module.Attention(
@@ -167,7 +167,7 @@ def attention_tangent(
             check_like(name, key, t, (probes, *value.shape), value.dtype, value.device)
     if accumulate and out is None:
         raise ValueError(f"{name}: accumulate must come with out, got out=None")
-    given_out, out = out, _buffer(name, "out", out, primal.o, probes)
+    given_out, out = out, _buffer(name, "out", out, primal.o, (probes, *primal.o.shape))
     refuse_overlap(name, {**given, **_kept(primal)}, {"out": given_out})
     if out.numel() == 0:
         return out
@@ -217,7 +217,7 @@ def attention_cotangent(
     check_dims(name, "u", u, "[P, B, H, N, E]")
     check_like(name, "u", u, (len(u), *primal.o.shape), primal.o.dtype, primal.o.device)
     dq, dk, dv = results = [
-        _buffer(name, f"out[{i}]", out[i], value, len(u)) if wanted[i] else None
+        _buffer(name, f"out[{i}]", out[i], value, (len(u), *value.shape)) if wanted[i] else None
         for i, value in enumerate((primal.q, primal.k, primal.v))
     ]
     refuse_overlap(name, {"u": u, **_kept(primal)}, {f"out[{i}]": t for i, t in enumerate(out) if wanted[i]})
@@ -258,7 +258,7 @@ def rowwise_product(matrices: Tensor, t: Tensor, *, out: Tensor | None = None) -
     batch, rows, heads, size, width = matrices.shape
     check_dims(name, "t", t, "[P, B, H, N, D]")
     check_like(name, "t", t, (len(t), batch, heads, rows, size), matrices.dtype, matrices.device)
-    given_out, out = out, _buffer(name, "out", out, matrices[:, :, :, 0].transpose(1, 2), len(t))
+    given_out, out = out, _buffer(name, "out", out, t, (len(t), batch, heads, rows, width))
     refuse_overlap(name, {"matrices": matrices, "t": t}, {"out": given_out})
     module = native_for(t) if t.device.type == "cpu" else None
     if module is None or t.numel() == 0:
@@ -305,16 +305,16 @@ def _rows(t: Tensor) -> Tensor:
     return t if t.stride(-1) == 1 or t.shape[-1] == 1 else t.contiguous()
 
 
-def _empty(like: Tensor, probes: int, shape: tuple[int, ...]) -> Tensor:
+def _empty(like: Tensor, shape: tuple[int, ...]) -> Tensor:
     """[P, B, H, N, E] in which heads follow rows."""
-    batch, heads, rows, width = shape
+    probes, batch, heads, rows, width = shape
     return like.new_empty(probes, batch, rows, heads, width).transpose(2, 3)
 
 
-def _buffer(name: str, label: str, out: Tensor | None, like: Tensor, probes: int) -> Tensor:
+def _buffer(name: str, label: str, out: Tensor | None, like: Tensor, shape: tuple[int, ...]) -> Tensor:
     if out is None:
-        return _empty(like, probes, tuple(like.shape))
-    check_like(name, label, out, (probes, *like.shape), like.dtype, like.device)
+        return _empty(like, shape)
+    check_like(name, label, out, shape, like.dtype, like.device)
     if out.stride(-1) != 1 and out.shape[-1] > 1:
         raise ValueError(f"{name}: {label} must have its channels side by side, got strides {out.stride()}")
     return out

@@ -46,9 +46,8 @@ def gated_tangent(value: Tensor, gate: Tensor, a: Tensor, b: Tensor, *, out: Ten
     refuse_differentiated(name, value=value, gate=gate, a=a, b=b, out=out)
     _check(name, "value", value, a, b)
     check_like(name, "gate", gate, value.shape, value.dtype, value.device)
-    if out is not None:
-        refuse_overlap(name, {"value": value, "gate": gate, "a": a, "b": b}, {"out": out})
-    out = buffer(name, "out", out, value.shape, value.dtype, value.device)
+    given, out = out, buffer(name, "out", out, value.shape, value.dtype, value.device)
+    refuse_overlap(name, {"value": value, "gate": gate, "a": a, "b": b}, {"out": given})
     module = native_for(value)
     if module is None or value.numel() == 0:
         return out.copy_(reference.gated_tangent(value, gate, a, b))

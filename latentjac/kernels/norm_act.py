@@ -99,9 +99,8 @@ def norm_act_primal(
     y = buffer(name, "out.y", buffers.y, x.shape, x.dtype, x.device) if want_output else None
     xhat = buffer(name, "out.xhat", buffers.xhat, x.shape, kind, x.device)
     a = buffer(name, "out.a", buffers.a, x.shape, kind, x.device)
-    if out is not None:
-        given = {"x": x, "gamma": gamma, "beta": beta}
-        refuse_overlap(name, given, {"out.y": y, "out.xhat": xhat, "out.a": a})
+    results = {"out.y": y if buffers.y is not None else None, "out.xhat": buffers.xhat, "out.a": buffers.a}
+    refuse_overlap(name, {"x": x, "gamma": gamma, "beta": beta}, results)
     if x.numel() == 0:
         return NormActPrimal(y, xhat, a)
     module = native_for(x)
@@ -204,11 +203,10 @@ def _linear(
         check_like(name, key, value, t.shape[1:], kind, t.device)
     if accumulate and out is None:
         raise ValueError(f"{name}: accumulate must come with out, got out=None")
-    if out is not None:
-        # Nothing is read after it was written where each entry of out lies in the place of its own input.
-        itself = t.is_contiguous() and out.data_ptr() == t.data_ptr()
-        refuse_overlap(name, {label: None if itself else t, "a": a, "xhat": xhat}, {"out": out})
-    out = buffer(name, "out", out, t.shape, t.dtype, t.device)
+    given, out = out, buffer(name, "out", out, t.shape, t.dtype, t.device)
+    # Nothing is read after it was written where each entry of out lies in the place of its own input.
+    itself = t.is_contiguous() and out.data_ptr() == t.data_ptr()
+    refuse_overlap(name, {label: None if itself else t, "a": a, "xhat": xhat}, {"out": given})
     if t.numel() == 0:
         return out
     module = native_for(t)

@@ -6,10 +6,13 @@ one instruction set at a time: `wide` is the code for AVX-512, vectors of 64 byt
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
+import sys
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -33,13 +36,13 @@ def in_cmake(pattern: str) -> list[str]:
 
 
 def copies() -> dict[str, list[str]]:
-    """Flags of each instruction set that this processor runs, and of `wide`."""
+    """Flags of each instruction set that this processor runs, and of `wide` where AVX-512 is not among them."""
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     found: dict[str, list[str]] = {"baseline": []}
     for name, needed in (("avx2", "avx2"), ("avx512", "avx512vl")):
         if re.search(rf"\b{needed}\b", flags):
             found[name] = in_cmake(rf"set\(isa_flags_{name} (.*)\)")
-    return {**found, "wide": WIDE}
+    return found if "avx512" in found else {**found, "wide": WIDE}
 
 
 def supports(sanitizers: str, folder: Path) -> bool:
@@ -56,43 +59,73 @@ class Build:
     def __init__(self, folder: Path, sanitizers: str, optimize: str = "-O0") -> None:
         self.folder, self.sanitizers = folder, sanitizers
         sanitize = [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-DLATENTJAC_SANITIZE"]
-        self.flags = ["-std=c++17", "-g1", "-fopenmp", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Wno-psabi",
-                      "-DLATENTJAC_BASELINE_ALONE", f"-I{ROOT / 'csrc'}", f"-I{HERE}", optimize,
-                      *(sanitize if sanitizers else [])]  # fmt: skip
+        self.flags = ["-std=c++17", optimize, "-g1", "-fPIC", "-fopenmp", "-fno-omit-frame-pointer",
+                      "-Wall", "-Wextra", "-Wno-psabi", "-DLATENTJAC_BASELINE_ALONE",
+                      f"-I{ROOT / 'csrc'}", f"-I{HERE}", *(sanitize if sanitizers else [])]  # fmt: skip
         self.own_openmp = sanitizers == "thread" and "clang" not in compiler()
 
     def programs(self, names: list[str]) -> dict[str, Path]:
-        """One program for each copy."""
-        kernels = [ROOT / name for name in in_cmake(r"set\(kernel_sources([^)]*)\)")]
-        options = [
-            word for word in in_cmake(r"target_compile_options\(kernels_\$\{isa\} PRIVATE (.*)\)") if word[0] == "-"
-        ]
+        """The checks, one program for each copy."""
         own = [path for path in sorted(HERE.glob("*.cpp")) if self.own_openmp or path.stem != "openmp_threads"]
         shared = [(source, []) for source in [ROOT / "csrc/cpu/dispatch.cpp", *own]]
-        each = {
-            name: [(source, ["-DLATENTJAC_ISA=baseline", *options, *copies()[name]]) for source in kernels]
-            for name in names
-        }
-        # The longest first, so that no core waits for it at the end.
-        jobs = [job for some in each.values() for job in some] + shared
-        jobs.sort(key=lambda job: -job[0].stat().st_size)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            objects = dict(zip(map(repr, jobs), pool.map(lambda job: self._compile(*job), jobs), strict=True))
+        each = {name: self._kernels(name) for name in names}
+        objects = self._compile([*(job for some in each.values() for job in some), *shared])
         return {
             name: self._link(f"checks-{name}", [objects[repr(job)] for job in [*each[name], *shared]]) for name in names
         }
 
-    def _compile(self, source: Path, extra: list[str]) -> str:
-        target = self.folder / f"{source.stem}-{abs(hash(tuple(extra))):x}.o"
-        subprocess.run([compiler(), *self.flags, *extra, "-c", str(source), "-o", str(target)], check=True)
-        return str(target)
+    def extension(self, name: str, include: list[Path]) -> Path:
+        """The Python module with one copy; `include` has pybind11."""
+        (self.folder / "build_record.h").write_text(
+            "".join(
+                f'#define LATENTJAC_{word} ""\n'
+                for word in ("SOURCE_HASH", "CXX_FLAGS", "CUDA_VERSION", "CUDA_ARCHITECTURES")
+            )
+        )
+        found = [f"-I{path}" for path in (self.folder, sysconfig.get_path("include"), *include)]
+        jobs = [*self._kernels(name), (ROOT / "csrc/cpu/dispatch.cpp", []), (ROOT / "csrc/module.cpp", found)]
+        return self._link("_native.so", [*self._compile(jobs).values()], "-shared")
 
-    def _link(self, name: str, objects: list[str]) -> Path:
+    def _kernels(self, name: str) -> list[tuple[Path, list[str]]]:
+        options = in_cmake(r"target_compile_options\(kernels_\$\{isa\} PRIVATE (.*)\)")
+        flags = ["-DLATENTJAC_ISA=baseline", *(word for word in options if word[0] == "-"), *copies()[name]]
+        return [(ROOT / source, flags) for source in in_cmake(r"set\(kernel_sources([^)]*)\)")]
+
+    def _compile(self, jobs: list[tuple[Path, list[str]]]) -> dict[str, str]:
+        """Object files by job; the longest first, so that no core waits for it at the end."""
+        jobs = sorted(jobs, key=lambda job: -job[0].stat().st_size)
+        targets = [str(self.folder / f"{i}.o") for i in range(len(jobs))]
+
+        def compile_one(number: int) -> None:
+            source, extra = jobs[number]
+            command = [compiler(), *self.flags, *extra, "-c", str(source), "-o", targets[number]]
+            subprocess.run(command, check=True)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(compile_one, range(len(jobs))))
+        return dict(zip(map(repr, jobs), targets, strict=True))
+
+    def _link(self, name: str, objects: list[str], *extra: str) -> Path:
         sanitize = [f"-fsanitize={self.sanitizers}"] if self.sanitizers else []
         openmp = "-pthread" if self.own_openmp else "-fopenmp"
-        program = self.folder / name
-        subprocess.run([compiler(), *sanitize, openmp, *objects, "-o", str(program)], check=True)
-        return program
+        target = self.folder / name
+        subprocess.run([compiler(), *sanitize, openmp, *extra, *objects, "-o", str(target)], check=True)
+        return target
+
+
+def fuzz(folder: Path, copy: str, seconds: float, seed: int) -> subprocess.CompletedProcess[str]:
+    """Random calls from Python, of a module under the address and undefined-behaviour sanitizers (fuzz.py)."""
+    include = Path(importlib.util.find_spec("torch").origin).parent / "include"  # has pybind11
+    module = Build(folder, "address,undefined", "-O1").extension(copy, [include])
+    libraries = [
+        subprocess.run([compiler(), f"-print-file-name={name}"], capture_output=True, text=True).stdout.strip()
+        for name in ("libasan.so", "libubsan.so")
+    ]
+    # Python and torch keep memory until the end.
+    settings = {"LD_PRELOAD": ":".join(libraries), "ASAN_OPTIONS": "detect_leaks=0", "OMP_NUM_THREADS": "2",
+                "LATENTJAC_ISA": "baseline"}  # fmt: skip
+    command = [sys.executable, str(HERE / "fuzz.py"), str(module), str(seconds), str(seed)]
+    return subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True)
 
 
 def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -18,9 +18,17 @@ def main() -> None:
     parser.add_argument("--copies", nargs="*", default=[*native.copies()])
     parser.add_argument("--optimize", default="-O1", help="-O0 compiles fastest; without a sanitizer it is always -O3")
     parser.add_argument("--count", default="60", help="problems of each kernel and type")
+    parser.add_argument("--fuzz", type=float, default=0.0, metavar="SECONDS", help="only random calls from Python")
     parser.add_argument("--seed", default="1")
     given = parser.parse_args()
     failed = False
+    for copy in given.copies if given.fuzz else ():
+        with tempfile.TemporaryDirectory() as folder:
+            done = native.fuzz(Path(folder), copy, given.fuzz / len(given.copies), int(given.seed))
+            failed |= done.returncode != 0
+            print(f"{copy:9} {done.stdout.strip() or done.stderr}", flush=True)
+    if given.fuzz:
+        raise SystemExit(failed)
     for sanitizers in given.sanitize:
         with tempfile.TemporaryDirectory() as folder:
             build = native.Build(Path(folder), sanitizers, given.optimize if sanitizers else "-O3")

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "checks.h"
+#include "cpu/arithmetic.h"
 
 namespace checks {
 namespace {
@@ -326,8 +327,9 @@ void add_rowwise_of(std::vector<Problem>& problems, Random& random, int count, b
 
 template <typename T>
 void add_large_attention_of(std::vector<Problem>& problems, Random& random) {
-  // Sums of 40 probes exceed the second cache: groups of probes, the last of them smaller.
-  const Sizes size{40, 1, 1, 33, 65, 96, 100, false, 0};
+  // Sums of all probes exceed the second cache: groups of probes, the last of them smaller.
+  const int64_t probes = 40 / kLargeDivisor + 7;
+  const Sizes size{probes, 1, 1, 33, 65, 96 / kLargeDivisor + 20, 100 / kLargeDivisor + 20, false, 0};
   problems.push_back(attention_tangent<T>(random, size, 7, false));
   problems.push_back(attention_cotangent<T>(random, size, 7));
 }

@@ -1,5 +1,6 @@
 // Problems of norms fused with activations, and of gated activations.
 #include "checks.h"
+#include "cpu/arithmetic.h"
 
 namespace checks {
 namespace {
@@ -214,7 +215,7 @@ void add_gated_of(std::vector<Problem>& problems, Random& random, int count, boo
 
 template <typename T>
 void add_large_of(std::vector<Problem>& problems, Random& random) {
-  const int64_t size = sizeof(T) / 4;
+  const int64_t size = static_cast<int64_t>(sizeof(T)) / 4 * kLargeDivisor;
   const Norm images{4, 1, 1040 / size, 1024, 32, false}, rows{5, 900 / size, 1, 1024, 1, true};
   // On an odd address results may not be written past the caches.
   for (const int64_t shift : {0, 1}) {
