@@ -8,7 +8,7 @@ Tensor = torch.Tensor
 
 
 def distance(y: Tensor, expected: Tensor) -> float:
-    """Largest difference of two values at one of the points, relative to the second; inf where shapes differ."""
+    """Largest difference of two values at a point, relative to the second; inf where shapes differ."""
     if y.shape != expected.shape or y.dtype != expected.dtype:
         return float("inf")
     wide = expected.double().reshape(len(expected), -1)
@@ -21,6 +21,6 @@ def distance(y: Tensor, expected: Tensor) -> float:
 def refuse_random(name: str, again: float) -> None:
     """Refuse a function whose values at one point differ by so much."""
     raise ValueError(
-        f"{name}: f must give the same value whenever it is called, got values that differ by {again:.1e} of their size "
-        "at one point (random numbers, or modules in training mode?)"
+        f"{name}: f must give the same value whenever it is called, got values that differ by {again:.1e} of their "
+        "size at one point (random numbers, or modules in training mode?)"
     )

@@ -13,9 +13,9 @@ from torch.overrides import TorchFunctionMode
 
 from latentjac.kernels.guards import refuse_differentiated_constants, refuse_dual, refuse_transforms
 from latentjac.linearize.adjointness import answer, mismatch, random_like
-from latentjac.linearize.export import check_output
 from latentjac.linearize.agreement import distance, refuse_random
 from latentjac.linearize.changes import Stamp, modules_of, structure
+from latentjac.linearize.export import check_output
 from latentjac.linearize.interface import Linearization, check_base, check_rebase, own
 from latentjac.linearize.locks import exclusion
 from latentjac.linearize.non_finite import raise_if_non_finite

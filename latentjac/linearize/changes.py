@@ -93,7 +93,7 @@ def _token(value: Any, depth: int = 0) -> Any:
         return None
     if isinstance(value, Tensor):
         return (id(value), value.data_ptr() if value.layout is torch.strided else 0, version(value))
-    if depth == _DEPTH or isinstance(value, (nn.Module, type)) or callable(value) and not hasattr(value, "__dict__"):
+    if depth == _DEPTH or isinstance(value, (nn.Module, type)) or (callable(value) and not hasattr(value, "__dict__")):
         return id(value)
     if isinstance(value, dict):
         tokens = ((key, _token(entry, depth + 1)) for key, entry in list(value.items()))

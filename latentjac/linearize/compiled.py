@@ -10,9 +10,9 @@ import torch
 
 from latentjac.linearize.agreement import distance, refuse_random
 from latentjac.linearize.engine import Engine, Options
-from latentjac.linearize.locks import exclusion
 from latentjac.linearize.graphs import check_mode
 from latentjac.linearize.interface import Linearization, check_base, check_rebase, own
+from latentjac.linearize.locks import exclusion
 from latentjac.linearize.non_finite import raise_if_non_finite
 from latentjac.linearize.pool import Pool
 from latentjac.linearize.precision import arithmetic, check_precision

@@ -116,7 +116,7 @@ class Engine:
         return self.options.recorder or CudaRecorder(self._device)
 
     def is_of(self, constants: tuple[Any, ...]) -> bool:
-        """Whether the trace is of the function as it is built now, and for such constants. Weights are not looked at."""
+        """Whether the trace is of f as it is built now, and for such constants; weights are not looked at."""
         same = self.signature == signature(constants) and self._structure == structure(self._modules)
         return same and self.program.holds(constants)
 

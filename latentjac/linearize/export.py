@@ -18,8 +18,8 @@ from torch.utils._pytree import tree_leaves
 from latentjac.kernels.guards import refuse_dual, refuse_transforms
 from latentjac.linearize.changes import modules_of
 from latentjac.linearize.declared import Declared, Recorder
-from latentjac.linearize.places import at, line_of_error
 from latentjac.linearize.locks import exclusion
+from latentjac.linearize.places import at, line_of_error
 from latentjac.linearize.regions import of_values
 from latentjac.linearize.surroundings import ordinary, outside
 

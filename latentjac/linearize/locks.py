@@ -1,8 +1,8 @@
 """Who may run a function while it is traced or differentiated: nobody else.
 
-torch.export puts fake tensors in the place of a module's parameters for as long as it traces, and what makes f a function
-of values replaces attributes of torch (``regions.py``). A thread that runs the module meanwhile would meet those, so plain
-evaluations wait for whoever is alone, and that one for the evaluations under way.
+torch.export puts fake tensors in the place of a module's parameters for as long as it traces, and what makes f a
+function of values replaces attributes of torch (``regions.py``). A thread that runs the module meanwhile would meet
+those, so plain evaluations wait for whoever is alone, and that one for the evaluations under way.
 """
 
 from __future__ import annotations

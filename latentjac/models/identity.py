@@ -63,7 +63,8 @@ def _added(network: nn.Module, config: dict[str, Any]) -> list[str]:
     now = structure([network])
     known = _known.get(network)
     if known is None or known[0] != now:
-        built = _as_built(type(network), json.dumps(config, sort_keys=True, default=repr))
+        kind: Any = type(network)
+        built = _as_built(kind, json.dumps(config, sort_keys=True, default=repr))
         known = _known[network] = now, sorted(set(_settings(network)) - built)
     return known[1]
 
@@ -121,6 +122,6 @@ def _as_lists(value: Any) -> Any:
 
 
 def _sample(t: torch.Tensor) -> torch.Tensor:
-    """Some 64 entries, evenly spread, as float32; without a copy of the tensor, whose channels may be last in memory."""
+    """Some 64 entries, evenly spread, as float32, without a copy: channels may be last in memory."""
     every = max(1, t.numel() // 64)
     return t.take(torch.arange(0, t.numel(), every, device=t.device)).float()
