@@ -16,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python tests/native", description=__doc__)
     parser.add_argument("--sanitize", nargs="*", default=["address,undefined", "thread", ""])
     parser.add_argument("--copies", nargs="*", default=[*native.copies()])
-    parser.add_argument("--optimize", default="-O1", help="-O0 compiles fastest; without a sanitizer it is always -O3")
+    parser.add_argument("--optimize", default="1", help="0 compiles fastest; without a sanitizer it is always 3")
     parser.add_argument("--count", default="60", help="problems of each kernel and type")
     parser.add_argument("--fuzz", type=float, default=0.0, metavar="SECONDS", help="only random calls from Python")
     parser.add_argument("--seed", default="1")
@@ -31,7 +31,7 @@ def main() -> None:
         raise SystemExit(failed)
     for sanitizers in given.sanitize:
         with tempfile.TemporaryDirectory() as folder:
-            build = native.Build(Path(folder), sanitizers, given.optimize if sanitizers else "-O3")
+            build = native.Build(Path(folder), sanitizers, f"-O{given.optimize if sanitizers else 3}")
             for copy, program in build.programs(given.copies).items():
                 for check in ("threads",) if sanitizers == "thread" else ("shapes", "memory", "threads"):
                     done = native.run(program, check, given.count, given.seed)
