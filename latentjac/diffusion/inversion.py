@@ -63,7 +63,7 @@ def invert(
     preset = find_preset("invert", compat, {"refinement": (refinement, 1)})
     schedule = Schedule(model, num_inference_steps, preset.grid if preset else "scheduler")
     conditioning = model.encode_prompt(prompt, negative_prompt, guidance_scale)
-    clean = model.codec.encode(image).to(model.device, model.dtype)
+    clean = model.codec.encode(image, function="invert").to(model.device, model.dtype)
     if isinstance(prompt, list) and len(prompt) not in (1, len(clean)):
         raise ValueError(f"invert: prompt must be one text or {len(clean)} (as many as pictures), got {len(prompt)}")
     if preset:

@@ -13,6 +13,7 @@ from latentjac.arguments import check_choice
 from latentjac.diffusion import Point, linearization_at, place
 from latentjac.geometry.local_basis import check_model, place_of
 from latentjac.models import Model
+from latentjac.models.prepare import inside_of, read_mask
 from latentjac.svd import LocalBasis, SolverState, svd
 from latentjac.svd.building import calling
 from latentjac.svd.orthonormal import complete
@@ -33,15 +34,15 @@ def as_mask(name: str, mask: Any, model: Model) -> torch.Tensor:
         TypeError: If mask is none of these.
         ValueError: If it has another size, or marks nothing or everything.
     """
-    if isinstance(mask, Image.Image):
-        mask = np.asarray(mask.convert("L")) > 127
-    if isinstance(mask, np.ndarray):
-        mask = torch.from_numpy(mask)
-    if not isinstance(mask, torch.Tensor):
-        raise TypeError(f"{name}: mask must be a bool tensor, bool array or PIL image, got {type(mask).__name__}")
     size = model.sample_shape[1:]
-    if mask.dtype != torch.bool or tuple(mask.shape) != size:
+    if isinstance(mask, Image.Image):
+        mask = inside_of(read_mask(mask, f"{name}: mask").image)
+    if not isinstance(mask, (torch.Tensor, np.ndarray)):
+        raise TypeError(f"{name}: mask must be a bool tensor, bool array or PIL image, got {type(mask).__name__}")
+    if mask.dtype not in (torch.bool, np.dtype(bool)) or tuple(mask.shape) != size:
         raise ValueError(f"{name}: mask must be bool {list(size)}, got {mask.dtype} {list(mask.shape)}")
+    if isinstance(mask, np.ndarray):
+        mask = torch.from_numpy(mask.copy())  # of any layout, and nobody else's memory
     if mask.all() or not mask.any():
         raise ValueError(f"{name}: mask must mark a part of the picture, got {'all' if mask.all() else 'none'} of it")
     return mask.to(model.device)

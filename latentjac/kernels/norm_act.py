@@ -17,17 +17,20 @@ A NaN or Inf in an input makes its own group NaN in the result and touches nothi
 
 from __future__ import annotations
 
+import math
 from types import ModuleType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from latentjac.arguments import check_int, check_number
+
 from . import reference
 from .guards import refuse_differentiated, refuse_tracing
 from .launch import launch
 from .native import native_for
-from .tensors import DTYPES, buffer, check_like, check_type
+from .tensors import DTYPES, buffer, check_dims, check_like, check_type, readable, refuse_overlap
 
 ACTIVATIONS = ("identity", "silu", "gelu", "gelu_tanh", "relu")
 """Names of the activations, in the order of `Activation` in csrc/kernels.h. `gelu` is the erf form."""
@@ -89,14 +92,15 @@ def norm_act_primal(
     _check_groups(name, channels, groups)
     if activation not in ACTIVATIONS:
         raise ValueError(f"{name}: activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
-    if not eps >= 0:
-        raise ValueError(f"{name}: eps must not be negative, got {eps}")
+    check_number(name, "eps", eps, 0, math.inf, least=True)
     kind = reference.statistics_dtype(x.dtype)
     gamma, gamma_stride = _check_affine(name, "gamma", gamma, x, kind)
     beta, beta_stride = _check_affine(name, "beta", beta, x, kind)
     y = buffer(name, "out.y", buffers.y, x.shape, x.dtype, x.device) if want_output else None
     xhat = buffer(name, "out.xhat", buffers.xhat, x.shape, kind, x.device)
     a = buffer(name, "out.a", buffers.a, x.shape, kind, x.device)
+    results = {"out.y": y if buffers.y is not None else None, "out.xhat": buffers.xhat, "out.a": buffers.a}
+    refuse_overlap(name, {"x": x, "gamma": gamma, "beta": beta}, results)
     if x.numel() == 0:
         return NormActPrimal(y, xhat, a)
     module = native_for(x)
@@ -107,7 +111,7 @@ def norm_act_primal(
                 if target is not None:
                     target.copy_(value)
         return NormActPrimal(y, xhat, a)
-    x = x.contiguous()
+    x = readable(x).contiguous()
     arguments = (
         x.data_ptr(), _address(gamma), _address(beta), _address(y), xhat.data_ptr(), a.data_ptr(),
         gamma_stride, beta_stride, samples, positions, channels, groups,
@@ -199,10 +203,10 @@ def _linear(
         check_like(name, key, value, t.shape[1:], kind, t.device)
     if accumulate and out is None:
         raise ValueError(f"{name}: accumulate must come with out, got out=None")
-    given = t
-    t = t.contiguous()
-    out = buffer(name, "out", out, t.shape, t.dtype, t.device)
-    _check_overlap(name, label, out, given)
+    given, out = out, buffer(name, "out", out, t.shape, t.dtype, t.device)
+    # Nothing is read after it was written where each entry of out lies in the place of its own input.
+    itself = t.is_contiguous() and out.data_ptr() == t.data_ptr()
+    refuse_overlap(name, {label: None if itself else t, "a": a, "xhat": xhat}, {"out": given})
     if t.numel() == 0:
         return out
     module = native_for(t)
@@ -210,7 +214,7 @@ def _linear(
         with torch.no_grad():
             value = reference.norm_act_linear(t, a, xhat, groups, rms, transpose)
             return out.add_(value) if accumulate else out.copy_(value)
-    a, xhat = a.contiguous(), xhat.contiguous()
+    t, a, xhat = (readable(v).contiguous() for v in (t, a, xhat))
     arguments = (
         t.data_ptr(), a.data_ptr(), xhat.data_ptr(), out.data_ptr(), probes, samples, positions, channels, groups,
         DTYPES[t.dtype], bool(rms), transpose, bool(accumulate),
@@ -221,13 +225,12 @@ def _linear(
 
 
 def _check_data(name: str, label: str, x: Tensor, dims: int) -> None:
-    expected = "[N, S, C]" if dims == 3 else "[P, N, S, C]"
-    if x.dim() != dims:
-        raise ValueError(f"{name}: {label} must have shape {expected}, got {list(x.shape)}")
+    check_dims(name, label, x, "[N, S, C]" if dims == 3 else "[P, N, S, C]")
     check_type(name, label, x)
 
 
 def _check_groups(name: str, channels: int, groups: int) -> None:
+    check_int(name, "groups", groups)
     if groups < 1 or channels % groups != 0:
         raise ValueError(f"{name}: groups must divide the number of channels, {channels}, got {groups}")
 
@@ -247,18 +250,8 @@ def _check_affine(
         raise TypeError(f"{name}: {label} must be on {x.device}, got {value.device}")
     if value.dtype not in (x.dtype, kind):
         raise TypeError(f"{name}: {label} must be {x.dtype} or {kind}, got {value.dtype}")
-    return value.detach().to(kind).contiguous(), channels if value.dim() == 2 else 0
-
-
-def _check_overlap(name: str, label: str, out: Tensor, given: Tensor) -> None:
-    """Out may be the input itself, but no other view of its memory."""
-    if out.numel() == 0 or out.untyped_storage().data_ptr() != given.untyped_storage().data_ptr():
-        return
-    if not given.is_contiguous():
-        raise ValueError(f"{name}: out must not share memory with a non-contiguous {label}")
-    distance = abs(out.data_ptr() - given.data_ptr())
-    if 0 < distance < given.numel() * given.element_size():
-        raise ValueError(f"{name}: out must be {label} itself or share no memory with it")
+    check_like(name, label, value, value.shape, value.dtype, x.device)
+    return readable(value.detach().to(kind)).contiguous(), channels if value.dim() == 2 else 0
 
 
 def _address(x: Tensor | None) -> int:

@@ -18,7 +18,7 @@ from . import reference
 from .guards import refuse_differentiated, refuse_tracing
 from .launch import launch
 from .native import native_for
-from .tensors import DTYPES, check_like, check_type
+from .tensors import DTYPES, check_dims, check_like, check_type, readable
 
 
 def gram(a: Tensor, b: Tensor | None = None) -> Tensor:
@@ -41,8 +41,7 @@ def gram(a: Tensor, b: Tensor | None = None) -> Tensor:
     refuse_differentiated(name, a=a, b=b)
     _check_rows(name, "a", a)
     if b is not None:
-        if b.dim() != 3:
-            raise ValueError(f"{name}: b must have shape [B, q, n], got {list(b.shape)}")
+        check_dims(name, "b", b, "[B, q, n]")
         check_like(name, "b", b, (len(a), b.shape[1], a.shape[2]), a.dtype, a.device)
     module = native_for(a) if a.is_cuda else None
     if module is None or 0 in a.shape or (b is not None and 0 in b.shape):
@@ -95,6 +94,7 @@ def combine_rows(
     module = native_for(rows) if rows.is_cuda else None
     if module is None or rows.numel() == 0 or results == 0:
         return reference.combine_rows(weights, rows, more, others, wide)
+    weights, more = readable(weights), None if more is None else readable(more)
     out = rows.new_empty((len(rows), results, rows.shape[2]), dtype=torch.float64 if wide else rows.dtype)
     laid = [_laid(rows), None if others is None else _laid(others)]  # have to live until the call is over
     launch(
@@ -105,8 +105,7 @@ def combine_rows(
 
 
 def _check_rows(name: str, label: str, rows: Tensor) -> None:
-    if rows.dim() != 3:
-        raise ValueError(f"{name}: {label} must have shape [B, p, n], got {list(rows.shape)}")
+    check_dims(name, label, rows, "[B, p, n]")
     check_type(name, label, rows)
 
 
@@ -118,6 +117,7 @@ def _check_weights(name: str, label: str, weights: Tensor, rows: Tensor, results
 
 def _laid(rows: Tensor) -> Tensor:
     """The same with the entries of a row side by side."""
+    rows = readable(rows)
     return rows if rows.stride(2) == 1 or rows.shape[2] == 1 else rows.contiguous()
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from latentjac.linearize.locks import exclusion
+
 Tensor = torch.Tensor
 
 # Where nn.Module keeps what is looked at by itself.
@@ -67,7 +69,8 @@ def is_ours(hook: object) -> bool:
 
 def structure(modules: Iterable[nn.Module]) -> int:
     """A number that changes with anything but the values of weights: modules, hooks, settings, modes, processors."""
-    return hash(tuple(_module(part) for whole in modules for part in whole.modules()))
+    with exclusion.evaluating():  # a module that is being traced has other parameters
+        return hash(tuple(_module(part) for whole in modules for part in whole.modules()))
 
 
 def _module(module: nn.Module) -> tuple[Any, ...]:

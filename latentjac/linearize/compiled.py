@@ -8,14 +8,16 @@ from typing import Any
 
 import torch
 
+from latentjac.linearize.agreement import distance, refuse_random
 from latentjac.linearize.engine import Engine, Options
-from latentjac.linearize.exclusive import exclusion
+from latentjac.linearize.locks import exclusion
 from latentjac.linearize.graphs import check_mode
 from latentjac.linearize.interface import Linearization, check_base, check_rebase, own
 from latentjac.linearize.non_finite import raise_if_non_finite
 from latentjac.linearize.pool import Pool
 from latentjac.linearize.precision import arithmetic, check_precision
 from latentjac.linearize.program import Program
+from latentjac.linearize.surroundings import outside
 from latentjac.linearize.trace import TraceError
 from latentjac.recording import Recorder
 
@@ -110,31 +112,33 @@ class ProgramLinearization(Linearization):
         expected = self._evaluate(x, constants)
         raise_if_non_finite(name, expected, self._f, x, *constants)
         unit = torch.finfo(y.dtype).eps
-        distance = _distance(y, expected)
+        off = distance(y, expected)
         for again in (engine.prepare_weights, lambda: engine.trace(self._f, x, constants)):
             # A comparison with NaN is false.
-            if distance <= _LEEWAY * max(engine.rounding, unit):
+            if off <= _LEEWAY * max(engine.rounding, unit):
                 break
             again()
             y = engine.primal(x, constants)
-            distance = _distance(y, expected)
-        if not distance <= min(_WRONG[0] * math.sqrt(unit), _WRONG[1]):
-            self._refuse(name, x, constants, expected, distance)
-        engine.rounding = max(engine.rounding, distance)
+            off = distance(y, expected)
+        if not off <= min(_WRONG[0] * math.sqrt(unit), _WRONG[1]):
+            self._refuse(name, x, constants, expected, off)
+        engine.rounding = max(engine.rounding, off)
         return y
 
     def _evaluate(self, x: Tensor, constants: tuple[Any, ...]) -> Tensor:
-        with exclusion.evaluating(), torch.no_grad(), arithmetic(self.precision, x.device):
+        with (
+            exclusion.evaluating(),
+            outside(x.device),
+            torch.no_grad(),
+            arithmetic(self.precision, x.device),
+        ):
             return self._f(x, *constants)
 
-    def _refuse(self, name: str, x: Tensor, constants: tuple[Any, ...], value: Tensor, distance: float) -> None:
-        again = _distance(self._evaluate(x, constants), value)
-        if not again <= distance / 2:
-            raise ValueError(
-                f"{name}: f must give the same value whenever it is called, got values that differ by {again:.1e} of "
-                "their size at one point (random numbers, or modules in training mode?)"
-            )
-        raise TraceError(f"values of the trace differ from those of f by {distance:.1e} of their size")
+    def _refuse(self, name: str, x: Tensor, constants: tuple[Any, ...], value: Tensor, off: float) -> None:
+        again = distance(self._evaluate(x, constants), value)
+        if not again <= off / 2:
+            refuse_random(name, again)
+        raise TraceError(f"values of the trace differ from those of f by {off:.1e} of their size")
 
     def rebase(self, x: Tensor, *constants: Any) -> None:
         """Move to another base point; see :meth:`Linearization.rebase`.
@@ -189,14 +193,3 @@ class ProgramLinearization(Linearization):
         """Record the passes over so many probes, if passes are recorded; see :meth:`Linearization.prepare`."""
         super().prepare(probes)
         self.engine.prepare(probes, ("tangent", self.x), ("cotangent", self.y))
-
-
-def _distance(y: Tensor, expected: Tensor) -> float:
-    """Largest difference of two values at one of the points, relative to the second; inf where shapes differ."""
-    if y.shape != expected.shape or y.dtype != expected.dtype:
-        return float("inf")
-    wide = expected.double().reshape(len(expected), -1)
-    sizes = wide.norm(dim=1)
-    # A point at which f nearly vanishes has the rounding errors of its neighbours.
-    sizes = torch.maximum(sizes, 1e-3 * sizes.max()).clamp_min(torch.finfo(torch.float64).tiny)
-    return ((y.double().reshape(len(y), -1) - wide).norm(dim=1) / sizes).max().item()

@@ -14,7 +14,6 @@ import torch
 
 from latentjac.linearize.allocator import keep_memory
 from latentjac.linearize.changes import Stamp, modules_of, structure
-from latentjac.linearize.exclusive import exclusion
 from latentjac.linearize.graphs import Replayed
 from latentjac.linearize.precision import arithmetic, lowered
 from latentjac.linearize.program import Program
@@ -89,9 +88,8 @@ class Engine:
     def trace(self, f: Callable[..., Tensor], x: Tensor, constants: tuple[Any, ...]) -> None:
         """Trace f as it is now."""
         self.base = None
-        with exclusion.tracing():
-            now = structure(self._modules)
-            traced = trace(f, x.detach(), constants)
+        now = structure(self._modules)
+        traced = trace(f, x.detach(), constants)
         program = Program(traced, lowered(self.options.precision))
         self._traced, self._structure, self.signature = traced, now, signature(constants)
         self._set_program(program)
@@ -119,7 +117,8 @@ class Engine:
 
     def is_of(self, constants: tuple[Any, ...]) -> bool:
         """Whether the trace is of the function as it is built now, and for such constants. Weights are not looked at."""
-        return self.signature == signature(constants) and self._structure == structure(self._modules)
+        same = self.signature == signature(constants) and self._structure == structure(self._modules)
+        return same and self.program.holds(constants)
 
     @property
     def weights_hold(self) -> bool:

@@ -101,6 +101,18 @@ class Instruction:
         return 0
 
 
+class Inactive(Instruction):
+    """A call through which nothing flows, though it may depend on x."""
+
+    def primal(self, env: dict[int, Tensor]) -> None:
+        """Compute the values of ``outs`` into ``env``."""
+        try:
+            value = self.call.evaluate(env)
+        except RuntimeError:  # a view for the layout that its input had when f was traced
+            value = self.call.evaluate({**env, **{slot: env[slot].contiguous() for slot in self.reads}})
+        self.store(env, value)
+
+
 Rule = Callable[[Call, set[int], dict[int, Meta]], Instruction | None]
 RULES: dict[str, Rule] = {}
 
@@ -157,3 +169,11 @@ def unbroadcast(u: Tensor, shape: tuple[int, ...]) -> Tensor:
     extra = u.ndim - 1 - len(shape)
     dims = [d for d in range(1, u.ndim) if d <= extra or (shape[d - 1 - extra] == 1 and u.shape[d] != 1)]
     return (u.sum(dims, keepdim=True) if dims else u).reshape(u.shape[0], *shape) if dims or extra else u
+
+
+def lay_out(probes: Tensor) -> Tensor:
+    """Probes with channels last, where a point is an image."""
+    if probes.ndim != 5:
+        return probes
+    folded = probes.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    return folded.unflatten(0, probes.shape[:2])

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from latentjac.linearize.changes import structure
+from latentjac.linearize.locks import exclusion
 
 # Settings that change no value, and what nn.Module keeps in places of its own.
 _IGNORED = {
@@ -41,8 +42,9 @@ def network_identity(network: nn.Module) -> str:
     # Keys with an underscore say where the network was loaded from; files know lists alone.
     config = {k: _as_lists(v) for k, v in dict(network.config).items() if not k.startswith("_")}  # type: ignore[arg-type]
     digest = hashlib.sha256(repr(sorted(config.items())).encode())
-    state = network.state_dict()
-    probes = [_sample(p.detach()) for p in state.values()]
+    with exclusion.evaluating():  # a network that is being traced has other parameters
+        state = network.state_dict()
+        probes = [_sample(p.detach()) for p in state.values()]
     # In one transfer: there are hundreds of them.
     values = torch.cat(probes).cpu().split([len(probe) for probe in probes])
     for name, probe in zip(state, values, strict=True):
@@ -67,7 +69,7 @@ def _added(network: nn.Module, config: dict[str, Any]) -> list[str]:
 
 
 @functools.lru_cache(maxsize=8)
-def _as_built(kind: type[nn.Module], config: str) -> frozenset[str]:
+def _as_built(kind: Any, config: str) -> frozenset[str]:
     """Settings of a new network of this configuration, without weights; none where it cannot be built."""
     make = getattr(kind, "from_config", None)
     if make is None:

@@ -36,9 +36,9 @@ class LatentCodec:
         self._scale = float(autoencoder.config.scaling_factor)
 
     @torch.no_grad()
-    def encode(self, images: ImageInput | list[ImageInput]) -> torch.Tensor:
+    def encode(self, images: ImageInput | list[ImageInput], *, function: str = "encode") -> torch.Tensor:
         """Latents ``[B, C, H, W]``, float32 on the CPU; takes and refuses what :meth:`PixelCodec.encode` does."""
-        return self._in_parts(self._encode, self._pixels.encode(images))
+        return self._in_parts(self._encode, self._pixels.encode(images, function=function))
 
     @torch.no_grad()
     def decode(self, samples: torch.Tensor) -> torch.Tensor:

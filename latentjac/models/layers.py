@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
+from latentjac.kernels.guards import is_traced_here
 from latentjac.linearize.changes import is_ours, ours
-from latentjac.linearize.exclusive import exclusion
+from latentjac.linearize.locks import exclusion
 
 OUTPUTS = ("eps", "x0")
 ALIASES = {"mid": "mid_block", "h": "mid_block"}
@@ -51,7 +52,7 @@ def run(network: torch.nn.Module, *args: object, **kwargs: object) -> Any:
     refuse_training(network)
     # Compiled code does not know of hooks that came later.
     compiled = any(module._compiled_call_impl is not None for module in network.modules())
-    eager = compiled and (torch.compiler.is_exporting() or _is_hooked(network))
+    eager = compiled and (is_traced_here() or _is_hooked(network))
     with exclusion.evaluating(), torch.compiler.set_stance("force_eager") if eager else nullcontext():
         return network(*args, **kwargs)
 
@@ -101,7 +102,7 @@ class Tap:
         """First tensor of the module's first output while the network runs on the arguments."""
         captured: list[torch.Tensor] = []
         # An exception cannot be traced; under export the rest is dead code and is removed there.
-        tracing = torch.compiler.is_exporting() or torch.compiler.is_compiling()
+        tracing = is_traced_here()
 
         @_of_this_thread
         def hook(module: torch.nn.Module, inputs: object, output: object) -> None:

@@ -12,13 +12,13 @@ import torch
 from latentjac.linearize import Linearization, ProgramLinearization, linearize
 from latentjac.linearize.pool import Pool
 from latentjac.models.codec import PixelCodec
+from latentjac.models.configs import PREDICTIONS
+from latentjac.models.errors import LoadError
 from latentjac.models.identity import network_identity
 from latentjac.models.latents import LatentCodec
 from latentjac.models.layers import OUTPUTS, Tap, refuse_training, resolve_layer, run
-from latentjac.models.pipeline import LoadError
 from latentjac.models.text import TextEncoder
 
-PREDICTIONS = ("epsilon", "v_prediction", "sample")
 _MAX_CACHED_TRACES = 4
 
 

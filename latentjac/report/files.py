@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,16 @@ from typing import Any
 from PIL import Image
 
 from latentjac.files import write_bytes
+from latentjac.strict_json import to_json
 
 
 def write_json(path: Path, content: Any) -> Path:
-    """Write JSON with sorted layout kept as given and a final newline."""
-    return write_bytes(path, (json.dumps(content, indent=2, default=str) + "\n").encode())
+    """Write strict JSON, keys in the order given, with a final newline; see :mod:`latentjac.strict_json`.
+
+    NaN and infinities become the texts ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``; what JSON has no kind for, as
+    paths, becomes its text.
+    """
+    return write_bytes(path, (to_json(content, indent=2, default=str) + "\n").encode())
 
 
 def write_png(path: Path, image: Image.Image) -> Path:

@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from latentjac.arguments import check_int, check_number
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -42,6 +40,8 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
+        from latentjac.arguments import check_int, check_number  # with torch, which reading the defaults does not need
+
         for name, least in (("samples", 2), ("k", 1), ("seed", 0), ("steps", 1)):
             check_int("Settings", name, getattr(self, name), least)
         check_number("Settings", "tol", self.tol, 0, 1)

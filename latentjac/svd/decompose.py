@@ -160,7 +160,7 @@ def _decompose(
     known = None if warm_start is None else warm_rows(products, warm_start)
     if settings.method == "subspace":
         found = paper_iteration(products, settings, limits, known, generator)
-        return found, {"block_size": settings.k, "stop": settings.stop}
+        return found, {"block_size": settings.k, "stop": settings.stop, "vectors": settings.vectors}
     if settings.method == "randomized":
         return randomized(products, settings, limits, known, generator)
     return _krylov(products, settings, limits, known, generator)

@@ -14,7 +14,7 @@ import torch
 from networks import build_scheduler, build_tiny_unet, rand
 
 import latentjac
-from latentjac.linearize.exclusive import Exclusion
+from latentjac.linearize.locks import Exclusion
 
 THREADS = 8
 
@@ -156,7 +156,7 @@ def test_who_traces_is_alone_and_who_would_wait_for_itself_is_told() -> None:
             log.append("out")
 
     def trace(i: int) -> None:
-        with exclusion.tracing(), exclusion.evaluating():
+        with exclusion.alone(), exclusion.evaluating():
             log.append("trace")
             log.append("traced")
 
@@ -164,6 +164,6 @@ def test_who_traces_is_alone_and_who_would_wait_for_itself_is_told() -> None:
     for i, word in enumerate(log):
         if word == "trace":
             assert log[i + 1] == "traced"
-    with exclusion.evaluating(), pytest.raises(RuntimeError, match="inside a function that is being"):
+    with exclusion.evaluating(), pytest.raises(RuntimeError, match="inside a function that is being evaluated"):
         trace(0)
     trace(0)
