@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
 
 from latentjac.kernels.guards import refuse_differentiated_constants, refuse_dual, refuse_transforms
 from latentjac.linearize.adjointness import answer, mismatch, random_like
@@ -117,6 +118,7 @@ class AutodiffLinearization(Linearization):
         self._f, self.precision = f, precision
         self._chunk_size = chunk_size
         self._kind: type[Way] | None = None
+        self._writes = False
         self._set_base("linearize", x, constants)
 
     @contextmanager
@@ -139,8 +141,12 @@ class AutodiffLinearization(Linearization):
         self.x, self.y, self._constants, self._way, self._kind = x, y, constants, way, kind
 
     def _evaluate(self, name: str, x: Tensor, constants: tuple[Any, ...]) -> Tensor:
+        args = _copies((x, *constants))
+        before = _versions(args)
         with of_values():
-            y = self._f(x, *constants)
+            y = self._f(*args)
+        # Each later call is given copies too, so that all see the same values.
+        self._writes = self._writes or before != _versions(args)
         check_output(name, y)
         refuse_dual(name, y)
         if y.ndim < 1 or y.shape[0] != x.shape[0]:
@@ -152,8 +158,9 @@ class AutodiffLinearization(Linearization):
 
     def _way_at(self, kind: type[Way], x: Tensor, constants: tuple[Any, ...]) -> Way:
         def f(z: Tensor) -> tuple[Tensor]:
+            args = _copies((z, *constants)) if self._writes else (z, *constants)
             with of_values():
-                return (self._f(z, *constants),)
+                return (self._f(*args),)
 
         return kind(f, [x], self._chunk_size)
 
@@ -197,7 +204,7 @@ class AutodiffLinearization(Linearization):
             return function(*args)
 
         with of_values(note), _Foreign(found):
-            self._f(x, *constants)
+            self._f(*_copies((x, *constants)))
         return "; it calls " + ", ".join(found) if found else ""
 
     def rebase(self, x: Tensor, *constants: Any) -> None:
@@ -222,3 +229,11 @@ class AutodiffLinearization(Linearization):
     def _vjp(self, probes: Tensor) -> Tensor:
         with self._inside(self.x.device):
             return self._way.pull([probes])[0].detach()
+
+
+def _copies(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, args)
+
+
+def _versions(args: tuple[Any, ...]) -> list[int]:
+    return [value._version for value in tree_leaves(args) if isinstance(value, Tensor)]

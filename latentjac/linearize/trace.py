@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from latentjac.linearize.declared import Declared
-from latentjac.linearize.export import Exported, OutputError, TraceError, export, mutates
+from latentjac.linearize.export import Exported, TraceError, export, mutates
 from latentjac.linearize.places import at, line_of_operator
 from latentjac.linearize.regions import tracing
 
@@ -19,7 +19,6 @@ __all__ = [
     "Call",
     "DeclaredCall",
     "Meta",
-    "OutputError",
     "Ref",
     "Trace",
     "TraceError",
@@ -174,7 +173,7 @@ def trace(f: Callable[..., torch.Tensor], x: torch.Tensor, constants: tuple[Any,
 
     Raises:
         TraceError: If f cannot be exported, or has operations that a trace cannot hold.
-        OutputError: If f does not return one floating-point tensor.
+        TypeError: If f does not return one floating-point tensor.
     """
     try:
         return _trace(f, x, constants, values=False)
