@@ -14,7 +14,7 @@ from latentjac.linearize.graphs import RecordingError, check_mode
 from latentjac.linearize.interface import Linearization
 from latentjac.linearize.non_finite import NonFiniteError
 from latentjac.linearize.precision import PRECISIONS
-from latentjac.linearize.trace import OutputError, TraceError
+from latentjac.linearize.trace import TraceError
 from latentjac.linearize.ways import NoDerivativeError
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "Linearization",
     "NoDerivativeError",
     "NonFiniteError",
-    "OutputError",
     "ProgramLinearization",
     "RecordingError",
     "TraceError",

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
 
 from latentjac.kernels.guards import refuse_differentiated_constants, refuse_dual, refuse_transforms
 from latentjac.linearize.adjointness import answer, mismatch, random_like
@@ -121,6 +122,7 @@ class AutodiffLinearization(Linearization):
         self._chunk_size = chunk_size
         self._modules = modules_of(f)
         self._kind: type[Way] | None = None
+        self._writes = False
         self._set_base("linearize", x, constants)
 
     @contextmanager
@@ -158,8 +160,12 @@ class AutodiffLinearization(Linearization):
             )
 
     def _evaluate(self, name: str, x: Tensor, constants: tuple[Any, ...]) -> Tensor:
+        args = _copies((x, *constants))
+        before = _versions(args)
         with of_values():
-            y = self._f(x, *constants)
+            y = self._f(*args)
+        # Each later call is given copies too, so that all see the same values.
+        self._writes = self._writes or before != _versions(args)
         check_output(name, y)
         refuse_dual(name, y)
         if y.ndim < 1 or y.shape[0] != x.shape[0]:
@@ -171,8 +177,9 @@ class AutodiffLinearization(Linearization):
 
     def _way_at(self, kind: type[Way], x: Tensor, constants: tuple[Any, ...]) -> Way:
         def f(z: Tensor) -> tuple[Tensor]:
+            args = _copies((z, *constants)) if self._writes else (z, *constants)
             with of_values():
-                return (self._f(z, *constants),)
+                return (self._f(*args),)
 
         return kind(f, [x], self._chunk_size)
 
@@ -216,7 +223,7 @@ class AutodiffLinearization(Linearization):
             return function(*args)
 
         with of_values(note), _Foreign(found):
-            self._f(x, *constants)
+            self._f(*_copies((x, *constants)))
         return "; it calls " + ", ".join(found) if found else ""
 
     def rebase(self, x: Tensor, *constants: Any) -> None:
@@ -238,3 +245,11 @@ class AutodiffLinearization(Linearization):
         self._refuse_changes("vjp")
         with self._inside(self.x.device):
             return self._way.pull([probes])[0].detach()
+
+
+def _copies(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, args)
+
+
+def _versions(args: tuple[Any, ...]) -> list[int]:
+    return [value._version for value in tree_leaves(args) if isinstance(value, Tensor)]

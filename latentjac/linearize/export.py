@@ -30,10 +30,6 @@ class TraceError(RuntimeError):
     """A function could not be turned into a list of calls; the message says why."""
 
 
-class OutputError(TypeError):
-    """A function does not return one floating-point tensor."""
-
-
 @dataclass
 class Exported:
     """A graph of operators.
@@ -50,11 +46,11 @@ class Exported:
 
 
 def check_output(name: str, y: object) -> None:
-    """Raise an :class:`OutputError` unless y is one floating-point tensor."""
+    """Raise unless y is one floating-point tensor."""
     if not isinstance(y, Tensor):
-        raise OutputError(f"{name}: f must return one floating-point torch.Tensor, got {type(y).__name__}")
+        raise TypeError(f"{name}: f must return one floating-point torch.Tensor, got {type(y).__name__}")
     if not y.is_floating_point():
-        raise OutputError(f"{name}: f must return one floating-point torch.Tensor, got dtype {y.dtype}")
+        raise TypeError(f"{name}: f must return one floating-point torch.Tensor, got dtype {y.dtype}")
 
 
 def export(f: Callable[..., Tensor], x: Tensor, constants: tuple[Any, ...], values: bool = False) -> Exported:
@@ -69,7 +65,7 @@ def export(f: Callable[..., Tensor], x: Tensor, constants: tuple[Any, ...], valu
 
     Raises:
         TraceError: If it fails.
-        OutputError: If f does not return one floating-point tensor.
+        TypeError: If f does not return one floating-point tensor.
     """
     refuse_transforms("linearize")
     for i, constant in enumerate(constants):
@@ -173,7 +169,7 @@ class _AsModule(nn.Module):
             y = self.call[0](*whole)
         try:
             check_output("linearize", y)
-        except OutputError as error:
+        except TypeError as error:
             self._recorder.refusal = error  # here, since export takes assignments to modules back
             raise
         return y

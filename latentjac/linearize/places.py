@@ -81,7 +81,7 @@ def line_of_operator(target: str, f: Callable[..., Any], *args: Any) -> str:
     search = _Search(target.split(".")[1] if "." in target else target)
     try:
         with torch.no_grad(), _Functions(search), _Operators(search):
-            f(*args)
+            f(*(value.clone() if isinstance(value, torch.Tensor) else value for value in args))
     except Exception:  # what went wrong before is reported already, and this only looks for its place
         pass
     return search.line

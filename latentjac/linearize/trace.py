@@ -11,14 +11,13 @@ from typing import Any
 import torch
 
 from latentjac.linearize.declared import Declared
-from latentjac.linearize.export import Exported, OutputError, TraceError, export, mutates
+from latentjac.linearize.export import Exported, TraceError, export, mutates
 from latentjac.linearize.places import at, line_of_operator
 
 __all__ = [
     "Call",
     "DeclaredCall",
     "Meta",
-    "OutputError",
     "Ref",
     "Trace",
     "TraceError",
@@ -172,7 +171,7 @@ def trace(f: Callable[..., torch.Tensor], x: torch.Tensor, constants: tuple[Any,
 
     Raises:
         TraceError: If f cannot be exported, or has operations that a trace cannot hold.
-        OutputError: If f does not return one floating-point tensor.
+        TypeError: If f does not return one floating-point tensor.
     """
     try:
         return _trace(f, x, constants, values=False)

@@ -397,3 +397,29 @@ def test_numbers_read_off_x_are_constants_and_named_where_they_are_demanded_to_b
     with pytest.raises(RuntimeError, match="reads a number") as caught:
         ProgramLinearization(reads, X)
     assert _line(reads) in str(caught.value)
+
+
+def writes_to_constant(x: Tensor, c: Tensor) -> Tensor:
+    c += 1
+    c[..., :1] = x[..., :1]
+    return c * x
+
+
+def writes_to_x(x: Tensor, c: Tensor) -> Tensor:
+    x.mul_(2)
+    return x * x * c
+
+
+@pytest.mark.parametrize("backend", ["auto", "autodiff"])
+@pytest.mark.parametrize("f", [writes_to_constant, writes_to_x])
+def test_functions_that_write_to_their_arguments_write_to_copies(f: Callable, backend: str) -> None:
+    x, c = X.clone(), rand(1, 3)
+    kept = c.clone()
+    columns, rows = jacobians(f, x, c, backend=backend)
+    assert torch.equal(x, X)
+    assert torch.equal(c, kept)
+    expected = torch.diag((c + 1)[0]) if f is writes_to_constant else torch.diag((8 * X * c)[0])
+    if f is writes_to_constant:
+        expected[0, 0] = 2 * X[0, 0]
+    torch.testing.assert_close(columns, expected)
+    torch.testing.assert_close(rows, expected)
