@@ -110,19 +110,20 @@ class ProgramLinearization(Linearization):
         engine = self.engine
         y = engine.primal(x, constants)
         expected = self._evaluate(x, constants)
-        raise_if_non_finite(name, expected, self._f, x, *constants)
-        unit = torch.finfo(y.dtype).eps
-        off = distance(y, expected)
+        unit, off = torch.finfo(y.dtype).eps, distance(y, expected)
+        if not math.isfinite(off):
+            with exclusion.evaluating():
+                raise_if_non_finite(name, expected, self._f, x, *constants)
         for again in (engine.prepare_weights, lambda: engine.trace(self._f, x, constants)):
             # A comparison with NaN is false.
-            if off <= _LEEWAY * max(engine.rounding, unit):
+            if engine.fresh or off <= _LEEWAY * max(engine.rounding, unit):
                 break
             again()
             y = engine.primal(x, constants)
             off = distance(y, expected)
         if not off <= min(_WRONG[0] * math.sqrt(unit), _WRONG[1]):
             self._refuse(name, x, constants, expected, off)
-        engine.rounding = max(engine.rounding, off)
+        engine.rounding, engine.fresh = max(engine.rounding, off), False
         return y
 
     def _evaluate(self, x: Tensor, constants: tuple[Any, ...]) -> Tensor:

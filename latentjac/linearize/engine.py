@@ -49,6 +49,7 @@ class Engine:
         options: How the passes run.
         program: The instructions.
         base: Whose base point is set; None after a failure.
+        fresh: Whether the trace was made just now, and no value of it has been compared with f yet.
         rounding: How far values of the program were from those of f, relative to them, where both were right.
 
     Args:
@@ -73,7 +74,7 @@ class Engine:
         self._fitting: int | None = None
         self._chunk_size = self.options.chunk_size
         self.base: object | None = None
-        self.rounding = 0.0
+        self.rounding, self.fresh = 0.0, False
 
     def copy(self) -> Engine:
         """The same trace with a base point of its own; weights, and what was prepared of them, are shared."""
@@ -93,6 +94,7 @@ class Engine:
         program = Program(traced, lowered(self.options.precision))
         self._traced, self._structure, self.signature = traced, now, signature(constants)
         self._set_program(program)
+        self.fresh = True
 
     def prepare_weights(self) -> None:
         """Read the weights again, which were written to in place."""

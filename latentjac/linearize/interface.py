@@ -266,9 +266,10 @@ def check_rebase(
     """The constants at another base point; raise unless that point and they can follow those of a linearization."""
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"{name}: x must be a torch.Tensor, got {type(x).__name__}")
-    if x.shape != lin.x.shape or x.dtype != lin.x.dtype or x.device != lin.x.device:
-        expected = f"{list(lin.x.shape)} {lin.x.dtype} on {lin.x.device}"
-        raise ValueError(f"{name}: x must be {expected}, got {list(x.shape)} {x.dtype} on {x.device}")
+    if x.shape != lin.x.shape or x.dtype != lin.x.dtype:
+        raise ValueError(f"{name}: x must be {list(lin.x.shape)} {lin.x.dtype}, got {list(x.shape)} {x.dtype}")
+    if x.device != lin.x.device:
+        raise ValueError(f"{name}: x must be on {lin.x.device}, got {x.device}")
     check_base(name, x)
     if constants and len(constants) != len(lin._constants):
         raise ValueError(f"{name}: constants must be {len(lin._constants)} values or none, got {len(constants)}")

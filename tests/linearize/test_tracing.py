@@ -15,7 +15,7 @@ from torch import nn
 from latentjac import linearize
 from latentjac.linearize import TraceError
 from latentjac.linearize.autodiff import differentiable
-from latentjac.linearize.regions import tracing
+from latentjac.linearize.locks import exclusion
 
 Tensor = torch.Tensor
 X = rand(1, 4)
@@ -125,7 +125,7 @@ def test_a_child_forked_while_another_thread_traces_can_trace() -> None:
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with tracing:
+        with exclusion.alone():
             held.set()
             done.wait(60)
 
