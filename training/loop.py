@@ -104,7 +104,10 @@ def prepare(args: argparse.Namespace, network: nn.Module) -> Trainer:
 
 
 def mixed_precision(args: argparse.Namespace) -> AbstractContextManager:
-    """Autocast to bfloat16 where that pays: on GPUs and on CPUs with AVX-512 BF16; elsewhere it is many times slower."""
+    """Autocast to bfloat16 where that pays: on GPUs and on CPUs with AVX-512 BF16.
+
+    Elsewhere it is many times slower.
+    """
     kind = torch.device(args.device).type
     fast = kind == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     bf16 = fast if args.precision == "auto" else args.precision == "bf16"

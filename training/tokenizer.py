@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import string
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 from transformers import CLIPTokenizer
@@ -31,7 +32,7 @@ def encode(word: str, merges: list[tuple[str, str]]) -> list[str]:
     ranks = {pair: rank for rank, pair in enumerate(merges)}
     pieces = [*word[:-1], word[-1] + WORD_END]
     while True:
-        pairs = [p for p in zip(pieces, pieces[1:], strict=False) if p in ranks]
+        pairs = [p for p in pairwise(pieces) if p in ranks]
         if not pairs:
             return pieces
         best = min(pairs, key=ranks.__getitem__)

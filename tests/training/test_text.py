@@ -83,7 +83,7 @@ def test_a_cool_down_that_was_stopped_goes_on(tmp_path, capsys) -> None:
     state = work / "state.safetensors"
     # As if a cool-down of five steps had been stopped after its second.
     with safe_open(state, "pt") as f:
-        half = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
+        half = {name: f.get_tensor(name) for name in f.keys()}
     cooling = work / "cool-down-1-5.safetensors"
     save_file(half, cooling, metadata={"steps": "3", "images": "6"})
     cool_down = [*AUTOENCODER, "--work", str(work), "--cool-down", "5"]
