@@ -58,7 +58,7 @@ def test_true_terms_hold_and_name_each_factor_once(factors) -> None:
         assert {"hair_style", "glasses", "beard", "shirt", "skin"} <= {term.factor for term in terms}
 
 
-def test_the_style_of_a_term_is_its_category(factors) -> None:
+def test_the_style_of_a_term_is_its_category() -> None:
     for style, term in zip(HAIR_STYLES, TERMS_OF["hair_style"], strict=True):
         assert any(style.split()[0] in phrase for phrase in term.phrases)
 

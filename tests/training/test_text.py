@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import random
 from pathlib import Path
 
+import evaluate_text
 import pytest
 import torch
 import train_text
 import train_text_autoencoder
+from avatars import sample_factors
+from captions import HELD_OUT_PAIRS, TERMS, seen_together
 from diffusers import AutoencoderKL, StableDiffusionPipeline
+from evaluate_text import Asked, ask_for, by_factor, control_prompts, held_out_prompts, together
+from factor_reader import FactorReader
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from text_networks import build_autoencoder
@@ -54,7 +62,9 @@ def test_the_model_samples_alike_in_diffusers_and_here(folder) -> None:
 
 def test_words_change_the_prediction(folder) -> None:
     model = latentjac.load(folder)
-    assert not torch.equal(model.encode_prompt("blue hair")[0], model.encode_prompt("green eyes")[0])
+    x, t = torch.ones(1, *model.sample_shape), torch.tensor(500)
+    one, other = (model.eps(x, t, *model.encode_prompt(prompt)) for prompt in ("blue hair", "green eyes"))
+    assert (one - other).norm() > 1e-4 * one.norm()
 
 
 def test_weights_ship_in_half_precision_with_a_card_and_plain_tokenizer_files(folder) -> None:
@@ -113,3 +123,55 @@ def test_standardized_latents_decode_to_the_same_pictures() -> None:
     assert torch.allclose(posterior.mean.std((0, 2, 3)), torch.ones(4), atol=1e-4)
     assert torch.allclose(posterior.std, ratio, rtol=1e-3)
     assert torch.allclose(before, after, atol=1e-4)
+
+
+def test_the_evaluation_fills_the_card(folder, tmp_path) -> None:
+    evaluate_text.main(
+        [
+            *("--model", str(folder), "--reader", str(toy_reader(tmp_path)), "--prompts", "6", "--each-pair", "1"),
+            *("--unprompted", "4", "--drawings", "8", "--steps", "1", "--device", "cpu"),
+            *("--sheet", str(tmp_path / "sheet.png")),
+        ]
+    )
+    card = (folder / "README.md").read_text()
+    assert "| skin | 0.00 | 0.10 | pale skin, a pale complexion |" in card
+    assert "guidance 3 | chance | drawings |" in card
+    quality = json.loads((folder / "quality.json").read_text())
+    assert set(quality["prompts"]["guidance_3"]["by_pair"]) == {f"{a}, {b}" for a, b in HELD_OUT_PAIRS}
+    assert 0 < quality["autoencoder"]["psnr_db"] < 30
+    assert Image.open(tmp_path / "sheet.png").size == (8 * 32, 6 * 32)
+
+
+def toy_reader(folder: Path) -> Path:
+    torch.manual_seed(0)
+    FactorReader(32).save(folder / "reader.safetensors")
+    return folder / "reader.safetensors"
+
+
+def test_what_was_asked_for_is_counted_against_all_other_samples() -> None:
+    glasses, beard = TERMS["glasses"], TERMS["a beard"]
+    asked = [Asked("", (glasses,)), Asked("", (glasses, beard)), Asked("", (beard,))]
+    finds = {"glasses": torch.tensor([True, False, True]), "a beard": torch.tensor([False, True, True])}
+    scores = by_factor(asked, finds)
+    assert scores["glasses"] == {"asked": 2, "found": 0.5, "chance": 0.75}
+    assert scores["beard"] == {"asked": 2, "found": 1.0, "chance": 0.5}
+    assert set(scores) == {"glasses", "beard"}
+    assert together(asked, finds) == pytest.approx(2 / 3, abs=1e-4)
+
+
+def test_drawings_have_what_their_captions_say() -> None:
+    factors = sample_factors(torch.Generator().manual_seed(2), 20)
+    asked = ask_for(factors, random.Random(0))
+    holds = {name: term.holds(factors[term.factor]) for name, term in TERMS.items()}
+    assert all(one.prompt and one.terms for one in asked)
+    assert {score["found"] for score in by_factor(asked, holds).values()} == {1.0}
+    assert together(asked, holds) == 1
+
+
+def test_controls_of_held_out_pairs_share_their_factors_and_were_seen() -> None:
+    rng = random.Random(0)
+    pairs, controls = held_out_prompts(3, rng), control_prompts(3, rng)
+    for pair, control in zip(pairs, controls, strict=True):
+        assert [term.factor for term in pair.terms] == [term.factor for term in control.terms]
+        assert not seen_together(pair.terms)
+        assert seen_together(control.terms)
