@@ -225,7 +225,8 @@ def card_lines(quality: dict[str, Any]) -> list[str]:
         "",
         "With the empty prompt: distance of the factors' distributions from those of drawings "
         f"{mean['samples']:.3f} in the mean (as many drawings: {mean['drawings']:.3f}), Fréchet distance of the "
-        f"reader's hidden values {free['samples']['frechet']:.2f} ({free['drawings']['frechet']:.2f}); {free['pictures']} samples.",
+        f"reader's hidden values {free['samples']['frechet']:.2f} ({free['drawings']['frechet']:.2f}); "
+        f"{free['pictures']} samples.",
         "",
         f"Trained on {quality['training']['images_seen']:,} avatars, the autoencoder before it on "
         f"{quality['training']['images_seen_by_autoencoder']:,}.",
