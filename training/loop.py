@@ -60,6 +60,8 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
     args = parser.parse_args(arguments)
     if args.cool_down is not None and args.cool_down < 1:
         parser.error(f"--cool-down: expected at least 1 step, got {args.cool_down}")
+    if args.until is not None and args.until < 1:
+        parser.error(f"--until: expected at least 1 image, got {args.until}")
     if args.batch < 1:
         parser.error(f"--batch: expected at least 1 image, got {args.batch}")
     return args
@@ -125,6 +127,8 @@ def run(args: argparse.Namespace, trainer: Trainer, losses: Iterator[torch.Tenso
     first = trainer.steps
     if args.cool_down:
         trainer.path = args.work / f"cool-down-{first}-{args.cool_down}.safetensors"
+        for other in set(args.work.glob("cool-down-*")) - {trainer.path}:
+            other.unlink()
         trainer.restore()
     torch.manual_seed(args.seed + trainer.steps)
     start = saved = time.time()

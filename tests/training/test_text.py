@@ -96,9 +96,12 @@ def test_a_cool_down_that_was_stopped_goes_on(tmp_path, capsys) -> None:
         half = {name: f.get_tensor(name) for name in f.keys()}
     cooling = work / "cool-down-1-5.safetensors"
     save_file(half, cooling, metadata={"steps": "3", "images": "6"})
+    of_before = work / "cool-down-0-5.safetensors"
+    of_before.touch()
     cool_down = [*AUTOENCODER, "--work", str(work), "--cool-down", "5"]
     train_text_autoencoder.main(cool_down)
     assert steps_of(cooling) == 6
+    assert not of_before.exists()
     with safe_open(cooling, "pt") as f:
         assert f.metadata()["images"] == "12"
     train_text_autoencoder.main([*cool_down, "--export", str(tmp_path / "vae")])
