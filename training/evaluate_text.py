@@ -253,8 +253,8 @@ def write_sheet(model: latentjac.Model, args: argparse.Namespace) -> None:
     write_png(args.sheet, sheet(np.concatenate(rows), SHEET_COLUMNS))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure a text model and fill its card."""
+def evaluation_parser() -> argparse.ArgumentParser:
+    """The arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="pipeline folder; its card gets the numbers")
     parser.add_argument("--reader", type=Path, default=READER, help="file of the reader (default: that of avatars)")
@@ -267,6 +267,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--sheet", type=Path, help="write a sheet of samples here, a prompt a row")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure a text model and fill its card."""
+    parser = evaluation_parser()
     args = parser.parse_args(arguments)
     if args.guidance == 1:
         parser.error("--guidance: expected another scale than 1, which is measured anyway")
