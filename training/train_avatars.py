@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from avatars import draw, sample_factors
-from loop import parse, train, training_parser
+from loop import image_parser, parse, train
 
 
 def batches(batch: int, size: int, device: torch.device) -> Iterator[torch.Tensor]:
@@ -26,7 +26,7 @@ def batches(batch: int, size: int, device: torch.device) -> Iterator[torch.Tenso
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw avatars and train on them."""
-    args = parse(training_parser(__doc__), arguments)
+    args = parse(image_parser(__doc__), arguments)
     train(args, batches(args.batch, args.size, torch.device(args.device)))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from data import load_faces
-from loop import parse, train, training_parser
+from loop import image_parser, parse, train
 
 
 def batches(faces: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
@@ -28,7 +28,7 @@ def batches(faces: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the photos and train on them."""
-    parser = training_parser(__doc__)
+    parser = image_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="zip of square JPEG faces")
     args = parse(parser, arguments)
     faces = load_faces(args.data, "train", args.size)
