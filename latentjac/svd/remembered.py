@@ -13,7 +13,7 @@ Value = TypeVar("Value")
 class Remembered(Generic[Value]):
     """One value an operator, for as long as it lives; of one that is not hashable or not weakly referable, none.
 
-    An operator that is a handle of something longer-lived says so by an attribute ``engine``: the value is then that of
+    An operator that is a handle of something longer-lived has an attribute ``engine`` for that: the value is then that of
     the engine. Threads may share it.
     """
 
