@@ -320,6 +320,17 @@ def test_operators_without_a_rule() -> None:
     check(lambda z: z.std(-1) + z.amax(-1), rand(2, 3, 4), fallback=True)
 
 
+def test_distances_have_both_passes() -> None:
+    """In torch they have neither a forward mode nor, over several probes at once, a right backward pass."""
+    x = rand(2, 4, 3)
+    for f in (lambda z: torch.cdist(z, z.roll(1, 1) * 2 + 1), lambda z: torch.cdist(z, z[:, :2] + 3, p=1.0)):
+        lin = ProgramLinearization(f, x)
+        jacobian = torch.autograd.functional.jacobian(f, x).reshape(-1, x.numel())
+        v, u = rand(5, *x.shape, seed=2), rand(4, *lin.y.shape, seed=3)
+        torch.testing.assert_close(lin.jvp(v).flatten(1), v.flatten(1) @ jacobian.T)
+        torch.testing.assert_close(lin.vjp(u).flatten(1), u.flatten(1) @ jacobian)
+
+
 def test_complex_values() -> None:
     x, c = rand(2, 4, 6), torch.view_as_complex(rand(4, 3, 2))
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -78,9 +78,8 @@ class Fallback(Instruction):
         self._way = self.ways[0](f, [values[slot] for slot in self.inputs])
 
     def _evaluate(self, env: dict[int, Tensor]) -> Any:
-        if self.call.target == "aten.scaled_dot_product_attention.default":
-            return _attend(self.call, env)
-        return self.call.evaluate(env)
+        plain = _IN_STEPS.get(self.call.target)
+        return self.call.evaluate(env) if plain is None else plain(resolve(self.call.arguments, env))
 
     def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor | Sequence[Tensor | None]:
         out: list[Tensor | None] = [None] * len(self.outs)
@@ -97,12 +96,22 @@ class Fallback(Instruction):
             return self._way.pull([u[i] for i in self._smooth])
 
 
-def _attend(call: Call, env: dict[int, Tensor]) -> Tensor:
-    """Attention in plain steps: the fused operators of torch have no forward mode and no second derivative."""
-    given = resolve(call.arguments, env)
+def _attend(given: dict[str, Any]) -> Tensor:
     names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
     options = {name: given[name] for name in ("scale", "enable_gqa")}
     return torch.ops.aten._scaled_dot_product_attention_math(*(given[name] for name in names), **options)[0]
+
+
+def _distances(given: dict[str, Any]) -> Tensor:
+    differences = given["x1"].unsqueeze(-2) - given["x2"].unsqueeze(-3)
+    return torch.linalg.vector_norm(differences, given["p"], dim=-1)
+
+
+# Operators that torch has in one piece without a forward mode or a second derivative, in steps that have both.
+_IN_STEPS: dict[str, Callable[[dict[str, Any]], Tensor]] = {
+    "aten.scaled_dot_product_attention.default": _attend,
+    "aten.cdist.default": _distances,
+}
 
 
 @rule("latentjac.declared.default", complex_too=True)
