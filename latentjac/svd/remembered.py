@@ -13,8 +13,8 @@ Value = TypeVar("Value")
 class Remembered(Generic[Value]):
     """One value an operator, for as long as it lives; of one that is not hashable or not weakly referable, none.
 
-    An operator that is a handle of something longer-lived has an attribute ``engine`` for that: the value is then that of
-    the engine. Threads may share it.
+    An operator that is a handle of something longer-lived has an attribute ``engine`` for that: the value is then
+    that of the engine. Threads may share it.
     """
 
     def __init__(self) -> None:
