@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from latentjac.arguments import check_choice
+from latentjac.arguments import check_choice, check_dense, check_int, check_kind, check_number, shown
 from latentjac.diffusion import Point, linearization_at, place
-from latentjac.geometry.local_basis import check_model, place_of
+from latentjac.diffusion.arguments import check_model
+from latentjac.geometry.local_basis import place_of
 from latentjac.models import Model
+from latentjac.public import public
 from latentjac.svd import LocalBasis, SolverState, svd
+from latentjac.svd.arguments import check_run
 
 MaskInput = torch.Tensor | np.ndarray | Image.Image
 OUTPUT_LAYERS = ("x0", "eps")
@@ -33,10 +36,13 @@ def as_mask(name: str, mask: Any, model: Model) -> torch.Tensor:
     """
     if isinstance(mask, Image.Image):
         mask = np.asarray(mask.convert("L")) > 127
+    kinds = (torch.Tensor, np.ndarray)
+    check_kind(name, "mask", mask, kinds, "a bool tensor, bool array or PIL image")
     if isinstance(mask, np.ndarray):
-        mask = torch.from_numpy(mask)
-    if not isinstance(mask, torch.Tensor):
-        raise TypeError(f"{name}: mask must be a bool tensor, bool array or PIL image, got {type(mask).__name__}")
+        if mask.dtype != np.bool_:
+            raise ValueError(f"{name}: mask must be bool, got {mask.dtype} {list(mask.shape)}")
+        mask = torch.from_numpy(np.ascontiguousarray(mask))
+    mask = check_dense(name, "mask", mask)
     size = model.sample_shape[1:]
     if mask.dtype != torch.bool or tuple(mask.shape) != size:
         raise ValueError(f"{name}: mask must be bool {list(size)}, got {mask.dtype} {list(mask.shape)}")
@@ -45,6 +51,7 @@ def as_mask(name: str, mask: Any, model: Model) -> torch.Tensor:
     return mask.to(model.device)
 
 
+@public
 def masked_basis(
     model: Model,
     point: Point,
@@ -87,13 +94,22 @@ def masked_basis(
     place("masked_basis", model, point)
     if len(point.sample) != 1:
         raise ValueError(f"masked_basis: point must hold one sample, got {len(point.sample)}")
-    check_choice("masked_basis", "layer", layer, OUTPUT_LAYERS)
+    layer = check_choice("masked_basis", "layer", layer, OUTPUT_LAYERS)
     inside = as_mask("masked_basis", mask, model)
-    limit = model.sample_shape[0] * int(inside.sum())
-    if isinstance(k, int) and k > limit:
-        raise ValueError(f"masked_basis: k must be at most the {limit} values inside the mask, got {k}")
+    k = check_int("masked_basis", "k", k, 1)
+    check_rank("masked_basis", "k", k, inside, model)
+    tol = check_number("masked_basis", "tol", tol, 0, 1)
+    check_run("masked_basis", generator, callback, progress, False)
     factor = inside.to(point.sample.dtype)[None, None]
     lin = linearization_at(model, point, layer, mask=factor)
     basis = svd(lin, k, tol, generator=generator, warm_start=warm_start, callback=callback, progress=progress)
     basis.metadata.update(place_of(model, point, layer), mask_pixels=int(inside.sum()), backend=lin.backend)
     return basis
+
+
+def check_rank(name: str, argument: str, rank: int | None, part: torch.Tensor, model: Model) -> None:
+    """Raise if a part of the picture, bool ``[H, W]``, has fewer values than directions are asked for."""
+    limit = model.sample_shape[0] * int(part.sum())
+    if rank is not None and rank > limit:
+        inside = "inside" if argument == "k" else "outside"
+        raise ValueError(f"{name}: {argument} must be at most the {limit} values {inside} the mask, got {shown(rank)}")

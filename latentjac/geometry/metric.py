@@ -6,11 +6,14 @@ from typing import Any
 
 import torch
 
+from latentjac.arguments import check_overflow
 from latentjac.geometry.rows import directions_at
+from latentjac.public import public
 from latentjac.svd import LinearOperator, LocalBasis
 from latentjac.svd.arguments import check_operator
 
 
+@public
 def pullback_inner(source: LinearOperator | LocalBasis, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Inner products ``a^T G b = <J a, J b>`` of pairs of directions (Park et al. 2023).
 
@@ -30,9 +33,12 @@ def pullback_inner(source: LinearOperator | LocalBasis, a: torch.Tensor, b: torc
     images = [_images("pullback_inner", name, source, v) for name, v in (("a", a), ("b", b))]
     if images[0].shape != images[1].shape:
         raise ValueError(f"pullback_inner: b must have the shape of a, {list(a.shape)}, got {list(b.shape)}")
-    return _for_points((images[0] * images[1]).sum(2))
+    products = (images[0] * images[1]).sum(2)
+    check_overflow("pullback_inner", "a and b", products)
+    return _for_points(products)
 
 
+@public
 def pullback_norm(source: LinearOperator | LocalBasis, v: torch.Tensor) -> torch.Tensor:
     """Lengths ``|J v|`` of directions in the pullback metric.
 
@@ -48,7 +54,9 @@ def pullback_norm(source: LinearOperator | LocalBasis, v: torch.Tensor) -> torch
         TypeError: If an argument has a wrong type.
         ValueError: If a shape does not fit.
     """
-    return _for_points(_images("pullback_norm", "v", source, v).norm(dim=2))
+    lengths = _images("pullback_norm", "v", source, v).norm(dim=2)
+    check_overflow("pullback_norm", "v", lengths)
+    return _for_points(lengths)
 
 
 def _images(name: str, argument: str, source: Any, directions: Any) -> torch.Tensor:

@@ -7,30 +7,18 @@ from typing import Any
 
 import torch
 
-from latentjac.arguments import check_choice
+from latentjac.arguments import check_choice, check_kind, check_tensor
 from latentjac.svd import LocalBasis
 from latentjac.svd.orthonormal import orthogonality, polish
 
 SPACES = ("x", "h")
 # Rows of a converged float32 basis are orthonormal to 1e-6; more than this is another kind of input.
-_NOT_ORTHONORMAL = 1e-3
+NOT_ORTHONORMAL = 1e-3
 
 
 def check_basis(name: str, argument: str, value: Any) -> None:
     """Raise unless value is a :class:`latentjac.LocalBasis`."""
-    if not isinstance(value, LocalBasis):
-        raise TypeError(f"{name}: {argument} must be a LocalBasis, got {type(value).__name__}")
-
-
-def check_tensor(name: str, argument: str, value: Any) -> torch.Tensor:
-    """The tensor without its graph; raise unless it is a finite floating one."""
-    if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name}: {argument} must be a torch.Tensor, got {type(value).__name__}")
-    if not value.is_floating_point():
-        raise ValueError(f"{name}: {argument} must be a floating-point tensor, got dtype {value.dtype}")
-    if not torch.isfinite(value).all():
-        raise ValueError(f"{name}: {argument} must be finite, got NaN or Inf")
-    return value.detach()
+    check_kind(name, argument, value, LocalBasis, "a LocalBasis")
 
 
 def tangent_rows(name: str, argument: str, value: Any, space: str) -> torch.Tensor:
@@ -43,17 +31,16 @@ def tangent_rows(name: str, argument: str, value: Any, space: str) -> torch.Tens
         space: ``"x"`` or ``"h"``.
     """
     check_choice(name, "space", space, SPACES)
+    check_kind(name, argument, value, (LocalBasis, torch.Tensor), "a LocalBasis or a torch.Tensor")
     if isinstance(value, LocalBasis):
         rows = (value.v if space == "x" else value.u).reshape(value.points, value.k, -1)
-    elif not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name}: {argument} must be a LocalBasis or a torch.Tensor, got {type(value).__name__}")
     elif value.ndim not in (2, 3) or value.numel() == 0 or value.shape[-2] > value.shape[-1]:
         raise ValueError(f"{name}: {argument} must have shape [k, n] or [B, k, n], k <= n, got {list(value.shape)}")
     else:
         rows = value if value.ndim == 3 else value[None]
     rows = check_tensor(name, argument, rows)
     error = orthogonality(rows)
-    if error > _NOT_ORTHONORMAL:
+    if error > NOT_ORTHONORMAL:
         raise ValueError(f"{name}: {argument} must have orthonormal rows, got |QQ^T - I| of {error:.1e}")
     return polish(rows.double())
 
@@ -92,8 +79,16 @@ def directions_at(name: str, argument: str, value: Any, x: torch.Tensor, unit: b
         one = ", ".join(map(str, ["q", *x.shape[1:]]))
         raise ValueError(f"{name}: {argument} must have shape [{one}] or [{len(x)}, {one}], got {list(given.shape)}")
     if unit:
-        lengths = rows.flatten(2).double().norm(dim=2)
-        if not lengths.all():
-            raise ValueError(f"{name}: {argument} must not be zero, got zero at {(lengths == 0).nonzero()[0].tolist()}")
-        rows = rows / lengths.view(*lengths.shape, *[1] * (x.ndim - 1))
+        rows = _unit(name, argument, rows)
     return rows.to(x.device, x.dtype)
+
+
+def _unit(name: str, argument: str, rows: torch.Tensor) -> torch.Tensor:
+    """Unit directions ``[B, q, ...]`` in float64, however small or large the given ones are."""
+    wide = rows.double()
+    column = (*rows.shape[:2], *[1] * (rows.ndim - 2))
+    largest = wide.flatten(2).abs().amax(2)
+    if not largest.all():
+        raise ValueError(f"{name}: {argument} must not be zero, got zero at {(largest == 0).nonzero()[0].tolist()}")
+    wide = wide / largest.view(column)  # first, so that squares of very small or large entries stay finite
+    return wide / wide.flatten(2).norm(dim=2).view(column)

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..arguments import check_bool, check_kind, check_number, shown
 from . import attention_reference as twin
 from .guards import refuse_differentiated, refuse_tracing
 from .launch import launch
@@ -104,7 +105,8 @@ def attention_primal(
     kind = statistics_dtype(q.dtype)
     if bias is not None:
         bias = _check_bias(name, bias, (batch, heads, queries, keys), kind, q.device)
-    scale = 1 / math.sqrt(size) if scale is None else float(scale)
+    scale = 1 / math.sqrt(max(size, 1)) if scale is None else check_number(name, "scale", scale)
+    causal, allow_tf32 = check_bool(name, "causal", causal), check_bool(name, "allow_tf32", allow_tf32)
     q, k, v = (_rows(t) for t in (q, k, v))
     module = native_for(q)
     if module is None or 0 in q.shape or 0 in v.shape:
@@ -153,7 +155,9 @@ def attention_tangent(
     refuse_tracing(name)
     given = {"dq": dq, "dk": dk, "dv": dv}
     refuse_differentiated(name, **given, out=out)
-    probes = next((len(t) for t in given.values() if t is not None), None)
+    check_kind(name, "primal", primal, AttentionPrimal, "an AttentionPrimal")
+    accumulate = check_bool(name, "accumulate", accumulate)
+    probes = next((_probes(name, key, t) for key, t in given.items() if t is not None), None)
     if probes is None:
         raise ValueError(f"{name}: one of dq, dk and dv must be given, got none")
     for (key, t), value in zip(given.items(), (primal.q, primal.k, primal.v), strict=True):
@@ -201,10 +205,15 @@ def attention_cotangent(
     """
     name = "attention_cotangent"
     refuse_tracing(name)
+    check_kind(name, "primal", primal, AttentionPrimal, "an AttentionPrimal")
+    for argument, values in (("wanted", wanted), ("out", out)):
+        if not isinstance(values, tuple) or len(values) != 3:
+            raise TypeError(f"{name}: {argument} must be a tuple of three, got {shown(values)}")
+    wanted = tuple(check_bool(name, f"wanted[{i}]", value) for i, value in enumerate(wanted))  # type: ignore[assignment]
     refuse_differentiated(name, u=u, **dict(zip(("out[0]", "out[1]", "out[2]"), out, strict=True)))
     if not any(wanted):
         raise ValueError(f"{name}: wanted must name one of dq, dk and dv, got {wanted}")
-    check_like(name, "u", u, (len(u), *primal.o.shape), primal.o.dtype, primal.o.device)
+    check_like(name, "u", u, (_probes(name, "u", u), *primal.o.shape), primal.o.dtype, primal.o.device)
     dq, dk, dv = results = [
         _buffer(name, f"out[{i}]", out[i], value, len(u)) if wanted[i] else None
         for i, value in enumerate((primal.q, primal.k, primal.v))
@@ -245,7 +254,7 @@ def rowwise_product(matrices: Tensor, t: Tensor, *, out: Tensor | None = None) -
         raise ValueError(f"{name}: matrices must be contiguous [B, N, H, D, E], got {list(matrices.shape)}")
     check_type(name, "matrices", matrices)
     batch, rows, heads, size, width = matrices.shape
-    check_like(name, "t", t, (len(t), batch, heads, rows, size), matrices.dtype, matrices.device)
+    check_like(name, "t", t, (_probes(name, "t", t), batch, heads, rows, size), matrices.dtype, matrices.device)
     out = _buffer(name, "out", out, matrices[:, :, :, 0].transpose(1, 2), len(t))
     refuse_overlap(name, {"t": t}, {"out": out})
     module = native_for(t) if t.device.type == "cpu" else None
@@ -258,10 +267,16 @@ def rowwise_product(matrices: Tensor, t: Tensor, *, out: Tensor | None = None) -
     return out
 
 
+def _probes(name: str, label: str, t: Tensor) -> int:
+    if t.dim() == 0:
+        raise ValueError(f"{name}: {label} must have probes in dimension 0, got shape []")
+    return len(t)
+
+
 def _check_bias(name: str, bias: Tensor, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     try:
         bias = bias.expand(shape)
-    except RuntimeError:
+    except (RuntimeError, NotImplementedError):
         raise ValueError(f"{name}: bias must broadcast to {list(shape)}, got {list(bias.shape)}") from None
     check_like(name, "bias", bias, shape, dtype, device)
     return bias

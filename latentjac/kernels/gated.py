@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..arguments import check_kind
 from . import reference
 from .guards import refuse_differentiated, refuse_tracing
 from .launch import launch
@@ -80,8 +81,11 @@ def gated_cotangent(
     """
     name = "gated_cotangent"
     refuse_tracing(name)
+    check_kind(name, "out", out, tuple, "a tuple of two tensors", optional=True)
+    if out is not None and len(out) != 2:
+        raise ValueError(f"{name}: out must be a tuple of two tensors, got {len(out)}")
     value, gate = out if out is not None else (None, None)
-    refuse_differentiated(name, u=u, a=a, b=b, value=value, gate=gate)
+    refuse_differentiated(name, u=u, a=a, b=b, **{"out[0]": value, "out[1]": gate})
     _check(name, "u", u, a, b)
     value, gate = (
         torch.empty_like(u, memory_format=torch.contiguous_format) if given is None else given

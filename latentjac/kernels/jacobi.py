@@ -22,7 +22,7 @@ from . import reference
 from .guards import refuse_differentiated, refuse_tracing
 from .launch import launch
 from .native import native_for
-from .tensors import check_like
+from .tensors import check_like, check_type
 
 
 class JacobiSvd(NamedTuple):
@@ -60,7 +60,15 @@ def jacobi_fits(matrices: Tensor) -> bool:
     """Whether a CUDA kernel takes matrices [B, p, q]: each must fit the shared memory of a block.
 
     That is 227 KB on an H100 or H200 (169 x 169) and 163 KB on an A100 (143 x 143).
+
+    Raises:
+        TypeError: matrices are not a tensor.
+        ValueError: the shape is not as above.
     """
+    if not isinstance(matrices, Tensor):
+        raise TypeError(f"jacobi_fits: matrices must be a tensor, got {type(matrices).__name__}")
+    if matrices.dim() != 3:
+        raise ValueError(f"jacobi_fits: matrices must have shape [B, p, q], got {list(matrices.shape)}")
     module = native_for(matrices) if matrices.is_cuda and matrices.dtype == torch.float64 else None
     if module is None or matrices.numel() == 0:
         return False
@@ -125,6 +133,7 @@ def _check(name: str, matrices: Tensor) -> None:
         raise ValueError(f"{name}: matrices must have shape [B, p, q], got {list(matrices.shape)}")
     if matrices.dtype != torch.float64:
         raise TypeError(f"{name}: matrices must be torch.float64, got {matrices.dtype}")
+    check_type(name, "matrices", matrices)
 
 
 def _native(matrices: Tensor) -> bool:

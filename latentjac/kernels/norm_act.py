@@ -23,6 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..arguments import check_bool, check_choice, check_int, check_kind, check_number, shown
 from . import reference
 from .guards import refuse_differentiated, refuse_tracing
 from .launch import launch
@@ -82,15 +83,17 @@ def norm_act_primal(
     """
     name = "norm_act_primal"
     refuse_tracing(name)
+    check_kind(name, "out", out, NormActPrimal, "a NormActPrimal", optional=True)
     buffers = out if out is not None else NormActPrimal(None, None, None)  # type: ignore[arg-type]
-    refuse_differentiated(name, x=x, gamma=gamma, beta=beta, y=buffers.y, xhat=buffers.xhat, a=buffers.a)
+    refuse_differentiated(
+        name, x=x, gamma=gamma, beta=beta, **{f"out.{part}": getattr(buffers, part) for part in buffers._fields}
+    )
     _check_data(name, "x", x, 3)
     samples, positions, channels = x.shape
-    _check_groups(name, channels, groups)
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"{name}: activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
-    if not eps >= 0:
-        raise ValueError(f"{name}: eps must not be negative, got {eps}")
+    groups = _check_groups(name, channels, groups)
+    activation = check_choice(name, "activation", activation, ACTIVATIONS)
+    eps = check_number(name, "eps", eps, 0, least=True)
+    rms, want_output = check_bool(name, "rms", rms), check_bool(name, "want_output", want_output)
     kind = reference.statistics_dtype(x.dtype)
     gamma, gamma_stride = _check_affine(name, "gamma", gamma, x, kind)
     beta, beta_stride = _check_affine(name, "beta", beta, x, kind)
@@ -193,7 +196,8 @@ def _linear(
     refuse_differentiated(name, **{label: t}, a=a, xhat=xhat, out=out)
     _check_data(name, label, t, 4)
     probes, samples, positions, channels = t.shape
-    _check_groups(name, channels, groups)
+    groups = _check_groups(name, channels, groups)
+    rms, accumulate = check_bool(name, "rms", rms), check_bool(name, "accumulate", accumulate)
     kind = reference.statistics_dtype(t.dtype)
     for key, value in (("a", a), ("xhat", xhat)):
         check_like(name, key, value, t.shape[1:], kind, t.device)
@@ -227,9 +231,11 @@ def _check_data(name: str, label: str, x: Tensor, dims: int) -> None:
     check_type(name, label, x)
 
 
-def _check_groups(name: str, channels: int, groups: int) -> None:
-    if groups < 1 or channels % groups != 0:
-        raise ValueError(f"{name}: groups must divide the number of channels, {channels}, got {groups}")
+def _check_groups(name: str, channels: int, groups: int) -> int:
+    number: int = check_int(name, "groups", groups)
+    if number < 1 or channels % number != 0:
+        raise ValueError(f"{name}: groups must divide the number of channels, {channels}, got {shown(number)}")
+    return number
 
 
 def _check_affine(

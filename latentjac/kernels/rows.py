@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..arguments import check_bool
 from . import reference
 from .guards import refuse_differentiated, refuse_tracing
 from .launch import launch
@@ -84,6 +85,7 @@ def combine_rows(
     refuse_tracing(name)
     refuse_differentiated(name, weights=weights, rows=rows, more=more, others=others)
     _check_rows(name, "rows", rows)
+    wide = check_bool(name, "wide", wide)
     if (more is None) != (others is None):
         raise ValueError(f"{name}: more and others must come together, got one of them")
     _check_weights(name, "weights", weights, rows, None)

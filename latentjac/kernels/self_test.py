@@ -10,6 +10,7 @@ import torch
 from . import attention_reference, reference
 from .attention import attention_cotangent, attention_primal, attention_tangent
 from .gated import gated_cotangent, gated_tangent
+from .info import device_of
 from .jacobi import jacobi_eigh, jacobi_svd
 from .norm_act import ACTIVATIONS, norm_act_cotangent, norm_act_primal, norm_act_tangent
 from .rows import combine_rows, gram
@@ -35,7 +36,14 @@ def self_test(device: str | torch.device = "cpu") -> list[SelfTest]:
     Returns:
         One entry a check, in well under a second on a CPU. Without native kernels the twins meet themselves, and
         only the adjoint says something.
+
+    Raises:
+        TypeError: device is neither a name nor a torch.device.
+        ValueError: there is no such device, or it computes nothing.
     """
+    device = device_of("self_test", device)
+    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not torch.cuda.is_available()):
+        raise ValueError(f"self_test: device must be the CPU or a GPU that torch sees, got {str(device)!r}")
     results = []
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-5)):
         for shape, groups in (((2, 35, 24), 4), ((3, 1, 37), 1)):

@@ -12,7 +12,9 @@ DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 
 
 
 def check_type(name: str, label: str, x: Tensor) -> None:
-    """Refuse types that no kernel has."""
+    """Refuse types and layouts that no kernel has."""
+    if x.layout != torch.strided:
+        raise ValueError(f"{name}: {label} must be dense, got {x.layout}")
     if x.dtype not in DTYPES:
         raise TypeError(f"{name}: {label} must be float32, float64, bfloat16 or float16, got {x.dtype}")
 
@@ -20,13 +22,17 @@ def check_type(name: str, label: str, x: Tensor) -> None:
 def check_like(
     name: str, label: str, x: Tensor, shape: Sequence[int], dtype: torch.dtype, device: torch.device
 ) -> None:
-    """Refuse another shape, type or device."""
+    """Refuse another shape, type, device or layout."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: {label} must be a tensor, got {type(x).__name__}")
     if tuple(x.shape) != tuple(shape):
         raise ValueError(f"{name}: {label} must have shape {list(shape)}, got {list(x.shape)}")
     if x.dtype != dtype:
         raise TypeError(f"{name}: {label} must be {dtype}, got {x.dtype}")
     if x.device != device:
         raise TypeError(f"{name}: {label} must be on {device}, got {x.device}")
+    if x.layout != torch.strided:
+        raise ValueError(f"{name}: {label} must be dense, got {x.layout}")
 
 
 def buffer(

@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from latentjac.arguments import check_kind, shown
+
 _PICTURES = (".png", ".gif", ".jpg", ".jpeg")
 _FIRST = "sheet.png"  # the picture to look at before all others
 # What has its own place on the page; everything else of a record is listed as it is.
@@ -44,8 +46,16 @@ def run_page(record: Mapping[str, Any], files: Iterable[tuple[str, str]]) -> str
 
     Returns:
         A whole document, everything in it escaped.
+
+    Raises:
+        TypeError: If record is no mapping, or files are no pairs of texts.
     """
+    check_kind("run_page", "record", record, Mapping, "a mapping")
+    check_kind("run_page", "files", files, Iterable, "pairs of a name and what it is")
     listed = list(files)
+    for entry in listed:
+        if not isinstance(entry, tuple) or len(entry) != 2 or not all(isinstance(text, str) for text in entry):
+            raise TypeError(f"run_page: files must be pairs of a name and what it is, got {shown(entry)}")
     pictures = [entry for entry in listed if Path(entry[0]).suffix.lower() in _PICTURES]
     pictures.sort(key=lambda entry: entry[0] != _FIRST)
     photo, model, finding = (record.get(name, {}) for name in ("photo", "model", "finding"))

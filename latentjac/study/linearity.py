@@ -11,10 +11,11 @@ from tqdm import tqdm
 from latentjac.diffusion import Point
 from latentjac.geometry import FeatureMap, feature_linearity, sample_mean
 from latentjac.models import Model
+from latentjac.public import public_as
 from latentjac.study.curves import level_axes, mean_curve
 from latentjac.study.finding import Axes, Curve, Finding, columns
 from latentjac.study.points import bases_at, followed_points, one_sample
-from latentjac.study.settings import Settings
+from latentjac.study.settings import Settings, check_study
 
 NAME = "linearity"
 LAYERS = ("x0", "mid")
@@ -26,13 +27,18 @@ STEPS = (0.001, 0.003, 0.01, 0.03, 0.1)
 EDIT = 0.03
 
 
+@public_as(NAME)
 def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     """``f(x + lambda v)`` against ``f(x) + lambda J v`` for h-space and the posterior mean x0 (Chen et al. 2024).
 
     Along the top k directions of each local basis and along k random ones. The number is the relative deviation of x0
     at the length of a long edit, along its top directions: its geometric mean over directions, levels and samples. The
     finding holds if less than half of the change is missed.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
     """
+    check_study(NAME, model, settings, progress)
     points = followed_points(model, settings, progress)
     generator = torch.Generator().manual_seed(settings.seed)
     rows: list[dict[str, Any]] = []

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
+from latentjac.public import public
 from latentjac.svd import block_size as blocks
-from latentjac.svd.arguments import Settings, check, warm_rows
+from latentjac.svd.arguments import Settings, check, check_run, warm_rows
 from latentjac.svd.basis import ConvergenceError, LocalBasis
 from latentjac.svd.certificate import Certificate
 from latentjac.svd.iterate import Iteration, Limits
@@ -40,6 +41,7 @@ _GUARDS = 2
 _WITHIN_ROUNDING = 4
 
 
+@public
 def svd(
     operator: LinearOperator,
     k: int = 8,
@@ -84,7 +86,7 @@ def svd(
             (``operator.eps``) allows, is then a warm start for it, and triplets and residuals are those of this
             operator. The adjoint mismatch of the cheap one is in the metadata.
         oversampling: Further probes of ``"randomized"``.
-        power_steps: Applications of ``J^T J`` of ``"randomized"`` before the final one.
+        power_steps: At most 1000 applications of ``J^T J`` of ``"randomized"`` before the final one.
         stop: ``"residual"``, or ``"paper"`` for the rule of the paper's code with ``"subspace"``: no entry of v has
             changed by more than tol in the last of at least 12 iterations, at most 100.
         vectors: ``"ritz"``, the best in the span of the last block, or ``"paper"`` for what the paper's code returns
@@ -105,7 +107,10 @@ def svd(
     settings = Settings(
         k, tol, method, block_size, max_passes, max_seconds, confirm, oversampling, power_steps, stop, vectors
     )
-    check(operator, settings, generator, callback, refine_with)
+    check_run("svd", generator, callback, progress, strict)
+    settings = check(operator, settings, refine_with)
+    k, tol, method, max_seconds = settings.k, settings.tol, settings.method, settings.max_seconds
+    max_passes, confirm = settings.max_passes, settings.confirm
     started = time.perf_counter()
     generator = generator or torch.Generator().manual_seed(0)
     with shown(callback, progress, k * operator.x.shape[0]) as watch:

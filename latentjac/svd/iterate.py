@@ -72,7 +72,7 @@ class Iteration:
         self.all = list(self.points)
         self.found: dict[int, Found] = {}
         self.ritz: Ritz | None = None
-        self._residuals = torch.full((products.points, krylov.k), float("inf"), dtype=torch.float64)
+        self._residuals = torch.full((products.points, krylov.k), float("inf"), dtype=torch.float64, device="cpu")
         self._s = torch.zeros_like(self._residuals)
         self._closed = torch.zeros(products.points, dtype=torch.bool, device=products.device)
         self._told = [False] * products.points
@@ -151,7 +151,7 @@ class Iteration:
         self._facts = []
         for point, row in zip(self.points, self.products.fetch(facts), strict=True):
             worst, point.s = max(row[:k]), row[k : 2 * k]
-            self._residuals[point.index], self._s[point.index] = torch.tensor(row[: 2 * k]).double().reshape(2, k)
+            self._residuals[point.index], self._s[point.index] = self._s.new_tensor(row[: 2 * k]).reshape(2, k)
             self._facts.append((worst, int(row[-3]), int(row[-2]), bool(row[-1])))
 
     def _callback(self) -> bool:

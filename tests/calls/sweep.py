@@ -1,0 +1,170 @@
+"""Calls every public function with every hostile value in place of each argument, and judges what comes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from calls.baselines import BASELINES, Things
+from calls.values import PLAIN, derived
+
+import latentjac as lj
+
+SECONDS = 20  # that no call on such small networks takes
+OURS = (lj.LoadError, FileNotFoundError)
+
+
+def own_values(c: Things) -> dict[str, Any]:
+    """Objects of ours, each the wrong one nearly everywhere."""
+    names = ("model", "point", "path", "basis", "edited", "lin", "features", "schedule")
+    return {f"our {name}": getattr(c, name) for name in names}
+
+
+def hostile(c: Things, valid: Any) -> Iterator[tuple[str, Any, bool]]:
+    """All values for an argument that has a valid one: names, values, and whether they mean the valid one."""
+    for name, make in PLAIN.items():
+        yield name, make(), False
+    for name, value in own_values(c).items():
+        yield name, value, False
+    yield from derived(valid)
+
+
+def swept(c: Things, key: str) -> Iterator[tuple[str, str, str]]:
+    """Argument, name of the value and what is wrong, for every combination; empty where nothing is."""
+    function, arguments = BASELINES[key](c)
+    name = key.partition("/")[0]
+    parameters = inspect.signature(function).parameters
+    expected = invoke(function, arguments)
+    for argument, parameter in parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            continue
+        valid = arguments.get(argument, parameter.default)
+        for label, value, same in hostile(c, valid):
+            given = {**BASELINES[key](c)[1], argument: value}
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                given[argument] = (value,)
+                same = False
+            yield argument, label, judge(name, argument, function, given, expected, same)
+
+
+def invoke(function: Callable, arguments: Mapping[str, Any]) -> Any:
+    positional: list[Any] = []
+    named = dict(arguments)
+    for argument, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is parameter.VAR_POSITIONAL and argument in named:
+            before = [a for a in inspect.signature(function).parameters][: len(positional)]
+            positional = [named.pop(a) for a in list(inspect.signature(function).parameters)[: _index(function, argument)]]
+            positional += named.pop(argument)
+    result = function(*positional, **named)
+    return list(result) if inspect.isgenerator(result) else result
+
+
+def _index(function: Callable, argument: str) -> int:
+    return list(inspect.signature(function).parameters).index(argument)
+
+
+def judge(
+    name: str, argument: str, function: Callable, given: Mapping[str, Any], expected: Any, same: bool
+) -> str:
+    """What is wrong with the outcome of a call, or nothing."""
+    try:
+        with limited(), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            result = invoke(function, given)
+    except (TypeError, ValueError, *OURS) as error:
+        wrong = unnamed(name, argument, str(error))
+        return f"refused as {type(error).__name__}: {str(error)[:200]}" if wrong or same else ""
+    except RuntimeError as error:
+        if "must be a plain tensor outside differentiation" in str(error) and not unnamed(name, argument, str(error)):
+            return ""
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    except (Exception, RecursionError, Hung) as error:
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    foreign = [str(w.message)[:200] for w in caught if not re.match(r"(\w+|\w+\.\w+): ", str(w.message))]
+    if foreign:
+        return f"warned: {foreign[0]}"
+    if type(result) is not type(expected) and expected is not None:
+        return f"gave a {type(result).__name__} in place of a {type(expected).__name__}"
+    if where := not_finite(result):
+        return f"gave NaN or Inf in {where}"
+    if same and (where := different(result, expected)):
+        return f"gave another result: {where}"
+    return ""
+
+
+def unnamed(name: str, argument: str, message: str) -> bool:
+    """Whether a message does not begin with the function and name the argument."""
+    names = {name, name.split(".")[-1]}
+    prefix, _, rest = message.partition(": ")
+    subject = rf"{argument}\b" if len(argument) > 1 else rf"(?<!['\w]){argument}\b(?!')"
+    return prefix not in names or not re.search(subject, rest)
+
+
+class Hung(BaseException):
+    """A call took too long."""
+
+
+@contextmanager
+def limited() -> Iterator[None]:
+    def stop(*given: object) -> None:
+        raise Hung(f"more than {SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def parts(value: Any, where: str = "result") -> Iterator[tuple[str, Any]]:
+    """The leaves of a result."""
+    if isinstance(value, (lj.Model, torch.nn.Module)) or callable(value):
+        return
+    if dataclasses.is_dataclass(value):
+        for one in dataclasses.fields(value):
+            if one.name not in ("seconds", "metadata", "native", "schedule"):
+                yield from parts(getattr(value, one.name), f"{where}.{one.name}")
+    elif isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield from parts(entry, f"{where}[{key!r}]")
+    elif isinstance(value, (list, tuple)):
+        for i, entry in enumerate(value):
+            yield from parts(entry, f"{where}[{i}]")
+    else:
+        yield where, value
+
+
+def not_finite(result: Any) -> str:
+    for where, leaf in parts(result):
+        if isinstance(leaf, torch.Tensor) and leaf.device.type != "meta" and leaf.is_floating_point():
+            finite = bool(torch.isfinite(leaf.float() if leaf.element_size() == 1 else leaf).all())
+        elif isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f":
+            finite = bool(np.isfinite(leaf).all())
+        else:
+            finite = not isinstance(leaf, float) or np.isfinite(leaf)
+        if not finite:
+            return where
+    return ""
+
+
+def different(result: Any, expected: Any) -> str:
+    for (where, one), (_, other) in zip(parts(result), parts(expected), strict=True):
+        if isinstance(one, torch.Tensor):
+            equal = torch.allclose(one.double(), other.double(), rtol=1e-6, atol=1e-9)
+        elif isinstance(one, (int, float, str)):
+            equal = one == other or (isinstance(one, float) and abs(one - other) <= 1e-6 * abs(other))
+        else:
+            equal = True
+        if not equal:
+            return where
+    return ""
