@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from latentjac.arguments import FLOATING, check_bool, check_kind, check_text, shown
 from latentjac.models.codec import PixelCodec
 from latentjac.models.latents import LatentCodec
 from latentjac.models.model import Model
@@ -60,9 +61,13 @@ def load(
         ValueError: If the device is unknown or not there.
         LoadError: If the source cannot be found, fetched or understood. Pickled weights are never read.
     """
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise TypeError(f"load: dtype must be a floating torch.dtype, got {dtype!r}")
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype in FLOATING):
+        raise TypeError(f"load: dtype must be a floating torch.dtype of 16, 32 or 64 bits, got {shown(dtype)}")
     device = _check_device(device)
+    for name, value in (("revision", revision), ("variant", variant), ("token", token)):
+        check_text("load", name, value, optional=True)
+    check_kind("load", "cache_dir", cache_dir, (str, Path), "a str or Path", optional=True)
+    local_files_only = check_bool("load", "local_files_only", local_files_only)
     if isinstance(source, torch.nn.Module):
         if scheduler is None:
             raise TypeError("load: scheduler must be given with a network, got None")
@@ -97,6 +102,8 @@ def _check_device(device: torch.device | str | None) -> torch.device | None:
         device = torch.device(device)
     except (RuntimeError, TypeError):
         raise ValueError(f"load: device must be a torch device such as 'cpu' or 'cuda', got {device!r}") from None
+    if device.type == "meta":
+        raise ValueError("load: device must be one that computes, such as 'cpu' or 'cuda', got 'meta'")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"load: device must be one that torch sees, got {str(device)!r}, but torch sees no GPU")
     return device

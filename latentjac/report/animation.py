@@ -21,7 +21,8 @@ def walk_gif(images: Sequence[Image.Image], *, side: int = 256, milliseconds: in
 
     Args:
         images: At least two, of one size.
-        side: Shorter side of the GIF in pixels, at most 8192; smaller pictures are enlarged to it smoothly, larger ones are kept.
+        side: Shorter side of the GIF in pixels, at most 8192; smaller pictures are enlarged to it smoothly, larger ones
+            are kept.
         milliseconds: Time of a frame; GIF has steps of 10.
         pause: Time of the first and the last frame.
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import DDIMPipeline, UNet2DModel
 from edit.known import linear
 from geometry.subspaces import basis_of, orthonormal
-from networks import rand
+from networks import build_scheduler, rand
 from PIL import Image
 from pipelines import build_stable_diffusion
 from svd.matrices import MatrixOperator
@@ -21,6 +22,10 @@ from svd.matrices import MatrixOperator
 import latentjac as lj
 from latentjac import diffusion, geometry, kernels, models, report, study
 
+_UNET = {
+    "sample_size": 8, "block_out_channels": (8,), "norm_num_groups": 4, "layers_per_block": 1,
+    "down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "attention_head_dim": 4,
+}  # fmt: skip
 PACKAGES = ("diffusion", "edit", "geometry", "kernels", "linearize", "models", "report", "study", "svd")
 # What the library makes and hands out: nobody calls these by hand.
 MADE = {
@@ -29,7 +34,7 @@ MADE = {
     "JacobiSvd", "LinearOperator", "Linearity", "Linearization", "LocalBasis", "MatchedMean", "NormActPrimal",
     "PathMeasure", "PowerSpectrum", "PreparedImage", "PrincipalComponents", "ProgramLinearization", "Restrictable",
     "SampleMean", "SelfTest", "SolverState", "Study", "SubspaceDistance", "Trajectory", "Transport", "Way", "Along",
-    "Certificate.of", "Model", "LatentCodec", "PixelCodec", "TextEncoder", "Axes", "Curve", "Heat", "Finding", "Row",
+    "Certificate.of", "Linearization.rebase", "Model", "LatentCodec", "PixelCodec", "TextEncoder", "Axes", "Curve", "Heat", "Finding", "Row",
 }  # fmt: skip
 
 
@@ -65,6 +70,13 @@ def _methods(owner: str, kind: type) -> Iterator[tuple[str, Callable]]:
                 yield f"{owner}.{name}", getattr(kind, name)
 
 
+def entry_points() -> Iterator[tuple[str, Callable]]:
+    """All targets, and the studies, which a table names."""
+    yield from targets()
+    for name, each in study.STUDIES.items():
+        yield f"{name}.run", each.run
+
+
 @dataclass
 class Things:
     """What calls are made with; made once."""
@@ -74,6 +86,8 @@ class Things:
 
     def __post_init__(self) -> None:
         self.model = linear(4)
+        self.pipeline = self.folder / "pipeline"
+        DDIMPipeline(unet=UNet2DModel(**_UNET), scheduler=build_scheduler()).save_pretrained(self.pipeline)
         self.text = lj.load(build_stable_diffusion(self.folder))
         self.picture = Image.new("RGB", (4, 4), "orange")
         self.path = lj.invert(self.model, self.picture, 3)
@@ -119,12 +133,13 @@ def call(function: Callable, **arguments: Any) -> tuple[Callable, Arguments]:
     return function, arguments
 
 
+TINY = study.Settings(samples=3, levels=(0.9, 0.5, 0.2), k=2, tol=0.5, steps=4, prompts=("a", "b", "c"))
 _SOLVER: Arguments = {"k": 2, "tol": 0.1, "max_passes": 100}
 
 BASELINES: dict[str, Baseline] = {
     # the way from a picture to an edit
-    "load": lambda c: call(lj.load, source="faces"),
-    "load/network": lambda c: call(lj.load, source=c.model.network, scheduler=c.model.scheduler, device="cpu", dtype=torch.float64),
+    "load": lambda c: call(lj.load, source=str(c.pipeline)),
+    "load/network": lambda c: call(lj.load, source=linear(4).network, scheduler=c.model.scheduler, device="cpu", dtype=torch.float64),
     "builtin_models": lambda c: call(lj.builtin_models),
     "prepare_image": lambda c: call(lj.prepare_image, image=c.picture, size=4, crop=(0, 0, 2, 2)),
     "open_image": lambda c: call(models.open_image, path=c.photo),
@@ -344,6 +359,14 @@ BASELINES: dict[str, Baseline] = {
     "build_info": lambda c: call(kernels.build_info),
     "self_test": lambda c: call(kernels.self_test, device="cpu"),
     # reports and studies
+    **{
+        f"{name}.run": lambda c, study=each: call(
+            study.run, **{"models" if study.several else "model": [c.model] * 2 if study.several else c.model},
+            settings=TINY,
+        )
+        for name, each in study.STUDIES.items() if not each.text
+    },
+    "prompts.run": lambda c: call(study.STUDIES["prompts"].run, model=c.text, settings=replace(TINY, samples=3)),
     "Settings": lambda c: call(
         study.Settings, samples=3, levels=(0.9, 0.5), k=2, tol=0.1, seed=0, steps=5, prompts=("a", "b", "c")
     ),
@@ -370,7 +393,7 @@ BASELINES: dict[str, Baseline] = {
     "Model.linearization": lambda c: call(
         c.model.linearization, layer="mid", x=c.point.sample, t=torch.tensor(500), conditioning=(), mask=None, backend="auto"
     ),
-    "Model.to": lambda c: call(c.model.to, device="cpu", dtype=torch.float64),
+    "Model.to": lambda c: call(linear(4).to, device="cpu", dtype=torch.float64),
     "Model.identity": lambda c: call(c.model.identity),
     "Linearization.jvp": lambda c: call(c.lin.jvp, v=rand(2, 1, 6)),
     "Linearization.vjp": lambda c: call(c.lin.vjp, u=rand(2, 1, 6)),

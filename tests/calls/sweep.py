@@ -19,7 +19,8 @@ from calls.values import PLAIN, derived
 import latentjac as lj
 
 SECONDS = 20  # that no call on such small networks takes
-OURS = (lj.LoadError, FileNotFoundError)
+OURS = (lj.LoadError, FileNotFoundError, IndexError)
+WITHOUT_ARGUMENT = (lj.NonFiniteError, lj.ConvergenceError)  # what came out, whatever went in
 
 
 def own_values(c: Things) -> dict[str, Any]:
@@ -60,15 +61,15 @@ def invoke(function: Callable, arguments: Mapping[str, Any]) -> Any:
     named = dict(arguments)
     for argument, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is parameter.VAR_POSITIONAL and argument in named:
-            before = [a for a in inspect.signature(function).parameters][: len(positional)]
-            positional = [named.pop(a) for a in list(inspect.signature(function).parameters)[: _index(function, argument)]]
+            positional = [named.pop(a) for a in before_it(function, argument) if a in named]
             positional += named.pop(argument)
     result = function(*positional, **named)
     return list(result) if inspect.isgenerator(result) else result
 
 
-def _index(function: Callable, argument: str) -> int:
-    return list(inspect.signature(function).parameters).index(argument)
+def before_it(function: Callable, argument: str) -> list[str]:
+    names = list(inspect.signature(function).parameters)
+    return names[: names.index(argument)]
 
 
 def judge(
@@ -79,6 +80,8 @@ def judge(
         with limited(), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             result = invoke(function, given)
+    except WITHOUT_ARGUMENT as error:
+        return "" if name.split(".")[0] in str(error) or name.split(".")[-1] in str(error) else f"refused as {error}"
     except (TypeError, ValueError, *OURS) as error:
         wrong = unnamed(name, argument, str(error))
         return f"refused as {type(error).__name__}: {str(error)[:200]}" if wrong or same else ""
@@ -102,7 +105,7 @@ def judge(
 
 def unnamed(name: str, argument: str, message: str) -> bool:
     """Whether a message does not begin with the function and name the argument."""
-    names = {name, name.split(".")[-1]}
+    names = {name, name.split(".")[-1], name.split(".")[0]}
     prefix, _, rest = message.partition(": ")
     subject = rf"{argument}\b" if len(argument) > 1 else rf"(?<!['\w]){argument}\b(?!')"
     return prefix not in names or not re.search(subject, rest)
