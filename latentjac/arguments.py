@@ -145,7 +145,7 @@ def check_number(
     return number
 
 
-def as_float(value: Real) -> float:
+def as_float(value: Any) -> float:
     """The float nearest to a number; infinite where there is none so large."""
     try:
         return float(value)
@@ -169,6 +169,27 @@ def check_left(function: str, argument: str, value: Any, usual: Any, where: str)
     plain = isinstance(value, (Real, str)) and isinstance(value, bool) == isinstance(usual, bool)
     if not (value is usual or (plain and value == usual)):
         raise ValueError(f"{function}: {argument} must be left at {usual!r} {where}, got {shown(value)}")
+
+
+def check_device(function: str, argument: str, value: Any, *, optional: bool = False) -> Any:
+    """The device of a name, which may not be one that holds no values; with ``optional`` it may be None."""
+    if optional and value is None:
+        return None
+    check_kind(function, argument, value, (str, torch.device), "a str or torch.device")
+    try:
+        device = torch.device(value)
+    except (RuntimeError, ValueError):
+        device = None
+    if device is None or device.type == "meta":
+        raise ValueError(f"{function}: {argument} must be a torch device such as 'cpu' or 'cuda', got {shown(value)}")
+    return device
+
+
+def check_dtype(function: str, argument: str, value: Any, *, optional: bool = False) -> Any:
+    """The value, if it is a floating-point type of 16 bits or more; with ``optional`` it may be None."""
+    if not ((optional and value is None) or (isinstance(value, torch.dtype) and value in FLOATING)):
+        raise TypeError(f"{function}: {argument} must be a floating torch.dtype, got {shown(value)}")
+    return value
 
 
 def check_dense(function: str, argument: str, value: Any) -> torch.Tensor:
@@ -203,6 +224,12 @@ def check_tensor(function: str, argument: str, value: Any) -> torch.Tensor:
         got = f"entries beyond {LARGEST:g}" if torch.isfinite(value).all() else "NaN or Inf"
         raise ValueError(f"{function}: {argument} must be finite, got {got}")
     return value
+
+
+def check_moved(function: str, argument: str, moved: torch.Tensor) -> None:
+    """Raise unless samples that an argument moved are still of usual sizes."""
+    if not float(moved.abs().max()) <= LARGEST:
+        raise ValueError(f"{function}: {argument} must keep samples below {LARGEST:g}, got one that does not")
 
 
 def check_overflow(function: str, argument: str, *results: torch.Tensor) -> None:

@@ -57,12 +57,12 @@ def find_preset(
         TypeError: If it is not a name.
         ValueError: If there is no such preset, one of the options is not its default, or the point is of another grid.
     """
-    compat = check_choice(function, "compat", compat, list(_PRESETS), optional=True)
-    if compat is None:
+    name = check_choice(function, "compat", compat, list(_PRESETS), optional=True)
+    if name is None:
         return None
-    for name, (value, default) in options.items():
-        check_left(function, name, value, default, f"with compat={compat!r}")
-    preset = _PRESETS[compat]
+    for option, (value, default) in options.items():
+        check_left(function, option, value, default, f"with compat={name!r}")
+    preset = _PRESETS[name]
     if grid not in (None, preset.grid):
-        raise ValueError(f"{function}: point must come from invert(..., compat={compat!r}), got one of another grid")
+        raise ValueError(f"{function}: point must come from invert(..., compat={name!r}), got one of another grid")
     return preset

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from latentjac.arguments import check_dense, check_int, check_kind, check_left, check_number, check_text, is_int
+from latentjac.arguments import check_dense, check_int, check_kind, check_left, check_number, check_text, is_int, shown
 from latentjac.models import Model
 
 Conditioning = tuple[torch.Tensor, ...]
@@ -34,9 +34,14 @@ def check_samples(function: str, argument: str, x: Any, model: Model) -> torch.T
 
 def check_timestep(function: str, timestep: Any, total: int) -> int | float:
     """A timestep of a training schedule of so many, whole or fractional."""
-    if is_int(timestep):
-        return check_int(function, "timestep", timestep, 0, total - 1)
-    return check_number(function, "timestep", timestep, 0, total, least=True)
+    number = (
+        check_int(function, "timestep", timestep) if is_int(timestep) else check_number(function, "timestep", timestep)
+    )
+    if not 0 <= number < total:
+        raise ValueError(
+            f"{function}: timestep must be in [0, num_train_timesteps) = [0, {total}), got {shown(timestep)}"
+        )
+    return number
 
 
 def check_bar(function: str, bar: object) -> None:

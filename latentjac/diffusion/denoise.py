@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from latentjac.arguments import check_generator, check_int, check_kind
+from latentjac.arguments import check_generator, check_int, check_kind, check_tensor
 from latentjac.diffusion.arguments import check_bar, check_conditioning, check_model, check_samples, check_timestep
 from latentjac.diffusion.schedule import Schedule
 from latentjac.linearize import NonFiniteError
@@ -55,6 +55,7 @@ def predict_noise(
     return eps
 
 
+@public
 def descend(
     model: Model,
     x: torch.Tensor,
@@ -89,7 +90,7 @@ def descend(
     """
     name = "descend"
     check_model(name, model)
-    x = check_samples(name, "x", x, model)
+    x = check_tensor(name, "x", check_samples(name, "x", x, model))
     check_kind(name, "schedule", schedule, Schedule, "a latentjac.diffusion.Schedule")
     level = check_int(name, "level", level, 0, len(schedule.timesteps))
     conditioning = check_conditioning(name, "conditioning", conditioning, len(x))

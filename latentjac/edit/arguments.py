@@ -185,7 +185,8 @@ def check_composed(rows: torch.Tensor, distances: tuple[float, ...], compose: bo
     """Raise if directions are to be composed and there is not one distance for each."""
     if compose and len(distances) != len(rows):
         raise ValueError(
-            f"edit: distance must hold one number for each of {len(rows)} composed directions, got {len(distances)}"
+            f"edit: distance must hold one number for each of {len(rows)} directions with compose=True, "
+            f"got {len(distances)}"
         )
 
 

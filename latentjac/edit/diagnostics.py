@@ -110,7 +110,7 @@ def leakage(pictures: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor)
         mask: Bool ``[h, w]``, enlarged to the pictures where they are larger.
 
     Returns:
-        ``[w]``; 0 where nothing changed.
+        ``[w]``; 0 where nothing changed, infinite where nothing changed inside.
     """
     inside = torch.nn.functional.interpolate(mask[None, None].float().cpu(), pictures.shape[-2:])[0, 0] > 0
     change = (pictures - reference).double().square().mean(1)

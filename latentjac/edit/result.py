@@ -40,7 +40,8 @@ class Edit:
             distances]``; with composed directions ``[num_steps, directions, 1]``, as the next two.
         retained: With ``"geodesic"``, the energy of each direction that the new tangent space holds, at every step.
         overlaps: With ``reestimate``, ``|<v, v'>|`` of old and new directions at every look-up.
-        leakage: With a mask, RMS change of the decoded pixels outside it over that inside, ``[directions, distances]``.
+        leakage: With a mask, RMS change of the decoded pixels outside it over that inside, ``[directions, distances]``;
+            infinite where nothing changed inside.
     """
 
     images: list[Image.Image] = field(repr=False)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from latentjac.arguments import check_bool, check_kind, check_sequence, is_int, is_number
+from latentjac.arguments import check_bool, check_kind, check_sequence, is_int, is_number, shown
 from latentjac.diffusion import Point, Trajectory
 from latentjac.diffusion.arguments import check_model
 from latentjac.geometry.local_basis import local_basis
@@ -56,6 +56,8 @@ class BasisPath:
     def __getitem__(self, index: int) -> LocalBasis:
         if not (is_int(index) or isinstance(index, slice)):
             raise TypeError(f"BasisPath: index must be an int, got {type(index).__name__}")
+        if is_int(index) and not -len(self) <= index < len(self):
+            raise IndexError(f"BasisPath: index must be in [0, {len(self)}), got {shown(index)}")
         return self.bases[index]
 
     def __str__(self) -> str:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from latentjac.arguments import check_number, check_overflow, check_tensor
+from latentjac.arguments import check_moved, check_number, check_overflow
 from latentjac.geometry.feature_map import FeatureMap, check_features
-from latentjac.geometry.rows import directions_at
+from latentjac.geometry.rows import check_points, directions_at
 from latentjac.public import public
 
 
@@ -55,7 +55,7 @@ def direction_curvature(
     """
     name = "direction_curvature"
     check_features(name, features)
-    x = check_tensor(name, "x", x)
+    x = check_points(name, "x", x)
     rows = directions_at(name, "directions", directions, x, unit=True)
     least = least_step(x)
     if step is None:
@@ -65,7 +65,7 @@ def direction_curvature(
         raise ValueError(f"{name}: step must be at least {least:.1e}, what rounding of x allows, got {step!r}")
     speed = features.tangents(x, rows).double().flatten(2).norm(dim=2)
     ends = torch.stack([x[:, None] - step * rows, x[:, None] + step * rows]).flatten(0, 2)
-    check_overflow(name, "step", ends)
+    check_moved(name, "step", ends)
     probes = rows.expand(2, *rows.shape).flatten(0, 2)[:, None]
     before, behind = features.tangents(ends, probes).double().reshape(2, *speed.shape, -1)
     sizes = before.norm(dim=2), behind.norm(dim=2)

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from latentjac.arguments import check_number, check_overflow, check_sequence, check_tensor, shown
+from latentjac.arguments import check_moved, check_number, check_overflow, check_sequence, shown
 from latentjac.geometry.curvature import least_step
 from latentjac.geometry.feature_map import FeatureMap, check_features
-from latentjac.geometry.rows import directions_at
+from latentjac.geometry.rows import check_points, directions_at
 from latentjac.public import public
 
 
@@ -66,12 +66,12 @@ def feature_linearity(
         ValueError: If a shape does not fit, a direction is zero or lengths are not positive and ascending.
     """
     check_features("feature_linearity", features)
-    x = check_tensor("feature_linearity", "x", x)
+    x = check_points("feature_linearity", "x", x)
     rows = directions_at("feature_linearity", "directions", directions, x, unit=True)
     steps = _check_lengths(lengths, least_step(x))
     ways = x.new_tensor(steps).view(-1, *[1] * (x.ndim - 1))
     moved = (x[:, None, None] + ways * rows[:, :, None]).flatten(0, 2)
-    check_overflow("feature_linearity", "lengths", moved)
+    check_moved("feature_linearity", "lengths", moved)
     there = features.values(moved).double().reshape(*rows.shape[:2], len(steps), -1)
     here = features.values(x).double().reshape(len(x), 1, 1, -1)
     tangent = features.tangents(x, rows).double().flatten(2)[:, :, None]

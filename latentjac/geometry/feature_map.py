@@ -114,8 +114,8 @@ class FeatureMap:
         x, v = _points("tangents", x), check_tensor("tangents", "v", v)
         if v.ndim != x.ndim + 1 or len(v) != len(x) or v.shape[2:] != x.shape[1:] or v.numel() == 0:
             expected = ", ".join(map(str, [len(x), "q", *x.shape[1:]]))
-            raise ValueError(f"tangents: v must have shape [{expected}], got {list(v.shape)}")
-        return self._products(x, v, lambda lin, probes: lin.jvp(probes))
+            raise ValueError(f"tangents: v must have shape [{expected}] for the shape of x, got {list(v.shape)}")
+        return self._products(x, v.to(x), lambda lin, probes: lin.jvp(probes))
 
     @public
     def cotangents(self, x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
@@ -127,8 +127,10 @@ class FeatureMap:
         """
         x, u = _points("cotangents", x), check_tensor("cotangents", "u", u)
         if u.ndim < 2 or len(u) != len(x) or u.numel() == 0:
-            raise ValueError(f"cotangents: u must have shape [{len(x)}, q, ...], got {list(u.shape)}")
-        return self._products(x, u, lambda lin, probes: lin.vjp(probes))
+            raise ValueError(
+                f"cotangents: u must have shape [{len(x)}, q, ...] for the shape of x, got {list(u.shape)}"
+            )
+        return self._products(x, u, _pulled)
 
     def _products(
         self, x: torch.Tensor, rows: torch.Tensor, product: Callable[[Linearization, torch.Tensor], torch.Tensor]
@@ -162,6 +164,14 @@ def _points(name: str, x: Any) -> torch.Tensor:
     if x.ndim == 0 or x.numel() == 0:
         raise ValueError(f"{name}: x must hold samples in dimension 0, got shape {list(x.shape)}")
     return x
+
+
+def _pulled(lin: Linearization, probes: torch.Tensor) -> torch.Tensor:
+    if probes.shape[1:] != lin.y.shape:
+        expected = ", ".join(map(str, ["n", "q", *lin.y.shape[1:]]))
+        got = list(probes.transpose(0, 1).shape)
+        raise ValueError(f"cotangents: u must have shape [{expected}] as f(x) for this x, got {got}")
+    return lin.vjp(probes.to(lin.y))
 
 
 def _filled(rows: torch.Tensor, size: int) -> torch.Tensor:

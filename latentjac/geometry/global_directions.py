@@ -45,6 +45,7 @@ class GlobalDirections:
     @public
     def at(self, basis: LocalBasis, method: str = "paper", regularization: float = 0.0) -> Transport:
         """The directions in x-space at a new sample, from its local basis; see :func:`latentjac.pull_back`."""
+        check_basis("at", "basis", basis)
         return pull_back(self.u, basis, method, regularization)
 
     def __repr__(self) -> str:

@@ -63,10 +63,10 @@ def _images(name: str, argument: str, source: Any, directions: Any) -> torch.Ten
     """``J v`` of every direction in float64, ``[B, q, m]``; for a basis in the coordinates of its u."""
     if isinstance(source, LocalBasis):
         v = source.v.reshape(source.points, source.k, *source.v.shape[source.s.ndim :])
-        rows = directions_at(name, argument, directions, v[:, 0]).double().flatten(2)
+        rows = directions_at(name, argument, directions, v[:, 0], of="source").double().flatten(2)
         return (rows @ v.double().flatten(2).mT) * source.s.double().reshape(source.points, 1, source.k)
     check_operator(name, "source", source)
-    probes = directions_at(name, argument, directions, source.x).transpose(0, 1).contiguous()
+    probes = directions_at(name, argument, directions, source.x, of="source").transpose(0, 1).contiguous()
     return source.jvp(probes).transpose(0, 1).double().flatten(2)
 
 

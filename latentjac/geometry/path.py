@@ -61,7 +61,7 @@ def measure_path(features: FeatureMap, samples: torch.Tensor, batched: bool = Fa
     walks = check_tensor("measure_path", "samples", samples)
     walks = walks if batched else walks[None]
     if walks.ndim < 3 or walks.shape[1] < 2 or len(walks) == 0:
-        expected = "[B, n >= 2, ...]" if batched else "[n >= 2, ...]"
+        expected = "[B, n >= 2, ...] with batched=True" if batched else "[n >= 2, ...]"
         raise ValueError(f"measure_path: samples must have shape {expected}, got {list(samples.shape)}")
     steps = walks[:, 1:] - walks[:, :-1]
     middles = (walks[:, 1:] + walks[:, :-1]) / 2

@@ -8,7 +8,7 @@ import torch
 
 from latentjac.arguments import check_int, check_tensor, shown
 from latentjac.geometry.feature_map import FeatureMap, check_features
-from latentjac.geometry.rows import directions_at
+from latentjac.geometry.rows import check_points, directions_at
 from latentjac.public import public
 
 
@@ -81,7 +81,7 @@ def ascent_directions(features: FeatureMap, x: torch.Tensor, u: torch.Tensor) ->
         ValueError: If a shape does not fit, or no x-direction moves the features along one of u.
     """
     check_features("ascent_directions", features)
-    x = check_tensor("ascent_directions", "x", x)
+    x = check_points("ascent_directions", "x", x)
     given = check_tensor("ascent_directions", "u", u)
     like = features.values(x)
     rows = directions_at("ascent_directions", "u", given, like, unit=True)

@@ -32,6 +32,8 @@ def tangent_rows(name: str, argument: str, value: Any, space: str) -> torch.Tens
     """
     check_choice(name, "space", space, SPACES)
     check_kind(name, argument, value, (LocalBasis, torch.Tensor), "a LocalBasis or a torch.Tensor")
+    if not isinstance(value, LocalBasis):
+        value = check_tensor(name, argument, value)
     if isinstance(value, LocalBasis):
         rows = (value.v if space == "x" else value.u).reshape(value.points, value.k, -1)
     elif value.ndim not in (2, 3) or value.numel() == 0 or value.shape[-2] > value.shape[-1]:
@@ -63,7 +65,17 @@ def stack_tangent_rows(name: str, bases: Any, space: str) -> torch.Tensor:
     return rows
 
 
-def directions_at(name: str, argument: str, value: Any, x: torch.Tensor, unit: bool = False) -> torch.Tensor:
+def check_points(name: str, argument: str, value: Any) -> torch.Tensor:
+    """The points ``[B, ...]``; raise unless they are finite floating-point vectors or arrays."""
+    x = check_tensor(name, argument, value)
+    if x.ndim < 2 or x.numel() == 0:
+        raise ValueError(f"{name}: {argument} must have shape [B, ...], got {list(x.shape)}")
+    return x
+
+
+def directions_at(
+    name: str, argument: str, value: Any, x: torch.Tensor, unit: bool = False, of: str = "x"
+) -> torch.Tensor:
     """Directions ``[B, q, *x.shape[1:]]`` at the B points of x, in its type.
 
     Args:
@@ -72,12 +84,14 @@ def directions_at(name: str, argument: str, value: Any, x: torch.Tensor, unit: b
         value: ``[q, *x.shape[1:]]``, the same for all points, or ``[B, q, *x.shape[1:]]``.
         x: Points ``[B, ...]``.
         unit: Refuse zeros and give unit directions.
+        of: The argument that x comes from, for messages.
     """
     given = check_tensor(name, argument, value)
     rows = given.expand(len(x), *given.shape) if given.ndim == x.ndim else given
     if rows.ndim != x.ndim + 1 or rows.shape[2:] != x.shape[1:] or len(rows) != len(x) or rows.numel() == 0:
         one = ", ".join(map(str, ["q", *x.shape[1:]]))
-        raise ValueError(f"{name}: {argument} must have shape [{one}] or [{len(x)}, {one}], got {list(given.shape)}")
+        got = f"{list(given.shape)} for the shape of {of}"
+        raise ValueError(f"{name}: {argument} must have shape [{one}] or [{len(x)}, {one}], got {got}")
     if unit:
         rows = _unit(name, argument, rows)
     return rows.to(x.device, x.dtype)

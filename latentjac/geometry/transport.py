@@ -76,7 +76,7 @@ def parallel_transport(
     given = direction.v if isinstance(direction, LocalBasis) else direction
     v = source.v.reshape(source.points, source.k, *source.v.shape[source.s.ndim :])
     # In float64 from here: a direction may be almost outside the span.
-    rows = directions_at(name, "direction", given, v[:, 0].double(), unit=True).flatten(2)
+    rows = directions_at(name, "direction", given, v[:, 0].double(), unit=True, of="source").flatten(2)
     coordinates = (rows @ tangent_rows(name, "source", source, "x").mT) * source.s.double().reshape(len(v), 1, -1)
     sizes = coordinates.norm(dim=2)
     if not (sizes > _NOISE * torch.finfo(source.s.dtype).eps * source.s.max()).all():
@@ -111,7 +111,9 @@ def pull_back(u: torch.Tensor, target: LocalBasis, method: str = "paper", regula
     if 1 not in (points, target.points) and points != target.points:
         raise ValueError(f"{name}: u must be for 1 or {target.points} points as target is, got {points}")
     like = torch.empty(max(points, 1), *shape, dtype=torch.float64, device=target.u.device)
-    return _pulled(name, directions_at(name, "u", u, like, unit=True).flatten(2), target, method, regularization)
+    return _pulled(
+        name, directions_at(name, "u", u, like, unit=True, of="target").flatten(2), target, method, regularization
+    )
 
 
 def _check_options(name: str, target: Any, method: Any, regularization: Any) -> float:

@@ -28,6 +28,7 @@ def resolve_layer(network: torch.nn.Module, layer: str) -> str:
     check_kind("resolve_layer", "network", network, torch.nn.Module, "a torch.nn.Module")
     if not isinstance(layer, str):
         raise TypeError(f"resolve_layer: layer must be a module name, 'eps' or 'x0', got {type(layer).__name__}")
+    layer = str(layer)
     if layer in OUTPUTS:
         return layer
     names = {name for name, _ in network.named_modules(remove_duplicate=False) if name}

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from latentjac.arguments import FLOATING, check_bool, check_kind, check_text, shown
+from latentjac.arguments import check_bool, check_device, check_dtype, check_kind, check_text
 from latentjac.models.codec import PixelCodec
 from latentjac.models.latents import LatentCodec
 from latentjac.models.model import Model
@@ -61,8 +61,7 @@ def load(
         ValueError: If the device is unknown or not there.
         LoadError: If the source cannot be found, fetched or understood. Pickled weights are never read.
     """
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype in FLOATING):
-        raise TypeError(f"load: dtype must be a floating torch.dtype of 16, 32 or 64 bits, got {shown(dtype)}")
+    dtype = check_dtype("load", "dtype", dtype, optional=True)
     device = _check_device(device)
     for name, value in (("revision", revision), ("variant", variant), ("token", token)):
         check_text("load", name, value, optional=True)
@@ -95,16 +94,9 @@ def load(
     return _from_folder(str(source), folder, variant, dtype, device)
 
 
-def _check_device(device: torch.device | str | None) -> torch.device | None:
-    if device is None:
-        return None
-    try:
-        device = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise ValueError(f"load: device must be a torch device such as 'cpu' or 'cuda', got {device!r}") from None
-    if device.type == "meta":
-        raise ValueError("load: device must be one that computes, such as 'cpu' or 'cuda', got 'meta'")
-    if device.type == "cuda" and not torch.cuda.is_available():
+def _check_device(given: torch.device | str | None) -> torch.device | None:
+    device: torch.device | None = check_device("load", "device", given, optional=True)
+    if device is not None and device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"load: device must be one that torch sees, got {str(device)!r}, but torch sees no GPU")
     return device
 
@@ -160,7 +152,7 @@ def _assemble(name: str, parts: Parts, dtype: torch.dtype | None, device: torch.
         raise LoadError(
             f"load: network must have a config with sample_size and in_channels, got {type(network).__name__}"
         )
-    if not hasattr(scheduler, "alphas_cumprod"):
+    if not (hasattr(scheduler, "alphas_cumprod") and hasattr(scheduler, "config")):
         raise LoadError(
             f"load: scheduler must have alphas_cumprod (DDPM, DDIM and relatives), got {type(scheduler).__name__}"
         )

@@ -34,7 +34,7 @@ MADE = {
     "JacobiSvd", "LinearOperator", "Linearity", "Linearization", "LocalBasis", "MatchedMean", "NormActPrimal",
     "PathMeasure", "PowerSpectrum", "PreparedImage", "PrincipalComponents", "ProgramLinearization", "Restrictable",
     "SampleMean", "SelfTest", "SolverState", "Study", "SubspaceDistance", "Trajectory", "Transport", "Way", "Along",
-    "Certificate.of", "Linearization.rebase", "Model", "LatentCodec", "PixelCodec", "TextEncoder", "Axes", "Curve", "Heat", "Finding", "Row",
+    "Certificate.of", "Linearization.rebase", "Schedule.nearest", "Model", "LatentCodec", "PixelCodec", "TextEncoder", "Axes", "Curve", "Heat", "Finding", "Row",
 }  # fmt: skip
 
 
@@ -129,6 +129,10 @@ Arguments = dict[str, Any]
 Baseline = Callable[[Things], tuple[Callable, Arguments]]
 
 
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
 def call(function: Callable, **arguments: Any) -> tuple[Callable, Arguments]:
     return function, arguments
 
@@ -151,13 +155,13 @@ BASELINES: dict[str, Baseline] = {
         lj.invert, model=c.text, image=Image.new("RGB", (16, 16)), num_inference_steps=1, prompt="a", negative_prompt="b",
         guidance_scale=2.0, refinement=0,
     ),
-    "noise_point": lambda c: call(lj.noise_point, model=c.model, num_images=2, num_inference_steps=3),
-    "noise_point/text": lambda c: call(lj.noise_point, model=c.text, prompt=["a"], guidance_scale=2.0),
-    "sample": lambda c: call(lj.sample, model=c.model, num_inference_steps=3, generator=torch.Generator().manual_seed(0)),
+    "noise_point": lambda c: call(lj.noise_point, model=c.model, num_images=2, num_inference_steps=3, generator=seeded()),
+    "noise_point/text": lambda c: call(lj.noise_point, model=c.text, prompt=["a"], guidance_scale=2.0, generator=seeded()),
+    "sample": lambda c: call(lj.sample, model=c.model, num_inference_steps=3, generator=seeded()),
     "sample/point": lambda c: call(lj.sample, model=c.model, point=c.point, output_type="pt"),
     "sample/text": lambda c: call(
         lj.sample, model=c.text, num_inference_steps=1, prompt="a", negative_prompt="b", guidance_scale=2.0,
-        generator=torch.Generator().manual_seed(0), output_type="latent",
+        generator=seeded(), output_type="latent",
     ),
     "Point": lambda c: call(
         lj.Point, sample=c.point.sample, timestep=c.point.timestep, num_inference_steps=3, num_train_timesteps=1000,
@@ -196,7 +200,7 @@ BASELINES: dict[str, Baseline] = {
     ),
     "edit/pullback": lambda c: call(
         lj.edit, model=c.model, point=c.published, directions=c.v[0], num_steps=3, compat="pullback", gain=0.1,
-        generator=torch.Generator().manual_seed(0),
+        generator=seeded(),
     ),
     "walk_frames": lambda c: call(lj.walk_frames, model=c.model, point=c.point, edit=c.edited, direction=1, count=3),
     "Edit.image": lambda c: call(c.edited.image, direction=0, distance=1),
@@ -223,7 +227,7 @@ BASELINES: dict[str, Baseline] = {
     ),
     "denoise": lambda c: call(
         diffusion.denoise, model=c.model, x=c.point.sample, schedule=c.schedule, level=2, noisy_below=1,
-        generator=torch.Generator().manual_seed(0),
+        generator=seeded(),
     ),
     "linearization_at": lambda c: call(diffusion.linearization_at, model=c.model, point=c.point, layer="mid"),
     "place": lambda c: call(diffusion.place, name="place", model=c.model, point=c.point),
@@ -251,14 +255,14 @@ BASELINES: dict[str, Baseline] = {
     ),
     "svd/randomized": lambda c: call(
         lj.svd, operator=c.operator, k=2, tol=0.5, method="randomized", oversampling=2, power_steps=1,
-        generator=torch.Generator().manual_seed(0),
+        generator=seeded(),
     ),
     "effective_rank": lambda c: call(
         lj.effective_rank, operator=c.operator, k=2, probes=3, steps=2, threshold=0.1, confidence=0.9
     ),
     "effective_rank/basis": lambda c: call(
-        lj.effective_rank, operator=c.lin, probes=3, steps=2, basis=lj.svd(c.lin, 2),
-        generator=torch.Generator().manual_seed(0),
+        lj.effective_rank, operator=c.lin, k=2, probes=3, steps=2, basis=lj.svd(c.lin, 2),
+        generator=seeded(),
     ),
     "EffectiveRank.count_above": lambda c: call(c.rank.count_above, s=0.5),
     "EffectiveRank.count_holding": lambda c: call(c.rank.count_holding, part=0.5),
@@ -315,7 +319,7 @@ BASELINES: dict[str, Baseline] = {
     "sample_mean": lambda c: call(geometry.sample_mean, values=rand(5, 2), method="student", confidence=0.9),
     "sample_mean/bootstrap": lambda c: call(
         geometry.sample_mean, values=rand(5), method="bootstrap", confidence=0.9, resamples=50,
-        generator=torch.Generator().manual_seed(0),
+        generator=seeded(),
     ),
     "jackknife": lambda c: call(
         geometry.jackknife, statistic=lambda kept: kept.double().mean(), samples=5, confidence=0.9
@@ -403,7 +407,7 @@ BASELINES: dict[str, Baseline] = {
     "Linearization.restriction_cost": lambda c: call(c.lin.restriction_cost, count=1),
     "ProgramLinearization.prepare": lambda c: call(c.lin.prepare, probes=2),
     "Linearization.prepare": lambda c: call(c.autodiff.prepare, probes=2),
-    "Linearization.check_adjoint": lambda c: call(c.lin.check_adjoint, generator=torch.Generator().manual_seed(0)),
+    "Linearization.check_adjoint": lambda c: call(c.lin.check_adjoint, generator=seeded()),
     "Linearization.to_scipy": lambda c: call(c.lin.to_scipy),
     "Linearization.recorder": lambda c: call(c.lin.recorder),
     "ProgramLinearization.recorder": lambda c: call(c.lin.recorder),

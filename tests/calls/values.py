@@ -71,7 +71,7 @@ def _endless() -> list:
 
 def _deep() -> list:
     deep: list = []
-    for _ in range(100_000):
+    for _ in range(5000):
         deep = [deep]
     return deep
 
