@@ -114,10 +114,10 @@ def check_int(
         expected = "an int or None" if optional else "an int"
         raise TypeError(f"{function}: {argument} must be {expected}, got {type(value).__name__}")
     number = operator.index(value)
-    if most is not None and not (least or 0) <= number <= most:
-        raise ValueError(f"{function}: {argument} must be in [{least or 0}, {most}], got {shown(number)}")
     if least is not None and number < least:
         raise ValueError(f"{function}: {argument} must be at least {least}, got {shown(number)}")
+    if most is not None and number > most:
+        raise ValueError(f"{function}: {argument} must be at most {most}, got {shown(number)}")
     return number
 
 

@@ -59,6 +59,17 @@ def public_as(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
+def made_on_cpu(function: Callable[P, R]) -> Callable[P, R]:
+    """Have a function make its tensors on the CPU where it does not say otherwise, whatever torch's default is."""
+
+    @functools.wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.device("cpu"):
+            return function(*args, **kwargs)
+
+    return called
+
+
 @contextmanager
 def ordinary_modes() -> Iterator[None]:
     """Leave autocast and inference mode, where one of them is on."""

@@ -56,9 +56,8 @@ def check_conditioning(function: str, argument: str, conditioning: Any, count: i
     tensors = tuple(check_dense(function, f"{argument}[{i}]", c) for i, c in enumerate(conditioning))
     for i, tensor in enumerate(tensors):
         if tensor.ndim == 0 or (count is not None and len(tensor) not in (1, count)):
-            raise ValueError(
-                f"{function}: {argument}[{i}] must have 1 or {count or 'B'} rows, got shape {list(tensor.shape)}"
-            )
+            rows = "1 row" if count == 1 else f"1 or {count or 'B'} rows"
+            raise ValueError(f"{function}: {argument}[{i}] must have {rows}, got shape {list(tensor.shape)}")
     return tensors
 
 

@@ -46,6 +46,9 @@ class GlobalDirections:
     def at(self, basis: LocalBasis, method: str = "paper", regularization: float = 0.0) -> Transport:
         """The directions in x-space at a new sample, from its local basis; see :func:`latentjac.pull_back`."""
         check_basis("at", "basis", basis)
+        if basis.u.shape[basis.s.ndim :] != self.u.shape[1:]:
+            expected, got = list(self.u.shape[1:]), list(basis.u.shape[basis.s.ndim :])
+            raise ValueError(f"at: basis must have features of shape {expected}, got {got}")
         return pull_back(self.u, basis, method, regularization)
 
     def __repr__(self) -> str:

@@ -28,7 +28,7 @@ from .guards import refuse_differentiated, refuse_tracing
 from .launch import launch
 from .native import native_for
 from .reference import statistics_dtype
-from .tensors import DTYPES, check_like, check_type, refuse_overlap
+from .tensors import DTYPES, check_like, check_shape, check_type, refuse_overlap
 
 Parts = tuple[Tensor | None, Tensor | None, Tensor | None]
 
@@ -93,12 +93,10 @@ def attention_primal(
     name = "attention_primal"
     refuse_tracing(name)
     refuse_differentiated(name, q=q, k=k, v=v, bias=bias)
-    if q.dim() != 4:
-        raise ValueError(f"{name}: q must have shape [B, H, N, D], got {list(q.shape)}")
+    check_shape(name, "q", q, "[B, H, N, D]", 4)
     check_type(name, "q", q)
     batch, heads, queries, size = q.shape
-    if v.dim() != 4:
-        raise ValueError(f"{name}: v must have shape [{batch}, {heads}, M, E], got {list(v.shape)}")
+    check_shape(name, "v", v, f"[{batch}, {heads}, M, E]", 4)
     keys = v.shape[2]
     check_like(name, "k", k, (batch, heads, keys, size), q.dtype, q.device)
     check_like(name, "v", v, (batch, heads, keys, v.shape[3]), q.dtype, q.device)
@@ -250,13 +248,16 @@ def rowwise_product(matrices: Tensor, t: Tensor, *, out: Tensor | None = None) -
     name = "rowwise_product"
     refuse_tracing(name)
     refuse_differentiated(name, matrices=matrices, t=t, out=out)
-    if matrices.dim() != 5 or not matrices.is_contiguous():
+    check_shape(name, "matrices", matrices, "[B, N, H, D, E]", 5)
+    if not matrices.is_contiguous():
         raise ValueError(f"{name}: matrices must be contiguous [B, N, H, D, E], got {list(matrices.shape)}")
     check_type(name, "matrices", matrices)
     batch, rows, heads, size, width = matrices.shape
     check_like(name, "t", t, (_probes(name, "t", t), batch, heads, rows, size), matrices.dtype, matrices.device)
     out = _buffer(name, "out", out, matrices[:, :, :, 0].transpose(1, 2), len(t))
     refuse_overlap(name, {"t": t}, {"out": out})
+    if out.numel() == 0:
+        return out
     module = native_for(t) if t.device.type == "cpu" else None
     if module is None or t.numel() == 0:
         with torch.no_grad():
@@ -268,15 +269,15 @@ def rowwise_product(matrices: Tensor, t: Tensor, *, out: Tensor | None = None) -
 
 
 def _probes(name: str, label: str, t: Tensor) -> int:
-    if t.dim() == 0:
-        raise ValueError(f"{name}: {label} must have probes in dimension 0, got shape []")
+    check_shape(name, label, t, "[P, ...]")
     return len(t)
 
 
 def _check_bias(name: str, bias: Tensor, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    check_shape(name, "bias", bias, f"that broadcasts to {list(shape)}", bias.dim())
     try:
         bias = bias.expand(shape)
-    except (RuntimeError, NotImplementedError):
+    except RuntimeError:
         raise ValueError(f"{name}: bias must broadcast to {list(shape)}, got {list(bias.shape)}") from None
     check_like(name, "bias", bias, shape, dtype, device)
     return bias

@@ -21,7 +21,7 @@ from . import reference
 from .guards import refuse_differentiated, refuse_tracing
 from .launch import launch
 from .native import native_for
-from .tensors import DTYPES, buffer, check_like, check_type, refuse_overlap
+from .tensors import DTYPES, buffer, check_like, check_shape, check_type, refuse_overlap
 
 
 def gated_tangent(value: Tensor, gate: Tensor, a: Tensor, b: Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -106,8 +106,7 @@ def gated_cotangent(
 
 
 def _check(name: str, label: str, t: Tensor, a: Tensor, b: Tensor) -> None:
-    if t.dim() != 3:
-        raise ValueError(f"{name}: {label} must have shape [P, R, C], got {list(t.shape)}")
+    check_shape(name, label, t, "[P, R, C]", 3)
     check_type(name, label, t)
     for key, value in (("a", a), ("b", b)):
         check_like(name, key, value, t.shape[1:], reference.statistics_dtype(t.dtype), t.device)

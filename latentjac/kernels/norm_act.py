@@ -28,7 +28,7 @@ from . import reference
 from .guards import refuse_differentiated, refuse_tracing
 from .launch import launch
 from .native import native_for
-from .tensors import DTYPES, buffer, check_like, check_type
+from .tensors import DTYPES, buffer, check_like, check_shape, check_type
 
 ACTIVATIONS = ("identity", "silu", "gelu", "gelu_tanh", "relu")
 """Names of the activations, in the order of `Activation` in csrc/kernels.h. `gelu` is the erf form."""
@@ -226,8 +226,7 @@ def _linear(
 
 def _check_data(name: str, label: str, x: Tensor, dims: int) -> None:
     expected = "[N, S, C]" if dims == 3 else "[P, N, S, C]"
-    if x.dim() != dims:
-        raise ValueError(f"{name}: {label} must have shape {expected}, got {list(x.shape)}")
+    check_shape(name, label, x, expected, dims)
     check_type(name, label, x)
 
 
@@ -245,6 +244,7 @@ def _check_affine(
     if value is None:
         return None, 0
     samples, _, channels = x.shape
+    check_shape(name, label, value, f"[{channels}] or [{samples}, {channels}]", value.dim())
     if tuple(value.shape) not in {(channels,), (samples, channels)}:
         raise ValueError(
             f"{name}: {label} must have shape [{channels}] or [{samples}, {channels}], got {list(value.shape)}"

@@ -12,27 +12,40 @@ DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 
 
 
 def check_type(name: str, label: str, x: Tensor) -> None:
-    """Refuse types and layouts that no kernel has."""
-    if x.layout != torch.strided:
-        raise ValueError(f"{name}: {label} must be dense, got {x.layout}")
+    """Refuse types that no kernel has."""
     if x.dtype not in DTYPES:
         raise TypeError(f"{name}: {label} must be float32, float64, bfloat16 or float16, got {x.dtype}")
+
+
+def check_shape(name: str, label: str, x: Tensor, expected: str, dims: int | None = None) -> None:
+    """Refuse what is no dense tensor of as many dimensions; at least one where none are told.
+
+    Args:
+        name: the function, for messages.
+        label: its argument.
+        x: what it got.
+        expected: its shape, for messages.
+        dims: how many.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: {label} must be a tensor, got {type(x).__name__}")
+    if x.is_nested or x.layout != torch.strided:
+        raise ValueError(f"{name}: {label} must be dense, got {'a nested tensor' if x.is_nested else x.layout}")
+    if x.dim() != dims if dims is not None else x.dim() == 0:
+        raise ValueError(f"{name}: {label} must have shape {expected}, got {list(x.shape)}")
 
 
 def check_like(
     name: str, label: str, x: Tensor, shape: Sequence[int], dtype: torch.dtype, device: torch.device
 ) -> None:
     """Refuse another shape, type, device or layout."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name}: {label} must be a tensor, got {type(x).__name__}")
+    check_shape(name, label, x, str(list(shape)), len(shape))
     if tuple(x.shape) != tuple(shape):
         raise ValueError(f"{name}: {label} must have shape {list(shape)}, got {list(x.shape)}")
     if x.dtype != dtype:
         raise TypeError(f"{name}: {label} must be {dtype}, got {x.dtype}")
     if x.device != device:
         raise TypeError(f"{name}: {label} must be on {device}, got {x.device}")
-    if x.layout != torch.strided:
-        raise ValueError(f"{name}: {label} must be dense, got {x.layout}")
 
 
 def buffer(

@@ -15,6 +15,7 @@ from latentjac.models.latents import LatentCodec
 from latentjac.models.model import Model
 from latentjac.models.pipeline import LoadError, Parts, parts_of, read_parts
 from latentjac.models.text import TextEncoder
+from latentjac.public import made_on_cpu, public
 
 _BUILTIN = Path(__file__).parent / "builtin"
 # Of a hub repository: not the checkpoints in its root, which are as large again.
@@ -27,6 +28,8 @@ def builtin_models() -> list[str]:
     return sorted(p.parent.name for p in _BUILTIN.glob("*/model_index.json"))
 
 
+@public
+@made_on_cpu
 def load(
     source: Any,
     scheduler: Any = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -51,7 +51,7 @@ def run_page(record: Mapping[str, Any], files: Iterable[tuple[str, str]]) -> str
         TypeError: If record is no mapping, or files are no pairs of texts.
     """
     check_kind("run_page", "record", record, Mapping, "a mapping")
-    check_kind("run_page", "files", files, Iterable, "pairs of a name and what it is")
+    check_kind("run_page", "files", files, (Sequence, Iterator, ItemsView), "pairs of a name and what it is")
     listed = list(files)
     for entry in listed:
         if not isinstance(entry, tuple) or len(entry) != 2 or not all(isinstance(text, str) for text in entry):

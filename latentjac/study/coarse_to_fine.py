@@ -51,7 +51,8 @@ def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
 def _finding(table: dict[str, list], levels: list[float], settings: Settings) -> Finding:
     shape = len(levels), settings.samples, settings.k
     centroid, below = (
-        torch.tensor(table[name], dtype=torch.float64).reshape(shape).mean(-1).T for name in ("centroid", "below")
+        torch.tensor(table[name], dtype=torch.float64, device="cpu").reshape(shape).mean(-1).T
+        for name in ("centroid", "below")
     )
     number, interval = mean_ratio(centroid[:, -1], centroid[:, 0])
     between = f"between t = {levels[0]:.2f} and t = {levels[-1]:.2f}"

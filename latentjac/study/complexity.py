@@ -56,7 +56,7 @@ def relative_gaps(spaces: TangentSpaces) -> torch.Tensor:
 
     The smaller, the freer the last direction of a basis is to turn into one outside.
     """
-    gaps = torch.zeros(spaces.samples, len(spaces.levels), dtype=torch.float64)
+    gaps = torch.zeros(spaces.samples, len(spaces.levels), dtype=torch.float64, device="cpu")
     for level, bases in enumerate(spaces.bases):
         for sample, basis in enumerate(bases):
             assert basis.certificate is not None  # only bases from old files have none
@@ -88,7 +88,7 @@ def finding_of(measured: dict[str, tuple[OverLevels, torch.Tensor]]) -> Finding:
 
 def _over_pairs(table: torch.Tensor) -> torch.Tensor:
     """Means ``[N]`` of tables ``[N, L, L]`` over pairs of different levels."""
-    return table[:, ~torch.eye(table.shape[1], dtype=torch.bool)].mean(1)
+    return table[:, ~torch.eye(table.shape[1], dtype=torch.bool, device="cpu")].mean(1)
 
 
 def _both(means: list[torch.Tensor]) -> str:

@@ -46,7 +46,7 @@ def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
         for layer in LAYERS:
             for point in points:
                 for sample, basis in enumerate(bases_at(model, point, settings, layer)):
-                    random = torch.randn(basis.v.shape, generator=generator).to(basis.v)
+                    random = torch.randn(basis.v.shape, generator=generator, device="cpu").to(basis.v)
                     here = {"layer": layer, "t": point.t, "sample": sample}
                     rows += _rows(here, model, one_sample(point, sample), layer, torch.cat([basis.v, random]))
                     bar.update()
@@ -77,7 +77,7 @@ def _rows(
 def _finding(table: dict[str, list[Any]], levels: list[float], settings: Settings) -> Finding:
     shape = len(LAYERS), len(levels), settings.samples, len(KINDS), settings.k, len(STEPS)
     # [layer, kind, sample, level, step], means over directions; a deviation varies by factors, so of its logarithm.
-    values = {name: torch.tensor(table[name], dtype=torch.float64).reshape(shape) for name in MEASURES}
+    values = {name: torch.tensor(table[name], dtype=torch.float64, device="cpu").reshape(shape) for name in MEASURES}
     values["deviation"] = values["deviation"].clamp_min(1e-12).log()  # a linear network deviates by nothing
     means = {name: v.mean(4).permute(0, 3, 2, 1, 4) for name, v in values.items()}
     means["deviation"] = means["deviation"].exp()

@@ -107,7 +107,7 @@ def finding_of(distances: PromptDistances) -> Finding:
     own: list[Curve] = []
     others: list[Curve] = []
     changes: dict[str, SampleMean] = {}
-    a, b = torch.triu_indices(prompts, prompts, 1)
+    a, b = torch.triu_indices(prompts, prompts, 1, device="cpu")
     for space, label in SPACES.items():
         axes = level_axes("relative geodesic distance", label)
         means = distances.of_prompts[space][:, a, b].mean(1)

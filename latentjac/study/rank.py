@@ -75,7 +75,7 @@ def _finding(table: dict[str, list[Any]], levels: list[float], samples: int, siz
     def of(quantity: str, layer: str) -> torch.Tensor:
         """``[samples, levels]``."""
         values = [v for v, name in zip(table[quantity], table["layer"], strict=True) if name == layer]
-        return torch.tensor(values, dtype=torch.float64).reshape(len(levels), samples).T
+        return torch.tensor(values, dtype=torch.float64, device="cpu").reshape(len(levels), samples).T
 
     ranks = of("loco", "x0")
     number, interval = _least_level(ranks, levels)
@@ -96,7 +96,7 @@ def _finding(table: dict[str, list[Any]], levels: list[float], samples: int, siz
 
 def _least_level(ranks: torch.Tensor, levels: list[float]) -> tuple[float, tuple[float, float]]:
     """Mean t of the least rank; a level stands for the t up to half of the step to its neighbour."""
-    own = torch.tensor(levels, dtype=torch.float64)[ranks.argmin(1)]
+    own = torch.tensor(levels, dtype=torch.float64, device="cpu")[ranks.argmin(1)]
     mean = sample_mean(own)
     half = max(abs(a - b) for a, b in pairwise(levels)) / 2
     low, high = float(mean.low) - half, float(mean.high) + half

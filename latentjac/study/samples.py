@@ -31,7 +31,7 @@ def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     check_samples(NAME, settings, 3)
     spaces = tangent_spaces(model, settings, NAME, progress)
     distances = {space: sample_distances(spaces, space) for space in SPACES}
-    upper = torch.triu_indices(spaces.samples, spaces.samples, 1)
+    upper = torch.triu_indices(spaces.samples, spaces.samples, 1, device="cpu")
     rows = [
         {"t": t, "sample": a, "other": b}
         | {f"distance_{space}": float(table[a, b, level]) for space, table in distances.items()}

@@ -44,9 +44,9 @@ def by_difference(over: OverLevels, table: torch.Tensor) -> tuple[list[float], t
         over: Whose levels they are.
         table: ``[N, L, L]``.
     """
-    levels = torch.tensor(over.levels, dtype=torch.float64)
+    levels = torch.tensor(over.levels, dtype=torch.float64, device="cpu")
     hundredths = ((levels[:, None] - levels).abs() * 100).round().long()
-    steps = sorted(set(hundredths[~torch.eye(len(levels), dtype=torch.bool)].tolist()))
+    steps = sorted(set(hundredths[~torch.eye(len(levels), dtype=torch.bool, device="cpu")].tolist()))
     return [step / 100 for step in steps], torch.stack([table[:, hundredths == step].mean(1) for step in steps], 1)
 
 

@@ -100,7 +100,7 @@ def _small(mean: SampleMean) -> str:
 def _curves(
     spaces: TangentSpaces, distances: dict[str, torch.Tensor], cosines: torch.Tensor, sizes: torch.Tensor
 ) -> tuple[Curve, ...]:
-    everyone, paper = torch.arange(spaces.samples), cosines[WAYS.index("paper")]
+    everyone, paper = torch.arange(spaces.samples, device="cpu"), cosines[WAYS.index("paper")]
     scatter = Axes("relative distance in h-space", "cosine of the effects", "transport between all pairs")
     curves = [
         Curve(

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from diffusers import DDIMPipeline, UNet2DModel
-from edit.known import linear
+from edit.known import Network, convolution, model_of
 from geometry.subspaces import basis_of, orthonormal
 from networks import build_scheduler, rand
 from PIL import Image
@@ -26,6 +26,7 @@ _UNET = {
     "sample_size": 8, "block_out_channels": (8,), "norm_num_groups": 4, "layers_per_block": 1,
     "down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "attention_head_dim": 4,
 }  # fmt: skip
+RUNS = [0]  # of the network of `counted`
 PACKAGES = ("diffusion", "edit", "geometry", "kernels", "linearize", "models", "report", "study", "svd")
 # What the library makes and hands out: nobody calls these by hand.
 MADE = {
@@ -77,6 +78,21 @@ def entry_points() -> Iterator[tuple[str, Callable]]:
         yield f"{name}.run", each.run
 
 
+class Counted(Network):
+    """Two convolutions with a bend between them, which count how often they run."""
+
+    def __init__(self) -> None:
+        super().__init__(4, torch.nn.Sequential(convolution(1), torch.nn.Tanh()), convolution(2))
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor, return_dict: bool = False) -> tuple:
+        RUNS[0] += 1
+        return super().forward(sample, timestep, return_dict)
+
+
+def counted() -> lj.Model:
+    return model_of(Counted())
+
+
 @dataclass
 class Things:
     """What calls are made with; made once."""
@@ -85,7 +101,7 @@ class Things:
     model: lj.Model = field(init=False)
 
     def __post_init__(self) -> None:
-        self.model = linear(4)
+        self.model = counted()
         self.pipeline = self.folder / "pipeline"
         DDIMPipeline(unet=UNet2DModel(**_UNET), scheduler=build_scheduler()).save_pretrained(self.pipeline)
         self.text = lj.load(build_stable_diffusion(self.folder))
@@ -106,6 +122,7 @@ class Things:
         self.lin = lj.linearize(lambda x: x**2 + x, rand(1, 6))
         self.autodiff = lj.linearize(lambda x: x**2 + x, rand(1, 6), backend="autodiff")
         self.operator = MatrixOperator(rand(9, 8))
+        self.of_operator = lj.svd(self.operator, 2)
         self.rank = lj.effective_rank(self.operator, 2, probes=3, steps=3)
         self.directions = geometry.global_directions(self.three)
         self.bases = lj.basis_path(self.model, self.path, [0.9, 0.5], 2, tol=0.1)
@@ -143,32 +160,60 @@ _SOLVER: Arguments = {"k": 2, "tol": 0.1, "max_passes": 100}
 BASELINES: dict[str, Baseline] = {
     # the way from a picture to an edit
     "load": lambda c: call(lj.load, source=str(c.pipeline)),
-    "load/network": lambda c: call(lj.load, source=linear(4).network, scheduler=c.model.scheduler, device="cpu", dtype=torch.float64),
+    "load/network": lambda c: call(
+        lj.load, source=counted().network, scheduler=c.model.scheduler, device="cpu", dtype=torch.float64
+    ),
     "builtin_models": lambda c: call(lj.builtin_models),
     "prepare_image": lambda c: call(lj.prepare_image, image=c.picture, size=4, crop=(0, 0, 2, 2)),
     "open_image": lambda c: call(models.open_image, path=c.photo),
     "to_pil": lambda c: call(models.to_pil, pictures=rand(1, 3, 4, 4).sigmoid()),
     "resolve_layer": lambda c: call(models.resolve_layer, network=c.model.network, layer="mid"),
     "invert": lambda c: call(lj.invert, model=c.model, image=c.picture, num_inference_steps=3),
-    "invert/pullback": lambda c: call(lj.invert, model=c.model, image=c.picture, num_inference_steps=5, compat="pullback"),
-    "invert/text": lambda c: call(
-        lj.invert, model=c.text, image=Image.new("RGB", (16, 16)), num_inference_steps=1, prompt="a", negative_prompt="b",
-        guidance_scale=2.0, refinement=0,
+    "invert/pullback": lambda c: call(
+        lj.invert, model=c.model, image=c.picture, num_inference_steps=5, compat="pullback"
     ),
-    "noise_point": lambda c: call(lj.noise_point, model=c.model, num_images=2, num_inference_steps=3, generator=seeded()),
-    "noise_point/text": lambda c: call(lj.noise_point, model=c.text, prompt=["a"], guidance_scale=2.0, generator=seeded()),
+    "invert/text": lambda c: call(
+        lj.invert,
+        model=c.text,
+        image=Image.new("RGB", (16, 16)),
+        num_inference_steps=1,
+        prompt="a",
+        negative_prompt="b",
+        guidance_scale=2.0,
+        refinement=0,
+    ),
+    "noise_point": lambda c: call(
+        lj.noise_point, model=c.model, num_images=2, num_inference_steps=3, generator=seeded()
+    ),
+    "noise_point/text": lambda c: call(
+        lj.noise_point, model=c.text, prompt=["a"], guidance_scale=2.0, generator=seeded()
+    ),
     "sample": lambda c: call(lj.sample, model=c.model, num_inference_steps=3, generator=seeded()),
     "sample/point": lambda c: call(lj.sample, model=c.model, point=c.point, output_type="pt"),
     "sample/text": lambda c: call(
-        lj.sample, model=c.text, num_inference_steps=1, prompt="a", negative_prompt="b", guidance_scale=2.0,
-        generator=seeded(), output_type="latent",
+        lj.sample,
+        model=c.text,
+        num_inference_steps=1,
+        prompt="a",
+        negative_prompt="b",
+        guidance_scale=2.0,
+        generator=seeded(),
+        output_type="latent",
     ),
     "Point": lambda c: call(
-        lj.Point, sample=c.point.sample, timestep=c.point.timestep, num_inference_steps=3, num_train_timesteps=1000,
-        conditioning=(), grid="scheduler",
+        lj.Point,
+        sample=c.point.sample,
+        timestep=c.point.timestep,
+        num_inference_steps=3,
+        num_train_timesteps=1000,
+        conditioning=(),
+        grid="scheduler",
     ),
     "Point.with_prompt": lambda c: call(
-        replace(c.point, sample=rand(1, 4, 8, 8).float()).with_prompt, model=c.text, prompt="a", negative_prompt="b",
+        replace(c.point, sample=rand(1, 4, 8, 8).float()).with_prompt,
+        model=c.text,
+        prompt="a",
+        negative_prompt="b",
         guidance_scale=2.0,
     ),
     "Trajectory.at": lambda c: call(c.path.at, t=0.5),
@@ -177,29 +222,65 @@ BASELINES: dict[str, Baseline] = {
         lj.edit, model=c.model, point=c.point, directions=c.v, distance=0.2, num_steps=2, linearity_tolerance=0.5
     ),
     "edit/mask": lambda c: call(
-        lj.edit, model=c.model, point=c.point, directions=c.v[:1], distance=[0.2], num_steps=2, mask=c.mask, tol=0.5,
+        lj.edit,
+        model=c.model,
+        point=c.point,
+        directions=c.v[:1],
+        distance=[0.2],
+        num_steps=2,
+        mask=c.mask,
+        tol=0.5,
         null_rank=1,
     ),
     "edit/energy": lambda c: call(
-        lj.edit, model=c.model, point=c.point, directions=c.v[:1], distance=(0.2,), num_steps=1, method="linear",
-        mask=c.mask.numpy(), tol=0.5, null_energy=0.1,
+        lj.edit,
+        model=c.model,
+        point=c.point,
+        directions=c.v[:1],
+        distance=(0.2,),
+        num_steps=1,
+        method="linear",
+        mask=c.mask.numpy(),
+        tol=0.5,
+        null_energy=0.1,
     ),
     "edit/geodesic": lambda c: call(
-        lj.edit, model=c.model, point=c.point, directions=c.v[:1], distance=0.1, num_steps=1, method="geodesic", k=2,
-        tol=0.5, transport="paper", layer="mid",
+        lj.edit,
+        model=c.model,
+        point=c.point,
+        directions=c.v[:1],
+        distance=0.1,
+        num_steps=1,
+        method="geodesic",
+        k=2,
+        tol=0.5,
+        transport="paper",
+        layer="mid",
     ),
     "edit/reestimate": lambda c: call(
         lj.edit, model=c.model, point=c.point, directions=c.v[:1], distance=0.1, num_steps=2, reestimate=1, k=2, tol=0.5
     ),
     "edit/h-space": lambda c: call(
-        lj.edit, model=c.model, point=c.point, directions=c.u[:1], distance=0.2, method="h-space", inject="point",
+        lj.edit,
+        model=c.model,
+        point=c.point,
+        directions=c.u[:1],
+        distance=0.2,
+        method="h-space",
+        inject="point",
         asymmetric=True,
     ),
     "edit/compose": lambda c: call(
         lj.edit, model=c.model, point=c.point, directions=c.v, distance=[0.2, 0.1], num_steps=2, compose=True
     ),
     "edit/pullback": lambda c: call(
-        lj.edit, model=c.model, point=c.published, directions=c.v[0], num_steps=3, compat="pullback", gain=0.1,
+        lj.edit,
+        model=c.model,
+        point=c.published,
+        directions=c.v[0],
+        num_steps=3,
+        compat="pullback",
+        gain=0.1,
         generator=seeded(),
     ),
     "walk_frames": lambda c: call(lj.walk_frames, model=c.model, point=c.point, edit=c.edited, direction=1, count=3),
@@ -208,7 +289,9 @@ BASELINES: dict[str, Baseline] = {
     "measure_linearity": lambda c: call(
         lj_edit("measure_linearity"), model=c.model, point=c.point, directions=c.v, sigma=0.5, tolerance=0.1
     ),
-    "masked_basis": lambda c: call(lj.masked_basis, model=c.model, point=c.point, mask=c.mask, k=2, layer="x0", tol=0.5),
+    "masked_basis": lambda c: call(
+        lj.masked_basis, model=c.model, point=c.point, mask=c.mask, k=2, layer="x0", tol=0.5
+    ),
     "null_space": lambda c: call(lj.null_space, model=c.model, point=c.point, mask=c.mask, rank=2, tol=0.5),
     "null_space/energy": lambda c: call(lj.null_space, model=c.model, point=c.point, mask=c.mask, energy=0.1, tol=0.5),
     "project_out": lambda c: call(lj.project_out, v=c.v[:1] + c.v[1:], directions=c.v[1:]),
@@ -221,12 +304,19 @@ BASELINES: dict[str, Baseline] = {
     "Schedule.step": lambda c: call(
         c.schedule.step, x=rand(1, 3, 4, 4), eps=rand(1, 3, 4, 4), source=2, target=1, noise=rand(1, 3, 4, 4)
     ),
-    "predict_noise": lambda c: call(diffusion.predict_noise, model=c.model, x=c.point.sample, timestep=500, conditioning=()),
+    "predict_noise": lambda c: call(
+        diffusion.predict_noise, model=c.model, x=c.point.sample, timestep=500, conditioning=()
+    ),
     "descend": lambda c: call(
         diffusion.descend, model=c.model, x=c.point.sample, schedule=c.schedule, level=2, end=0, noisy_below=0
     ),
     "denoise": lambda c: call(
-        diffusion.denoise, model=c.model, x=c.point.sample, schedule=c.schedule, level=2, noisy_below=1,
+        diffusion.denoise,
+        model=c.model,
+        x=c.point.sample,
+        schedule=c.schedule,
+        level=2,
+        noisy_below=1,
         generator=seeded(),
     ),
     "linearization_at": lambda c: call(diffusion.linearization_at, model=c.model, point=c.point, layer="mid"),
@@ -248,20 +338,38 @@ BASELINES: dict[str, Baseline] = {
     "LocalBasis.to": lambda c: call(c.basis.to, device="cpu", dtype=torch.float32),
     "svd": lambda c: call(lj.svd, operator=c.operator, k=2, tol=0.1, max_passes=50, block_size=2),
     "svd/warm": lambda c: call(
-        lj.svd, operator=c.operator, k=2, tol=0.1, warm_start=rand(2, 8), confirm=1, refine_with=c.operator, max_seconds=9.0
+        lj.svd,
+        operator=c.operator,
+        k=2,
+        tol=0.1,
+        warm_start=rand(2, 8),
+        confirm=1,
+        refine_with=c.operator,
+        max_seconds=9.0,
     ),
     "svd/subspace": lambda c: call(
         lj.svd, operator=c.operator, k=2, tol=0.5, method="subspace", stop="paper", vectors="paper"
     ),
     "svd/randomized": lambda c: call(
-        lj.svd, operator=c.operator, k=2, tol=0.5, method="randomized", oversampling=2, power_steps=1,
+        lj.svd,
+        operator=c.operator,
+        k=2,
+        tol=0.5,
+        method="randomized",
+        oversampling=2,
+        power_steps=1,
         generator=seeded(),
     ),
     "effective_rank": lambda c: call(
         lj.effective_rank, operator=c.operator, k=2, probes=3, steps=2, threshold=0.1, confidence=0.9
     ),
     "effective_rank/basis": lambda c: call(
-        lj.effective_rank, operator=c.lin, k=2, probes=3, steps=2, basis=lj.svd(c.lin, 2),
+        lj.effective_rank,
+        operator=c.operator,
+        k=2,
+        probes=3,
+        steps=2,
+        basis=c.of_operator,
         generator=seeded(),
     ),
     "EffectiveRank.count_above": lambda c: call(c.rank.count_above, s=0.5),
@@ -310,7 +418,11 @@ BASELINES: dict[str, Baseline] = {
         geometry.grassmann_exp, p=c.rows[0], tangent=geometry.grassmann_log(c.rows[0], c.rows[1])
     ),
     "parallel_transport": lambda c: call(
-        lj.parallel_transport, direction=c.exact.v, source=c.exact, target=c.three, method="pseudoinverse",
+        lj.parallel_transport,
+        direction=c.exact.v,
+        source=c.exact,
+        target=c.three,
+        method="pseudoinverse",
         regularization=0.1,
     ),
     "pull_back": lambda c: call(lj.pull_back, u=c.exact.u, target=c.three, method="paper"),
@@ -318,7 +430,11 @@ BASELINES: dict[str, Baseline] = {
     "pullback_norm": lambda c: call(lj.pullback_norm, source=c.exact, v=rand(2, 2, 3)),
     "sample_mean": lambda c: call(geometry.sample_mean, values=rand(5, 2), method="student", confidence=0.9),
     "sample_mean/bootstrap": lambda c: call(
-        geometry.sample_mean, values=rand(5), method="bootstrap", confidence=0.9, resamples=50,
+        geometry.sample_mean,
+        values=rand(5),
+        method="bootstrap",
+        confidence=0.9,
+        resamples=50,
         generator=seeded(),
     ),
     "jackknife": lambda c: call(
@@ -329,7 +445,14 @@ BASELINES: dict[str, Baseline] = {
     "rank_correlation": lambda c: call(geometry.rank_correlation, a=rand(5), b=rand(5, seed=2)),
     # kernels
     "attention_primal": lambda c: call(
-        kernels.attention_primal, q=c.q, k=c.q, v=c.q, scale=0.5, bias=rand(5, 5).double(), causal=False, allow_tf32=False
+        kernels.attention_primal,
+        q=c.q,
+        k=c.q,
+        v=c.q,
+        scale=0.5,
+        bias=rand(5, 5).double(),
+        causal=False,
+        allow_tf32=False,
     ),
     "attention_tangent": lambda c: call(
         kernels.attention_tangent, primal=c.attention, dq=c.dq, dk=c.dq, dv=c.dq, out=None, accumulate=False
@@ -343,7 +466,14 @@ BASELINES: dict[str, Baseline] = {
     ),
     "gated_cotangent": lambda c: call(kernels.gated_cotangent, u=rand(2, 3, 4), a=rand(3, 4), b=rand(3, 4), out=None),
     "norm_act_primal": lambda c: call(
-        kernels.norm_act_primal, x=c.x, gamma=rand(8), beta=rand(2, 8), groups=2, eps=1e-5, activation="silu", rms=False,
+        kernels.norm_act_primal,
+        x=c.x,
+        gamma=rand(8),
+        beta=rand(2, 8),
+        groups=2,
+        eps=1e-5,
+        activation="silu",
+        rms=False,
         want_output=True,
     ),
     "norm_act_tangent": lambda c: call(
@@ -354,7 +484,12 @@ BASELINES: dict[str, Baseline] = {
     ),
     "gram": lambda c: call(kernels.gram, a=rand(1, 2, 5), b=rand(1, 3, 5)),
     "combine_rows": lambda c: call(
-        kernels.combine_rows, weights=rand(1, 2, 3), rows=rand(1, 3, 5), more=rand(1, 2, 2), others=rand(1, 2, 5), wide=True
+        kernels.combine_rows,
+        weights=rand(1, 2, 3),
+        rows=rand(1, 3, 5),
+        more=rand(1, 2, 2),
+        others=rand(1, 2, 5),
+        wide=True,
     ),
     "jacobi_svd": lambda c: call(kernels.jacobi_svd, matrices=rand(1, 2, 3)),
     "jacobi_eigh": lambda c: call(kernels.jacobi_eigh, matrices=torch.eye(3).double()[None]),
@@ -365,12 +500,16 @@ BASELINES: dict[str, Baseline] = {
     # reports and studies
     **{
         f"{name}.run": lambda c, study=each: call(
-            study.run, **{"models" if study.several else "model": [c.model] * 2 if study.several else c.model},
-            settings=TINY,
+            study.run,
+            **{"models" if study.several else "model": [c.model] * 2 if study.several else c.model},
+            settings=replace(TINY, samples=2, levels=(0.9, 0.2)) if study.name in ("rank", "linearity") else TINY,
         )
-        for name, each in study.STUDIES.items() if not each.text
+        for name, each in study.STUDIES.items()
+        if not each.text
     },
-    "prompts.run": lambda c: call(study.STUDIES["prompts"].run, model=c.text, settings=replace(TINY, samples=3)),
+    "prompts.run": lambda c: call(
+        study.STUDIES["prompts"].run, model=c.text, settings=replace(TINY, levels=(0.9, 0.2))
+    ),
     "Settings": lambda c: call(
         study.Settings, samples=3, levels=(0.9, 0.5), k=2, tol=0.1, seed=0, steps=5, prompts=("a", "b", "c")
     ),
@@ -395,9 +534,15 @@ BASELINES: dict[str, Baseline] = {
     "Model.x0": lambda c: call(c.model.x0, x=c.point.sample, t=torch.tensor(500), conditioning=()),
     "Model.feature_map": lambda c: call(c.model.feature_map, layer="mid"),
     "Model.linearization": lambda c: call(
-        c.model.linearization, layer="mid", x=c.point.sample, t=torch.tensor(500), conditioning=(), mask=None, backend="auto"
+        c.model.linearization,
+        layer="mid",
+        x=c.point.sample,
+        t=torch.tensor(500),
+        conditioning=(),
+        mask=None,
+        backend="auto",
     ),
-    "Model.to": lambda c: call(linear(4).to, device="cpu", dtype=torch.float64),
+    "Model.to": lambda c: call(counted().to, device="cpu", dtype=torch.float64),
     "Model.identity": lambda c: call(c.model.identity),
     "Linearization.jvp": lambda c: call(c.lin.jvp, v=rand(2, 1, 6)),
     "Linearization.vjp": lambda c: call(c.lin.vjp, u=rand(2, 1, 6)),
