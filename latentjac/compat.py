@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from latentjac.arguments import check_left
+from latentjac.arguments import check_choice, check_left
 
 # At least 12 iterations of two passes, at most 50.
 _SOLVER = {"method": "subspace", "stop": "paper", "vectors": "paper", "tol": 1e-4, "max_passes": 100}
@@ -54,15 +54,15 @@ def find_preset(
         grid: Grid of the point that it got, if it takes one.
 
     Raises:
+        TypeError: If it is not a name.
         ValueError: If there is no such preset, one of the options is not its default, or the point is of another grid.
     """
-    if compat is None:
+    name = check_choice(function, "compat", compat, list(_PRESETS), optional=True)
+    if name is None:
         return None
-    if not isinstance(compat, str) or compat not in _PRESETS:
-        raise ValueError(f"{function}: compat must be None or one of {list(_PRESETS)}, got {compat!r}")
-    for name, (value, default) in options.items():
-        check_left(function, name, value, default, f"with compat={compat!r}")
-    preset = _PRESETS[compat]
+    for option, (value, default) in options.items():
+        check_left(function, option, value, default, f"with compat={name!r}")
+    preset = _PRESETS[name]
     if grid not in (None, preset.grid):
-        raise ValueError(f"{function}: point must come from invert(..., compat={compat!r}), got one of another grid")
+        raise ValueError(f"{function}: point must come from invert(..., compat={name!r}), got one of another grid")
     return preset

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from latentjac.arguments import check_generator, check_int, check_kind, check_tensor
+from latentjac.diffusion.arguments import check_bar, check_conditioning, check_model, check_samples, check_timestep
 from latentjac.diffusion.schedule import Schedule
 from latentjac.linearize import NonFiniteError
+from latentjac.public import public
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 MAX_BATCH = 16
 
 
+@public
 @torch.no_grad()
 def predict_noise(
     model: Model, x: torch.Tensor, timestep: int | float, conditioning: tuple[torch.Tensor, ...] = ()
@@ -31,8 +35,14 @@ def predict_noise(
         conditioning: Tensors with one row, or one a sample.
 
     Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If an argument is out of range or does not fit the model.
         NonFiniteError: If the network gives NaN or Inf.
     """
+    check_model("predict_noise", model)
+    x = check_samples("predict_noise", "x", x, model)
+    timestep = check_timestep("predict_noise", timestep, model.num_train_timesteps)
+    conditioning = check_conditioning("predict_noise", "conditioning", conditioning, len(x))
     t = torch.tensor(timestep, device=x.device)
     parts = []
     for start in range(0, len(x), MAX_BATCH):
@@ -45,6 +55,7 @@ def predict_noise(
     return eps
 
 
+@public
 def descend(
     model: Model,
     x: torch.Tensor,
@@ -72,7 +83,34 @@ def descend(
 
     Yields:
         Every level with the samples there: first the one to begin at with those given, last the end.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If an argument is out of range or does not fit the model.
     """
+    name = "descend"
+    check_model(name, model)
+    x = check_tensor(name, "x", check_samples(name, "x", x, model))
+    check_kind(name, "schedule", schedule, Schedule, "a latentjac.diffusion.Schedule")
+    level = check_int(name, "level", level, 0, len(schedule.timesteps))
+    conditioning = check_conditioning(name, "conditioning", conditioning, len(x))
+    check_bar(name, bar)
+    end, noisy_below = check_int(name, "end", end, 0, level), check_int(name, "noisy_below", noisy_below, 0)
+    check_generator(name, generator)
+    return _descended(model, x, schedule, level, conditioning, bar, end, noisy_below, generator)
+
+
+def _descended(
+    model: Model,
+    x: torch.Tensor,
+    schedule: Schedule,
+    level: int,
+    conditioning: tuple[torch.Tensor, ...],
+    bar: tqdm | None,
+    end: int,
+    noisy_below: int,
+    generator: torch.Generator | None,
+) -> Iterator[tuple[int, torch.Tensor]]:
     from diffusers.utils.torch_utils import randn_tensor
 
     yield level, x
@@ -88,6 +126,7 @@ def descend(
         yield i - 1, x
 
 
+@public
 def denoise(
     model: Model,
     x: torch.Tensor,
@@ -99,7 +138,10 @@ def denoise(
     noisy_below: int = 0,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
-    """Clean samples ``[B, C, H, W]`` from noisy ones: the end of the way down that :func:`descend` goes."""
+    """Clean samples ``[B, C, H, W]`` from noisy ones: the end of the way down that :func:`descend` goes.
+
+    Arguments and errors are those of :func:`descend`.
+    """
     way = descend(model, x, schedule, level, conditioning, bar, noisy_below=noisy_below, generator=generator)
     for _, sample in way:
         x = sample

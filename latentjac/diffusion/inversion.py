@@ -7,17 +7,22 @@ from typing import TYPE_CHECKING
 import torch
 from tqdm import tqdm
 
-from latentjac.arguments import check_int
+from latentjac.arguments import check_bool, check_int
 from latentjac.compat import find_preset
+from latentjac.diffusion.arguments import check_prompts
 from latentjac.diffusion.denoise import denoise, descend, predict_noise
-from latentjac.diffusion.schedule import Schedule
+from latentjac.diffusion.schedule import Schedule, check_grid
 from latentjac.diffusion.trajectory import Trajectory
 from latentjac.interrupts import raise_unseen
+from latentjac.public import public
 
 if TYPE_CHECKING:
     from latentjac.models import ImageInput, Model
 
+MOST_REFINEMENTS = 1000  # the iteration has long converged, or never will
 
+
+@public
 @torch.no_grad()
 def invert(
     model: Model,
@@ -44,7 +49,7 @@ def invert(
         prompt: Text, for models that take one, or one a picture; the empty text by default.
         negative_prompt: Text that guidance leads away from.
         guidance_scale: See :meth:`Model.encode_prompt`. Inversion under guidance finds its way back less well.
-        refinement: Fixed-point iterations a step; each costs one more network evaluation.
+        refinement: Fixed-point iterations a step, at most ``MOST_REFINEMENTS``; each costs one more network evaluation.
         compat: ``"pullback"`` inverts and goes back as the published code of Park et al. (2023) does: on its grid, with
             the noise predicted where a step begins and without the last step up, from whose end the way back begins
             nevertheless. See docs/pullback.md.
@@ -59,13 +64,16 @@ def invert(
         KeyboardInterrupt: If Ctrl-C interrupted a basis before whose status was not read.
     """
     raise_unseen("invert")
-    check_int("invert", "refinement", refinement, 0)
+    refinement = check_int("invert", "refinement", refinement, 0, MOST_REFINEMENTS)
+    progress = check_bool("invert", "progress", progress)
     preset = find_preset("invert", compat, {"refinement": (refinement, 1)})
-    schedule = Schedule(model, num_inference_steps, preset.grid if preset else "scheduler")
-    conditioning = model.encode_prompt(prompt, negative_prompt, guidance_scale)
+    num_inference_steps, grid = check_grid("invert", model, num_inference_steps, preset.grid if preset else "scheduler")
+    prompt, negative_prompt, guidance_scale = check_prompts("invert", model, prompt, negative_prompt, guidance_scale)
     clean = model.codec.encode(image, function="invert").to(model.device, model.dtype)
     if isinstance(prompt, list) and len(prompt) not in (1, len(clean)):
         raise ValueError(f"invert: prompt must be one text or {len(clean)} (as many as pictures), got {len(prompt)}")
+    schedule = Schedule(model, num_inference_steps, grid)
+    conditioning = model.encode_prompt(prompt, negative_prompt, guidance_scale)
     if preset:
         return _as_published(model, clean, schedule, conditioning, progress)
 

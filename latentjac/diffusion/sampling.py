@@ -7,18 +7,31 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
-from latentjac.arguments import check_choice, check_generator, check_int, check_left
+from latentjac.arguments import (
+    check_bool,
+    check_choice,
+    check_generator,
+    check_int,
+    check_kind,
+    check_left,
+    check_tensor,
+    check_text,
+)
+from latentjac.diffusion.arguments import check_conditioning, check_model, check_prompts, check_samples
 from latentjac.diffusion.denoise import denoise
-from latentjac.diffusion.schedule import Schedule
+from latentjac.diffusion.schedule import Schedule, check_grid
 from latentjac.diffusion.trajectory import Point
+from latentjac.public import public
 
 if TYPE_CHECKING:
     from latentjac.models import Model
 
 _GUIDANCE = 7.5  # the default of diffusers
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+MOST_IMAGES = 65_536  # of one call
 
 
+@public
 def noise_point(
     model: Model,
     num_images: int = 1,
@@ -33,7 +46,7 @@ def noise_point(
 
     Args:
         model: The model.
-        num_images: How many samples.
+        num_images: How many samples, at most ``MOST_IMAGES``.
         num_inference_steps: Levels of the grid.
         generator: Source of the noise; a CPU generator gives the same noise for every device.
         prompt: Text, for models that take one, or one an image.
@@ -46,18 +59,24 @@ def noise_point(
     """
     from diffusers.utils.torch_utils import randn_tensor
 
-    check_int("sample", "num_images", num_images, 1)
-    check_generator("sample", generator)
+    name = "noise_point"
+    num_inference_steps, _ = check_grid(name, model, num_inference_steps)
+    num_images = check_int(name, "num_images", num_images, 1, MOST_IMAGES)
+    check_generator(name, generator)
+    guided = guidance_scale is not None
+    prompt, negative_prompt, scale = check_prompts(
+        name, model, prompt, negative_prompt, guidance_scale if guided else 1.0
+    )
+    if isinstance(prompt, list) and len(prompt) != num_images:
+        raise ValueError(f"{name}: prompt must be one text or {num_images} (num_images), got {len(prompt)}")
     schedule = Schedule(model, num_inference_steps)
     shape = (num_images, *model.sample_shape)
     noise = randn_tensor(shape, generator=generator, device=model.device, dtype=model.dtype)
-    scale = guidance_scale if guidance_scale is not None else _GUIDANCE if prompt else 1.0
-    conditioning = model.encode_prompt(prompt, negative_prompt, scale)
-    if isinstance(prompt, list) and len(prompt) != num_images:
-        raise ValueError(f"sample: prompt must be one text or {num_images} (num_images), got {len(prompt)}")
+    conditioning = model.encode_prompt(prompt, negative_prompt, _GUIDANCE if prompt and not guided else scale)
     return Point(noise, schedule.timesteps[-1], num_inference_steps, schedule.num_train_timesteps, conditioning)
 
 
+@public
 @torch.no_grad()
 def sample(
     model: Model,
@@ -78,7 +97,7 @@ def sample(
         model: The model.
         point: Where to start; fresh noise by default, which the next six arguments describe. They are refused with a
             point, which has its own; :meth:`Point.with_prompt` puts it under another prompt.
-        num_images: How many images.
+        num_images: How many images, at most ``MOST_IMAGES``.
         num_inference_steps: Steps from noise to image.
         generator: Source of the noise.
         prompt: Text, for models that take one, or one an image.
@@ -92,7 +111,8 @@ def sample(
         TypeError: If an argument has a wrong type.
         ValueError: If an argument is out of range, or the point does not lie on its grid.
     """
-    check_choice("sample", "output_type", output_type, OUTPUT_TYPES)
+    output_type = check_choice("sample", "output_type", output_type, OUTPUT_TYPES)
+    progress = check_bool("sample", "progress", progress)
     if point is None:
         point = noise_point(
             model,
@@ -120,10 +140,19 @@ def sample(
     return render(model, samples, output_type)
 
 
+@public
 def render(model: Model, samples: torch.Tensor, output_type: str) -> Any:
-    """Samples in one of the output types of :func:`sample`."""
+    """Samples in one of the output types of :func:`sample`.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If samples do not fit the model, or there is no such type.
+    """
     from latentjac.models import to_pil
 
+    check_model("render", model)
+    samples = check_tensor("render", "samples", check_samples("render", "samples", samples, model))
+    output_type = check_choice("render", "output_type", output_type, OUTPUT_TYPES)
     if output_type == "latent":
         return samples
     pictures = model.codec.decode(samples)
@@ -139,21 +168,18 @@ def place(name: str, model: Model, point: Point) -> tuple[Schedule, int]:
         TypeError: If point is not a :class:`Point`.
         ValueError: If its sample does not fit the model or its timestep is not on its grid.
     """
-    if not isinstance(point, Point):
-        raise TypeError(f"{name}: point must be a latentjac.Point (from invert(...).at(t)), got {type(point).__name__}")
-    x = point.sample
-    if not isinstance(x, torch.Tensor) or x.ndim != 4 or tuple(x.shape[1:]) != model.sample_shape:
-        got = list(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
-        raise ValueError(f"{name}: point.sample must have shape [B, *{list(model.sample_shape)}], got {got}")
-    if x.dtype != model.dtype or x.device != model.device:
-        raise ValueError(f"{name}: point.sample must be {model.dtype} on {model.device}, got {x.dtype} on {x.device}")
-    if not torch.isfinite(x).all():
-        raise ValueError(f"{name}: point.sample must be finite, got NaN or Inf")
+    check_text("place", "name", name)
+    check_model(name, model)
+    check_kind(name, "point", point, Point, "a latentjac.Point (from invert(...).at(t))")
+    x = check_tensor(name, "point.sample", check_samples(name, "point.sample", point.sample, model))
+    check_conditioning(name, "point.conditioning", point.conditioning, len(x))
+    if point.num_train_timesteps != model.num_train_timesteps:
+        expected, got = model.num_train_timesteps, point.num_train_timesteps
+        raise ValueError(f"{name}: point.num_train_timesteps must be {expected} as the model has, got {got}")
+    check_grid(name, model, point.num_inference_steps, point.grid)
     schedule = Schedule(model, point.num_inference_steps, point.grid)
     if point.timestep not in schedule.timesteps:
-        nearest = schedule.timesteps[
-            schedule.level(t=min(1.0, max(0.0, point.timestep / model.num_train_timesteps))) - 1
-        ]
+        nearest = schedule.timesteps[schedule.level(t=point.timestep / model.num_train_timesteps) - 1]
         raise ValueError(
             f"{name}: point.timestep must lie on the grid of {point.num_inference_steps} steps "
             f"(nearest {nearest}), got {point.timestep}"

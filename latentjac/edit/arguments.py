@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from numbers import Real
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from latentjac.arguments import check_choice, check_generator, check_int, check_left, check_number
+from latentjac.arguments import (
+    check_bool,
+    check_choice,
+    check_generator,
+    check_int,
+    check_left,
+    check_number,
+    check_sequence,
+    check_tensor,
+    check_text,
+)
 from latentjac.diffusion import Point, Schedule
 from latentjac.edit.injection import INJECTIONS
 from latentjac.geometry.transport import METHODS as TRANSPORTS
 from latentjac.models import Model
 from latentjac.models.layers import OUTPUTS, resolve_layer
 
+MOST_STEPS = 1000  # of a walk
+FARTHEST = 1e4  # standard deviations
+LARGEST_GAIN = 1e6
 METHODS = ("guidance", "linear", "geodesic", "h-space")
 
 
@@ -72,27 +83,33 @@ class Job:
     progress: bool
 
 
-def check_options(options: Options) -> None:
-    """Raise unless every option is of the right kind, in range, and of use where it is not left at its default."""
-    for name, names in (("method", METHODS), ("inject", INJECTIONS), ("transport", TRANSPORTS)):
-        check_choice("edit", name, getattr(options, name), names)
-    for name in ("compose", "asymmetric"):
-        if not isinstance(getattr(options, name), bool):
-            raise TypeError(f"edit: {name} must be a bool, got {type(getattr(options, name)).__name__}")
-    check_int("edit", "num_steps", options.num_steps, 1)
-    check_int("edit", "reestimate", options.reestimate, 1, optional=True)
-    check_int("edit", "null_rank", options.null_rank, 0, optional=True)
-    check_number("edit", "null_energy", options.null_energy, 0, 1, optional=True)
-    check_number("edit", "linearity_tolerance", options.linearity_tolerance, 0, 1)
-    check_number("edit", "gain", options.gain, 0, math.inf, optional=True)
-    check_generator("edit", options.generator)
+def check_options(options: Options) -> Options:
+    """The options in their plain form, if each is of the right kind, in range, and of use or left at its default."""
+    name = "edit"
+    names = {"method": METHODS, "inject": INJECTIONS, "transport": TRANSPORTS}
+    plain: dict[str, Any] = {
+        **{option: check_choice(name, option, getattr(options, option), names[option]) for option in names},
+        **{option: check_bool(name, option, getattr(options, option)) for option in ("compose", "asymmetric")},
+        "num_steps": check_int(name, "num_steps", options.num_steps, 1, MOST_STEPS),
+        "prompt": check_text(name, "prompt", options.prompt, optional=True),
+        "reestimate": check_int(name, "reestimate", options.reestimate, 1, optional=True),
+        "null_rank": check_int(name, "null_rank", options.null_rank, 0, optional=True),
+        "null_energy": check_number(name, "null_energy", options.null_energy, 0, 1, optional=True),
+        "k": check_int(name, "k", options.k, 1),
+        "tol": check_number(name, "tol", options.tol, 0, 1),
+        "linearity_tolerance": check_number(name, "linearity_tolerance", options.linearity_tolerance, 0, 1),
+        "gain": check_number(name, "gain", options.gain, 0, LARGEST_GAIN, optional=True),
+    }
+    check_generator(name, options.generator)
+    options = replace(options, **plain)
     usual = Options()
-    for name, where in _unheeded(options).items():
-        check_left("edit", name, getattr(options, name), getattr(usual, name), where)
+    for option, where in _unused(options).items():
+        check_left("edit", option, getattr(options, option), getattr(usual, option), where)
+    return options
 
 
-def _unheeded(options: Options) -> dict[str, str]:
-    """The options that such an edit does not heed, and why."""
+def _unused(options: Options) -> dict[str, str]:
+    """The options that such an edit has no use for, and why."""
     method = options.method
     bases = method == "geodesic" or options.reestimate is not None
     projected = options.masked and method != "h-space"
@@ -110,10 +127,10 @@ def _unheeded(options: Options) -> dict[str, str]:
         "gain": (options.compat is None, "without compat"),
         "generator": (options.compat is None, "without compat"),
     }
-    unheeded = {name: where for name, (is_unheeded, where) in rules.items() if is_unheeded}
+    unused = {name: where for name, (is_unused, where) in rules.items() if is_unused}
     if options.null_rank is not None:
-        unheeded.setdefault("null_energy", "with null_rank")
-    return unheeded
+        unused.setdefault("null_energy", "with null_rank")
+    return unused
 
 
 def choose_layer(model: Model, layer: str | None, method: str) -> str:
@@ -141,53 +158,43 @@ def _default_layer(model: Model) -> str:
 
 def unit_directions(directions: Any, like: torch.Tensor) -> torch.Tensor:
     """Directions as unit rows ``[q, ...]`` with the shape, type and device of one row of ``like``."""
-    if not isinstance(directions, torch.Tensor):
-        raise TypeError(f"edit: directions must be a torch.Tensor, got {type(directions).__name__}")
+    directions = check_tensor("edit", "directions", directions)
     rows = directions[None] if directions.ndim == like.ndim - 1 else directions
     if rows.ndim != like.ndim or rows.shape[1:] != like.shape[1:] or len(rows) == 0:
         expected = ", ".join(map(str, like.shape[1:]))
         raise ValueError(
             f"edit: directions must have shape [{expected}] or [q, {expected}], got {list(directions.shape)}"
         )
-    rows = rows.detach().to(like.device, like.dtype)
-    if not torch.isfinite(rows).all():
-        raise ValueError("edit: directions must be finite, got NaN or Inf")
     largest = rows.flatten(1).abs().amax(1)
     if (largest == 0).any():
         raise ValueError(f"edit: directions must not be zero, got zero at index {int((largest == 0).nonzero()[0])}")
     column = (-1, *[1] * (rows.ndim - 1))
-    rows = rows / largest.view(column)  # first, so that squares of very small entries do not vanish
+    # First, so that squares of very small entries do not vanish, nor large ones in a shorter type.
+    rows = (rows / largest.view(column)).to(like.device, like.dtype)
     return rows / rows.flatten(1).norm(dim=1).view(column)
 
 
 def check_distances(distance: float | Sequence[float]) -> tuple[float, ...]:
     """Distances as a tuple of finite numbers."""
-    given: Any = distance
-    several = isinstance(given, (Sequence, np.ndarray)) and not isinstance(given, str)
-    values = list(given) if several else [given]
-    if not values:
-        raise ValueError("edit: distance must be a number or a non-empty sequence, got an empty one")
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(f"edit: distance must be a number or a sequence of numbers, got {type(value).__name__}")
-        if not math.isfinite(value):
-            raise ValueError(f"edit: distance must be finite, got {value}")
-    return tuple(float(value) for value in values)
+    several = isinstance(distance, (Sequence, np.ndarray)) and not isinstance(distance, (str, bytes))
+    values = check_sequence("edit", "distance", distance, "numbers") if several else [distance]
+    return tuple(check_number("edit", "distance", value, -FARTHEST, FARTHEST) for value in values)
+
+
+def check_composed(rows: torch.Tensor, distances: tuple[float, ...], compose: bool) -> None:
+    """Raise if directions are to be composed and there is not one distance for each."""
+    if compose and len(distances) != len(rows):
+        raise ValueError(
+            f"edit: distance must hold one number for each of {len(rows)} directions with compose=True, "
+            f"got {len(distances)}"
+        )
 
 
 def grouped(
     rows: torch.Tensor, distances: tuple[float, ...], compose: bool
 ) -> tuple[torch.Tensor, torch.Tensor, tuple[int, int]]:
-    """What each walk follows: directions ``[w, c, ...]``, ways ``[w, c]`` and how walks are laid out in results.
-
-    Raises:
-        ValueError: If directions are to be composed and there is not one distance for each.
-    """
+    """What each walk follows: directions ``[w, c, ...]``, ways ``[w, c]`` and how walks are laid out in results."""
     if compose:
-        if len(distances) != len(rows):
-            raise ValueError(
-                f"edit: distance must hold one number for each of {len(rows)} composed directions, got {len(distances)}"
-            )
         return rows[None], rows.new_tensor(distances)[None], (1, 1)
     ways = rows.new_tensor(distances).repeat(len(rows))
     return rows.repeat_interleave(len(distances), 0)[:, None], ways[:, None], (len(rows), len(distances))

@@ -53,8 +53,8 @@ class Observer:
         self.steps = tuple(sorted({round(i * (num_steps - 1) / max(1, count - 1)) for i in range(count)}))
         self._here: torch.Tensor | None = None
         # Lengths after 0, 1, ... steps, [w] each.
-        self.paths = [torch.zeros(walks, dtype=torch.float64)]
-        self.feature_paths = [torch.zeros(walks, dtype=torch.float64)]
+        self.paths = [torch.zeros(walks, dtype=torch.float64, device="cpu")]
+        self.feature_paths = [torch.zeros(walks, dtype=torch.float64, device="cpu")]
         self.norm_ratio: list[torch.Tensor] = []
         self.cosine: list[torch.Tensor] = []
 
@@ -110,7 +110,7 @@ def leakage(pictures: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor)
         mask: Bool ``[h, w]``, enlarged to the pictures where they are larger.
 
     Returns:
-        ``[w]``; 0 where nothing changed.
+        ``[w]``; 0 where nothing changed, infinite where nothing changed inside.
     """
     inside = torch.nn.functional.interpolate(mask[None, None].float().cpu(), pictures.shape[-2:])[0, 0] > 0
     change = (pictures - reference).double().square().mean(1)

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 
 import torch
 
+from latentjac.arguments import check_bool, check_int
 from latentjac.compat import find_preset
 from latentjac.diffusion import Point, denoise, place
+from latentjac.diffusion.arguments import check_model
 from latentjac.edit.arguments import (
     Job,
     Options,
+    check_composed,
     check_distances,
     check_options,
     choose_layer,
@@ -18,15 +21,16 @@ from latentjac.edit.arguments import (
 )
 from latentjac.edit.diagnostics import features, leakage
 from latentjac.edit.h_space import edit_h_space
-from latentjac.edit.masks import MaskInput, as_mask
+from latentjac.edit.masks import MaskInput, as_mask, check_rank
 from latentjac.edit.pullback import edit_as_published
 from latentjac.edit.result import Edit
 from latentjac.edit.x_space import edit_x_space
-from latentjac.geometry.local_basis import check_model
 from latentjac.models import Model, to_pil
+from latentjac.public import public
 from latentjac.svd.building import building
 
 
+@public
 @torch.no_grad()
 def edit(
     model: Model,
@@ -70,8 +74,8 @@ def edit(
         point: Where to edit, from ``invert(...).at(t)``; one sample.
         directions: ``[C, H, W]`` or ``[q, C, H, W]``, such as ``basis.v``; any length, used as unit directions.
             With ``"h-space"``, of the shape of the layer's output, such as ``basis.u``.
-        distance: Signed distance, or several; 0 gives the reconstruction.
-        num_steps: Least number of steps of a walk; ``"h-space"`` takes none.
+        distance: Signed distance, or several, of less than 10,000; 0 gives the reconstruction.
+        num_steps: Least number of steps of a walk, at most 1000; ``"h-space"`` takes none.
         method: ``"guidance"`` (differences of the predicted noise), ``"linear"`` (straight on), ``"geodesic"``
             (straight on in the geometry of ``layer``) or ``"h-space"`` (added to the output of ``layer``).
         prompt: For models with text, what the walk is under, as in the published code of Park et al. (2023); images are
@@ -126,10 +130,17 @@ def edit(
         layer=choose_layer(model, layer, method), linearity_tolerance=linearity_tolerance, inject=inject,
         asymmetric=asymmetric, compat=compat, gain=gain, generator=generator,
     )  # fmt: skip
-    check_options(options)
+    options = check_options(options)
+    if inside is not None:
+        check_rank("edit", "null_rank", options.null_rank, ~inside, model)
+    if options.method == "geodesic" or options.reestimate is not None:
+        check_int("edit", "k", options.k, 1, point.sample.numel())
+    distances, progress = check_distances(distance), check_bool("edit", "progress", progress)
+    walked = point if options.prompt is None else point.with_prompt(model, options.prompt)
+    method = options.method
     space = features(model, point.sample, point, options.layer) if method == "h-space" else point.sample
-    rows, distances = unit_directions(directions, space), check_distances(distance)
-    walked = point if prompt is None else point.with_prompt(model, prompt)
+    rows = unit_directions(directions, space)
+    check_composed(rows, distances, options.compose)
     job = Job(model, walked, point.conditioning, schedule, level, rows, distances, options, progress)
     with building("edit") as built:
         if preset:

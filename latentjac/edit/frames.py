@@ -9,13 +9,16 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from latentjac.arguments import check_int
+from latentjac.arguments import check_bool, check_int, check_kind, shown
 from latentjac.diffusion import Point, denoise, place
+from latentjac.diffusion.arguments import check_model
 from latentjac.edit.diagnostics import features
 from latentjac.edit.injection import denoise_injected
 from latentjac.edit.result import Edit
-from latentjac.geometry.local_basis import check_model
 from latentjac.models import Model, to_pil
+from latentjac.public import public
+
+MOST_FRAMES = 10_000
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Frames:
     distances: tuple[float, ...]
 
 
+@public
 @torch.no_grad()
 def walk_frames(
     model: Model, point: Point, edit: Edit, direction: int = 0, count: int = 13, *, progress: bool = False
@@ -45,7 +49,7 @@ def walk_frames(
         point: Where the edit was made.
         edit: The edit.
         direction: Index of the direction; 0 for composed ones.
-        count: How many pictures.
+        count: How many pictures, at most ``MOST_FRAMES``.
         progress: Show a progress bar.
 
     Raises:
@@ -54,10 +58,11 @@ def walk_frames(
     """
     check_model("walk_frames", model)
     schedule, level = place("walk_frames", model, point)
-    _check(edit, direction, count)
+    direction, count = _check(edit, direction, count)
+    progress = check_bool("walk_frames", "progress", progress)
     composed = edit.samples.shape[1] != len(edit.distances)
     low, high = (0.0, 1.0) if composed else (min(0.0, *edit.distances), max(0.0, *edit.distances))
-    distances = torch.linspace(low, high, count, dtype=torch.float64).tolist()
+    distances = torch.linspace(low, high, count, dtype=torch.float64, device="cpu").tolist()
     with tqdm(total=level, desc="frames", unit="step", disable=not progress) as bar:
         if edit.inject is None:
             x = torch.stack([_on_the_way(edit, direction, d, composed) for d in distances])
@@ -86,12 +91,12 @@ def _on_the_way(edit: Edit, direction: int, distance: float, composed: bool) -> 
     return edit.way.at(distance / end)[direction, edit.distances.index(end)]
 
 
-def _check(edit: Any, direction: Any, count: Any) -> None:
-    if not isinstance(edit, Edit):
-        raise TypeError(f"walk_frames: edit must be a latentjac.Edit, got {type(edit).__name__}")
-    check_int("walk_frames", "direction", direction)
-    check_int("walk_frames", "count", count, 2)
+def _check(edit: Any, direction: Any, count: Any) -> tuple[int, int]:
+    check_kind("walk_frames", "edit", edit, Edit, "a latentjac.Edit")
+    count = check_int("walk_frames", "count", count, 2, MOST_FRAMES)
+    direction = check_int("walk_frames", "direction", direction)
     if edit.way is None and edit.inject is None:
         raise ValueError(f"walk_frames: edit must keep its way, got one with compat={edit.compat!r}; draw edit.images")
     if not 0 <= direction < len(edit.samples):
-        raise ValueError(f"walk_frames: direction must be in [0, {len(edit.samples)}), got {direction}")
+        raise ValueError(f"walk_frames: direction must be in [0, {len(edit.samples)}), got {shown(direction)}")
+    return direction, count

@@ -56,5 +56,5 @@ def _along(job: Job, offsets: torch.Tensor, unit: float, layout: tuple[int, int]
 
     here = eps(torch.zeros_like(part))
     ratio, cosine = compare(eps(torch.ones_like(part)) - here, (eps(part) - here) / part[:, None])
-    still = torch.zeros(layout, dtype=torch.float64)
+    still = torch.zeros(layout, dtype=torch.float64, device="cpu")
     return Along(still, size.cpu().view(layout), (0,), ratio.view(1, *layout), cosine.view(1, *layout))

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 
 import torch
 
-from latentjac.diffusion import Point, predict_noise
+from latentjac.arguments import check_number
+from latentjac.diffusion import Point, place, predict_noise
+from latentjac.diffusion.arguments import check_model
 from latentjac.edit.injection import predict_injected
+from latentjac.geometry.rows import directions_at
 from latentjac.models import Model
+from latentjac.public import public
 
 # Probe lengths in noise standard deviations; the first is the reference, small but far above rounding.
 LENGTHS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
@@ -33,6 +37,7 @@ class Linearity:
     tolerance: float
 
 
+@public
 def measure_linearity(
     model: Model, point: Point, directions: torch.Tensor, sigma: float, tolerance: float
 ) -> list[Linearity]:
@@ -42,15 +47,25 @@ def measure_linearity(
         model: The model.
         point: One sample.
         directions: Unit directions ``[q, C, H, W]``.
-        sigma: Standard deviation of the noise at the point.
+        sigma: Standard deviation of the noise at the point, at most 1.
         tolerance: Relative deviation that still counts as linear.
 
     Returns:
         One measurement a direction; the worse of its two ways at each length.
 
     Raises:
-        ValueError: If the network does not respond to a direction at all.
+        TypeError: If an argument has a wrong type.
+        ValueError: If an argument is out of range or does not fit the model, or the network does not respond to a
+            direction at all.
     """
+    name = "measure_linearity"
+    check_model(name, model)
+    place(name, model, point)
+    if len(point.sample) != 1:
+        raise ValueError(f"{name}: point must hold one sample, got {len(point.sample)}")
+    directions = directions_at(name, "directions", directions, point.sample, unit=True)[0]
+    sigma = check_number(name, "sigma", sigma, 0, 1, most=True)
+    tolerance = check_number(name, "tolerance", tolerance, 0, 1)
     steps = _both_ways(sigma, directions)
     moved = point.sample + (steps * directions[:, None]).flatten(0, 1)
     base = predict_noise(model, point.sample, point.timestep, point.conditioning)
@@ -87,7 +102,10 @@ def _judge(eps: torch.Tensor, base: torch.Tensor, steps: torch.Tensor, tolerance
     noise = 100 * torch.finfo(base.dtype).eps * float(base.double().norm())
     if (heard <= noise).any():
         deaf = int((heard <= noise).nonzero()[0])
-        raise ValueError(f"edit: directions must change the predicted noise, got no response to direction {deaf}")
+        raise ValueError(
+            f"edit: directions must change the predicted noise {LENGTHS[-1]:g} sigma away, "
+            f"got no response to direction {deaf}"
+        )
     deviation = ((quotients - reference).norm(dim=-1) / size).amax(1)
     ratio = quotients.norm(dim=-1) / size
     ratio = ratio.gather(1, (ratio - 1).abs().argmax(1, keepdim=True))[:, 0]

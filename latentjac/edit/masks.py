@@ -9,12 +9,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from latentjac.arguments import check_choice
+from latentjac.arguments import check_choice, check_dense, check_int, check_kind, check_number, shown
 from latentjac.diffusion import Point, linearization_at, place
-from latentjac.geometry.local_basis import check_model, place_of
+from latentjac.diffusion.arguments import check_model
+from latentjac.geometry.local_basis import place_of
 from latentjac.models import Model
 from latentjac.models.prepare import inside_of, read_mask
+from latentjac.public import public
 from latentjac.svd import LocalBasis, SolverState, svd
+from latentjac.svd.arguments import check_run
 from latentjac.svd.building import calling
 from latentjac.svd.orthonormal import complete
 
@@ -34,20 +37,21 @@ def as_mask(name: str, mask: Any, model: Model) -> torch.Tensor:
         TypeError: If mask is none of these.
         ValueError: If it has another size, or marks nothing or everything.
     """
-    size = model.sample_shape[1:]
     if isinstance(mask, Image.Image):
         mask = inside_of(read_mask(mask, f"{name}: mask").image)
-    if not isinstance(mask, (torch.Tensor, np.ndarray)):
-        raise TypeError(f"{name}: mask must be a bool tensor, bool array or PIL image, got {type(mask).__name__}")
+    check_kind(name, "mask", mask, (torch.Tensor, np.ndarray), "a bool tensor, bool array or PIL image")
+    size = model.sample_shape[1:]
     if mask.dtype not in (torch.bool, np.dtype(bool)) or tuple(mask.shape) != size:
         raise ValueError(f"{name}: mask must be bool {list(size)}, got {mask.dtype} {list(mask.shape)}")
     if isinstance(mask, np.ndarray):
         mask = torch.from_numpy(mask.copy())  # of any layout, and nobody else's memory
+    mask = check_dense(name, "mask", mask)
     if mask.all() or not mask.any():
         raise ValueError(f"{name}: mask must mark a part of the picture, got {'all' if mask.all() else 'none'} of it")
     return mask.to(model.device)
 
 
+@public
 def masked_basis(
     model: Model,
     point: Point,
@@ -91,11 +95,12 @@ def masked_basis(
     place("masked_basis", model, point)
     if len(point.sample) != 1:
         raise ValueError(f"masked_basis: point must hold one sample, got {len(point.sample)}")
-    check_choice("masked_basis", "layer", layer, OUTPUT_LAYERS)
+    layer = check_choice("masked_basis", "layer", layer, OUTPUT_LAYERS)
     inside = as_mask("masked_basis", mask, model)
-    limit = model.sample_shape[0] * int(inside.sum())
-    if isinstance(k, int) and k > limit:
-        raise ValueError(f"masked_basis: k must be at most the {limit} values inside the mask, got {k}")
+    k = check_int("masked_basis", "k", k, 1)
+    check_rank("masked_basis", "k", k, inside, model)
+    tol = check_number("masked_basis", "tol", tol, 0, 1)
+    check_run("masked_basis", generator, callback, progress, False)
     factor = inside.to(point.sample.dtype)[None, None]
     lin = linearization_at(model, point, layer, mask=factor)
     with calling("masked_basis"):
@@ -112,3 +117,11 @@ def _keep_inside(basis: LocalBasis, inside: torch.Tensor, generator: torch.Gener
         known = basis.u[:, :, inside].flatten(1) * ~null[:, None]
         basis.u[:, :, inside] = complete(known[None], basis.k, generator)[0].reshape(basis.u[:, :, inside].shape)
         basis.u[:, :, ~inside] = 0
+
+
+def check_rank(name: str, argument: str, rank: int | None, part: torch.Tensor, model: Model) -> None:
+    """Raise if a part of the picture, bool ``[H, W]``, has fewer values than directions are asked for."""
+    limit = model.sample_shape[0] * int(part.sum())
+    if rank is not None and rank > limit:
+        inside = "inside" if argument == "k" else "outside"
+        raise ValueError(f"{name}: {argument} must be at most the {limit} values {inside} the mask, got {shown(rank)}")

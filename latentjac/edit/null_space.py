@@ -7,20 +7,24 @@ from dataclasses import replace
 import torch
 
 from latentjac import interrupts
-from latentjac.arguments import check_int, check_number
+from latentjac.arguments import check_bool, check_int, check_number, check_tensor
 from latentjac.diffusion import Point, linearization_at
-from latentjac.edit.masks import MaskInput, as_mask, masked_basis
-from latentjac.geometry.local_basis import check_model
+from latentjac.diffusion.arguments import check_model
+from latentjac.edit.masks import MaskInput, as_mask, check_rank, masked_basis
 from latentjac.models import Model
+from latentjac.public import public
 from latentjac.svd import LocalBasis, effective_rank
 from latentjac.svd.building import calling
+from latentjac.svd.orthonormal import orthogonality
 
 DEFAULT_RANK = 5  # of the original for faces
 _LARGEST_RANK = 128
 # A direction of which less is left lies in the span that was taken out; what is left of it is error.
 _LEAST_LEFT = 1e-3
+_NOT_ORTHONORMAL = 1e-3
 
 
+@public
 def null_space(
     model: Model,
     point: Point,
@@ -54,7 +58,13 @@ def null_space(
     """
     check_model("null_space", model)
     outside = ~as_mask("null_space", mask, model)
-    _check(rank, energy)
+    if rank is not None and energy is not None:
+        raise TypeError("null_space: rank or energy must be given, not both, got both")
+    rank = check_int("null_space", "rank", rank, 1, optional=True)
+    check_rank("null_space", "rank", rank, outside, model)
+    energy = check_number("null_space", "energy", energy, 0, 1, optional=True)
+    tol = check_number("null_space", "tol", tol, 0, 1)
+    progress = check_bool("null_space", "progress", progress)
     with calling("null_space"):
         if energy is None:
             return masked_basis(model, point, outside, rank or DEFAULT_RANK, tol=tol, progress=progress)
@@ -104,6 +114,7 @@ def remove(v: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
     return rows.reshape(v.shape)
 
 
+@public
 def project_out(v: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
     """The part of vectors that is orthogonal to directions, ``v - V̄ V̄^T v``, as unit vectors.
 
@@ -112,20 +123,40 @@ def project_out(v: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
         directions: Orthonormal ``[r, C, H, W]``, such as ``null_space(...).v``.
 
     Raises:
-        ValueError: If a vector lies in the span of the directions.
+        TypeError: If an argument is not a tensor.
+        ValueError: If shapes do not fit, the directions are not orthonormal, or a vector lies in their span.
     """
-    left = remove(v, directions)
-    length, before = (x.flatten(-3).norm(dim=-1) for x in (left, v))
-    if (length <= _LEAST_LEFT * before).any():
+    name = "project_out"
+    v, directions = check_tensor(name, "v", v), check_tensor(name, "directions", directions)
+    if directions.ndim != 4 or directions.numel() == 0:
+        raise ValueError(f"{name}: directions must have shape [r, C, H, W], got {list(directions.shape)}")
+    if v.ndim < 3 or v.numel() == 0 or v.shape[-3:] != directions.shape[1:] or v.device != directions.device:
+        expected = ", ".join(map(str, directions.shape[1:]))
+        raise ValueError(f"{name}: v must have shape [..., {expected}] as directions have, got {list(v.shape)}")
+    error = orthogonality(directions.flatten(1))
+    if error > _NOT_ORTHONORMAL:
+        raise ValueError(f"{name}: directions must be orthonormal, got |QQ^T - I| of {error:.1e}")
+    rest = _left(v, directions)
+    if rest is None:
+        raise ValueError(f"{name}: v must have a part outside the span of directions, got none")
+    return rest
+
+
+def left_of(v: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+    """:func:`project_out` of an edit's directions, whose message says what to change in the edit."""
+    rest = _left(v, directions)
+    if rest is None:
         raise ValueError(
             "edit: directions must have a part that leaves the rest of the picture alone, got one in the span of "
             f"the {len(directions)} directions taken out; lower null_rank or null_energy"
         )
-    return left / length[..., None, None, None]
+    return rest
 
 
-def _check(rank: object, energy: object) -> None:
-    if rank is not None and energy is not None:
-        raise TypeError("null_space: expected rank or energy, got both")
-    check_int("null_space", "rank", rank, 1, optional=True)
-    check_number("null_space", "energy", energy, 0, 1, optional=True)
+def _left(v: torch.Tensor, directions: torch.Tensor) -> torch.Tensor | None:
+    """What is left of vectors, as unit vectors; None if it is nothing of one of them."""
+    largest = v.flatten(-3).abs().amax(-1)[..., None, None, None]
+    v = v / torch.where(largest > 0, largest, 1.0)  # squares of very small or large entries stay finite
+    left = remove(v, directions)
+    length, before = (x.flatten(-3).norm(dim=-1) for x in (left, v))
+    return None if (length <= _LEAST_LEFT * before).any() else left / length[..., None, None, None]

@@ -74,7 +74,7 @@ def edit_as_published(job: Job, preset: Preset) -> dict[str, Any]:
         "compat": "pullback",
         "linearity": linearity,
         "along": _along(observer, columns, len(rows)),
-        "gains": torch.full((num_steps, *points.shape[:2]), gain, dtype=torch.float64),
+        "gains": torch.full((num_steps, *points.shape[:2]), gain, dtype=torch.float64, device="cpu"),
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from PIL import Image
 
+from latentjac.arguments import check_int, shown
 from latentjac.edit.diagnostics import Along
 from latentjac.edit.linearity import Linearity
 from latentjac.edit.walk import Way
@@ -41,7 +42,8 @@ class Edit:
         retained: With ``"geodesic"``, the energy of each direction that the new tangent space holds, at every step.
         overlaps: With ``reestimate``, ``|<v, v'>|`` of old and new directions at every look-up.
         status: How the bases ended that the edit is built on, the worst of them; None if it is built on none.
-        leakage: With a mask, RMS change of the decoded pixels outside it over that inside, ``[directions, distances]``.
+        leakage: With a mask, RMS change of the decoded pixels outside it over that inside, ``[directions, distances]``;
+            infinite where nothing changed inside.
     """
 
     images: list[Image.Image] = field(repr=False)
@@ -72,5 +74,15 @@ class Edit:
         return f"{'feature' if self.inject else 'noise'} standard deviations"
 
     def image(self, direction: int, distance: int) -> Image.Image:
-        """The image of one direction and one distance, both by index."""
-        return self.images[direction * self.samples.shape[1] + distance]
+        """The image of one direction and one distance, both by index; negative ones count from the last.
+
+        Raises:
+            TypeError: If an index is not an int.
+            ValueError: If there is no such direction or distance.
+        """
+        rows, columns = self.samples.shape[:2]
+        for name, index, count in (("direction", direction, rows), ("distance", distance, columns)):
+            number = check_int("image", name, index)
+            if not -count <= number < count:
+                raise ValueError(f"image: {name} must be an index of {count} of them, got {shown(number)}")
+        return self.images[direction % rows * columns + distance % columns]

@@ -8,9 +8,10 @@ from typing import Protocol
 import torch
 from tqdm import tqdm
 
+from latentjac.arguments import check_number
 from latentjac.diffusion import Point
 from latentjac.edit.diagnostics import Observer
-from latentjac.edit.null_space import project_out, remove
+from latentjac.edit.null_space import left_of, remove
 from latentjac.models import Model
 
 _MOST_PARTS = 16  # of a way that is kept
@@ -51,7 +52,7 @@ class Walks:
         """The same of unit vectors, as unit vectors again."""
         if self.outside is None:
             return v
-        return project_out(v, self.outside)
+        return left_of(v, self.outside)
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,13 @@ class Way:
     samples: torch.Tensor = field(repr=False)
 
     def at(self, fraction: float) -> torch.Tensor:
-        """Noisy samples ``[directions, distances, C, H, W]`` after a part of every way, from 0 to 1."""
+        """Noisy samples ``[directions, distances, C, H, W]`` after a part of every way, from 0 to 1.
+
+        Raises:
+            TypeError: If fraction is not a number.
+            ValueError: If it is not in [0, 1].
+        """
+        fraction = check_number("at", "fraction", fraction, 0, 1, least=True, most=True)
         position = fraction * self.steps[-1]
         after = next(i for i, step in enumerate(self.steps) if step >= position)
         before = max(after - 1, 0)

@@ -9,16 +9,14 @@ import torch
 from tqdm import tqdm
 
 from latentjac.diffusion import denoise
-from latentjac.edit.arguments import Job, Options, grouped
+from latentjac.edit.arguments import MOST_STEPS, Job, Options, grouped
 from latentjac.edit.diagnostics import Observer
 from latentjac.edit.geodesic import Geodesic
 from latentjac.edit.guidance import Guidance
 from latentjac.edit.linearity import Linearity, measure_linearity
 from latentjac.edit.nearby import NearbyBases
-from latentjac.edit.null_space import null_space, project_out
+from latentjac.edit.null_space import left_of, null_space
 from latentjac.edit.walk import Linear, Method, Walks, walk
-
-_MOST_STEPS = 1000
 
 
 def edit_x_space(job: Job, inside: torch.Tensor | None) -> dict[str, Any]:
@@ -36,7 +34,7 @@ def edit_x_space(job: Job, inside: torch.Tensor | None) -> dict[str, Any]:
     if inside is not None and options.null_rank != 0:
         rank, energy = options.null_rank, options.null_energy
         outside = null_space(model, point, inside, rank, energy, tol=options.tol, progress=job.progress).v
-        rows = project_out(rows, outside)
+        rows = left_of(rows, outside)
     sigma = job.schedule.sigma(job.level)
     linearity = measure_linearity(model, point, rows, sigma, float(options.linearity_tolerance))
     directions, ways, layout = grouped(rows, job.distances, options.compose)
@@ -86,8 +84,8 @@ def _enough_steps(num_steps: int, ways: torch.Tensor, linearity: list[Linearity]
     radius = min(entry.radius for entry in linearity)
     longest = float(ways.abs().sum(1).max())
     num_steps = max(num_steps, math.ceil(longest / radius))
-    if num_steps > _MOST_STEPS:
+    if num_steps > MOST_STEPS:
         raise ValueError(
-            f"edit: distance must be within {_MOST_STEPS} steps of the linear range {radius:g}, got {longest:g}"
+            f"edit: distance must be within {MOST_STEPS} steps of the linear range {radius:g}, got {longest:g}"
         )
     return num_steps

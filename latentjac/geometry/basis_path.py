@@ -10,9 +10,12 @@ import torch
 from tqdm.auto import tqdm
 
 from latentjac import interrupts
+from latentjac.arguments import check_bool, check_kind, check_sequence, is_int, is_number, shown
 from latentjac.diffusion import Point, Trajectory
-from latentjac.geometry.local_basis import check_model, local_basis
+from latentjac.diffusion.arguments import check_model
+from latentjac.geometry.local_basis import local_basis
 from latentjac.models import Model
+from latentjac.public import public
 from latentjac.svd import LocalBasis, SolverState, Status
 from latentjac.svd.building import calling
 
@@ -53,6 +56,10 @@ class BasisPath:
         return iter(self.bases)
 
     def __getitem__(self, index: int) -> LocalBasis:
+        if not (is_int(index) or isinstance(index, slice)):
+            raise TypeError(f"BasisPath: index must be an int, got {type(index).__name__}")
+        if is_int(index) and not -len(self) <= index < len(self):
+            raise IndexError(f"BasisPath: index must be in [0, {len(self)}), got {shown(index)}")
         return self.bases[index]
 
     def __str__(self) -> str:
@@ -71,6 +78,7 @@ class BasisPath:
         return "\n".join(lines)
 
 
+@public
 def basis_path(
     model: Model,
     trajectory: Trajectory,
@@ -123,6 +131,7 @@ def basis_path(
         ConvergenceError: If ``strict`` and a basis did not converge.
     """
     check_model("basis_path", model)
+    warm, progress = check_bool("basis_path", "warm", warm), check_bool("basis_path", "progress", progress)
     places = _places(trajectory, timesteps)
     bases: list[LocalBasis] = []
 
@@ -162,16 +171,15 @@ def basis_path(
 
 
 def _places(trajectory: Any, timesteps: Any) -> list[Point]:
-    if not isinstance(trajectory, Trajectory):
-        raise TypeError(f"basis_path: trajectory must be a latentjac.Trajectory, got {type(trajectory).__name__}")
-    if not isinstance(timesteps, Sequence) or not len(timesteps):
-        got = "none" if isinstance(timesteps, Sequence) else type(timesteps).__name__
-        raise ValueError(f"basis_path: timesteps must be a non-empty sequence, got {got}")
+    check_kind("basis_path", "trajectory", trajectory, Trajectory, "a latentjac.Trajectory")
     places = []
-    for t in timesteps:
-        if isinstance(t, bool) or not isinstance(t, (int, float)):
+    for t in check_sequence("basis_path", "timesteps", timesteps, "ints or fractions of T"):
+        if not is_number(t):
             raise TypeError(f"basis_path: timesteps must hold ints or fractions of T, got {type(t).__name__}")
-        places.append(trajectory.at(timestep=t) if isinstance(t, int) else trajectory.at(t))
+        try:
+            places.append(trajectory.at(timestep=t) if is_int(t) else trajectory.at(t))
+        except ValueError as error:
+            raise ValueError(f"basis_path: timesteps must lie on the trajectory: {error}") from None
     return places
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from latentjac.arguments import check_number
+from latentjac.arguments import check_moved, check_number, check_overflow
 from latentjac.geometry.feature_map import FeatureMap, check_features
-from latentjac.geometry.rows import check_tensor, directions_at
+from latentjac.geometry.rows import check_points, directions_at
+from latentjac.public import public
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Curvature:
     step: float = field(kw_only=True)
 
 
+@public
 @torch.no_grad()
 def direction_curvature(
     features: FeatureMap, x: torch.Tensor, directions: torch.Tensor, step: float | None = None
@@ -44,7 +46,8 @@ def direction_curvature(
         x: Points ``[B, ...]``.
         directions: ``[q, ...]``, the same at all points, or ``[B, q, ...]``; used as unit directions.
         step: In units of the sample; the cube root of the rounding unit by default (0.005 in float32), which balances
-            both errors where f changes over a distance of about 1, as it does for samples with unit noise.
+            both errors where f changes over a distance of about 1, as it does for samples with unit noise. At least
+            that which rounding of the samples leaves, :func:`least_step`.
 
     Raises:
         TypeError: If an argument has a wrong type.
@@ -52,13 +55,17 @@ def direction_curvature(
     """
     name = "direction_curvature"
     check_features(name, features)
-    x = check_tensor(name, "x", x)
+    x = check_points(name, "x", x)
     rows = directions_at(name, "directions", directions, x, unit=True)
+    least = least_step(x)
     if step is None:
-        step = torch.finfo(x.dtype).eps ** (1 / 3)
-    check_number(name, "step", step, 0, float("inf"))
+        step = max(torch.finfo(x.dtype).eps ** (1 / 3), least)
+    step = check_number(name, "step", step, 0)
+    if step < least:
+        raise ValueError(f"{name}: step must be at least {least:.1e}, what rounding of x allows, got {step!r}")
     speed = features.tangents(x, rows).double().flatten(2).norm(dim=2)
     ends = torch.stack([x[:, None] - step * rows, x[:, None] + step * rows]).flatten(0, 2)
+    check_moved(name, "step", ends)
     probes = rows.expand(2, *rows.shape).flatten(0, 2)[:, None]
     before, behind = features.tangents(ends, probes).double().reshape(2, *speed.shape, -1)
     sizes = before.norm(dim=2), behind.norm(dim=2)
@@ -68,7 +75,17 @@ def direction_curvature(
     turning = angle_between(before, behind) / (2 * step)
     stretch = (sizes[1].log() - sizes[0].log()) / (2 * step)
     measures = (speed, turning, turning / speed, stretch)
+    check_overflow(name, "x", *measures)
     return Curvature(*(m[0] if len(x) == 1 else m for m in measures), step=float(step))
+
+
+def least_step(x: torch.Tensor) -> float:
+    """The least way from samples ``[B, ...]`` that is a few times longer than rounding moves them, in their units.
+
+    Rounding moves a sample by up to ``eps |x| / 2``, and turns a tangent by about eps.
+    """
+    longest = float(x.double().flatten(1).norm(dim=1).max())
+    return 2 * torch.finfo(x.dtype).eps * max(1.0, longest)
 
 
 def angle_between(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 
-from latentjac.arguments import check_number
+from latentjac.arguments import check_moved, check_number, check_overflow, check_sequence, shown
+from latentjac.geometry.curvature import least_step
 from latentjac.geometry.feature_map import FeatureMap, check_features
-from latentjac.geometry.rows import check_tensor, directions_at
+from latentjac.geometry.rows import check_points, directions_at
+from latentjac.public import public
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,19 @@ class FeatureLinearity:
     deviation: torch.Tensor = field(repr=False)
 
     def radius(self, tolerance: float = 0.1) -> torch.Tensor:
-        """Last length before the deviation first exceeds the tolerance, 0 if it does at once; ``[q]`` or ``[B, q]``."""
+        """Last length before the deviation first exceeds the tolerance, 0 if it does at once; ``[q]`` or ``[B, q]``.
+
+        Raises:
+            TypeError: If tolerance is not a number.
+            ValueError: If it is negative.
+        """
+        tolerance = check_number("radius", "tolerance", tolerance, 0, least=True)
         inside = (self.deviation <= tolerance).cumprod(-1)
         starts = torch.tensor([0.0, *self.lengths], dtype=torch.float64, device=inside.device)
         return starts[inside.sum(-1)]
 
 
+@public
 @torch.no_grad()
 def feature_linearity(
     features: FeatureMap, x: torch.Tensor, directions: torch.Tensor, lengths: Sequence[float]
@@ -50,18 +59,19 @@ def feature_linearity(
         features: The map.
         x: Points ``[B, ...]``.
         directions: ``[q, ...]``, the same at all points, or ``[B, q, ...]``; used as unit directions.
-        lengths: Positive and ascending.
+        lengths: Ascending, each at least the way that rounding of the samples leaves (2 rounding units of their norm).
 
     Raises:
         TypeError: If an argument has a wrong type.
         ValueError: If a shape does not fit, a direction is zero or lengths are not positive and ascending.
     """
     check_features("feature_linearity", features)
-    x = check_tensor("feature_linearity", "x", x)
+    x = check_points("feature_linearity", "x", x)
     rows = directions_at("feature_linearity", "directions", directions, x, unit=True)
-    steps = _check_lengths(lengths)
+    steps = _check_lengths(lengths, least_step(x))
     ways = x.new_tensor(steps).view(-1, *[1] * (x.ndim - 1))
     moved = (x[:, None, None] + ways * rows[:, :, None]).flatten(0, 2)
+    check_moved("feature_linearity", "lengths", moved)
     there = features.values(moved).double().reshape(*rows.shape[:2], len(steps), -1)
     here = features.values(x).double().reshape(len(x), 1, 1, -1)
     tangent = features.tangents(x, rows).double().flatten(2)[:, :, None]
@@ -74,15 +84,16 @@ def feature_linearity(
         (there * predicted).sum(-1) / (sizes[0] * sizes[1]).clamp_min(tiny),
         (there - predicted).norm(dim=-1) / change.norm(dim=-1).clamp_min(tiny),
     )
+    check_overflow("feature_linearity", "lengths", *measures)
     return FeatureLinearity(steps, *(m[0] if len(x) == 1 else m for m in measures))
 
 
-def _check_lengths(lengths: Any) -> tuple[float, ...]:
-    if not isinstance(lengths, Sequence) or not len(lengths):
-        got = "none" if isinstance(lengths, Sequence) else type(lengths).__name__
-        raise ValueError(f"feature_linearity: lengths must be a non-empty sequence, got {got}")
-    for value in lengths:
-        check_number("feature_linearity", "lengths", value, 0, float("inf"))
-    if any(b <= a for a, b in pairwise(lengths)):
-        raise ValueError(f"feature_linearity: lengths must be ascending, got {list(lengths)}")
-    return tuple(float(value) for value in lengths)
+def _check_lengths(lengths: Any, least: float) -> tuple[float, ...]:
+    name = "feature_linearity"
+    given = check_sequence(name, "lengths", lengths, "numbers")
+    steps = tuple(check_number(name, "lengths", value, 0) for value in given)
+    if any(b <= a for a, b in pairwise(steps)):
+        raise ValueError(f"{name}: lengths must be ascending, got {shown(given)}")
+    if steps[0] < least:
+        raise ValueError(f"{name}: lengths must be at least {least:.1e}, what rounding of x allows, got {steps[0]!r}")
+    return steps

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
-from latentjac.arguments import check_int
+from latentjac.arguments import check_callable, check_choice, check_int, check_kind, check_tensor
 from latentjac.diffusion import Point, place
-from latentjac.geometry.local_basis import check_model
-from latentjac.linearize import Linearization, NonFiniteError, linearize
-from latentjac.models import Model
+from latentjac.diffusion.arguments import check_model
+from latentjac.linearize import BACKENDS, Linearization, NonFiniteError, linearize
+from latentjac.models import Model, resolve_layer
+from latentjac.public import public
 
 _MOST_SAMPLES = 16  # evaluated at once
 
@@ -38,9 +39,9 @@ class FeatureMap:
         backend: str = "auto",
         points_at_once: int = 1,
     ) -> None:
-        if not callable(f):
-            raise TypeError(f"FeatureMap: f must be callable, got {type(f).__name__}")
-        check_int("FeatureMap", "points_at_once", points_at_once, 1)
+        check_callable("FeatureMap", "f", f)
+        points_at_once = check_int("FeatureMap", "points_at_once", points_at_once, 1)
+        backend = check_choice("FeatureMap", "backend", backend, BACKENDS)
         self._f = f
         self._constants: Callable[[int], tuple[torch.Tensor, ...]] = lambda _: constants
         self._backend, self._points_at_once = backend, points_at_once
@@ -48,6 +49,7 @@ class FeatureMap:
         self._linearized: Callable[[torch.Tensor], Linearization] = self._traced
 
     @classmethod
+    @public
     def at(
         cls, model: Model, point: Point, layer: str = "mid", *, backend: str = "auto", points_at_once: int = 1
     ) -> FeatureMap:
@@ -69,6 +71,7 @@ class FeatureMap:
         if any(len(c) != 1 for c in point.conditioning):
             got = [len(c) for c in point.conditioning]
             raise ValueError(f"FeatureMap.at: point.conditioning must have one row each, got {got}")
+        resolve_layer(model.network, layer)
         t = torch.tensor(point.timestep, device=point.sample.device)
         features = cls(model.feature_map(layer), backend=backend, points_at_once=points_at_once)
         features._constants = lambda n: (t, *(c.expand(n, *c.shape[1:]) for c in point.conditioning))
@@ -77,26 +80,57 @@ class FeatureMap:
         )
         return features
 
+    @public
     @torch.no_grad()
     def values(self, x: torch.Tensor) -> torch.Tensor:
         """``f(x)`` of n samples ``[n, ...]``, a bounded number at a time.
 
         Raises:
+            TypeError: If x or what f returns is not a tensor.
+            ValueError: If x is not floating-point and finite, or f returns something else than one entry a sample.
             NonFiniteError: If f gives NaN or Inf.
         """
-        parts = [self._f(part, *self._constants(len(part))) for part in x.split(_MOST_SAMPLES)]
+        x = _points("values", x)
+        parts = [self._value(part) for part in x.split(_MOST_SAMPLES)]
         y = torch.cat(parts)
         if not torch.isfinite(y).all():
             raise NonFiniteError("FeatureMap: f must be finite, got NaN or Inf")
         return y
 
-    def tangents(self, x: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """``J v`` of q directions at each of n points, ``[n, ...]`` and ``[n, q, ...]`` to ``[n, q, ...]``."""
-        return self._products(x, v, lambda lin, probes: lin.jvp(probes))
+    def _value(self, x: torch.Tensor) -> torch.Tensor:
+        y = check_kind("values", "f(x)", self._f(x, *self._constants(len(x))), torch.Tensor, "a torch.Tensor")
+        if y.ndim == 0 or len(y) != len(x):
+            raise ValueError(f"values: f must return {len(x)} entries as x has, got shape {list(y.shape)}")
+        return y
 
+    @public
+    def tangents(self, x: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """``J v`` of q directions at each of n points, ``[n, ...]`` and ``[n, q, ...]`` to ``[n, q, ...]``.
+
+        Raises:
+            TypeError: If an argument is not a tensor.
+            ValueError: If a shape or type does not fit.
+        """
+        x, v = _points("tangents", x), check_tensor("tangents", "v", v)
+        if v.ndim != x.ndim + 1 or len(v) != len(x) or v.shape[2:] != x.shape[1:] or v.numel() == 0:
+            expected = ", ".join(map(str, [len(x), "q", *x.shape[1:]]))
+            raise ValueError(f"tangents: v must have shape [{expected}] for the shape of x, got {list(v.shape)}")
+        return self._products(x, v.to(x), lambda lin, probes: lin.jvp(probes))
+
+    @public
     def cotangents(self, x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-        """``J^T u`` of q feature directions at each of n points."""
-        return self._products(x, u, lambda lin, probes: lin.vjp(probes))
+        """``J^T u`` of q feature directions ``[n, q, *f(x).shape[1:]]`` at each of n points.
+
+        Raises:
+            TypeError: If an argument is not a tensor.
+            ValueError: If a shape or type does not fit.
+        """
+        x, u = _points("cotangents", x), check_tensor("cotangents", "u", u)
+        if u.ndim < 2 or len(u) != len(x) or u.numel() == 0:
+            raise ValueError(
+                f"cotangents: u must have shape [{len(x)}, q, ...] for the shape of x, got {list(u.shape)}"
+            )
+        return self._products(x, u, _pulled)
 
     def _products(
         self, x: torch.Tensor, rows: torch.Tensor, product: Callable[[Linearization, torch.Tensor], torch.Tensor]
@@ -122,8 +156,22 @@ class FeatureMap:
 
 def check_features(name: str, features: Any) -> None:
     """Raise unless features is a :class:`FeatureMap`."""
-    if not isinstance(features, FeatureMap):
-        raise TypeError(f"{name}: features must be a latentjac.FeatureMap, got {type(features).__name__}")
+    check_kind(name, "features", features, FeatureMap, "a latentjac.FeatureMap")
+
+
+def _points(name: str, x: Any) -> torch.Tensor:
+    x = check_tensor(name, "x", x)
+    if x.ndim == 0 or x.numel() == 0:
+        raise ValueError(f"{name}: x must hold samples in dimension 0, got shape {list(x.shape)}")
+    return x
+
+
+def _pulled(lin: Linearization, probes: torch.Tensor) -> torch.Tensor:
+    if probes.shape[1:] != lin.y.shape:
+        expected = ", ".join(map(str, ["n", "q", *lin.y.shape[1:]]))
+        got = list(probes.transpose(0, 1).shape)
+        raise ValueError(f"cotangents: u must have shape [{expected}] as f(x) for this x, got {got}")
+    return lin.vjp(probes.to(lin.y))
 
 
 def _filled(rows: torch.Tensor, size: int) -> torch.Tensor:

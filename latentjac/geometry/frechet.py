@@ -10,14 +10,16 @@ from typing import Any
 import torch
 
 from latentjac.arguments import check_int, check_number
-from latentjac.geometry.grassmann import grassmann_exp, grassmann_log
+from latentjac.geometry.grassmann import exponential, logarithm
 from latentjac.geometry.intervals import SampleMean, sample_mean
 from latentjac.geometry.rows import stack_tangent_rows
+from latentjac.public import public
 from latentjac.svd import LocalBasis
 from latentjac.svd.orthonormal import orthonormalize, polish
 
 # Rounds of (sum of projectors) times basis, which lead near the mean wherever the iteration itself would be slow.
 _START_ROUNDS = 3
+MOST_ITERATIONS = 1_000_000
 _LONGEST_STEP = 10.0
 _MEMORY = 5  # steps that a sum of squared distances is compared with: the lengthened ones go up and down a little
 
@@ -40,11 +42,13 @@ class FrechetMean:
     iterations: int
     converged: bool
 
+    @public
     def spread(self, confidence: float = 0.95) -> SampleMean:
         """Mean distance of the samples with Student's interval; slightly too small, as the mean was fitted to them."""
         return sample_mean(self.distances, confidence=confidence)
 
 
+@public
 def frechet_mean(
     bases: Sequence[Any] | LocalBasis | torch.Tensor, space: str = "h", tol: float = 1e-9, max_iterations: int = 200
 ) -> FrechetMean:
@@ -59,14 +63,14 @@ def frechet_mean(
         bases: A basis of N points, a sequence of N bases, or orthonormal rows ``[N, k, n]``.
         space: ``"h"`` for the spans of u, as the paper's code has it, or ``"x"`` for those of v.
         tol: Largest norm of the mean tangent, in radians.
-        max_iterations: Most steps; a warning says if they were not enough.
+        max_iterations: Most steps, at most ``MOST_ITERATIONS``; a warning says if they were not enough.
 
     Raises:
         TypeError: If an argument has a wrong type.
         ValueError: If there are fewer than 2 samples, they do not agree in size, or an argument is out of range.
     """
-    check_number("frechet_mean", "tol", tol, 0, 1)
-    check_int("frechet_mean", "max_iterations", max_iterations, 1)
+    tol = check_number("frechet_mean", "tol", tol, 0, 1)
+    max_iterations = check_int("frechet_mean", "max_iterations", max_iterations, 1, MOST_ITERATIONS)
     samples = stack_tangent_rows("frechet_mean", bases, space)
     # The mean lies in the span of all samples: their coordinates there are all that is needed, and mostly far fewer.
     frame = torch.linalg.qr(samples.flatten(0, 1).mT)[0].mT
@@ -91,7 +95,7 @@ def _descend(
     spreads, step, iterations = [distances.square().sum()], 1.0, 0
     while float(tangent.norm()) > tol and iterations < max_iterations:
         iterations += 1
-        moved = grassmann_exp(mean, step * tangent)
+        moved = exponential(mean, step * tangent)
         ahead, farther = _average_tangent(moved, samples)
         spread = farther.square().sum()
         # Rounding decides about equal sums near the end.
@@ -123,7 +127,7 @@ def _average_tangent(mean: torch.Tensor, samples: torch.Tensor) -> tuple[torch.T
     """Mean of the tangents to all samples, and their lengths; one at a time, as many may be large."""
     total, distances = torch.zeros_like(mean), []
     for sample in samples:
-        tangent = grassmann_log(mean, sample)
+        tangent = logarithm(mean, sample)
         total += tangent
         distances.append(tangent.norm())
     return total / len(samples), torch.stack(distances)

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 import torch
 
-from latentjac.arguments import check_choice
+from latentjac.arguments import check_choice, check_number, check_sequence
 from latentjac.geometry.frechet import frechet_mean
 from latentjac.geometry.intervals import SampleMean, sample_mean
 from latentjac.geometry.matching import matched_mean
 from latentjac.geometry.rows import check_basis, stack_tangent_rows
 from latentjac.geometry.transport import Transport, pull_back
+from latentjac.public import public
 from latentjac.svd import LocalBasis
 
 METHODS = ("frechet", "matched")
@@ -41,8 +42,13 @@ class GlobalDirections:
         """Number of samples."""
         return self.agreement.n
 
+    @public
     def at(self, basis: LocalBasis, method: str = "paper", regularization: float = 0.0) -> Transport:
         """The directions in x-space at a new sample, from its local basis; see :func:`latentjac.pull_back`."""
+        check_basis("at", "basis", basis)
+        if basis.u.shape[basis.s.ndim :] != self.u.shape[1:]:
+            expected, got = list(self.u.shape[1:]), list(basis.u.shape[basis.s.ndim :])
+            raise ValueError(f"at: basis must have features of shape {expected}, got {got}")
         return pull_back(self.u, basis, method, regularization)
 
     def __repr__(self) -> str:
@@ -51,6 +57,7 @@ class GlobalDirections:
         return f"GlobalDirections(u {shape}, {self.method}, {self.n} samples, agreement {low:.2f} .. {high:.2f})"
 
 
+@public
 def global_directions(
     bases: Sequence[LocalBasis] | LocalBasis, method: str = "frechet", *, confidence: float = 0.95
 ) -> GlobalDirections:
@@ -68,11 +75,13 @@ def global_directions(
         TypeError: If bases are something else.
         ValueError: If there are fewer than 2 samples, they do not agree in size, or the method is unknown.
     """
-    check_choice("global_directions", "method", method, METHODS)
-    several = [bases] if isinstance(bases, LocalBasis) else bases
-    rows = stack_tangent_rows("global_directions", several, "h")
+    name = "global_directions"
+    method = check_choice(name, "method", method, METHODS)
+    confidence = check_number(name, "confidence", confidence, 0, 1)
+    several = [bases] if isinstance(bases, LocalBasis) else check_sequence(name, "bases", bases, "LocalBasis")
     for i, basis in enumerate(several):
-        check_basis("global_directions", f"bases[{i}]", basis)
+        check_basis(name, f"bases[{i}]", basis)
+    rows = stack_tangent_rows(name, several, "h")
     s = torch.cat([basis.s.double().reshape(basis.points, basis.k) for basis in several])
     if method == "matched":
         u = matched_mean(rows).rows

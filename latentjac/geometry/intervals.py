@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from latentjac.arguments import check_choice, check_generator, check_int, check_left, check_number
-from latentjac.geometry.rows import check_tensor
+from latentjac.arguments import check_choice, check_generator, check_int, check_left, check_number, check_tensor
+from latentjac.public import public
 from latentjac.student import student_quantile
 
 METHODS = ("student", "bootstrap")
+MOST_RESAMPLES = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class SampleMean:
         return f"{float(self.value):.4g} [{float(self.low):.4g}, {float(self.high):.4g}] over {self.n} samples"
 
 
+@public
 def sample_mean(
     values: torch.Tensor,
     method: str = "student",
@@ -55,7 +57,7 @@ def sample_mean(
         method: ``"student"`` (Student's t, right for normal values) or ``"bootstrap"`` (percentiles of means of
             resampled samples, Efron 1979; too narrow below about 20 samples).
         confidence: In (0, 1).
-        resamples: With ``"bootstrap"``, how many sets of samples are drawn.
+        resamples: With ``"bootstrap"``, how many sets of samples are drawn, at most ``MOST_RESAMPLES``.
         generator: With ``"bootstrap"``, source of the draws; seeded with 0 by default.
 
     Raises:
@@ -65,9 +67,9 @@ def sample_mean(
     values = check_tensor("sample_mean", "values", values).double()
     if values.ndim == 0 or len(values) < 2:
         raise ValueError(f"sample_mean: values must hold at least 2 samples, got shape {list(values.shape)}")
-    check_choice("sample_mean", "method", method, METHODS)
-    check_number("sample_mean", "confidence", confidence, 0, 1)
-    check_int("sample_mean", "resamples", resamples, 2)
+    method = check_choice("sample_mean", "method", method, METHODS)
+    confidence = check_number("sample_mean", "confidence", confidence, 0, 1)
+    resamples = check_int("sample_mean", "resamples", resamples, 2, MOST_RESAMPLES)
     check_generator("sample_mean", generator)
     mean = values.mean(0)
     if method == "student":

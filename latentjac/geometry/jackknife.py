@@ -8,12 +8,15 @@ from typing import Any
 
 import torch
 
-from latentjac.arguments import check_int, check_number
+from latentjac.arguments import check_callable, check_dense, check_int, check_number, check_tensor
 from latentjac.geometry.intervals import SampleMean
-from latentjac.geometry.rows import check_tensor
+from latentjac.public import public
 from latentjac.student import student_quantile
 
+MOST_SAMPLES = 65_536  # each of them is left out once
 
+
+@public
 def jackknife(
     statistic: Callable[[torch.Tensor], torch.Tensor], samples: int, *, confidence: float = 0.95
 ) -> SampleMean:
@@ -27,18 +30,17 @@ def jackknife(
     Args:
         statistic: Maps the numbers of the samples that are kept, ascending integers ``[n]``, to values ``[...]``;
             smooth in each sample's part, as means and correlations are and quantiles are not.
-        samples: Their number N.
+        samples: Their number N, at most ``MOST_SAMPLES``.
         confidence: In (0, 1).
 
     Raises:
         TypeError: If an argument has a wrong type.
         ValueError: If there are fewer than 3 samples, or a value is not finite.
     """
-    if not callable(statistic):
-        raise TypeError(f"jackknife: statistic must be callable, got {type(statistic).__name__}")
-    check_int("jackknife", "samples", samples, 3)
-    check_number("jackknife", "confidence", confidence, 0, 1)
-    everyone = torch.arange(samples)
+    check_callable("jackknife", "statistic", statistic)
+    samples = check_int("jackknife", "samples", samples, 3, MOST_SAMPLES)
+    confidence = check_number("jackknife", "confidence", confidence, 0, 1)
+    everyone = torch.arange(samples, device="cpu")
 
     def value_of(kept: torch.Tensor) -> torch.Tensor:
         return check_tensor("jackknife", "value of statistic", statistic(kept)).double()
@@ -50,6 +52,7 @@ def jackknife(
     return SampleMean(value, value - margin, value + margin, samples, confidence)
 
 
+@public
 def pair_mean(table: Any, *, confidence: float = 0.95) -> SampleMean:
     """Mean over all pairs of different samples, with an interval for samples not yet seen.
 
@@ -64,18 +67,32 @@ def pair_mean(table: Any, *, confidence: float = 0.95) -> SampleMean:
         TypeError: If an argument has a wrong type.
         ValueError: If the table is not square or has fewer than 3 samples.
     """
-    table = check_tensor("pair_mean", "table", table).double()
-    if table.ndim < 2 or table.shape[0] != table.shape[1] or len(table) < 3:
-        raise ValueError(f"pair_mean: table must have shape [N, N, ...] with N >= 3, got {list(table.shape)}")
+    table = _table("pair_mean", table, 3).double()
     return jackknife(lambda kept: pairs_of(table, kept).mean(0), len(table), confidence=confidence)
 
 
+@public
 def pairs_of(table: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-    """Entries ``[n (n - 1), ...]`` of a table ``[N, N, ...]`` for ordered pairs of different samples among n."""
-    kept = kept.to(table.device)
+    """Entries ``[n (n - 1), ...]`` of a table ``[N, N, ...]`` for ordered pairs of different samples among n.
+
+    Args:
+        table: ``[N, N, ...]``.
+        kept: Numbers of the n samples, integers ``[n]``.
+
+    Raises:
+        TypeError: If an argument is not a tensor.
+        ValueError: If the table is not square, or a number is out of range.
+    """
+    table, kept = _table("pairs_of", table), check_dense("pairs_of", "kept", kept)
+    if kept.ndim != 1 or kept.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+        raise ValueError(f"pairs_of: kept must be integers [n], got {list(kept.shape)} {kept.dtype}")
+    kept = kept.to(table.device, torch.int64)
+    if not ((kept >= 0) & (kept < len(table))).all():
+        raise ValueError(f"pairs_of: kept must hold numbers in [0, {len(table)}), got others")
     return table[kept][:, kept][~torch.eye(len(kept), dtype=torch.bool, device=table.device)]
 
 
+@public
 def rank_correlation(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Spearman's rho: the correlation of ranks, with average ranks for ties.
 
@@ -100,6 +117,13 @@ def rank_correlation(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     if sizes == 0:
         raise ValueError("rank_correlation: a and b must not be constant, got one value alone")
     return ((centred[0] @ centred[1]) / sizes).clamp(-1, 1)
+
+
+def _table(name: str, table: Any, least: int = 1) -> torch.Tensor:
+    table = check_tensor(name, "table", table)
+    if table.ndim < 2 or table.shape[0] != table.shape[1] or len(table) < least:
+        raise ValueError(f"{name}: table must have shape [N, N, ...] with N >= {least}, got {list(table.shape)}")
+    return table
 
 
 def _ranks(values: torch.Tensor) -> torch.Tensor:

@@ -7,13 +7,19 @@ from typing import Any
 
 import torch
 
+from latentjac.arguments import check_choice, check_int, check_kind
 from latentjac.compat import find_preset
 from latentjac.diffusion import Point, linearization_at, place
-from latentjac.models import Model
+from latentjac.diffusion.arguments import check_model
+from latentjac.linearize import BACKENDS, PRECISIONS
+from latentjac.models import Model, resolve_layer
+from latentjac.public import public
 from latentjac.svd import LocalBasis, SolverState, svd
+from latentjac.svd.arguments import Settings, check_run, check_settings
 from latentjac.svd.building import calling
 
 
+@public
 def local_basis(
     model: Model,
     point: Point,
@@ -70,18 +76,26 @@ def local_basis(
         ValueError: If an argument is out of range, the point does not fit the model, or the layer is unknown.
         ConvergenceError: If ``strict`` and not converged.
     """
-    check_model("local_basis", model)
-    place("local_basis", model, point)
+    name = "local_basis"
+    check_model(name, model)
+    place(name, model, point)
+    k = check_int(name, "k", k, 1, point.sample[0].numel())
+    resolve_layer(model.network, layer)
+    check_run(name, generator, callback, progress, strict)
+    check_kind(name, "warm_start", warm_start, (LocalBasis, torch.Tensor), "a LocalBasis, a tensor", optional=True)
+    backend = check_choice(name, "backend", backend, BACKENDS)
+    precision = check_choice(name, "precision", precision, (*PRECISIONS, "mixed"), optional=True)
+    mixed = precision == "mixed"
     options = {
         "tol": (tol, 1e-3),
         "max_passes": (max_passes, 1000),
         "block_size": (block_size, None),
-        "warm_start": (warm_start, None),
         "confirm": (confirm, 1),
     }
-    preset = find_preset("local_basis", compat, {**options, "precision": (precision, None)}, point.grid)
-    solver = preset.solver if preset else {name: value for name, (value, _) in options.items()}
-    mixed = precision == "mixed"
+    fixed = {**options, "warm_start": (warm_start, None), "precision": (precision, None)}
+    preset = find_preset(name, compat, fixed, point.grid)
+    solver = dict(preset.solver) if preset else {option: value for option, (value, _) in options.items()}
+    check_settings(name, Settings(k=k, max_seconds=max_seconds, **solver), mixed)
     lin, *exact = (
         linearization_at(model, point, layer, backend=backend, precision=p)
         for p in (("bf16", "fp32") if mixed else (precision,))
@@ -92,6 +106,7 @@ def local_basis(
             k,
             max_seconds=max_seconds,
             generator=generator,
+            warm_start=warm_start,
             refine_with=exact[0] if mixed else None,
             callback=callback,
             progress=progress,
@@ -115,9 +130,3 @@ def place_of(model: Model, point: Point, layer: str) -> dict[str, Any]:
         "num_inference_steps": point.num_inference_steps,
         "grid": point.grid,
     }
-
-
-def check_model(name: str, model: object) -> None:
-    """Raise unless model is a :class:`Model`."""
-    if not isinstance(model, Model):
-        raise TypeError(f"{name}: model must be a latentjac.Model (from latentjac.load), got {type(model).__name__}")

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from latentjac.arguments import check_tensor
 from latentjac.geometry.rows import stack_tangent_rows
+from latentjac.public import public
 from latentjac.svd import LocalBasis
 
 _MOST_ROUNDS = 20
@@ -32,6 +34,7 @@ class MatchedMean:
     cosines: torch.Tensor = field(repr=False)
 
 
+@public
 def matched_mean(bases: Sequence[Any] | LocalBasis | torch.Tensor, space: str = "h") -> MatchedMean:
     """Match the directions of all samples by ``|cosine|`` and average them with their signs.
 
@@ -63,6 +66,7 @@ def matched_mean(bases: Sequence[Any] | LocalBasis | torch.Tensor, space: str = 
     return MatchedMean(means, order, signs, (chosen * means).sum(2))
 
 
+@public
 def assign(cost: torch.Tensor) -> torch.Tensor:
     """Column for every row of a square cost matrix such that the sum of costs is least.
 
@@ -74,8 +78,15 @@ def assign(cost: torch.Tensor) -> torch.Tensor:
 
     Returns:
         int64 ``[k]``, on the device of cost.
+
+    Raises:
+        TypeError: If cost is not a tensor.
+        ValueError: If it is not a square matrix of finite values.
     """
-    table = cost.detach().double().cpu().numpy()
+    cost = check_tensor("assign", "cost", cost)
+    if cost.ndim != 2 or cost.shape[0] != cost.shape[1] or cost.numel() == 0:
+        raise ValueError(f"assign: cost must have shape [k, k], got {list(cost.shape)}")
+    table = cost.double().cpu().numpy()
     k = len(table)
     row_price, column_price = np.zeros(k), np.zeros(k)
     owner = np.full(k, -1)  # row that has each column

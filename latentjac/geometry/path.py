@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 import torch
 
+from latentjac.arguments import check_bool, check_overflow, check_tensor
 from latentjac.geometry.curvature import angle_between
 from latentjac.geometry.feature_map import FeatureMap, check_features
-from latentjac.geometry.rows import check_tensor
+from latentjac.public import public
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class PathMeasure:
         return self.chord / self.length
 
 
+@public
 @torch.no_grad()
 def measure_path(features: FeatureMap, samples: torch.Tensor, batched: bool = False) -> PathMeasure:
     """Length and turning of a walk at one timestep.
@@ -55,10 +57,11 @@ def measure_path(features: FeatureMap, samples: torch.Tensor, batched: bool = Fa
         ValueError: If there are fewer than 2 samples.
     """
     check_features("measure_path", features)
+    batched = check_bool("measure_path", "batched", batched)
     walks = check_tensor("measure_path", "samples", samples)
     walks = walks if batched else walks[None]
     if walks.ndim < 3 or walks.shape[1] < 2 or len(walks) == 0:
-        expected = "[B, n >= 2, ...]" if batched else "[n >= 2, ...]"
+        expected = "[B, n >= 2, ...] with batched=True" if batched else "[n >= 2, ...]"
         raise ValueError(f"measure_path: samples must have shape {expected}, got {list(samples.shape)}")
     steps = walks[:, 1:] - walks[:, :-1]
     middles = (walks[:, 1:] + walks[:, :-1]) / 2
@@ -71,4 +74,5 @@ def measure_path(features: FeatureMap, samples: torch.Tensor, batched: bool = Fa
         angle_between(tangents[:, :-1], tangents[:, 1:]),
         (ends[len(walks) :] - ends[: len(walks)]).norm(dim=1),
     )
+    check_overflow("measure_path", "samples", *measures)
     return PathMeasure(*(m if batched else m[0] for m in measures))

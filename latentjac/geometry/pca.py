@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from latentjac.arguments import check_int
+from latentjac.arguments import check_int, check_tensor, shown
 from latentjac.geometry.feature_map import FeatureMap, check_features
-from latentjac.geometry.rows import check_tensor, directions_at
+from latentjac.geometry.rows import check_points, directions_at
+from latentjac.public import public
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class PrincipalComponents:
     explained: torch.Tensor
 
 
+@public
 def principal_components(data: torch.Tensor, k: int) -> PrincipalComponents:
     """The k principal components of N samples, or of their features.
 
@@ -40,15 +42,15 @@ def principal_components(data: torch.Tensor, k: int) -> PrincipalComponents:
         ValueError: If k is out of range or all samples are the same.
     """
     rows = check_tensor("principal_components", "data", data)
-    check_int("principal_components", "k", k, 1)
+    k = check_int("principal_components", "k", k, 1)
     limit = min(len(rows) - 1, rows[0].numel()) if rows.ndim > 1 and rows.numel() else 0
     if k > limit:
-        got = f"{k} for data of shape {list(rows.shape)}"
+        got = f"{shown(k)} for data of shape {list(rows.shape)}"
         raise ValueError(f"principal_components: k must be in [1, min(N - 1, n)] = [1, {limit}], got {got}")
     flat = rows.flatten(1).double()
     mean = flat.mean(0)
     _, s, v = torch.linalg.svd(flat - mean, full_matrices=False)
-    if not s[0] > 0:
+    if not s[0].square() > 0:
         raise ValueError("principal_components: data must vary, got samples that are all the same")
     variances = s.square() / (len(rows) - 1)
     largest = v[:k].gather(1, v[:k].abs().argmax(1, keepdim=True))
@@ -61,6 +63,7 @@ def principal_components(data: torch.Tensor, k: int) -> PrincipalComponents:
     )
 
 
+@public
 @torch.no_grad()
 def ascent_directions(features: FeatureMap, x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     """Unit x-directions ``J^T u / |J^T u|`` along which the features grow fastest in h-directions.
@@ -78,7 +81,7 @@ def ascent_directions(features: FeatureMap, x: torch.Tensor, u: torch.Tensor) ->
         ValueError: If a shape does not fit, or no x-direction moves the features along one of u.
     """
     check_features("ascent_directions", features)
-    x = check_tensor("ascent_directions", "x", x)
+    x = check_points("ascent_directions", "x", x)
     given = check_tensor("ascent_directions", "u", u)
     like = features.values(x)
     rows = directions_at("ascent_directions", "u", given, like, unit=True)

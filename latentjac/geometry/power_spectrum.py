@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from latentjac.arguments import check_number
-from latentjac.geometry.rows import check_tensor
+from latentjac.arguments import check_number, check_tensor
+from latentjac.public import public
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class PowerSpectrum:
         return 1 - self.below
 
 
+@public
 def power_spectrum(directions: torch.Tensor, cutoff: float = 0.125) -> PowerSpectrum:
     """Radially averaged power spectral density of directions, such as ``basis.v``.
 
@@ -59,7 +60,7 @@ def power_spectrum(directions: torch.Tensor, cutoff: float = 0.125) -> PowerSpec
     rows = check_tensor("power_spectrum", "directions", directions)
     if rows.ndim < 3 or rows.numel() == 0:
         raise ValueError(f"power_spectrum: directions must have shape [..., C, H, W], got {list(rows.shape)}")
-    check_number("power_spectrum", "cutoff", cutoff, 0, 0.71)
+    cutoff = check_number("power_spectrum", "cutoff", cutoff, 0, 0.71)
     height, width = rows.shape[-2:]
     coefficients = torch.fft.fft2(rows.double()).abs().square().sum(-3).flatten(-2)
     total = coefficients.sum(-1, keepdim=True)
@@ -80,5 +81,5 @@ def power_spectrum(directions: torch.Tensor, cutoff: float = 0.125) -> PowerSpec
         rings * (height * width) / counts,
         (power * radius).sum(-1),
         (power * (radius <= cutoff)).sum(-1),
-        float(cutoff),
+        cutoff,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from latentjac.arguments import check_choice
+from latentjac.arguments import check_choice, check_kind, check_tensor
 from latentjac.interrupts import raise_unseen
 from latentjac.svd import LocalBasis
 from latentjac.svd.building import under_construction
@@ -16,7 +16,7 @@ from latentjac.svd.orthonormal import orthogonality, polish
 
 SPACES = ("x", "h")
 # Rows of a converged float32 basis are orthonormal to 1e-6; more than this is another kind of input.
-_NOT_ORTHONORMAL = 1e-3
+NOT_ORTHONORMAL = 1e-3
 
 
 def check_basis(name: str, argument: str, value: Any) -> None:
@@ -25,8 +25,7 @@ def check_basis(name: str, argument: str, value: Any) -> None:
     Raises:
         KeyboardInterrupt: If Ctrl-C ended its computation and nobody has seen that.
     """
-    if not isinstance(value, LocalBasis):
-        raise TypeError(f"{name}: {argument} must be a LocalBasis, got {type(value).__name__}")
+    check_kind(name, argument, value, LocalBasis, "a LocalBasis")
     if under_construction() is not None:
         return  # whoever builds on it has said so when it was computed
     raise_unseen(name)
@@ -34,19 +33,8 @@ def check_basis(name: str, argument: str, value: Any) -> None:
         largest = value.residuals.max().item()
         warnings.warn(
             f"{name}: {argument} did not converge: {value.status.value}, with largest residual {largest:.1e}",
-            stacklevel=4,
+            stacklevel=5,
         )
-
-
-def check_tensor(name: str, argument: str, value: Any) -> torch.Tensor:
-    """The tensor without its graph; raise unless it is a finite floating one."""
-    if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name}: {argument} must be a torch.Tensor, got {type(value).__name__}")
-    if not value.is_floating_point():
-        raise ValueError(f"{name}: {argument} must be a floating-point tensor, got dtype {value.dtype}")
-    if not torch.isfinite(value).all():
-        raise ValueError(f"{name}: {argument} must be finite, got NaN or Inf")
-    return value.detach()
 
 
 def tangent_rows(name: str, argument: str, value: Any, space: str) -> torch.Tensor:
@@ -59,18 +47,19 @@ def tangent_rows(name: str, argument: str, value: Any, space: str) -> torch.Tens
         space: ``"x"`` or ``"h"``.
     """
     check_choice(name, "space", space, SPACES)
+    check_kind(name, argument, value, (LocalBasis, torch.Tensor), "a LocalBasis or a torch.Tensor")
+    if not isinstance(value, LocalBasis):
+        value = check_tensor(name, argument, value)
     if isinstance(value, LocalBasis):
         check_basis(name, argument, value)
         rows = (value.v if space == "x" else value.u).reshape(value.points, value.k, -1)
-    elif not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name}: {argument} must be a LocalBasis or a torch.Tensor, got {type(value).__name__}")
     elif value.ndim not in (2, 3) or value.numel() == 0 or value.shape[-2] > value.shape[-1]:
         raise ValueError(f"{name}: {argument} must have shape [k, n] or [B, k, n], k <= n, got {list(value.shape)}")
     else:
         rows = value if value.ndim == 3 else value[None]
     rows = check_tensor(name, argument, rows)
     error = orthogonality(rows)
-    if error > _NOT_ORTHONORMAL:
+    if error > NOT_ORTHONORMAL:
         raise ValueError(f"{name}: {argument} must have orthonormal rows, got |QQ^T - I| of {error:.1e}")
     return polish(rows.double())
 
@@ -93,7 +82,17 @@ def stack_tangent_rows(name: str, bases: Any, space: str) -> torch.Tensor:
     return rows
 
 
-def directions_at(name: str, argument: str, value: Any, x: torch.Tensor, unit: bool = False) -> torch.Tensor:
+def check_points(name: str, argument: str, value: Any) -> torch.Tensor:
+    """The points ``[B, ...]``; raise unless they are finite floating-point vectors or arrays."""
+    x = check_tensor(name, argument, value)
+    if x.ndim < 2 or x.numel() == 0:
+        raise ValueError(f"{name}: {argument} must have shape [B, ...], got {list(x.shape)}")
+    return x
+
+
+def directions_at(
+    name: str, argument: str, value: Any, x: torch.Tensor, unit: bool = False, of: str = "x"
+) -> torch.Tensor:
     """Directions ``[B, q, *x.shape[1:]]`` at the B points of x, in its type.
 
     Args:
@@ -102,15 +101,25 @@ def directions_at(name: str, argument: str, value: Any, x: torch.Tensor, unit: b
         value: ``[q, *x.shape[1:]]``, the same for all points, or ``[B, q, *x.shape[1:]]``.
         x: Points ``[B, ...]``.
         unit: Refuse zeros and give unit directions.
+        of: The argument that x comes from, for messages.
     """
     given = check_tensor(name, argument, value)
     rows = given.expand(len(x), *given.shape) if given.ndim == x.ndim else given
     if rows.ndim != x.ndim + 1 or rows.shape[2:] != x.shape[1:] or len(rows) != len(x) or rows.numel() == 0:
         one = ", ".join(map(str, ["q", *x.shape[1:]]))
-        raise ValueError(f"{name}: {argument} must have shape [{one}] or [{len(x)}, {one}], got {list(given.shape)}")
+        got = f"{list(given.shape)} for the shape of {of}"
+        raise ValueError(f"{name}: {argument} must have shape [{one}] or [{len(x)}, {one}], got {got}")
     if unit:
-        lengths = rows.flatten(2).double().norm(dim=2)
-        if not lengths.all():
-            raise ValueError(f"{name}: {argument} must not be zero, got zero at {(lengths == 0).nonzero()[0].tolist()}")
-        rows = rows / lengths.view(*lengths.shape, *[1] * (x.ndim - 1))
+        rows = _unit(name, argument, rows)
     return rows.to(x.device, x.dtype)
+
+
+def _unit(name: str, argument: str, rows: torch.Tensor) -> torch.Tensor:
+    """Unit directions ``[B, q, ...]`` in float64, however small or large the given ones are."""
+    wide = rows.double()
+    column = (*rows.shape[:2], *[1] * (rows.ndim - 2))
+    largest = wide.flatten(2).abs().amax(2)
+    if not largest.all():
+        raise ValueError(f"{name}: {argument} must not be zero, got zero at {(largest == 0).nonzero()[0].tolist()}")
+    wide = wide / largest.view(column)  # first, so that squares of very small or large entries stay finite
+    return wide / wide.flatten(2).norm(dim=2).view(column)

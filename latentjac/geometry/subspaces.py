@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from latentjac.geometry.rows import stack_tangent_rows, tangent_rows
+from latentjac.public import public
 from latentjac.svd import LocalBasis
 
 
@@ -53,6 +54,7 @@ class SubspaceDistance:
         return f"SubspaceDistance(angles {list(self.angles.shape)}, largest {largest:.3g}, geodesic {geodesic:.3g})"
 
 
+@public
 def principal_angles(a: LocalBasis | torch.Tensor, b: LocalBasis | torch.Tensor, space: str = "x") -> torch.Tensor:
     """Principal angles between tangent spaces.
 
@@ -82,6 +84,7 @@ def principal_angles(a: LocalBasis | torch.Tensor, b: LocalBasis | torch.Tensor,
     return angles[0] if points == [1, 1] else angles
 
 
+@public
 def subspace_distance(a: LocalBasis | torch.Tensor, b: LocalBasis | torch.Tensor, space: str = "x") -> SubspaceDistance:
     """Distances of tangent spaces on the Grassmannian; arguments and errors are those of :func:`principal_angles`.
 
@@ -90,6 +93,7 @@ def subspace_distance(a: LocalBasis | torch.Tensor, b: LocalBasis | torch.Tensor
     return SubspaceDistance(principal_angles(a, b, space))
 
 
+@public
 def pairwise_distances(bases: Sequence[Any] | LocalBasis | torch.Tensor, space: str = "x") -> torch.Tensor:
     """Geodesic distances between the tangent spaces of N samples.
 

@@ -9,9 +9,11 @@ import torch
 
 from latentjac.arguments import check_choice, check_left, check_number
 from latentjac.geometry.rows import check_basis, directions_at, tangent_rows
+from latentjac.public import public
 from latentjac.svd import LocalBasis
 
 METHODS = ("paper", "pseudoinverse")
+LARGEST_REGULARIZATION = 1e6
 _NOISE = 100  # in rounding units: what of a unit vector is less lies outside a span
 
 
@@ -37,6 +39,7 @@ class Transport:
     lengths: torch.Tensor = field(repr=False)
 
 
+@public
 def parallel_transport(
     direction: torch.Tensor | LocalBasis,
     source: LocalBasis,
@@ -64,7 +67,7 @@ def parallel_transport(
     """
     name = "parallel_transport"
     check_basis(name, "source", source)
-    _check_options(name, target, method, regularization)
+    regularization = _check_options(name, target, method, regularization)
     shape, got = (basis.u.shape[basis.s.ndim :] for basis in (source, target))
     if shape != got:
         raise ValueError(f"{name}: target must have features of shape {list(shape)} as source has, got {list(got)}")
@@ -73,7 +76,7 @@ def parallel_transport(
     given = direction.v if isinstance(direction, LocalBasis) else direction
     v = source.v.reshape(source.points, source.k, *source.v.shape[source.s.ndim :])
     # In float64 from here: a direction may be almost outside the span.
-    rows = directions_at(name, "direction", given, v[:, 0].double(), unit=True).flatten(2)
+    rows = directions_at(name, "direction", given, v[:, 0].double(), unit=True, of="source").flatten(2)
     coordinates = (rows @ tangent_rows(name, "source", source, "x").mT) * source.s.double().reshape(len(v), 1, -1)
     sizes = coordinates.norm(dim=2)
     if not (sizes > _NOISE * torch.finfo(source.s.dtype).eps * source.s.max()).all():
@@ -83,6 +86,7 @@ def parallel_transport(
     return _pulled(name, u, target, method, regularization)
 
 
+@public
 def pull_back(u: torch.Tensor, target: LocalBasis, method: str = "paper", regularization: float = 0.0) -> Transport:
     """x-directions of h-directions in a tangent space.
 
@@ -93,29 +97,32 @@ def pull_back(u: torch.Tensor, target: LocalBasis, method: str = "paper", regula
             ``V2^T S2^-1 U2 u``, the shortest step that moves the features by the part of u in the tangent space; it
             leans to directions that the network hardly listens to.
         regularization: Tikhonov's, for ``"pseudoinverse"``, relative to the largest singular value: ``1 / s`` becomes
-            ``s / (s^2 + (regularization s[0])^2)``.
+            ``s / (s^2 + (regularization s[0])^2)``. In [0, ``LARGEST_REGULARIZATION``).
 
     Raises:
         TypeError: If an argument has a wrong type.
         ValueError: If u does not fit the basis or has no part in its span, or an option is out of range.
     """
     name = "pull_back"
-    _check_options(name, target, method, regularization)
+    regularization = _check_options(name, target, method, regularization)
     shape = target.u.shape[target.s.ndim :]
     several = isinstance(u, torch.Tensor) and u.ndim == len(shape) + 2
     points = len(u) if several else 1
     if 1 not in (points, target.points) and points != target.points:
         raise ValueError(f"{name}: u must be for 1 or {target.points} points as target is, got {points}")
     like = torch.empty(max(points, 1), *shape, dtype=torch.float64, device=target.u.device)
-    return _pulled(name, directions_at(name, "u", u, like, unit=True).flatten(2), target, method, regularization)
+    return _pulled(
+        name, directions_at(name, "u", u, like, unit=True, of="target").flatten(2), target, method, regularization
+    )
 
 
-def _check_options(name: str, target: Any, method: Any, regularization: Any) -> None:
+def _check_options(name: str, target: Any, method: Any, regularization: Any) -> float:
     check_basis(name, "target", target)
     check_choice(name, "method", method, METHODS)
-    check_number(name, "regularization", regularization, 0, float("inf"), least=True)
+    checked: float = check_number(name, "regularization", regularization, 0, LARGEST_REGULARIZATION, least=True)
     if method == "paper":
         check_left(name, "regularization", regularization, 0.0, "with method='paper'")
+    return checked
 
 
 def _pulled(name: str, u: torch.Tensor, target: LocalBasis, method: str, regularization: float) -> Transport:

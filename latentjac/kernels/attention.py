@@ -22,14 +22,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentjac.arguments import check_number
+from latentjac.arguments import check_bool, check_kind, check_number
 
 from . import attention_reference as twin
 from .guards import refuse_differentiated, refuse_tracing
 from .launch import launch
 from .native import native_for
 from .reference import statistics_dtype
-from .tensors import DTYPES, check_dims, check_like, check_type, readable, refuse_overlap
+from .tensors import DTYPES, check_like, check_shape, check_type, readable, refuse_overlap
 
 Parts = tuple[Tensor | None, Tensor | None, Tensor | None]
 
@@ -94,19 +94,18 @@ def attention_primal(
     name = "attention_primal"
     refuse_tracing(name)
     refuse_differentiated(name, q=q, k=k, v=v, bias=bias)
-    check_dims(name, "q", q, "[B, H, N, D]")
+    check_shape(name, "q", q, "[B, H, N, D]", 4)
     check_type(name, "q", q)
     batch, heads, queries, size = q.shape
-    if v.dim() != 4:
-        raise ValueError(f"{name}: v must have shape [{batch}, {heads}, M, E], got {list(v.shape)}")
+    check_shape(name, "v", v, f"[{batch}, {heads}, M, E]", 4)
     keys = v.shape[2]
     check_like(name, "k", k, (batch, heads, keys, size), q.dtype, q.device)
     check_like(name, "v", v, (batch, heads, keys, v.shape[3]), q.dtype, q.device)
     kind = statistics_dtype(q.dtype)
     if bias is not None:
         bias = _check_bias(name, bias, (batch, heads, queries, keys), kind, q.device)
-    check_number(name, "scale", scale, -math.inf, math.inf, optional=True)
-    scale = (1 / math.sqrt(size) if size else 1.0) if scale is None else float(scale)
+    scale = (1 / math.sqrt(size) if size else 1.0) if scale is None else check_number(name, "scale", scale)
+    causal, allow_tf32 = check_bool(name, "causal", causal), check_bool(name, "allow_tf32", allow_tf32)
     q, k, v = (_rows(t) for t in (q, k, v))
     module = native_for(q)
     if module is None or 0 in q.shape or 0 in v.shape:
@@ -157,12 +156,13 @@ def attention_tangent(
     _check_primal(name, primal)
     given = {"dq": dq, "dk": dk, "dv": dv}
     refuse_differentiated(name, **given, out=out)
+    accumulate = check_bool(name, "accumulate", accumulate)
     if dq is None and dk is None and dv is None:
         raise ValueError(f"{name}: one of dq, dk and dv must be given, got none")
     probes = -1
     for (key, t), value in zip(given.items(), (primal.q, primal.k, primal.v), strict=True):
         if t is not None:
-            check_dims(name, key, t, "[P, B, H, N, D]")
+            check_shape(name, key, t, "[P, B, H, N, D]", 5)
             probes = len(t) if probes < 0 else probes
             check_like(name, key, t, (probes, *value.shape), value.dtype, value.device)
     if accumulate and out is None:
@@ -208,13 +208,15 @@ def attention_cotangent(
     name = "attention_cotangent"
     refuse_tracing(name)
     _check_primal(name, primal)
-    for label, three in (("wanted", wanted), ("out", out)):
+    for argument, three in (("wanted", wanted), ("out", out)):
+        check_kind(name, argument, three, (tuple, list), "a tuple of three")
         if len(three) != 3:
-            raise ValueError(f"{name}: {label} must have three entries, for dq, dk and dv, got {len(three)}")
+            raise ValueError(f"{name}: {argument} must have three entries, for dq, dk and dv, got {len(three)}")
+    wanted = tuple(check_bool(name, f"wanted[{i}]", value) for i, value in enumerate(wanted))  # type: ignore[assignment]
     refuse_differentiated(name, u=u, **dict(zip(("out[0]", "out[1]", "out[2]"), out, strict=True)))
     if not any(wanted):
         raise ValueError(f"{name}: wanted must name one of dq, dk and dv, got {wanted}")
-    check_dims(name, "u", u, "[P, B, H, N, E]")
+    check_shape(name, "u", u, "[P, B, H, N, E]", 5)
     check_like(name, "u", u, (len(u), *primal.o.shape), primal.o.dtype, primal.o.device)
     dq, dk, dv = results = [
         _buffer(name, f"out[{i}]", out[i], value, (len(u), *value.shape)) if wanted[i] else None
@@ -252,16 +254,17 @@ def rowwise_product(matrices: Tensor, t: Tensor, *, out: Tensor | None = None) -
     name = "rowwise_product"
     refuse_tracing(name)
     refuse_differentiated(name, matrices=matrices, t=t, out=out)
-    if matrices.dim() != 5 or not matrices.is_contiguous():
+    check_shape(name, "matrices", matrices, "[B, N, H, D, E]", 5)
+    if not matrices.is_contiguous():
         raise ValueError(f"{name}: matrices must be contiguous [B, N, H, D, E], got {list(matrices.shape)}")
     check_type(name, "matrices", matrices)
     batch, rows, heads, size, width = matrices.shape
-    check_dims(name, "t", t, "[P, B, H, N, D]")
+    check_shape(name, "t", t, "[P, B, H, N, D]", 5)
     check_like(name, "t", t, (len(t), batch, heads, rows, size), matrices.dtype, matrices.device)
     given_out, out = out, _buffer(name, "out", out, t, (len(t), batch, heads, rows, width))
     refuse_overlap(name, {"matrices": matrices, "t": t}, {"out": given_out})
     module = native_for(t) if t.device.type == "cpu" else None
-    if module is None or t.numel() == 0:
+    if module is None or t.numel() == 0 or out.numel() == 0:
         with torch.no_grad():
             return out.copy_(twin.rowwise_product(matrices, t))
     matrices, laid = readable(matrices), _rows(t)  # have to live until the call is over
@@ -281,8 +284,7 @@ def _places(primal: AttentionPrimal) -> Any:
 
 
 def _check_primal(name: str, primal: AttentionPrimal) -> None:
-    if not isinstance(primal, AttentionPrimal):
-        raise TypeError(f"{name}: primal must be an AttentionPrimal, got {type(primal).__name__}")
+    check_kind(name, "primal", primal, AttentionPrimal, "an AttentionPrimal")
     if primal.native is not None and primal.native[2] != _places(primal):
         raise ValueError(
             f"{name}: primal must be as attention_primal returned it, got one whose arrays were replaced or moved; "
@@ -291,6 +293,7 @@ def _check_primal(name: str, primal: AttentionPrimal) -> None:
 
 
 def _check_bias(name: str, bias: Tensor, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    check_shape(name, "bias", bias, f"that broadcasts to {list(shape)}", bias.dim())
     try:
         bias = bias.expand(shape)
     except RuntimeError:

@@ -16,11 +16,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..arguments import check_kind
 from . import reference
 from .guards import refuse_differentiated, refuse_tracing
 from .launch import launch
 from .native import native_for
-from .tensors import DTYPES, buffer, check_dims, check_like, check_type, readable, refuse_overlap
+from .tensors import DTYPES, buffer, check_like, check_shape, check_type, readable, refuse_overlap
 
 
 def gated_tangent(value: Tensor, gate: Tensor, a: Tensor, b: Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -81,8 +82,11 @@ def gated_cotangent(
     """
     name = "gated_cotangent"
     refuse_tracing(name)
+    check_kind(name, "out", out, tuple, "a tuple of two tensors", optional=True)
+    if out is not None and len(out) != 2:
+        raise ValueError(f"{name}: out must be a tuple of two tensors, got {len(out)}")
     value, gate = out if out is not None else (None, None)
-    refuse_differentiated(name, u=u, a=a, b=b, value=value, gate=gate)
+    refuse_differentiated(name, u=u, a=a, b=b, **{"out[0]": value, "out[1]": gate})
     _check(name, "u", u, a, b)
     value, gate = (
         torch.empty_like(u, memory_format=torch.contiguous_format) if given is None else given
@@ -104,7 +108,7 @@ def gated_cotangent(
 
 
 def _check(name: str, label: str, t: Tensor, a: Tensor, b: Tensor) -> None:
-    check_dims(name, label, t, "[P, R, C]")
+    check_shape(name, label, t, "[P, R, C]", 3)
     check_type(name, label, t)
     for key, value in (("a", a), ("b", b)):
         check_like(name, key, value, t.shape[1:], reference.statistics_dtype(t.dtype), t.device)

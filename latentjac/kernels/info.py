@@ -49,11 +49,26 @@ class BuildInfo:
 
 
 def available(device: str | torch.device = "cpu") -> bool:
-    """Whether native kernels run on `device` (a type such as "cuda" or a torch.device)."""
-    kind = torch.device(device).type
+    """Whether native kernels run on `device` (a type such as "cuda" or a torch.device).
+
+    Raises:
+        TypeError: device is neither.
+        ValueError: there is no such type.
+    """
+    kind = device_of("available", device).type
     if LOADED.module is None:
         return False
     return kind == "cpu" or (kind == "cuda" and bool(LOADED.module.cuda_built) and torch.cuda.is_available())
+
+
+def device_of(function: str, device: str | torch.device) -> torch.device:
+    """The device of a name."""
+    if not isinstance(device, (str, torch.device)):
+        raise TypeError(f"{function}: device must be a str or torch.device, got {type(device).__name__}")
+    try:
+        return torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"{function}: device must be one such as 'cpu' or 'cuda', got {device!r}") from None
 
 
 def build_info() -> BuildInfo:

@@ -13,6 +13,7 @@ Errors are small beside each row, not only beside the largest. A NaN in a matrix
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ from . import reference
 from .guards import refuse_differentiated, refuse_tracing
 from .launch import launch
 from .native import native_for
-from .tensors import check_like
+from .tensors import check_like, check_shape
 
 
 class JacobiSvd(NamedTuple):
@@ -60,7 +61,12 @@ def jacobi_fits(matrices: Tensor) -> bool:
     """Whether a CUDA kernel takes matrices [B, p, q]: each must fit the shared memory of a block.
 
     That is 227 KB on an H100 or H200 (169 x 169) and 163 KB on an A100 (143 x 143).
+
+    Raises:
+        TypeError: matrices are not a tensor.
+        ValueError: the shape is not as above.
     """
+    check_shape("jacobi_fits", "matrices", matrices, "[B, p, q]", 3)
     module = native_for(matrices) if matrices.is_cuda and matrices.dtype == torch.float64 else None
     if module is None or matrices.numel() == 0:
         return False
@@ -84,7 +90,7 @@ def jacobi_svd(matrices: Tensor) -> JacobiSvd:
     """
     _check("jacobi_svd", matrices)
     if not _native(matrices):
-        return JacobiSvd(*reference.small_svd(matrices))
+        return JacobiSvd(*_by_lapack(reference.small_svd, matrices))
     if matrices.shape[1] > matrices.shape[2]:
         left, s, right, off = _rotate(matrices.mT.contiguous(), True)
         return JacobiSvd(right.mT, s, left, off)
@@ -113,7 +119,7 @@ def jacobi_eigh(matrices: Tensor) -> JacobiEigh:
     points, rows = matrices.shape[:2]
     check_like(name, "matrices", matrices, (points, rows, rows), torch.float64, matrices.device)
     if not _native(matrices):
-        return JacobiEigh(*reference.small_eigh(matrices))
+        return JacobiEigh(*_by_lapack(reference.small_eigh, matrices))
     left, values, _, off = _rotate(matrices.contiguous(), False)
     return JacobiEigh(values, left.mT, off)
 
@@ -121,14 +127,25 @@ def jacobi_eigh(matrices: Tensor) -> JacobiEigh:
 def _check(name: str, matrices: Tensor) -> None:
     refuse_tracing(name)
     refuse_differentiated(name, matrices=matrices)
-    if matrices.dim() != 3:
-        raise ValueError(f"{name}: matrices must have shape [B, p, q], got {list(matrices.shape)}")
+    check_shape(name, "matrices", matrices, "[B, p, q]", 3)
     if matrices.dtype != torch.float64:
         raise TypeError(f"{name}: matrices must be torch.float64, got {matrices.dtype}")
 
 
 def _native(matrices: Tensor) -> bool:
     return matrices.is_cuda and matrices.numel() > 0 and native_for(matrices) is not None
+
+
+def _by_lapack(decompose: Callable[[Tensor], Sequence[Tensor]], matrices: Tensor) -> list[Tensor]:
+    """What LAPACK gives, which does not converge on some matrices with NaN; those get NaN."""
+    try:
+        return list(decompose(matrices))
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        whole = torch.isfinite(matrices).flatten(1).all(1)
+        if whole.all():
+            raise
+        results = decompose(torch.where(whole[:, None, None], matrices, 0.0))
+        return [torch.where(whole.view(-1, *[1] * (r.dim() - 1)), r, torch.nan) for r in results]
 
 
 def _rotate(matrices: Tensor, with_right: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -17,20 +17,19 @@ A NaN or Inf in an input makes its own group NaN in the result and touches nothi
 
 from __future__ import annotations
 
-import math
 from types import ModuleType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from latentjac.arguments import check_int, check_number
+from latentjac.arguments import check_bool, check_choice, check_int, check_kind, check_number, shown
 
 from . import reference
 from .guards import refuse_differentiated, refuse_tracing
 from .launch import launch
 from .native import native_for
-from .tensors import DTYPES, buffer, check_dims, check_like, check_type, readable, refuse_overlap
+from .tensors import DTYPES, buffer, check_like, check_shape, check_type, readable, refuse_overlap
 
 ACTIVATIONS = ("identity", "silu", "gelu", "gelu_tanh", "relu")
 """Names of the activations, in the order of `Activation` in csrc/kernels.h. `gelu` is the erf form."""
@@ -85,14 +84,17 @@ def norm_act_primal(
     """
     name = "norm_act_primal"
     refuse_tracing(name)
+    check_kind(name, "out", out, NormActPrimal, "a NormActPrimal", optional=True)
     buffers = out if out is not None else NormActPrimal(None, None, None)  # type: ignore[arg-type]
-    refuse_differentiated(name, x=x, gamma=gamma, beta=beta, y=buffers.y, xhat=buffers.xhat, a=buffers.a)
+    refuse_differentiated(
+        name, x=x, gamma=gamma, beta=beta, **{f"out.{part}": getattr(buffers, part) for part in buffers._fields}
+    )
     _check_data(name, "x", x, 3)
     samples, positions, channels = x.shape
-    _check_groups(name, channels, groups)
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"{name}: activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
-    check_number(name, "eps", eps, 0, math.inf, least=True)
+    groups = _check_groups(name, channels, groups)
+    activation = check_choice(name, "activation", activation, ACTIVATIONS)
+    eps = check_number(name, "eps", eps, 0, least=True)
+    rms, want_output = check_bool(name, "rms", rms), check_bool(name, "want_output", want_output)
     kind = reference.statistics_dtype(x.dtype)
     gamma, gamma_stride = _check_affine(name, "gamma", gamma, x, kind)
     beta, beta_stride = _check_affine(name, "beta", beta, x, kind)
@@ -197,7 +199,8 @@ def _linear(
     refuse_differentiated(name, **{label: t}, a=a, xhat=xhat, out=out)
     _check_data(name, label, t, 4)
     probes, samples, positions, channels = t.shape
-    _check_groups(name, channels, groups)
+    groups = _check_groups(name, channels, groups)
+    rms, accumulate = check_bool(name, "rms", rms), check_bool(name, "accumulate", accumulate)
     kind = reference.statistics_dtype(t.dtype)
     for key, value in (("a", a), ("xhat", xhat)):
         check_like(name, key, value, t.shape[1:], kind, t.device)
@@ -225,14 +228,16 @@ def _linear(
 
 
 def _check_data(name: str, label: str, x: Tensor, dims: int) -> None:
-    check_dims(name, label, x, "[N, S, C]" if dims == 3 else "[P, N, S, C]")
+    expected = "[N, S, C]" if dims == 3 else "[P, N, S, C]"
+    check_shape(name, label, x, expected, dims)
     check_type(name, label, x)
 
 
-def _check_groups(name: str, channels: int, groups: int) -> None:
-    check_int(name, "groups", groups)
-    if groups < 1 or channels % groups != 0:
-        raise ValueError(f"{name}: groups must divide the number of channels, {channels}, got {groups}")
+def _check_groups(name: str, channels: int, groups: int) -> int:
+    number: int = check_int(name, "groups", groups)
+    if number < 1 or channels % number != 0:
+        raise ValueError(f"{name}: groups must divide the number of channels, {channels}, got {shown(number)}")
+    return number
 
 
 def _check_affine(
@@ -242,6 +247,7 @@ def _check_affine(
     if value is None:
         return None, 0
     samples, _, channels = x.shape
+    check_shape(name, label, value, f"[{channels}] or [{samples}, {channels}]", value.dim())
     if tuple(value.shape) not in {(channels,), (samples, channels)}:
         raise ValueError(
             f"{name}: {label} must have shape [{channels}] or [{samples}, {channels}], got {list(value.shape)}"

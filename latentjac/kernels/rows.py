@@ -14,11 +14,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..arguments import check_bool
 from . import reference
 from .guards import refuse_differentiated, refuse_tracing
 from .launch import launch
 from .native import native_for
-from .tensors import DTYPES, check_dims, check_like, check_type, readable
+from .tensors import DTYPES, check_like, check_shape, check_type, readable
 
 
 def gram(a: Tensor, b: Tensor | None = None) -> Tensor:
@@ -41,7 +42,7 @@ def gram(a: Tensor, b: Tensor | None = None) -> Tensor:
     refuse_differentiated(name, a=a, b=b)
     _check_rows(name, "a", a)
     if b is not None:
-        check_dims(name, "b", b, "[B, q, n]")
+        check_shape(name, "b", b, "[B, q, n]", 3)
         check_like(name, "b", b, (len(a), b.shape[1], a.shape[2]), a.dtype, a.device)
     module = native_for(a) if a.is_cuda else None
     if module is None or 0 in a.shape or (b is not None and 0 in b.shape):
@@ -83,6 +84,7 @@ def combine_rows(
     refuse_tracing(name)
     refuse_differentiated(name, weights=weights, rows=rows, more=more, others=others)
     _check_rows(name, "rows", rows)
+    wide = check_bool(name, "wide", wide)
     if (more is None) != (others is None):
         raise ValueError(f"{name}: more and others must come together, got one of them")
     _check_weights(name, "weights", weights, rows, None)
@@ -105,12 +107,13 @@ def combine_rows(
 
 
 def _check_rows(name: str, label: str, rows: Tensor) -> None:
-    check_dims(name, label, rows, "[B, p, n]")
+    check_shape(name, label, rows, "[B, p, n]", 3)
     check_type(name, label, rows)
 
 
 def _check_weights(name: str, label: str, weights: Tensor, rows: Tensor, results: int | None) -> None:
-    count = weights.shape[1] if results is None and weights.dim() == 3 else results
+    check_shape(name, label, weights, "[B, r, p]", 3)
+    count = weights.shape[1] if results is None else results
     shape = (len(rows), 1 if count is None else count, rows.shape[1])
     check_like(name, label, weights, shape, torch.float64, rows.device)
 

@@ -10,6 +10,7 @@ import torch
 from . import attention_reference, reference
 from .attention import attention_cotangent, attention_primal, attention_tangent
 from .gated import gated_cotangent, gated_tangent
+from .info import device_of
 from .jacobi import jacobi_eigh, jacobi_svd
 from .norm_act import ACTIVATIONS, norm_act_cotangent, norm_act_primal, norm_act_tangent
 from .rows import combine_rows, gram
@@ -35,7 +36,14 @@ def self_test(device: str | torch.device = "cpu") -> list[SelfTest]:
     Returns:
         One entry a check, in well under a second on a CPU. Without native kernels the twins meet themselves, and
         only the adjoint says something.
+
+    Raises:
+        TypeError: device is neither a name nor a torch.device.
+        ValueError: there is no such device, or it computes nothing.
     """
+    device = device_of("self_test", device)
+    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not torch.cuda.is_available()):
+        raise ValueError(f"self_test: device must be the CPU or a GPU that torch sees, got {str(device)!r}")
     results = []
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-5)):
         for shape, groups in (((2, 35, 24), 4), ((3, 1, 37), 1)):
@@ -65,7 +73,7 @@ def _errors(
 
     # All inputs are copied from the host: what checks a GPU's memory takes what it did not see written for unwritten.
     def draw(*size: int, mean: float = 0.0) -> torch.Tensor:
-        return (torch.randn(*size, generator=generator, dtype=torch.float64) + mean).to(dtype).to(device)
+        return (torch.randn(*size, generator=generator, dtype=torch.float64, device="cpu") + mean).to(dtype).to(device)
 
     x, gamma, beta = draw(*shape, mean=0.5), draw(shape[-1]), draw(shape[-1])
     t, u = draw(3, *shape), draw(3, *shape)
@@ -89,7 +97,7 @@ def _errors(
 def _gated_errors(dtype: torch.dtype, device: torch.device) -> list[tuple[str, float]]:
     generator = torch.Generator().manual_seed(0)
     t, u, shared = (
-        torch.randn(*size, generator=generator, dtype=torch.float64).to(dtype).to(device)
+        torch.randn(*size, generator=generator, dtype=torch.float64, device="cpu").to(dtype).to(device)
         for size in ((3, 5, 74), (3, 5, 37), (2, 5, 37))
     )
     (value, gate), (a, b) = t.chunk(2, -1), shared
@@ -107,7 +115,11 @@ def _attention_errors(dtype: torch.dtype, device: torch.device, allow_tf32: bool
     generator = torch.Generator().manual_seed(0)
 
     def draw(rows: int, *probes: int) -> torch.Tensor:
-        return torch.randn(*probes, 1, 2, rows, 8, generator=generator, dtype=torch.float64).to(dtype).to(device)
+        return (
+            torch.randn(*probes, 1, 2, rows, 8, generator=generator, dtype=torch.float64, device="cpu")
+            .to(dtype)
+            .to(device)
+        )
 
     primal = attention_primal(draw(37), draw(70), draw(70), allow_tf32=allow_tf32)
     dq, dk, dv, u = draw(37, 3), draw(70, 3), draw(70, 3), draw(37, 3)
@@ -131,7 +143,8 @@ def _attention_errors(dtype: torch.dtype, device: torch.device, allow_tf32: bool
 def _rows_errors(dtype: torch.dtype, device: torch.device) -> list[tuple[str, float]]:
     generator = torch.Generator().manual_seed(0)
     a, b, weights = (
-        torch.randn(*size, generator=generator, dtype=torch.float64) for size in ((2, 7, 301), (2, 20, 301), (2, 5, 7))
+        torch.randn(*size, generator=generator, dtype=torch.float64, device="cpu")
+        for size in ((2, 7, 301), (2, 20, 301), (2, 5, 7))
     )
     a, b, weights = a.to(dtype).to(device), b.to(dtype).to(device), weights.to(device)
     more = (gram(b, a).cpu()[:, :5] / 301).to(device)
@@ -141,7 +154,7 @@ def _rows_errors(dtype: torch.dtype, device: torch.device) -> list[tuple[str, fl
 
 def _jacobi_errors(device: torch.device) -> list[tuple[str, float]]:
     generator = torch.Generator().manual_seed(0)
-    here = torch.randn(2, 13, 18, generator=generator, dtype=torch.float64)
+    here = torch.randn(2, 13, 18, generator=generator, dtype=torch.float64, device="cpu")
     matrices, square = here.to(device), (here @ here.mT).to(device)
     u, s, vh, _ = jacobi_svd(matrices)
     values, vectors, _ = jacobi_eigh(square)

@@ -15,24 +15,44 @@ def check_type(name: str, label: str, x: Tensor) -> None:
     """Refuse types that no kernel has, and tensors whose address does not lead to their values."""
     if x.dtype not in DTYPES:
         raise TypeError(f"{name}: {label} must be float32, float64, bfloat16 or float16, got {x.dtype}")
-    if x.layout != torch.strided:
-        raise TypeError(f"{name}: {label} must be a dense tensor, got layout {x.layout}")
     _check_memory(name, label, x)
+
+
+def check_shape(name: str, label: str, x: Tensor, expected: str, dims: int | None = None) -> None:
+    """Refuse what is no dense tensor of as many dimensions; at least one where none are told.
+
+    Args:
+        name: the function, for messages.
+        label: its argument.
+        x: what it got.
+        expected: its shape, for messages.
+        dims: how many.
+    """
+    _check_dense(name, label, x)
+    if x.dim() != dims if dims is not None else x.dim() == 0:
+        raise ValueError(f"{name}: {label} must have shape {expected}, got {list(x.shape)}")
 
 
 def check_like(
     name: str, label: str, x: Tensor, shape: Sequence[int], dtype: torch.dtype, device: torch.device
 ) -> None:
-    """Refuse another shape, type or device, and tensors whose address does not lead to their values."""
+    """Refuse another shape, type, device or layout, and tensors whose address does not lead to their values."""
+    _check_dense(name, label, x)
     if tuple(x.shape) != tuple(shape):
         raise ValueError(f"{name}: {label} must have shape {list(shape)}, got {list(x.shape)}")
     if x.dtype != dtype:
         raise TypeError(f"{name}: {label} must be {dtype}, got {x.dtype}")
     if x.device != device:
         raise TypeError(f"{name}: {label} must be on {device}, got {x.device}")
-    if x.layout != torch.strided:
-        raise TypeError(f"{name}: {label} must be a dense tensor, got layout {x.layout}")
     _check_memory(name, label, x)
+
+
+def _check_dense(name: str, label: str, x: Tensor) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: {label} must be a tensor, got {type(x).__name__}")
+    if x.layout != torch.strided or x.is_nested:
+        kind = "a nested tensor" if x.is_nested else f"layout {x.layout}"
+        raise TypeError(f"{name}: {label} must be a dense tensor, got {kind}")
 
 
 def _check_memory(name: str, label: str, x: Tensor) -> None:
@@ -41,12 +61,6 @@ def _check_memory(name: str, label: str, x: Tensor) -> None:
     held = x.untyped_storage().nbytes()
     if not x.data_ptr() or held < x.storage_offset() * x.itemsize + _reach(x):
         raise ValueError(f"{name}: {label} must have memory for all its entries, got a storage of {held} bytes")
-
-
-def check_dims(name: str, label: str, x: Tensor, expected: str) -> None:
-    """Refuse another number of dimensions than a shape such as "[P, R, C]" has."""
-    if x.dim() != expected.count(",") + 1:
-        raise ValueError(f"{name}: {label} must have shape {expected}, got {list(x.shape)}")
 
 
 def readable(x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from latentjac.arguments import check_kind, shown
 from latentjac.kernels.guards import is_traced_here
 from latentjac.linearize.changes import is_ours, ours
 from latentjac.linearize.locks import exclusion
@@ -26,11 +27,13 @@ def resolve_layer(network: torch.nn.Module, layer: str) -> str:
         layer: A module name (``"down_blocks.1"``), ``"mid"``, ``"eps"`` or ``"x0"``.
 
     Raises:
-        TypeError: If layer is not a string.
+        TypeError: If network is no module or layer is not a string.
         ValueError: If there is no such layer; the message suggests the nearest names.
     """
+    check_kind("resolve_layer", "network", network, torch.nn.Module, "a torch.nn.Module")
     if not isinstance(layer, str):
-        raise TypeError(f"layer: expected a module name, 'eps' or 'x0', got {type(layer).__name__}")
+        raise TypeError(f"resolve_layer: layer must be a module name, 'eps' or 'x0', got {type(layer).__name__}")
+    layer = str(layer)
     if layer in OUTPUTS:
         return layer
     names = {name for name, _ in network.named_modules(remove_duplicate=False) if name}
@@ -40,7 +43,9 @@ def resolve_layer(network: torch.nn.Module, layer: str) -> str:
     known = sorted(names) + [a for a, target in ALIASES.items() if target in names] + list(OUTPUTS)
     # Top-level blocks are what most callers mean, so a bare guess falls back to those.
     near = difflib.get_close_matches(layer, known, n=4, cutoff=0.5) or sorted(n for n in known if "." not in n)
-    raise ValueError(f"layer: expected a module name of the network, 'eps' or 'x0', got {layer!r}; nearest: {near}")
+    raise ValueError(
+        f"resolve_layer: layer must be a module name of the network, 'eps' or 'x0', got {shown(layer)}; nearest: {near}"
+    )
 
 
 def run(network: torch.nn.Module, *args: object, **kwargs: object) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from latentjac.arguments import check_bool, check_device, check_dtype, check_kind, check_text
 from latentjac.models.codec import PixelCodec
 from latentjac.models.configs import check_part, check_schedule
 from latentjac.models.errors import LoadError
@@ -16,6 +17,7 @@ from latentjac.models.model import Model
 from latentjac.models.pipeline import Parts, parts_of, read_parts
 from latentjac.models.text import TextEncoder
 from latentjac.models.weights import check_finite
+from latentjac.public import made_on_cpu, public
 
 _BUILTIN = Path(__file__).parent / "builtin"
 # Of a hub repository: not the checkpoints in its root, which are as large again.
@@ -28,6 +30,8 @@ def builtin_models() -> list[str]:
     return sorted(p.parent.name for p in _BUILTIN.glob("*/model_index.json"))
 
 
+@public
+@made_on_cpu
 def load(
     source: Any,
     scheduler: Any = None,
@@ -63,9 +67,12 @@ def load(
         LoadError: If the source cannot be found, fetched or understood; it names file and key. Pickled weights are
             never read, and only for a hub id is a network touched.
     """
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise TypeError(f"load: dtype must be a floating torch.dtype, got {dtype!r}")
+    dtype = check_dtype("load", "dtype", dtype, optional=True)
     device = _check_device(device)
+    for name, value in (("revision", revision), ("variant", variant), ("token", token)):
+        check_text("load", name, value, optional=True)
+    check_kind("load", "cache_dir", cache_dir, (str, Path), "a str or Path", optional=True)
+    local_files_only = check_bool("load", "local_files_only", local_files_only)
     if isinstance(source, torch.nn.Module):
         if scheduler is None:
             raise TypeError("load: scheduler must be given with a network, got None")
@@ -96,14 +103,9 @@ def load(
     return _from_folder(str(source), folder, variant, dtype, device)
 
 
-def _check_device(device: torch.device | str | None) -> torch.device | None:
-    if device is None:
-        return None
-    try:
-        device = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise ValueError(f"load: device must be a torch device such as 'cpu' or 'cuda', got {device!r}") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
+def _check_device(given: torch.device | str | None) -> torch.device | None:
+    device: torch.device | None = check_device("load", "device", given, optional=True)
+    if device is not None and device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"load: device must be one that torch sees, got {str(device)!r}, but torch sees no GPU")
     return device
 
@@ -144,7 +146,7 @@ def _assemble(name: str, parts: Parts, dtype: torch.dtype | None, device: torch.
         raise LoadError(
             f"load: network must have a config with sample_size and in_channels, got {type(network).__name__}"
         )
-    if not hasattr(scheduler, "alphas_cumprod"):
+    if not (hasattr(scheduler, "alphas_cumprod") and hasattr(scheduler, "config")):
         raise LoadError(
             f"load: scheduler must have alphas_cumprod (DDPM, DDIM and relatives), got {type(scheduler).__name__}"
         )

@@ -8,6 +8,9 @@ from typing import Any
 
 import torch
 
+from latentjac.arguments import check_kind, check_text
+from latentjac.public import made_on_cpu
+
 logger = logging.getLogger("latentjac")
 
 
@@ -27,18 +30,32 @@ class TextEncoder:
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Embeddings ``[B, tokens, channels]`` of B prompts; words beyond the last token are cut off, and named."""
+        """Embeddings ``[B, tokens, channels]`` of B prompts; words beyond the last token are cut off, and named.
+
+        Raises:
+            TypeError: If prompts are no list of texts.
+            ValueError: If there are none.
+        """
+        check_kind("encode", "prompts", prompts, (list, tuple), "a list of texts")
+        if not prompts:
+            raise ValueError("encode: prompts must hold at least one text, got none")
+        prompts = [str(check_text("encode", f"prompts[{i}]", text)) for i, text in enumerate(prompts)]
         length = self._tokenizer.model_max_length
-        # Not verbose: what is said here says more.
-        whole = self._tokenizer(list(prompts), padding="longest", return_tensors="pt", verbose=False).input_ids
+        whole, tokens = self._tokens(prompts, length)
         if whole.shape[1] > length:
             lost = self._tokenizer.batch_decode(whole[:, length - 1 :], skip_special_tokens=True)
             cut = [text.strip() for text in lost if text.strip()]
             logger.warning("prompt: only %d tokens are read, so these words are not: %s", length, cut)
-        tokens = self._tokenizer(
-            list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        )
         parameter = next(self.encoder.parameters())
         mask = tokens.attention_mask if getattr(self.encoder.config, "use_attention_mask", False) else None
         mask = None if mask is None else mask.to(parameter.device)
         return self.encoder(tokens.input_ids.to(parameter.device), attention_mask=mask)[0]
+
+    @made_on_cpu
+    def _tokens(self, prompts: Sequence[str], length: int) -> tuple[torch.Tensor, Any]:
+        """All tokens, and what is left of them at the length that the encoder takes."""
+        # Not verbose: what is said of words that are cut off says more.
+        whole = self._tokenizer(list(prompts), padding="longest", return_tensors="pt", verbose=False).input_ids
+        return whole, self._tokenizer(
+            list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        )

@@ -7,7 +7,11 @@ from io import BytesIO
 
 from PIL import Image
 
+from latentjac.arguments import check_int, check_kind
+
+MOST_PIXELS = 8192  # along a side
 _COLOURS = 256
+_LONGEST = 655_350  # milliseconds that GIF can hold
 
 
 def walk_gif(images: Sequence[Image.Image], *, side: int = 256, milliseconds: int = 80, pause: int = 480) -> bytes:
@@ -17,7 +21,8 @@ def walk_gif(images: Sequence[Image.Image], *, side: int = 256, milliseconds: in
 
     Args:
         images: At least two, of one size.
-        side: Shorter side of the GIF in pixels; smaller pictures are enlarged to it smoothly, larger ones are kept.
+        side: Shorter side of the GIF in pixels, at most 8192; smaller pictures are enlarged to it smoothly, larger ones
+            are kept.
         milliseconds: Time of a frame; GIF has steps of 10.
         pause: Time of the first and the last frame.
 
@@ -25,8 +30,18 @@ def walk_gif(images: Sequence[Image.Image], *, side: int = 256, milliseconds: in
         The content of a GIF file.
 
     Raises:
-        ValueError: If there are not at least two pictures of one size.
+        TypeError: If an argument has a wrong type.
+        ValueError: If there are not at least two pictures of one size, or a number is out of range.
     """
+    name = "walk_gif"
+    check_kind(name, "images", images, (list, tuple), "a list of PIL images")
+    for i, image in enumerate(images):
+        check_kind(name, f"images[{i}]", image, Image.Image, "a PIL image")
+        if 0 in image.size:
+            raise ValueError(f"{name}: images[{i}] must have pixels, got size {image.size[0]}x{image.size[1]}")
+    side = check_int(name, "side", side, 1, MOST_PIXELS)
+    milliseconds = check_int(name, "milliseconds", milliseconds, 1, _LONGEST)
+    pause = check_int(name, "pause", pause, 1, _LONGEST)
     if len({image.size for image in images}) != 1 or len(images) < 2:
         sizes = sorted({image.size for image in images})
         raise ValueError(f"walk_gif: images must be at least two of one size, got {len(images)} of sizes {sizes}")

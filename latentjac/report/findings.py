@@ -5,12 +5,14 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from latentjac.arguments import check_kind
 from latentjac.report.extras import require_matplotlib
+from latentjac.study import Finding
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from latentjac.study import Axes, Curve, Finding, Heat
+    from latentjac.study import Axes, Curve, Heat
 
 # Told apart by all common kinds of colour vision (Okabe & Ito 2008), without its yellow, which is too faint for lines.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -23,12 +25,14 @@ def finding_figure(finding: Finding) -> Image.Image:
 
     Raises:
         ImportError: If matplotlib is not installed.
+        TypeError: If finding is something else.
         ValueError: If the finding has no curves.
     """
     import io
 
     from PIL import Image
 
+    check_kind("finding_figure", "finding", finding, Finding, "a latentjac.study.Finding")
     require_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

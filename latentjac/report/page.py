@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from latentjac.arguments import check_kind, shown
 from latentjac.strict_json import readable
 
 _PICTURES = (".png", ".gif", ".jpg", ".jpeg")
@@ -46,8 +47,16 @@ def run_page(record: Mapping[str, Any], files: Iterable[tuple[str, str]]) -> str
 
     Returns:
         A whole document, everything in it escaped; what cannot be written as UTF-8 stands there with backslashes.
+
+    Raises:
+        TypeError: If record is no mapping, or files are no pairs of texts.
     """
+    check_kind("run_page", "record", record, Mapping, "a mapping")
+    check_kind("run_page", "files", files, (Sequence, Iterator, ItemsView), "pairs of a name and what it is")
     listed = list(files)
+    for entry in listed:
+        if not isinstance(entry, tuple) or len(entry) != 2 or not all(isinstance(text, str) for text in entry):
+            raise TypeError(f"run_page: files must be pairs of a name and what it is, got {shown(entry)}")
     pictures = [entry for entry in listed if Path(entry[0]).suffix.lower() in _PICTURES]
     pictures.sort(key=lambda entry: entry[0] != _FIRST)
     photo, model, finding = (record.get(name, {}) for name in ("photo", "model", "finding"))

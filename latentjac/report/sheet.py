@@ -9,6 +9,9 @@ from functools import cache
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from latentjac.arguments import check_int, check_kind, check_tensor, check_text
+
+MOST_PIXELS = 4096  # of a cell
 INK, FAINT, PAPER = (24, 26, 31), (110, 114, 122), (255, 255, 255)
 
 
@@ -45,12 +48,21 @@ def contact_sheet(
         rows: The rows, from the top.
         heading: Line above everything.
         columns: Labels above the pictures of the first rows.
-        cell: Side of a picture in pixels; smaller ones are enlarged smoothly.
+        cell: Side of a picture in pixels, at most 4096; smaller ones are enlarged smoothly.
         gap: Space between pictures.
 
     Raises:
-        ValueError: If there is nothing to draw.
+        TypeError: If an argument has a wrong type.
+        ValueError: If there is nothing to draw, or a number is out of range.
     """
+    name = "contact_sheet"
+    check_kind(name, "rows", rows, (list, tuple), "a list of Row")
+    for i, row in enumerate(rows):
+        check_kind(name, f"rows[{i}]", row, Row, "a Row")
+    heading = check_text(name, "heading", heading)
+    check_kind(name, "columns", columns, (list, tuple), "a list of texts")
+    columns = [check_text(name, f"columns[{i}]", text) for i, text in enumerate(columns)]
+    cell, gap = check_int(name, "cell", cell, 1, MOST_PIXELS), check_int(name, "gap", gap, 0, MOST_PIXELS)
     if not rows or not any(row.images for row in rows):
         raise ValueError("contact_sheet: rows must hold at least one picture, got none")
     label = 24 + max(_width(text, 15) for row in rows for text in (row.title, row.note))
@@ -100,13 +112,16 @@ def direction_image(direction: torch.Tensor) -> Image.Image:
     combinations of channels that carry most of the direction.
 
     Raises:
-        TypeError: If direction is not a tensor of three dimensions.
+        TypeError: If direction is not a tensor.
+        ValueError: If it is not floating-point and finite, or has another number of dimensions.
     """
     from latentjac.models import to_pil
 
-    if not isinstance(direction, torch.Tensor) or direction.ndim != 3:
-        raise TypeError("direction_image: direction must be a tensor [C, H, W]")
-    values = direction.detach().float().cpu()
+    direction = check_tensor("direction_image", "direction", direction)
+    if direction.ndim != 3 or direction.numel() == 0:
+        raise ValueError(f"direction_image: direction must have shape [C, H, W], got {list(direction.shape)}")
+    values = direction.double()
+    values = (values / values.abs().max().clamp_min(torch.finfo(values.dtype).tiny)).float().cpu()
     if len(values) not in (1, 3):
         values = _strongest(values, 3 if len(values) > 3 else 1)
     # The 99.5th percentile instead of the maximum: one bright pixel must not turn the rest grey.

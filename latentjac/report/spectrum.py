@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from latentjac.arguments import check_kind, check_text
 from latentjac.report.extras import require_matplotlib
+from latentjac.svd import LocalBasis
 
 if TYPE_CHECKING:
     from PIL import Image
-
-    from latentjac.svd import LocalBasis
 
 
 def spectrum_plot(basis: LocalBasis, title: str = "") -> Image.Image:
@@ -17,11 +17,17 @@ def spectrum_plot(basis: LocalBasis, title: str = "") -> Image.Image:
 
     Raises:
         ImportError: If matplotlib is not installed.
+        TypeError: If an argument has a wrong type.
+        ValueError: If the basis holds several points.
     """
     import io
 
     from PIL import Image
 
+    check_kind("spectrum_plot", "basis", basis, LocalBasis, "a LocalBasis")
+    if basis.s.ndim != 1:
+        raise ValueError(f"spectrum_plot: basis must hold one point, got {basis.points}; take basis.point(i)")
+    title = check_text("spectrum_plot", "title", title)
     require_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -33,7 +39,7 @@ def spectrum_plot(basis: LocalBasis, title: str = "") -> Image.Image:
     upper.plot(index, basis.s.tolist(), "o-", color="#2458a6")
     upper.set_ylabel("singular value")
     upper.set_ylim(bottom=0)
-    upper.set_title(title, fontsize=11)
+    upper.set_title(title, fontsize=11, parse_math=False)
     residuals = [max(r, 1e-16) for r in basis.residuals.tolist()]
     lower.semilogy(index, residuals, "s", color="#a6452e")
     if "tol" in basis.metadata:

@@ -55,11 +55,11 @@ def carry(model: Model, spaces: TangentSpaces, level: int, settings: Settings, b
     features = FeatureMap.at(model, point, "mid")
     length = DISTANCE * _noise(model, point)
     generator = torch.Generator().manual_seed(settings.seed)
-    random = torch.randn(q, *point.sample.shape[1:], generator=generator).to(point.sample)
+    random = torch.randn(q, *point.sample.shape[1:], generator=generator, device="cpu").to(point.sample)
     random = random / random.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     moved = torch.stack([_steps(features, point, i, bases[i].v[:q], length) for i in range(n)])
-    retained = torch.zeros(n, n, q, dtype=torch.float64)
-    cosines, sizes = (torch.zeros(len(WAYS), n, n, q, dtype=torch.float64) for _ in range(2))
+    retained = torch.zeros(n, n, q, dtype=torch.float64, device="cpu")
+    cosines, sizes = (torch.zeros(len(WAYS), n, n, q, dtype=torch.float64, device="cpu") for _ in range(2))
     for b in range(n):
         sources = [a for a in range(n) if a != b]
         carried = [_in_all_ways(bases[a], bases[b], q, random) for a in sources]

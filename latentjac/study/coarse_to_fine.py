@@ -7,21 +7,27 @@ from tqdm import tqdm
 
 from latentjac.geometry import power_spectrum
 from latentjac.models import Model
+from latentjac.public import public_as
 from latentjac.study.curves import level_axes, mean_curve, mean_ratio
 from latentjac.study.finding import Finding, columns, study
 from latentjac.study.points import bases_at, followed_points
-from latentjac.study.settings import Settings
+from latentjac.study.settings import Settings, check_study
 
 NAME = "coarse-to-fine"
 
 
+@public_as(NAME)
 @study(NAME)
 def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     """Spatial frequencies of the directions v of h-space's local basis, over noise levels (Park et al. 2023).
 
     The number is the ratio of their mean frequency (power-weighted, averaged over the k directions of a sample) at the
     cleanest level to that at the noisiest: the geometric mean over samples.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
     """
+    check_study(NAME, model, settings, progress)
     points = followed_points(model, settings, progress)
     rows = []
     with tqdm(total=len(points) * settings.samples, desc=NAME, unit="basis", disable=not progress) as bar:
@@ -46,7 +52,8 @@ def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
 def _finding(table: dict[str, list], levels: list[float], settings: Settings) -> Finding:
     shape = len(levels), settings.samples, settings.k
     centroid, below = (
-        torch.tensor(table[name], dtype=torch.float64).reshape(shape).mean(-1).T for name in ("centroid", "below")
+        torch.tensor(table[name], dtype=torch.float64, device="cpu").reshape(shape).mean(-1).T
+        for name in ("centroid", "below")
     )
     number, interval = mean_ratio(centroid[:, -1], centroid[:, 0])
     between = f"between t = {levels[0]:.2f} and t = {levels[-1]:.2f}"

@@ -9,16 +9,18 @@ import torch
 
 from latentjac.geometry import sample_mean
 from latentjac.models import Model
+from latentjac.public import public_as
 from latentjac.study.curves import ends_of, level_axes, mean_curve, stated
 from latentjac.study.finding import Axes, Curve, Finding, columns, study
 from latentjac.study.over_levels import OverLevels, compare_levels
-from latentjac.study.settings import Settings
+from latentjac.study.settings import Settings, check_study
 from latentjac.study.tangent_spaces import SPACES, TangentSpaces, tangent_spaces
 from latentjac.study.timesteps import APART, by_difference
 
 NAME = "complexity"
 
 
+@public_as(NAME)
 @study(NAME)
 def run(models: Sequence[Model], settings: Settings, progress: bool = False) -> Finding:
     """How much tangent spaces of one sample change over levels, for models of different data (Park et al. 2023).
@@ -37,10 +39,10 @@ def run(models: Sequence[Model], settings: Settings, progress: bool = False) -> 
         progress: Show progress bars.
 
     Raises:
+        TypeError: If an argument has a wrong type.
         ValueError: If there are fewer than two models.
     """
-    if len(models) < 2:
-        raise ValueError(f"{NAME}: models must be at least two, got {len(models)}")
+    check_study(NAME, models, settings, progress, several=True)
     names = [Path(model.name).name for model in models]  # of a folder its last part
     labels = [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
     measured = {}
@@ -55,7 +57,7 @@ def relative_gaps(spaces: TangentSpaces) -> torch.Tensor:
 
     The smaller, the freer the last direction of a basis is to turn into one outside.
     """
-    gaps = torch.zeros(spaces.samples, len(spaces.levels), dtype=torch.float64)
+    gaps = torch.zeros(spaces.samples, len(spaces.levels), dtype=torch.float64, device="cpu")
     for level, bases in enumerate(spaces.bases):
         for sample, basis in enumerate(bases):
             assert basis.certificate is not None  # only bases from old files have none
@@ -87,7 +89,7 @@ def finding_of(measured: dict[str, tuple[OverLevels, torch.Tensor]]) -> Finding:
 
 def _over_pairs(table: torch.Tensor) -> torch.Tensor:
     """Means ``[N]`` of tables ``[N, L, L]`` over pairs of different levels."""
-    return table[:, ~torch.eye(table.shape[1], dtype=torch.bool)].mean(1)
+    return table[:, ~torch.eye(table.shape[1], dtype=torch.bool, device="cpu")].mean(1)
 
 
 def _both(means: list[torch.Tensor]) -> str:

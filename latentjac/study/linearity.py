@@ -11,10 +11,11 @@ from tqdm import tqdm
 from latentjac.diffusion import Point
 from latentjac.geometry import FeatureMap, feature_linearity, sample_mean
 from latentjac.models import Model
+from latentjac.public import public_as
 from latentjac.study.curves import level_axes, mean_curve
 from latentjac.study.finding import Axes, Curve, Finding, columns, study
 from latentjac.study.points import bases_at, followed_points, one_sample
-from latentjac.study.settings import Settings
+from latentjac.study.settings import Settings, check_study
 
 NAME = "linearity"
 LAYERS = ("x0", "mid")
@@ -26,6 +27,7 @@ STEPS = (0.001, 0.003, 0.01, 0.03, 0.1)
 EDIT = 0.03
 
 
+@public_as(NAME)
 @study(NAME)
 def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     """``f(x + lambda v)`` against ``f(x) + lambda J v`` for h-space and the posterior mean x0 (Chen et al. 2024).
@@ -33,7 +35,11 @@ def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     Along the top k directions of each local basis and along k random ones. The number is the relative deviation of x0
     at the length of a long edit, along its top directions: its geometric mean over directions, levels and samples. The
     finding holds if less than half of the change is missed.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
     """
+    check_study(NAME, model, settings, progress)
     points = followed_points(model, settings, progress)
     generator = torch.Generator().manual_seed(settings.seed)
     rows: list[dict[str, Any]] = []
@@ -41,7 +47,7 @@ def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
         for layer in LAYERS:
             for point in points:
                 for sample, basis in enumerate(bases_at(model, point, settings, layer)):
-                    random = torch.randn(basis.v.shape, generator=generator).to(basis.v)
+                    random = torch.randn(basis.v.shape, generator=generator, device="cpu").to(basis.v)
                     here = {"layer": layer, "t": point.t, "sample": sample}
                     rows += _rows(here, model, one_sample(point, sample), layer, torch.cat([basis.v, random]))
                     bar.update()
@@ -72,7 +78,7 @@ def _rows(
 def _finding(table: dict[str, list[Any]], levels: list[float], settings: Settings) -> Finding:
     shape = len(LAYERS), len(levels), settings.samples, len(KINDS), settings.k, len(STEPS)
     # [layer, kind, sample, level, step], means over directions; a deviation varies by factors, so of its logarithm.
-    values = {name: torch.tensor(table[name], dtype=torch.float64).reshape(shape) for name in MEASURES}
+    values = {name: torch.tensor(table[name], dtype=torch.float64, device="cpu").reshape(shape) for name in MEASURES}
     values["deviation"] = values["deviation"].clamp_min(1e-12).log()  # a linear network deviates by nothing
     means = {name: v.mean(4).permute(0, 3, 2, 1, 4) for name, v in values.items()}
     means["deviation"] = means["deviation"].exp()

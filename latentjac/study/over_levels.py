@@ -59,7 +59,7 @@ def compare_levels(model: Model, spaces: TangentSpaces, settings: Settings, prog
         progress: Show a progress bar.
     """
     count, n = len(spaces.levels), spaces.samples
-    distances = {space: torch.zeros(n, count, count, dtype=torch.float64) for space in SPACES}
+    distances = {space: torch.zeros(n, count, count, dtype=torch.float64, device="cpu") for space in SPACES}
     for i in range(n):
         for a in range(count):
             for b in range(a):
@@ -76,9 +76,13 @@ def _energies(model: Model, spaces: TangentSpaces, settings: Settings, progress:
     """``|J_b V_a^T|^2`` for every level a and, last, a random subspace: ``[N, L + 1, L]``."""
     v = spaces.bases[0][0].v
     generator = torch.Generator().manual_seed(settings.seed)
-    random = torch.linalg.qr(torch.randn(v[0].numel(), len(v), generator=generator, dtype=torch.float64))[0]
+    random = torch.linalg.qr(torch.randn(v[0].numel(), len(v), generator=generator, dtype=torch.float64, device="cpu"))[
+        0
+    ]
     chance = random.T.reshape(v.shape).to(v)
-    energies = torch.zeros(spaces.samples, len(spaces.levels) + 1, len(spaces.levels), dtype=torch.float64)
+    energies = torch.zeros(
+        spaces.samples, len(spaces.levels) + 1, len(spaces.levels), dtype=torch.float64, device="cpu"
+    )
     total = spaces.samples * len(spaces.levels)
     with tqdm(total=total, desc="energies", unit="point", disable=not progress) as bar:
         for i in range(spaces.samples):

@@ -11,10 +11,11 @@ from tqdm import tqdm
 
 from latentjac.geometry import SampleMean, pair_mean, sample_mean
 from latentjac.models import Model
+from latentjac.public import public_as
 from latentjac.study.curves import constant_curve, curve_of, ends_of, in_both_spaces, level_axes
 from latentjac.study.finding import Curve, Finding, columns, study
 from latentjac.study.points import bases_at, followed_points
-from latentjac.study.settings import Settings, check_samples
+from latentjac.study.settings import Settings, check_samples, check_study
 from latentjac.study.tangent_spaces import SPACES, relative_distances, unrelated_distance
 
 NAME = "prompts"
@@ -54,6 +55,7 @@ class PromptDistances:
         ]
 
 
+@public_as(NAME)
 @study(NAME)
 def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     """Distances of the tangent spaces of one sample under two prompts, over noise levels (Park et al. 2023).
@@ -64,8 +66,10 @@ def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     for the prompts as given. Distances between samples under the empty text are there to compare with.
 
     Raises:
+        TypeError: If an argument has a wrong type.
         ValueError: If the model has no text, or there are fewer than 3 samples.
     """
+    check_study(NAME, model, settings, progress)
     if model.text is None:
         raise ValueError(f"{NAME}: model must be conditioned on text, got {model.name!r}, which is not")
     check_samples(NAME, settings, 3)
@@ -104,7 +108,7 @@ def finding_of(distances: PromptDistances) -> Finding:
     own: list[Curve] = []
     others: list[Curve] = []
     changes: dict[str, SampleMean] = {}
-    a, b = torch.triu_indices(prompts, prompts, 1)
+    a, b = torch.triu_indices(prompts, prompts, 1, device="cpu")
     for space, label in SPACES.items():
         axes = level_axes("relative geodesic distance", label)
         means = distances.of_prompts[space][:, a, b].mean(1)

@@ -11,10 +11,11 @@ from tqdm import tqdm
 from latentjac.diffusion import Point, linearization_at
 from latentjac.geometry import sample_mean
 from latentjac.models import Model
+from latentjac.public import public_as
 from latentjac.study.curves import level_axes, mean_curve, mean_ratio
 from latentjac.study.finding import Curve, Finding, columns, study
 from latentjac.study.points import followed_points, one_sample
-from latentjac.study.settings import Settings
+from latentjac.study.settings import Settings, check_study
 from latentjac.svd import effective_rank
 
 NAME = "rank"
@@ -26,13 +27,18 @@ LOCO, HALF = 0.99**2, 0.5
 _PROBES, _LANCZOS_STEPS = 2, 32
 
 
+@public_as(NAME)
 @study(NAME)
 def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     """Effective ranks of the Jacobians of h-space and of the posterior mean x0 (Chen et al. 2024, "LOCO Edit").
 
     The number is the t at which the rank of x0's Jacobian is least: the mean over samples of each one's own level, with
     an interval that half a step between levels is added to.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
     """
+    check_study(NAME, model, settings, progress)
     points = followed_points(model, settings, progress)
     # One source for all estimates: with the same probes everywhere, samples would share their errors.
     generator = torch.Generator().manual_seed(settings.seed)
@@ -70,7 +76,7 @@ def _finding(table: dict[str, list[Any]], levels: list[float], samples: int, siz
     def of(quantity: str, layer: str) -> torch.Tensor:
         """``[samples, levels]``."""
         values = [v for v, name in zip(table[quantity], table["layer"], strict=True) if name == layer]
-        return torch.tensor(values, dtype=torch.float64).reshape(len(levels), samples).T
+        return torch.tensor(values, dtype=torch.float64, device="cpu").reshape(len(levels), samples).T
 
     ranks = of("loco", "x0")
     number, interval = _least_level(ranks, levels)
@@ -91,7 +97,7 @@ def _finding(table: dict[str, list[Any]], levels: list[float], samples: int, siz
 
 def _least_level(ranks: torch.Tensor, levels: list[float]) -> tuple[float, tuple[float, float]]:
     """Mean t of the least rank; a level stands for the t up to half of the step to its neighbour."""
-    own = torch.tensor(levels, dtype=torch.float64)[ranks.argmin(1)]
+    own = torch.tensor(levels, dtype=torch.float64, device="cpu")[ranks.argmin(1)]
     mean = sample_mean(own)
     half = max(abs(a - b) for a, b in pairwise(levels)) / 2
     low, high = float(mean.low) - half, float(mean.high) + half

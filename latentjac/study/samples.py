@@ -6,14 +6,16 @@ import torch
 
 from latentjac.geometry import SampleMean, pair_mean
 from latentjac.models import Model
+from latentjac.public import public_as
 from latentjac.study.curves import constant_curve, curve_of, ends_of, in_both_spaces, level_axes
 from latentjac.study.finding import Curve, Finding, columns, study
-from latentjac.study.settings import Settings, check_samples
+from latentjac.study.settings import Settings, check_samples, check_study
 from latentjac.study.tangent_spaces import SPACES, TangentSpaces, relative_distances, tangent_spaces, unrelated_distance
 
 NAME = "samples"
 
 
+@public_as(NAME)
 @study(NAME)
 def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     """Geodesic distances of the tangent spaces of all pairs of samples, over noise levels (Park et al. 2023).
@@ -23,12 +25,14 @@ def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     x-space from the noisiest to the cleanest level.
 
     Raises:
+        TypeError: If an argument has a wrong type.
         ValueError: If there are fewer than 3 samples.
     """
+    check_study(NAME, model, settings, progress)
     check_samples(NAME, settings, 3)
     spaces = tangent_spaces(model, settings, NAME, progress)
     distances = {space: sample_distances(spaces, space) for space in SPACES}
-    upper = torch.triu_indices(spaces.samples, spaces.samples, 1)
+    upper = torch.triu_indices(spaces.samples, spaces.samples, 1, device="cpu")
     rows = [
         {"t": t, "sample": a, "other": b}
         | {f"distance_{space}": float(table[a, b, level]) for space, table in distances.items()}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+_LARGEST_SEED = 2**63 - 1
+
+# What checks comes with torch, which reading the defaults does not need: it is imported where it is used.
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,19 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        from latentjac.arguments import check_int, check_number  # with torch, which reading the defaults does not need
+        from latentjac.arguments import check_int, check_number
+        from latentjac.diffusion.sampling import MOST_IMAGES
 
-        for name, least in (("samples", 2), ("k", 1), ("seed", 0), ("steps", 1)):
-            check_int("Settings", name, getattr(self, name), least)
-        check_number("Settings", "tol", self.tol, 0, 1)
-        object.__setattr__(self, "levels", _checked_levels(self.levels))
-        object.__setattr__(self, "prompts", _checked_prompts(self.prompts))
+        limits = {"samples": (2, MOST_IMAGES), "k": (1, None), "seed": (0, _LARGEST_SEED), "steps": (1, None)}
+        checked: dict[str, Any] = {
+            name: check_int("Settings", name, getattr(self, name), least, most)
+            for name, (least, most) in limits.items()
+        }
+        checked["tol"] = check_number("Settings", "tol", self.tol, 0, 1)
+        checked["levels"] = _checked_levels(self.levels)
+        checked["prompts"] = _checked_prompts(self.prompts)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
     def small(cls) -> Settings:
@@ -60,23 +70,46 @@ def check_samples(study: str, settings: Settings, least: int) -> None:
         raise ValueError(f"{study}: settings.samples must be at least {least}, got {settings.samples}")
 
 
+def check_study(study: str, models: Any, settings: Any, progress: Any, *, several: bool = False) -> None:
+    """Raise unless a study can be run with these arguments.
+
+    Args:
+        study: Its name.
+        models: A model, or with ``several`` a sequence of at least two.
+        settings: How large it is.
+        progress: Whether progress bars are shown.
+        several: Whether it compares models.
+    """
+    from latentjac.arguments import check_bool, check_kind
+    from latentjac.diffusion.arguments import check_model
+    from latentjac.models import Model
+
+    if several:
+        check_kind(study, "models", models, Sequence, "a sequence of latentjac.Model")
+        for i, model in enumerate(models):
+            check_kind(study, f"models[{i}]", model, Model, "a latentjac.Model (from latentjac.load)")
+        if len(models) < 2:
+            raise ValueError(f"{study}: models must be at least two, got {len(models)}")
+    else:
+        check_model(study, models)
+    check_kind(study, "settings", settings, Settings, "a latentjac.study.Settings")
+    check_bool(study, "progress", progress)
+
+
 def _checked_levels(levels: Any) -> tuple[float, ...]:
-    if not isinstance(levels, (tuple, list)):
-        raise TypeError(f"Settings: levels must be a tuple of fractions of T, got {type(levels).__name__}")
-    for t in levels:
-        if isinstance(t, bool) or not isinstance(t, (int, float)) or not (math.isfinite(t) and 0 <= t <= 1):
-            raise ValueError(f"Settings: levels must hold fractions of T in [0, 1], got {t!r}")
-    if len(set(levels)) < max(2, len(levels)):
-        raise ValueError(f"Settings: levels must hold at least 2 different ones, each once, got {list(levels)}")
-    return tuple(sorted(map(float, levels), reverse=True))
+    from latentjac.arguments import check_number, check_sequence, shown
+
+    given = check_sequence("Settings", "levels", levels, "fractions of T")
+    fractions = [check_number("Settings", "levels", t, 0, 1, least=True, most=True) for t in given]
+    if len(set(fractions)) < max(2, len(fractions)):
+        raise ValueError(f"Settings: levels must hold at least 2 different ones, each once, got {shown(given)}")
+    return tuple(sorted(fractions, reverse=True))
 
 
 def _checked_prompts(prompts: Any) -> tuple[str, ...]:
-    if not isinstance(prompts, (tuple, list)):
-        raise TypeError(f"Settings: prompts must be a tuple of texts, got {type(prompts).__name__}")
-    for prompt in prompts:
-        if not isinstance(prompt, str):
-            raise TypeError(f"Settings: prompts must hold texts, got {prompt!r}")
-    if len(set(prompts)) < max(3, len(prompts)):
-        raise ValueError(f"Settings: prompts must hold at least 3 different texts, each once, got {list(prompts)}")
-    return tuple(prompts)
+    from latentjac.arguments import check_sequence, check_text, shown
+
+    texts = [check_text("Settings", "prompts", p) for p in check_sequence("Settings", "prompts", prompts, "texts")]
+    if len(set(texts)) < max(3, len(texts)):
+        raise ValueError(f"Settings: prompts must hold at least 3 different texts, each once, got {shown(texts)}")
+    return tuple(texts)

@@ -82,6 +82,8 @@ def unrelated_distance(bases: Sequence[LocalBasis], space: str, seed: int) -> Sa
     basis = bases[0]
     dimension = (basis.v if space == "x" else basis.u)[0].numel()
     generator = torch.Generator().manual_seed(seed)
-    normal = torch.randn(2, _UNRELATED_PAIRS, dimension, basis.k, generator=generator, dtype=torch.float64)
+    normal = torch.randn(
+        2, _UNRELATED_PAIRS, dimension, basis.k, generator=generator, dtype=torch.float64, device="cpu"
+    )
     one, other = torch.linalg.qr(normal)[0].mT
     return sample_mean(subspace_distance(one, other).relative)

@@ -6,16 +6,18 @@ import torch
 
 from latentjac.geometry import SampleMean, sample_mean
 from latentjac.models import Model
+from latentjac.public import public_as
 from latentjac.study.curves import constant_curve, curve_of, ends_of, in_both_spaces
 from latentjac.study.finding import Axes, Finding, Heat, columns, study
 from latentjac.study.over_levels import OverLevels, compare_levels
-from latentjac.study.settings import Settings
+from latentjac.study.settings import Settings, check_study
 from latentjac.study.tangent_spaces import SPACES, tangent_spaces, unrelated_distance
 
 NAME = "timesteps"
 APART = "difference of the noise levels"
 
 
+@public_as(NAME)
 @study(NAME)
 def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     """Distances between the tangent spaces of one sample at two levels, for all pairs of levels (Park et al. 2023).
@@ -24,8 +26,10 @@ def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     between the nearest. Samples are independent; intervals are Student's.
 
     Raises:
+        TypeError: If an argument has a wrong type.
         ValueError: If there are fewer than 3 levels: two have one distance, and nothing to compare it with.
     """
+    check_study(NAME, model, settings, progress)
     if len(settings.levels) < 3:
         raise ValueError(f"{NAME}: settings.levels must hold at least 3 levels, got {list(settings.levels)}")
     spaces = tangent_spaces(model, settings, NAME, progress)
@@ -41,9 +45,9 @@ def by_difference(over: OverLevels, table: torch.Tensor) -> tuple[list[float], t
         over: Whose levels they are.
         table: ``[N, L, L]``.
     """
-    levels = torch.tensor(over.levels, dtype=torch.float64)
+    levels = torch.tensor(over.levels, dtype=torch.float64, device="cpu")
     hundredths = ((levels[:, None] - levels).abs() * 100).round().long()
-    steps = sorted(set(hundredths[~torch.eye(len(levels), dtype=torch.bool)].tolist()))
+    steps = sorted(set(hundredths[~torch.eye(len(levels), dtype=torch.bool, device="cpu")].tolist()))
     return [step / 100 for step in steps], torch.stack([table[:, hundredths == step].mean(1) for step in steps], 1)
 
 

@@ -9,11 +9,12 @@ from tqdm import tqdm
 
 from latentjac.geometry import SampleMean, jackknife, pair_mean, pairs_of, rank_correlation
 from latentjac.models import Model
+from latentjac.public import public_as
 from latentjac.study.carried import WAYS, Carried, carry
 from latentjac.study.curves import curve_of, ends_of, level_axes, stated
 from latentjac.study.finding import Axes, Curve, Finding, columns, study
 from latentjac.study.samples import sample_distances
-from latentjac.study.settings import Settings, check_samples
+from latentjac.study.settings import Settings, check_samples, check_study
 from latentjac.study.tangent_spaces import SPACES, TangentSpaces, tangent_spaces
 
 NAME = "transport"
@@ -28,6 +29,7 @@ _LABELS = {
 }
 
 
+@public_as(NAME)
 @study(NAME)
 def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     """Parallel transport of the strongest directions between samples, against the distance of their tangent spaces.
@@ -38,8 +40,10 @@ def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     sample out in turn, for rho after Fisher's transform.
 
     Raises:
+        TypeError: If an argument has a wrong type.
         ValueError: If there are fewer than 3 samples.
     """
+    check_study(NAME, model, settings, progress)
     check_samples(NAME, settings, 3)
     spaces = tangent_spaces(model, settings, NAME, progress)
     distances = {space: sample_distances(spaces, space) for space in SPACES}
@@ -97,7 +101,7 @@ def _small(mean: SampleMean) -> str:
 def _curves(
     spaces: TangentSpaces, distances: dict[str, torch.Tensor], cosines: torch.Tensor, sizes: torch.Tensor
 ) -> tuple[Curve, ...]:
-    everyone, paper = torch.arange(spaces.samples), cosines[WAYS.index("paper")]
+    everyone, paper = torch.arange(spaces.samples, device="cpu"), cosines[WAYS.index("paper")]
     scatter = Axes("relative distance in h-space", "cosine of the effects", "transport between all pairs")
     curves = [
         Curve(

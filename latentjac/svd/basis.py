@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from latentjac import interrupts
+from latentjac.arguments import check_device, check_dtype, check_int, shown
 from latentjac.svd import files
 from latentjac.svd.certificate import Certificate
 from latentjac.svd.outcome import Status
@@ -91,10 +92,12 @@ class LocalBasis:
         """The triplets of one of several points; counts and times stay those of all.
 
         Raises:
+            TypeError: If index is not an int.
             IndexError: If there is no such point.
         """
+        index = check_int("point", "index", index)
         if not -self.points <= index < self.points:
-            raise IndexError(f"point: index must be in [0, {self.points}), got {index}")
+            raise IndexError(f"point: index must be in [0, {self.points}), got {shown(index)}")
         if self.s.ndim == 1:
             return self
         unseen = interrupts.unseen(self)
@@ -106,7 +109,14 @@ class LocalBasis:
         return self._with(unseen, **tensors, certificate=certificate, status=status, point_status=(status,))
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> LocalBasis:
-        """The same basis on another device or in another type; the certificate stays as it is."""
+        """The same basis on another device or in another type; the certificate stays as it is.
+
+        Raises:
+            TypeError: If dtype is no floating-point type.
+            ValueError: If there is no such device.
+        """
+        device = check_device("to", "device", device, optional=True)
+        dtype = check_dtype("to", "dtype", dtype, optional=True)
         tensors = {name: getattr(self, name).to(device=device, dtype=dtype) for name in TENSORS}
         return self._with(interrupts.unseen(self), **tensors, metadata=dict(self.metadata))
 

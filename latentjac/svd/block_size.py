@@ -72,8 +72,10 @@ def ruled(products: Products, k: int) -> int:
 
 def fit(sizes: list[int], seconds: list[float]) -> CostCurve:
     """Least squares of relative errors, with both parts positive."""
-    design = torch.tensor([[1 / t, b / t] for b, t in zip(sizes, seconds, strict=True)], dtype=torch.float64)
-    c0, c1 = torch.linalg.lstsq(design, torch.ones(len(sizes), 1, dtype=torch.float64)).solution[:, 0].tolist()
+    design = torch.tensor(
+        [[1 / t, b / t] for b, t in zip(sizes, seconds, strict=True)], dtype=torch.float64, device="cpu"
+    )
+    c0, c1 = torch.linalg.lstsq(design, design.new_ones(len(sizes), 1)).solution[:, 0].tolist()
     least = 1e-6 * max(seconds)
     if c1 <= least:  # all latency: the largest block seen costs as much as one probe
         return CostCurve(sum(seconds) / len(seconds), least)

@@ -73,7 +73,7 @@ def _certify(found: Found) -> dict[str, torch.Tensor]:
         "adjoint_mismatch": found.mismatch,
     }
     scalars |= {name: scalars[name] * found.unit for name in ("next_s", "gap")}
-    tensors = {name: torch.tensor(value, dtype=torch.float64) for name, value in scalars.items()}
+    tensors = {name: torch.tensor(value, dtype=torch.float64, device="cpu") for name, value in scalars.items()}
     return {
         "left_residuals": found.left_residuals.double().cpu(),
         "s_error": (_value_error(s, rho, beyond) + rounding) * found.unit,
@@ -89,8 +89,8 @@ def _lengths(residuals: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
 
 def _value_error(s: torch.Tensor, rho: torch.Tensor, beyond: float) -> torch.Tensor:
     """The smaller of the linear and, where it holds, the quadratic bound."""
-    infinite = torch.tensor([float("inf")], dtype=torch.float64)
-    below = torch.cat([s[1:] + rho[1:], torch.tensor([beyond], dtype=torch.float64)])
+    infinite = torch.tensor([float("inf")], dtype=torch.float64, device="cpu")
+    below = torch.cat([s[1:] + rho[1:], infinite.new_tensor([beyond])])
     above = torch.cat([infinite, s[:-1] - rho[:-1]])
     # Beside the other singular values, the symmetric matrix has their negatives and zeros.
     gap = torch.minimum(torch.minimum(s - below, above - s), s)

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from latentjac import interrupts
+from latentjac.public import public
 from latentjac.svd import block_size as blocks
-from latentjac.svd.arguments import Settings, check, warm_rows
+from latentjac.svd.arguments import Settings, check, check_run, warm_rows
 from latentjac.svd.basis import ConvergenceError, LocalBasis
 from latentjac.svd.building import called, calling, under_construction
 from latentjac.svd.certificate import Certificate
@@ -39,6 +40,7 @@ _GUARDS = 2
 _WITHIN_ROUNDING = 4
 
 
+@public
 def svd(
     operator: LinearOperator,
     k: int = 8,
@@ -86,7 +88,7 @@ def svd(
             (``operator.eps``) allows, is then a warm start for it, and triplets and residuals are those of this
             operator. The adjoint mismatch of the cheap one is in the metadata.
         oversampling: Further probes of ``"randomized"``.
-        power_steps: Applications of ``J^T J`` of ``"randomized"`` before the final one.
+        power_steps: At most 1000 applications of ``J^T J`` of ``"randomized"`` before the final one.
         stop: ``"residual"``, or ``"paper"`` for the rule of the paper's code with ``"subspace"``: no entry of v has
             changed by more than tol in the last of at least 12 iterations, at most 100.
         vectors: ``"ritz"``, the best in the span of the last block, or ``"paper"`` for what the paper's code returns
@@ -111,9 +113,10 @@ def svd(
         k, tol, method, block_size, max_passes, max_seconds, confirm, oversampling, power_steps, stop, vectors
     )
     with calling("svd"):
-        check(operator, settings, generator, callback, refine_with)
+        check_run("svd", generator, callback, progress, strict)
+        settings = check(operator, settings, refine_with)
         basis, interrupted = _run(operator, settings, generator, warm_start, refine_with, callback, progress)
-        _hand_over(basis, interrupted, tol, strict)
+        _hand_over(basis, interrupted, settings.tol, strict)
     return basis
 
 
@@ -280,7 +283,7 @@ def _hand_over(basis: LocalBasis, interrupted: bool, tol: float, strict: bool) -
         interrupts.leave(basis)
     if strict:
         raise ConvergenceError(message, basis)
-    warnings.warn(message, stacklevel=4)
+    warnings.warn(message, stacklevel=5)
 
 
 def _complaint(basis: LocalBasis, tol: float) -> str:

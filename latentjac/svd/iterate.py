@@ -91,9 +91,9 @@ class Iteration:
         self.all = list(self.points)
         self.found: dict[int, Found] = {}
         self.ritz: Ritz | None = None
-        self._residuals = torch.full((products.points, krylov.k), float("inf"), dtype=torch.float64)
+        self._residuals = torch.full((products.points, krylov.k), float("inf"), dtype=torch.float64, device="cpu")
         self._s = torch.zeros_like(self._residuals)
-        self._units = torch.ones(products.points, 1, dtype=torch.float64)
+        self._units = torch.ones(products.points, 1, dtype=torch.float64, device="cpu")
         self._closed = torch.zeros(products.points, dtype=torch.bool, device=products.device)
         self._told = [False] * products.points
         self._wasted = 0.0  # vectors through all points that those already done took along
@@ -173,9 +173,7 @@ class Iteration:
         self._facts: list[_Facts] = []
         for point, row in zip(self.points, self.products.fetch(facts), strict=True):
             worst, point.s = max(row[:k]), row[k : 2 * k]
-            self._residuals[point.index], self._s[point.index] = torch.tensor(
-                row[: 2 * k], dtype=torch.float64
-            ).reshape(2, k)
+            self._residuals[point.index], self._s[point.index] = self._s.new_tensor(row[: 2 * k]).reshape(2, k)
             rank, live, exhausted, mismatch = row[2 * k :]
             self._facts.append(_Facts(worst, int(rank), int(live), bool(exhausted), mismatch))
 

@@ -181,7 +181,7 @@ class Products:
                     f"svd: operator must give finite products, got NaN or Inf from {kind} in pass {number}"
                 )
         self._pending = []
-        return torch.tensor(host, dtype=torch.float64).reshape(values.shape).tolist()
+        return torch.tensor(host, dtype=torch.float64, device="cpu").reshape(values.shape).tolist()
 
     def restriction_cost(self, count: int) -> float:
         """What :meth:`restrict` to as many points costs, in vectors through all points; infinite if it cannot be."""

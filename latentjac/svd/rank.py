@@ -14,15 +14,18 @@ from typing import Any
 
 import torch
 
-from latentjac.arguments import check_generator
+from latentjac.arguments import check_generator, check_int, check_kind, check_number
+from latentjac.public import public
 from latentjac.student import student_quantile
-from latentjac.svd.arguments import check_operator
+from latentjac.svd.arguments import check_operator, check_rank_limit
 from latentjac.svd.basis import LocalBasis
 from latentjac.svd.building import building
 from latentjac.svd.decompose import svd
 from latentjac.svd.operator import Deflated, LinearOperator, Products
 
 _TOP_TOLERANCE = 1e-2  # residual of the values that are split off; their error is of second order in it
+
+MOST_PROBES = 65_536
 
 _SEED = 20231210  # any but svd's own: probes must not repeat the start block of the basis
 
@@ -95,11 +98,10 @@ class EffectiveRank:
         (Chebyshev-Markov-Stieltjes).
 
         Raises:
-            ValueError: If s is not positive.
+            TypeError: If s is not a number.
+            ValueError: If s is not positive and finite.
         """
-        if not s > 0:
-            raise ValueError(f"count_above: s must be positive, got {s!r}")
-        return self._quadrature.count_above(s)
+        return self._quadrature.count_above(check_number("count_above", "s", s, 0, math.inf))
 
     def count_holding(self, part: float) -> Estimate:
         """Least number of singular values that hold a part of the energy ``|J|_F^2``.
@@ -110,11 +112,10 @@ class EffectiveRank:
         it is wide, and the value, which takes those that share a node for equal, is too large: raise ``steps``.
 
         Raises:
+            TypeError: If part is not a number.
             ValueError: If part is not in (0, 1).
         """
-        if isinstance(part, bool) or not isinstance(part, (int, float)) or not 0 < part < 1:
-            raise ValueError(f"count_holding: part must be a number in (0, 1), got {part!r}")
-        return self._quadrature.count_holding(part)
+        return self._quadrature.count_holding(check_number("count_holding", "part", part, 0, 1))
 
     def __str__(self) -> str:
         rows = [
@@ -130,6 +131,7 @@ class EffectiveRank:
         return "\n".join([head, *(f"  {name:22s} {estimate}" for name, estimate in rows)])
 
 
+@public
 def effective_rank(
     operator: LinearOperator,
     k: int = 8,
@@ -146,7 +148,7 @@ def effective_rank(
     Args:
         operator: Linearization, or anything with ``x``, ``y``, ``jvp`` and ``vjp``.
         k: Largest singular values that are split off first, which takes away most of the variance.
-        probes: Random vectors; the intervals shrink with the root of their number.
+        probes: Random vectors, at most ``MOST_PROBES``; the intervals shrink with the root of their number.
         steps: Lanczos steps of each; more resolve the spectrum better. The energies need 2.
         threshold: For the numerical rank, relative to the largest singular value.
         confidence: Of the intervals.
@@ -159,7 +161,16 @@ def effective_rank(
         ValueError: If an argument is out of range, or the operator has several points or is zero.
     """
     started = time.perf_counter()
-    _check(operator, probes, steps, threshold, confidence, basis, generator)
+    name = "effective_rank"
+    _check(operator, basis, generator)
+    probes, steps = check_int(name, "probes", probes, 2, MOST_PROBES), check_int(name, "steps", steps, 2)
+    threshold, confidence = (
+        check_number(name, argument, value, 0, 1)
+        for argument, value in (("threshold", threshold), ("confidence", confidence))
+    )
+    k = check_int(name, "k", k, 1)
+    if basis is None:
+        check_rank_limit(name, operator, k)
     generator = generator or torch.Generator().manual_seed(_SEED)
     spent = (0, 0)
     with building("effective_rank"):
@@ -238,8 +249,8 @@ class _Quadrature:
         inside = (self.nodes > s * s).double()
         above = (self.weights * inside).sum(dim=1)
         # The nodes on both sides of the threshold may stand for values on either.
-        first = torch.searchsorted(self.nodes, torch.full((len(self.nodes), 1), s * s, dtype=torch.float64), right=True)
-        columns = torch.arange(self.nodes.shape[1])[None]
+        first = torch.searchsorted(self.nodes, self.nodes.new_full((len(self.nodes), 1), s * s), right=True)
+        columns = torch.arange(self.nodes.shape[1], device=self.nodes.device)[None]
         upper = (self.weights * (columns >= first - 1)).sum(dim=1)
         lower = (self.weights * (columns > first)).sum(dim=1)
         margin = student_quantile(self.confidence, len(above) - 1)
@@ -254,7 +265,7 @@ class _Quadrature:
         left_out = torch.stack([self._holding(part, [j for j in every if j != i]) for i in every])
         spread = ((len(every) - 1) * (left_out - left_out.mean(0)).square().mean(0)).sqrt()
         margin = student_quantile(self.confidence, len(every) - 1)
-        low, _, high = self._holding(part, list(every)) + margin * spread * torch.tensor([-1, 0, 1])
+        low, _, high = self._holding(part, list(every)) + margin * spread * spread.new_tensor([-1, 0, 1])
         # Rounded up, as a count of values is; rounding must not take one more where it is met exactly.
         whole = (max(1, math.ceil(x - 1e-6)) for x in (found, low, min(high, float(self.limit))))
         return Estimate(*map(float, whole))
@@ -277,7 +288,7 @@ class _Quadrature:
             return torch.stack([value] * 3)
         known = float((self.s.square() > values[order][last]).sum())
         first = torch.searchsorted(self.nodes[probes], values[order][last].expand(len(probes), 1).contiguous())
-        columns = torch.arange(self.nodes.shape[1])[None]
+        columns = torch.arange(self.nodes.shape[1], device=self.nodes.device)[None]
         rows = self.weights[probes]
         low = known + float((rows * (columns > first + 1)).sum(dim=1).mean())
         high = known + float((rows * (columns >= first - 1)).sum(dim=1).mean())
@@ -329,20 +340,11 @@ def _unit(rows: torch.Tensor, scale: float = 0.0) -> tuple[torch.Tensor, torch.T
     return (rows * inverse[:, None]).to(rows.dtype), lengths
 
 
-def _check(operator: Any, probes: Any, steps: Any, threshold: Any, confidence: Any, basis: Any, generator: Any) -> None:
+def _check(operator: Any, basis: Any, generator: Any) -> None:
     check_operator("effective_rank", "operator", operator)
     if operator.x.shape[0] != 1:
         raise ValueError(f"effective_rank: operator must have one point, got {operator.x.shape[0]}")
-    for name, value in (("probes", probes), ("steps", steps)):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"effective_rank: {name} must be an int, got {type(value).__name__}")
-        if value < 2:
-            raise ValueError(f"effective_rank: {name} must be at least 2, got {value}")
-    for name, value in (("threshold", threshold), ("confidence", confidence)):
-        if not isinstance(value, (int, float)) or not 0 < value < 1:
-            raise ValueError(f"effective_rank: {name} must be a number in (0, 1), got {value!r}")
-    if basis is not None and not isinstance(basis, LocalBasis):
-        raise TypeError(f"effective_rank: basis must be a LocalBasis or None, got {type(basis).__name__}")
+    check_kind("effective_rank", "basis", basis, LocalBasis, "a LocalBasis", optional=True)
     if basis is not None and basis.v.shape[1:] != operator.x.shape[1:]:
         expected, got = list(operator.x.shape[1:]), list(basis.v.shape[1:])
         raise ValueError(f"effective_rank: basis must have directions of shape {expected}, got {got}")

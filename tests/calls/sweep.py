@@ -1,0 +1,206 @@
+"""Calls every public function with every hostile value in place of each argument, and judges what comes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from calls.baselines import BASELINES, RUNS, Things
+from calls.values import PLAIN, derived
+
+import latentjac as lj
+
+SECONDS = 20  # that no call on such small networks takes
+OURS = (FileNotFoundError, IndexError)
+WITHOUT_ARGUMENT = (lj.NonFiniteError, lj.ConvergenceError, lj.LoadError)  # what came out, whatever went in
+INFINITE = ("gap", "leakage")  # where nothing is known, and where nothing changed inside
+# What is right though the rules above say otherwise.
+RIGHT = {
+    ("rowwise_product", "matrices", "not contiguous"): "documented",
+    ("BasisPath.__getitem__", "index", "slice"): "as of a tuple",
+    **{("Point", "sample", value): "seen where the point is used" for value in ("nan", "inf", "one nan")},
+    ("edit/mask", "mask", "None"): "then tol has no use, and is named",
+    ("edit/mask", "null_rank", "0"): "then tol has no use, and is named",
+    **{("write_json", "content", value): "its own error" for value in ("spiteful", "[spiteful]")},
+    **{("load", "source", value): "a network needs a scheduler" for value in ("network",)},
+}
+# What only features can tell: whether directions and k fit them, and whether a network listens to a direction.
+SEEN_LATE = ("directions", "k", "sigma")
+CALLED = ("f", "callback", "statistic")  # an error of what is called is its own
+
+
+def own_values(c: Things) -> dict[str, Any]:
+    """Objects of ours, each the wrong one nearly everywhere."""
+    names = ("model", "point", "path", "basis", "edited", "lin", "features", "schedule")
+    return {f"our {name}": getattr(c, name) for name in names}
+
+
+@cache
+def made(name: str) -> Any:
+    return PLAIN[name]()
+
+
+def hostile(c: Things, valid: Any) -> Iterator[tuple[str, Any, bool]]:
+    """All values for an argument that has a valid one: names, values, and whether they mean the valid one."""
+    for name, make in PLAIN.items():
+        yield name, make() if name in ("iterator", "generator") else made(name), False
+    for name, value in own_values(c).items():
+        yield name, value, False
+    yield from derived(valid)
+
+
+def swept(c: Things, key: str) -> Iterator[tuple[str, str, str]]:
+    """Argument, name of the value and what is wrong, for every combination; empty where nothing is."""
+    function, arguments = BASELINES[key](c)
+    name = key.partition("/")[0]
+    parameters = inspect.signature(function).parameters
+    expected = invoke(function, arguments)
+    for argument, parameter in parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD or ("/" in key and argument not in arguments):
+            continue  # what another case of the same function does not give, its first one does
+        valid = arguments.get(argument, parameter.default)
+        for label, value, same in hostile(c, valid):
+            given = {**BASELINES[key](c)[1], argument: value}
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                given[argument] = (value,)
+                same = False
+            if not {(name, argument, label), (key, argument, label)} & RIGHT.keys() and not (
+                argument in CALLED and callable(value)
+            ):
+                yield argument, label, judge(name, argument, function, given, expected, same)
+
+
+def invoke(function: Callable, arguments: Mapping[str, Any]) -> Any:
+    positional: list[Any] = []
+    named = dict(arguments)
+    for argument, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is parameter.VAR_POSITIONAL and argument in named:
+            positional = [named.pop(a) for a in before_it(function, argument) if a in named]
+            positional += named.pop(argument)
+    result = function(*positional, **named)
+    return list(result) if inspect.isgenerator(result) else result
+
+
+def before_it(function: Callable, argument: str) -> list[str]:
+    names = list(inspect.signature(function).parameters)
+    return names[: names.index(argument)]
+
+
+def judge(name: str, argument: str, function: Callable, given: Mapping[str, Any], expected: Any, same: bool) -> str:
+    """What is wrong with the outcome of a call, or nothing."""
+    before = RUNS[0]
+    try:
+        with limited(), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            result = invoke(function, given)
+    except WITHOUT_ARGUMENT as error:
+        return "" if " must " in str(error) else f"refused as {error}"
+    except (TypeError, ValueError, *OURS) as error:
+        if unnamed(function, name, argument, str(error)) or same:
+            return f"refused as {type(error).__name__}: {str(error)[:200]}"
+        late = RUNS[0] > before and argument not in SEEN_LATE
+        return f"refused after the network ran: {str(error)[:200]}" if late else ""
+    except RuntimeError as error:
+        if "must be a plain tensor outside differentiation" in str(error) and not unnamed(
+            function, name, argument, str(error)
+        ):
+            return ""
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    except (Exception, RecursionError, Hung) as error:
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    foreign = [str(w.message)[:200] for w in caught if not re.match(r"(\w+|\w+\.\w+): ", str(w.message))]
+    if foreign:
+        return f"warned: {foreign[0]}"
+    if type(result) is not type(expected) and expected is not None:
+        return f"gave a {type(result).__name__} in place of a {type(expected).__name__}"
+    if (where := not_finite(result)) and not function.__module__.startswith("latentjac.kernels"):
+        return f"gave NaN or Inf in {where}"
+    if same and (where := different(result, expected)):
+        return f"gave another result: {where}"
+    return ""
+
+
+def unnamed(function: Callable, name: str, argument: str, message: str) -> bool:
+    """Whether a message does not begin with the function and name the argument.
+
+    Kernels compare shapes and types with those of their first argument and name the one that differs.
+    """
+    names = {name, name.split(".")[-1], name.split(".")[0]}
+    prefix, _, rest = message.partition(": ")
+    subjects = [argument]
+    if function.__module__.startswith("latentjac.kernels"):
+        subjects += inspect.signature(function).parameters
+    return prefix not in names or not any(re.search(rf"(?<!['\w]){subject}\b(?!')", rest) for subject in subjects)
+
+
+class Hung(BaseException):
+    """A call took too long."""
+
+
+@contextmanager
+def limited() -> Iterator[None]:
+    def stop(*given: object) -> None:
+        raise Hung(f"more than {SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def parts(value: Any, where: str = "result") -> Iterator[tuple[str, Any]]:
+    """The leaves of a result."""
+    if isinstance(value, (lj.Model, torch.nn.Module)) or callable(value):
+        return
+    if dataclasses.is_dataclass(value):
+        for one in dataclasses.fields(value):
+            if one.name not in ("seconds", "metadata", "native", "schedule"):
+                yield from parts(getattr(value, one.name), f"{where}.{one.name}")
+    elif isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield from parts(entry, f"{where}[{key!r}]")
+    elif isinstance(value, (list, tuple)):
+        for i, entry in enumerate(value):
+            yield from parts(entry, f"{where}[{i}]")
+    else:
+        yield where, value
+
+
+def not_finite(result: Any) -> str:
+    for where, leaf in parts(result):
+        if isinstance(leaf, torch.Tensor) and leaf.device.type != "meta" and leaf.is_floating_point():
+            leaf = leaf.float() if leaf.element_size() == 1 else leaf
+            bad = torch.isnan(leaf) if where.endswith(INFINITE) else ~torch.isfinite(leaf)
+            finite = not bool(bad.any())
+        elif isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f":
+            finite = bool(np.isfinite(leaf).all())
+        else:
+            finite = not isinstance(leaf, float) or np.isfinite(leaf)
+        if not finite:
+            return where
+    return ""
+
+
+def different(result: Any, expected: Any) -> str:
+    for (where, one), (_, other) in zip(parts(result), parts(expected), strict=True):
+        if isinstance(one, torch.Tensor):
+            equal = torch.allclose(one.double(), other.double(), rtol=1e-6, atol=1e-9)
+        elif isinstance(one, (int, float, str)):
+            equal = one == other or (isinstance(one, float) and abs(one - other) <= 1e-6 * abs(other))
+        else:
+            equal = True
+        if not equal:
+            return where
+    return ""

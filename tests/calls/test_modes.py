@@ -1,0 +1,73 @@
+"""What surrounds a call changes nothing of its result: autocast, inference mode, default types and devices of torch."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from calls.baselines import BASELINES, Things
+from calls.sweep import different, invoke
+
+OTHERS = ("latentjac.kernels", "latentjac.report")  # kernels are for plain tensors, reports compute nothing
+PENDING = ("linearize", "Linearization.", "ProgramLinearization.", "AutodiffLinearization.", "Model.")
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@contextmanager
+def strict_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+MODES: dict[str, Callable] = {
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "inference mode": torch.inference_mode,
+    "no grad": torch.no_grad,
+    "default dtype": lambda: default_dtype(torch.float64),
+    "default device": lambda: torch.device("meta"),
+    "deterministic": deterministic,
+    "strict warnings": strict_warnings,
+}
+
+
+@pytest.fixture(scope="module")
+def things(tmp_path_factory: pytest.TempPathFactory) -> Things:
+    return Things(tmp_path_factory.mktemp("modes"))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_results_are_the_same(things: Things, mode: str) -> None:
+    wrong = []
+    for key, baseline in BASELINES.items():
+        function, arguments = baseline(things)
+        if function.__module__.startswith(OTHERS) or key.startswith(PENDING):
+            continue
+        expected = invoke(function, arguments)
+        function, arguments = baseline(things)
+        with MODES[mode]():
+            result = invoke(function, arguments)
+        if where := different(result, expected):
+            wrong.append(f"{key}: {where}")
+    assert not wrong
