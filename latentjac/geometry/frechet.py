@@ -82,7 +82,7 @@ def frechet_mean(
     if gradient > tol:
         warnings.warn(
             f"frechet_mean: not converged after {iterations} iterations: mean tangent {gradient:.1e}, tol {tol:.1e}",
-            stacklevel=2,
+            stacklevel=3,
         )
     return FrechetMean(polish((mean @ frame)[None])[0], distances, gradient, iterations, gradient <= tol)
 
