@@ -20,8 +20,9 @@ HEAVY = {"torch", "diffusers", "transformers", "matplotlib", "numpy", "PIL", "sc
 IN_ANY_ORDER = """
 import importlib, sys, types
 import latentjac
+KEPT = ("_native", "linearize.declared")  # what torch and the loader know of once a process
 for first in sys.argv[1:]:
-    for name in [name for name in sys.modules if name.partition(".")[0] == "latentjac" and "_native" not in name]:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "latentjac" and not name.endswith(KEPT)]:
         del sys.modules[name]
     importlib.import_module(first)
     package = sys.modules["latentjac"]

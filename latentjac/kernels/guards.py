@@ -23,7 +23,8 @@ def refuse_tracing(function: str) -> None:
     Raises:
         RuntimeError: called while `torch.compile` or `torch.export` traces.
     """
-    if is_traced_here():
+    # As one condition: torch.compile takes a function of its own for traced even where it is only called.
+    if torch.compiler.is_dynamo_compiling() or (torch.compiler.is_compiling() and _dispatches_here()):
         raise RuntimeError(
             f"{function}: cannot be traced by torch.compile or torch.export (its derivative would be lost): "
             "call it outside, or behind torch.compiler.disable"
@@ -32,10 +33,10 @@ def refuse_tracing(function: str) -> None:
 
 def is_traced_here() -> bool:
     """Whether this thread traces, for torch.compile or torch.export: torch's flag is one for all threads."""
-    if torch.compiler.is_dynamo_compiling():
-        return True
-    if not torch.compiler.is_compiling():
-        return False
+    return torch.compiler.is_dynamo_compiling() or (torch.compiler.is_compiling() and _dispatches_here())
+
+
+def _dispatches_here() -> bool:
     pre_dispatch = torch._C._dispatch_tls_is_dispatch_key_included(torch._C.DispatchKey.PreDispatch)
     return pre_dispatch or torch._C._len_torch_dispatch_stack() > 0
 

@@ -92,7 +92,7 @@ def _token(value: Any, depth: int = 0) -> Any:
     if is_ours(value):
         return None
     if isinstance(value, Tensor):
-        return (id(value), value.data_ptr() if value.layout is torch.strided else 0, version(value))
+        return (value.shape, value.dtype)  # modules may compute such ones anew at each call
     if depth == _DEPTH or isinstance(value, (nn.Module, type)) or (callable(value) and not hasattr(value, "__dict__")):
         return id(value)
     if isinstance(value, dict):

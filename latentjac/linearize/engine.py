@@ -92,7 +92,8 @@ class Engine:
         now = structure(self._modules)
         traced = trace(f, x.detach(), constants)
         program = Program(traced, lowered(self.options.precision))
-        self._traced, self._structure, self.signature = traced, now, signature(constants)
+        self._traced, self.signature = traced, signature(constants)
+        self._structure: int | None = now
         self._set_program(program)
         self.fresh = True
 
@@ -119,8 +120,14 @@ class Engine:
 
     def is_of(self, constants: tuple[Any, ...]) -> bool:
         """Whether the trace is of f as it is built now, and for such constants; weights are not looked at."""
-        same = self.signature == signature(constants) and self._structure == structure(self._modules)
+        same = self.signature == signature(constants) and self._structure in (None, structure(self._modules))
         return same and self.program.holds(constants)
+
+    def accept(self, distance: float) -> None:
+        """Take a value of the program for that of f, from which it is so far."""
+        if self.fresh and self._structure != structure(self._modules):
+            self._structure = None  # f changes settings of its modules itself
+        self.rounding, self.fresh = max(self.rounding, distance), False
 
     @property
     def weights_hold(self) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from latentjac.svd import Status
-from latentjac.svd.building import building
+if TYPE_CHECKING:
+    from latentjac.svd import Status
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,8 @@ def study(name: str) -> Callable[[Callable[..., Finding]], Callable[..., Finding
     def decorate(run: Callable[..., Finding]) -> Callable[..., Finding]:
         @wraps(run)
         def reported(*args: Any, **kwargs: Any) -> Finding:
+            from latentjac.svd.building import building  # imports torch, which names of studies do not need
+
             with building(f"study {name}") as built:
                 finding = run(*args, **kwargs)
             return replace(finding, status=built.status)

@@ -41,7 +41,7 @@ def test_a_folder_of_the_users_is_refused_at_once(photo, tiny_folder, tmp_path, 
     monkeypatch.chdir(site)
     done = run("invert", "reconstruction.png", "--model", tiny_folder, "--out", ".")
     assert done.returncode == 2
-    assert "--out: expected" in done.stderr.splitlines()[-1]
+    assert "--out must be" in done.stderr.splitlines()[-1]
     assert "loading the model" not in done.stderr
     assert content(site) == before
 
@@ -54,7 +54,7 @@ def test_an_edit_in_the_folder_of_another_run(photo, tiny_folder, tmp_path) -> N
     edit = ["edit", photo, "--model", tiny_folder, "--distance", "1", "--edit-steps", 1, "--out", out]
     done = run(*edit, "--basis", out / "basis.safetensors")
     assert done.returncode == 2
-    assert "--out: expected a folder without the files that the run reads" in done.stderr
+    assert "--out must be a folder without the files that the run reads" in done.stderr
     assert "which holds basis" in done.stderr
     assert content(out) == before
     other = tmp_path / "basis.safetensors"

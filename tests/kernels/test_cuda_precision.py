@@ -7,7 +7,7 @@ from linearize.cases import attention
 
 from latentjac.kernels import attention as face
 from latentjac.kernels.self_test import TF32_TOLERANCE, _attention_errors
-from latentjac.linearize import ProgramLinearization, compiled, linearize
+from latentjac.linearize import ProgramLinearization, compiled, engine, linearize
 from latentjac.linearize.precision import allows_tf32, arithmetic
 from latentjac.linearize.rules import attention as rule
 
@@ -43,7 +43,8 @@ def module(emulator, monkeypatch):
     found = Module(emulator)
     monkeypatch.setattr(face, "native_for", lambda tensor: found)
     monkeypatch.setattr(face, "launch", found.launch)
-    monkeypatch.setattr(compiled, "arithmetic", lambda precision, device: arithmetic(precision, GPU))
+    for user in (compiled, engine):
+        monkeypatch.setattr(user, "arithmetic", lambda precision, device: arithmetic(precision, GPU))
     monkeypatch.setattr(rule, "allows_tf32", lambda device: allows_tf32(GPU))
     return found
 

@@ -173,6 +173,31 @@ def test_constants_belong_to_the_linearization(backend: str) -> None:
     assert torch.equal(lin.jvp(torch.ones(1, 1, 5).double()), before)
 
 
+class Counting(nn.Module):
+    """Counts its calls, and keeps what it computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.calls, self.last = nn.Linear(5, 5), 0, None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.last = self.layer(x)
+        return torch.tanh(self.last)
+
+
+@pytest.mark.parametrize("backend", ["auto", "autodiff"])
+def test_functions_that_change_their_own_settings(backend: str) -> None:
+    net = Counting().double().requires_grad_(False)
+    lin = linearize(net, rand(1, 5), backend=backend)
+    for seed in range(2):
+        x = rand(1, 5, seed=seed)
+        lin.rebase(x)
+        v = rand(2, 1, 5, seed=7)
+        expected = torch.stack([torch.func.jvp(net, (x,), (one,))[1] for one in v])
+        torch.testing.assert_close(lin.jvp(v), expected)
+
+
 def test_random_functions_are_refused() -> None:
     with pytest.raises(ValueError, match="f must give the same value whenever it is called"):
         linearize(nn.Sequential(nn.Linear(6, 6), nn.Dropout(0.5)).double(), rand(1, 6))

@@ -96,7 +96,7 @@ def test_loading_for_another_model_warns(tmp_path, recwarn) -> None:
 def test_files_of_the_first_schema(tmp_path) -> None:
     from safetensors.torch import save_file
 
-    tensors = {"s": torch.ones(1), "v": torch.ones(1, 2), "u": torch.ones(1, 3), "residuals": torch.zeros(1)}
+    tensors = {"s": torch.ones(1), "v": torch.eye(1, 2), "u": torch.eye(1, 3), "residuals": torch.zeros(1)}
     facts = '{"status": "converged", "jvps": 1, "vjps": 1, "seconds": 0.5, "metadata": {}}'
     save_file(tensors, tmp_path / "b.safetensors", metadata={"schema": "1", "latentjac": facts})
     basis = LocalBasis.load(tmp_path / "b.safetensors")
