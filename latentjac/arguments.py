@@ -69,10 +69,10 @@ def check_bool(function: str, argument: str, value: Any) -> bool:
 
 
 def check_text(function: str, argument: str, value: Any, *, optional: bool = False) -> Any:
-    """The value, if it is a string that UTF-8 can hold; with ``optional`` it may be None."""
+    """The value, if it is text that can be written; with ``optional`` it may be None."""
     check_kind(function, argument, value, str, "a str", optional=optional)
-    if value is not None and any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise ValueError(f"{function}: {argument} must be text without lone surrogates, got {shown(value)}")
+    if value is not None and any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in value):
+        raise ValueError(f"{function}: {argument} must be text without NUL and lone surrogates, got {shown(value)}")
     return value
 
 
@@ -157,7 +157,7 @@ def check_path(function: str, argument: str, value: Any) -> Path:
     """The path of a file that can be written: in a folder that is there, and no folder itself."""
     check_kind(function, argument, value, (str, Path), "a str or Path")
     path = Path(check_text(function, argument, str(value)))
-    if "\0" in str(path) or not path.name or path.is_dir():
+    if not path.name or path.is_dir():
         raise ValueError(f"{function}: {argument} must be the name of a file, got {shown(str(value))}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{function}: {argument} must lie in an existing folder, got {shown(str(value))}")

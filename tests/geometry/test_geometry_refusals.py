@@ -140,7 +140,12 @@ TABLE: list[Row] = [
         ValueError,
         r"samples must have shape \[n >= 2, ...\], got \[1, 4\]",
     ),
-    ("walks", lambda: lj.measure_path(FEATURES, V, True), ValueError, r"\[B, n >= 2, ...\] with batched=True, got \[2, 4\]"),
+    (
+        "walks",
+        lambda: lj.measure_path(FEATURES, V, True),
+        ValueError,
+        r"\[B, n >= 2, ...\] with batched=True, got \[2, 4\]",
+    ),
     # transport
     ("from", lambda: lj.parallel_transport(BASIS.v, ROWS, BASIS), TypeError, "source must be a LocalBasis, got Tensor"),
     ("to", lambda: lj.parallel_transport(BASIS.v, BASIS, ROWS), TypeError, "target must be a LocalBasis, got Tensor"),

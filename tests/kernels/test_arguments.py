@@ -31,7 +31,11 @@ M = torch.zeros(2, 5, 3, 8, 6)
         (lambda: norm_act_primal(X, groups=0), ValueError, "groups must divide"),
         (lambda: norm_act_primal(X, groups=2, activation="tanh"), ValueError, "activation must be one of.*got 'tanh'"),
         (lambda: norm_act_primal(X, groups=2, eps=-1.0), ValueError, r"eps must be a number in \[0, inf\), got -1.0"),
-        (lambda: norm_act_primal(X, groups=2, eps=float("nan")), ValueError, r"eps must be a number in \[0, inf\), got nan"),
+        (
+            lambda: norm_act_primal(X, groups=2, eps=float("nan")),
+            ValueError,
+            r"eps must be a number in \[0, inf\), got nan",
+        ),
         (lambda: norm_act_primal(X, torch.ones(3), groups=2), ValueError, r"gamma must have shape \[8\] or \[2, 8\]"),
         (lambda: norm_act_primal(X, None, torch.ones(8).double(), groups=2), TypeError, "beta must be torch.float32"),
         (
