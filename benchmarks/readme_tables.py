@@ -7,11 +7,12 @@ or, as ``NAME.key``, from another list there.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from pathlib import Path
 from typing import Any
+
+from latentjac.files import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 MARK = re.compile(r"<!-- table ([\w.]+) -->\n.*?<!-- /table -->", re.DOTALL)
@@ -20,7 +21,7 @@ MARK = re.compile(r"<!-- table ([\w.]+) -->\n.*?<!-- /table -->", re.DOTALL)
 def render(name: str) -> str:
     """One result as a Markdown table, with where it comes from."""
     file, _, key = name.partition(".")
-    result = json.loads((ROOT / "benchmarks" / "results" / f"{file}.json").read_text())
+    result = read_json("readme_tables", ROOT / "benchmarks" / "results" / f"{file}.json")
     rows: list[dict[str, Any]] = result[key or "rows"]
     heads = list(rows[0])
     lines = ["| " + " | ".join(head.replace("_", " ") for head in heads) + " |", "|" + " --- |" * len(heads)]

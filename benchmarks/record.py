@@ -6,7 +6,6 @@ medians and, above all, ratios.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import statistics
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from latentjac.report import write_json
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -114,11 +115,7 @@ def write(name: str, rows: list[dict[str, Any]], device: str = "cpu", **more: An
 def save(name: str, content: dict[str, Any]) -> Path:
     """Write `benchmarks/results/<name>.json`, whole or not at all: its name and this content."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    temporary = path.with_suffix(".json.part")
-    temporary.write_text(json.dumps({"name": name, **content}, indent=2, default=str) + "\n")
-    temporary.replace(path)
-    return path
+    return write_json(RESULTS / f"{name}.json", {"name": name, **content})
 
 
 def table(rows: list[dict[str, Any]]) -> str:

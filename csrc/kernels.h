@@ -2,7 +2,8 @@
 //
 // Kernels know no torch: they take addresses, sizes and, on CUDA, a stream. Arrays are contiguous (the last
 // dimension has stride 1) unless a stride is given. Python checks shapes, types and devices before it calls;
-// a kernel that fails throws std::runtime_error naming itself and the shapes.
+// a kernel that fails throws std::runtime_error naming itself and the shapes. For lack of memory it throws
+// std::bad_alloc, and has written nothing. Sizes may be 0. Calls may come from any number of threads at once.
 //
 // Letters: P probes, N samples (attention: queries), S spatial positions, C channels (channels-last: x is [N, S, C]), G
 // groups of C/G channels. Layer and RMS norm over the last dimension are N = rows, S = 1, G = 1.
@@ -13,7 +14,7 @@
 namespace latentjac {
 
 // Raised by one whenever a signature or a meaning on this page changes; Python refuses any other number.
-constexpr int kInterface = 4;
+constexpr int kInterface = 5;
 
 enum class DType : int { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2, kFloat16 = 3 };  // the last two: CUDA only
 
@@ -195,6 +196,12 @@ const char* isa();
 const char* isa_compiled();
 int max_threads();  // what OpenMP would use now; 1 without OpenMP
 bool built_openmp();
+
+// Ends the threads that OpenMP keeps for the calling thread; the next call starts them again. Before a fork: its child
+// has no threads but would wait for them. False where the OpenMP library cannot (before OpenMP 5.0).
+bool end_threads();
+
+// The CPU kernels. `threads` is 1 or more; the bits of a result do not depend on it.
 
 void norm_act_primal(const NormPrimal& call, int threads);
 void norm_act_linear(const NormLinear& call, int threads);

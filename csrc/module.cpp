@@ -143,6 +143,13 @@ PYBIND11_MODULE(_native, m) {
   m.attr("interface") = kInterface;
   m.def("build_info", &build_info);
   m.def("max_threads", &cpu::max_threads, "Threads OpenMP would use now.");
+  m.def("end_threads", &cpu::end_threads,
+        "End the threads that OpenMP keeps for the calling thread; False if it cannot.");
+  try {
+    cpu::isa();  // reads the environment, which no thread should do while another one writes to it
+  } catch (const std::runtime_error&) {
+    // Every call raises it.
+  }
 
   m.def("norm_act_primal",
         [](int threads, uintptr_t x, uintptr_t gamma, uintptr_t beta, uintptr_t y, uintptr_t xhat, uintptr_t a,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Sequence
 from numbers import Integral, Real
 from pathlib import Path
@@ -156,12 +157,20 @@ def as_float(value: Any) -> float:
 def check_path(function: str, argument: str, value: Any) -> Path:
     """The path of a file that can be written: in a folder that is there, and no folder itself."""
     check_kind(function, argument, value, (str, Path), "a str or Path")
-    path = Path(check_text(function, argument, str(value)))
-    if not path.name or path.is_dir():
+    path = Path(value)
+    if not _is_name(str(path)) or not path.name or path.is_dir():
         raise ValueError(f"{function}: {argument} must be the name of a file, got {shown(str(value))}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{function}: {argument} must lie in an existing folder, got {shown(str(value))}")
     return path
+
+
+def _is_name(text: str) -> bool:
+    """Whether the system can have a file of this name; one that is not UTF-8 has lone surrogates in Python."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def check_left(function: str, argument: str, value: Any, usual: Any, where: str) -> None:

@@ -24,9 +24,10 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from latentjac.kernels import guards, native
+from latentjac.linearize.changes import modules_of
 
 # latentjac.linearize is a function too.
-compiled, tracing = (import_module(f"latentjac.linearize.{name}") for name in ("compiled", "trace"))
+compiled, engine, tracing = (import_module(f"latentjac.linearize.{n}") for n in ("compiled", "engine", "trace"))
 CPU, META, GPU = torch.device("cpu"), torch.device("meta"), torch.device("cuda", 0)
 
 # These tell the host a value, or have a size that depends on values; solvers of cuSOLVER tell whether they succeeded.
@@ -204,8 +205,8 @@ def pretended_gpu() -> Iterator[Gpu]:
         (torch.cuda, "memory_allocated", lambda device=None: 0),
         (guards, "_PLAIN", (Tensor, nn.Parameter, OnGpu)),
         (native, "LOADED", native.Loaded(None, "a GPU is pretended", "torch")),
-        (compiled, "CudaRecorder", lambda device: gpu),
-        (compiled, "trace", trace_for_gpu),
+        (engine, "CudaRecorder", lambda device: gpu),
+        (engine, "trace", trace_for_gpu),
     ]
     if torch.cuda.is_available():
         torch.cuda.init()
@@ -224,7 +225,7 @@ def trace_for_gpu(f: Callable[..., Tensor], x: Tensor, constants: tuple[Any, ...
     """The trace of a function where x is; for the GPU it is made on the CPU, with what f has in its closure there."""
     if not isinstance(x, OnGpu):
         return tracing.trace(f, x, constants)
-    with _disable_current_modes(), _on_cpu(tracing._AsModule(f).owned):
+    with _disable_current_modes(), _on_cpu(nn.ModuleList(modules_of(f))):
         return moved(tracing.trace(f, held(x), tuple(map(held, constants))))
 
 
@@ -241,7 +242,13 @@ def moved(trace: Any) -> Any:
 def check_on_gpu(lin: Any, v: Tensor, u: Tensor, recordable: bool = True, tolerance: float = 1e-10) -> None:
     """Compare both products of a program with those on the GPU, recorded and replayed, at its point."""
     x, constants, known = OnGpu(lin.x), [place(c) for c in lin._constants], moved(lin.program._trace)
-    with pretended_gpu() as gpu, patch.object(compiled, "trace", lambda *arguments: known):
+
+    def evaluate(there: Any, x: Tensor, constants: tuple[Any, ...]) -> Tensor:
+        with _disable_current_modes(), torch.no_grad():  # f has its weights on the CPU
+            return OnGpu(lin._f(held(x), *map(held, constants)).clone())
+
+    traced = patch.object(engine, "trace", lambda *arguments: known)
+    with pretended_gpu() as gpu, traced, patch.object(compiled.ProgramLinearization, "_evaluate", evaluate):
         there = compiled.ProgramLinearization(lin._f, x, *constants, cuda_graphs=recordable or "auto")
         there.rebase(x)
         for _ in range(2):

@@ -87,6 +87,7 @@ def test_recorded_passes_wait_for_nothing_at_any_base_point(precision: str, capl
     net, x = build_tiny_unet(), rand(2, 3, 16, 16).float()
     with pretended_gpu() as gpu, caplog.at_level(logging.WARNING, "latentjac"):
         t = torch.tensor(500, device=GPU)
+        net.to(GPU)
         there = ProgramLinearization(Tap(net, "mid_block"), place(x), t, precision=precision)
         there.prepare(3)
         v = place(rand(3, *x.shape).float())
@@ -95,10 +96,10 @@ def test_recorded_passes_wait_for_nothing_at_any_base_point(precision: str, capl
         assert not gpu.waits
         there.rebase(there.x + 1)
         moved = there.jvp(v)
-        assert gpu.waits.total() == 2  # is x finite, and y
-    assert there._passes.recorded == [("cotangent", 3), ("tangent", 3)]
+        assert gpu.waits.total() == 2  # is x finite, and y the value of f
+    assert there.engine.passes.recorded == [("cotangent", 3), ("tangent", 3)]
     assert not caplog.records
-    here = ProgramLinearization(Tap(net, "mid_block"), x, torch.tensor(500))
+    here = ProgramLinearization(Tap(build_tiny_unet(), "mid_block"), x, torch.tensor(500))
     for product, base in ((found, x), (moved, x + 1)):
         here.rebase(base)
         expected = here.jvp(held(v))

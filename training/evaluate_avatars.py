@@ -11,7 +11,6 @@ the avatar nearest to it, and both with controls.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,9 @@ from measures import draw_samples, fill_card, frechet_distance, sheet, shuffled_
 from reader_training import HELD_OUT_SEED, drawings, scores, train_reader
 
 import latentjac
-from latentjac.files import write_bytes
+from latentjac.files import read_json, write_bytes
 from latentjac.report import write_json, write_png
+from latentjac.strict_json import to_json
 
 CARD = Path(__file__).parent / "avatars_card.md"
 
@@ -157,9 +157,9 @@ def evaluate_model(args: argparse.Namespace, model: latentjac.Model, reader: Fac
         "reader": evaluate_reader(reader, args.drawings, args.redrawn),
         "model_identity": model.identity(),
     }
-    print(json.dumps(quality, indent=2))
+    print(to_json(quality, indent=2))
     write_json(args.model / "quality.json", quality)
-    training = json.loads((args.model / "training.json").read_text())
+    training = read_json("evaluate_avatars", args.model / "training.json")
     card = args.model / "README.md"
     if not card.exists():
         write_bytes(card, CARD.read_bytes())
@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     path = args.reader or args.model / "reader.safetensors"
     reader = reader_at(path, args.reader_images, model.codec.size if model else 64, args.seed)
     if model is None:
-        print(json.dumps(evaluate_reader(reader, args.drawings, args.redrawn), indent=2))
+        print(to_json(evaluate_reader(reader, args.drawings, args.redrawn), indent=2))
     else:
         evaluate_model(args, model, reader)
 

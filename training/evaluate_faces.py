@@ -9,7 +9,6 @@ cut into shuffled tiles; a Fréchet distance compares OpenCV's HOG descriptors w
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import cv2
@@ -18,7 +17,9 @@ from data import load_faces
 from measures import draw_samples, fill_card, frechet_distance, sheet, shuffled_tiles
 
 import latentjac
+from latentjac.files import read_json
 from latentjac.report import write_json, write_png
+from latentjac.strict_json import to_json
 
 CASCADE = "haarcascade_frontalface_default.xml"
 
@@ -98,9 +99,9 @@ def main() -> None:
     real, fitted = (load_faces(args.data, split, size).permute(0, 2, 3, 1).numpy() for split in ("held-out", "train"))
     samples = draw_samples(model, args.samples, args.steps, args.seed)
     quality = evaluate(model, samples, real, fitted)
-    print(json.dumps(quality, indent=2))
+    print(to_json(quality, indent=2))
     write_json(args.model / "quality.json", quality)
-    training = json.loads((args.model / "training.json").read_text())
+    training = read_json("evaluate_faces", args.model / "training.json")
     if (args.model / "README.md").exists():
         fill_card(args.model / "README.md", card_lines(quality, training))
     if args.sheet:

@@ -6,13 +6,16 @@ readings = reader.read(pictures)     # {"glasses": [n], "mouth_curve": [n], "hai
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
 from avatars import FACTORS, Factor
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from latentjac.files import FileError
+from latentjac.tensor_files import Header, read_tensors
 
 WIDTHS = (24, 48, 96, 128)
 CHUNK = 256
@@ -84,15 +87,33 @@ class FactorReader(nn.Module):
         """Read what :meth:`save` wrote.
 
         Raises:
-            ValueError: If the file was made for other factors.
+            FileNotFoundError: If there is no such file.
+            latentjac.files.FileError: If it is not the file of a reader, or was made for other factors.
         """
-        with safe_open(path, "pt") as f:
-            about = f.metadata() or {}
-            if about.get("factors") != _signature():
-                raise ValueError(f"FactorReader: {path} must be made for the factors {_signature()}, got another list")
-            reader = cls(int(about["size"]))
-            reader.load_state_dict({name: f.get_tensor(name).float() for name in f.keys()})
+        sizes: list[int] = []
+        tensors = dict(read_tensors("FactorReader", path, "the file of a reader", lambda h: sizes.append(_check(h))))
+        for name, value in tensors.items():
+            if not bool(torch.isfinite(value).all()):
+                raise FileError(f"FactorReader: {str(path)!r} must hold finite weights, got others in {name}")
+        reader = cls(sizes[0])
+        reader.load_state_dict({name: value.float() for name, value in tensors.items()})
         return reader.eval()
+
+
+def _check(header: Header) -> int:
+    """Side of the pictures; raises unless a file was made by a reader of these factors."""
+    if header.metadata.get("factors") != _signature():
+        raise ValueError(f"it must be made for the factors {_signature()}, got another list")
+    size = header.metadata.get("size", "")
+    if not re.fullmatch("[0-9]{1,4}", size):
+        raise ValueError(f"size must be a number of pixels, got {size[:20]!r}")
+    with torch.device("meta"):
+        expected = {name: tuple(value.shape) for name, value in FactorReader(int(size)).state_dict().items()}
+    if {name: entry.shape for name, entry in header.entries.items()} != expected:
+        raise ValueError(f"weights must be those of a reader of {size} pixels")
+    if any(entry.dtype != torch.float16 for entry in header.entries.values()):
+        raise ValueError("weights must be float16")
+    return int(size)
 
 
 def _signature() -> str:

@@ -15,6 +15,7 @@
 #include "cpu/activation.h"
 #include "cpu/arithmetic.h"
 #include "cpu/product.h"
+#include "cpu/workspace.h"
 #include "kernels.h"
 
 namespace latentjac {
@@ -22,28 +23,9 @@ namespace cpu {
 namespace LATENTJAC_ISA {
 namespace {
 
-constexpr int64_t kRows = 64;                // rows of P in work: two such blocks fit the first cache
-constexpr int64_t kGroupBytes = 512 * 1024;  // of sums and transposed tangents of the probes in work: the second
-
-// Memory of one thread, cut into aligned pieces; what it does not own is taken from it in turn.
-template <typename T>
-class Scratch {
- public:
-  explicit Scratch(int64_t count)
-      : memory_(static_cast<T*>(__builtin_malloc(static_cast<size_t>(count + kLanes<T>) * sizeof(T)))),
-        next_(memory_ + (-(reinterpret_cast<uintptr_t>(memory_) / sizeof(T))) % kLanes<T>) {}
-  ~Scratch() { __builtin_free(memory_); }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  T* take(int64_t count) {
-    T* taken = next_;
-    next_ += ceil_div(count, kLanes<T>) * kLanes<T>;
-    return taken;
-  }
-
- private:
-  T *memory_, *next_;
-};
+constexpr int64_t kRows = 64;  // rows of P in work: two such blocks fit the first cache
+// Of sums and transposed tangents of the probes in work: the second.
+constexpr int64_t kGroupBytes = 512 * 1024 / kLargeDivisor;
 
 // Rows of one head of one array.
 template <typename T>
@@ -257,20 +239,19 @@ struct Tasks {
 
   // Smaller groups, where there would be too few tasks for the threads.
   static Tasks of(const AttentionShape& shape, int64_t length, int64_t probes, int64_t group, int threads) {
-    const int64_t others = shape.batch * shape.heads * ceil_div(length, kLanes<T>);
-    const int64_t wanted = smaller(probes, ceil_div(4 * threads, others));
-    return {shape.batch, shape.heads, length, probes, smaller(group, ceil_div(probes, wanted))};
+    const int64_t others = larger(1, shape.batch * shape.heads * ceil_div(length, kLanes<T>));
+    const int64_t wanted = larger(1, smaller(probes, ceil_div(4 * threads, others)));
+    return {shape.batch, shape.heads, length, probes, larger(1, smaller(group, ceil_div(probes, wanted)))};
   }
 };
 
-// All tasks, by any thread, each with scratch memory of its own.
+// All tasks, by any thread, each with the memory of its thread.
 template <typename T, typename Work>
-inline void run_tasks(const Tasks<T>& tasks, int64_t scratch_count, int threads, const Work& work) {
+inline void run_tasks(const Tasks<T>& tasks, const Workspace& workspace, int threads, const Work& work) {
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
   for (int64_t number = 0; number < tasks.count(); ++number) {
-    Scratch<T> scratch(scratch_count);
     tasks.run(number, [&](int64_t batch, int64_t head, int64_t lane, int64_t probe, int64_t probes) {
-      work(batch, head, lane, probe, probes, scratch);
+      work(batch, head, lane, probe, probes, workspace.scratch());
     });
   }
 }

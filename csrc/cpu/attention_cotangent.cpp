@@ -28,23 +28,23 @@ struct Cotangent {
     return larger(1, smaller(call.probes, kGroupBytes / (each * static_cast<int64_t>(sizeof(T)))));
   }
 
-  int64_t scratch() const {
-    const AttentionShape& shape = call.shape;
-    const int64_t channels = shape.channels + shape.value_channels;
-    return kLanes<T> * (channels + 2 * kRows + 16 + group() * channels) + kRows * channels;
+  int64_t scratch_bytes() const {
+    const int64_t channels = call.shape.channels + call.shape.value_channels;
+    const int64_t lanes = channels + 2 + 2 * kRows + group() * channels;
+    return (kLanes<T> * lanes + kRows * channels) * static_cast<int64_t>(sizeof(T));
   }
 
   // dk and dv of a block of keys.
-  void keys(int64_t batch, int64_t number, int64_t key, int64_t probe, int64_t probes, Scratch<T>& scratch) const {
+  void keys(int64_t batch, int64_t number, int64_t key, int64_t probe, int64_t probes, Scratch scratch) const {
     const AttentionShape& shape = call.shape;
     const int64_t d = shape.channels, e = shape.value_channels, lanes = smaller(kLanes<T>, shape.keys - key);
     const Head<T> head = Head<T>::of(call, batch, number);
-    T* k = scratch.take(d * kLanes<T>);
-    T* v = scratch.take(e * kLanes<T>);
-    T* p = scratch.take(kRows * kLanes<T>);
-    T* r = scratch.take(kRows * kLanes<T>);
-    T* sums = scratch.take(probes * (d + e) * kLanes<T>);  // of a probe: dk, then dv
-    T *q = scratch.take(kRows * d), *u = scratch.take(kRows * e);
+    T* k = scratch.take<T>(d * kLanes<T>);
+    T* v = scratch.take<T>(e * kLanes<T>);
+    T* p = scratch.take<T>(kRows * kLanes<T>);
+    T* r = scratch.take<T>(kRows * kLanes<T>);
+    T* sums = scratch.take<T>(probes * (d + e) * kLanes<T>);  // of a probe: dk, then dv
+    T *q = scratch.take<T>(kRows * d), *u = scratch.take<T>(kRows * e);
     transpose<T>(head.k, key, lanes, d, head.scale(), k);
     transpose<T>(head.v, key, lanes, e, T(1), v);
     clear(sums, probes * (d + e) * kLanes<T>);
@@ -76,18 +76,18 @@ struct Cotangent {
   }
 
   // dq of a block of queries.
-  void queries(int64_t batch, int64_t number, int64_t query, int64_t probe, int64_t probes, Scratch<T>& scratch) const {
+  void queries(int64_t batch, int64_t number, int64_t query, int64_t probe, int64_t probes, Scratch scratch) const {
     const AttentionShape& shape = call.shape;
     const int64_t d = shape.channels, e = shape.value_channels, lanes = smaller(kLanes<T>, shape.queries - query);
     const Head<T> head = Head<T>::of(call, batch, number);
-    T* q = scratch.take(d * kLanes<T>);
-    T* log_sums = scratch.take(kLanes<T>);
-    T* shift = scratch.take(kLanes<T>);
-    T* p = scratch.take(kRows * kLanes<T>);
-    T* r = scratch.take(kRows * kLanes<T>);
-    T* u = scratch.take(probes * e * kLanes<T>);
-    T* sums = scratch.take(probes * d * kLanes<T>);
-    T *k = scratch.take(kRows * d), *v = scratch.take(kRows * e);
+    T* q = scratch.take<T>(d * kLanes<T>);
+    T* log_sums = scratch.take<T>(kLanes<T>);
+    T* shift = scratch.take<T>(kLanes<T>);
+    T* p = scratch.take<T>(kRows * kLanes<T>);
+    T* r = scratch.take<T>(kRows * kLanes<T>);
+    T* u = scratch.take<T>(probes * e * kLanes<T>);
+    T* sums = scratch.take<T>(probes * d * kLanes<T>);
+    T *k = scratch.take<T>(kRows * d), *v = scratch.take<T>(kRows * e);
     transpose<T>(head.q, query, lanes, d, head.scale(), q);
     log_sums_of(head, query, lanes, log_sums);
     for (int64_t n = 0; n < probes; ++n) {
@@ -117,10 +117,11 @@ struct Cotangent {
 template <typename T>
 void run(const AttentionCotangent& call, int threads) {
   const AttentionShape& shape = call.shape;
-  const int64_t heads = shape.batch * shape.heads;
-  T* weights =
-      static_cast<T*>(__builtin_malloc(static_cast<size_t>(call.probes * heads * shape.queries + 1) * sizeof(T)));
+  const int64_t heads = shape.batch * shape.heads, rows = call.probes * heads * shape.queries;
+  Workspace shared(1, rows * static_cast<int64_t>(sizeof(T)));
+  T* weights = shared.scratch().take<T>(rows);
   const Cotangent<T> kernel{call, weights};
+  const Workspace workspace(threads, kernel.scratch_bytes());
   if (kernel.scored()) {
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t n = 0; n < call.probes * heads; ++n) {
@@ -129,19 +130,18 @@ void run(const AttentionCotangent& call, int threads) {
   }
   if (call.dk.at || call.dv.at) {
     const Tasks<T> tasks = Tasks<T>::of(shape, shape.keys, call.probes, kernel.group(), threads);
-    run_tasks(tasks, kernel.scratch(), threads,
-              [&](int64_t batch, int64_t head, int64_t key, int64_t probe, int64_t probes, Scratch<T>& scratch) {
+    run_tasks(tasks, workspace, threads,
+              [&](int64_t batch, int64_t head, int64_t key, int64_t probe, int64_t probes, Scratch scratch) {
                 kernel.keys(batch, head, key, probe, probes, scratch);
               });
   }
   if (call.dq.at) {
     const Tasks<T> tasks = Tasks<T>::of(shape, shape.queries, call.probes, kernel.group(), threads);
-    run_tasks(tasks, kernel.scratch(), threads,
-              [&](int64_t batch, int64_t head, int64_t query, int64_t probe, int64_t probes, Scratch<T>& scratch) {
+    run_tasks(tasks, workspace, threads,
+              [&](int64_t batch, int64_t head, int64_t query, int64_t probe, int64_t probes, Scratch scratch) {
                 kernel.queries(batch, head, query, probe, probes, scratch);
               });
   }
-  __builtin_free(weights);
 }
 
 }  // namespace

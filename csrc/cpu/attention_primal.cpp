@@ -10,19 +10,20 @@ template <typename T>
 struct Primal {
   const AttentionPrimal& call;
 
-  static int64_t scratch(const AttentionShape& shape) {
-    return kLanes<T> * (shape.channels + shape.value_channels + kRows + 8);
+  int64_t scratch_bytes() const {
+    const AttentionShape& shape = call.shape;
+    return kLanes<T> * (shape.channels + shape.value_channels + kRows + 2) * static_cast<int64_t>(sizeof(T));
   }
 
-  void run(int64_t batch, int64_t number, int64_t query, Scratch<T>& scratch) const {
+  void run(int64_t batch, int64_t number, int64_t query, Scratch scratch) const {
     const AttentionShape& shape = call.shape;
     const Head<T> head = Head<T>::of(call, batch, number);
     const int64_t lanes = smaller(kLanes<T>, shape.queries - query);
-    T* q = scratch.take(shape.channels * kLanes<T>);
-    T* p = scratch.take(kRows * kLanes<T>);
-    T* sums = scratch.take(shape.value_channels * kLanes<T>);
-    T* most = scratch.take(kLanes<T>);
-    T* total = scratch.take(kLanes<T>);
+    T* q = scratch.take<T>(shape.channels * kLanes<T>);
+    T* p = scratch.take<T>(kRows * kLanes<T>);
+    T* sums = scratch.take<T>(shape.value_channels * kLanes<T>);
+    T* most = scratch.take<T>(kLanes<T>);
+    T* total = scratch.take<T>(kLanes<T>);
     transpose<T>(head.q, query, lanes, shape.channels, head.scale(), q);
     largest_scores(head, q, query, lanes, p, most, total);
     T* lse = static_cast<T*>(call.lse) + (batch * shape.heads + number) * shape.queries + query;
@@ -76,8 +77,9 @@ template <typename T>
 void run(const AttentionPrimal& call, int threads) {
   const Primal<T> kernel{call};
   const Tasks<T> tasks = Tasks<T>::of(call.shape, call.shape.queries, 1, 1, threads);
-  run_tasks(tasks, Primal<T>::scratch(call.shape), threads,
-            [&](int64_t batch, int64_t head, int64_t query, int64_t, int64_t, Scratch<T>& scratch) {
+  const Workspace workspace(threads, kernel.scratch_bytes());
+  run_tasks(tasks, workspace, threads,
+            [&](int64_t batch, int64_t head, int64_t query, int64_t, int64_t, Scratch scratch) {
               kernel.run(batch, head, query, scratch);
             });
 }

@@ -20,25 +20,25 @@ struct Tangent {
     return larger(1, smaller(call.probes, kGroupBytes / (each * static_cast<int64_t>(sizeof(T)))));
   }
 
-  int64_t scratch() const {
-    const AttentionShape& shape = call.shape;
-    return kLanes<T> * (shape.channels + 3 * kRows + 16 + group() * (shape.value_channels + 1 + shape.channels)) +
-           2 * kRows * (shape.channels + shape.value_channels);
+  int64_t scratch_bytes() const {
+    const int64_t d = call.shape.channels, e = call.shape.value_channels;
+    const int64_t probes = group() * (e + 1 + (call.dq.at ? d : 0));
+    return (kLanes<T> * (d + 1 + 3 * kRows + probes) + 2 * kRows * (d + e)) * static_cast<int64_t>(sizeof(T));
   }
 
-  void run(int64_t batch, int64_t number, int64_t query, int64_t probe, int64_t probes, Scratch<T>& scratch) const {
+  void run(int64_t batch, int64_t number, int64_t query, int64_t probe, int64_t probes, Scratch scratch) const {
     const AttentionShape& shape = call.shape;
     const int64_t d = shape.channels, e = shape.value_channels, lanes = smaller(kLanes<T>, shape.queries - query);
     const Head<T> head = Head<T>::of(call, batch, number);
-    T* q = scratch.take(d * kLanes<T>);
-    T* log_sums = scratch.take(kLanes<T>);
-    T* p = scratch.take(kRows * kLanes<T>);
-    T* r = scratch.take(kRows * kLanes<T>);
-    T* scores = scratch.take(kRows * kLanes<T>);
-    T* sums = scratch.take(probes * (e + 1) * kLanes<T>);  // of a probe: e channels, then the sum of R
-    T* dq = scratch.take(call.dq.at ? probes * d * kLanes<T> : 0);
-    T *k = scratch.take(kRows * d), *v = scratch.take(kRows * e);
-    T *dk = scratch.take(kRows * d), *dv = scratch.take(kRows * e);
+    T* q = scratch.take<T>(d * kLanes<T>);
+    T* log_sums = scratch.take<T>(kLanes<T>);
+    T* p = scratch.take<T>(kRows * kLanes<T>);
+    T* r = scratch.take<T>(kRows * kLanes<T>);
+    T* scores = scratch.take<T>(kRows * kLanes<T>);
+    T* sums = scratch.take<T>(probes * (e + 1) * kLanes<T>);  // of a probe: e channels, then the sum of R
+    T* dq = scratch.take<T>(call.dq.at ? probes * d * kLanes<T> : 0);
+    T *k = scratch.take<T>(kRows * d), *v = scratch.take<T>(kRows * e);
+    T *dk = scratch.take<T>(kRows * d), *dv = scratch.take<T>(kRows * e);
     transpose<T>(head.q, query, lanes, d, head.scale(), q);
     log_sums_of(head, query, lanes, log_sums);
     clear(sums, probes * (e + 1) * kLanes<T>);
@@ -104,8 +104,9 @@ template <typename T>
 void run(const AttentionTangent& call, int threads) {
   const Tangent<T> kernel{call};
   const Tasks<T> tasks = Tasks<T>::of(call.shape, call.shape.queries, call.probes, kernel.group(), threads);
-  run_tasks(tasks, kernel.scratch(), threads,
-            [&](int64_t batch, int64_t head, int64_t query, int64_t probe, int64_t probes, Scratch<T>& scratch) {
+  const Workspace workspace(threads, kernel.scratch_bytes());
+  run_tasks(tasks, workspace, threads,
+            [&](int64_t batch, int64_t head, int64_t query, int64_t probe, int64_t probes, Scratch scratch) {
               kernel.run(batch, head, query, probe, probes, scratch);
             });
 }

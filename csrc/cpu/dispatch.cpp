@@ -1,7 +1,10 @@
 // Chooses the copy of the CPU kernels compiled for the best instruction set this processor has.
 // LATENTJAC_ISA=baseline|avx2|avx512 in the environment asks for an older one (for tests and comparisons).
+#include <dlfcn.h>
+
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -9,7 +12,13 @@
 #include <omp.h>
 #endif
 
+#include "cpu/workspace.h"
 #include "kernels.h"
+
+// Defined for the checks in tests/native, which compile one copy for the instruction set that they check.
+#if defined(__x86_64__) && !defined(LATENTJAC_BASELINE_ALONE)
+#define LATENTJAC_X86_COPIES
+#endif
 
 namespace latentjac {
 namespace cpu {
@@ -26,7 +35,7 @@ namespace cpu {
   void rowwise_product(const RowwiseProduct&, int threads);     \
   }
 LATENTJAC_DECLARE(baseline)
-#if defined(__x86_64__)
+#if defined(LATENTJAC_X86_COPIES)
 LATENTJAC_DECLARE(avx2)
 LATENTJAC_DECLARE(avx512)
 #endif
@@ -55,7 +64,7 @@ struct Copy {
 
 const Copy& chosen() {
   static const Copy copy = [] {
-#if defined(__x86_64__)
+#if defined(LATENTJAC_X86_COPIES)
     __builtin_cpu_init();
     const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -75,14 +84,34 @@ const Copy& chosen() {
   return copy;
 }
 
+constexpr std::align_val_t kAlignment{kPieceAlignment};
+
 }  // namespace
+
+void* reserve(int64_t pieces, int64_t bytes) {
+  int64_t all;
+  if (__builtin_mul_overflow(pieces, bytes, &all)) throw std::bad_alloc();
+  return ::operator new(static_cast<size_t>(all), kAlignment);
+}
+
+void release(void* memory) {
+  ::operator delete(memory, kAlignment);
+}
+
+int thread_number() {
+#ifdef _OPENMP
+  return omp_get_thread_num();
+#else
+  return 0;
+#endif
+}
 
 const char* isa() {
   return chosen().name;
 }
 
 const char* isa_compiled() {
-#if defined(__x86_64__)
+#if defined(LATENTJAC_X86_COPIES)
   return "baseline avx2 avx512";
 #else
   return "baseline";
@@ -102,6 +131,18 @@ bool built_openmp() {
   return true;
 #else
   return false;
+#endif
+}
+
+bool end_threads() {
+#ifdef _OPENMP
+  // Looked up, not linked: an older library would make the whole module fail to load.
+  using Pause = int (*)(int);
+  static const auto pause = reinterpret_cast<Pause>(dlsym(RTLD_DEFAULT, "omp_pause_resource_all"));
+  constexpr int kSoft = 1;  // omp_pause_soft: settings stay
+  return pause && pause(kSoft) == 0;
+#else
+  return true;
 #endif
 }
 

@@ -73,6 +73,7 @@ struct Cotangent {
 template <typename T, bool kStream, typename Kernel>
 void run(const Kernel& kernel, int threads) {
   const auto& call = kernel.call;
+  if (call.probes * call.rows * call.channels == 0) return;
   const int64_t block_channels = smaller(call.channels, kBlockBytes / static_cast<int64_t>(sizeof(T)));
   const int64_t columns = ceil_div(call.channels, block_channels);
   const int64_t block_rows = larger(1, kBlockBytes / (block_channels * static_cast<int64_t>(sizeof(T))));

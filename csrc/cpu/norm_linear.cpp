@@ -54,7 +54,7 @@ struct Linear {
   // One row of kCount probes: mean and dot are [kCount, s.width].
   template <int kCount, bool kStream>
   static inline void write_row(const T* t, const T* xhat, const T* a, T* out, int64_t step, int64_t width,
-                               const Scratch<T>& s) {
+                               const Sums<T>& s) {
     using V = typename Vector<T>::type;
     constexpr int64_t kWidth = Vector<T>::kWidth;
     int64_t c = 0;
@@ -79,7 +79,7 @@ struct Linear {
   // A block of columns over all positions, of kCount probes.
   template <int kCount>
   inline void block(const T* t, const T* xhat, const T* a, T* out, int64_t step, int64_t width,
-                    const Scratch<T>& s) const {
+                    const Sums<T>& s) const {
     const int64_t stride = pieces.channels, rows = pieces.positions;
     block_sums<T>(LinearTerms<T, kCount, kTranspose>{t, xhat, a, step}, stride, rows, width, s);
     for (int k = 0; k < kCount; ++k)
@@ -117,7 +117,7 @@ struct Linear {
     }
   }
 
-  inline void piece(int64_t item, const Scratch<T>& s) const {
+  inline void piece(int64_t item, const Sums<T>& s) const {
     const int64_t sample_size = pieces.positions * pieces.channels, step = call.samples * sample_size;
     const int64_t p0 = item % pieces.probe_blocks * pieces.probes, b = item / pieces.probe_blocks % pieces.blocks;
     const int64_t probes = smaller(pieces.probes, call.probes - p0);
@@ -162,13 +162,15 @@ inline bool streams(const NormLinear& call, const Pieces& pieces, int64_t size) 
 
 template <typename T, bool kTranspose, bool kAccumulate>
 void linear(const NormLinear& call, int threads) {
+  if (call.probes * call.samples * call.positions * call.channels == 0) return;
   const Pieces pieces = cut(call.samples, call.positions, call.channels, call.groups, call.probes, sizeof(T), threads);
   const Linear<T, kTranspose, kAccumulate> kernel{call, pieces, streams(call, pieces, sizeof(T))};
+  const Workspace workspace(threads, Sums<T>::bytes(pieces.width(), pieces.probes));
 #pragma omp parallel num_threads(threads)
   {
-    const Scratch<T> scratch(pieces.width(), pieces.probes);
+    const Sums<T> sums(pieces.width(), pieces.probes, workspace.scratch());
 #pragma omp for schedule(dynamic, 1)
-    for (int64_t item = 0; item < pieces.count(); ++item) kernel.piece(item, scratch);
+    for (int64_t item = 0; item < pieces.count(); ++item) kernel.piece(item, sums);
     Vector<T>::fence();
   }
 }

@@ -9,7 +9,8 @@ namespace {
 constexpr int64_t kProbes = 4;            // probes that go through a sample together
 constexpr int64_t kMinRunBytes = 1024;    // of a row of a block: shorter runs starve the prefetcher
 constexpr int64_t kPieceBytes = 1 << 20;  // of t in a piece of short samples
-constexpr int64_t kTileBytes = 8 << 20;   // of t between its two readings: a quarter of a common last-level cache
+// Of t between its two readings: a quarter of a common last-level cache.
+constexpr int64_t kTileBytes = (8 << 20) / kLargeDivisor;
 
 struct Pieces {
   int64_t positions, channels;   // as the kernel sees them: a norm of one group has one position

@@ -83,7 +83,7 @@ struct Primal {
       write<0>(at + i, n, c0, smaller(call.channels, pieces.group_width - i), &mean, &rstd);
   }
 
-  inline void block(int64_t at, int64_t n, int64_t c0, int64_t width, const Scratch<T>& s) const {
+  inline void block(int64_t at, int64_t n, int64_t c0, int64_t width, const Sums<T>& s) const {
     const T* x = static_cast<const T*>(call.x) + at;
     const int64_t stride = pieces.channels, rows = pieces.positions, group = pieces.group_width;
     const double count = static_cast<double>(rows * group);
@@ -102,7 +102,7 @@ struct Primal {
     for (int64_t r = rows - 1; r >= 0; --r) write<1>(at + r * stride, n, c0, width, s.mean, s.dot);
   }
 
-  inline void piece(int64_t item, const Scratch<T>& s) const {
+  inline void piece(int64_t item, const Sums<T>& s) const {
     const int64_t c0 = item % pieces.blocks * pieces.block_groups * pieces.group_width;
     const int64_t width = smaller(pieces.block_groups * pieces.group_width, pieces.channels - c0);
     const int64_t begin = item / pieces.blocks * pieces.tile_samples;
@@ -120,13 +120,15 @@ struct Primal {
 
 template <typename T, Activation kAct>
 void primal(const NormPrimal& call, int threads) {
+  if (call.samples * call.positions * call.channels == 0) return;
   const Pieces pieces = cut(call.samples, call.positions, call.channels, call.groups, 1, sizeof(T), threads);
   const Primal<T, kAct> kernel{call, pieces};
+  const Workspace workspace(threads, Sums<T>::bytes(pieces.width(), 1));
 #pragma omp parallel num_threads(threads)
   {
-    const Scratch<T> scratch(pieces.width(), 1);
+    const Sums<T> sums(pieces.width(), 1, workspace.scratch());
 #pragma omp for schedule(dynamic, 1)
-    for (int64_t item = 0; item < pieces.count(); ++item) kernel.piece(item, scratch);
+    for (int64_t item = 0; item < pieces.count(); ++item) kernel.piece(item, sums);
   }
 }
 

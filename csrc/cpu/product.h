@@ -16,11 +16,8 @@ constexpr int64_t kLanes = 128 / static_cast<int64_t>(sizeof(T));
 template <typename T>
 constexpr int kTileVectors = kLanes<T> / Vector<T>::kWidth < 2 ? 1 : 2;
 
-#if defined(__AVX512F__)
-constexpr int kColumns = 8;  // 16 sums in 32 registers: enough to hide the latency of a multiplication
-#else
-constexpr int kColumns = 4;  // 8 sums in 16 registers
-#endif
+// AVX-512: 16 sums in 32 registers, enough to hide the latency of a multiplication. Else 8 sums in 16 registers.
+constexpr int kColumns = kVectorBytes == 64 ? 8 : 4;
 
 // What happens to finished sums: column c, lanes from l; then, once for all columns of a tile, what is left of them.
 template <typename T>

@@ -9,6 +9,7 @@
 
 #include "cpu/arithmetic.h"
 #include "cpu/vector.h"
+#include "cpu/workspace.h"
 
 namespace latentjac {
 namespace {
@@ -58,28 +59,27 @@ inline void run_sums(const Terms& terms, int64_t length, double& first, double& 
 
 // What one thread keeps for a block of `width` columns and `probes` probes; each array is [probes, width].
 template <typename T>
-struct Scratch {
+struct Sums {
   int64_t width;
   double *first, *second;
   T *part_first, *part_second, *mean, *dot;
-  Scratch(int64_t columns, int64_t probes)
+  static int64_t bytes(int64_t columns, int64_t probes) {
+    return columns * probes * static_cast<int64_t>(2 * sizeof(double) + 4 * sizeof(T));
+  }
+  Sums(int64_t columns, int64_t probes, cpu::Scratch scratch)
       : width(columns),
-        first(static_cast<double*>(
-            __builtin_malloc(static_cast<size_t>(columns * probes) * (2 * sizeof(double) + 4 * sizeof(T))))),
-        second(first + columns * probes),
-        part_first(reinterpret_cast<T*>(second + columns * probes)),
-        part_second(part_first + columns * probes),
-        mean(part_second + columns * probes),
-        dot(mean + columns * probes) {}
-  ~Scratch() { __builtin_free(first); }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
+        first(scratch.take<double>(columns * probes)),
+        second(scratch.take<double>(columns * probes)),
+        part_first(scratch.take<T>(columns * probes)),
+        part_second(scratch.take<T>(columns * probes)),
+        mean(scratch.take<T>(columns * probes)),
+        dot(scratch.take<T>(columns * probes)) {}
 };
 
 // Adds kCount consecutive rows, from flat index `at`, to the column sums in s.part_first and s.part_second.
 // Several rows at once, because the sums are read and written once for all of them.
 template <typename T, int kCount, typename Terms>
-inline void add_rows(const Terms& terms, int64_t at, int64_t stride, int64_t width, const Scratch<T>& s) {
+inline void add_rows(const Terms& terms, int64_t at, int64_t stride, int64_t width, const Sums<T>& s) {
   using V = typename Vector<T>::type;
   constexpr int64_t kWidth = Vector<T>::kWidth;
   constexpr int kProbes = Terms::kProbes;
@@ -100,18 +100,23 @@ inline void add_rows(const Terms& terms, int64_t at, int64_t stride, int64_t wid
     }
   }
   for (; c < width; ++c) {
-    T first[kProbes] = {}, second[kProbes] = {};
+    // In the order of the vectors: how many columns are left over depends on the number of threads.
+    T first[kProbes], second[kProbes];
+    for (int k = 0; k < kProbes; ++k) {
+      first[k] = s.part_first[k * s.width + c];
+      second[k] = s.part_second[k * s.width + c];
+    }
     for (int r = 0; r < kCount; ++r) terms.template add<T>(at + r * stride + c, c, first, second);
     for (int k = 0; k < kProbes; ++k) {
-      s.part_first[k * s.width + c] += first[k];
-      s.part_second[k * s.width + c] += second[k];
+      s.part_first[k * s.width + c] = first[k];
+      s.part_second[k * s.width + c] = second[k];
     }
   }
 }
 
 // Sums of each of `width` columns over all rows, in s.first and s.second.
 template <typename T, typename Terms>
-inline void block_sums(const Terms& terms, int64_t stride, int64_t rows, int64_t width, const Scratch<T>& s) {
+inline void block_sums(const Terms& terms, int64_t stride, int64_t rows, int64_t width, const Sums<T>& s) {
   constexpr int kTogether = Terms::kProbes > 2 ? 2 : 4;
   const int64_t count = s.width * Terms::kProbes;
   for (int64_t c = 0; c < count; ++c) s.first[c] = s.second[c] = 0;
@@ -130,8 +135,7 @@ inline void block_sums(const Terms& terms, int64_t stride, int64_t rows, int64_t
 
 // Column sums -> means of their groups, spread back over the columns.
 template <typename T>
-inline void group_means(const Scratch<T>& s, int64_t offset, int64_t width, int64_t group_width, double count,
-                        bool rms) {
+inline void group_means(const Sums<T>& s, int64_t offset, int64_t width, int64_t group_width, double count, bool rms) {
   for (int64_t g = offset; g < offset + width; g += group_width) {
     double first = 0, second = 0;
     for (int64_t c = g; c < g + group_width; ++c) {

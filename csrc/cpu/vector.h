@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "cpu/arithmetic.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>  // all of it always inlined: nothing shared between instruction sets
 #endif
@@ -11,7 +13,9 @@
 namespace latentjac {
 namespace {
 
-#if defined(__AVX512F__)
+#if defined(LATENTJAC_VECTOR_BYTES)
+constexpr int kVectorBytes = LATENTJAC_VECTOR_BYTES;  // of another instruction set: its tiles and ends of rows (tests)
+#elif defined(__AVX512F__)
 constexpr int kVectorBytes = 64;
 #elif defined(__AVX2__)
 constexpr int kVectorBytes = 32;
@@ -34,7 +38,11 @@ struct Vector {
 
   // Past the caches, without reading the line first; `to` is aligned to kVectorBytes. fence() ends a series of them.
   static inline void stream(T* to, const type& v) {
-#if defined(__AVX512F__)
+#if defined(LATENTJAC_SANITIZE) || defined(LATENTJAC_VECTOR_BYTES)
+    // A sanitizer sees ordinary stores only, and not how they are aligned.
+    if (reinterpret_cast<uintptr_t>(to) % sizeof v) __builtin_trap();
+    store(to, v);
+#elif defined(__AVX512F__)
     _mm512_stream_si512(reinterpret_cast<__m512i*>(to), reinterpret_cast<const __m512i&>(v));
 #elif defined(__AVX2__)
     _mm256_stream_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<const __m256i&>(v));
@@ -73,7 +81,7 @@ inline V get(const T* from) {
 
 // A result of this size is out of the caches again before anyone reads it: write past them, which saves reading each
 // line before it is written. Not in place, where the lines are there already, and only where every store is aligned.
-constexpr int64_t kStreamBytes = 16 << 20;
+constexpr int64_t kStreamBytes = (16 << 20) / kLargeDivisor;
 
 // Whether every row that starts at a multiple of `stride` bytes from `to` may be written past the caches.
 inline bool aligned(const void* to, int64_t stride) {

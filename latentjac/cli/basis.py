@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from latentjac.cli import stages
+import typer
+
+from latentjac.cli import values
 from latentjac.cli.options import (
     Crop,
     Device,
@@ -20,12 +22,12 @@ from latentjac.cli.options import (
     Steps,
     T,
     Tol,
-    parse_box,
+    parse_crop,
 )
-from latentjac.cli.run_folder import RunFolder
 
 
 def basis(
+    context: typer.Context,
     photo: Photo,
     out: Out = Path("latentjac-basis"),
     model: ModelName = "faces",
@@ -42,7 +44,18 @@ def basis(
     edit_prompt: EditPrompt = None,
 ) -> None:
     """Compute the local basis of a photo at one noise level and save it."""
-    run = RunFolder(out, "basis", locals())
-    inverted = stages.invert_photo(run, model, device, photo, parse_box(crop), steps, refinement, prompt=prompt)
+    arguments = dict(locals())
+    values.check_file("PHOTO", "a picture file", photo)
+    from latentjac.cli import checks, stages
+    from latentjac.cli.photo import read_photo
+    from latentjac.cli.run_folder import open_run
+
+    run = open_run(context, out, "basis", arguments)
+    picture = read_photo("PHOTO", photo, parse_crop(crop))
+    loaded = stages.load_model(run, model, device)
+    checks.check_prompts(loaded, prompt, edit_prompt)
+    place = checks.check_place(loaded, steps, t, layer)
+    checks.check_count("-k", k, place.triplets)
+    inverted = stages.invert_photo(run, loaded, picture, steps, refinement, prompt=prompt)
     stages.compute_basis(run, inverted, t, k, layer, tol, seed, prompt=edit_prompt)
     run.finish()

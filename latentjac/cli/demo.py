@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from latentjac.arguments import check_left
-from latentjac.cli import stages
+from latentjac.cli import values
 from latentjac.cli.options import (
     FRAMES,
     Crop,
@@ -26,16 +25,20 @@ from latentjac.cli.options import (
     Steps,
     T,
     Tol,
-    parse_box,
-    parse_numbers,
+    option,
+    parse_crop,
+    parse_distances,
 )
-from latentjac.cli.run_folder import RunFolder
 
 ASSET_PHOTO = Path(__file__).parent.parent / "assets" / "face.jpg"
 
 
 def demo(
-    photo: Annotated[Path | None, typer.Option(help="Your own photo; by default a face that ships along.")] = None,
+    context: typer.Context,
+    photo: Annotated[
+        Path | None,
+        option("--photo", values.file, "a picture file", help="Your own photo; default: a face that ships along."),
+    ] = None,
     out: Out = Path("latentjac-demo"),
     model: ModelName = "faces",
     device: Device = "auto",
@@ -53,11 +56,20 @@ def demo(
     seed: Seed = 0,
 ) -> None:
     """The main job from end to end: invert a face, find directions, walk along each both ways."""
-    run = RunFolder(out, "demo", locals())
-    if not gif:
-        check_left("demo", "--frames", frames, FRAMES, "without --gif")
-    distances, box = parse_numbers("--distance", distance), parse_box(crop)
-    inverted = stages.invert_photo(run, model, device, photo or ASSET_PHOTO, box, steps, refinement)
+    arguments = dict(locals())
+    values.check_file("--photo", "a picture file", photo)
+    from latentjac.cli import checks, stages
+    from latentjac.cli.photo import read_photo
+    from latentjac.cli.run_folder import open_run
+
+    checks.check_frames(gif, frames)
+    distances = parse_distances(distance)
+    run = open_run(context, out, "demo", arguments)
+    picture = read_photo("--photo", photo or ASSET_PHOTO, parse_crop(crop))
+    loaded = stages.load_model(run, model, device)
+    place = checks.check_place(loaded, steps, t, layer)
+    checks.check_count("-k", k, place.triplets)
+    inverted = stages.invert_photo(run, loaded, picture, steps, refinement)
     point, basis = stages.compute_basis(run, inverted, t, k, layer, tol, seed)
     result = stages.edit_and_draw(run, inverted, point, basis, list(range(k)), distances, edit_steps)
     if gif:

@@ -6,13 +6,13 @@ from dataclasses import asdict
 
 import typer
 
-import latentjac
-from latentjac import kernels
-from latentjac.report import versions
-
 
 def info() -> None:
     """Say what is installed and built in, and run the self-test of the kernels."""
+    import latentjac
+    from latentjac import kernels
+    from latentjac.report import versions
+
     for name, value in versions().items():
         print(f"{name:<18} {value}")
     print(f"{'models':<18} {', '.join(latentjac.builtin_models()) or 'none'}\n")

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors.torch import save
+import typer
 
-from latentjac.cli import stages
-from latentjac.cli.options import Crop, Device, ModelName, Out, Photo, Prompt, Refinement, Steps, parse_box
-from latentjac.cli.run_folder import RunFolder
-from latentjac.files import write_bytes
-from latentjac.models import to_pil
-from latentjac.report import Row, contact_sheet
+from latentjac.cli import values
+from latentjac.cli.options import Crop, Device, ModelName, Out, Photo, Prompt, Refinement, Steps, parse_crop
 
 
 def invert(
+    context: typer.Context,
     photo: Photo,
     out: Out = Path("latentjac-invert"),
     model: ModelName = "faces",
@@ -25,19 +22,17 @@ def invert(
     prompt: Prompt = None,
 ) -> None:
     """Invert a photo to noise, go back, and say how well that worked."""
-    run = RunFolder(out, "invert", locals())
-    inverted = stages.invert_photo(run, model, device, photo, parse_box(crop), steps, refinement, prompt=prompt)
-    path, decode = inverted.trajectory, inverted.model.codec.decode
-    levels = [round(i * (len(path.samples) - 1) / 5) for i in range(6)]
-    pictures = [to_pil(decode(path.samples[level]))[0] for level in levels]
-    captions = [f"t = {path.schedule.timesteps[i - 1] if i else 0}" for i in levels]
-    back = to_pil(decode(path.reconstruction))[0]
-    rows = [
-        Row("inversion", f"{steps} steps", pictures, captions),
-        Row("reconstruction", f"{path.psnr[0]:.1f} dB", [inverted.photo, back], ["photo", "reconstruction"]),
-    ]
-    run.picture("sheet.png", "the photo on its way to noise, and back", contact_sheet(rows))
-    run.picture("reconstruction.png", "the reconstruction", back)
-    samples = {"samples": path.samples[:, 0].cpu().contiguous()}
-    write_bytes(run.target("trajectory.safetensors", "noisy samples at every level, the image first"), save(samples))
+    arguments = dict(locals())
+    values.check_file("PHOTO", "a picture file", photo)
+    from latentjac.cli import checks, stages
+    from latentjac.cli.photo import read_photo
+    from latentjac.cli.run_folder import open_run
+
+    run = open_run(context, out, "invert", arguments)
+    picture = read_photo("PHOTO", photo, parse_crop(crop))
+    loaded = stages.load_model(run, model, device)
+    checks.check_prompts(loaded, prompt)
+    checks.check_steps(loaded, steps)
+    inverted = stages.invert_photo(run, loaded, picture, steps, refinement, prompt=prompt)
+    stages.draw_inversion(run, inverted, steps)
     run.finish()

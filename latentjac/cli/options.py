@@ -1,73 +1,153 @@
-"""Options that commands share, and the numbers that some of them hold as text."""
+"""Options that commands share."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-Photo = Annotated[Path, typer.Argument(help="Picture file: any format, mode, size and EXIF orientation.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write into; made if missing.")]
-ModelName = Annotated[str, typer.Option("--model", help="Built-in name, diffusers pipeline folder or hub id.")]
+from latentjac.cli import values
+
+FRAMES = 13
+MOST_DISTANCE = 1e4  # standard deviations
+MOST_GAIN = 1e6
+MOST_STEPS = 1000  # of a walk
+MOST_SEED = 2**63 - 1
+
+_METAVARS = {
+    values.whole: "INTEGER",
+    values.number: "NUMBER",
+    values.numbers: "NUMBER,...",
+    values.indices: "INTEGER,...",
+    values.box: "LEFT,TOP,RIGHT,BOTTOM",
+    values.file: "FILE",
+    values.folder: "FOLDER",
+    values.name: "NAME",
+    values.choice: "NAME",
+    values.device: "NAME",
+    values.sentence: "TEXT",
+}
+
+
+def option(names: str, kind: Any, *limits: Any, help: str, **details: Any) -> Any:
+    """An option whose text is read by a parser of :mod:`latentjac.cli.values`.
+
+    Args:
+        names: As it is typed, such as ``"--out -o"``; messages use the first.
+        kind: What makes the parser.
+        *limits: For kind, behind the name.
+        help: What it means, with its unit.
+        **details: For kind.
+    """
+    first, *others = names.split()
+    parser = kind(first, *limits, **details)
+    return typer.Option(first, *others, parser=parser, metavar=_METAVARS[kind], help=help)
+
+
+Photo = Annotated[
+    Path,
+    typer.Argument(
+        parser=values.file("PHOTO", "a picture file"),
+        metavar="PHOTO",
+        help="Picture file: any format, mode, size and EXIF orientation.",
+    ),
+]
+Out = Annotated[Path, option("--out -o", values.folder, help="Folder to write into; made if missing.")]
+ModelName = Annotated[
+    str,
+    option(
+        "--model", values.name, "a model", help="Built-in name (faces, avatars), diffusers pipeline folder or hub id."
+    ),
+]
 Crop = Annotated[
     str | None,
-    typer.Option(help="Box 'left,top,right,bottom' in pixels; default: the centred square."),
+    option("--crop", values.box, help="Box in pixels of the upright photo; default: the largest centred square."),
 ]
-Steps = Annotated[int, typer.Option(help="DDIM steps between photo and noise.")]
-Refinement = Annotated[int, typer.Option(help="Fixed-point iterations of every inversion step.")]
+Steps = Annotated[
+    int, option("--steps", values.whole, 1, help="DDIM steps between photo and noise, at most T (often 1000).")
+]
+Refinement = Annotated[
+    int,
+    option(
+        "--refinement",
+        values.whole,
+        0,
+        1000,
+        help="Fixed-point iterations a step of the inversion; each costs a network evaluation.",
+    ),
+]
 T = Annotated[
     float,
-    typer.Option("--t", help="Noise level of the basis, a fraction of T: 1 is pure noise, 0 the least noisy level."),
+    option(
+        "--t", values.number, 0, 1, ends=True, what="a fraction of T",
+        help="Noise level of the basis, a fraction of T: 1 is pure noise, 0 the least noisy level.",
+    ),
+]  # fmt: skip
+K = Annotated[int, option("-k", values.whole, 1, help="Number of directions.")]
+Layer = Annotated[
+    str, option("--layer", values.name, "a feature map", help="Feature map: mid (h-space), a module name, eps or x0.")
 ]
-K = Annotated[int, typer.Option("-k", help="Number of directions.")]
-Layer = Annotated[str, typer.Option(help="Feature map: 'mid' (h-space), a module name, 'eps' or 'x0'.")]
-Tol = Annotated[float, typer.Option(help="Largest relative residual of a singular triplet.")]
-Device = Annotated[str, typer.Option(help="'cpu', 'cuda' or 'auto': a GPU where torch sees one.")]
+Tol = Annotated[
+    float,
+    option("--tol", values.number, 0, 1, help="Largest relative residual of a singular triplet, between 0 and 1."),
+]
+Device = Annotated[
+    str, option("--device", values.device, help="cpu, cuda, cuda:N, or auto: a GPU where torch sees one.")
+]
 Prompt = Annotated[
-    str | None, typer.Option(help="For models with text: what the photo shows; default: the empty text.")
+    str | None,
+    option("--prompt", values.sentence, help="For models with text: what the photo shows; default: the empty text."),
 ]
 EditPrompt = Annotated[
     str | None,
-    typer.Option(help="For models with text: what directions are found and followed under; default: --prompt."),
+    option(
+        "--edit-prompt",
+        values.sentence,
+        help="For models with text: what directions are found and followed under; default: --prompt.",
+    ),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of the solver's start block.")]
+Seed = Annotated[int, option("--seed", values.whole, 0, MOST_SEED, help="Seed of the solver's start block.")]
 Distances = Annotated[
-    str, typer.Option("--distance", help="Signed distances, comma-separated, in noise standard deviations.")
+    str,
+    option(
+        "--distance", values.numbers, -MOST_DISTANCE, MOST_DISTANCE,
+        help="Signed distances, comma-separated, in noise standard deviations.",
+    ),
+]  # fmt: skip
+EditSteps = Annotated[
+    int,
+    option(
+        "--edit-steps", values.whole, 1, MOST_STEPS, help="Least number of steps of a walk; h-space takes none."
+    ),
+]  # fmt: skip
+Gif = Annotated[
+    bool, typer.Option("--gif/--no-gif", help="Draw walks as animations too; about doubles the time of the edit.")
 ]
-EditSteps = Annotated[int, typer.Option("--edit-steps", help="Least number of steps of a walk; h-space takes none.")]
-Gif = Annotated[bool, typer.Option(help="Draw walks as animations too; about doubles the time of the edit.")]
-FRAMES = 13
-Frames = Annotated[int, typer.Option(min=2, help="With --gif: pictures from the lowest distance to the highest.")]
+Frames = Annotated[
+    int,
+    option("--frames", values.whole, 2, 1000, help="With --gif: pictures from the lowest distance to the highest."),
+]
+
+# Of a group of commands; typer's own would import pydantic.
+Help = Annotated[bool, typer.Option("--help", help="Show this message and exit.")]
 
 
-def parse_numbers(option: str, text: str, distinct: bool = True) -> list[float]:
-    """Comma-separated finite numbers, each once."""
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    repeated = distinct and len({f"{n:g}" for n in numbers}) < len(numbers)
-    if not numbers or not all(map(math.isfinite, numbers)) or repeated:
-        raise ValueError(f"{option}: expected different comma-separated numbers, got {text!r}")
-    return numbers
+def parse_distances(text: str, *, distinct: bool = True) -> list[float]:
+    """Distances of ``--distance``, each once."""
+    distances = values.parse_numbers("--distance", text, -MOST_DISTANCE, MOST_DISTANCE)
+    if distinct:
+        values.check_different("--distance", distances, text)
+    return distances
 
 
-def parse_indices(text: str) -> list[int]:
-    """Numbers of directions that begin at 1 as indices that begin at 0."""
-    parts = text.split(",")
-    if not all(part.strip().isdigit() and int(part) >= 1 for part in parts):
-        raise ValueError(f"--direction: expected comma-separated numbers from 1, got {text!r}")
-    return [int(part) - 1 for part in parts]
+def parse_crop(text: str | None) -> tuple[int, int, int, int] | None:
+    """The box of ``--crop``, or None where there is none."""
+    return None if text is None else values.parse_box("--crop", text)
 
 
-def parse_box(text: str | None) -> tuple[int, int, int, int] | None:
-    """A crop box, or None where there is none."""
-    if text is None:
-        return None
-    parts = text.split(",")
-    if len(parts) != 4 or not all(part.strip().lstrip("-").isdigit() for part in parts):
-        raise ValueError(f"--crop: expected 'left,top,right,bottom' in pixels, got {text!r}")
-    left, top, right, bottom = (int(part) for part in parts)
-    return left, top, right, bottom
+def help_without_command(context: typer.Context, show_help: Help = False) -> None:
+    """Print help and end where it is asked for, or a command is missing."""
+    if show_help or context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(0 if show_help else 2)

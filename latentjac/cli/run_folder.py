@@ -1,4 +1,4 @@
-"""The folder a command writes into, with the record of the run."""
+"""What a command did: its files, and the record of the run."""
 
 from __future__ import annotations
 
@@ -10,20 +10,45 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import typer
 from PIL import Image
 
+from latentjac.cli.output_folder import RECORD, OutputFolder, checksums
 from latentjac.files import write_bytes
 from latentjac.report import run_page, versions, write_json, write_png
 
-_PAGE, _RECORD = "index.html", "run.json"
+_PAGE = "index.html"
+
+
+def open_run(context: typer.Context, path: Path, command: str, arguments: dict[str, Any]) -> RunFolder:
+    """The folder of a command; what is not finished when the command ends is gone then.
+
+    Args:
+        context: Of the command.
+        path: The folder.
+        command: Name of the command.
+        arguments: What it got, among them the context.
+    """
+    given = {name: value for name, value in arguments.items() if value is not context}
+    return context.with_resource(RunFolder(path, command, given))
 
 
 class RunFolder:
-    """Collects what a run did and writes its files; ``run.json`` comes last, so it marks a finished run."""
+    """Collects what a run did and writes its files; they appear together when it is finished.
+
+    Args:
+        path: The folder. Nothing else may be in it but an older run, which stays until this one is finished.
+        command: Name of the command.
+        arguments: What it got; paths other than ``out`` are files that it reads.
+
+    Raises:
+        ValueError: If the folder cannot be this run's; see :class:`latentjac.cli.output_folder.OutputFolder`.
+        OSError: If it cannot be made or written.
+    """
 
     def __init__(self, path: Path, command: str, arguments: dict[str, Any]) -> None:
-        if path.exists() and not path.is_dir():
-            raise ValueError(f"--out: expected a folder, got {str(path)!r}, which is a file")
+        inputs = {name: value for name, value in arguments.items() if isinstance(value, Path) and name != "out"}
+        self._folder = OutputFolder(path, inputs)
         self.path = path
         self.files: list[tuple[str, str]] = []
         self.record: dict[str, Any] = {
@@ -34,6 +59,12 @@ class RunFolder:
             "seconds": {},
         }
 
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._folder.close()
+
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Time a stage and say on stderr that it began."""
@@ -43,13 +74,9 @@ class RunFolder:
         self.record["seconds"][stage] = round(time.perf_counter() - start, 3)
 
     def target(self, name: str, what: str) -> Path:
-        """Announce a file; the caller writes it. The first one makes the folder and removes an older run's record."""
-        if not self.files:
-            self.path.mkdir(parents=True, exist_ok=True)
-            for old in (_RECORD, _PAGE):
-                (self.path / old).unlink(missing_ok=True)
+        """Announce a file; the caller writes it to the path that comes back."""
         self.files.append((name, what))
-        return self.path / name
+        return self._folder.staging / name
 
     def picture(self, name: str, what: str, image: Image.Image) -> None:
         """Write a PNG."""
@@ -59,10 +86,12 @@ class RunFolder:
         """Write the page of the run and ``run.json``, and print where everything is."""
         self.record["seconds"]["total"] = round(sum(self.record["seconds"].values()), 3)
         page = self.target(_PAGE, "all of it on one page, for a browser")
-        record = self.target(_RECORD, "arguments, seeds, versions, timings, residuals")
+        record = self.target(RECORD, "arguments, seeds, versions, timings, residuals")
         self.record["files"] = dict(self.files)
-        write_bytes(page, run_page(self.record, self.files).encode())
+        write_bytes(page, run_page(self.record, self.files).encode(errors="backslashreplace"))
+        self.record["sha256"] = checksums(self._folder.staging)
         write_json(record, self.record)
+        self._folder.finish()
         width = max(len(name) for name, _ in self.files)
         print(f"\nWrote to {self.path}/")
         for name, what in self.files:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
+from safetensors.torch import save
 from tqdm import tqdm
 
 import latentjac
+from latentjac.cli.photo import Picture
+from latentjac.cli.refusals import Refusal, in_options
 from latentjac.cli.run_folder import RunFolder
+from latentjac.cli.values import refusal
 from latentjac.files import write_bytes
-from latentjac.models import open_image, to_pil
+from latentjac.models import to_pil
+from latentjac.models.prepare import resize_image
 from latentjac.report import Row, contact_sheet, direction_image, spectrum_plot, walk_gif
 from latentjac.svd import SolverState
 
@@ -33,7 +36,16 @@ def load_model(run: RunFolder, source: str, device: str) -> latentjac.Model:
     with run.timed("loading the model"):
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = latentjac.load(source, device=device)
+        count = torch.cuda.device_count()
+        if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= count:
+            raise refusal("--device", "one that torch sees", device, f", but torch sees {count or 'no'} GPUs")
+        try:
+            model = latentjac.load(source, device=device)
+        except (latentjac.LoadError, ValueError, TypeError, OSError) as error:
+            message = in_options(str(error))
+            if not message.startswith("--"):
+                message = str(refusal("--model", "one that can be loaded", source, f": {message}"))
+            raise Refusal(message) from error
     run.record.update(device=str(model.device), threads=torch.get_num_threads())
     return model
 
@@ -45,18 +57,15 @@ def describe_model(model: latentjac.Model) -> dict[str, Any]:
 
 def invert_photo(
     run: RunFolder,
-    source: str,
-    device: str,
-    photo: Path,
-    crop: tuple[int, int, int, int] | None,
+    model: latentjac.Model,
+    picture: Picture,
     steps: int,
     refinement: int,
     compat: str | None = None,
     prompt: str | None = None,
 ) -> Inverted:
-    """Load the model, prepare the photo, invert it and say how well that went."""
-    model = load_model(run, source, device)
-    prepared = latentjac.prepare_image(photo, model.codec.size, crop)
+    """Fit the photo to the model, invert it and say how well that went."""
+    prepared = resize_image(picture.cropped, model.codec.size)
     for note in prepared.notes:
         print(f"photo: {note}")
     with run.timed("inverting the photo"):
@@ -66,23 +75,27 @@ def invert_photo(
     print(f"reconstruction: {trajectory.psnr[0]:.1f} dB ({trajectory.evaluations} network evaluations)")
     run.record.update(
         model=describe_model(model),
-        photo={"file": str(photo), "notes": prepared.notes},
+        photo={"file": str(picture.file), "notes": prepared.notes},
         psnr_db=round(trajectory.psnr[0], 3),
     )
     return Inverted(model, prepared.image, trajectory)
 
 
-def read_mask(mask: Image.Image, photo: Path, crop: tuple[int, int, int, int] | None, size: int) -> torch.Tensor:
-    """A mask picture as a bool tensor at sample size: drawn on the photo and cropped like it, or at that size."""
-    upright = ImageOps.exif_transpose(open_image(photo)).size
-    if mask.size == upright:
-        mask = latentjac.prepare_image(mask, size, crop).image
-    if mask.size != (size, size):
-        raise ValueError(
-            f"--mask: expected a picture of {size}x{size} or, like the photo, {upright[0]}x{upright[1]} pixels, "
-            f"got {mask.size[0]}x{mask.size[1]}"
-        )
-    return torch.from_numpy(np.asarray(mask.convert("L")) > 127)
+def draw_inversion(run: RunFolder, inverted: Inverted, steps: int) -> None:
+    """Write the way to noise and back, as pictures and as samples."""
+    path, decode = inverted.trajectory, inverted.model.codec.decode
+    levels = [round(i * (len(path.samples) - 1) / 5) for i in range(6)]
+    pictures = [to_pil(decode(path.samples[level]))[0] for level in levels]
+    captions = [f"t = {path.schedule.timesteps[i - 1] if i else 0}" for i in levels]
+    back = to_pil(decode(path.reconstruction))[0]
+    rows = [
+        Row("inversion", f"{steps} steps", pictures, captions),
+        Row("reconstruction", f"{path.psnr[0]:.1f} dB", [inverted.photo, back], ["photo", "reconstruction"]),
+    ]
+    run.picture("sheet.png", "the photo on its way to noise, and back", contact_sheet(rows))
+    run.picture("reconstruction.png", "the reconstruction", back)
+    samples = {"samples": path.samples[:, 0].cpu().contiguous()}
+    write_bytes(run.target("trajectory.safetensors", "noisy samples at every level, the image first"), save(samples))
 
 
 def compute_basis(
@@ -136,34 +149,16 @@ def compute_basis(
     return point, basis
 
 
-def place_of_basis(basis: latentjac.LocalBasis, steps: int | None, t: float | None) -> tuple[int | None, float | None]:
-    """Steps of the grid and the noise level that a saved basis belongs to; a basis that does not say leaves the choice.
-
-    Raises:
-        ValueError: If others were asked for.
-    """
-    facts = basis.metadata
-    if "num_inference_steps" not in facts:
-        return steps, t
-    if steps not in (None, facts["num_inference_steps"]):
-        raise ValueError(f"--steps: expected {facts['num_inference_steps']}, those of the basis, got {steps}")
-    if t is not None and abs(t - facts["t"]) > 0.5 / facts["num_inference_steps"]:
-        raise ValueError(f"--t: expected {facts['t']:g}, that of the basis, got {t:g}")
-    return facts["num_inference_steps"], facts["t"]
+def noise_of(seed: int) -> torch.Generator:
+    """Source of the noise of the last steps of edits as they are published."""
+    return torch.Generator().manual_seed(seed)
 
 
 def point_of(run: RunFolder, inverted: Inverted, basis: latentjac.LocalBasis, t: float) -> latentjac.Point:
     """The point of this photo that corresponds to the one a saved basis was computed at."""
-    facts = basis.metadata
-    if facts.get("model_identity", inverted.model.identity()) != inverted.model.identity():
-        raise ValueError(
-            f"--basis: expected a basis of model {inverted.model.name!r}, got one of {facts.get('model')!r}"
-        )
-    if basis.v.shape[1:] != inverted.model.sample_shape:
-        raise ValueError(
-            f"--basis: expected directions {list(inverted.model.sample_shape)}, got {list(basis.v.shape[1:])}"
-        )
-    run.record["basis"] = {**facts, "singular_values": basis.s.tolist(), "residuals": basis.residuals.tolist()}
+    run.record["basis"] = {
+        **basis.metadata, "singular_values": basis.s.tolist(), "residuals": basis.residuals.tolist()
+    }  # fmt: skip
     return inverted.trajectory.at(t)
 
 
@@ -193,6 +188,18 @@ def edit_and_draw(
         draw_sheet(inverted, point, basis, edit, chosen, options.get("mask")),
     )
     return edit
+
+
+def write_edits(
+    run: RunFolder, edit: latentjac.Edit, chosen: list[int], directions: str, distances: str, *, compose: bool
+) -> None:
+    """Write every edited picture."""
+    if compose:
+        run.picture("composed.png", f"directions {directions}, distances {distances}", edit.images[0])
+        return
+    for row, i in enumerate(chosen):
+        for column, d in enumerate(edit.distances):
+            run.picture(f"direction{i + 1}_{d:+g}.png", f"direction {i + 1}, distance {d:+g}", edit.image(row, column))
 
 
 def _record_edit(run: RunFolder, edit: latentjac.Edit, chosen: list[int]) -> None:

@@ -13,6 +13,7 @@ from latentjac.diffusion.arguments import check_prompts
 from latentjac.diffusion.denoise import denoise, descend, predict_noise
 from latentjac.diffusion.schedule import Schedule, check_grid
 from latentjac.diffusion.trajectory import Trajectory
+from latentjac.interrupts import raise_unseen
 from latentjac.public import public
 
 if TYPE_CHECKING:
@@ -60,13 +61,15 @@ def invert(
     Raises:
         TypeError: If an argument has a wrong type.
         ValueError: If an argument is out of range, or the model takes no prompt and got one.
+        KeyboardInterrupt: If Ctrl-C interrupted a basis before whose status was not read.
     """
+    raise_unseen("invert")
     refinement = check_int("invert", "refinement", refinement, 0, MOST_REFINEMENTS)
     progress = check_bool("invert", "progress", progress)
     preset = find_preset("invert", compat, {"refinement": (refinement, 1)})
     num_inference_steps, grid = check_grid("invert", model, num_inference_steps, preset.grid if preset else "scheduler")
     prompt, negative_prompt, guidance_scale = check_prompts("invert", model, prompt, negative_prompt, guidance_scale)
-    clean = model.codec.encode(image).to(model.device, model.dtype)
+    clean = model.codec.encode(image, function="invert").to(model.device, model.dtype)
     if isinstance(prompt, list) and len(prompt) not in (1, len(clean)):
         raise ValueError(f"invert: prompt must be one text or {len(clean)} (as many as pictures), got {len(prompt)}")
     schedule = Schedule(model, num_inference_steps, grid)

@@ -27,6 +27,7 @@ from latentjac.edit.result import Edit
 from latentjac.edit.x_space import edit_x_space
 from latentjac.models import Model, to_pil
 from latentjac.public import public
+from latentjac.svd.building import building
 
 
 @public
@@ -106,6 +107,7 @@ def edit(
         Images, samples and diagnostics.
 
     Raises:
+        KeyboardInterrupt: On Ctrl-C, also while a basis is computed.
         TypeError: If an argument has a wrong type.
         ValueError: If an argument is out of range, or does not fit the model or the method.
     """
@@ -140,15 +142,17 @@ def edit(
     rows = unit_directions(directions, space)
     check_composed(rows, distances, options.compose)
     job = Job(model, walked, point.conditioning, schedule, level, rows, distances, options, progress)
-    if preset:
-        made = edit_as_published(job, preset)
-    elif method == "h-space":
-        made = edit_h_space(job, float(space.double().std()))
-    else:
-        made = edit_x_space(job, inside)
+    with building("edit") as built:
+        if preset:
+            made = edit_as_published(job, preset)
+        elif method == "h-space":
+            made = edit_h_space(job, float(space.double().std()))
+        else:
+            made = edit_x_space(job, inside)
     pictures = model.codec.decode(made["samples"].flatten(0, 1))
     if inside is not None:
         reference = model.codec.decode(denoise(model, point.sample, schedule, level, point.conditioning))[0]
         made["leakage"] = leakage(pictures, reference, inside).view(made["samples"].shape[:2])
     found = {"images": to_pil(pictures), "distances": distances, "method": method, "layer": options.layer}
+    made["status"] = built.status
     return Edit(**{**found, **made})

@@ -14,9 +14,12 @@ from latentjac.diffusion import Point, linearization_at, place
 from latentjac.diffusion.arguments import check_model
 from latentjac.geometry.local_basis import place_of
 from latentjac.models import Model
+from latentjac.models.prepare import inside_of, read_mask
 from latentjac.public import public
 from latentjac.svd import LocalBasis, SolverState, svd
 from latentjac.svd.arguments import check_run
+from latentjac.svd.building import calling
+from latentjac.svd.orthonormal import complete
 
 MaskInput = torch.Tensor | np.ndarray | Image.Image
 OUTPUT_LAYERS = ("x0", "eps")
@@ -35,17 +38,14 @@ def as_mask(name: str, mask: Any, model: Model) -> torch.Tensor:
         ValueError: If it has another size, or marks nothing or everything.
     """
     if isinstance(mask, Image.Image):
-        mask = np.asarray(mask.convert("L")) > 127
-    kinds = (torch.Tensor, np.ndarray)
-    check_kind(name, "mask", mask, kinds, "a bool tensor, bool array or PIL image")
-    if isinstance(mask, np.ndarray):
-        if mask.dtype != np.bool_:
-            raise ValueError(f"{name}: mask must be bool, got {mask.dtype} {list(mask.shape)}")
-        mask = torch.from_numpy(np.ascontiguousarray(mask))
-    mask = check_dense(name, "mask", mask)
+        mask = inside_of(read_mask(mask, f"{name}: mask").image)
+    check_kind(name, "mask", mask, (torch.Tensor, np.ndarray), "a bool tensor, bool array or PIL image")
     size = model.sample_shape[1:]
-    if mask.dtype != torch.bool or tuple(mask.shape) != size:
+    if mask.dtype not in (torch.bool, np.dtype(bool)) or tuple(mask.shape) != size:
         raise ValueError(f"{name}: mask must be bool {list(size)}, got {mask.dtype} {list(mask.shape)}")
+    if isinstance(mask, np.ndarray):
+        mask = torch.from_numpy(mask.copy())  # of any layout, and nobody else's memory
+    mask = check_dense(name, "mask", mask)
     if mask.all() or not mask.any():
         raise ValueError(f"{name}: mask must mark a part of the picture, got {'all' if mask.all() else 'none'} of it")
     return mask.to(model.device)
@@ -84,7 +84,8 @@ def masked_basis(
         progress: Show a progress bar.
 
     Returns:
-        The basis; ``u`` has the shape of a sample and is zero outside the mask.
+        The basis; ``u`` has the shape of a sample and is zero outside the mask. The best so far after Ctrl-C, as from
+        :func:`latentjac.svd`.
 
     Raises:
         TypeError: If an argument has a wrong type.
@@ -102,9 +103,20 @@ def masked_basis(
     check_run("masked_basis", generator, callback, progress, False)
     factor = inside.to(point.sample.dtype)[None, None]
     lin = linearization_at(model, point, layer, mask=factor)
-    basis = svd(lin, k, tol, generator=generator, warm_start=warm_start, callback=callback, progress=progress)
+    with calling("masked_basis"):
+        basis = svd(lin, k, tol, generator=generator, warm_start=warm_start, callback=callback, progress=progress)
+    _keep_inside(basis, inside, generator or torch.Generator().manual_seed(0))
     basis.metadata.update(place_of(model, point, layer), mask_pixels=int(inside.sum()), backend=lin.backend)
     return basis
+
+
+def _keep_inside(basis: LocalBasis, inside: torch.Tensor, generator: torch.Generator) -> None:
+    """Null vectors of features inside the mask, for those of features anywhere; in place."""
+    null = basis.s == 0
+    if bool(null.any()):
+        known = basis.u[:, :, inside].flatten(1) * ~null[:, None]
+        basis.u[:, :, inside] = complete(known[None], basis.k, generator)[0].reshape(basis.u[:, :, inside].shape)
+        basis.u[:, :, ~inside] = 0
 
 
 def check_rank(name: str, argument: str, rank: int | None, part: torch.Tensor, model: Model) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from latentjac import interrupts
 from latentjac.arguments import check_bool, check_int, check_number, check_tensor
 from latentjac.diffusion import Point, linearization_at
 from latentjac.diffusion.arguments import check_model
@@ -13,6 +14,7 @@ from latentjac.edit.masks import MaskInput, as_mask, check_rank, masked_basis
 from latentjac.models import Model
 from latentjac.public import public
 from latentjac.svd import LocalBasis, effective_rank
+from latentjac.svd.building import calling
 from latentjac.svd.orthonormal import orthogonality
 
 DEFAULT_RANK = 5  # of the original for faces
@@ -47,6 +49,9 @@ def null_space(
         tol: Largest relative residual.
         progress: Show a progress bar.
 
+    Returns:
+        The basis; the best so far after Ctrl-C, as from :func:`latentjac.svd`, which may carry less than the energy.
+
     Raises:
         TypeError: If an argument has a wrong type, or both rank and energy are given.
         ValueError: If an argument is out of range, or the energy takes more than 128 directions.
@@ -60,12 +65,22 @@ def null_space(
     energy = check_number("null_space", "energy", energy, 0, 1, optional=True)
     tol = check_number("null_space", "tol", tol, 0, 1)
     progress = check_bool("null_space", "progress", progress)
-    if energy is None:
-        return masked_basis(model, point, outside, rank or DEFAULT_RANK, tol=tol, progress=progress)
+    with calling("null_space"):
+        if energy is None:
+            return masked_basis(model, point, outside, rank or DEFAULT_RANK, tol=tol, progress=progress)
+        return _of_energy(model, point, outside, energy, tol, progress)
+
+
+def _of_energy(
+    model: Model, point: Point, outside: torch.Tensor, energy: float, tol: float, progress: bool
+) -> LocalBasis:
+    """As many directions as carry a part of the energy outside the mask."""
     limit = min(_LARGEST_RANK, model.sample_shape[0] * int(outside.sum()))
     k, total, basis = min(8, limit), 0.0, None
     while True:
         basis = masked_basis(model, point, outside, k, tol=tol, warm_start=basis, progress=progress)
+        if interrupts.unseen(basis):
+            return basis
         total = total or _energy(model, point, outside, basis)
         reached = (torch.cumsum(basis.s.double().square(), 0) >= energy * total).nonzero()
         if len(reached):

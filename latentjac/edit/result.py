@@ -11,6 +11,7 @@ from latentjac.arguments import check_int, shown
 from latentjac.edit.diagnostics import Along
 from latentjac.edit.linearity import Linearity
 from latentjac.edit.walk import Way
+from latentjac.svd import Status
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Edit:
             distances]``; with composed directions ``[num_steps, directions, 1]``, as the next two.
         retained: With ``"geodesic"``, the energy of each direction that the new tangent space holds, at every step.
         overlaps: With ``reestimate``, ``|<v, v'>|`` of old and new directions at every look-up.
+        status: How the bases ended that the edit is built on, the worst of them; None if it is built on none.
         leakage: With a mask, RMS change of the decoded pixels outside it over that inside, ``[directions, distances]``;
             infinite where nothing changed inside.
     """
@@ -62,6 +64,7 @@ class Edit:
     retained: torch.Tensor | None = field(default=None, repr=False)
     overlaps: torch.Tensor | None = field(default=None, repr=False)
     leakage: torch.Tensor | None = None
+    status: Status | None = None
 
     @property
     def unit(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+from latentjac import interrupts
 from latentjac.arguments import check_bool, check_kind, check_sequence, is_int, is_number, shown
 from latentjac.diffusion import Point, Trajectory
 from latentjac.diffusion.arguments import check_model
@@ -16,6 +17,7 @@ from latentjac.geometry.local_basis import local_basis
 from latentjac.models import Model
 from latentjac.public import public
 from latentjac.svd import LocalBasis, SolverState, Status
+from latentjac.svd.building import calling
 
 # How far the change of the left vectors over the last step is carried on into the next one. Counted on the face model:
 # 0.5 to 0.75 save about a tenth of the vectors of a step against 0, and 1 overshoots where the path bends.
@@ -86,7 +88,7 @@ def basis_path(
     *,
     tol: float = 1e-3,
     max_passes: int = 1000,
-    block_size: int | None = None,
+    block_size: int | str | None = None,
     backend: str = "auto",
     generator: torch.Generator | None = None,
     warm: bool = True,
@@ -109,7 +111,7 @@ def basis_path(
         layer: Module name, ``"mid"``, ``"eps"`` or ``"x0"``.
         tol: Largest relative residual.
         max_passes: Most passes of the solver at each point.
-        block_size: Probes a pass; chosen by measured costs by default.
+        block_size: Probes a pass, ``"measured"``, or by rule; see :func:`latentjac.svd`.
         backend: Backend of the linearization.
         generator: Source of random start vectors.
         warm: False computes every basis from random vectors, for comparison.
@@ -120,7 +122,8 @@ def basis_path(
         strict: Raise when a basis does not converge.
 
     Returns:
-        The bases that were computed; fewer than asked for if stopped or interrupted, the last one then partial.
+        The bases that were computed; fewer than asked for if stopped or interrupted, the last one then mostly partial.
+        After Ctrl-C, as of :func:`latentjac.svd`, the next call raises ``KeyboardInterrupt`` unless its status is read.
 
     Raises:
         TypeError: If an argument has a wrong type.
@@ -131,33 +134,40 @@ def basis_path(
     warm, progress = check_bool("basis_path", "warm", warm), check_bool("basis_path", "progress", progress)
     places = _places(trajectory, timesteps)
     bases: list[LocalBasis] = []
-    with tqdm(places, desc="basis path", unit="basis", disable=not progress) as bar:
+
+    def computed() -> BasisPath:
+        cold = tuple(not warm or i == 0 for i in range(len(bases)))
+        return BasisPath(tuple(places[: len(bases)]), tuple(bases), cold)
+
+    with calling("basis_path"), tqdm(places, desc="basis path", unit="basis", disable=not progress) as bar:
         for point in bar:
-            basis = local_basis(
-                model,
-                point,
-                k,
-                layer,
-                tol=tol,
-                max_passes=max_passes,
-                block_size=block_size,
-                backend=backend,
-                generator=generator,
-                warm_start=_start(bases) if warm and bases else None,
-                confirm=confirm,
-                callback=callback,
-                strict=strict,
-            )
-            bases.append(basis)
-            path = BasisPath(tuple(places[: len(bases)]), tuple(bases), _cold(len(bases), warm))
-            bar.set_postfix(vectors=sum(path.vectors), saved=f"{path.saved:.0%}")
-            if basis.status is Status.INTERRUPTED:
+            try:
+                basis = local_basis(
+                    model,
+                    point,
+                    k,
+                    layer,
+                    tol=tol,
+                    max_passes=max_passes,
+                    block_size=block_size,
+                    backend=backend,
+                    generator=generator,
+                    warm_start=_start(bases) if warm and bases else None,
+                    confirm=confirm,
+                    callback=callback,
+                    strict=strict,
+                )
+            except KeyboardInterrupt:
+                if not bases:
+                    raise
+                interrupts.leave(bases[-1])
                 break
-    return path
-
-
-def _cold(count: int, warm: bool) -> tuple[bool, ...]:
-    return tuple(not warm or i == 0 for i in range(count))
+            bases.append(basis)
+            bar.set_postfix(vectors=sum(computed().vectors), saved=f"{computed().saved:.0%}")
+            # Only who called has seen an interruption, when he reads the status.
+            if interrupts.unseen(basis) or basis.status is Status.INTERRUPTED:
+                break
+    return computed()
 
 
 def _places(trajectory: Any, timesteps: Any) -> list[Point]:

@@ -16,6 +16,7 @@ from latentjac.models import Model, resolve_layer
 from latentjac.public import public
 from latentjac.svd import LocalBasis, SolverState, svd
 from latentjac.svd.arguments import Settings, check_run, check_settings
+from latentjac.svd.building import calling
 
 
 @public
@@ -28,7 +29,7 @@ def local_basis(
     tol: float = 1e-3,
     max_passes: int = 1000,
     max_seconds: float | None = None,
-    block_size: int | None = None,
+    block_size: int | str | None = None,
     backend: str = "auto",
     precision: str | None = None,
     generator: torch.Generator | None = None,
@@ -53,7 +54,7 @@ def local_basis(
         tol: Largest relative residual.
         max_passes: Most passes of the solver.
         max_seconds: Time after which the solver begins nothing new.
-        block_size: Probes a pass; chosen by measured costs by default, see :func:`latentjac.svd`.
+        block_size: Probes a pass, ``"measured"``, or by rule; see :func:`latentjac.svd`.
         backend: Backend of the linearization.
         precision: Arithmetic of the passes for float32 samples, see :func:`latentjac.linearize`; ``"mixed"`` finds the
             basis with bf16 passes and refines it with fp32 ones, of which triplets, residuals and certificate are.
@@ -67,7 +68,8 @@ def local_basis(
             of its grid; see docs/pullback.md.
 
     Returns:
-        The basis, with model, layer and point in its metadata.
+        The basis, with model, layer and point in its metadata; the best so far after Ctrl-C, as from
+        :func:`latentjac.svd`.
 
     Raises:
         TypeError: If an argument has a wrong type.
@@ -98,18 +100,19 @@ def local_basis(
         linearization_at(model, point, layer, backend=backend, precision=p)
         for p in (("bf16", "fp32") if mixed else (precision,))
     )
-    basis = svd(
-        lin,
-        k,
-        max_seconds=max_seconds,
-        generator=generator,
-        warm_start=warm_start,
-        refine_with=exact[0] if mixed else None,
-        callback=callback,
-        progress=progress,
-        strict=strict,
-        **solver,
-    )
+    with calling("local_basis"):
+        basis = svd(
+            lin,
+            k,
+            max_seconds=max_seconds,
+            generator=generator,
+            warm_start=warm_start,
+            refine_with=exact[0] if mixed else None,
+            callback=callback,
+            progress=progress,
+            strict=strict,
+            **solver,
+        )
     if not bool((basis.s[..., 0] > 0).all()):
         raise ValueError(f"local_basis: layer must depend on the sample, got {layer!r}, whose Jacobian is zero")
     basis.metadata.update(place_of(model, point, layer), backend=lin.backend, precision=precision)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from latentjac.arguments import check_choice, check_kind, check_tensor
+from latentjac.interrupts import raise_unseen
 from latentjac.svd import LocalBasis
+from latentjac.svd.building import under_construction
 from latentjac.svd.orthonormal import orthogonality, polish
 
 SPACES = ("x", "h")
@@ -17,8 +20,21 @@ NOT_ORTHONORMAL = 1e-3
 
 
 def check_basis(name: str, argument: str, value: Any) -> None:
-    """Raise unless value is a :class:`latentjac.LocalBasis`."""
+    """Raise unless value is a :class:`latentjac.LocalBasis`; warn where it did not converge.
+
+    Raises:
+        KeyboardInterrupt: If Ctrl-C ended its computation and nobody has seen that.
+    """
     check_kind(name, argument, value, LocalBasis, "a LocalBasis")
+    if under_construction() is not None:
+        return  # whoever builds on it has said so when it was computed
+    raise_unseen(name)
+    if not value.status.fine:
+        largest = value.residuals.max().item()
+        warnings.warn(
+            f"{name}: {argument} did not converge: {value.status.value}, with largest residual {largest:.1e}",
+            stacklevel=5,
+        )
 
 
 def tangent_rows(name: str, argument: str, value: Any, space: str) -> torch.Tensor:
@@ -35,6 +51,7 @@ def tangent_rows(name: str, argument: str, value: Any, space: str) -> torch.Tens
     if not isinstance(value, LocalBasis):
         value = check_tensor(name, argument, value)
     if isinstance(value, LocalBasis):
+        check_basis(name, argument, value)
         rows = (value.v if space == "x" else value.u).reshape(value.points, value.k, -1)
     elif value.ndim not in (2, 3) or value.numel() == 0 or value.shape[-2] > value.shape[-1]:
         raise ValueError(f"{name}: {argument} must have shape [k, n] or [B, k, n], k <= n, got {list(value.shape)}")

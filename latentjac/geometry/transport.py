@@ -128,7 +128,8 @@ def _check_options(name: str, target: Any, method: Any, regularization: Any) -> 
 def _pulled(name: str, u: torch.Tensor, target: LocalBasis, method: str, regularization: float) -> Transport:
     """Unit rows ``[B, q, m]`` pulled back at every point of the target."""
     features = tangent_rows(name, "target", target, "h")
-    coordinates = u @ features.mT
+    # Null vectors are in nobody's tangent space; they fill up the rows.
+    coordinates = (u @ features.mT) * (target.s > 0).reshape(target.points, 1, -1)
     retained = coordinates.square().sum(2)
     arrived = (coordinates / retained.sqrt()[:, :, None].clamp_min(torch.finfo(u.dtype).tiny)) @ features
     if method == "pseudoinverse":

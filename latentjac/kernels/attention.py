@@ -15,20 +15,21 @@ take it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..arguments import check_bool, check_kind, check_number, shown
+from latentjac.arguments import check_bool, check_kind, check_number
+
 from . import attention_reference as twin
 from .guards import refuse_differentiated, refuse_tracing
 from .launch import launch
 from .native import native_for
 from .reference import statistics_dtype
-from .tensors import DTYPES, check_like, check_shape, check_type, refuse_overlap
+from .tensors import DTYPES, check_like, check_shape, check_type, readable, refuse_overlap
 
 Parts = tuple[Tensor | None, Tensor | None, Tensor | None]
 
@@ -56,7 +57,7 @@ class AttentionPrimal:
     scale: float
     bias: Tensor | None
     causal: bool
-    native: tuple[ModuleType, Any] | None = field(default=None, repr=False)
+    native: tuple[ModuleType, Any, Any] | None = field(default=None, repr=False)
 
 
 def attention_primal(
@@ -103,7 +104,7 @@ def attention_primal(
     kind = statistics_dtype(q.dtype)
     if bias is not None:
         bias = _check_bias(name, bias, (batch, heads, queries, keys), kind, q.device)
-    scale = 1 / math.sqrt(max(size, 1)) if scale is None else check_number(name, "scale", scale)
+    scale = (1 / math.sqrt(size) if size else 1.0) if scale is None else check_number(name, "scale", scale)
     causal, allow_tf32 = check_bool(name, "causal", causal), check_bool(name, "allow_tf32", allow_tf32)
     q, k, v = (_rows(t) for t in (q, k, v))
     module = native_for(q)
@@ -111,15 +112,16 @@ def attention_primal(
         with torch.no_grad():
             o, lse = twin.primal(q, k, v, scale, bias, causal)
         return AttentionPrimal(q, k, v, o, lse, scale, bias, causal)
-    o = _empty(q, 1, (batch, heads, queries, v.shape[3]))[0]
+    o = _empty(q, (1, batch, heads, queries, v.shape[3]))[0]
     lse = torch.empty(batch, heads, queries, dtype=kind, device=q.device)
     bias_array = [0] * 5 if bias is None else [bias.data_ptr(), *bias.stride()]
     arguments = module.Attention(
-        [batch, heads, queries, keys, size, v.shape[3]], scale, DTYPES[q.dtype], causal, allow_tf32,
+        [batch, heads, queries, keys, size, v.shape[3]], scale, DTYPES[q.dtype], bool(causal), bool(allow_tf32),
         _array(q), _array(k), _array(v), bias_array, _array(o), lse.data_ptr(),
     )  # fmt: skip
     launch(module, "attention_primal", q.device, arguments)
-    return AttentionPrimal(q, k, v, o, lse, scale, bias, causal, (module, arguments))
+    primal = AttentionPrimal(q, k, v, o, lse, scale, bias, causal)
+    return replace(primal, native=(module, arguments, _places(primal)))
 
 
 def attention_tangent(
@@ -151,20 +153,22 @@ def attention_tangent(
     """
     name = "attention_tangent"
     refuse_tracing(name)
+    _check_primal(name, primal)
     given = {"dq": dq, "dk": dk, "dv": dv}
     refuse_differentiated(name, **given, out=out)
-    check_kind(name, "primal", primal, AttentionPrimal, "an AttentionPrimal")
     accumulate = check_bool(name, "accumulate", accumulate)
-    probes = next((_probes(name, key, t) for key, t in given.items() if t is not None), None)
-    if probes is None:
+    if dq is None and dk is None and dv is None:
         raise ValueError(f"{name}: one of dq, dk and dv must be given, got none")
+    probes = -1
     for (key, t), value in zip(given.items(), (primal.q, primal.k, primal.v), strict=True):
         if t is not None:
+            check_shape(name, key, t, "[P, B, H, N, D]", 5)
+            probes = len(t) if probes < 0 else probes
             check_like(name, key, t, (probes, *value.shape), value.dtype, value.device)
     if accumulate and out is None:
         raise ValueError(f"{name}: accumulate must come with out, got out=None")
-    out = _buffer(name, "out", out, primal.o, probes)
-    refuse_overlap(name, given, {"out": out})
+    given_out, out = out, _buffer(name, "out", out, primal.o, (probes, *primal.o.shape))
+    refuse_overlap(name, {**given, **_kept(primal)}, {"out": given_out})
     if out.numel() == 0:
         return out
     if primal.native is None:
@@ -172,7 +176,7 @@ def attention_tangent(
             value = twin.tangent(primal, dq, dk, dv)
             return out.add_(value) if accumulate else out.copy_(value)
     laid = [None if t is None else _rows(t) for t in (dq, dk, dv)]
-    module, arguments = primal.native
+    module, arguments = primal.native[:2]
     arrays = [*map(_array, laid), _array(out)]
     launch(module, "attention_tangent", out.device, arguments, probes, *arrays, bool(accumulate))
     return out
@@ -203,20 +207,22 @@ def attention_cotangent(
     """
     name = "attention_cotangent"
     refuse_tracing(name)
-    check_kind(name, "primal", primal, AttentionPrimal, "an AttentionPrimal")
-    for argument, values in (("wanted", wanted), ("out", out)):
-        if not isinstance(values, tuple) or len(values) != 3:
-            raise TypeError(f"{name}: {argument} must be a tuple of three, got {shown(values)}")
+    _check_primal(name, primal)
+    for argument, three in (("wanted", wanted), ("out", out)):
+        check_kind(name, argument, three, (tuple, list), "a tuple of three")
+        if len(three) != 3:
+            raise ValueError(f"{name}: {argument} must have three entries, for dq, dk and dv, got {len(three)}")
     wanted = tuple(check_bool(name, f"wanted[{i}]", value) for i, value in enumerate(wanted))  # type: ignore[assignment]
     refuse_differentiated(name, u=u, **dict(zip(("out[0]", "out[1]", "out[2]"), out, strict=True)))
     if not any(wanted):
         raise ValueError(f"{name}: wanted must name one of dq, dk and dv, got {wanted}")
-    check_like(name, "u", u, (_probes(name, "u", u), *primal.o.shape), primal.o.dtype, primal.o.device)
+    check_shape(name, "u", u, "[P, B, H, N, E]", 5)
+    check_like(name, "u", u, (len(u), *primal.o.shape), primal.o.dtype, primal.o.device)
     dq, dk, dv = results = [
-        _buffer(name, f"out[{i}]", out[i], value, len(u)) if wanted[i] else None
+        _buffer(name, f"out[{i}]", out[i], value, (len(u), *value.shape)) if wanted[i] else None
         for i, value in enumerate((primal.q, primal.k, primal.v))
     ]
-    refuse_overlap(name, {"u": u}, {f"out[{i}]": result for i, result in enumerate(results)})
+    refuse_overlap(name, {"u": u, **_kept(primal)}, {f"out[{i}]": t for i, t in enumerate(out) if wanted[i]})
     if primal.native is None or u.numel() == 0:
         with torch.no_grad():
             for buffer, value in zip(results, twin.cotangent(primal, u, wanted), strict=True):
@@ -224,7 +230,7 @@ def attention_cotangent(
                     buffer.copy_(value)
         return dq, dk, dv
     laid = _rows(u)  # has to live until the call is over
-    module, arguments = primal.native
+    module, arguments = primal.native[:2]
     launch(module, "attention_cotangent", u.device, arguments, len(u), _array(laid), *map(_array, results))
     return dq, dk, dv
 
@@ -253,24 +259,37 @@ def rowwise_product(matrices: Tensor, t: Tensor, *, out: Tensor | None = None) -
         raise ValueError(f"{name}: matrices must be contiguous [B, N, H, D, E], got {list(matrices.shape)}")
     check_type(name, "matrices", matrices)
     batch, rows, heads, size, width = matrices.shape
-    check_like(name, "t", t, (_probes(name, "t", t), batch, heads, rows, size), matrices.dtype, matrices.device)
-    out = _buffer(name, "out", out, matrices[:, :, :, 0].transpose(1, 2), len(t))
-    refuse_overlap(name, {"t": t}, {"out": out})
-    if out.numel() == 0:
-        return out
+    check_shape(name, "t", t, "[P, B, H, N, D]", 5)
+    check_like(name, "t", t, (len(t), batch, heads, rows, size), matrices.dtype, matrices.device)
+    given_out, out = out, _buffer(name, "out", out, t, (len(t), batch, heads, rows, width))
+    refuse_overlap(name, {"matrices": matrices, "t": t}, {"out": given_out})
     module = native_for(t) if t.device.type == "cpu" else None
-    if module is None or t.numel() == 0:
+    if module is None or t.numel() == 0 or out.numel() == 0:
         with torch.no_grad():
             return out.copy_(twin.rowwise_product(matrices, t))
-    laid = _rows(t)  # has to live until the call is over
+    matrices, laid = readable(matrices), _rows(t)  # have to live until the call is over
     sizes = [len(t), batch, heads, rows, size, width]
     launch(module, "rowwise_product", t.device, matrices.data_ptr(), sizes, _array(laid), _array(out), DTYPES[t.dtype])
     return out
 
 
-def _probes(name: str, label: str, t: Tensor) -> int:
-    check_shape(name, label, t, "[P, ...]")
-    return len(t)
+def _kept(primal: AttentionPrimal) -> dict[str, Tensor | None]:
+    """The arrays that a kernel reads from where they lay when the primal was made."""
+    return {f"primal.{name}": getattr(primal, name) for name in ("q", "k", "v", "o", "lse", "bias")}
+
+
+def _places(primal: AttentionPrimal) -> Any:
+    kept = (primal.q, primal.k, primal.v, primal.o, primal.lse, primal.bias)
+    return [None if t is None else (t.data_ptr(), t.shape, t.stride()) for t in kept]
+
+
+def _check_primal(name: str, primal: AttentionPrimal) -> None:
+    check_kind(name, "primal", primal, AttentionPrimal, "an AttentionPrimal")
+    if primal.native is not None and primal.native[2] != _places(primal):
+        raise ValueError(
+            f"{name}: primal must be as attention_primal returned it, got one whose arrays were replaced or moved; "
+            "call attention_primal again"
+        )
 
 
 def _check_bias(name: str, bias: Tensor, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -280,24 +299,25 @@ def _check_bias(name: str, bias: Tensor, shape: tuple[int, ...], dtype: torch.dt
     except RuntimeError:
         raise ValueError(f"{name}: bias must broadcast to {list(shape)}, got {list(bias.shape)}") from None
     check_like(name, "bias", bias, shape, dtype, device)
-    return bias
+    return readable(bias)
 
 
 def _rows(t: Tensor) -> Tensor:
     """The same with channels side by side in memory, as the kernels read them."""
+    t = readable(t)
     return t if t.stride(-1) == 1 or t.shape[-1] == 1 else t.contiguous()
 
 
-def _empty(like: Tensor, probes: int, shape: tuple[int, ...]) -> Tensor:
+def _empty(like: Tensor, shape: tuple[int, ...]) -> Tensor:
     """[P, B, H, N, E] in which heads follow rows."""
-    batch, heads, rows, width = shape
+    probes, batch, heads, rows, width = shape
     return like.new_empty(probes, batch, rows, heads, width).transpose(2, 3)
 
 
-def _buffer(name: str, label: str, out: Tensor | None, like: Tensor, probes: int) -> Tensor:
+def _buffer(name: str, label: str, out: Tensor | None, like: Tensor, shape: tuple[int, ...]) -> Tensor:
     if out is None:
-        return _empty(like, probes, tuple(like.shape))
-    check_like(name, label, out, (probes, *like.shape), like.dtype, like.device)
+        return _empty(like, shape)
+    check_like(name, label, out, shape, like.dtype, like.device)
     if out.stride(-1) != 1 and out.shape[-1] > 1:
         raise ValueError(f"{name}: {label} must have its channels side by side, got strides {out.stride()}")
     return out

@@ -82,9 +82,10 @@ def cotangent(a: AttentionPrimal, u: Tensor, wanted: tuple[bool, bool, bool]) ->
 def rowwise_product(matrices: Tensor, t: Tensor) -> Tensor:
     """Rows [P, B, H, N, D] times matrices [B, N, H, D, E], row by row."""
     probes, batch, heads, rows, size = t.shape
-    flat = t.transpose(2, 3).reshape(probes, -1, size).transpose(0, 1)
-    out = torch.bmm(flat, matrices.reshape(-1, *matrices.shape[-2:])).transpose(0, 1)
-    return out.reshape(probes, batch, rows, heads, -1).transpose(2, 3)
+    width, count = matrices.shape[4], batch * rows * heads
+    flat = t.transpose(2, 3).reshape(probes, count, size).transpose(0, 1)
+    out = torch.bmm(flat, matrices.reshape(count, size, width)).transpose(0, 1)
+    return out.reshape(probes, batch, rows, heads, width).transpose(2, 3)
 
 
 def _row_bytes(a: AttentionPrimal) -> int:

@@ -21,7 +21,7 @@ from . import reference
 from .guards import refuse_differentiated, refuse_tracing
 from .launch import launch
 from .native import native_for
-from .tensors import DTYPES, buffer, check_like, check_shape, check_type, refuse_overlap
+from .tensors import DTYPES, buffer, check_like, check_shape, check_type, readable, refuse_overlap
 
 
 def gated_tangent(value: Tensor, gate: Tensor, a: Tensor, b: Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -47,12 +47,13 @@ def gated_tangent(value: Tensor, gate: Tensor, a: Tensor, b: Tensor, *, out: Ten
     refuse_differentiated(name, value=value, gate=gate, a=a, b=b, out=out)
     _check(name, "value", value, a, b)
     check_like(name, "gate", gate, value.shape, value.dtype, value.device)
-    out = buffer(name, "out", out, value.shape, value.dtype, value.device)
-    refuse_overlap(name, {"value": value, "gate": gate, "a": a, "b": b}, {"out": out})
+    given, out = out, buffer(name, "out", out, value.shape, value.dtype, value.device)
+    refuse_overlap(name, {"value": value, "gate": gate, "a": a, "b": b}, {"out": given})
     module = native_for(value)
     if module is None or value.numel() == 0:
         return out.copy_(reference.gated_tangent(value, gate, a, b))
-    values, gates, a, b = _as_rows(value), _as_rows(gate), a.contiguous(), b.contiguous()
+    values, gates = _as_rows(readable(value)), _as_rows(readable(gate))
+    a, b = readable(a).contiguous(), readable(b).contiguous()
     addresses = [values.data_ptr(), gates.data_ptr(), a.data_ptr(), b.data_ptr(), out.data_ptr()]
     sizes = [values.stride(0), gates.stride(0), *value.shape]
     launch(module, "gated_tangent", value.device, addresses, sizes, DTYPES[value.dtype])
@@ -92,13 +93,14 @@ def gated_cotangent(
         for given in (value, gate)
     )
     values, gates = _result_rows(name, "out[0]", value, u), _result_rows(name, "out[1]", gate, u)
-    refuse_overlap(name, {"u": u, "a": a, "b": b}, {"out[0]": value, "out[1]": gate})
+    if out is not None:
+        refuse_overlap(name, {"u": u, "a": a, "b": b}, {"out[0]": value, "out[1]": gate})
     module = native_for(u)
     if module is None or u.numel() == 0:
         for target, result in zip((value, gate), reference.gated_cotangent(u, a, b), strict=True):
             target.copy_(result)
         return value, gate
-    u, a, b = u.contiguous(), a.contiguous(), b.contiguous()
+    u, a, b = (readable(t).contiguous() for t in (u, a, b))
     addresses = [u.data_ptr(), a.data_ptr(), b.data_ptr(), values.data_ptr(), gates.data_ptr()]
     sizes = [values.stride(0), gates.stride(0), *u.shape]
     launch(module, "gated_cotangent", u.device, addresses, sizes, DTYPES[u.dtype])

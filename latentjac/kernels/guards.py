@@ -7,8 +7,12 @@ run on plain tensors without recording. The PyTorch twins are guarded alike, so 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch.autograd import forward_ad
+from torch.utils._pytree import keystr, tree_flatten_with_path
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
@@ -19,10 +23,32 @@ def refuse_tracing(function: str) -> None:
     Raises:
         RuntimeError: called while `torch.compile` or `torch.export` traces.
     """
-    if torch.compiler.is_compiling():
+    if is_traced_here():
         raise RuntimeError(
             f"{function}: cannot be traced by torch.compile or torch.export (its derivative would be lost): "
             "call it outside, or behind torch.compiler.disable"
+        )
+
+
+def is_traced_here() -> bool:
+    """Whether this thread traces, for torch.compile or torch.export: torch's flag is one for all threads."""
+    if torch.compiler.is_dynamo_compiling():
+        return True
+    if not torch.compiler.is_compiling():
+        return False
+    pre_dispatch = torch._C._dispatch_tls_is_dispatch_key_included(torch._C.DispatchKey.PreDispatch)
+    return pre_dispatch or torch._C._len_torch_dispatch_stack() > 0
+
+
+def refuse_transforms(function: str) -> None:
+    """Refuse to be called inside of ``torch.func`` transforms, to whose tensors f may refer unseen.
+
+    Raises:
+        RuntimeError: a transform is active in this thread.
+    """
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        raise RuntimeError(
+            f"{function}: cannot be called inside torch.func transforms (vmap, grad, jvp): its derivative would be lost"
         )
 
 
@@ -51,14 +77,52 @@ def refuse_differentiated(function: str, **tensors: torch.Tensor | None) -> None
             )
 
 
+def refuse_differentiated_constants(function: str, constants: Sequence[Any]) -> None:
+    """Refuse constants that take part in differentiation, also inside of containers.
+
+    Args:
+        function: name of the caller, for the message.
+        constants: arguments behind x; what is no tensor is passed over.
+
+    Raises:
+        RuntimeError: as for :func:`refuse_differentiated`.
+    """
+    for i, constant in enumerate(constants):
+        for path, leaf in tree_flatten_with_path(constant)[0]:
+            trouble = _differentiated(leaf) if isinstance(leaf, torch.Tensor) else ""
+            if trouble:
+                raise RuntimeError(
+                    f"{function}: constant {i}{keystr(path)} must be a plain tensor outside differentiation, "
+                    f"got one that {trouble}; its derivative would silently be zero"
+                )
+
+
+def refuse_dual(function: str, y: Any) -> None:
+    """Refuse what f returned if it carries a tangent although nothing that it was given does.
+
+    Raises:
+        RuntimeError: f refers to a dual tensor.
+    """
+    if isinstance(y, torch.Tensor) and _is_dual(y):
+        raise RuntimeError(
+            f"{function}: f must refer to plain tensors, got one whose result at a plain x has a forward-mode tangent"
+        )
+
+
 def _trouble(tensor: torch.Tensor) -> str:
+    if type(tensor) not in _PLAIN and not torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        return f"is a {type(tensor).__name__}"
+    return _differentiated(tensor)
+
+
+def _is_dual(tensor: torch.Tensor) -> bool:
+    # A level is entered only inside dual_level(); unpacking outside of one is an error.
+    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None
+
+
+def _differentiated(tensor: torch.Tensor) -> str:
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         return "is wrapped by torch.func (vmap, grad, jvp or functionalize)"
-    if type(tensor) not in _PLAIN:
-        return f"is a {type(tensor).__name__}"
     if tensor.requires_grad and torch.is_grad_enabled():
         return "requires grad while grad mode is on (use torch.no_grad or detach)"
-    # A level is entered only inside dual_level(); unpacking outside of one is an error.
-    if forward_ad._current_level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None:
-        return "carries a forward-mode tangent"
-    return ""
+    return "carries a forward-mode tangent" if _is_dual(tensor) else ""

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from .forks import thread_count
+
 
 def launch(module: ModuleType, name: str, device: torch.device, *arguments: Any) -> None:
     """Call a kernel of the native module: with torch's number of threads, or queued on torch's current stream.
@@ -21,4 +23,4 @@ def launch(module: ModuleType, name: str, device: torch.device, *arguments: Any)
         stream = torch.cuda.current_stream(device).cuda_stream
         getattr(module, f"cuda_{name}")(device.index, stream, *arguments)
     else:
-        getattr(module, name)(torch.get_num_threads(), *arguments)
+        getattr(module, name)(thread_count(), *arguments)

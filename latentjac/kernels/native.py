@@ -21,7 +21,7 @@ from types import ModuleType
 
 import torch  # before the native module: see above
 
-INTERFACE = 4
+INTERFACE = 5
 """The number of `csrc/kernels.h` that this Python side speaks (kInterface there)."""
 
 CHOICES = ("auto", "native", "torch")

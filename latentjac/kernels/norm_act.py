@@ -23,12 +23,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..arguments import check_bool, check_choice, check_int, check_kind, check_number, shown
+from latentjac.arguments import check_bool, check_choice, check_int, check_kind, check_number, shown
+
 from . import reference
 from .guards import refuse_differentiated, refuse_tracing
 from .launch import launch
 from .native import native_for
-from .tensors import DTYPES, buffer, check_like, check_shape, check_type
+from .tensors import DTYPES, buffer, check_like, check_shape, check_type, readable, refuse_overlap
 
 ACTIVATIONS = ("identity", "silu", "gelu", "gelu_tanh", "relu")
 """Names of the activations, in the order of `Activation` in csrc/kernels.h. `gelu` is the erf form."""
@@ -100,6 +101,8 @@ def norm_act_primal(
     y = buffer(name, "out.y", buffers.y, x.shape, x.dtype, x.device) if want_output else None
     xhat = buffer(name, "out.xhat", buffers.xhat, x.shape, kind, x.device)
     a = buffer(name, "out.a", buffers.a, x.shape, kind, x.device)
+    results = {"out.y": y if buffers.y is not None else None, "out.xhat": buffers.xhat, "out.a": buffers.a}
+    refuse_overlap(name, {"x": x, "gamma": gamma, "beta": beta}, results)
     if x.numel() == 0:
         return NormActPrimal(y, xhat, a)
     module = native_for(x)
@@ -110,7 +113,7 @@ def norm_act_primal(
                 if target is not None:
                     target.copy_(value)
         return NormActPrimal(y, xhat, a)
-    x = x.contiguous()
+    x = readable(x).contiguous()
     arguments = (
         x.data_ptr(), _address(gamma), _address(beta), _address(y), xhat.data_ptr(), a.data_ptr(),
         gamma_stride, beta_stride, samples, positions, channels, groups,
@@ -203,10 +206,10 @@ def _linear(
         check_like(name, key, value, t.shape[1:], kind, t.device)
     if accumulate and out is None:
         raise ValueError(f"{name}: accumulate must come with out, got out=None")
-    given = t
-    t = t.contiguous()
-    out = buffer(name, "out", out, t.shape, t.dtype, t.device)
-    _check_overlap(name, label, out, given)
+    given, out = out, buffer(name, "out", out, t.shape, t.dtype, t.device)
+    # Nothing is read after it was written where each entry of out lies in the place of its own input.
+    itself = t.is_contiguous() and out.data_ptr() == t.data_ptr()
+    refuse_overlap(name, {label: None if itself else t, "a": a, "xhat": xhat}, {"out": given})
     if t.numel() == 0:
         return out
     module = native_for(t)
@@ -214,7 +217,7 @@ def _linear(
         with torch.no_grad():
             value = reference.norm_act_linear(t, a, xhat, groups, rms, transpose)
             return out.add_(value) if accumulate else out.copy_(value)
-    a, xhat = a.contiguous(), xhat.contiguous()
+    t, a, xhat = (readable(v).contiguous() for v in (t, a, xhat))
     arguments = (
         t.data_ptr(), a.data_ptr(), xhat.data_ptr(), out.data_ptr(), probes, samples, positions, channels, groups,
         DTYPES[t.dtype], bool(rms), transpose, bool(accumulate),
@@ -253,18 +256,8 @@ def _check_affine(
         raise TypeError(f"{name}: {label} must be on {x.device}, got {value.device}")
     if value.dtype not in (x.dtype, kind):
         raise TypeError(f"{name}: {label} must be {x.dtype} or {kind}, got {value.dtype}")
-    return value.detach().to(kind).contiguous(), channels if value.dim() == 2 else 0
-
-
-def _check_overlap(name: str, label: str, out: Tensor, given: Tensor) -> None:
-    """Out may be the input itself, but no other view of its memory."""
-    if out.numel() == 0 or out.untyped_storage().data_ptr() != given.untyped_storage().data_ptr():
-        return
-    if not given.is_contiguous():
-        raise ValueError(f"{name}: out must not share memory with a non-contiguous {label}")
-    distance = abs(out.data_ptr() - given.data_ptr())
-    if 0 < distance < given.numel() * given.element_size():
-        raise ValueError(f"{name}: out must be {label} itself or share no memory with it")
+    check_like(name, label, value, value.shape, value.dtype, x.device)
+    return readable(value.detach().to(kind)).contiguous(), channels if value.dim() == 2 else 0
 
 
 def _address(x: Tensor | None) -> int:

@@ -19,7 +19,7 @@ from . import reference
 from .guards import refuse_differentiated, refuse_tracing
 from .launch import launch
 from .native import native_for
-from .tensors import DTYPES, check_like, check_shape, check_type
+from .tensors import DTYPES, check_like, check_shape, check_type, readable
 
 
 def gram(a: Tensor, b: Tensor | None = None) -> Tensor:
@@ -96,6 +96,7 @@ def combine_rows(
     module = native_for(rows) if rows.is_cuda else None
     if module is None or rows.numel() == 0 or results == 0:
         return reference.combine_rows(weights, rows, more, others, wide)
+    weights, more = readable(weights), None if more is None else readable(more)
     out = rows.new_empty((len(rows), results, rows.shape[2]), dtype=torch.float64 if wide else rows.dtype)
     laid = [_laid(rows), None if others is None else _laid(others)]  # have to live until the call is over
     launch(
@@ -119,6 +120,7 @@ def _check_weights(name: str, label: str, weights: Tensor, rows: Tensor, results
 
 def _laid(rows: Tensor) -> Tensor:
     """The same with the entries of a row side by side."""
+    rows = readable(rows)
     return rows if rows.stride(2) == 1 or rows.shape[2] == 1 else rows.contiguous()
 
 

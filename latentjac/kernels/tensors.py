@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -12,9 +12,10 @@ DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 
 
 
 def check_type(name: str, label: str, x: Tensor) -> None:
-    """Refuse types that no kernel has."""
+    """Refuse types that no kernel has, and tensors whose address does not lead to their values."""
     if x.dtype not in DTYPES:
         raise TypeError(f"{name}: {label} must be float32, float64, bfloat16 or float16, got {x.dtype}")
+    _check_memory(name, label, x)
 
 
 def check_shape(name: str, label: str, x: Tensor, expected: str, dims: int | None = None) -> None:
@@ -27,10 +28,7 @@ def check_shape(name: str, label: str, x: Tensor, expected: str, dims: int | Non
         expected: its shape, for messages.
         dims: how many.
     """
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name}: {label} must be a tensor, got {type(x).__name__}")
-    if x.is_nested or x.layout != torch.strided:
-        raise ValueError(f"{name}: {label} must be dense, got {'a nested tensor' if x.is_nested else x.layout}")
+    _check_dense(name, label, x)
     if x.dim() != dims if dims is not None else x.dim() == 0:
         raise ValueError(f"{name}: {label} must have shape {expected}, got {list(x.shape)}")
 
@@ -38,14 +36,38 @@ def check_shape(name: str, label: str, x: Tensor, expected: str, dims: int | Non
 def check_like(
     name: str, label: str, x: Tensor, shape: Sequence[int], dtype: torch.dtype, device: torch.device
 ) -> None:
-    """Refuse another shape, type, device or layout."""
-    check_shape(name, label, x, str(list(shape)), len(shape))
+    """Refuse another shape, type, device or layout, and tensors whose address does not lead to their values."""
+    _check_dense(name, label, x)
     if tuple(x.shape) != tuple(shape):
         raise ValueError(f"{name}: {label} must have shape {list(shape)}, got {list(x.shape)}")
     if x.dtype != dtype:
         raise TypeError(f"{name}: {label} must be {dtype}, got {x.dtype}")
     if x.device != device:
         raise TypeError(f"{name}: {label} must be on {device}, got {x.device}")
+    _check_memory(name, label, x)
+
+
+def _check_dense(name: str, label: str, x: Tensor) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: {label} must be a tensor, got {type(x).__name__}")
+    if x.layout != torch.strided or x.is_nested:
+        kind = "a nested tensor" if x.is_nested else f"layout {x.layout}"
+        raise TypeError(f"{name}: {label} must be a dense tensor, got {kind}")
+
+
+def _check_memory(name: str, label: str, x: Tensor) -> None:
+    if x.is_meta or not x.numel():
+        return
+    held = x.untyped_storage().nbytes()
+    if not x.data_ptr() or held < x.storage_offset() * x.itemsize + _reach(x):
+        raise ValueError(f"{name}: {label} must have memory for all its entries, got a storage of {held} bytes")
+
+
+def readable(x: Tensor) -> Tensor:
+    """The same, or a copy where its memory does not hold its values (a negated view) or holds them at odd addresses."""
+    if x.is_neg():
+        x = x.resolve_neg()
+    return x if x.data_ptr() % x.itemsize == 0 else x.clone()
 
 
 def buffer(
@@ -60,11 +82,58 @@ def buffer(
     return out
 
 
+def check_result(name: str, label: str, x: Tensor) -> None:
+    """Refuse results whose memory does not hold values, or of which two entries share memory."""
+    if x.is_neg():
+        raise ValueError(f"{name}: {label} must hold its own values, got a negated view")
+    if x.data_ptr() % x.itemsize:
+        raise ValueError(f"{name}: {label} must lie at a multiple of {x.itemsize} bytes, got {x.data_ptr():#x}")
+    if not x.is_contiguous() and not _nested(zip(x.shape, x.stride(), strict=True)):
+        raise ValueError(f"{name}: {label} must have memory of its own for each entry, got strides {x.stride()}")
+
+
 def refuse_overlap(name: str, given: Mapping[str, Tensor | None], results: Mapping[str, Tensor | None]) -> None:
-    """A kernel reads after it began to write, so no result may lie in the memory of an input."""
+    """A kernel reads after it began to write, and from several threads: no result may lie in the memory of another."""
+    if all(result is None for result in results.values()):
+        return
+    others = [(key, x, *_span(x)) for key, x in given.items() if x is not None and x.numel()]
     for label, result in results.items():
-        for key, tensor in given.items():
-            if result is None or tensor is None or not result.numel():
-                continue
-            if result.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr():
+        if result is None or not result.numel():
+            continue
+        check_result(name, label, result)
+        start, end = _span(result)
+        for key, other, first, last in others:
+            if start < last and first < end and not _interleaved(result, other):
                 raise ValueError(f"{name}: {label} must share no memory with {key}")
+        others.append((label, result, start, end))
+
+
+def _reach(x: Tensor) -> int:
+    """Bytes from the first entry to the end of the last."""
+    if x.is_contiguous():
+        return x.numel() * x.itemsize
+    return x.itemsize * (1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True)))
+
+
+def _span(x: Tensor) -> tuple[int, int]:
+    start = x.data_ptr()
+    return start, start + _reach(x)
+
+
+def _interleaved(a: Tensor, b: Tensor) -> bool:
+    """Whether two arrays lie between each other's rows and share no entry. With other strides they may: not seen."""
+    distance = abs(b.data_ptr() - a.data_ptr())
+    if a.stride() != b.stride() or distance % a.itemsize:
+        return False
+    sizes = [max(pair) for pair in zip(a.shape, b.shape, strict=True)]
+    return _nested([(2, distance // a.itemsize), *zip(sizes, a.stride(), strict=True)])
+
+
+def _nested(dims: Iterable[tuple[int, int]]) -> bool:
+    """Whether each stride passes over all that lies within it: no two entries share memory."""
+    reach = 1
+    for stride, size in sorted((stride, size) for size, stride in dims if size > 1):
+        if stride < reach:
+            return False
+        reach += stride * (size - 1)
+    return True

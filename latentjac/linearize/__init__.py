@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 
+from latentjac.kernels.guards import refuse_differentiated_constants, refuse_transforms
 from latentjac.linearize.autodiff import AutodiffLinearization
 from latentjac.linearize.compiled import ProgramLinearization
 from latentjac.linearize.graphs import RecordingError, check_mode
@@ -14,12 +15,14 @@ from latentjac.linearize.interface import Linearization
 from latentjac.linearize.non_finite import NonFiniteError
 from latentjac.linearize.precision import PRECISIONS
 from latentjac.linearize.trace import TraceError
+from latentjac.linearize.ways import NoDerivativeError
 
 __all__ = [
     "BACKENDS",
     "PRECISIONS",
     "AutodiffLinearization",
     "Linearization",
+    "NoDerivativeError",
     "NonFiniteError",
     "ProgramLinearization",
     "RecordingError",
@@ -65,7 +68,10 @@ def linearize(
         The linearization at x, with ``y``, ``jvp``, ``vjp``, ``rebase``, ``check_adjoint`` and ``to_scipy``.
 
     Raises:
-        TypeError: If f is not callable, or x or f(x) is not a tensor.
+        TypeError: If f is not callable, x is not a tensor, or f(x) not one of floating-point numbers.
+        NoDerivativeError: If f has an operator without a derivative, or a custom function whose backward pass cannot be
+            transposed; names its line.
+        RuntimeError: If x or a constant takes part in differentiation, which would silently end here.
         ValueError: If x is empty, not floating point or not finite, if f mixes up the batch, or an option is unknown
             or not possible on the device of x.
         NonFiniteError: If f(x) has NaN or Inf.
@@ -75,6 +81,9 @@ def linearize(
         raise TypeError(f"linearize: f must be callable, got {type(f).__name__}")
     if backend not in BACKENDS:
         raise ValueError(f"linearize: backend must be one of {list(BACKENDS)}, got {backend!r}")
+    refuse_transforms("linearize")
+    refuse_differentiated_constants("linearize", constants)
+    refusal: TraceError | None = None
     if backend == "autodiff":
         # The work of the autograd engine cannot be replayed safely.
         check_mode(cuda_graphs, False, getattr(x, "device", torch.device("cpu")))
@@ -87,7 +96,13 @@ def linearize(
             if backend == "program" or cuda_graphs is True or precision == "bf16":
                 raise
             _log_once(f"linearize: torch.func is used for the whole function, which is slower: {error}")
-    return AutodiffLinearization(f, x, *constants, chunk_size=chunk_size, precision=precision)
+            refusal = error
+    try:
+        return AutodiffLinearization(f, x, *constants, chunk_size=chunk_size, precision=precision)
+    except NoDerivativeError as error:
+        if refusal is None:
+            raise
+        raise NoDerivativeError(f"{error}; and it cannot be traced: {refusal}") from error
 
 
 def _log_once(message: str) -> None:

@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from latentjac.linearize.allocator import keep_memory
-from latentjac.linearize.graphs import Replayed, check_mode
-from latentjac.linearize.interface import Linearization, check_base
+from latentjac.linearize.agreement import distance, refuse_random
+from latentjac.linearize.engine import Engine, Options
+from latentjac.linearize.graphs import check_mode
+from latentjac.linearize.interface import Linearization, check_base, check_rebase, own
+from latentjac.linearize.locks import exclusion
 from latentjac.linearize.non_finite import raise_if_non_finite
-from latentjac.linearize.precision import arithmetic, check_precision, lowered
+from latentjac.linearize.pool import Pool
+from latentjac.linearize.precision import arithmetic, check_precision
 from latentjac.linearize.program import Program
-from latentjac.linearize.streams import StreamOrder
-from latentjac.linearize.trace import trace
-from latentjac.recording import CudaRecorder, Recorder
-
-logger = logging.getLogger("latentjac")
+from latentjac.linearize.surroundings import outside
+from latentjac.linearize.trace import TraceError
+from latentjac.recording import Recorder
 
 Tensor = torch.Tensor
+
+# A value of the program may be this many times as far from f as values of the same trace, or rounding, have been.
+_LEEWAY = 4
+# Part of the value, in roots of the rounding error and at most, from which on the program is another function than f.
+_WRONG = 32, 0.25
 
 
 class ProgramLinearization(Linearization):
     """A tangent program and its transpose, made from one trace of f.
 
     Attributes:
-        program: The instructions; ``print(lin.program.describe())`` shows them.
+        engine: The trace, with what the passes need at the base point.
 
     Args:
-        f: As for :func:`latentjac.linearize`. Parameters are taken as they are now: after training on, linearize again.
+        f: As for :func:`latentjac.linearize`.
         x: Base point.
         *constants: Further arguments of f.
         chunk_size: Most probes in work at once; chosen to fit the processor's caches and memory by default.
@@ -40,9 +44,11 @@ class ProgramLinearization(Linearization):
         cuda_graphs: As for :func:`latentjac.linearize`.
         precision: As for :func:`latentjac.linearize`.
         recorder: Records passes instead of CUDA, on any device.
+        engine: An engine that nobody else uses, with a trace of f for such arguments, in place of a new trace. The
+            options before are those of the engine then.
 
     Raises:
-        ValueError: If CUDA graphs are demanded and x is not on a GPU.
+        ValueError: If CUDA graphs are demanded and x is not on a GPU, or f gives different values at one point.
         TraceError: If f cannot be traced.
     """
 
@@ -58,143 +64,133 @@ class ProgramLinearization(Linearization):
         cuda_graphs: bool | str = "auto",
         precision: str | None = None,
         recorder: Recorder | None = None,
+        engine: Engine | None = None,
     ) -> None:
         if chunk_size is not None and (not isinstance(chunk_size, int) or chunk_size < 1):
             raise ValueError(f"linearize: chunk_size must be a positive int or None, got {chunk_size!r}")
         check_base("linearize", x)
         check_precision(precision, x)
         check_mode(cuda_graphs, x.is_cuda or recorder is not None, x.device)
-        self._f, self._chunk_size, self._memory_limit = f, chunk_size, memory_limit
-        started = time.perf_counter()
-        self._fitting: int | None = None
-        self._cuda_graphs, self._recorder, self.precision = cuda_graphs, recorder, precision
-        self._order, self.x = StreamOrder.on(x.device), x
-        self._trace(x, constants)
-        traced = time.perf_counter()
-        self._set_base("linearize", x, constants)
-        self._trace_cost = (traced - started) / (time.perf_counter() - traced)
-
-    def _trace(self, x: Tensor, constants: tuple[Any, ...]) -> None:
-        self.program = Program(trace(self._f, x.detach(), constants), lowered(self.precision))
-        y = self.program.output
+        options = Options(chunk_size, memory_limit, cuda_graphs, precision, recorder)
+        self._f, self.x = f, x
+        self._restrictions: dict[int, Pool] = {}
+        self.engine = engine or Engine(f, x, constants, options)
+        self.precision = self.engine.options.precision
+        y = self.engine.program.output
         if not y.shape or y.shape[0] != x.shape[0]:
             raise ValueError(
                 f"linearize: f must return a batch of {x.shape[0]} points in dimension 0, got shape {list(y.shape)}"
             )
-        self._signature = _signature(constants)
-        self._passes: Program | Replayed = self.program
-        if self._cuda_graphs and (x.is_cuda or self._recorder):
-            self._passes = Replayed(self.program, self._recorder or CudaRecorder(x.device), self._cuda_graphs is True)
+        self._set_base("linearize", x, constants)
+
+    @property
+    def program(self) -> Program:
+        """The instructions; ``print(lin.program.describe())`` shows them."""
+        return self.engine.program
 
     def recorder(self) -> Recorder | None:
         """See :meth:`Linearization.recorder`."""
-        if not isinstance(self._passes, Replayed):
-            return None
-        return self._recorder or CudaRecorder(self.x.device)
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Queue work in order, without autograd and in the right arithmetic."""
-        order = nullcontext() if self._order is None else self._order.turn()
-        with order, torch.no_grad(), arithmetic(self.precision, self.x.device):
-            yield
+        return self.engine.new_recorder() if self.engine.records else None
 
     def _set_base(self, name: str, x: Tensor, constants: tuple[Any, ...]) -> None:
-        x = x.detach().clone()
-        with self._turn():
-            y = self._passes.primal(x, constants)
-        raise_if_non_finite(name, y, self._f, x, *constants)
-        self.x, self.y, self._constants = x, y, constants
+        x, constants = x.detach().clone(), own(constants)
+        with self.engine.turn():
+            if not self.engine.is_of(constants):
+                self.engine.trace(self._f, x, constants)
+            elif not self.engine.weights_hold:
+                self.engine.prepare_weights()
+            self.engine.base = None
+            y = self._checked(name, x, constants)
+            self.x, self.y, self._constants = x, y, constants
+            # A token of this base point: a failure on the way to another one takes it away.
+            self._base = self.engine.base = object()
+
+    def _checked(self, name: str, x: Tensor, constants: tuple[Any, ...]) -> Tensor:
+        """The value at a point, once that of the program is that of f as it is now."""
+        engine = self.engine
+        y = engine.primal(x, constants)
+        expected = self._evaluate(x, constants)
+        unit, off = torch.finfo(y.dtype).eps, distance(y, expected)
+        if not math.isfinite(off):
+            with exclusion.evaluating():
+                raise_if_non_finite(name, expected, self._f, x, *constants)
+        for again in (engine.prepare_weights, lambda: engine.trace(self._f, x, constants)):
+            # A comparison with NaN is false.
+            if engine.fresh or off <= _LEEWAY * max(engine.rounding, unit):
+                break
+            again()
+            y = engine.primal(x, constants)
+            off = distance(y, expected)
+        if not off <= min(_WRONG[0] * math.sqrt(unit), _WRONG[1]):
+            self._refuse(name, x, constants, expected, off)
+        engine.rounding, engine.fresh = max(engine.rounding, off), False
+        return y
+
+    def _evaluate(self, x: Tensor, constants: tuple[Any, ...]) -> Tensor:
+        with (
+            exclusion.evaluating(),
+            outside(x.device),
+            torch.no_grad(),
+            arithmetic(self.precision, x.device),
+        ):
+            return self._f(x, *constants)
+
+    def _refuse(self, name: str, x: Tensor, constants: tuple[Any, ...], value: Tensor, off: float) -> None:
+        again = distance(self._evaluate(x, constants), value)
+        if not again <= off / 2:
+            refuse_random(name, again)
+        raise TraceError(f"values of the trace differ from those of f by {off:.1e} of their size")
 
     def rebase(self, x: Tensor, *constants: Any) -> None:
-        """Move to another base point; see :meth:`Linearization.rebase`. Nothing is traced again."""
-        if not isinstance(x, torch.Tensor) or x.shape != self.x.shape or x.dtype != self.x.dtype:
-            got = f"{list(x.shape)} {x.dtype}" if isinstance(x, torch.Tensor) else type(x).__name__
-            raise ValueError(f"rebase: x must be {list(self.x.shape)} {self.x.dtype}, got {got}")
-        if constants and len(constants) != len(self._constants):
-            raise ValueError(f"rebase: constants must be {len(self._constants)} values or none, got {len(constants)}")
-        check_base("rebase", x)
-        constants = constants or self._constants
-        if _signature(constants) != self._signature:
-            # Numbers, and the shapes of tensors, are part of a trace.
-            self._trace(x, constants)
+        """Move to another base point; see :meth:`Linearization.rebase`.
+
+        The value there is compared with one plain evaluation of f. Where f has changed it is traced again.
+        """
+        constants = check_rebase(self, x, constants)
         self._set_base("rebase", x, constants)
 
-    def _again(self, x: Tensor, constants: tuple[Any, ...]) -> ProgramLinearization:
-        return ProgramLinearization(
+    def at(self, x: Tensor, *constants: Any) -> ProgramLinearization:
+        """See :meth:`Linearization.at`."""
+        constants = check_rebase(self, x, constants, "at")
+        return ProgramLinearization(self._f, x, *constants, engine=self.engine.copy())
+
+    def _restriction(self, x: Tensor, constants: tuple[Any, ...]) -> Linearization:
+        pool = self._restrictions.setdefault(len(x), Pool())
+        return pool.linearization(
             self._f,
-            x,
-            *constants,
-            chunk_size=self._chunk_size,
-            memory_limit=self._memory_limit,
-            cuda_graphs=self._cuda_graphs,
-            precision=self.precision,
-            recorder=self._recorder,
+            lambda: self._again(x, constants),
+            lambda engine: ProgramLinearization(self._f, x, *constants, engine=engine),
         )
 
+    def restriction_cost(self, count: int) -> float:
+        """See :meth:`Linearization.restriction_cost`."""
+        return 1.0 if count in self._restrictions else self._cost_of_again()
+
+    def _again(self, x: Tensor, constants: tuple[Any, ...]) -> ProgramLinearization:
+        options = vars(self.engine.options)
+        return ProgramLinearization(self._f, x, *constants, **options)
+
     def _cost_of_again(self) -> float:
-        return 1 + self._trace_cost
+        return 1 + self.engine.tracing_cost
 
     def _jvp(self, probes: Tensor) -> Tensor:
-        return self._chunked(self._passes.tangent, probes, self.y)
+        return self._apply("jvp", "tangent", probes, self.y)
 
     def _vjp(self, probes: Tensor) -> Tensor:
-        return self._chunked(self._passes.cotangent, probes, self.x)
+        return self._apply("vjp", "cotangent", probes, self.x)
+
+    def _apply(self, name: str, passes: str, probes: Tensor, like: Tensor) -> Tensor:
+        with self.engine.turn():
+            if self.engine.base is not self._base:  # a failed rebase left the engine elsewhere
+                self._set_base(name, self.x, self._constants)
+            if not self.engine.weights_hold:
+                raise RuntimeError(
+                    f"{name}: weights of f must be those of the base point, got weights written to since: "
+                    "call rebase, which reads them again"
+                )
+            return self.engine.apply(passes, probes, like)
 
     def prepare(self, probes: int) -> None:
         """Record the passes over so many probes, if passes are recorded; see :meth:`Linearization.prepare`."""
         super().prepare(probes)
-        if not isinstance(self._passes, Replayed):
-            return
-        count = _evenly(probes, self._most())
-        for name, like in (("tangent", self.x), ("cotangent", self.y)):
-            # Where memory runs out, the first pass that is really taken finds out how many fit.
-            with self._turn(), suppress(torch.OutOfMemoryError):
-                self._passes.prepare(name, like.new_zeros(count, *like.shape))
-
-    def _most(self) -> int:
-        """Probes at once."""
-        # Asked once where passes are recorded: shapes have to come again.
-        if self._fitting is None or not isinstance(self._passes, Replayed):
-            self._fitting = self.program.chunk_size(self._memory_limit)
-        return self._chunk_size or self._fitting
-
-    def _chunked(self, apply: Callable[[Tensor], Tensor], probes: Tensor, like: Tensor) -> Tensor:
-        if like.device.type == "cpu":
-            keep_memory()
-        out = like.new_empty(len(probes), *like.shape)
-        start = 0
-        with self._turn():
-            while start < len(probes):
-                count = _evenly(len(probes) - start, self._most())
-                try:
-                    out[start : start + count] = apply(probes[start : start + count])
-                except (torch.OutOfMemoryError, MemoryError) as error:
-                    self._halve(count, error)
-                    continue
-                except RuntimeError as error:
-                    if "not enough memory" not in str(error) and "can't allocate" not in str(error):
-                        raise
-                    self._halve(count, error)
-                    continue
-                start += count
-        return out
-
-    def _halve(self, count: int, error: Exception) -> None:
-        if count == 1:
-            raise error
-        logger.warning("linearize: out of memory with %d probes at once; going on with %d", count, count // 2)
-        self._chunk_size = count // 2
-        if isinstance(self._passes, Replayed):
-            self._passes.forget()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
-def _evenly(left: int, most: int) -> int:
-    """Probes of the next chunk, in chunks of one size: 25 in chunks of at most 8 are 7 + 6 + 6 + 6."""
-    return -(-left // -(-left // most))
-
-
-def _signature(constants: tuple[Any, ...]) -> list[Any]:
-    return [(v.shape, v.dtype, v.device) if isinstance(v, torch.Tensor) else v for v in constants]
+        self.engine.prepare(probes, ("tangent", self.x), ("cotangent", self.y))

@@ -8,11 +8,13 @@ from collections.abc import Iterable
 from latentjac.linearize.instruction import Instruction
 from latentjac.linearize.rules.activations import Diagonal, Pointwise
 from latentjac.linearize.rules.arithmetic import Add, Product
+from latentjac.linearize.rules.contraction import Contraction
 from latentjac.linearize.rules.convolution import Convolution
 from latentjac.linearize.rules.gated import gated, is_halving
-from latentjac.linearize.rules.linear_algebra import Project
+from latentjac.linearize.rules.linear_algebra import MatrixProduct, Project
 from latentjac.linearize.rules.norms import Norm
 from latentjac.linearize.rules.shapes import Parts
+from latentjac.linearize.rules.stepped_attention import SteppedAttention, stepped_attention
 
 
 def fuse(instructions: list[Instruction], y: int) -> list[Instruction]:
@@ -22,6 +24,7 @@ def fuse(instructions: list[Instruction], y: int) -> list[Instruction]:
         instructions: In order of the trace.
         y: Slot of the result, which must survive.
     """
+    instructions = fuse_attention(instructions, y)
     instructions = fuse_gates(instructions, y)
     instructions = fuse_diagonals(instructions, y)
     instructions = fuse_projections(instructions)
@@ -59,6 +62,17 @@ def fuse_gates(instructions: list[Instruction], y: int) -> list[Instruction]:
     merged = {step for whole in made.values() if whole is not None for step in whole.steps[:-1]}
     kept = (i for i in instructions if i not in merged)
     return [(made.get(i) if isinstance(i, Product) else None) or i for i in kept]
+
+
+def fuse_attention(instructions: list[Instruction], y: int) -> list[Instruction]:
+    """Make one instruction of a product of queries and keys, a softmax over keys and a product with values."""
+    uses = _uses(instructions, y)
+    makers = {i.outs[0]: i for i in instructions if len(i.outs) == 1 and uses[i.outs[0]] == 1}
+    last = [i for i in instructions if type(i) is MatrixProduct or isinstance(i, Contraction)]
+    made: dict[Instruction, SteppedAttention | None] = {i: stepped_attention(i, makers) for i in last}
+    merged = {step for whole in made.values() if whole is not None for step in whole.steps[:-1]}
+    kept = (i for i in instructions if i not in merged)
+    return [made.get(i) or i for i in kept]
 
 
 def fuse_diagonals(instructions: list[Instruction], y: int) -> list[Instruction]:

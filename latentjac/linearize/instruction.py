@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -33,6 +34,22 @@ class Instruction:
         self.outs = call.outs
         self.inputs = tuple(slot for slot in call.reads if slot in active)
         self.metas = metas
+
+    def copy(self, memo: dict[int, Instruction]) -> Instruction:
+        """The same step with a base point of its own, also in the steps that it is made of.
+
+        Args:
+            memo: Copies that were made already, by the identity of what they are copies of.
+        """
+        if id(self) not in memo:
+            memo[id(self)] = other = copy.copy(self)
+            for name, value in vars(self).items():
+                if isinstance(value, Instruction):
+                    setattr(other, name, value.copy(memo))
+                elif isinstance(value, (list, tuple)) and any(isinstance(item, Instruction) for item in value):
+                    steps = [item.copy(memo) if isinstance(item, Instruction) else item for item in value]
+                    setattr(other, name, type(value)(steps))
+        return memo[id(self)]
 
     @property
     def kernel(self) -> str:
@@ -82,6 +99,18 @@ class Instruction:
     def flops(self) -> int:
         """Multiplications and additions of one tangent of one probe (the cotangent takes as many)."""
         return 0
+
+
+class Inactive(Instruction):
+    """A call through which nothing flows, though it may depend on x."""
+
+    def primal(self, env: dict[int, Tensor]) -> None:
+        """Compute the values of ``outs`` into ``env``."""
+        try:
+            value = self.call.evaluate(env)
+        except RuntimeError:  # a view for the layout that its input had when f was traced
+            value = self.call.evaluate({**env, **{slot: env[slot].contiguous() for slot in self.reads}})
+        self.store(env, value)
 
 
 Rule = Callable[[Call, set[int], dict[int, Meta]], Instruction | None]
@@ -140,3 +169,11 @@ def unbroadcast(u: Tensor, shape: tuple[int, ...]) -> Tensor:
     extra = u.ndim - 1 - len(shape)
     dims = [d for d in range(1, u.ndim) if d <= extra or (shape[d - 1 - extra] == 1 and u.shape[d] != 1)]
     return (u.sum(dims, keepdim=True) if dims else u).reshape(u.shape[0], *shape) if dims or extra else u
+
+
+def lay_out(probes: Tensor) -> Tensor:
+    """Probes with channels last, where a point is an image."""
+    if probes.ndim != 5:
+        return probes
+    folded = probes.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    return folded.unflatten(0, probes.shape[:2])

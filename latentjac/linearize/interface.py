@@ -33,7 +33,6 @@ class Linearization(ABC):
     x: torch.Tensor
     y: torch.Tensor
     _constants: tuple[Any, ...]
-    _restricted: Linearization | None = None
 
     precision: str | None = None
 
@@ -67,8 +66,38 @@ class Linearization(ABC):
             *constants: New values of the other arguments of f; none keeps the old ones.
 
         Raises:
-            ValueError: If shapes, dtypes or the number of constants differ from the first ones.
+            TypeError: If a constant is of another kind than the first one in its place.
+            ValueError: If the shape or dtype of x or the number of constants differ from the first ones, or f gives
+                different values at one point.
         """
+
+    def at(self, x: torch.Tensor, *constants: Any) -> Linearization:
+        """The same function linearized at another point; this linearization stays where it is.
+
+        Args:
+            x: Base point, shape and dtype of this one's.
+            *constants: Other arguments of f; none takes those of this one.
+
+        Returns:
+            A linearization of its own, which shares the trace where there is one.
+
+        Raises:
+            TypeError: See :meth:`rebase`.
+            ValueError: See :meth:`rebase`.
+        """
+        return self._again(x, check_rebase(self, x, constants, "at"))
+
+    def __copy__(self) -> Linearization:
+        return self.at(self.x)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Linearization:
+        return self.at(self.x)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(
+            "Linearization: pickle must not be used, since traces belong to one process: "
+            "send the function and x, and call linearize there"
+        )
 
     def jvp(self, v: torch.Tensor) -> torch.Tensor:
         """Tangents J v of k probes.
@@ -111,32 +140,42 @@ class Linearization(ABC):
             points: Distinct indices into dimension 0 of x, ascending.
 
         Returns:
-            A linearization at ``x[points]``. The next call with as many points gives the same object at its new base.
+            A linearization at ``x[points]``; a trace for as many points is kept for the next call.
 
         Raises:
+            TypeError: If points is not a sequence of ints.
             ValueError: If the indices are not as above, or if f, called for these points alone, gives another y.
         """
+        if isinstance(points, (str, bytes)) or not isinstance(points, Sequence):
+            raise TypeError(f"restrict: points must be a sequence of ints, got {type(points).__name__}")
+        if any(isinstance(p, bool) or not isinstance(p, int) for p in points):
+            raise TypeError(f"restrict: points must be ints, got {[type(p).__name__ for p in points]}")
         points = list(points)
         if not points or points != sorted(set(points)) or not 0 <= points[0] <= points[-1] < len(self.x):
             raise ValueError(f"restrict: points must be ascending indices in [0, {len(self.x)}), got {points}")
         constants = tuple(_entries(value, len(self.x), points) for value in self._constants)
-        kept, x = self._restricted, self.x[points]
-        if kept is not None and len(kept.x) == len(points):
-            kept.rebase(x, *constants)
-        else:
-            kept = self._again(x, constants)
-        expected = self.y[points]
+        kept, expected = self._restriction(self.x[points], constants), self.y[points]
         difference = (kept.y - expected).abs().max().item() if kept.y.shape == expected.shape else float("inf")
         # The order of sums may change with the size of the batch.
         if not difference <= 1e4 * torch.finfo(self.y.dtype).eps * expected.abs().max().item():
             raise ValueError(f"restrict: f must treat points independently, got a y that differs by {difference:.1e}")
-        self._restricted = kept
         return kept
 
+    def _restriction(self, x: torch.Tensor, constants: tuple[Any, ...]) -> Linearization:
+        """The same function at some of the points."""
+        return self._again(x, constants)
+
     def restriction_cost(self, count: int) -> float:
-        """What :meth:`restrict` to as many points costs, in vectors through the Jacobian of all points."""
-        kept = self._restricted
-        return 1.0 if kept is not None and len(kept.x) == count else self._cost_of_again()
+        """What :meth:`restrict` to as many points costs, in vectors through the Jacobian of all points.
+
+        An estimate from the operations of f, so that it is the same on every run.
+        """
+        return self._cost_of_again()
+
+    @property
+    def leaving_cost(self) -> float:
+        """As :meth:`restriction_cost`, but the same whatever was restricted before: by this svd decides."""
+        return self._cost_of_again()
 
     def prepare(self, probes: int) -> None:
         """Get ready for passes over so many probes, so that the first ones are no slower than all others.
@@ -219,6 +258,36 @@ def check_probes(name: str, argument: str, probes: torch.Tensor, like: torch.Ten
         raise ValueError(f"{name}: {argument} must have dtype {like.dtype}, got {probes.dtype}")
     if probes.device != like.device:
         raise ValueError(f"{name}: {argument} must be on {like.device}, got {probes.device}")
+
+
+def check_rebase(
+    lin: Linearization, x: torch.Tensor, constants: tuple[Any, ...], name: str = "rebase"
+) -> tuple[Any, ...]:
+    """The constants at another base point; raise unless that point and they can follow those of a linearization."""
+    if not isinstance(x, torch.Tensor):
+        raise TypeError(f"{name}: x must be a torch.Tensor, got {type(x).__name__}")
+    if x.shape != lin.x.shape or x.dtype != lin.x.dtype:
+        raise ValueError(f"{name}: x must be {list(lin.x.shape)} {lin.x.dtype}, got {list(x.shape)} {x.dtype}")
+    if x.device != lin.x.device:
+        raise ValueError(f"{name}: x must be on {lin.x.device}, got {x.device}")
+    check_base(name, x)
+    if constants and len(constants) != len(lin._constants):
+        raise ValueError(f"{name}: constants must be {len(lin._constants)} values or none, got {len(constants)}")
+    for i, (value, before) in enumerate(zip(constants, lin._constants, strict=False)):
+        tensors = isinstance(value, torch.Tensor) and isinstance(before, torch.Tensor)
+        if tensors and value.device != before.device:
+            raise ValueError(f"{name}: constants[{i}] must be on {before.device}, got {value.device}")
+        numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (value, before))
+        if not tensors and not numbers and type(value) is not type(before):
+            raise TypeError(
+                f"{name}: constants[{i}] must be of type {type(before).__name__}, got {type(value).__name__}"
+            )
+    return constants or lin._constants
+
+
+def own(constants: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Constants as they are now; what the caller writes to his tensors later does not count."""
+    return tuple(value.detach().clone() if isinstance(value, torch.Tensor) else value for value in constants)
 
 
 def check_base(name: str, x: torch.Tensor) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +15,14 @@ from latentjac.linearize.arena import Arena
 from latentjac.linearize.chunking import chunk_size, live_bytes
 from latentjac.linearize.describe import describe
 from latentjac.linearize.fusion import fuse
-from latentjac.linearize.instruction import RULES, Instruction, Tensor
+from latentjac.linearize.instruction import RULES, Inactive, Instruction, Tensor, lay_out
+from latentjac.linearize.places import at
 from latentjac.linearize.rules.fallback import Fallback
-from latentjac.linearize.trace import Call, Meta, Trace, TraceError
+from latentjac.linearize.rules.shapes import Linear
+from latentjac.linearize.surroundings import is_plain, ordinary, outside
+from latentjac.linearize.trace import Call, DeclaredCall, Meta, Trace, TraceError
+from latentjac.linearize.trial import try_out
+from latentjac.linearize.ways import NoDerivativeError
 
 
 class Program:
@@ -53,20 +59,73 @@ class Program:
                 changing.update(call.outs)
             else:
                 once.append(call)
-        self._frozen = dict(trace.frozen)
+        self._active, self._tried = active, False
+        self._frozen = {slot: ordinary(value) for slot, value in trace.frozen.items()}
         _run(once, self._frozen)
         self.instructions = fuse(instructions, trace.y)
         self._keep_needed()
         self._plan()
+
+    def copy(self) -> Program:
+        """The same instructions with a base point of their own; what does not depend on it is shared."""
+        other, memo = copy.copy(self), dict[int, Instruction]()
+        other.arena = Arena()
+        other.instructions = [instruction.copy(memo) for instruction in self.instructions]
+        other._passes = [instruction.copy(memo) for instruction in self._passes]
+        return other
 
     def _instruction(self, call: Call, active: set[int]) -> Instruction:
         # Nothing flows through what is detached, or through indices and comparisons.
         smooth = any(self.metas[slot].smooth for slot in call.outs)
         through = active if smooth and not call.target.startswith("aten.detach") else set()
         if through.isdisjoint(call.reads):
-            return Instruction(call, set(), self.metas)
+            return Inactive(call, set(), self.metas)
         make = RULES.get(call.target)
-        return (make(call, active, self.metas) if make else None) or Fallback(call, active, self.metas)
+        return (make(call, active, self.metas) if make else None) or self._fallback(call, active)
+
+    def _fallback(self, call: Call, active: set[int], reason: str = "") -> Fallback:
+        try:
+            return Fallback(call, active, self.metas, reason)
+        except NoDerivativeError as error:
+            raise self._placed(error, call) from None
+
+    def _placed(self, error: Exception, call: Call) -> Exception:
+        place = at(call.declared.line) if isinstance(call, DeclaredCall) else self._trace.place(call.target)
+        return type(error)(f"{error}{place}")
+
+    def replace(self, failed: Instruction, reason: str) -> None:
+        """Compute in another way what an instruction failed at, and others of its kind with it.
+
+        Raises:
+            TraceError: If there is no other way.
+            NoDerivativeError: If it declares a derivative that cannot be taken.
+        """
+        kind = (type(failed), [call.target for call in failed.calls])
+        instructions: list[Instruction] = []
+        for instruction in self.instructions:
+            if (type(instruction), [call.target for call in instruction.calls]) == kind:
+                instructions.extend(self._otherwise(instruction, reason))
+            else:
+                instructions.append(instruction)
+        self.instructions = instructions
+        self._plan()
+
+    def _otherwise(self, instruction: Instruction, reason: str) -> list[Instruction]:
+        """The same computed in another way."""
+        if isinstance(instruction, Fallback) and not isinstance(instruction, Linear):
+            try:
+                instruction.retreat(reason)
+            except (NoDerivativeError, TraceError) as error:
+                raise self._placed(error, instruction.call) from None
+            return [instruction]
+        if not instruction.inputs:
+            raise TraceError(f"{instruction.call.target} failed: {reason}")
+        return [self._alone(call, reason) for call in instruction.calls]
+
+    def _alone(self, call: Call, reason: str) -> Instruction:
+        if self._active.isdisjoint(call.reads):
+            return Inactive(call, set(), self.metas)
+        return self._fallback(call, self._active, reason)
 
     def _keep_needed(self) -> None:
         """Drop values that nothing needs any more, such as weights that were converted once."""
@@ -104,30 +163,86 @@ class Program:
         """The instructions as a table: operator, shapes, what computes it, bytes, FLOPs, and what it was fused from."""
         return describe(self._passes, self.metas, self.live_bytes)
 
+    @property
+    def x(self) -> int:
+        """Slot of x."""
+        return self._trace.x
+
+    @property
+    def fixed(self) -> list[int]:
+        """Places of the constants whose values are part of the trace."""
+        return sorted(self._trace.fixed)
+
+    def holds(self, constants: Sequence[Any]) -> bool:
+        """Whether constants have the values that are part of the trace, where any are."""
+        return all(torch.equal(value, constants[i]) for i, value in self._trace.fixed.items())
+
+    def try_out(self, x: Tensor, constants: Sequence[Any]) -> None:
+        """Run everything once; what fails is computed in another way from then on. The first ``primal`` does this.
+
+        Raises:
+            TraceError: If it fails as a whole.
+            NoDerivativeError: If f has an operator without a derivative.
+        """
+        self._tried = True
+        with torch.no_grad(), outside(x.device):
+            try_out(self, x, constants)
+        self._trace.forget()
+
     def primal(self, x: Tensor, constants: Sequence[Any]) -> Tensor:
-        """Evaluate the function and keep what the passes need at this point."""
+        """Evaluate the function and keep what the passes need at this point.
+
+        Raises:
+            TraceError: If the trace does not hold for the values of these constants, or the program fails.
+        """
+        if not self.holds(constants):
+            raise TraceError("f reads the values of its constants, and these are others")
+        if not self._tried:
+            self.try_out(x, constants)
+        with outside(x.device):
+            env = self.values(x, constants)
+            for instruction in self.steps(env):
+                instruction.primal(env)
+            return env[self._trace.y].contiguous()
+
+    def values(self, x: Tensor, constants: Sequence[Any]) -> dict[int, Tensor]:
+        """What the instructions start from, by slot."""
         trace = self._trace
         env = dict(self._frozen)
         for slot, value in zip(trace.constants, constants, strict=True):
             if slot is not None:
                 # An object of its own: what is prepared of weights is kept as long as they are the same object.
-                env[slot] = value.detach()
+                env[slot] = ordinary(value.detach())
         _run(self._prologue, env)
         self._device = x.device
+        x = ordinary(x)
         env[trace.x] = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+        return env
+
+    def steps(self, env: dict[int, Tensor]) -> Iterator[Instruction]:
+        """Instructions in order, for who runs each; values that are not needed again are dropped."""
         left = self._reads.copy()
         for instruction in self.instructions:
-            instruction.primal(env)
+            yield instruction
             for slot in instruction.reads:
                 left[slot] -= 1
-                if not left[slot] and slot != trace.y:
+                if not left[slot] and slot != self._trace.y:
                     del env[slot]
-        return env[trace.y].contiguous()
+
+    def passes(self) -> Iterator[tuple[Instruction, list[int]]]:
+        """Instructions that the passes run, in order, with the slots that are not needed after each."""
+        left = self._uses.copy()
+        for instruction in self._passes:
+            left.subtract(instruction.inputs)
+            yield instruction, [slot for slot in instruction.inputs if not left[slot]]
 
     def tangent(self, probes: Tensor) -> Tensor:
         """Tangents ``[P, *y.shape]`` of probes ``[P, *x.shape]``."""
+        if not is_plain(probes.device):
+            with outside(probes.device):
+                return self.tangent(probes)
         values = self.arena.values()
-        laid = _lay_out(probes.to(self.metas[self._trace.x].dtype))
+        laid = lay_out(probes.to(self.metas[self._trace.x].dtype))
         values.put(self._trace.x, laid, borrowed=laid.data_ptr() == probes.data_ptr())
         del laid
         left = self._uses.copy()
@@ -150,8 +265,11 @@ class Program:
 
     def cotangent(self, probes: Tensor) -> Tensor:
         """Cotangents ``[P, *x.shape]`` of probes ``[P, *y.shape]``."""
+        if not is_plain(probes.device):
+            with outside(probes.device):
+                return self.cotangent(probes)
         values = self.arena.values()
-        laid = _lay_out(probes.to(self.metas[self._trace.y].dtype))
+        laid = lay_out(probes.to(self.metas[self._trace.y].dtype))
         values.put(self._trace.y, laid, borrowed=laid.data_ptr() == probes.data_ptr())
         del laid
         for instruction in reversed(self._passes):
@@ -183,14 +301,6 @@ def _lower(metas: dict[int, Meta], dtype: torch.dtype | None) -> dict[int, Meta]
     if any(meta.dtype.is_complex for meta in metas.values()):
         raise TraceError("complex numbers have no short type")
     return {s: replace(m, dtype=dtype) if m.dtype == torch.float32 else m for s, m in metas.items()}
-
-
-def _lay_out(probes: Tensor) -> Tensor:
-    """Probes with channels last, where a point is an image."""
-    if probes.ndim != 5:
-        return probes
-    folded = probes.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-    return folded.unflatten(0, probes.shape[:2])
 
 
 def _run(calls: Iterable[Call], env: dict[int, Tensor]) -> None:

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+
+from latentjac.linearize.declared import Declared
+from latentjac.linearize.export import Exported, TraceError, export, mutates
+from latentjac.linearize.places import at, line_of_operator
+
+__all__ = [
+    "Call",
+    "DeclaredCall",
+    "Meta",
+    "Ref",
+    "Trace",
+    "TraceError",
+    "refs",
+    "resolve",
+    "trace",
+]
 
 # Values that are equal to their first argument; nothing is left of them in a trace.
 _SAME_VALUE = {
@@ -23,10 +37,6 @@ _SAME_VALUE = {
 _DROPPED = {"aten._assert_tensor_metadata.default", "aten._assert_scalar.default", "aten._assert_async.msg"}
 # These depend on memory layout or on chance, so a program that lays tensors out its own way cannot keep them.
 _REFUSED = ("aten.as_strided", "aten.rand", "aten.normal", "aten.bernoulli", "aten.uniform", "aten.multinomial")
-
-
-class TraceError(RuntimeError):
-    """A function could not be turned into a list of calls; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +97,31 @@ class Call:
 
 
 @dataclass
+class DeclaredCall(Call):
+    """A call of what declares its derivative: a custom ``autograd.Function``."""
+
+    declared: Declared
+
+    def evaluate(self, env: dict[int, torch.Tensor], **replaced: Any) -> Any:
+        """Call it on values from ``env``."""
+        return self.declared(resolve(self.arguments["tensors"], env))
+
+
+@dataclass
 class Trace:
-    """A function as a list of calls on slots; slots hold tensors."""
+    """A function as a list of calls on slots; slots hold tensors.
+
+    Attributes:
+        calls: In order.
+        metas: Of every slot.
+        x: Slot of x.
+        constants: Slots of the further arguments; None for what is no tensor, or part of the trace.
+        frozen: Values of slots that are the same at every point, such as parameters.
+        y: Slot of the result.
+        fixed: Values of arguments that are part of the trace, by their place behind x: f reads them.
+        f: What was traced; None once that is forgotten.
+        args: With what.
+    """
 
     calls: list[Call] = field(default_factory=list)
     metas: dict[int, Meta] = field(default_factory=dict)
@@ -96,6 +129,17 @@ class Trace:
     constants: list[int | None] = field(default_factory=list)
     frozen: dict[int, torch.Tensor] = field(default_factory=dict)
     y: int = -1
+    fixed: dict[int, torch.Tensor] = field(default_factory=dict)
+    f: Callable[..., Any] | None = None
+    args: tuple[Any, ...] = ()
+
+    def place(self, target: str) -> str:
+        """`` (file:line)`` where f first calls an operator; evaluates f."""
+        return "" if self.f is None else at(line_of_operator(target, self.f, *self.args))
+
+    def forget(self) -> None:
+        """Let go of f and its arguments, once no line of f is asked for any more."""
+        self.f, self.args = None, ()
 
 
 def refs(value: Any) -> Iterator[int]:
@@ -121,75 +165,44 @@ def resolve(value: Any, env: dict[int, torch.Tensor]) -> Any:
 def trace(f: Callable[..., torch.Tensor], x: torch.Tensor, constants: tuple[Any, ...]) -> Trace:
     """Trace ``f(x, *constants)`` for the shapes and dtypes of its arguments.
 
-    Values of tensors are not looked at: the trace holds for every x and every constant of these shapes.
+    Values of tensors are not looked at: the trace holds for every x and every constant of these shapes. Where that
+    cannot be done, the values of small constants (truth values, whole numbers, single numbers) are part of the trace,
+    which then holds for these values (``fixed``).
 
     Raises:
         TraceError: If f cannot be exported, or has operations that a trace cannot hold.
+        TypeError: If f does not return one floating-point tensor.
     """
-    wrapped = _AsModule(f)
     try:
-        with torch.enable_grad():  # so that no_grad inside f is seen, and not taken for the surroundings
-            program = torch.export.export(wrapped, (x, *constants), strict=False)
-            if any(_mutates(node) for node in program.graph.nodes):
-                program = program.run_decompositions({})
-    except Exception as error:  # every way in which export fails has the same answer
+        return _trace(f, x, constants, values=False)
+    except TraceError as error:
+        try:
+            return _trace(f, x, constants, values=True)
+        except TraceError:
+            raise error from error.__cause__
+
+
+def _trace(f: Callable[..., torch.Tensor], x: torch.Tensor, constants: tuple[Any, ...], values: bool) -> Trace:
+    exported = export(f, x, constants, values)
+    try:
+        return _Builder(exported, f, (x, *constants)).build()
+    except TraceError:
+        raise
+    except Exception as error:  # sizes that depend on data fail at any comparison
         reason = str(error).strip().split("\n")[0]
-        raise TraceError(f"torch.export failed: {type(error).__name__}: {reason}") from error
-    return _Builder(program, len(constants)).build()
-
-
-def _mutates(node: torch.fx.Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
-
-
-class _AsModule(nn.Module):
-    """f as a module that owns the modules f refers to, so that export lifts their parameters."""
-
-    def __init__(self, f: Callable[..., torch.Tensor]) -> None:
-        super().__init__()
-        found: list[nn.Module] = []
-        _collect(f, found, set(), depth=0)
-        inner = {id(child) for module in found for child in module.modules() if child is not module}
-        self.owned = nn.ModuleList([module for module in found if id(module) not in inner])
-        self.call = [f]  # in a list, so that a module f is not registered twice
-
-    def forward(self, *args: Any) -> torch.Tensor:
-        return self.call[0](*args)
-
-
-def _collect(value: Any, found: list[nn.Module], seen: set[int], depth: int) -> None:
-    """Modules that a callable refers to by closure, global name, binding or attribute."""
-    if id(value) in seen or depth > 4:
-        return
-    seen.add(id(value))
-    if isinstance(value, nn.Module):
-        found.append(value)
-    elif isinstance(value, functools.partial):
-        children = [value.func, *value.args, *value.keywords.values()]
-    elif inspect.ismethod(value):
-        children = [value.__self__, value.__func__]
-    elif inspect.isfunction(value):
-        variables = inspect.getclosurevars(value)
-        children = [*variables.nonlocals.values(), *variables.globals.values(), *(value.__defaults__ or ())]
-    elif isinstance(value, (list, tuple)):
-        children = list(value)
-    elif isinstance(value, dict):
-        children = list(value.values())
-    else:
-        plain = isinstance(value, (torch.Tensor, type, str)) or inspect.ismodule(value)
-        children = [] if plain else list(getattr(value, "__dict__", {}).values())
-    if not isinstance(value, nn.Module):
-        for child in children:
-            _collect(child, found, seen, depth + 1)
+        raise TraceError(f"the graph cannot be read: {type(error).__name__}: {reason}") from error
 
 
 class _Builder:
     """Reads the graph of an exported program into a :class:`Trace`."""
 
-    def __init__(self, program: torch.export.ExportedProgram, n_constants: int) -> None:
-        self._program, self._n_constants = program, n_constants
+    def __init__(self, exported: Exported, f: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self._program, self._declared = exported.program, exported.declared
+        self._n_constants, self._fixed = len(args) - 1, exported.fixed
         self._slots: dict[torch.fx.Node, int | tuple[int, ...]] = {}
-        self._trace = Trace()
+        self._trace = Trace(fixed=exported.fixed, f=f, args=args)
+        # Slots of values that depend on x: how those lie in memory is the program's own affair.
+        self._dependent: set[int] = set()
 
     def build(self) -> Trace:
         self._inputs()
@@ -199,7 +212,7 @@ class _Builder:
             elif node.op == "output":
                 self._output(node)
             elif node.op == "get_attr":
-                raise TraceError(f"the graph refers to {node.target}, probably a region with its own grad mode")
+                raise TraceError(f"the graph refers to {node.target}, a region of its own")
         self._drop_dead_calls()
         return self._trace
 
@@ -237,7 +250,9 @@ class _Builder:
                 tensor = state[spec.target] if spec.target in state else self._program.constants[spec.target]
                 self._trace.frozen[slot] = tensor.detach()
         assert users[0] is not None
-        self._trace.x, self._trace.constants = users[0], users[1 : 1 + self._n_constants]
+        self._trace.x, left = users[0], iter(users[1:])
+        self._trace.constants = [None if i in self._fixed else next(left) for i in range(self._n_constants)]
+        self._dependent.add(users[0])
 
     def _output(self, node: torch.fx.Node) -> None:
         specs = self._program.graph_signature.output_specs
@@ -245,9 +260,8 @@ class _Builder:
             raise TraceError("f writes to its inputs or to buffers of a module")
         (values,) = node.args
         assert isinstance(values, (list, tuple))
-        slot = self._slots.get(values[0]) if len(values) == 1 and isinstance(values[0], torch.fx.Node) else None
-        if not isinstance(slot, int):
-            raise TypeError(f"linearize: f must return one torch.Tensor, got {len(values)} values")
+        slot = self._slots[_as_node(values[0])]
+        assert isinstance(slot, int)
         self._trace.y = slot
 
     def _call(self, node: torch.fx.Node) -> None:
@@ -263,19 +277,35 @@ class _Builder:
         target = str(node.target)
         if target in _DROPPED:
             return
-        if _mutates(node) or target.startswith(_REFUSED) or (target.startswith("aten.dropout") and _is_random(node)):
-            raise TraceError(f"{target} cannot be part of a trace")
-        if target in _SAME_VALUE or target.startswith("aten.dropout") or self._is_same(node):
+        if mutates(node) or target.startswith(_REFUSED) or (target.startswith("aten.dropout") and _is_random(node)):
+            raise TraceError(f"{target} cannot be part of a trace{self._trace.place(target)}")
+        if (self._keeps_value(target) and self._slots.get(_as_node(first)) in self._dependent) or self._is_same(node):
             self._slots[node] = self._slots[_as_node(first)]
             return
         value: Any = node.meta.get("val")
         multiple = isinstance(value, (list, tuple))
         values = list(value) if multiple else [value]
         if not all(isinstance(item, torch.Tensor) for item in values):
-            raise TraceError(f"{target} reads a number off a tensor")
+            raise TraceError(f"{target} reads a number off a tensor{self._trace.place(target)}")
         outs = tuple(self._new(item) for item in values)
         self._slots[node] = outs if multiple else outs[0]
-        self._trace.calls.append(Call(node.name, node.target, self._arguments(node, node.target), outs, multiple))
+        self._append(node.name, node.target, self._arguments(node, node.target), outs, multiple)
+
+    def _append(
+        self, name: str, op: torch._ops.OpOverload, arguments: dict[str, Any], outs: tuple[int, ...], multiple: bool
+    ) -> None:
+        if str(op) == "latentjac.declared.default":
+            call: Call = DeclaredCall(name, op, arguments, outs, multiple, self._declared[arguments["number"]])
+        else:
+            call = Call(name, op, arguments, outs, multiple)
+        if not self._dependent.isdisjoint(call.reads):
+            self._dependent.update(outs)
+        self._trace.calls.append(call)
+
+    @staticmethod
+    def _keeps_value(target: str) -> bool:
+        """Whether nothing but the layout in memory may change, which views of constants read."""
+        return target in _SAME_VALUE or target.startswith("aten.dropout")
 
     def _is_same(self, node: torch.fx.Node) -> bool:
         """Conversions to the dtype a value has, and products with 1."""

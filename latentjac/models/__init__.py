@@ -1,11 +1,13 @@
 """Networks, their schedules and codecs, and the taps on them."""
 
-from latentjac.models.codec import ImageInput, PixelCodec, PreparedImage, open_image, prepare_image, to_pil
+from latentjac.models.codec import ImageInput, PixelCodec, to_pil
+from latentjac.models.errors import LoadError
 from latentjac.models.latents import LatentCodec
 from latentjac.models.layers import resolve_layer
 from latentjac.models.loading import builtin_models, load
 from latentjac.models.model import Model
-from latentjac.models.pipeline import LoadError
+from latentjac.models.picture_files import open_image
+from latentjac.models.prepare import PreparedImage, prepare_image
 from latentjac.models.text import TextEncoder
 
 __all__ = [

@@ -2,122 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-_MOST_PIXELS = 600_000_000
+from latentjac.models.prepare import crop_image, read_image, resize_image
 
 ImageInput = str | Path | Image.Image | np.ndarray | torch.Tensor
 
-
-@dataclass(frozen=True)
-class PreparedImage:
-    """A square RGB picture and what was done to get it.
-
-    Attributes:
-        image: RGB, size x size pixels.
-        notes: One sentence per change, in order; empty if the input was used as it is.
-    """
-
-    image: Image.Image
-    notes: list[str] = field(default_factory=list)
-
-
-def open_image(path: str | Path) -> Image.Image:
-    """Open a picture file.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is not a picture that Pillow can read.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"image: expected a picture file, got {str(path)!r}, which does not exist")
-    limit = Image.MAX_IMAGE_PIXELS
-    try:
-        # Phones take photos of 200 million pixels, which Pillow would refuse as a decompression bomb.
-        Image.MAX_IMAGE_PIXELS = _MOST_PIXELS // 2
-        image = Image.open(path)
-        image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"image: expected a picture file, got {str(path)!r} ({error})") from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-    return image
-
-
-def prepare_image(
-    image: str | Path | Image.Image, size: int, crop: tuple[int, int, int, int] | None = None
-) -> PreparedImage:
-    """Turn any picture into a square RGB one of the network's size.
-
-    Applies the EXIF orientation, converts any mode to RGB (transparency over white), crops and resizes.
-
-    Args:
-        image: Picture or its file.
-        size: Side of the result in pixels.
-        crop: Box ``(left, top, right, bottom)`` in pixels of the upright picture; the centred square by default.
-
-    Raises:
-        TypeError: If image is neither a picture nor a path.
-        ValueError: If the file is no picture or the box is empty or outside.
-    """
-    if isinstance(image, (str, Path)):
-        image = open_image(image)
-    if not isinstance(image, Image.Image):
-        raise TypeError(f"image: expected a PIL image or a path, got {type(image).__name__}")
-    if 0 in image.size:
-        raise ValueError(f"image: expected a picture with pixels, got size {image.size[0]}x{image.size[1]}")
-    notes = []
-    if getattr(image, "n_frames", 1) > 1:
-        notes.append(f"took the first of {image.n_frames} frames")  # type: ignore[attr-defined]
-    upright = ImageOps.exif_transpose(image)
-    if image.getexif().get(0x0112, 1) != 1:
-        notes.append("turned upright by its EXIF orientation")
-    rgb = _to_rgb(upright)
-    if upright.mode != "RGB":
-        notes.append(f"converted from mode {upright.mode} to RGB")
-    width, height = rgb.size
-    if crop is None:
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        box = (left, top, left + side, top + side)
-    else:
-        box = _check_box(crop, width, height)
-    if box != (0, 0, width, height):
-        notes.append(f"cropped from {width}x{height} to the box {box}")
-        rgb = rgb.crop(box)
-    if rgb.size != (size, size):
-        notes.append(f"resized from {rgb.size[0]}x{rgb.size[1]} to {size}x{size}")
-        rgb = rgb.resize((size, size), Image.Resampling.LANCZOS)
-    return PreparedImage(rgb, notes)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        # Pillow clips these at 255. 16-bit modes say their range; the others have only their values to go by.
-        values = np.asarray(image, dtype=np.float64)
-        largest = 65535.0 if image.mode.startswith("I;16") else values.max(initial=0)
-        top = 65535.0 if largest > 255 else 1.0 if image.mode == "F" and largest <= 1 else 255.0
-        return Image.fromarray(np.clip(values / top * 255, 0, 255).astype(np.uint8), "L").convert("RGB")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB")
-
-
-def _check_box(crop: tuple[int, int, int, int], width: int, height: int) -> tuple[int, int, int, int]:
-    if not isinstance(crop, (tuple, list)) or len(crop) != 4 or not all(isinstance(c, int) for c in crop):
-        raise ValueError(f"crop: expected four ints (left, top, right, bottom), got {crop!r}")
-    left, top, right, bottom = crop
-    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-        raise ValueError(f"crop: expected a box inside {width}x{height}, got {tuple(crop)}")
-    return left, top, right, bottom
+logger = logging.getLogger("latentjac")
 
 
 class PixelCodec:
@@ -130,54 +27,86 @@ class PixelCodec:
     def __init__(self, size: int, channels: int = 3) -> None:
         self.size, self.channels = size, channels
 
-    def encode(self, images: ImageInput | list[ImageInput]) -> torch.Tensor:
+    def encode(self, images: ImageInput | list[ImageInput], *, function: str = "encode") -> torch.Tensor:
         """Samples ``[B, C, H, W]`` in [-1, 1], float32 on the CPU.
 
+        What is done to a picture to make it fit is logged; :func:`prepare_image` says it in its notes.
+
         Args:
-            images: One or several of: path, PIL image (prepared by :func:`prepare_image`), uint8 array
-                ``[H, W, 3]``, float tensor ``[C, H, W]`` or ``[B, C, H, W]`` in [0, 1] of the network's size.
+            images: One or several of: path or PIL image, see :func:`prepare_image`; array to be treated as such a
+                picture, uint8 ``[H, W]`` or ``[H, W, C]`` of 1, 3 or 4 channels, uint16 or bool ``[H, W]``; float array
+                ``[H, W, C]`` or ``[B, H, W, C]`` in [0, 1] of the network's size; float tensor ``[C, H, W]`` or
+                ``[B, C, H, W]`` in [0, 1] of the network's size, or such a uint8 tensor.
+            function: Called by the user, for messages.
 
         Raises:
             TypeError: If an entry is none of these.
-            ValueError: If an array or tensor has another shape, dtype or range.
+            FileNotFoundError: If there is no file at a path.
+            ValueError: If an array or tensor has another shape, dtype or range, or a picture cannot be prepared.
         """
-        entries = images if isinstance(images, list) else [images]
+        entries = list(images) if isinstance(images, (list, tuple)) else [images]
+        subject = f"{function}: image"
         if not entries:
-            raise ValueError("image: expected at least one picture, got an empty list")
-        return torch.cat([self._encode_one(entry) for entry in entries])
+            raise ValueError(f"{subject} must be at least one picture, got an empty list")
+        return torch.cat([self._encode_one(entry, subject) for entry in entries])
 
-    def _encode_one(self, image: Any) -> torch.Tensor:
-        if isinstance(image, torch.Tensor):
-            return self._encode_tensor(image)
+    def _encode_one(self, image: Any, subject: str) -> torch.Tensor:
         if isinstance(image, np.ndarray):
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                raise ValueError(f"image: expected a uint8 array [H, W, 3], got {image.dtype} {list(image.shape)}")
-            image = Image.fromarray(image)
+            image = self._from_array(image, subject)
+        if isinstance(image, torch.Tensor):
+            return self._encode_tensor(image, subject)
         if not isinstance(image, (str, Path, Image.Image)):
-            raise TypeError(f"image: expected a path, PIL image, array or tensor, got {type(image).__name__}")
-        prepared = prepare_image(image, self.size).image
-        if self.channels == 1:
-            prepared = prepared.convert("L")
-        pixels = torch.from_numpy(np.array(prepared)).reshape(self.size, self.size, self.channels)
+            raise TypeError(f"{subject} must be a path, PIL image, array or tensor, got {type(image).__name__}")
+        prepared = resize_image(crop_image(read_image(image, subject), None, subject), self.size)
+        for note in prepared.notes:
+            logger.info("%s: %s", subject, note)
+        picture = prepared.image.convert("L") if self.channels == 1 else prepared.image
+        pixels = torch.from_numpy(np.array(picture)).reshape(self.size, self.size, self.channels)
         return pixels.permute(2, 0, 1)[None].float() / 127.5 - 1
 
-    def _encode_tensor(self, image: torch.Tensor) -> torch.Tensor:
+    def _from_array(self, array: np.ndarray, subject: str) -> Image.Image | torch.Tensor:
+        """A picture of bytes, or a tensor of floats with channels first."""
+        if array.ndim == 3 and array.shape[2] == 1 and array.dtype == np.uint8:
+            array = array[..., 0]
+        grey = array.ndim == 2 and array.dtype in (np.uint8, np.uint16, np.bool_)
+        if grey or (array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype == np.uint8):
+            return Image.fromarray(array)
+        if np.issubdtype(array.dtype, np.floating) and array.ndim in (3, 4) and array.shape[-1] == self.channels:
+            with np.errstate(over="ignore"):  # Inf is refused with other values that are out of range
+                native = np.ascontiguousarray(array, dtype=np.float32)
+            return torch.from_numpy(native).movedim(-1, -3)
+        raise ValueError(
+            f"{subject} must be a float array [{self.size}, {self.size}, {self.channels}] in [0, 1] or a uint8 array "
+            f"[H, W, 3], got {array.dtype} {list(array.shape)}"
+        )
+
+    def _encode_tensor(self, image: torch.Tensor, subject: str) -> torch.Tensor:
         batch = image[None] if image.ndim == 3 else image
         expected = (self.channels, self.size, self.size)
-        if batch.ndim != 4 or tuple(batch.shape[1:]) != expected or not batch.is_floating_point():
+        fits = batch.ndim == 4 and tuple(batch.shape[1:]) == expected and len(batch) > 0
+        plain = batch.layout == torch.strided and not batch.is_meta
+        if not fits or not plain or not (batch.is_floating_point() or batch.dtype == torch.uint8):
             raise ValueError(
-                f"image: expected a float tensor [B, {', '.join(map(str, expected))}], "
-                f"got {image.dtype} {list(image.shape)}"
+                f"{subject} must be a float tensor [B, {', '.join(map(str, expected))}], "
+                f"got {image.dtype} {list(image.shape)}{'' if plain else f' that is {image.layout} on {image.device}'}"
             )
-        if not torch.isfinite(batch).all() or batch.min() < 0 or batch.max() > 1:
-            raise ValueError(
-                f"image: expected values in [0, 1], got [{batch.min().item():.4g}, {batch.max().item():.4g}]"
-            )
-        return batch.detach().float().cpu() * 2 - 1
+        values = batch.detach().cpu().float()
+        if batch.dtype == torch.uint8:
+            values = values / 255
+        low, high = values.min().item(), values.max().item()
+        if not (0 <= low and high <= 1):  # so is NaN
+            raise ValueError(f"{subject} must have values in [0, 1], got {_range(values)}")
+        return values * 2 - 1
 
     def decode(self, samples: torch.Tensor) -> torch.Tensor:
         """Pictures ``[B, C, H, W]`` in [0, 1], float32 on the CPU, clipped."""
         return (samples.detach().float().cpu() / 2 + 0.5).clamp(0, 1)
+
+
+def _range(values: torch.Tensor) -> str:
+    """What values there are, or which are no numbers."""
+    wrong = int((~torch.isfinite(values)).sum())
+    return f"{wrong} NaN or Inf" if wrong else f"[{values.min().item():.4g}, {values.max().item():.4g}]"
 
 
 def to_pil(pictures: torch.Tensor) -> list[Image.Image]:

@@ -38,9 +38,9 @@ class LatentCodec:
 
     @public
     @torch.no_grad()
-    def encode(self, images: ImageInput | list[ImageInput]) -> torch.Tensor:
+    def encode(self, images: ImageInput | list[ImageInput], *, function: str = "encode") -> torch.Tensor:
         """Latents ``[B, C, H, W]``, float32 on the CPU; takes and refuses what :meth:`PixelCodec.encode` does."""
-        return self._in_parts(self._encode, self._pixels.encode(images))
+        return self._in_parts(self._encode, self._pixels.encode(images, function=function))
 
     @public
     @torch.no_grad()

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 
 from latentjac.arguments import check_kind, shown
+from latentjac.kernels.guards import is_traced_here
+from latentjac.linearize.changes import is_ours, ours
+from latentjac.linearize.locks import exclusion
 
 OUTPUTS = ("eps", "x0")
 ALIASES = {"mid": "mid_block", "h": "mid_block"}
@@ -43,6 +48,47 @@ def resolve_layer(network: torch.nn.Module, layer: str) -> str:
     )
 
 
+def run(network: torch.nn.Module, *args: object, **kwargs: object) -> Any:
+    """What a network returns for these arguments, while nobody traces it.
+
+    Raises:
+        ValueError: If a module is in training mode.
+    """
+    refuse_training(network)
+    # Compiled code does not know of hooks that came later.
+    compiled = any(module._compiled_call_impl is not None for module in network.modules())
+    eager = compiled and (is_traced_here() or _is_hooked(network))
+    with exclusion.evaluating(), torch.compiler.set_stance("force_eager") if eager else nullcontext():
+        return network(*args, **kwargs)
+
+
+def _is_hooked(network: torch.nn.Module) -> bool:
+    """Whether there is a hook of ours on it."""
+    hooks = (h for m in network.modules() for h in (*m._forward_hooks.values(), *m._forward_pre_hooks.values()))
+    return any(is_ours(hook) for hook in hooks)
+
+
+def refuse_training(network: torch.nn.Module) -> None:
+    """Raise if a module is in training mode, in which dropout and batch statistics make values random."""
+    for name, module in network.named_modules():
+        if module.training:
+            where = f"its module {name!r}" if name else "it"
+            raise ValueError(
+                f"network: must be in evaluation mode (network.eval()), got training mode in {where}, "
+                f"a {type(module).__name__}"
+            )
+
+
+def _of_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """A hook that other threads, which run the same network at the same time, do not meet."""
+    owner = threading.get_ident()
+
+    def guarded(*args: Any) -> Any:
+        return hook(*args) if threading.get_ident() == owner else None
+
+    return ours(guarded)
+
+
 class _Reached(Exception):
     """Stops a forward pass behind the tap."""
 
@@ -61,8 +107,9 @@ class Tap:
         """First tensor of the module's first output while the network runs on the arguments."""
         captured: list[torch.Tensor] = []
         # An exception cannot be traced; under export the rest is dead code and is removed there.
-        tracing = torch.compiler.is_exporting() or torch.compiler.is_compiling()
+        tracing = is_traced_here()
 
+        @_of_this_thread
         def hook(module: torch.nn.Module, inputs: object, output: object) -> None:
             if captured:
                 return
@@ -78,7 +125,7 @@ class Tap:
 
         handle = self._module.register_forward_hook(hook)
         try:
-            self._network(*args, **kwargs)
+            run(self._network, *args, **kwargs)
         except _Reached:
             pass
         finally:
@@ -101,9 +148,11 @@ def injected(network: torch.nn.Module, name: str, offset: torch.Tensor) -> Itera
     """
     ran: list[bool] = []
 
+    @_of_this_thread
     def begin(module: torch.nn.Module, inputs: object) -> None:
         ran.clear()
 
+    @_of_this_thread
     def add(module: torch.nn.Module, inputs: object, output: object) -> object:
         if ran:
             return None

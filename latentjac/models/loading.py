@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,13 @@ import torch
 
 from latentjac.arguments import check_bool, check_device, check_dtype, check_kind, check_text
 from latentjac.models.codec import PixelCodec
+from latentjac.models.configs import check_part, check_schedule
+from latentjac.models.errors import LoadError
 from latentjac.models.latents import LatentCodec
 from latentjac.models.model import Model
-from latentjac.models.pipeline import LoadError, Parts, parts_of, read_parts
+from latentjac.models.pipeline import Parts, parts_of, read_parts
 from latentjac.models.text import TextEncoder
+from latentjac.models.weights import check_finite
 from latentjac.public import made_on_cpu, public
 
 _BUILTIN = Path(__file__).parent / "builtin"
@@ -45,8 +47,8 @@ def load(
     """Load a diffusion model.
 
     Args:
-        source: A built-in name (``"faces"``), a diffusers pipeline folder, a hub id (``"owner/name"``), a
-            diffusers pipeline object, or a denoising network (then with its scheduler).
+        source: A built-in name (``"faces"``), a diffusers pipeline folder, a hub id (the text ``"owner/name"``, where
+            no such folder is), a diffusers pipeline object, or a denoising network (then with its scheduler).
         scheduler: The scheduler of a network; only with a network.
         dtype: Type of the weights; float32 for files, unchanged for objects by default.
         device: Where the network runs; the CPU for files, unchanged for objects by default.
@@ -62,7 +64,8 @@ def load(
     Raises:
         TypeError: If source is none of these, or a scheduler comes with something else than a network.
         ValueError: If the device is unknown or not there.
-        LoadError: If the source cannot be found, fetched or understood. Pickled weights are never read.
+        LoadError: If the source cannot be found, fetched or understood; it names file and key. Pickled weights are
+            never read, and only for a hub id is a network touched.
     """
     dtype = check_dtype("load", "dtype", dtype, optional=True)
     device = _check_device(device)
@@ -73,11 +76,14 @@ def load(
     if isinstance(source, torch.nn.Module):
         if scheduler is None:
             raise TypeError("load: scheduler must be given with a network, got None")
+        check_finite(type(source).__name__, source.named_parameters())
         return _assemble(type(source).__name__, Parts(source, scheduler), dtype, device)
     if scheduler is not None:
         raise TypeError(f"load: scheduler must be None unless source is a network, got {type(scheduler).__name__}")
     if hasattr(source, "components") and hasattr(source, "scheduler"):
-        return _assemble(type(source).__name__, parts_of(source), dtype, device)
+        parts = parts_of(source)
+        check_finite(type(parts.network).__name__, parts.network.named_parameters())
+        return _assemble(type(source).__name__, parts, dtype, device)
     if not isinstance(source, (str, Path)):
         raise TypeError(
             f"load: source must be a built-in name, folder, hub id, pipeline or network, got {type(source).__name__}"
@@ -86,7 +92,7 @@ def load(
         folder = _BUILTIN / str(source)
     elif Path(source).is_dir():
         folder = Path(source)
-    elif _HUB_ID.fullmatch(str(source)) and not Path(source).exists():
+    elif isinstance(source, str) and _HUB_ID.fullmatch(source) and not Path(source).exists():
         options = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
         folder = _download(str(source), variant, options)
     else:
@@ -124,28 +130,13 @@ def _download(hub_id: str, variant: str | None, options: dict[str, Any]) -> Path
 def _from_folder(
     name: str, folder: Path, variant: str | None, dtype: torch.dtype | None, device: torch.device | None
 ) -> Model:
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise LoadError(f"load: folder must hold a diffusers pipeline (model_index.json), got {str(folder)!r}")
-    entries = _read_json(index)
-    config = folder / "scheduler" / "scheduler_config.json"
-    if not config.is_file():
-        raise LoadError(f"load: folder must hold scheduler/scheduler_config.json, got none in {str(folder)!r}")
-    settings = _read_json(config)
-    if "beta_schedule" not in settings:
-        kind = settings.get("_class_name")
-        raise LoadError(f"load: scheduler must have a beta_schedule (DDPM, DDIM and relatives), got {kind}")
-    return _assemble(name, read_parts(folder, entries, variant, dtype or torch.float32), dtype, device)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise LoadError(f"load: {path} must be JSON, got {error}") from error
-    if not isinstance(content, dict):
-        raise LoadError(f"load: {path} must hold a JSON object, got {type(content).__name__}")
-    return content
+    for file in ("model_index.json", "scheduler/scheduler_config.json", "unet/config.json"):
+        if not (folder / file).exists():
+            raise LoadError(
+                f"load: folder must hold a diffusers pipeline with safetensors weights, got {str(folder)!r} "
+                f"without {file}"
+            )
+    return _assemble(name, read_parts(folder, variant, dtype or torch.float32), dtype, device)
 
 
 def _assemble(name: str, parts: Parts, dtype: torch.dtype | None, device: torch.device | None) -> Model:
@@ -159,6 +150,9 @@ def _assemble(name: str, parts: Parts, dtype: torch.dtype | None, device: torch.
         raise LoadError(
             f"load: scheduler must have alphas_cumprod (DDPM, DDIM and relatives), got {type(scheduler).__name__}"
         )
+    check_part(f"config of {type(network).__name__}", config)
+    check_schedule(f"config of {type(scheduler).__name__}", scheduler.config)
+    _check_alphas(scheduler)
     size = config["sample_size"]
     if not isinstance(size, int):
         if size[0] != size[1]:
@@ -170,6 +164,15 @@ def _assemble(name: str, parts: Parts, dtype: torch.dtype | None, device: torch.
     model = Model(name, network, scheduler, codec, text).to(device, dtype)
     _try_out(model)
     return model
+
+
+def _check_alphas(scheduler: Any) -> None:
+    total, alphas = scheduler.config.get("num_train_timesteps"), scheduler.alphas_cumprod
+    if list(alphas.shape) != [total] or not bool(torch.isfinite(alphas).all()):
+        raise LoadError(
+            f"load: scheduler must have {total} finite alphas_cumprod (num_train_timesteps), got shape "
+            f"{list(alphas.shape)} from {type(scheduler).__name__}"
+        )
 
 
 @torch.no_grad()

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 
-from latentjac.linearize import Linearization, linearize
+from latentjac.linearize import Linearization, ProgramLinearization, linearize
+from latentjac.linearize.pool import Pool
 from latentjac.models.codec import PixelCodec
+from latentjac.models.configs import PREDICTIONS
+from latentjac.models.errors import LoadError
+from latentjac.models.identity import network_identity
 from latentjac.models.latents import LatentCodec
-from latentjac.models.layers import OUTPUTS, Tap, resolve_layer
-from latentjac.models.pipeline import LoadError
+from latentjac.models.layers import OUTPUTS, Tap, refuse_training, resolve_layer, run
 from latentjac.models.text import TextEncoder
 
-PREDICTIONS = ("epsilon", "v_prediction", "sample")
 _MAX_CACHED_TRACES = 4
 
 
@@ -45,14 +47,27 @@ class Model:
         if not 0 < float(scheduler.alphas_cumprod.min()):
             raise LoadError("load: schedule must leave some signal at every timestep (no zero terminal SNR), got none")
         self.name, self.scheduler, self.codec, self.text = name, scheduler, codec, text
-        self.network = cast(Any, network)
+        # Of a network wrapped by torch.compile the layers have their names only inside.
+        self.network = cast(Any, getattr(network, "_orig_mod", network))
         self.network.eval().requires_grad_(False)
         if self.device.type == "cpu":
             # Convolutions are faster so on a CPU; the annotation of Module.to leaves the keyword out.
             self.network.to(memory_format=torch.channels_last)
         self.prediction_type = prediction
-        self._traces: OrderedDict[tuple, Linearization] = OrderedDict()
-        self._weights: tuple = ()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop traces."""
+        self._traces: OrderedDict[tuple, Pool] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Traces and locks belong to this object in this process.
+        return {name: value for name, value in vars(self).items() if name not in ("_traces", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._forget()
 
     @property
     def device(self) -> torch.device:
@@ -90,22 +105,16 @@ class Model:
             for part in (self.network, getattr(self.codec, "autoencoder", None), getattr(self.text, "encoder", None)):
                 if part is not None:
                     part.to(**options)
-        self._traces.clear()
+        self._forget()
         return self
 
     def identity(self) -> str:
-        """Short hash of the architecture and weights, to tell models apart in saved files."""
-        # Keys with an underscore say where the network was loaded from.
-        # Files know lists alone.
-        config = {k: _as_lists(v) for k, v in dict(self.network.config).items() if not k.startswith("_")}
-        digest = hashlib.sha256(repr(sorted(config.items())).encode())
-        state = self.network.state_dict()
-        probes = [_sample(p.detach()) for p in state.values()]
-        # In one transfer: there are hundreds of them.
-        values = torch.cat(probes).cpu().split([len(probe) for probe in probes])
-        for name, probe in zip(state, values, strict=True):
-            digest.update(name.encode() + probe.numpy().tobytes())
-        return digest.hexdigest()[:16]
+        """Short hash of the network, to tell models apart in saved files.
+
+        Of its architecture, a sample of its weights, and whatever was added to it since it was built: hooks, attention
+        processors, adapters with their strengths, settings. It is the same in every process and on every device.
+        """
+        return network_identity(self.network)
 
     def encode_prompt(
         self, prompt: str | list[str] | None, negative_prompt: str = "", guidance_scale: float = 1.0
@@ -152,11 +161,11 @@ class Model:
         """The network's own prediction, guided where the conditioning says so."""
         rows = [_a_row_each(c, x) for c in conditioning]
         if len(rows) < 3:
-            out = self.network(x, t, *rows, return_dict=False)[0]
+            out = run(self.network, x, t, *rows, return_dict=False)[0]
         else:
             text, other, scale = rows
             both = t if t.ndim == 0 else torch.cat([t, t])
-            out = self.network(torch.cat([x, x]), both, torch.cat([text, other]), return_dict=False)[0]
+            out = run(self.network, torch.cat([x, x]), both, torch.cat([text, other]), return_dict=False)[0]
             guided, away = out.chunk(2)
             out = away + scale.reshape(-1, *[1] * (x.ndim - 1)) * (guided - away)
         return out[:, : x.shape[1]]  # networks with a learned variance return it behind the prediction
@@ -224,7 +233,8 @@ class Model:
     ) -> Linearization:
         """Linearize a layer at a sample; one trace a layer and shape is kept and rebased.
 
-        The object that comes back is shared: a later call for the same layer and shape moves it.
+        What comes back belongs to the caller: nobody else moves it. Where the network has changed since the trace was
+        made, it is traced again. Threads may call this at once.
 
         Args:
             layer: See :meth:`feature_map`.
@@ -234,13 +244,11 @@ class Model:
             mask: Factor of the output, broadcast to it; one trace serves every mask.
             backend: Backend of the linearization.
             precision: Arithmetic of its passes, see :func:`latentjac.linearize`.
+
+        Raises:
+            ValueError: If the layer is unknown, or the network in training mode.
         """
-        # A trace holds the weights as they were; a change in place shows in their version counters.
-        tensors = [*self.network.parameters(), *self.network.buffers()]
-        weights = tuple((p.data_ptr(), p._version) for p in tensors)
-        if weights != self._weights:
-            self._traces.clear()
-            self._weights = weights
+        refuse_training(self.network)
         name = resolve_layer(self.network, layer)
         if name not in OUTPUTS:
             conditioning = conditioning[:1]
@@ -250,16 +258,17 @@ class Model:
         features, constants = self.feature_map(name), (t, *conditioning)
         if mask is not None:
             features, constants = _masked(features), (mask, *constants)
-        lin = self._traces.get(key)
-        if lin is None:
-            lin = linearize(features, x, *constants, backend=backend, precision=precision)
-        else:
-            lin.rebase(x, *constants)
-        self._traces[key] = lin
-        self._traces.move_to_end(key)
-        while len(self._traces) > _MAX_CACHED_TRACES:
-            self._traces.popitem(last=False)
-        return lin
+        with self._lock:
+            pool = self._traces.setdefault(key, Pool())
+            self._traces.move_to_end(key)
+            while len(self._traces) > _MAX_CACHED_TRACES:
+                self._traces.popitem(last=False)
+        return pool.linearization(
+            features,
+            lambda: linearize(features, x, *constants, backend=backend, precision=precision),
+            lambda engine: ProgramLinearization(features, x, *constants, engine=engine),
+            lambda: linearize(features, x, *constants, backend="autodiff", precision=precision),
+        )
 
     def __repr__(self) -> str:
         millions = sum(p.numel() for p in self.network.parameters()) / 1e6
@@ -267,19 +276,9 @@ class Model:
         return f"Model({self.name!r}, {kind}, {millions:.1f} M parameters, samples {list(self.sample_shape)})"
 
 
-def _as_lists(value: Any) -> Any:
-    return [_as_lists(entry) for entry in value] if isinstance(value, (tuple, list)) else value
-
-
 def _a_row_each(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """Conditioning with one row for every sample."""
     return values if len(values) == len(x) else values.expand(len(x), *values.shape[1:])
-
-
-def _sample(t: torch.Tensor) -> torch.Tensor:
-    """Some 64 entries, evenly spread, as float32."""
-    flat = t.flatten()
-    return flat[:: max(1, flat.numel() // 64)].float()
 
 
 def _masked(features: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,14 @@ from PIL import Image
 
 from latentjac.arguments import check_kind, check_path
 from latentjac.files import write_bytes
+from latentjac.strict_json import to_json
 
 
 def write_json(path: Path, content: Any) -> Path:
-    """Write JSON with sorted layout kept as given and a final newline.
+    """Write strict JSON, keys in the order given, with a final newline; see :mod:`latentjac.strict_json`.
+
+    NaN and infinities become the texts ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``; what JSON has no kind for, as
+    paths, becomes its text.
 
     Raises:
         TypeError: If path is none, or a key is not text or a number.
@@ -23,11 +26,11 @@ def write_json(path: Path, content: Any) -> Path:
     """
     path = check_path("write_json", "path", path)
     try:
-        text = json.dumps(content, indent=2, default=str)
-        return write_bytes(path, (text + "\n").encode())
+        text = to_json(content, indent=2, default=str)
     except (TypeError, ValueError, RecursionError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"write_json: content must be what JSON can hold, got {type(content).__name__}: {error}") from error
+    return write_bytes(path, (text + "\n").encode())
 
 
 def write_png(path: Path, image: Image.Image) -> Path:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from latentjac.arguments import check_kind, shown
+from latentjac.strict_json import readable
 
 _PICTURES = (".png", ".gif", ".jpg", ".jpeg")
 _FIRST = "sheet.png"  # the picture to look at before all others
@@ -45,7 +46,7 @@ def run_page(record: Mapping[str, Any], files: Iterable[tuple[str, str]]) -> str
         files: Names relative to the page, each with what it is, in the order they were made. Pictures are shown.
 
     Returns:
-        A whole document, everything in it escaped.
+        A whole document, everything in it escaped; what cannot be written as UTF-8 stands there with backslashes.
 
     Raises:
         TypeError: If record is no mapping, or files are no pairs of texts.
@@ -60,7 +61,7 @@ def run_page(record: Mapping[str, Any], files: Iterable[tuple[str, str]]) -> str
     pictures.sort(key=lambda entry: entry[0] != _FIRST)
     photo, model, finding = (record.get(name, {}) for name in ("photo", "model", "finding"))
     parts = [photo.get("file"), f"model {model['name']}" if "name" in model else None]
-    return _environment().get_template("page.html").render(
+    html = _environment().get_template("page.html").render(
         title=f"latentjac {record.get('command', '')}".strip(),
         subtitle=", ".join(part for part in parts if part),
         notes=[*(finding[name] for name in ("question", "sentence") if name in finding), *photo.get("notes", [])],
@@ -72,6 +73,8 @@ def run_page(record: Mapping[str, Any], files: Iterable[tuple[str, str]]) -> str
         versions=list(record.get("versions", {}).items()),
         files=listed,
     )  # fmt: skip
+    # File names need not be UTF-8, pages must.
+    return readable(html)
 
 
 @cache
@@ -83,7 +86,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["link"] = quote
+    environment.filters["link"] = lambda name: quote(name, errors="surrogateescape")
     return environment
 
 

@@ -9,7 +9,7 @@ from latentjac.geometry import power_spectrum
 from latentjac.models import Model
 from latentjac.public import public_as
 from latentjac.study.curves import level_axes, mean_curve, mean_ratio
-from latentjac.study.finding import Finding, columns
+from latentjac.study.finding import Finding, columns, study
 from latentjac.study.points import bases_at, followed_points
 from latentjac.study.settings import Settings, check_study
 
@@ -17,6 +17,7 @@ NAME = "coarse-to-fine"
 
 
 @public_as(NAME)
+@study(NAME)
 def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     """Spatial frequencies of the directions v of h-space's local basis, over noise levels (Park et al. 2023).
 

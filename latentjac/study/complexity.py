@@ -11,7 +11,7 @@ from latentjac.geometry import sample_mean
 from latentjac.models import Model
 from latentjac.public import public_as
 from latentjac.study.curves import ends_of, level_axes, mean_curve, stated
-from latentjac.study.finding import Axes, Curve, Finding, columns
+from latentjac.study.finding import Axes, Curve, Finding, columns, study
 from latentjac.study.over_levels import OverLevels, compare_levels
 from latentjac.study.settings import Settings, check_study
 from latentjac.study.tangent_spaces import SPACES, TangentSpaces, tangent_spaces
@@ -21,6 +21,7 @@ NAME = "complexity"
 
 
 @public_as(NAME)
+@study(NAME)
 def run(models: Sequence[Model], settings: Settings, progress: bool = False) -> Finding:
     """How much tangent spaces of one sample change over levels, for models of different data (Park et al. 2023).
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import wraps
 from typing import Any
+
+from latentjac.svd import Status
+from latentjac.svd.building import building
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class Finding:
         interval: Its 95% interval over samples.
         holds: Whether the interval supports the finding that the study is about.
         heats: Maps that the figure shows behind the curves.
+        status: How the bases ended that the study is made from: the worst of them; None without bases.
 
     Raises:
         ValueError: If columns differ in length or the interval does not hold the number.
@@ -92,6 +97,7 @@ class Finding:
     interval: tuple[float, float]
     holds: bool
     heats: tuple[Heat, ...] = field(default=(), repr=False)
+    status: Status | None = None
 
     def __post_init__(self) -> None:
         lengths = {column: len(values) for column, values in self.table.items()}
@@ -110,6 +116,25 @@ class Finding:
             for x, y, low, high in zip(c.x, c.y, c.low, c.high, strict=True)
         ]
         return columns(rows)
+
+
+def study(name: str) -> Callable[[Callable[..., Finding]], Callable[..., Finding]]:
+    """A function that makes a finding, as the study of a name.
+
+    Ctrl-C ends it, also while a basis is computed; bases that did not converge are warnings of the study, and the
+    worst status is that of the finding.
+    """
+
+    def decorate(run: Callable[..., Finding]) -> Callable[..., Finding]:
+        @wraps(run)
+        def reported(*args: Any, **kwargs: Any) -> Finding:
+            with building(f"study {name}") as built:
+                finding = run(*args, **kwargs)
+            return replace(finding, status=built.status)
+
+        return reported
+
+    return decorate
 
 
 def columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:

@@ -13,7 +13,7 @@ from latentjac.geometry import FeatureMap, feature_linearity, sample_mean
 from latentjac.models import Model
 from latentjac.public import public_as
 from latentjac.study.curves import level_axes, mean_curve
-from latentjac.study.finding import Axes, Curve, Finding, columns
+from latentjac.study.finding import Axes, Curve, Finding, columns, study
 from latentjac.study.points import bases_at, followed_points, one_sample
 from latentjac.study.settings import Settings, check_study
 
@@ -28,6 +28,7 @@ EDIT = 0.03
 
 
 @public_as(NAME)
+@study(NAME)
 def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     """``f(x + lambda v)`` against ``f(x) + lambda J v`` for h-space and the posterior mean x0 (Chen et al. 2024).
 

@@ -11,7 +11,8 @@ from latentjac.diffusion import Point, Schedule, descend, noise_point
 from latentjac.geometry import local_basis
 from latentjac.models import Model
 from latentjac.study.settings import Settings
-from latentjac.svd import LocalBasis, Status
+from latentjac.svd import LocalBasis
+from latentjac.svd.building import building
 
 # Points that one linearization holds: on one CPU core four are a sixth faster than one, and eight no faster than four.
 POINTS_AT_ONCE = 4
@@ -68,9 +69,8 @@ def bases_at(
     for start in range(0, len(point.sample), POINTS_AT_ONCE):
         part = _part(point, slice(start, start + POINTS_AT_ONCE))
         generator = torch.Generator().manual_seed(settings.seed)
-        basis = local_basis(model, part, settings.k, layer, tol=settings.tol, generator=generator)
-        if basis.status is Status.INTERRUPTED:
-            raise KeyboardInterrupt
+        with building("study"):
+            basis = local_basis(model, part, settings.k, layer, tol=settings.tol, generator=generator)
         bases += [basis.point(i) for i in range(basis.points)]
         if bar is not None:
             bar.update(basis.points)

@@ -13,7 +13,7 @@ from latentjac.geometry import SampleMean, pair_mean, sample_mean
 from latentjac.models import Model
 from latentjac.public import public_as
 from latentjac.study.curves import constant_curve, curve_of, ends_of, in_both_spaces, level_axes
-from latentjac.study.finding import Curve, Finding, columns
+from latentjac.study.finding import Curve, Finding, columns, study
 from latentjac.study.points import bases_at, followed_points
 from latentjac.study.settings import Settings, check_samples, check_study
 from latentjac.study.tangent_spaces import SPACES, relative_distances, unrelated_distance
@@ -56,6 +56,7 @@ class PromptDistances:
 
 
 @public_as(NAME)
+@study(NAME)
 def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     """Distances of the tangent spaces of one sample under two prompts, over noise levels (Park et al. 2023).
 

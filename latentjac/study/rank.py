@@ -13,7 +13,7 @@ from latentjac.geometry import sample_mean
 from latentjac.models import Model
 from latentjac.public import public_as
 from latentjac.study.curves import level_axes, mean_curve, mean_ratio
-from latentjac.study.finding import Curve, Finding, columns
+from latentjac.study.finding import Curve, Finding, columns, study
 from latentjac.study.points import followed_points, one_sample
 from latentjac.study.settings import Settings, check_study
 from latentjac.svd import effective_rank
@@ -28,6 +28,7 @@ _PROBES, _LANCZOS_STEPS = 2, 32
 
 
 @public_as(NAME)
+@study(NAME)
 def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     """Effective ranks of the Jacobians of h-space and of the posterior mean x0 (Chen et al. 2024, "LOCO Edit").
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
-from latentjac.study import coarse_to_fine, complexity, linearity, prompts, rank, samples, timesteps, transport
 from latentjac.study.finding import Finding
 
 
@@ -28,31 +29,28 @@ class Study:
     text: bool = False
 
 
+def _study(name: str, question: str, **kind: bool) -> Study:
+    """The study of a module, which is imported when it runs: names and questions are asked for without torch."""
+
+    def run(*arguments: Any, **options: Any) -> Finding:
+        return import_module(f"latentjac.study.{name.replace('-', '_')}").run(*arguments, **options)
+
+    return Study(name, question, run, **kind)
+
+
 STUDIES = {
     study.name: study
     for study in (
-        Study(
-            coarse_to_fine.NAME,
+        _study(
+            "coarse-to-fine",
             "Do directions change coarse structure where noise is strong and fine detail where it is weak?",
-            coarse_to_fine.run,
         ),
-        Study(
-            rank.NAME,
-            "To how few directions does the network listen, and at which noise level to the fewest?",
-            rank.run,
-        ),
-        Study(linearity.NAME, "How far along a direction is the network what its Jacobian says?", linearity.run),
-        Study(samples.NAME, "Do the tangent spaces of different samples part as noise falls?", samples.run),
-        Study(timesteps.NAME, "Does the tangent space of a sample turn away as timesteps part?", timesteps.run),
-        Study(
-            complexity.NAME,
-            "Do tangent spaces change less over timesteps where the data are simpler?",
-            complexity.run,
-            several=True,
-        ),
-        Study(
-            transport.NAME, "Is a direction carried better to a sample whose tangent space is closer?", transport.run
-        ),
-        Study(prompts.NAME, "Does the influence of text fade as noise falls?", prompts.run, text=True),
+        _study("rank", "To how few directions does the network listen, and at which noise level to the fewest?"),
+        _study("linearity", "How far along a direction is the network what its Jacobian says?"),
+        _study("samples", "Do the tangent spaces of different samples part as noise falls?"),
+        _study("timesteps", "Does the tangent space of a sample turn away as timesteps part?"),
+        _study("complexity", "Do tangent spaces change less over timesteps where the data are simpler?", several=True),
+        _study("transport", "Is a direction carried better to a sample whose tangent space is closer?"),
+        _study("prompts", "Does the influence of text fade as noise falls?", text=True),
     )
 }

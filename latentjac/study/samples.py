@@ -8,7 +8,7 @@ from latentjac.geometry import SampleMean, pair_mean
 from latentjac.models import Model
 from latentjac.public import public_as
 from latentjac.study.curves import constant_curve, curve_of, ends_of, in_both_spaces, level_axes
-from latentjac.study.finding import Curve, Finding, columns
+from latentjac.study.finding import Curve, Finding, columns, study
 from latentjac.study.settings import Settings, check_samples, check_study
 from latentjac.study.tangent_spaces import SPACES, TangentSpaces, relative_distances, tangent_spaces, unrelated_distance
 
@@ -16,6 +16,7 @@ NAME = "samples"
 
 
 @public_as(NAME)
+@study(NAME)
 def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     """Geodesic distances of the tangent spaces of all pairs of samples, over noise levels (Park et al. 2023).
 

@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from latentjac.arguments import check_bool, check_int, check_kind, check_number, check_sequence, check_text, shown
-from latentjac.diffusion.arguments import check_model
-from latentjac.diffusion.sampling import MOST_IMAGES
-from latentjac.models import Model
-
 _LARGEST_SEED = 2**63 - 1
+
+# What checks comes with torch, which reading the defaults does not need: it is imported where it is used.
 
 
 @dataclass(frozen=True)
@@ -47,6 +44,9 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
+        from latentjac.arguments import check_int, check_number
+        from latentjac.diffusion.sampling import MOST_IMAGES
+
         limits = {"samples": (2, MOST_IMAGES), "k": (1, None), "seed": (0, _LARGEST_SEED), "steps": (1, None)}
         checked: dict[str, Any] = {
             name: check_int("Settings", name, getattr(self, name), least, most)
@@ -80,6 +80,10 @@ def check_study(study: str, models: Any, settings: Any, progress: Any, *, severa
         progress: Whether progress bars are shown.
         several: Whether it compares models.
     """
+    from latentjac.arguments import check_bool, check_kind
+    from latentjac.diffusion.arguments import check_model
+    from latentjac.models import Model
+
     if several:
         check_kind(study, "models", models, Sequence, "a sequence of latentjac.Model")
         for i, model in enumerate(models):
@@ -93,6 +97,8 @@ def check_study(study: str, models: Any, settings: Any, progress: Any, *, severa
 
 
 def _checked_levels(levels: Any) -> tuple[float, ...]:
+    from latentjac.arguments import check_number, check_sequence, shown
+
     given = check_sequence("Settings", "levels", levels, "fractions of T")
     fractions = [check_number("Settings", "levels", t, 0, 1, least=True, most=True) for t in given]
     if len(set(fractions)) < max(2, len(fractions)):
@@ -101,6 +107,8 @@ def _checked_levels(levels: Any) -> tuple[float, ...]:
 
 
 def _checked_prompts(prompts: Any) -> tuple[str, ...]:
+    from latentjac.arguments import check_sequence, check_text, shown
+
     texts = [check_text("Settings", "prompts", p) for p in check_sequence("Settings", "prompts", prompts, "texts")]
     if len(set(texts)) < max(3, len(texts)):
         raise ValueError(f"Settings: prompts must hold at least 3 different texts, each once, got {shown(texts)}")

@@ -8,7 +8,7 @@ from latentjac.geometry import SampleMean, sample_mean
 from latentjac.models import Model
 from latentjac.public import public_as
 from latentjac.study.curves import constant_curve, curve_of, ends_of, in_both_spaces
-from latentjac.study.finding import Axes, Finding, Heat, columns
+from latentjac.study.finding import Axes, Finding, Heat, columns, study
 from latentjac.study.over_levels import OverLevels, compare_levels
 from latentjac.study.settings import Settings, check_study
 from latentjac.study.tangent_spaces import SPACES, tangent_spaces, unrelated_distance
@@ -18,6 +18,7 @@ APART = "difference of the noise levels"
 
 
 @public_as(NAME)
+@study(NAME)
 def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     """Distances between the tangent spaces of one sample at two levels, for all pairs of levels (Park et al. 2023).
 

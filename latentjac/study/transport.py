@@ -12,7 +12,7 @@ from latentjac.models import Model
 from latentjac.public import public_as
 from latentjac.study.carried import WAYS, Carried, carry
 from latentjac.study.curves import curve_of, ends_of, level_axes, stated
-from latentjac.study.finding import Axes, Curve, Finding, columns
+from latentjac.study.finding import Axes, Curve, Finding, columns, study
 from latentjac.study.samples import sample_distances
 from latentjac.study.settings import Settings, check_samples, check_study
 from latentjac.study.tangent_spaces import SPACES, TangentSpaces, tangent_spaces
@@ -30,6 +30,7 @@ _LABELS = {
 
 
 @public_as(NAME)
+@study(NAME)
 def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     """Parallel transport of the strongest directions between samples, against the distance of their tangent spaces.
 

@@ -23,6 +23,7 @@ from latentjac.arguments import (
     shown,
 )
 from latentjac.svd.basis import LocalBasis
+from latentjac.svd.block_size import MEASURED
 from latentjac.svd.operator import Products
 from latentjac.svd.orthonormal import orthonormalize
 
@@ -31,7 +32,7 @@ STOPS = ("residual", "paper")
 VECTORS = ("ritz", "paper")
 MOST_POWER_STEPS = 1000
 # Least values of the whole numbers.
-_LEAST = {"k": 1, "max_passes": 2, "block_size": 1, "confirm": 0, "oversampling": 0}
+_LEAST = {"k": 1, "max_passes": 2, "confirm": 0, "oversampling": 0}
 # Options that other methods have no use for, and their defaults.
 _OF_ONE_METHOD: dict[str, dict[str, Any]] = {
     "subspace": {"stop": "residual", "vectors": "ritz"},
@@ -46,7 +47,7 @@ class Settings:
     k: int = 8
     tol: float = 1e-3
     method: str = "krylov"
-    block_size: int | None = None
+    block_size: int | str | None = None
     max_passes: int = 1000
     max_seconds: float | None = None
     confirm: int = 1
@@ -77,10 +78,10 @@ def check_settings(function: str, settings: Settings, refined: bool = False) -> 
         settings: As they were given.
         refined: Whether another operator refines what the first gives.
     """
-    plain = {
-        name: check_int(function, name, getattr(settings, name), least, optional=name == "block_size")
-        for name, least in _LEAST.items()
-    }
+    plain = {name: check_int(function, name, getattr(settings, name), least) for name, least in _LEAST.items()}
+    plain["block_size"] = settings.block_size
+    if settings.block_size != MEASURED:
+        plain["block_size"] = check_int(function, "block_size", settings.block_size, 1, optional=True)
     plain["power_steps"] = check_int(function, "power_steps", settings.power_steps, 0, MOST_POWER_STEPS)
     plain["tol"] = check_number(function, "tol", settings.tol, 0, 1)
     plain["max_seconds"] = check_number(function, "max_seconds", settings.max_seconds, 0, math.inf, optional=True)

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 
 import torch
 
+from latentjac import interrupts
 from latentjac.arguments import check_device, check_dtype, check_int, shown
 from latentjac.svd import files
 from latentjac.svd.certificate import Certificate
 from latentjac.svd.outcome import Status
-
-_TENSORS = ("s", "v", "u", "residuals")
+from latentjac.svd.validity import PREFIX, TENSORS
 
 
 class Identified(Protocol):
@@ -44,11 +44,15 @@ class LocalBasis:
     For B > 1 points every shape below has a leading B.
 
     Attributes:
-        s: Singular values ``[k]``, descending.
+        s: Singular values ``[k]``, descending; exactly 0 for null vectors, which fill up u and v where the rank is less
+            than k. In the largest of them, 1e-12 (float64) or 2e-6 counts as zero, ``sqrt(max(n, m))`` rounding units
+            do, and so does the rounding error of the operator's products.
         v: Right singular vectors, orthonormal, ``[k, *x.shape[1:]]`` (directions in x-space).
         u: Left singular vectors, orthonormal, ``[k, *y.shape[1:]]`` (directions in h-space).
-        residuals: ``|J^T u - s v| / s`` of each triplet, relative to the largest s where s is zero to rounding.
-        status: How the decomposition ended; for several points the worst of :attr:`point_status`.
+        residuals: ``|J^T u - s v| / s`` of each triplet, relative to the largest s for null vectors; inf for what was
+            not computed before the end.
+        status: How the decomposition ended; for several points the worst of :attr:`point_status`. Reading it tells that
+            the caller knows of an interruption; see :func:`latentjac.svd`.
         jvps: Products J v that were computed, counted in vectors, over all points.
         vjps: Products J^T u that were computed, counted in vectors.
         seconds: Wall time.
@@ -96,12 +100,13 @@ class LocalBasis:
             raise IndexError(f"point: index must be in [0, {self.points}), got {shown(index)}")
         if self.s.ndim == 1:
             return self
+        unseen = interrupts.unseen(self)
         status = self.point_status[index]
         certificate = self.certificate and Certificate(
             **{name: getattr(self.certificate, name)[index] for name in Certificate.names()}
         )
-        tensors = {name: getattr(self, name)[index] for name in _TENSORS}
-        return replace(self, **tensors, certificate=certificate, status=status, point_status=(status,))
+        tensors = {name: getattr(self, name)[index] for name in TENSORS}
+        return self._with(unseen, **tensors, certificate=certificate, status=status, point_status=(status,))
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> LocalBasis:
         """The same basis on another device or in another type; the certificate stays as it is.
@@ -112,23 +117,35 @@ class LocalBasis:
         """
         device = check_device("to", "device", device, optional=True)
         dtype = check_dtype("to", "dtype", dtype, optional=True)
-        tensors = {name: getattr(self, name).to(device=device, dtype=dtype) for name in _TENSORS}
-        return replace(self, **tensors, metadata=dict(self.metadata))
+        tensors = {name: getattr(self, name).to(device=device, dtype=dtype) for name in TENSORS}
+        return self._with(interrupts.unseen(self), **tensors, metadata=dict(self.metadata))
+
+    def _with(self, unseen: bool, **changes: Any) -> LocalBasis:
+        """A changed copy; whether somebody knows of an interruption does not change."""
+        copy = replace(self, **changes)
+        if unseen:
+            interrupts.leave(copy)
+        return copy
 
     def save(self, path: str | Path) -> Path:
         """Write the basis as safetensors; the file appears whole or not at all.
 
+        Numbers in the metadata that JSON lacks (NaN, infinities) are written as the texts ``"NaN"``, ``"Infinity"`` and
+        ``"-Infinity"``.
+
         Args:
-            path: File name; a missing folder is an error.
+            path: File name; a missing folder is an error. An older basis there is replaced.
 
         Raises:
-            ValueError: If the name does not end in ``.safetensors``.
+            ValueError: If the name does not end in ``.safetensors``, or :meth:`load` would not take the basis.
             TypeError: If the metadata cannot be written as JSON.
             FileNotFoundError: If the folder does not exist.
+            FileExistsError: If there is a file that is no basis.
+            OSError: If it cannot be written.
         """
-        tensors = {name: getattr(self, name) for name in _TENSORS}
+        tensors = {name: getattr(self, name) for name in TENSORS}
         if self.certificate is not None:
-            tensors |= {f"certificate.{name}": getattr(self.certificate, name) for name in Certificate.names()}
+            tensors |= {PREFIX + name: getattr(self.certificate, name) for name in Certificate.names()}
         facts = {
             "status": self.status.value,
             "point_status": [status.value for status in self.point_status],
@@ -143,18 +160,25 @@ class LocalBasis:
     def load(cls, path: str | Path, model: Identified | None = None) -> LocalBasis:
         """Read a basis that :meth:`save` wrote.
 
+        Nothing in the file is trusted: types and shapes, finite values, the order of s, rows that are orthonormal to
+        1e-5 (float64), 1e-4 (float32) or 2e-2 (float16, bfloat16), kinds of all facts, and a sum of everything are
+        checked, before any tensor is read where the header tells. Rows may be zero where s is. Rows of u are of unit
+        length but not orthogonal in bases of ``svd(..., vectors="paper")``.
+
         Args:
             path: File name.
             model: The network it is going to be used with; a warning says if it was computed for another.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is not a basis, or of a newer schema.
+            latentjac.files.FileError: If it is not a basis, damaged, or of a newer schema; the message names the file
+                and the fault. It is a ValueError.
+            ValueError: If the name does not end in ``.safetensors``.
             TypeError: If model cannot say which network it is.
         """
         if model is not None and not callable(getattr(model, "identity", None)):
             raise TypeError(f"load: model must be a latentjac.Model or None, got {type(model).__name__}")
-        basis = files.read(path, cls._from_file)
+        basis = cls._from_file(*files.read(path))
         known = basis.metadata.get("model_identity")
         if model is not None and known != model.identity():
             warnings.warn(
@@ -166,14 +190,17 @@ class LocalBasis:
 
     @classmethod
     def _from_file(cls, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> LocalBasis:
-        prefix = "certificate."
-        bounds = {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
-        if set(tensors) != set(_TENSORS) or len({len(tensor) for tensor in tensors.values()}) != 1:
-            shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
-            raise ValueError(f"expected {sorted(_TENSORS)} of one length, got {shapes}")
-        fields: dict[str, Any] = {**tensors, **facts, "status": Status(facts["status"])}
-        fields["point_status"] = tuple(Status(value) for value in facts.get("point_status", ()))
-        return cls(**fields, certificate=Certificate(**bounds) if bounds else None)
+        bounds = {name: tensors[PREFIX + name] for name in Certificate.names() if PREFIX + name in tensors}
+        return cls(
+            **{name: tensors[name] for name in TENSORS},
+            status=Status(facts["status"]),
+            jvps=facts["jvps"],
+            vjps=facts["vjps"],
+            seconds=facts["seconds"],
+            metadata=facts["metadata"],
+            certificate=Certificate(**bounds) if bounds else None,
+            point_status=tuple(Status(value) for value in facts.get("point_status", ())),
+        )
 
     def __repr__(self) -> str:
         top, last = (f"{self.s[..., i].max().item():.4g}" for i in (0, -1))
@@ -202,6 +229,26 @@ class LocalBasis:
             if c is not None:
                 lines += _facts(c)
         return lines
+
+
+class _Noticed:
+    """How a basis ended: who reads it knows whether Ctrl-C did it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, basis: LocalBasis | None, owner: type | None = None) -> Any:
+        if basis is None:
+            return self
+        interrupts.see(basis)
+        return vars(basis)[self._name]
+
+    def __set__(self, basis: LocalBasis, value: Any) -> None:
+        vars(basis)[self._name] = value
+
+
+for _name in ("status", "point_status"):  # after the class was made: a dataclass takes them for defaults
+    setattr(LocalBasis, _name, _Noticed(_name))
 
 
 def _facts(c: Certificate) -> list[str]:

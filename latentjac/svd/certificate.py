@@ -22,7 +22,7 @@ class Certificate:
         s_error: Bound of the distance to the nearest exact value, ``[k]``: the residual bound of Weinstein, ``rho``,
             the length of the residual of ``(u, v) / sqrt 2`` in the symmetric matrix ``[[0, J], [J^T, 0]]``; or
             ``rho^2 / gap`` (Kato and Temple) where the neighbouring values are known to be farther than rho and it is
-            smaller; and ten rounding units of ``s[0]``.
+            smaller; and ten rounding units of ``s[0]``, or the adjoint mismatch where that is larger.
         next_s: Estimate of the singular value after the last, ``[]``; 0 if there is none.
         gap: Least distance that ``s[-1]`` can have from the next value, ``[]``; negative if they are not told apart.
         angle: Bound of the sine of the largest angle between the spans of u, or of v, and the exact ones, ``[]``
@@ -56,9 +56,9 @@ class Certificate:
 
 def _certify(found: Found) -> dict[str, torch.Tensor]:
     s = found.s.double().cpu()
-    right, left = found.residuals.double().cpu() * s, found.left_residuals.double().cpu() * s
-    right = torch.where(s > 0, right, found.residuals.double().cpu() * s[0])  # relative to the largest there
-    rounding = 10 * torch.finfo(found.v.dtype).eps * s[0]  # of the products and of the numbers handed out
+    right, left = (_lengths(r.double().cpu(), s) for r in (found.residuals, found.left_residuals))
+    # Of the products and of the numbers handed out.
+    rounding = max(10 * torch.finfo(found.v.dtype).eps, found.mismatch) * s[0]
     rho = ((right.square() + left.square()) / 2).sqrt()
     beyond = found.next_s * (1 + found.next_residual)
     gap = float(s[-1]) - beyond if beyond < float("inf") else -float("inf")
@@ -72,12 +72,19 @@ def _certify(found: Found) -> dict[str, torch.Tensor]:
         "orthogonality_u": orthogonality(found.u),
         "adjoint_mismatch": found.mismatch,
     }
+    scalars |= {name: scalars[name] * found.unit for name in ("next_s", "gap")}
     tensors = {name: torch.tensor(value, dtype=torch.float64, device="cpu") for name, value in scalars.items()}
     return {
         "left_residuals": found.left_residuals.double().cpu(),
-        "s_error": _value_error(s, rho, beyond) + rounding,
+        "s_error": (_value_error(s, rho, beyond) + rounding) * found.unit,
         **tensors,
     }
+
+
+def _lengths(residuals: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+    """Lengths of residual vectors; residuals are relative to s, or to the largest where s is zero."""
+    lengths = residuals * torch.where(s > 0, s, s[0])
+    return torch.where(residuals.isinf(), residuals, lengths)
 
 
 def _value_error(s: torch.Tensor, rho: torch.Tensor, beyond: float) -> torch.Tensor:

@@ -11,28 +11,27 @@ from typing import Any
 
 import torch
 
+from latentjac import interrupts
 from latentjac.public import public
 from latentjac.svd import block_size as blocks
 from latentjac.svd.arguments import Settings, check, check_run, warm_rows
 from latentjac.svd.basis import ConvergenceError, LocalBasis
+from latentjac.svd.building import called, calling, under_construction
 from latentjac.svd.certificate import Certificate
 from latentjac.svd.iterate import Iteration, Limits
 from latentjac.svd.krylov import BlockKrylov
 from latentjac.svd.operator import LinearOperator, Products
-from latentjac.svd.outcome import Found, SolverState, Status
+from latentjac.svd.outcome import Found, SolverState, Status, worst
 from latentjac.svd.progress import shown
 from latentjac.svd.subspace import paper_iteration, randomized
 from latentjac.svd.workspace import workspace_for
 
-# Worst first: the status of a basis of several points is the worst of theirs.
-_SEVERITY = [
-    Status.INTERRUPTED,
-    Status.OUT_OF_TIME,
-    Status.OUT_OF_PASSES,
-    Status.STAGNATED,
-    Status.STOPPED,
-    Status.CONVERGED,
-]
+# What the caller of svd can do; other functions have other arguments.
+_ADVICE = {
+    Status.OUT_OF_PASSES: "; raise max_passes or tol",
+    Status.OUT_OF_TIME: "; raise max_seconds or tol",
+    Status.STAGNATED: "; raise tol, or give a more precise operator",
+}
 
 # Random rows beside the known ones of a warm start, to find what those do not contain.
 _GUARDS = 2
@@ -48,7 +47,7 @@ def svd(
     tol: float = 1e-3,
     *,
     method: str = "krylov",
-    block_size: int | None = None,
+    block_size: int | str | None = None,
     max_passes: int = 1000,
     max_seconds: float | None = None,
     generator: torch.Generator | None = None,
@@ -73,11 +72,14 @@ def svd(
         method: ``"krylov"`` (block Golub-Kahan, thick restart); ``"subspace"`` (the iteration of Park et al. 2023,
             one block of k, no oversampling); ``"randomized"`` (Halko, Martinsson & Tropp 2011: a fixed number of
             passes over k + oversampling probes).
-        block_size: Probes a pass of ``"krylov"``. By default chosen from the costs of a few passes, measured once an
-            operator on rows that are used; the choice is in the metadata, and given back here it repeats the run.
+        block_size: Probes a pass of ``"krylov"``, by default chosen by a rule from k and the kind of device. With
+            ``"measured"`` a few passes are timed, once an operator, and choose it: the choice and the costs are in the
+            metadata, and given back here the choice repeats the run.
         max_passes: Most passes; one pass is one block of JVPs or of VJPs.
         max_seconds: No expansion begins after this time.
-        generator: Source of the start block; a CPU generator seeded with 0 by default, so that the result repeats.
+        generator: Source of the start block; a CPU generator seeded with 0 by default. Equal arguments and equal states
+            of the generator give equal bits, on one machine with as many threads, unless ``max_seconds`` ends the run
+            or the block size is measured.
         warm_start: Basis of a nearby point or map (its u is pulled back first, which halves the error), or
             directions ``[q, *x.shape[1:]]`` (``[B, q, ...]`` for several points) near the wanted ones.
         confirm: Expansions that have to confirm what a warm start gives, since it can hide larger values behind its
@@ -97,40 +99,57 @@ def svd(
         strict: Raise instead of warning when not converged.
 
     Returns:
-        The triplets with their residuals, certificate and counts.
+        The triplets with their residuals, certificate and counts. Rows of u and of v are orthonormal whatever the rank:
+        where it is less than k, null vectors fill them up, marked by an s of exactly 0. Ctrl-C gives the triplets so
+        far, with the status interrupted; unless that status is read, the next call raises ``KeyboardInterrupt``.
 
     Raises:
         TypeError: If an argument has a wrong type.
         ValueError: If an argument is out of range, or the operator gives NaN or Inf.
         ConvergenceError: If ``strict`` and the tolerance was not reached; carries the partial result.
+        KeyboardInterrupt: If interrupted before there are triplets, or in a function that builds something on them.
     """
     settings = Settings(
         k, tol, method, block_size, max_passes, max_seconds, confirm, oversampling, power_steps, stop, vectors
     )
-    check_run("svd", generator, callback, progress, strict)
-    settings = check(operator, settings, refine_with)
-    k, tol, method, max_seconds = settings.k, settings.tol, settings.method, settings.max_seconds
-    max_passes, confirm = settings.max_passes, settings.confirm
+    with calling("svd"):
+        check_run("svd", generator, callback, progress, strict)
+        settings = check(operator, settings, refine_with)
+        basis, interrupted = _run(operator, settings, generator, warm_start, refine_with, callback, progress)
+        _hand_over(basis, interrupted, settings.tol, strict)
+    return basis
+
+
+def _run(
+    operator: LinearOperator,
+    settings: Settings,
+    generator: torch.Generator | None,
+    warm_start: LocalBasis | torch.Tensor | None,
+    refine_with: LinearOperator | None,
+    callback: Callable[[SolverState], Any] | None,
+    progress: bool,
+) -> tuple[LocalBasis, bool]:
+    """The basis, and whether Ctrl-C ended it."""
+    k, tol, max_seconds = settings.k, settings.tol, settings.max_seconds
     started = time.perf_counter()
     generator = generator or torch.Generator().manual_seed(0)
     with shown(callback, progress, k * operator.x.shape[0]) as watch:
         deadline = float("inf") if max_seconds is None else started + max_seconds
-        limits = Limits(tol, max_passes, deadline, watch)
-        first = Products(operator)
+        limits = Limits(tol, settings.max_passes, deadline, watch)
+        first = Products(operator, settings.block_size == blocks.MEASURED)
         cheaply = limits if refine_with is None else _cheaply(limits, first.rounding)
         found, facts = _decompose(first, settings, cheaply, warm_start, generator)
         products = [first]
         if refine_with is not None and not any(f.status is Status.INTERRUPTED for f in found):
             mismatch = max(point.mismatch for point in found)
             if cheaply.tol > tol:  # rounding may have put close values in another order
-                limits = replace(limits, patience=confirm)
+                limits = replace(limits, patience=settings.confirm)
             found, second = _refine(refine_with, found, settings, limits, generator)
             products.append(second)
             facts |= {"refine_jvps": second.jvps, "refine_vjps": second.vjps, "cheap_adjoint_mismatch": mismatch}
-    metadata = {"tol": tol, "method": method, **facts, "passes": sum(p.passes for p in products)}
+    metadata = {"tol": tol, "method": settings.method, **facts, "passes": sum(p.passes for p in products)}
     basis = _assemble(operator, found, products, time.perf_counter() - started, metadata)
-    _complain(basis, tol, strict)
-    return basis
+    return basis, any(p.interrupted for p in products)
 
 
 def _decompose(
@@ -144,7 +163,7 @@ def _decompose(
     known = None if warm_start is None else warm_rows(products, warm_start)
     if settings.method == "subspace":
         found = paper_iteration(products, settings, limits, known, generator)
-        return found, {"block_size": settings.k, "stop": settings.stop}
+        return found, {"block_size": settings.k, "stop": settings.stop, "vectors": settings.vectors}
     if settings.method == "randomized":
         return randomized(products, settings, limits, known, generator)
     return _krylov(products, settings, limits, known, generator)
@@ -157,24 +176,32 @@ def _krylov(
     known: torch.Tensor | None,
     generator: torch.Generator,
 ) -> tuple[list[Found], dict[str, Any]]:
-    k, block, images, curve = settings.k, settings.block_size, None, None
-    # Always as many, so that what is drawn later does not depend on whether costs were measured.
-    random = products.random(min(max(blocks.LARGEST, block or 0), products.n), generator)
-    if known is not None:
-        start = torch.cat([known, random[:, : _GUARDS if settings.confirm else 1]], dim=1)
-        curve = blocks.known_curve(products)
-        block = min(block or (curve.best_block(k, blocks.own_cost(products, k)) if curve else 4), products.n)
-        limits = replace(limits, patience=settings.confirm)
-    elif min(products.n, products.m) >= 2 * random.shape[1]:
-        curve, block, images = blocks.first_images(products, random, block, k)
+    k, given = settings.k, settings.block_size
+    # Always as many, so that what is drawn later does not depend on who chose the block size.
+    random = products.random(min(max(blocks.LARGEST, _number(given) or 0), products.n), generator)
+    block, facts = _block_size(products, random, k, given)
+    if known is None:
         start = random[:, :block]
     else:
-        block = min(block or min(max(4, k), 8), products.n)
-        start = random[:, :block]
-    facts: dict[str, Any] = {"block_size": block}
-    if curve is not None:
-        facts["cost_curve"] = {"c0": curve.c0, "c1": curve.c1}
-    return _iterate(products, start, k, block, limits, generator, images), facts
+        start = torch.cat([known, random[:, : _GUARDS if settings.confirm else 1]], dim=1)
+        limits = replace(limits, patience=settings.confirm)
+    return _iterate(products, start, k, block, limits, generator), facts
+
+
+def _block_size(
+    products: Products, random: torch.Tensor, k: int, given: int | str | None
+) -> tuple[int, dict[str, Any]]:
+    """The block size, as given or chosen, and what to note about it."""
+    if given == blocks.MEASURED:
+        block, curve = blocks.measured(products, random, k)
+        return block, {"block_size": block, "cost_curve": {"c0": curve.c0, "c1": curve.c1}}
+    block = min(_number(given) or blocks.ruled(products, k), products.n)
+    return block, {"block_size": block}
+
+
+def _number(block_size: int | str | None) -> int | None:
+    """A block size that is given, as a number."""
+    return block_size if isinstance(block_size, int) else None
 
 
 def _iterate(
@@ -184,11 +211,10 @@ def _iterate(
     block: int,
     limits: Limits,
     generator: torch.Generator,
-    images: torch.Tensor | None = None,
 ) -> list[Found]:
-    """Block Krylov from a start block, of which J may be known already."""
+    """Block Krylov from a start block."""
     with workspace_for(products.operator, BlockKrylov.shape(products, start.shape[1], k, block)) as space:
-        krylov = BlockKrylov(products, start, k, block, generator, images, space)
+        krylov = BlockKrylov(products, start, k, block, generator, space)
         return Iteration(krylov, products, limits).run(start.shape[1])
 
 
@@ -201,9 +227,9 @@ def _refine(
     operator: LinearOperator, found: list[Found], settings: Settings, limits: Limits, generator: torch.Generator
 ) -> tuple[list[Found], Products]:
     """Go on with a more precise operator where a cheap one ended."""
-    products = Products(operator)
+    products = Products(operator, settings.block_size == blocks.MEASURED)
     start = torch.stack([point.v for point in found]).to(products.device, products.dtype)
-    block = min(settings.block_size or 4, products.n)
+    block = min(_number(settings.block_size) or 4, products.n)
     return _iterate(products, start, settings.k, block, limits, generator), products
 
 
@@ -216,7 +242,7 @@ def _assemble(
     signs = v.gather(2, v.abs().argmax(dim=2, keepdim=True)).sign()
     shapes = {"v": operator.x.shape[1:], "u": operator.y.shape[1:]}
     tensors = {
-        "s": s.to(dtype),
+        "s": (s * s.new_tensor([[point.unit] for point in found])).to(dtype),
         "v": (v * signs).reshape(points, k, *shapes["v"]),
         "u": (u * signs).reshape(points, k, *shapes["u"]),
         "residuals": residuals.to(dtype),
@@ -224,7 +250,7 @@ def _assemble(
     statuses = tuple(point.status for point in found)
     return LocalBasis(
         **{name: tensor[0] if points == 1 else tensor for name, tensor in tensors.items()},
-        status=min(statuses, key=_SEVERITY.index),
+        status=worst(statuses),
         jvps=sum(p.jvps for p in products),
         vjps=sum(p.vjps for p in products),
         seconds=seconds,
@@ -238,16 +264,40 @@ def _version() -> str:
     return str(getattr(sys.modules["latentjac"], "__version__", "unknown"))
 
 
-def _complain(basis: LocalBasis, tol: float, strict: bool) -> None:
-    if basis.status in (Status.CONVERGED, Status.STOPPED):
+def _hand_over(basis: LocalBasis, interrupted: bool, tol: float, strict: bool) -> None:
+    """Say how a basis ended to whoever called, in the name of the function that was called.
+
+    Raises:
+        KeyboardInterrupt: If Ctrl-C ended it, and it is wanted for something else.
+        ConvergenceError: If ``strict`` and it did not converge.
+    """
+    built = under_construction()
+    if built is not None:
+        if interrupted:
+            raise KeyboardInterrupt
+        built.statuses.append(basis.status)
+    if basis.status.fine:
         return
-    where = "" if basis.points == 1 else f" at {sum(s is not Status.CONVERGED for s in basis.point_status)} points"
-    reached = f"{basis.status.value}{where} after {basis.metadata['passes']} passes with largest residual "
-    message = f"svd: {reached}{basis.residuals.max().item():.1e}"
-    if basis.metadata.get("stop") == "paper":
-        message += "; the rule of the paper did not stop it"
-    else:
-        message += f" > tol = {tol:g}; raise max_passes or tol"
+    message = _complaint(basis, tol)
+    if interrupted:
+        interrupts.leave(basis)
     if strict:
         raise ConvergenceError(message, basis)
-    warnings.warn(message, stacklevel=3)
+    warnings.warn(message, stacklevel=5)
+
+
+def _complaint(basis: LocalBasis, tol: float) -> str:
+    where = "" if basis.points == 1 else f" at {sum(s is not Status.CONVERGED for s in basis.point_status)} points"
+    largest = f"largest residual {basis.residuals.max().item():.1e}"
+    reached = f"{called('svd')}: {basis.status.value}{where} after {basis.metadata['passes']} passes"
+    if basis.status is Status.NOT_ADJOINT:
+        assert basis.certificate is not None
+        mismatch = basis.certificate.adjoint_mismatch.max().item()
+        return (
+            f"{reached}: <u, J v> and <J^T u, v> differ by {mismatch:.1e} of s[0], far above rounding; the operator is "
+            f"wrong, and no number of passes helps ({largest})"
+        )
+    if basis.metadata.get("stop") == "paper":
+        return f"{reached} with {largest}; the rule of the paper did not stop it"
+    advice = _ADVICE.get(basis.status, "") if under_construction() is None else ""
+    return f"{reached} with {largest} > tol = {tol:g}{advice}"

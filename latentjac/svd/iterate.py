@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -55,6 +55,25 @@ class _Point:
     status: Status | None = None
     s: list[float] = field(default_factory=list)
     searched: bool = False  # for hidden copies, in vain
+    disagreed: bool = False  # jvp and vjp, on the last block
+
+
+class _Facts(NamedTuple):
+    """What the host decides by, of one point.
+
+    Attributes:
+        worst: Largest residual of the wanted triplets.
+        rank: Singular values that are not zero to rounding.
+        live: Rows of the next block that are not zero.
+        exhausted: Whether J is known to vanish outside the right basis.
+        mismatch: Of the last block, relative to the largest product.
+    """
+
+    worst: float
+    rank: int
+    live: int
+    exhausted: bool
+    mismatch: float
 
 
 class Iteration:
@@ -74,6 +93,7 @@ class Iteration:
         self.ritz: Ritz | None = None
         self._residuals = torch.full((products.points, krylov.k), float("inf"), dtype=torch.float64, device="cpu")
         self._s = torch.zeros_like(self._residuals)
+        self._units = torch.ones(products.points, 1, dtype=torch.float64, device="cpu")
         self._closed = torch.zeros(products.points, dtype=torch.bool, device=products.device)
         self._told = [False] * products.points
         self._wasted = 0.0  # vectors through all points that those already done took along
@@ -93,7 +113,9 @@ class Iteration:
         except KeyboardInterrupt:
             if not self.krylov.p:
                 raise
-            self._finish(Status.INTERRUPTED)
+            self.products.interrupted = True
+            for point in self._open() or self.points:  # all were done, but for the search for hidden copies
+                point.status = Status.INTERRUPTED
             self.ritz = self._ritz()[0]
         self._collect(self.points)
         return [self.found[point.index] for point in self.all]
@@ -135,8 +157,8 @@ class Iteration:
         krylov.plan(ritz, rows, self._weights(ritz, residuals, closed))
         s = torch.cat([ritz.s[:, :k], ritz.s.new_zeros(len(residuals), max(0, k - ritz.s.shape[1]))], dim=1)
         rank = (ritz.s > krylov.floor(ritz.s)).sum(dim=1)
-        counts = torch.stack([rank, krylov.live(), krylov.exhausted], dim=1)
-        return ritz, torch.cat([residuals, s, counts.double()], dim=1)
+        facts = torch.stack([rank, krylov.live(), krylov.exhausted, krylov.disagreement(live)], dim=1)
+        return ritz, torch.cat([residuals, s, facts], dim=1)
 
     def _weights(self, ritz: Ritz, residuals: torch.Tensor, closed: torch.Tensor) -> torch.Tensor:
         """How much each residual row counts for the next block, ``[B, e]``."""
@@ -148,28 +170,35 @@ class Iteration:
     def _read(self, facts: torch.Tensor) -> None:
         """Bring what decides to the host, in one transfer."""
         k = self.krylov.k
-        self._facts = []
+        self._facts: list[_Facts] = []
         for point, row in zip(self.points, self.products.fetch(facts), strict=True):
             worst, point.s = max(row[:k]), row[k : 2 * k]
             self._residuals[point.index], self._s[point.index] = self._s.new_tensor(row[: 2 * k]).reshape(2, k)
-            self._facts.append((worst, int(row[-3]), int(row[-2]), bool(row[-1])))
+            rank, live, exhausted, mismatch = row[2 * k :]
+            self._facts.append(_Facts(worst, int(rank), int(live), bool(exhausted), mismatch))
 
     def _callback(self) -> bool:
         if self.limits.callback is None:
             return False
-        s, residuals = self._s, self._residuals
+        self._units[[point.index for point in self.points], 0] = self.products.units.cpu()
+        residuals, s = self._residuals, self._s * self._units
         if len(self.all) == 1:
             s, residuals = s[0], residuals[0]
         products = self.krylov.products
         converged = int((residuals <= self.limits.tol).sum())
-        state = SolverState(products.passes, products.jvps, products.vjps, s.clone(), residuals.clone(), converged)
+        state = SolverState(products.passes, products.jvps, products.vjps, s, residuals.clone(), converged)
         return self.limits.callback(state) is True
 
     def _settle(self) -> None:
         """Decide which points are done."""
         rounding = self.products.rounding
-        for point, (worst, rank, _, exhausted) in zip(self.points, self._facts, strict=True):
+        for point, (worst, rank, _, exhausted, mismatch) in zip(self.points, self._facts, strict=True):
             if point.status is not None:
+                continue
+            before, point.disagreed = point.disagreed, mismatch > allowed_mismatch(self.products, self.limits.tol)
+            # Twice, since the first products may be far smaller than the largest, which rounding is relative to.
+            if before and point.disagreed:
+                point.status = Status.NOT_ADJOINT
                 continue
             if worst <= self.limits.tol and (rank >= self.krylov.k or exhausted):
                 if point.wait <= 0 or exhausted:
@@ -188,9 +217,9 @@ class Iteration:
         """Reopen points whose converged values may have further copies that the Krylov space cannot hold."""
         doubtful = [
             point.status is Status.CONVERGED
-            and not (exhausted or point.searched)
+            and not (facts.exhausted or point.searched)
             and largest_cluster(point.s) >= self.krylov.block
-            for point, (_, _, _, exhausted) in zip(self.points, self._facts, strict=True)
+            for point, facts in zip(self.points, self._facts, strict=True)
         ]
         if not any(doubtful):
             return
@@ -198,8 +227,7 @@ class Iteration:
         for i, point in enumerate(self.points):
             point.searched = doubtful[i] and not hidden[i]
             if hidden[i]:
-                worst, rank, _, exhausted = self._facts[i]
-                point.status, self._facts[i] = None, (worst, rank, self.krylov.block, exhausted)
+                point.status, self._facts[i] = None, self._facts[i]._replace(live=self.krylov.block)
 
     def _open(self) -> list[_Point]:
         return [point for point in self.points if point.status is None]
@@ -214,10 +242,12 @@ class Iteration:
         products = self.products
         if len(stay) == len(self.points) or not products.restrictable:
             return
-        if self._wasted < products.restriction_cost(len(stay)) or not products.restrict(stay):
+        if self._wasted < products.restriction_cost(len(stay)):
+            return
+        self._collect([point for point in self.points if point.status is not None])
+        if not products.restrict(stay):
             return
         self._wasted = 0.0
-        self._collect([point for point in self.points if point.status is not None])
         self.krylov.workspace.select(stay)
         assert self.ritz is not None
         self.ritz = self.ritz.select(stay)
@@ -227,8 +257,8 @@ class Iteration:
     def _prepare(self) -> int:
         """Refill empty blocks and make room; rows of the next block."""
         krylov = self.krylov
-        empty = [p.status is None and not f[2] for p, f in zip(self.points, self._facts, strict=True)]
-        live = max(f[2] for f in self._facts)
+        empty = [p.status is None and not f.live for p, f in zip(self.points, self._facts, strict=True)]
+        live = max(f.live for f in self._facts)
         if any(empty):
             krylov.refresh(torch.tensor(empty, device=self.products.device))
             live = krylov.block
@@ -247,13 +277,29 @@ class Iteration:
         """Take the triplets of points out of the bases."""
         assert self.ritz is not None
         statuses = [point.status or Status.INTERRUPTED for point in self.points]
-        for point, found in zip(self.points, harvest(self.krylov, self.ritz, statuses), strict=True):
+        all_found = harvest(self.krylov, self.ritz, statuses, allowed_mismatch(self.products, self.limits.tol))
+        for point, found in zip(self.points, all_found, strict=True):
             if point in points:
                 self.found[point.index] = found
 
 
-def harvest(krylov: BlockKrylov, ritz: Ritz, statuses: list[Status]) -> list[Found]:
-    """The k leading triplets of each point with what their certificate needs."""
+def allowed_mismatch(products: Products, tol: float) -> float:
+    """Adjoint mismatch, relative to the largest singular value, above which jvp and vjp are no pair.
+
+    It is far more than rounding, and enough to spoil what was asked for.
+    """
+    return max(products.not_adjoint, tol / 10)
+
+
+def harvest(krylov: BlockKrylov, ritz: Ritz, statuses: list[Status], allowed: float) -> list[Found]:
+    """The k leading triplets of each point with what their certificate needs.
+
+    Args:
+        krylov: The bases.
+        ritz: Their triplets.
+        statuses: How each point ended; one whose adjoint mismatch is larger than allowed has ended by that.
+        allowed: From :func:`allowed_mismatch`.
+    """
     k, rank = krylov.k, ritz.s.shape[1]
     known = krylov.known().tolist()
     u, s, v = krylov.triplets(ritz, k)
@@ -262,15 +308,19 @@ def harvest(krylov: BlockKrylov, ritz: Ritz, statuses: list[Status]) -> list[Fou
     difference = krylov.core - gram(krylov.right, krylov.backward).mT
     mismatch = difference.abs().amax(dim=(1, 2)) / ritz.s[:, 0].clamp_min(1e-300)
     left = combine_rows(ritz.c[:, :, :count].mT, krylov.forward).double() - s[:, :count, None] * u[:, :count].double()
-    left = left.norm(dim=2) / s[:, :count].clamp_min(1e-300) * (s[:, :count] > 0)
+    left = left.norm(dim=2) / s[:, :count].clamp_min(1e-300)
     left = torch.cat([left, left.new_zeros(len(left), k - count)], dim=1)
+    left = torch.where(s > 0, left, residuals)
+    units = krylov.products.units.tolist()
     found = []
     for i, status in enumerate(statuses):
+        disagree = mismatch[i].item() > allowed and status is not Status.INTERRUPTED
+        status = Status.NOT_ADJOINT if disagree else status
         # The value after the last: as computed; none, once all of J has been seen; or unknown.
         following = (0.0, 0.0 if bool(krylov.exhausted[i]) or k == min(krylov.n, krylov.m) else float("inf"))
         if known[i] > k and ritz.residuals.shape[1] > k:
             following = (ritz.s[i, k].item(), ritz.residuals[i, k].item())
-        found.append(Found(u[i], s[i], v[i], residuals[i], left[i], status, *following, mismatch[i].item()))
+        found.append(Found(u[i], s[i], v[i], residuals[i], left[i], status, *following, mismatch[i].item(), units[i]))
     return found
 
 

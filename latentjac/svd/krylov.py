@@ -14,7 +14,7 @@ import torch
 
 from latentjac.kernels import combine_rows, gram
 from latentjac.svd.operator import Deflated, Products
-from latentjac.svd.orthonormal import orthonormalize, polish
+from latentjac.svd.orthonormal import NOISE, complete, orthonormalize
 from latentjac.svd.small import eigenvectors, singular_triplets
 from latentjac.svd.workspace import Shape, Workspace
 
@@ -55,7 +55,6 @@ class BlockKrylov:
         k: How many triplets are wanted.
         block: Most rows of a later block.
         generator: Source of fresh directions once the Krylov space is exhausted.
-        images: J times the start rows, where that is known; the rows must then be independent.
         workspace: Arrays to work on, of the shape that :meth:`shape` says; new ones by default.
     """
 
@@ -66,7 +65,6 @@ class BlockKrylov:
         k: int,
         block: int,
         generator: torch.Generator,
-        images: torch.Tensor | None = None,
         workspace: Workspace | None = None,
     ) -> None:
         self.products, self.k, self.block, self.generator = products, k, block, generator
@@ -74,12 +72,11 @@ class BlockKrylov:
         self.workspace = space = workspace or Workspace(self.shape(products, start.shape[1], k, block))
         self.capacity = space.shape.capacity
         self.p = 0  # rows of the bases
-        space.next[:, : start.shape[1]] = first = orthonormalize(start)
+        space.next[:, : start.shape[1]] = orthonormalize(start)
         space.next[:, start.shape[1] :] = 0
         space.fresh.fill_(True)
         space.exhausted.fill_(False)
         space.scale.fill_(0)
-        self._images = None if images is None else _mapped(start, images, first)
 
     @staticmethod
     def shape(products: Products | Deflated, first: int, k: int, block: int) -> Shape:
@@ -125,8 +122,7 @@ class BlockKrylov:
             live: Rows of the next block that are not zero, in any point; at least 1.
         """
         space, p, end = self.workspace, self.p, self.p + live
-        images = self.products.forward(space.next[:, :live]) if self._images is None else self._images
-        self._images = None
+        images = self.products.forward(space.next[:, :live])
         space.run(("append", p, live), partial(self._append, p, end), images)
         space.backward[:, p:end] = self.products.backward(space.left[:, p:end])
         # Nothing counts before this line, so that an interruption leaves whole bases behind.
@@ -135,7 +131,9 @@ class BlockKrylov:
     def _append(self, p: int, end: int, images: torch.Tensor) -> None:
         space = self.workspace
         space.scale.copy_(torch.maximum(space.scale, images.double().norm(dim=2).amax(dim=1, keepdim=True)))
-        new = orthonormalize(images, space.left[:, :p], space.scale)
+        # Random directions outside the basis have smaller products where all that is left is zero to rounding.
+        noise = torch.where(space.fresh, self.products.zero / NOISE[images.dtype], 1.0)[:, None]
+        new = orthonormalize(images, space.left[:, :p], space.scale * noise)
         space.right[:, p:end], space.forward[:, p:end], space.left[:, p:end] = space.next[:, : end - p], images, new
         space.full_right[:, p:end], space.full_left[:, p:end] = _nonzero(space.right[:, p:end]), _nonzero(new)
         space.core[:, p:end, :end] = gram(new, space.forward[:, :end])
@@ -166,21 +164,32 @@ class BlockKrylov:
 
     def floor(self, s: torch.Tensor) -> torch.Tensor:
         """Size ``[B, 1]`` below which singular values ``[B, r]`` are zero to rounding."""
-        if not s.shape[1]:
-            return s.new_zeros(len(s), 1)
-        return s[:, :1] * self.products.eps * max(self.n, self.m) ** 0.5
+        return s[:, :1] * self.products.zero
+
+    def disagreement(self, live: int) -> torch.Tensor:
+        """``max |<u, J v> - <J^T u, v>|`` over the vectors of the last block, over the largest singular value, ``[B]``.
+
+        Args:
+            live: As for :meth:`expand`.
+        """
+        new = slice(self.p - live, self.p)
+        difference = self.core[:, new, new] - gram(self.backward[:, new], self.right[:, new])
+        return difference.abs().amax(dim=(1, 2)) / self.workspace.scale[:, 0].clamp_min(1e-300)
 
     def residuals(self, ritz: Ritz) -> torch.Tensor:
         """``|J^T u - s v| / s`` of the k wanted triplets, ``[B, k]``.
 
-        Triplets that were not found count as exact zeros once nothing is left to find, and as unknown (inf) before.
+        Values that are zero to rounding count as zeros of any vectors outside the rest, whose products the largest of
+        them bounds. They are unknown (inf) as long as fewer than k directions are known and some are left to find.
         """
         found = ritz.residuals[:, : self.k]
-        unknown = torch.where(self.exhausted, 0.0, float("inf")).double()[:, None]
-        # As long as fewer than k directions are known, values that are zero to rounding belong to none of them.
-        doubtful = (ritz.s[:, : found.shape[1]] <= self.floor(ritz.s)) & (self.known()[:, None] < self.k)
-        known = torch.where(doubtful, torch.maximum(found.nan_to_num(0.0), unknown), found)
-        return torch.cat([known, unknown.expand(-1, self.k - found.shape[1])], dim=1)
+        zero = ritz.s <= self.floor(ritz.s)
+        most = (ritz.s * zero).amax(dim=1, keepdim=True) / ritz.s[:, :1].clamp_min(1e-300)
+        missing = torch.where(self.exhausted[:, None], most, float("inf"))
+        doubtful = self.exhausted[:, None] | (self.known()[:, None] < self.k)
+        zeros = torch.where(doubtful, missing, torch.maximum(found, most))
+        known = torch.where(zero[:, : found.shape[1]], zeros, found)
+        return torch.cat([known, missing.expand(-1, self.k - found.shape[1])], dim=1)
 
     def known(self) -> torch.Tensor:
         """Rows of the left basis that are not zero, ``[B]``."""
@@ -254,24 +263,7 @@ class BlockKrylov:
         u = combine_rows(ritz.d[:, :, :found].mT * live, self.left)
         v = combine_rows(ritz.c[:, :, :found].mT * live, self.right)
         s = torch.cat([s, s.new_zeros(len(s), count - found)], dim=1)
-        return self._complete(u, count), s, self._complete(v, count)
-
-    def _complete(self, rows: torch.Tensor, count: int) -> torch.Tensor:
-        dead = rows.abs().amax(dim=2) == 0
-        rows = torch.cat([rows, rows.new_zeros(len(rows), count - rows.shape[1], rows.shape[2])], dim=1)
-        if rows.shape[1] > dead.shape[1] or bool(dead.any()):
-            shape = (count, len(rows), rows.shape[2])
-            extra = torch.randn(shape, generator=self.generator, dtype=rows.dtype, device=self.generator.device)
-            extra = orthonormalize(extra.transpose(0, 1).to(rows.device), rows)
-            rows = torch.where(rows.abs().amax(dim=2, keepdim=True) > 0, rows, extra)
-        return polish(rows)
-
-
-def _mapped(rows: torch.Tensor, images: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
-    """J times a basis of the span of independent rows, from J times the rows."""
-    wide = rows.double()
-    mixing = torch.linalg.solve(wide @ wide.mT, wide @ basis.double().mT)
-    return (mixing.mT @ images.double()).to(images.dtype)
+        return complete(u, count, self.generator), s, complete(v, count, self.generator)
 
 
 def _nonzero(rows: torch.Tensor) -> torch.Tensor:

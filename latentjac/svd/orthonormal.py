@@ -8,7 +8,7 @@ from latentjac.kernels import combine_rows, gram
 from latentjac.svd.small import eigenvectors
 
 # Parts of unit rows below this size are rounding noise.
-_NOISE = {torch.float64: 1e-12, torch.float32: 2e-6}
+NOISE = {torch.float64: 1e-12, torch.float32: 2e-6}
 # The first round separates what a float64 Gram matrix resolves, the second the rest, the third removes what
 # rounding left.
 _ROUNDS = 3
@@ -34,7 +34,7 @@ def orthonormalize(
     """
     if rows.ndim == 2:
         return orthonormalize(rows[None], None if against is None else against[None], scale)[0]
-    noise = _NOISE.get(rows.dtype, 1e-3)
+    noise = NOISE.get(rows.dtype, 1e-3)
     wide = rows.double()
     lengths = wide.norm(dim=2)
     # What one unit of each row in hand amounts to in the rows at the start, relative to those.
@@ -53,6 +53,28 @@ def orthonormalize(
         size = keep * lengths * size
     order = keep.double().argsort(dim=1, descending=True, stable=True)
     return wide.to(rows.dtype).gather(1, order[:, :, None].expand_as(wide))
+
+
+def complete(rows: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """Orthonormal rows ``[B, count, n]``: rows of zeros, and those that are missing, are filled up at random.
+
+    Args:
+        rows: ``[B, q, n]`` with q <= count <= n, orthonormal but for rounding and for rows of zeros.
+        count: How many there are to be.
+        generator: Source of what is filled in; not used where nothing is missing.
+    """
+    rows = torch.cat([rows, rows.new_zeros(len(rows), count - rows.shape[1], rows.shape[2])], dim=1)
+    dead = ~(rows != 0).any(dim=2)
+    if bool(dead.any()):
+        random = torch.randn(
+            (len(rows), count, rows.shape[2]), generator=generator, dtype=torch.float64, device=generator.device
+        )
+        order = dead.double().argsort(dim=1, stable=True)[:, :, None].expand_as(rows)
+        filled = torch.where(dead[:, :, None], random.to(rows.device), rows.double()).gather(1, order)
+        # Reflections give orthonormal columns whatever the rank; the first ones span what is kept.
+        whole = torch.linalg.qr(filled.mT)[0].mT
+        rows = torch.where(dead[:, :, None], torch.empty_like(whole).scatter_(1, order, whole).to(rows.dtype), rows)
+    return polish(rows)
 
 
 def polish(rows: torch.Tensor) -> torch.Tensor:

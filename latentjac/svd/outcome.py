@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -17,6 +18,28 @@ class Status(str, Enum):
     STAGNATED = "stagnated at working precision"
     INTERRUPTED = "interrupted"
     STOPPED = "stopped by the paper's rule"
+    NOT_ADJOINT = "jvp and vjp are not adjoint"
+
+    @property
+    def fine(self) -> bool:
+        """Whether it ended as it was meant to."""
+        return self in (Status.CONVERGED, Status.STOPPED)
+
+
+_WORST_FIRST = (
+    Status.INTERRUPTED,
+    Status.NOT_ADJOINT,
+    Status.OUT_OF_TIME,
+    Status.OUT_OF_PASSES,
+    Status.STAGNATED,
+    Status.STOPPED,
+    Status.CONVERGED,
+)
+
+
+def worst(statuses: Iterable[Status]) -> Status:
+    """The worst of several: what is said of a basis of several points, or of what is built on several bases."""
+    return min(statuses, key=_WORST_FIRST.index)
 
 
 @dataclass(frozen=True)
@@ -46,14 +69,15 @@ class Found:
 
     Attributes:
         u: ``[k, m]``.
-        s: ``[k]``, float64.
+        s: ``[k]``, float64, in multiples of ``unit``; exactly 0 for null vectors and for what was not found.
         v: ``[k, n]``.
         residuals: ``|J^T u - s v| / s``, ``[k]``.
         left_residuals: ``|J v - s u| / s``, ``[k]``.
         status: How it ended.
-        next_s: Estimate of the singular value after the last; 0 if there is none.
+        next_s: Estimate of the singular value after the last, in multiples of ``unit``; 0 if there is none.
         next_residual: Its residual over itself; inf if unknown.
         mismatch: ``max |<u, J v> - <J^T u, v>|`` over the bases, over the largest singular value.
+        unit: A power of two near the norm of the operator: squares of singular values may have no float64.
     """
 
     u: torch.Tensor
@@ -65,3 +89,4 @@ class Found:
     next_s: float
     next_residual: float
     mismatch: float
+    unit: float

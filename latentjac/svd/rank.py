@@ -19,6 +19,7 @@ from latentjac.public import public
 from latentjac.student import student_quantile
 from latentjac.svd.arguments import check_operator, check_rank_limit
 from latentjac.svd.basis import LocalBasis
+from latentjac.svd.building import building
 from latentjac.svd.decompose import svd
 from latentjac.svd.operator import Deflated, LinearOperator, Products
 
@@ -42,6 +43,11 @@ class Estimate:
     value: float
     low: float
     high: float
+
+    def times(self, *factors: float) -> Estimate:
+        """Multiplied by positive numbers, one after the other."""
+        value, low, high = (math.prod([end, *factors]) for end in (self.value, self.low, self.high))
+        return Estimate(value, low, high)
 
     def __contains__(self, other: float) -> bool:
         return self.low <= other <= self.high
@@ -167,22 +173,24 @@ def effective_rank(
         check_rank_limit(name, operator, k)
     generator = generator or torch.Generator().manual_seed(_SEED)
     spent = (0, 0)
-    if basis is None:
-        basis = svd(operator, k, _TOP_TOLERANCE, generator=generator)
-        spent = basis.jvps, basis.vjps
+    with building("effective_rank"):
+        if basis is None:
+            basis = svd(operator, k, _TOP_TOLERANCE, generator=generator)
+            spent = basis.jvps, basis.vjps
     s, products = basis.s.double().cpu(), Products(operator)
     if not float(s[0]) > 0:
         raise ValueError("effective_rank: operator must not be zero, got a Jacobian that vanishes")
     known = basis.v.reshape(1, len(s), -1).to(products.device, products.dtype)
     nodes, weights = _lanczos(Deflated(products, known), probes, min(steps, products.n - len(s)), generator)
-    rest = _Quadrature(s, nodes, weights * (products.n - len(s)), confidence, min(products.n, products.m))
-    energy = rest.estimate(lambda x: x)
-    sums = torch.cumsum(s.square(), 0)
+    unit = products.units.item()  # of the products, and so of the nodes
+    known_s, limit = s / unit, min(products.n, products.m)
+    rest = _Quadrature(known_s, nodes, weights * (products.n - len(s)), confidence, limit, unit)
+    sums = torch.cumsum(known_s.square(), 0)
     return EffectiveRank(
-        energy,
-        rest.estimate(torch.square),
+        rest.estimate(lambda x: x).times(unit, unit),
+        rest.estimate(torch.square).times(unit, unit, unit, unit),
         participation=rest.ratio(lambda t, q, _: t * t / q),
-        stable=rest.ratio(lambda t, *_: t / s[0].square()),
+        stable=rest.ratio(lambda t, *_: t / known_s[0].square()),
         entropy=rest.ratio(lambda t, _, e: torch.exp(torch.log(t) - e / t)),
         numerical=rest.count_above(threshold * float(s[0])),
         threshold=threshold,
@@ -201,11 +209,12 @@ class _Quadrature:
     """Traces of functions of G: known eigenvalues exactly, the rest by nodes and weights of each probe.
 
     Attributes:
-        s: Known singular values ``[k]``.
-        nodes: Eigenvalues of G as each probe sees them ``[probes, steps]``, ascending.
+        s: Known singular values ``[k]``, in units.
+        nodes: Eigenvalues of G as each probe sees them ``[probes, steps]``, ascending, in units squared.
         weights: How many eigenvalues each stands for.
         confidence: Of the intervals.
         limit: Most nonzero eigenvalues.
+        unit: A power of two near the norm of J: squares of singular values may have no float64.
     """
 
     s: torch.Tensor
@@ -213,6 +222,7 @@ class _Quadrature:
     weights: torch.Tensor
     confidence: float
     limit: int
+    unit: float
 
     def samples(self, f: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """The trace of f(G) as each probe sees it, ``[probes]``."""
@@ -234,6 +244,7 @@ class _Quadrature:
 
     def count_above(self, s: float) -> Estimate:
         """Number of singular values above s."""
+        s /= self.unit
         known = float((self.s > s).sum())
         inside = (self.nodes > s * s).double()
         above = (self.weights * inside).sum(dim=1)

@@ -13,6 +13,8 @@ from PIL import Image
 from report.parsed import Page
 
 import latentjac
+from latentjac.cli.photo import fit_mask, open_mask, read_photo
+from latentjac.cli.refusals import Refusal
 
 pytest.importorskip("typer")
 
@@ -164,14 +166,30 @@ def test_the_published_way(tiny_folder, photo, tmp_path) -> None:
 
 
 def test_a_mask_is_cropped_like_the_photo(photo, mask) -> None:
-    from latentjac.cli.stages import read_mask
-
-    inside = read_mask(Image.open(mask), photo, (9, 5, 29, 25), 20)
+    picture = read_photo("PHOTO", photo, (9, 5, 29, 25))
+    inside = fit_mask(open_mask(mask, picture), picture, 20, 20)
     expected = np.zeros((20, 20), dtype=bool)
     expected[5:13, 5:15] = True
     assert np.array_equal(inside.numpy(), expected)
-    with pytest.raises(ValueError, match=r"--mask: expected a picture of 16x16 or, like the photo, 40x30.*got 8x8"):
-        read_mask(Image.new("L", (8, 8)), photo, None, 16)
+
+
+def test_a_mask_of_the_models_size_is_not_cropped(photo, tmp_path) -> None:
+    picture = read_photo("PHOTO", photo, (9, 5, 29, 25))
+    drawn = Image.new("L", (16, 16))
+    drawn.paste(255, (0, 0, 8, 16))
+    drawn.save(tmp_path / "mask.png")
+    mask = open_mask(tmp_path / "mask.png", picture)
+    assert fit_mask(mask, picture, 16, 16)[:, :8].all()
+    assert not fit_mask(mask, picture, 16, 16)[:, 8:].any()
+    assert fit_mask(mask, picture, 8, 16)[:, :4].all()  # samples that are latents
+    with pytest.raises(Refusal, match="or 20x20, as the model's are, got 16x16"):
+        fit_mask(mask, picture, 20, 20)
+
+
+def test_a_mask_of_another_size_is_refused_before_a_model_is_loaded(photo, tmp_path) -> None:
+    Image.new("L", (8, 9)).save(tmp_path / "mask.png")
+    with pytest.raises(Refusal, match=r"--mask must be 40x30 pixels, as the photo is, or square, .* got 8x9"):
+        open_mask(tmp_path / "mask.png", read_photo("PHOTO", photo, None))
 
 
 def test_basis_and_invert(tiny_folder, photo, tmp_path) -> None:
@@ -212,22 +230,25 @@ def test_help_teaches() -> None:
     [
         (["edit", "missing.jpg"], "does not exist"),
         (["demo", "--photo", "missing.jpg"], "does not exist"),
-        (["demo", "--crop", "1,2,3"], "--crop: expected"),
-        (["demo", "--distance", "far"], "--distance: expected"),
+        (["demo", "--crop", "1,2,3"], "--crop must be left,top,right,bottom"),
+        (["demo", "--distance", "far"], "--distance must be"),
         (["demo", "--t", "60"], "fraction of T"),
-        (["demo", "-k", "0"], "k must be in"),
+        (["demo", "-k", "0"], "-k must be a whole number of at least 1, got 0"),
         (["demo", "--layer", "middle"], "nearest"),
-        (["demo", "--steps", "0"], "num_inference_steps"),
-        (["demo", "--model", "nobody"], "built-in name"),
-        (["demo", "--device", "tpu9"], "device must be"),
-        (["edit", "PHOTO", "--direction", "0"], "--direction: expected"),
+        (["demo", "--steps", "0"], "--steps must be a whole number of at least 1, got 0"),
+        (["demo", "--model", "nobody"], "--model must be a built-in name"),
+        (["demo", "--device", "tpu9"], "--device must be"),
+        (["edit", "PHOTO", "--direction", "0"], "--direction must be"),
         (["edit", "PHOTO", "--basis", "PHOTO"], ".safetensors"),
         (["demo", "--out", "PHOTO"], "which is a file"),
         (["edit", "PHOTO", "--mask", "missing.png", "--model", "TINY"], "does not exist"),
-        (["edit", "PHOTO", "--method", "magic", "--model", "TINY"], "method must be one of"),
-        (["edit", "PHOTO", "--compat", "asyrp", "--model", "TINY"], "compat must be None or one of"),
-        (["edit", "PHOTO", "--compat", "pullback", "--distance", "1"], "--distance must be left at None"),
-        (["edit", "PHOTO", "--null-rank", "2", "--model", "TINY"], "null_rank must be left at None without a mask"),
+        (["edit", "PHOTO", "--method", "magic", "--model", "TINY"], "--method must be one of"),
+        (["edit", "PHOTO", "--compat", "asyrp", "--model", "TINY"], "--compat must be pullback or left out, got asyrp"),
+        (
+            ["edit", "PHOTO", "--compat", "pullback", "--distance", "1"],
+            "--distance must be left out with --compat pullback, got '1'",
+        ),
+        (["edit", "PHOTO", "--null-rank", "2", "--model", "TINY"], "--null-rank must be left out without a mask"),
         (["edit", "PHOTO", "--frames", "5", "--model", "TINY"], "--frames must be left at 13 without --gif, got 5"),
         (["demo", "--frames", "5"], "--frames must be left at 13 without --gif, got 5"),
     ],
@@ -277,14 +298,14 @@ def test_a_basis_of_another_model_is_refused(demo, photo, tmp_path) -> None:
     basis = demo[1] / "basis.safetensors"
     done = run("edit", photo, "--basis", basis, "--model", tmp_path / "other", "--out", tmp_path / "x")
     assert done.returncode == 2
-    assert "--basis: expected a basis of model" in done.stderr
+    assert "--basis must be one of model" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (["--steps", 7], "--steps: expected 6, those of the basis, got 7"),
-        (["--t", 0.3], "--t: expected 0.666, that of the basis, got 0.3"),
+        (["--steps", 7], "--steps must be 6, those of the basis, got 7"),
+        (["--t", 0.3], "--t must be 0.666, that of the basis, got 0.3"),
         (["--tol", 0.01], "--tol must be left at 0.001 with --basis, got 0.01"),
         (["--seed", 1], "--seed must be left at 0 with --basis, got 1"),
     ],

@@ -92,13 +92,19 @@ def test_help_names_every_question() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["coarse-to-fine", "--samples", 1], "samples must be at least 2, got 1"),
-        (["coarse-to-fine", "--levels", "high"], "--levels: expected different comma-separated numbers, got 'high'"),
-        (["coarse-to-fine", "--levels", "0.5,60"], r"fractions of T in [0, 1], got 60"),
-        (["coarse-to-fine", "--model", "TINY", "--model", "TINY"], "--model: expected one model for coarse-to-fine"),
-        (["rank", "--prompt", "a cat"], "--prompt: expected none for rank, which does not ask about text"),
+        (["coarse-to-fine", "--samples", 1], "--samples must be a whole number from 2 to 100000, got 1"),
+        (
+            ["coarse-to-fine", "--levels", "high"],
+            "numbers from 0 to 1, got high",
+        ),
+        (
+            ["coarse-to-fine", "--levels", "0.5,60"],
+            "--levels must be at least 2 comma-separated numbers from 0 to 1",
+        ),
+        (["coarse-to-fine", "--model", "TINY", "--model", "TINY"], "--model must be given once for coarse-to-fine"),
+        (["rank", "--prompt", "a cat"], "--prompt must be left out with rank, which does not ask about text"),
         (["prompts", "--model", "TINY", "--prompt", "a cat"], "at least 3 different texts, each once, got ['a cat']"),
-        (["prompts"], "prompts: model must be conditioned on text, got 'faces', which is not"),
+        (["prompts"], "--model must be conditioned on text, got 'faces', which is not"),
     ],
 )
 def test_mistakes_become_one_line(tiny_folder, tmp_path, arguments: list, message: str) -> None:

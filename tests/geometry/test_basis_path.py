@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from interrupted import interrupt_at
 from PIL import Image
 
 import latentjac
@@ -79,3 +80,30 @@ def test_several_samples_side_by_side(tiny_model) -> None:
         point = trajectory.at(0.65)
         alone = latentjac.Point(point.sample[i : i + 1], point.timestep, point.num_inference_steps)
         torch.testing.assert_close(path[1].s[i], latentjac.local_basis(tiny_model, alone, 2, tol=1e-6).s)
+
+
+@pytest.mark.filterwarnings("ignore:basis_path")
+@pytest.mark.parametrize("product", [4, 15, 23, 24])
+def test_ctrl_c_gives_the_path_so_far(product: int, tiny_model, trajectory, monkeypatch) -> None:
+    options = {"k": 2, "tol": 1e-2, "block_size": 2}
+    whole = latentjac.basis_path(tiny_model, trajectory, near(trajectory, 4), **options)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, product)
+        path = latentjac.basis_path(tiny_model, trajectory, near(trajectory, 4), **options)
+    assert 1 <= len(path) < 4
+    for basis, expected in zip(path.bases[:-1], whole, strict=False):
+        assert torch.equal(basis.v, expected.v)
+    # Its length alone is no look at how it ended.
+    with pytest.raises(KeyboardInterrupt, match="basis_path: not begun"):
+        latentjac.basis_path(tiny_model, trajectory, near(trajectory, 4), **options)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, product)
+        path = latentjac.basis_path(tiny_model, trajectory, near(trajectory, 4), **options)
+    assert "interrupted" in str(path) or len(path) < 4
+    assert len(latentjac.basis_path(tiny_model, trajectory, near(trajectory, 4), **options)) == 4
+
+
+def test_an_unconverged_basis_of_a_path_is_said(tiny_model, trajectory) -> None:
+    with pytest.warns(UserWarning, match="^basis_path: out of passes"):
+        path = latentjac.basis_path(tiny_model, trajectory, near(trajectory, 1), 3, max_passes=2)
+    assert path[0].status is Status.OUT_OF_PASSES

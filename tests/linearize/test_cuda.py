@@ -61,7 +61,7 @@ def test_replays_at_every_base_point(case: Callable, precision: str | None, most
         for k, seed in ((3, 1), (2, 2), (3, 3)):
             for found, expected in zip(products(lin, k, seed), products(plain, k, seed), strict=True):
                 assert relative(found, expected) < most
-    assert lin._passes.recorded == [(name, k) for name in ("cotangent", "tangent") for k in (2, 3)]
+    assert lin.engine.passes.recorded == [(name, k) for name in ("cotangent", "tangent") for k in (2, 3)]
 
 
 def test_results_belong_to_the_caller() -> None:
@@ -87,7 +87,7 @@ def test_what_waits_for_the_gpu_is_launched_and_the_stream_is_free_again(caplog:
     assert sum("launched one by one" in r.getMessage() for r in caplog.records) == 1
     assert torch.cuda.current_stream() == stream
     assert not torch.cuda.is_current_stream_capturing()
-    assert lin._passes.recorded == [("cotangent", 2)]
+    assert lin.engine.passes.recorded == [("cotangent", 2)]
     torch.cuda.empty_cache()
     torch.cuda.synchronize()
 
@@ -108,7 +108,7 @@ def test_memory_that_is_left_bounds_the_chunk() -> None:
     plain, _ = build(unet, cuda_graphs=False)
     for found, expected in zip(products(lin, 7), products(plain, 7), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
-    assert {k for _, k in lin._passes.recorded} == {2, 3}
+    assert {k for _, k in lin.engine.passes.recorded} == {2, 3}
 
 
 @pytest.mark.parametrize("cuda_graphs", ["auto", False])

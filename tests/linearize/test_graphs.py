@@ -85,7 +85,7 @@ def test_a_shape_is_recorded_when_it_comes_again() -> None:
     products(lin, 2)
     assert not recorder.recordings
     products(lin, 2)
-    assert lin._passes.recorded == [("cotangent", 2), ("tangent", 2)]
+    assert lin.engine.passes.recorded == [("cotangent", 2), ("tangent", 2)]
     lin.prepare(3)
     before = recorder.replays
     products(lin, 3)
@@ -98,7 +98,7 @@ def test_chunks_are_recorded_each_by_its_size() -> None:
     lin = ProgramLinearization(f, x, *constants, recorder=Recorder(), cuda_graphs=True, chunk_size=3)
     for got, expected in zip(products(lin, 7), products(plain, 7), strict=True):  # 3 + 2 + 2
         torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
-    assert lin._passes.recorded == [(name, k) for name in ("cotangent", "tangent") for k in (2, 3)]
+    assert lin.engine.passes.recorded == [(name, k) for name in ("cotangent", "tangent") for k in (2, 3)]
 
 
 def test_out_of_memory_while_recording_takes_fewer_probes(caplog: pytest.LogCaptureFixture) -> None:
@@ -119,7 +119,7 @@ def test_out_of_memory_while_recording_takes_fewer_probes(caplog: pytest.LogCapt
     assert [r.getMessage() for r in caplog.records if r.name == "latentjac"] == [
         "linearize: out of memory with 4 probes at once; going on with 2"
     ]
-    assert lin._passes.recorded == [("tangent", 2)], "recordings of before gave their memory back"
+    assert lin.engine.passes.recorded == [("tangent", 2)], "recordings of before gave their memory back"
 
 
 @pytest.mark.parametrize("when", ["primal", "tangent", "cotangent"])
@@ -153,7 +153,7 @@ def test_what_cannot_be_recorded_is_launched_and_logged_once(when: str, caplog: 
     ]
     assert tries == [when], "tried once"
     others = {"tangent", "cotangent"} - {when} if when != "primal" else set()
-    assert {name for name, _ in lin._passes.recorded} == others
+    assert {name for name, _ in lin.engine.passes.recorded} == others
 
 
 def test_a_demand_that_fails_raises_and_leaves_the_base_point_whole() -> None:

@@ -211,7 +211,7 @@ def test_bad_arguments_are_named(x: Tensor) -> None:
         ProgramLinearization(torch.sin, x, chunk_size=0)
     with pytest.raises(ValueError, match="linearize: f must return a batch of 2 points"):
         ProgramLinearization(lambda z: z.sum(), x)
-    with pytest.raises(TypeError, match=r"linearize: f must return one torch.Tensor"):
+    with pytest.raises(TypeError, match=r"linearize: f must return one floating-point torch.Tensor, got tuple"):
         ProgramLinearization(lambda z: (z, z), x)
     with pytest.raises(TraceError, match=r"torch.export failed"):
         linearize(lambda z: z.sin() if z.sum() > 0 else z, x, backend="program")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DModel
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from networks import build_text_unet, rand, randomize
 from torch import nn
 from truth import check_network as check
@@ -12,6 +13,7 @@ from truth import close
 
 from latentjac import linearize
 from latentjac.linearize import AutodiffLinearization, ProgramLinearization
+from latentjac.linearize.rules.attention import Attention
 from latentjac.linearize.rules.fallback import Fallback
 
 Tensor = torch.Tensor
@@ -147,3 +149,14 @@ def test_functions_that_cannot_be_traced_fall_back(caplog: pytest.LogCaptureFixt
     assert sum("slower" in record.getMessage() for record in caplog.records) == 1
     linearize(f, rand(1, 4))
     assert sum("slower" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_classic_attention_processors_become_one_instruction_each() -> None:
+    net = randomize(build_text_unet(attention_head_dim=8)).double()
+    x, constants = rand(1, 4, 8, 8), (torch.tensor(500), rand(1, 7, 6))
+    kinds = []
+    for processor in (AttnProcessor2_0(), AttnProcessor()):
+        net.set_attn_processor(processor)
+        lin = check(lambda z, t, text: net(z, t, text).sample, x, *constants)
+        kinds.append(sum(isinstance(i, Attention) for i in lin.program.instructions))
+    assert kinds[0] == kinds[1] > 0

@@ -104,3 +104,10 @@ def test_the_sheet_comes_first() -> None:
 def test_numbers(value: float, shown: str) -> None:
     page = Page(run_page({"psnr_db": 1.0, "thing": value}, []))
     assert ["thing", shown] in page.rows
+
+
+def test_names_that_are_not_utf8_stand_with_backslashes() -> None:
+    name = "caf\udce9.png"  # how Python holds the bytes b"caf\xe9.png"
+    text = run_page({"photo": {"file": name}, "command_line": name, "arguments": {"photo": name}}, [(name, name)])
+    assert "caf\\udce9.png" in text.encode().decode()
+    assert 'src="caf%E9.png"' in text  # the bytes of the file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 import torch
@@ -115,3 +116,8 @@ def test_every_study_asks_a_question() -> None:
         assert study.name == name
         assert study.question.endswith("?")
         assert "\n" not in study.question
+
+
+def test_a_study_is_in_the_module_of_its_name() -> None:
+    for name in STUDIES:
+        assert import_module(f"latentjac.study.{name.replace('-', '_')}").NAME == name

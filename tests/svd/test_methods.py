@@ -10,6 +10,7 @@ from published import iterate
 from svd.matrices import SPECTRA, MatrixOperator, exact_residuals, largest_sine, with_spectrum
 
 from latentjac.svd import Status, block_size, svd
+from latentjac.svd.operator import Products
 
 GAPPED = torch.cat([torch.linspace(2, 1, 6), 0.5 / torch.arange(1, 201)]).double()
 
@@ -130,10 +131,9 @@ def test_cost_curve_is_fitted() -> None:
     # A tenfold overhead is worth larger blocks, and so is a larger k.
     assert block_size.CostCurve(10.0, 1.0).best_block(8) == 8
     assert block_size.CostCurve(10.0, 1.0).best_block(50) == 16
-    assert block_size.pieces(12) == [1, 1, 2, 4, 4]
 
 
-def test_measured_passes_choose_the_block(monkeypatch) -> None:
+def test_measured_passes_choose_the_block_where_they_may(monkeypatch) -> None:
     """A clock that charges each pass 40 units and each probe one."""
     operator, clock = with_spectrum(SPECTRA["power law"]), [0.0]
     jvp = operator.jvp
@@ -144,13 +144,16 @@ def test_measured_passes_choose_the_block(monkeypatch) -> None:
 
     operator.jvp = charged
     monkeypatch.setattr(block_size.time, "perf_counter", lambda: clock[0])
-    basis = svd(operator, k=8)
+    basis = svd(operator, k=8, block_size="measured")
     assert basis.block_size == block_size.CostCurve(40.0, 1.0).best_block(8) == 16
     assert basis.metadata["cost_curve"] == pytest.approx({"c0": 40.0, "c1": 1.0})
-    # What was measured is used: the same vectors as with the block given, and the same bits.
+    # The choice repeats the run to the bit; what was timed, 1 + 1 + 2 + 4 + 8 + 16 vectors, is counted.
     repeat = svd(with_spectrum(SPECTRA["power law"]), k=8, block_size=16)
     assert torch.equal(repeat.v, basis.v)
-    assert repeat.jvps == basis.jvps
+    assert basis.jvps == repeat.jvps + 32
+    assert svd(operator, k=8, block_size="measured").jvps == repeat.jvps, "measured once"
+    assert "cost_curve" not in svd(operator, k=8).metadata, "not asked for"
+    assert svd(operator, k=8).block_size == svd(with_spectrum(SPECTRA["power law"]), k=8).block_size == 2
 
 
 @pytest.mark.parametrize(("tol", "most"), [(1e-12, 4), (1e-4, 50)])
@@ -186,9 +189,21 @@ def test_operators_get_ready_before_they_are_timed() -> None:
     jvp = operator.jvp
     operator.prepare = lambda count: log.append(f"ready for {count}")
     operator.jvp = lambda v: log.append(f"take {len(v)}") or jvp(v)
-    svd(operator, k=2)
+    svd(operator, k=2, block_size="measured")
     first = log.index("take 2")
     assert log[: first + 1] == ["ready for 1", "take 1", "ready for 1", "take 1", "ready for 2", "take 2"]
     log.clear()
-    svd(operator, k=2)
-    assert not any("ready" in line for line in log), "the block is known"
+    for size in ("measured", None):
+        svd(operator, k=2, block_size=size)
+        assert not any("ready" in line for line in log), "nothing is timed"
+
+
+def test_the_rule_of_the_block_size() -> None:
+    operator = with_spectrum(SPECTRA["power law"])
+    sizes = {k: block_size.ruled(Products(operator), k) for k in (1, 4, 8, 20, 50, 130)}
+    assert sizes == {1: 2, 4: 2, 8: 2, 20: 4, 50: 8, 130: 8}
+    operator.pass_overhead = 40.0
+    assert block_size.ruled(Products(operator), 8) == 16
+    assert svd(operator, k=8).block_size == 16
+    small = with_spectrum(SPECTRA["rank 5"], 40, 300)
+    assert [block_size.ruled(Products(small), k) for k in (1, 6, 20)] == [4, 6, 8]

@@ -167,7 +167,6 @@ def test_a_linearization_records_passes_and_what_is_between_them() -> None:
     lin.rebase(points[0])
     found = svd(lin, k=2, tol=1e-2, block_size=2)
     assert len(recorder.recordings) == recordings
-    # An expansion is four launches: two passes, and what comes after each. The primal is one, and the first pass takes
-    # its rows in two pieces.
-    assert recorder.replays - replays == 2 + 2 * found.metadata["passes"]
+    # An expansion is four launches: two passes, and what comes after each. The primal is one.
+    assert recorder.replays - replays == 1 + 2 * found.metadata["passes"]
     assert plain.recorder() is None

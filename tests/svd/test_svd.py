@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 import torch
 from svd.matrices import SPECTRA, MatrixOperator, exact_residuals, i, with_spectrum
@@ -186,12 +188,11 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch) -> None:
     path = basis.save(tmp_path / "basis.safetensors")
     before = path.read_bytes()
 
-    def full_disk(file, content) -> None:
-        file.open("wb").write(content[:9])
-        raise OSError("no space left")
+    def full_disk(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
 
-    monkeypatch.setattr("pathlib.Path.write_bytes", full_disk)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(OSError, match=r"no space.*basis\.safetensors"):
         basis.save(path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["basis.safetensors"]

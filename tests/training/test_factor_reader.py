@@ -22,6 +22,10 @@ from factor_measures import (
 )
 from factor_reader import FactorReader
 from reader_training import HELD_OUT_SEED, drawings, roughen, scores, train_reader
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from latentjac.files import FileError
 
 SIZE = 32
 
@@ -119,8 +123,36 @@ def test_reader_comes_back_from_its_file(reader, held_out, tmp_path, monkeypatch
     loaded = FactorReader.load(tmp_path / "reader.safetensors")
     assert torch.allclose(loaded.read(held_out[1])["skin"], reader.read(held_out[1])["skin"], atol=0.02)
     monkeypatch.setattr("factor_reader.FACTORS", FACTORS[1:])
-    with pytest.raises(ValueError, match="must be made for the factors"):
+    with pytest.raises(FileError, match="must be made for the factors"):
         FactorReader.load(tmp_path / "reader.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "about", "message"),
+    [
+        ({"head.bias": None}, {}, "weights must be those of a reader of 16 pixels"),
+        ({"head.bias": torch.zeros(1).half()}, {}, "weights must be those of a reader of 16 pixels"),
+        ({"head.bias": "float"}, {}, "weights must be float16"),
+        ({"head.bias": "nan"}, {}, "finite weights, got others in head.bias"),
+        ({"more": torch.zeros(1).half()}, {}, "weights must be those"),
+        ({}, {"size": "9999999999"}, "size must be a number"),
+        ({}, {"size": "-16"}, "size must be a number"),
+        ({}, {"size": "17"}, "multiple of 16, got 17"),
+        ({}, {"size": "32"}, "weights must be those of a reader of 32 pixels"),
+    ],
+)
+def test_files_of_readers_are_not_trusted(tmp_path, tensors: dict, about: dict, message: str) -> None:
+    path = tmp_path / "reader.safetensors"
+    FactorReader(16).save(path)
+    with safe_open(path, "pt") as file:
+        whole, known = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+    bias = whole["head.bias"]
+    changes = {"float": bias.float(), "nan": bias * float("nan")}
+    for name, value in tensors.items():
+        whole[name] = changes[value] if isinstance(value, str) else value
+    save_file({n: v for n, v in whole.items() if v is not None}, path, metadata={**known, **about})
+    with pytest.raises(FileError, match=message):
+        FactorReader.load(path)
 
 
 def test_same_seed_same_reader() -> None:

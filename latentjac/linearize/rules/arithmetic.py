@@ -42,6 +42,16 @@ class Add(Instruction):
         one_kind = len({self.metas[slot] for slot in (*self.inputs, *self.outs)}) == 1
         return len(self.inputs) == 2 and self.weights == [1, 1] and one_kind
 
+    @property
+    def constant(self) -> int | None:
+        """Slot of the other summand in ``x + c``."""
+        others = {value.slot for value in self.call.arguments.values() if isinstance(value, Ref)} - {*self.inputs}
+        return others.pop() if len(self.inputs) == len(others) == 1 and self._is_plus else None
+
+    @property
+    def _is_plus(self) -> bool:
+        return "add" in self.call.target and self.call.arguments.get("alpha", 1) == 1
+
     def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor:
         shape = self.shape(self.outs[0])
         dtype = self.metas[self.outs[0]].dtype
@@ -75,6 +85,12 @@ class Add(Instruction):
 
 class Scale(Diagonal):
     """A product or quotient with something that does not depend on x."""
+
+    @property
+    def number(self) -> float | None:
+        """The factor, if it is a number of the trace."""
+        value = next((v for n in ("other", "self") if isinstance(v := self.call.arguments[n], (int, float))), None)
+        return value if value is None or "mul" in self.call.target else 1 / value
 
     def primal(self, env: dict[int, Tensor]) -> None:
         super().primal(env)

@@ -1,72 +1,119 @@
-"""Operators without a rule of their own: torch.func on that operator alone."""
+"""Operators without a rule of their own: torch.func on that operator alone, or autograd's tape where that fails."""
 # ruff: noqa: D102 (methods are described by Instruction)
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
-from latentjac.linearize.instruction import Instruction, Tensor
-from latentjac.linearize.trace import Call, Meta
+from latentjac.linearize.instruction import Instruction, Tensor, rule
+from latentjac.linearize.locks import exclusion
+from latentjac.linearize.trace import Call, DeclaredCall, Meta, TraceError, resolve
+from latentjac.linearize.ways import Functional, NoDerivativeError, Taped, TapedForward, Transposed, Way, has_derivative
 
 logger = logging.getLogger("latentjac")
 _logged: set[str] = set()
 
 
 class Fallback(Instruction):
-    """Any operator, by ``torch.func.jvp`` and ``torch.func.vjp`` under ``vmap``: right, but slower."""
+    """Any operator, in the first way that works for it: right, but slower.
+
+    Attributes:
+        ways: Those that have not failed; :meth:`retreat` drops the first.
+    """
 
     kernel = "torch.func"
+    _reason = ""
+    ways: tuple[type[Way], ...] = (Functional, Transposed, Taped, TapedForward)
 
-    def __init__(self, call: Call, active: set[int], metas: dict[int, Meta]) -> None:
+    def __init__(self, call: Call, active: set[int], metas: dict[int, Meta], reason: str = "") -> None:
         super().__init__(call, active, metas)
         # Integer outputs, such as the indices of a maximum, have no derivative.
         self._smooth = [i for i, slot in enumerate(call.outs) if metas[slot].smooth]
-        if call.target not in _logged:
-            _logged.add(call.target)
-            logger.warning("linearize: no rule for %s; torch.func is used for it, which is slower", call.target)
+        self._name = call.target
+        if not has_derivative(call.op):
+            raise NoDerivativeError(f"linearize: f must be differentiable, got {self._name}, which has no derivative")
+        self._say(reason)
+
+    def _say(self, reason: str) -> None:
+        target = self.call.target
+        if target not in _logged:
+            _logged.add(target)
+            why = f"the rule for {target} failed ({reason})" if reason else f"no rule for {target}"
+            logger.warning("linearize: %s; torch.func is used for it, which is slower", why)
+
+    @property
+    def adjoint(self) -> bool:
+        """Whether the passes are each other's transpose by construction."""
+        return self.ways[0].adjoint
+
+    def retreat(self, reason: str) -> None:
+        """Take the next way from the next primal on.
+
+        Raises:
+            TraceError: If there is none.
+            NoDerivativeError: If there is none, and the operator is not one of torch's.
+        """
+        why = self._reason = self._reason or reason  # the first concerns the best way
+        if len(self.ways) == 1:
+            kind = TraceError if self.call.target.startswith("aten.") else NoDerivativeError
+            raise kind(
+                f"linearize: f must be differentiable, got {self._name}, which torch cannot differentiate: {why}"
+            )
+        self.ways = self.ways[1:]
 
     def primal(self, env: dict[int, Tensor]) -> None:
         super().primal(env)
-        self._values = {slot: self.kept(env, slot) for slot in self.reads}
-        self._point = tuple(self._values[slot] for slot in self.inputs)
+        values = {slot: self.kept(env, slot) for slot in self.reads}
 
-    def _function(self) -> Callable[..., tuple[Tensor, ...]]:
         def f(*point: Tensor) -> tuple[Tensor, ...]:
-            value = self.call.evaluate({**self._values, **dict(zip(self.inputs, point, strict=True))})
-            values = tuple(value) if self.call.multiple else (value,)
-            return tuple(values[i] for i in self._smooth)
+            value = self._evaluate({**values, **dict(zip(self.inputs, point, strict=True))})
+            given = tuple(value) if self.call.multiple else (value,)
+            return tuple(given[i] for i in self._smooth)
 
-        return f
+        self._values = values
+        self._way = self.ways[0](f, [values[slot] for slot in self.inputs])
+
+    def _evaluate(self, env: dict[int, Tensor]) -> Any:
+        if self.call.target == "aten.scaled_dot_product_attention.default":
+            return _attend(self.call, env)
+        return self.call.evaluate(env)
 
     def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor | Sequence[Tensor | None]:
-        def push(*v: Tensor) -> tuple[Tensor, ...]:
-            return torch.func.jvp(self._function(), self._point, v)[1]
-
-        try:
-            values = torch.func.vmap(push)(*t)
-        except NotImplementedError:  # the operator has no forward mode
-            values = torch.func.vmap(self._push_by_reverse_mode)(*t)
         out: list[Tensor | None] = [None] * len(self.outs)
-        for i, value in zip(self._smooth, values, strict=True):
+        with exclusion.alone():  # forward mode has levels that all threads share
+            pushed = self._way.push(t)
+        for i, value in zip(self._smooth, pushed, strict=True):
             out[i] = value
         return out
-
-    def _push_by_reverse_mode(self, *v: Tensor) -> tuple[Tensor, ...]:
-        """The transpose of the transpose, which is linear and so may be taken at zero."""
-        values, pull = cast("tuple[Any, Any]", torch.func.vjp(self._function(), *self._point))
-        return torch.func.vjp(lambda *w: pull(w), *(torch.zeros_like(y) for y in values))[1](v)
 
     def cotangent(
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
-        values, pull = cast("tuple[Any, Any]", torch.func.vjp(self._function(), *self._point))
-        like = next(w for w in u if w is not None)
-        full = [
-            like.new_zeros(len(like), *y.shape) if u[i] is None else u[i]
-            for i, y in zip(self._smooth, values, strict=True)
-        ]
-        return torch.func.vmap(lambda *w: pull(w))(*full)
+        with exclusion.alone():
+            return self._way.pull([u[i] for i in self._smooth])
+
+
+def _attend(call: Call, env: dict[int, Tensor]) -> Tensor:
+    """Attention in plain steps: the fused operators of torch have no forward mode and no second derivative."""
+    given = resolve(call.arguments, env)
+    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+    options = {name: given[name] for name in ("scale", "enable_gqa")}
+    return torch.ops.aten._scaled_dot_product_attention_math(*(given[name] for name in names), **options)[0]
+
+
+@rule("latentjac.declared.default", complex_too=True)
+class Declaration(Fallback):
+    """A custom ``autograd.Function``: its own backward pass, and the transpose of that."""
+
+    kernel = "its own backward"
+    ways = (Taped, TapedForward)
+
+    def __init__(self, call: Call, active: set[int], metas: dict[int, Meta]) -> None:
+        Instruction.__init__(self, call, active, metas)
+        self._smooth = [i for i, slot in enumerate(call.outs) if metas[slot].smooth]
+        assert isinstance(call, DeclaredCall)
+        self._name = call.declared.name

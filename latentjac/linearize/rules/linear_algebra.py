@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from latentjac.linearize.instruction import Instruction, Tensor, only_active, rule, single, unbroadcast
+from latentjac.linearize.instruction import Instruction, Tensor, align, only_active, rule, single, unbroadcast
 from latentjac.linearize.precision import packs
-from latentjac.linearize.trace import Call, Meta, Ref
+from latentjac.linearize.trace import Call, Meta
 
 
 class _Kernel:
@@ -122,6 +122,11 @@ class MatrixProduct(Instruction):
         first, second = ("self", "other") if "other" in call.arguments else ("self", "mat2")
         self._a, self._b = call.arguments[first].slot, call.arguments[second].slot
 
+    @property
+    def factors(self) -> tuple[int, int, bool]:
+        """Slots of A and B, and whether it is ``A B^T``, which it is not."""
+        return self._a, self._b, False
+
     def primal(self, env: dict[int, Tensor]) -> None:
         super().primal(env)
         self._values = (self.kept(env, self._a), self.kept(env, self._b))
@@ -141,17 +146,22 @@ class MatrixProduct(Instruction):
         self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
     ) -> Sequence[Tensor]:
         w = single(u)
-        a, b = self._values
         out: list[Tensor] = []
         for slot in self.inputs:
-            total: Tensor | None = None
-            if slot == self._a:
-                total = unbroadcast(_matmul(w, b.mT), self.shape(slot))
-            if slot == self._b:
-                total = _plus(total, unbroadcast(_matmul(a.mT, w), self.shape(slot)))
+            total = self._pulled(slot, w)
             assert total is not None
             out.append(total)
         return out
+
+    def _pulled(self, slot: int, w: Tensor) -> Tensor | None:
+        """The cotangent of a factor."""
+        a, b = self._values
+        total: Tensor | None = None
+        if slot == self._a:
+            total = unbroadcast(_matmul(w, b.mT), self.shape(slot))
+        if slot == self._b:
+            total = _plus(total, unbroadcast(_matmul(a.mT, w), self.shape(slot)))
+        return total
 
     def flops(self) -> int:
         return 2 * len(self.inputs) * self.metas[self.outs[0]].numel * self.shape(self._a)[-1]
@@ -172,20 +182,37 @@ def _matmul(a: Tensor, b: Tensor) -> Tensor:
 
 
 @rule("aten.addmm.default", "aten.baddbmm.default")
-def product_with_sum(call: Call, active: set[int], metas: dict[int, Meta]) -> Instruction | None:
-    """``y = c + A B`` where c does not depend on x and the weights are one."""
-    names = (
-        ("mat1", "mat2") if "addmm" in call.target.split(".")[1] and "mat1" in call.arguments else ("batch1", "batch2")
-    )
-    plain = call.arguments.get("alpha", 1) == 1 and call.arguments.get("beta", 1) == 1
-    if not plain or not only_active(call, active, *names):
-        return None
-    return _ProductWithSum(call, active, metas, names)
+class ProductWithSum(MatrixProduct):
+    """``y = beta c + alpha A B``, any of which may depend on x."""
 
-
-class _ProductWithSum(MatrixProduct):
-    def __init__(self, call: Call, active: set[int], metas: dict[int, Meta], names: tuple[str, str]) -> None:
+    def __init__(self, call: Call, active: set[int], metas: dict[int, Meta]) -> None:
         Instruction.__init__(self, call, active, metas)
-        first, second = (call.arguments[name] for name in names)
-        assert isinstance(first, Ref)
-        self._a, self._b = first.slot, second.slot
+        names = ("batch1", "batch2") if "baddbmm" in call.target else ("mat1", "mat2")
+        self._a, self._b = (call.arguments[name].slot for name in names)
+        self.addend: int = call.arguments["self"].slot
+        self.alpha, self.beta = call.arguments["alpha"], call.arguments["beta"]
+
+    def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor:
+        total = super().tangent(t, own) if {self._a, self._b}.intersection(self.inputs) else None
+        total = total if total is None or self.alpha == 1 else total * self.alpha
+        if self.addend not in self.inputs:
+            assert total is not None
+            return total
+        shape = self.shape(self.outs[0])
+        added = align(t[self.inputs.index(self.addend)], len(shape)) * self.beta
+        return added.expand(-1, *shape) if total is None else total + added
+
+    def cotangent(
+        self, u: Sequence[Tensor | None], own: Sequence[bool], into: Sequence[Tensor | None]
+    ) -> Sequence[Tensor]:
+        w = single(u)
+        scaled = w if self.alpha == 1 else w * self.alpha
+        out: list[Tensor] = []
+        for slot in self.inputs:
+            total = self._pulled(slot, scaled)
+            if slot == self.addend:
+                added = unbroadcast(w, self.shape(slot)) * self.beta
+                total = added if total is None else total + added
+            assert total is not None
+            out.append(total)
+        return out

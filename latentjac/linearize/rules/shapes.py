@@ -9,10 +9,20 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from latentjac.linearize.instruction import Instruction, Tensor, align, convert, only_active, rule, single, unbroadcast
+from latentjac.linearize.instruction import (
+    Inactive,
+    Instruction,
+    Tensor,
+    align,
+    convert,
+    only_active,
+    rule,
+    single,
+    unbroadcast,
+)
 from latentjac.linearize.rules.fallback import Fallback
 from latentjac.linearize.rules.resampling import Resample
-from latentjac.linearize.trace import Call, Meta, Ref, refs
+from latentjac.linearize.trace import Call, Meta, Ref
 
 
 class _OfSelf(Instruction):
@@ -152,6 +162,7 @@ class Copy(Expand):
     "aten.split_with_sizes.default",
     "aten.chunk.default",
     "aten.tensor_split.sections",
+    "aten.tensor_split.indices",
     "aten.unbind.int",
     complex_too=True,
 )
@@ -302,28 +313,59 @@ class Convert(_OfSelf):
     "aten.tril.default",
     "aten.triu.default",
     "aten.diagonal.default",
+    "aten.diag_embed.default",
     "aten.cumsum.default",
     "aten.unfold.default",
+    "aten.im2col.default",
+    "aten.col2im.default",
     "aten.masked_fill.Scalar",
+    "aten.masked_fill.Tensor",
+    "aten.index_fill.int_Scalar",
+    "aten.index_copy.default",
+    "aten.index_add.default",
+    "aten.index_put.default",
+    "aten.masked_scatter.default",
+    "aten.scatter.src",
+    "aten.scatter.value",
+    "aten.scatter_add.default",
 )
 class Linear(Fallback):
-    """An operator that is linear in all its active inputs: its tangent is the operator itself, on each probe."""
+    """An operator that is linear in its tensors of numbers together: its tangent is the operator on each probe.
+
+    Numbers that do not depend on x are replaced by zero.
+    """
 
     kernel = "torch vmap"
 
     def __init__(self, call: Call, active: set[int], metas: dict[int, Meta]) -> None:
         Instruction.__init__(self, call, active, metas)
-        self._smooth = [0]
+        self._smooth, self._name = [0], call.target
         value = call.arguments.get("value", 0)
         # A constant fill has the tangent 0, which is what a fill with 0 gives.
         self._replaced: dict[str, Any] = {} if isinstance(value, Ref) or value in (0, None) else {"value": 0}
 
+    def primal(self, env: dict[int, Tensor]) -> None:
+        super().primal(env)
+        fixed = {slot: value for slot, value in self._values.items() if slot not in self.inputs}
+        self._zeroed = {s: torch.zeros_like(v) if self.metas[s].smooth else v for s, v in fixed.items()}
+
     def tangent(self, t: Sequence[Tensor], own: Sequence[bool]) -> Tensor:
         def apply(*v: Tensor) -> Tensor:
-            env = {**self._values, **dict(zip(self.inputs, v, strict=True))}
+            env = {**self._zeroed, **dict(zip(self.inputs, v, strict=True))}
             return self.call.evaluate(env, **self._replaced)
 
         return torch.func.vmap(apply)(*t)
+
+
+rule(
+    "aten.real.default",
+    "aten.imag.default",
+    "aten.complex.default",
+    *(f"aten.fft_{name}{n}.default" for name in ("fft", "ifft", "rfft", "irfft") for n in ("", "2", "n")),
+    "aten.fft_fftshift.default",
+    "aten.fft_ifftshift.default",
+    complex_too=True,
+)(Linear)
 
 
 @rule(
@@ -332,17 +374,10 @@ class Linear(Fallback):
 )
 def shape_alone(call: Call, active: set[int], metas: dict[int, Meta]) -> Instruction:
     """What takes a shape and a dtype from a tensor, but no values."""
-    return Instruction(call, set(), metas)
+    return Inactive(call, set(), metas)
 
 
 @rule("aten.fill.Scalar", "aten.fill.Tensor")
 def fill(call: Call, active: set[int], metas: dict[int, Meta]) -> Instruction | None:
     """What an assignment of a constant to a part of a tensor becomes."""
     return shape_alone(call, active, metas) if only_active(call, active, "self") else None
-
-
-@rule("aten.einsum.default")
-def einsum(call: Call, active: set[int], metas: dict[int, Meta]) -> Instruction | None:
-    """A contraction in which one factor depends on x, once."""
-    once = sum(slot in active for slot in refs(call.arguments["tensors"])) == 1
-    return Linear(call, active, metas) if once else None

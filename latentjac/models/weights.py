@@ -1,0 +1,164 @@
+"""Weights of the parts of a model from safetensors files, compared with the configuration before they are read."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from latentjac.files import read_json
+from latentjac.models.errors import LoadError, reading
+from latentjac.tensor_files import Header, read_header, read_tensors
+
+# Names that attention of autoencoders had before diffusers 0.15, and text encoders before transformers 5.
+_OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_OLD = re.compile(rf"\.({'|'.join(_OLD_NAMES)})\.(weight|bias)$")
+_TEXT = "text_model."
+_UNUSED = re.compile(r"(.*\.)?position_ids$")  # numbers from 0, kept by old versions of transformers
+
+
+def plan(
+    make: Callable[[], torch.nn.Module], config: Path, stem: str, variant: str | None, dtype: torch.dtype
+) -> Callable[[], Any]:
+    """What reads a part, after a look at its configuration and at the headers of its weights.
+
+    Args:
+        make: Makes it of its configuration, with any weights.
+        config: File of the configuration, which has been checked. The weights lie beside it.
+        stem: How their files begin.
+        variant: Weight variant such as ``"fp16"``.
+        dtype: Type of the weights.
+
+    Returns:
+        A function that makes the part and reads the weights; it raises a LoadError that names the first that is not
+        finite.
+
+    Raises:
+        LoadError: If the part cannot be made, there are no weights, or names or shapes do not fit.
+    """
+    files = _files(config.parent, stem, variant)
+    with reading():
+        headers = {file: read_header("load", file) for file in files}
+    # Without memory: a configuration can ask for more than there is.
+    with torch.device("meta"):
+        expected = {name: tuple(value.shape) for name, value in _make(make, config).state_dict().items()}
+    names = {file: _names(header, expected) for file, header in headers.items()}
+    _check_fit(config, headers, names, expected)
+
+    def read() -> Any:
+        part = _make(make, config).eval()
+        # Not the method of diffusers, which warns of types that are kept even where there are none.
+        torch.nn.Module.to(part, dtype)
+        for file in files:
+            _copy(file, headers[file], names[file], part.state_dict())
+        return part
+
+    return read
+
+
+def check_finite(where: str, values: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Raise a :class:`LoadError` that names the first tensor with NaN or Inf."""
+    known = [(name, value) for name, value in values if value.numel() and value.is_floating_point()]
+    bounds = [torch.stack(torch.aminmax(value.detach())).float() for _, value in known]
+    for (name, _), bound in zip(known, torch.stack(bounds).tolist() if bounds else (), strict=True):
+        if not all(map(math.isfinite, bound)):
+            raise LoadError(f"load: {where}: weights must be finite, got NaN or Inf in {name}")
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves new weights as they are: random numbers take time, and all weights come from files."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == torch.nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+def _make(make: Callable[[], torch.nn.Module], config: Path) -> torch.nn.Module:
+    try:
+        with _Unfilled():
+            return make()
+    except Exception as error:
+        # Constructors of diffusers and transformers raise many kinds.
+        lines = str(error).strip().splitlines() or [""]
+        raise LoadError(
+            f"load: {str(config)!r} must be the configuration of a network, got {type(error).__name__}: {lines[0]}"
+        ) from error
+
+
+def _files(folder: Path, stem: str, variant: str | None) -> list[Path]:
+    """The file of weights, or those that an index lists."""
+    ending = f".{variant}" if variant else ""
+    whole, index = folder / f"{stem}{ending}.safetensors", folder / f"{stem}.safetensors.index{ending}.json"
+    if whole.exists() or not index.exists():
+        if not whole.exists():
+            raise LoadError(f"load: folder must hold safetensors weights, got no {str(whole)!r}")
+        return [whole]
+    with reading():
+        listed = read_json("load", index).get("weight_map")
+    if not isinstance(listed, dict) or not listed:
+        raise LoadError(f"load: {str(index)!r}: weight_map must be a JSON object of file names")
+    names = {str(name) for name in listed.values()}
+    for name in names:
+        if name != os.path.basename(name) or not name.endswith(".safetensors") or not (folder / name).exists():
+            raise LoadError(
+                f"load: {str(index)!r}: weight_map must name safetensors files beside it, got {name[:60]!r}"
+            )
+    return [folder / name for name in sorted(names)]
+
+
+def _names(header: Header, expected: Mapping[str, Any]) -> dict[str, str]:
+    """What the network calls the tensors of a file."""
+    found = {}
+    for name in header.entries:
+        new = _OLD.sub(lambda match: f".{_OLD_NAMES[match[1]]}.{match[2]}", name)
+        known = next((n for n in (name, new, _TEXT + name, name.removeprefix(_TEXT)) if n in expected), name)
+        if known in expected or not _UNUSED.match(name):
+            found[name] = known
+    return found
+
+
+def _check_fit(
+    config: Path, headers: Mapping[Path, Header], names: Mapping[Path, dict[str, str]], expected: Mapping[str, Any]
+) -> None:
+    found = [known for file in names for known in names[file].values()]
+    places = ", ".join(repr(str(file)) for file in list(headers)[:2])
+    start = f"load: safetensors weights must fit {str(config)!r}, got"
+    for kind, wrong in (
+        ("without", sorted(expected.keys() - set(found))),
+        ("with unexpected", sorted(set(found) - expected.keys())),
+        ("more than one", sorted({name for name in found if found.count(name) > 1} if len(names) > 1 else ())),
+    ):
+        if wrong:
+            raise LoadError(f"{start} {places} {kind} {wrong[0]} ({len(wrong)} such names)")
+    for file, header in headers.items():
+        for name, known in names[file].items():
+            entry = header.entries[name]
+            if entry.shape != expected[known]:
+                shapes = f"{list(expected[known])}, got {list(entry.shape)}"
+                raise LoadError(
+                    f"load: {str(file)!r}: {name} must have the shape that {str(config)!r} gives it, {shapes}"
+                )
+            if not entry.dtype.is_floating_point:
+                raise LoadError(f"load: {str(file)!r}: {name} must be of a floating type, got {entry.dtype}")
+
+
+def _copy(file: Path, header: Header, names: Mapping[str, str], state: Mapping[str, torch.Tensor]) -> None:
+    def same(found: Header) -> None:
+        if found != header:
+            raise ValueError("it changed while it was read")
+
+    with reading():
+        for name, tensor in read_tensors("load", file, "safetensors weights", same):
+            if name in names:
+                state[names[name]].copy_(tensor)
+    check_finite(repr(str(file)), ((known, state[known]) for known in names.values()))

@@ -1,0 +1,65 @@
+"""The CPU kernels under sanitizers (tests/native): a short pass. `python tests/native` runs the long one."""
+
+from __future__ import annotations
+
+import os
+
+import native
+import pytest
+
+TWINS_ONLY = os.environ.get("LATENTJAC_KERNELS") == "torch"
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(TWINS_ONLY, reason="LATENTJAC_KERNELS=torch")]
+COPIES = [*native.copies()]
+
+
+def built(sanitizers, copies, folder):
+    if not native.supports(sanitizers, folder):
+        pytest.skip(f"{native.compiler()} has no sanitizers {sanitizers} that run here")
+    return native.Build(folder, sanitizers).programs(copies)
+
+
+@pytest.fixture(scope="module")
+def memory_programs(tmp_path_factory):
+    return built("address,undefined", COPIES, tmp_path_factory.mktemp("address"))
+
+
+@pytest.fixture(scope="module")
+def thread_programs(tmp_path_factory):
+    return built("thread", ["wide"], tmp_path_factory.mktemp("thread"))
+
+
+def check(program, *arguments):
+    done = native.run(program, *arguments)
+    assert done.returncode == 0, done.stderr[-8000:]
+    assert done.stdout.startswith(arguments[0])
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_memory_and_arithmetic(memory_programs, copy):
+    for arguments in (("shapes", "7", "1"), ("memory", "2", "2"), ("threads", "1", "3")):
+        check(memory_programs[copy], *arguments)
+
+
+def test_races(thread_programs):
+    check(thread_programs["wide"], "threads", "3", "1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("beyond an array", "heap-buffer-overflow"),
+        ("beyond an array of a workspace", "use-after-poison"),
+        ("overflow", "signed integer overflow"),
+        ("alignment", "misaligned address"),
+    ],
+)
+def test_a_fault_is_found(memory_programs, kind, words):
+    done = native.run(memory_programs["baseline"], "fault", kind)
+    assert done.returncode != 0
+    assert words in done.stderr
+
+
+def test_a_race_is_found(thread_programs):
+    done = native.run(thread_programs["wide"], "fault", "race")
+    assert done.returncode != 0
+    assert "data race" in done.stderr

@@ -1,0 +1,132 @@
+"""A model whose network was changed after its first basis gives what a fresh load of the changed network gives."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from diffusers import UNet2DModel
+from diffusers.models.attention_processor import AttnProcessor
+from networks import build_scheduler, build_tiny_unet, rand
+
+import latentjac
+
+Change = Callable[[UNet2DModel], object]
+
+
+def adapters(network: UNet2DModel) -> list[Any]:
+    tuners = pytest.importorskip("peft.tuners.tuners_utils")
+    return [module for module in network.modules() if isinstance(module, tuners.BaseTunerLayer)]
+
+
+def lora(strength: float) -> Change:
+    def change(network: UNet2DModel) -> None:
+        peft = pytest.importorskip("peft")
+        torch.manual_seed(1)
+        config = peft.LoraConfig(r=2, lora_alpha=4, target_modules=["to_q", "to_v", "conv1"], init_lora_weights=False)
+        peft.inject_adapter_in_model(config, network)
+        network.double().eval().requires_grad_(False)
+        for adapter in adapters(network):
+            adapter.set_scale("default", strength)
+
+    return change
+
+
+def weights(network: UNet2DModel) -> None:
+    for parameter in network.parameters():
+        parameter.data.mul_(0.8)
+
+
+CHANGES: dict[str, Change] = {
+    "weights": weights,
+    "hook": lambda n: n.mid_block.register_forward_hook(lambda module, inputs, output: 2 * output),
+    "attribute": lambda n: setattr(n.mid_block.resnets[0], "output_scale_factor", 3.0),
+    "processor": lambda n: setattr(n.mid_block.attentions[0], "processor", Halved()),
+    "lora": lora(1.0),
+    "weak lora": lora(0.3),
+}
+
+
+class Halved(AttnProcessor):
+    def __call__(self, *args: object, **kwargs: object) -> torch.Tensor:
+        return 0.5 * super().__call__(*args, **kwargs)
+
+
+def fresh(network: UNet2DModel) -> latentjac.Model:
+    return latentjac.load(copy.deepcopy(network), build_scheduler())
+
+
+@pytest.mark.parametrize("layer", ["mid", "x0"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_counts_at_once(
+    change: str, layer: str, tiny_model: latentjac.Model, tiny_point: latentjac.Point
+) -> None:
+    identity, before = tiny_model.identity(), latentjac.local_basis(tiny_model, tiny_point, 2, layer)
+    CHANGES[change](tiny_model.network)
+    expected = fresh(tiny_model.network)
+    after = latentjac.local_basis(tiny_model, tiny_point, 2, layer)
+    torch.testing.assert_close(after.s, latentjac.local_basis(expected, tiny_point, 2, layer).s, rtol=1e-5, atol=0)
+    assert not torch.allclose(after.s, before.s, rtol=1e-4)
+    assert tiny_model.identity() != identity
+    assert tiny_model.identity() == expected.identity()
+
+
+def test_strengths_of_an_adapter(tiny_model: latentjac.Model, tiny_point: latentjac.Point) -> None:
+    network, found, identities = tiny_model.network, {}, set()
+    lora(1.0)(network)
+    for name, change in {
+        "full": lambda adapter: None,
+        "half": lambda adapter: adapter.set_scale("default", 0.5),
+        "off": lambda adapter: adapter.enable_adapters(False),
+        "on": lambda adapter: adapter.enable_adapters(True),
+        "fused": lambda adapter: adapter.merge(),
+        "not fused": lambda adapter: adapter.unmerge(),
+    }.items():
+        for adapter in adapters(network):
+            change(adapter)
+        found[name] = latentjac.local_basis(tiny_model, tiny_point, 2).s
+        again = latentjac.local_basis(fresh(network), tiny_point, 2).s
+        torch.testing.assert_close(found[name], again, rtol=1e-5, atol=0)
+        identities.add(tiny_model.identity())
+    torch.testing.assert_close(found["half"], found["fused"], rtol=1e-5, atol=0)
+    assert len({tuple(s.tolist()) for s in found.values()}) >= 3
+    assert len(identities) >= 4
+
+
+def test_training_mode_is_refused(tiny_model: latentjac.Model, tiny_point: latentjac.Point) -> None:
+    latentjac.local_basis(tiny_model, tiny_point, 1)
+    tiny_model.network.mid_block.train()
+    for call in (
+        lambda: latentjac.local_basis(tiny_model, tiny_point, 1),
+        lambda: latentjac.sample(tiny_model, tiny_point),
+        lambda: latentjac.invert(tiny_model, rand(1, 3, 16, 16).sigmoid(), 5),
+    ):
+        with pytest.raises(ValueError, match=r"evaluation mode.*got training mode in its module 'mid_block'"):
+            call()
+    tiny_model.network.eval()
+    latentjac.local_basis(tiny_model, tiny_point, 1)
+
+
+def test_identities_of_plain_networks_do_not_depend_on_the_process_or_on_what_was_run(
+    tiny_model: latentjac.Model, tiny_point: latentjac.Point
+) -> None:
+    before = tiny_model.identity()
+    latentjac.local_basis(tiny_model, tiny_point, 1)
+    assert tiny_model.identity() == before == fresh(tiny_model.network).identity()
+    handle = tiny_model.network.mid_block.register_forward_hook(lambda module, inputs, output: None)
+    assert tiny_model.identity() != before
+    handle.remove()
+    assert tiny_model.identity() == before
+
+
+def test_networks_that_torch_compiles_keep_the_names_of_their_layers() -> None:
+    network = build_tiny_unet().double()
+    plain = latentjac.load(copy.deepcopy(network), build_scheduler())
+    point = latentjac.Point(rand(1, 3, 16, 16), 599, 10)
+    expected = latentjac.local_basis(plain, point, 2).s
+    wrapped = latentjac.load(torch.compile(network), build_scheduler())
+    torch.testing.assert_close(latentjac.local_basis(wrapped, point, 2).s, expected)
+    assert wrapped.identity() == plain.identity()

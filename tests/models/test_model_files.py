@@ -1,0 +1,454 @@
+"""Files of models are not trusted: each fault is named before anything expensive, and no network is touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+import transformers
+from networks import build_scheduler, build_tiny_unet
+from pipelines import build_latent_diffusion, build_stable_diffusion
+from safetensors.torch import load_file, save_file
+
+import latentjac
+from latentjac.models import configs, loading
+
+UNET = "unet/config.json"
+SCHEDULER = "scheduler/scheduler_config.json"
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def touched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What reached for a network, or looked for files where only the hub's own code would; has to stay empty."""
+    calls: list[str] = []
+
+    def forbid(owner: Any, name: str) -> None:
+        def called(*args: object, **kwargs: object) -> None:
+            calls.append(name)
+            raise OSError(f"{name} was called")
+
+        monkeypatch.setattr(owner, name, called)
+
+    for name in ("socket", "create_connection", "getaddrinfo"):
+        forbid(socket, name)
+    for owner in (diffusers.ModelMixin, diffusers.SchedulerMixin, transformers.PreTrainedModel):
+        forbid(owner, "from_pretrained")
+    forbid(diffusers.ConfigMixin, "load_config")
+    forbid(loading, "_download")
+    yield calls
+    assert calls == []
+
+
+@pytest.fixture(scope="module")
+def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("text") / "model"
+    build_stable_diffusion(tmp_path_factory.mktemp("tokenizer")).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(tiny_folder, tmp_path) -> Path:
+    return shutil.copytree(tiny_folder, tmp_path / "model")
+
+
+def test_folders_touch_no_network(tiny_folder, text_folder, tmp_path) -> None:
+    build_latent_diffusion().save_pretrained(tmp_path)
+    for source in (tiny_folder, str(tiny_folder), text_folder, tmp_path, "faces"):
+        for local in (False, True):
+            assert latentjac.load(source, local_files_only=local).sample_shape
+
+
+# --- configurations -----------------------------------------------------------------------------------------------
+
+
+CONFIGS: list[tuple[str, str, Any, str]] = [
+    (UNET, "sample_size", -64, r"an int in \[1, 2048\] \(LARGEST_SIDE\), or a list of two, got -64"),
+    (UNET, "sample_size", 0, "an int in"),
+    (UNET, "sample_size", [64], "a list of two, got"),
+    (UNET, "sample_size", [64, "64"], "a list of two"),
+    (UNET, "sample_size", 10**9, "LARGEST_SIDE"),
+    (UNET, "sample_size", 16.0, "an int in"),
+    (UNET, "sample_size", "64", "an int in"),
+    (UNET, "sample_size", True, "an int in"),
+    (UNET, "sample_size", {"a": [1]}, "an int in"),
+    (UNET, "in_channels", 10**9, "MOST_CHANNELS"),
+    (UNET, "in_channels", "3", "an int in"),
+    (UNET, "out_channels", -3, "an int in"),
+    (UNET, "block_out_channels", [8, 10**9, 16], "MOST_CHANNELS"),
+    (UNET, "block_out_channels", [8] * 1000, "MOST_BLOCKS"),
+    (UNET, "block_out_channels", [], "a list of 1 to 16"),
+    (UNET, "block_out_channels", "8", "a list of 1 to 16"),
+    (UNET, "down_block_types", [1, 2, 3], "each a text"),
+    (UNET, "up_block_types", "UpBlock2D", "a list of"),
+    (UNET, "layers_per_block", 10**6, "MOST_LAYERS"),
+    (UNET, "layers_per_block", [[1]], "MOST_LAYERS"),
+    (UNET, "norm_num_groups", 0, "an int in"),
+    (UNET, "norm_eps", "small", "a positive number"),
+    (UNET, "attention_head_dim", -8, "an int in"),
+    (UNET, "time_embedding_dim", 10**12, "a value of usual size"),
+    (UNET, "act_fn", "silu" * 1000, "a value of usual size"),
+    (UNET, "class_embed_type", [[0] * 2000], "a value of usual size"),
+    (UNET, "_class_name", "UNet2DConditionModel", "_class_name must be UNet2DModel, got 'UNet2DConditionModel'"),
+    (SCHEDULER, "num_train_timesteps", 0, r"an int in \[1, 100000\] \(MOST_TIMESTEPS\), got 0"),
+    (SCHEDULER, "num_train_timesteps", -5, "MOST_TIMESTEPS"),
+    (SCHEDULER, "num_train_timesteps", 10**12, "MOST_TIMESTEPS"),
+    (SCHEDULER, "num_train_timesteps", "1000", "MOST_TIMESTEPS"),
+    (SCHEDULER, "trained_betas", [0.1, 0.2], r"1000 numbers \(num_train_timesteps\), got 2"),
+    (SCHEDULER, "trained_betas", ["0.1"] * 1000, "each a number in"),
+    (SCHEDULER, "trained_betas", "linear", "a list of"),
+    (SCHEDULER, "trained_betas", [-0.5] * 1000, "each a number in"),
+    (SCHEDULER, "beta_start", float("nan"), "finite numbers, got nan at beta_start"),
+    (SCHEDULER, "beta_end", float("inf"), "finite numbers, got inf at beta_end"),
+    (SCHEDULER, "beta_start", -1, r"a number in \[0, 1\]"),
+    (SCHEDULER, "beta_end", "0.02", r"a number in \[0, 1\]"),
+    (SCHEDULER, "beta_schedule", "odd", "beta_schedule must be one of DDIM"),
+    (SCHEDULER, "beta_schedule", {"a": 1}, "a text"),
+    (SCHEDULER, "prediction_type", "score", r"one of \['epsilon', 'v_prediction', 'sample'\], got 'score'"),
+    (SCHEDULER, "prediction_type", ["epsilon"], "one of"),
+    (SCHEDULER, "timestep_spacing", "random", "one of"),
+    (SCHEDULER, "steps_offset", -1, "an int from 0"),
+    (SCHEDULER, "clip_sample", "no", "true or false"),
+]
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "message"), CONFIGS, ids=[f"{r[1]} {str(r[2])[:20]}" for r in CONFIGS]
+)
+def test_values_that_cannot_be(folder, monkeypatch, file: str, key: str, value: Any, message: str) -> None:
+    config = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps({**config, key: value}))
+    expensive: list[str] = []
+    monkeypatch.setattr("latentjac.models.weights.read_tensors", lambda *args: expensive.append("weights"))
+    start = time.monotonic()
+    with pytest.raises(latentjac.LoadError, match=message) as caught:
+        latentjac.load(folder)
+    assert file in str(caught.value)
+    assert key in str(caught.value)
+    assert len(str(caught.value)) < 600
+    assert not expensive
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize(("key", "value"), [(row[1], row[2]) for row in CONFIGS if row[0] == UNET][:14])
+def test_values_of_objects_that_cannot_be(key: str, value: Any) -> None:
+    network = build_tiny_unet()
+    network.register_to_config(**{key: value})
+    with pytest.raises(latentjac.LoadError, match=key):
+        latentjac.load(network, build_scheduler())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_train_timesteps": 0}, "num_train_timesteps"),
+        ({"num_train_timesteps": 999}, "999 finite alphas_cumprod"),
+        ({"trained_betas": [0.1] * 3}, "trained_betas must be 1000 numbers"),
+        ({"trained_betas": np.full(1000, np.nan)}, "trained_betas"),
+        ({"beta_start": float("nan")}, "beta_start"),
+        ({"prediction_type": "score"}, "prediction_type"),
+    ],
+)
+def test_schedulers_that_cannot_be(changes: dict, message: str) -> None:
+    scheduler = build_scheduler()
+    scheduler.register_to_config(**changes)
+    with pytest.raises(latentjac.LoadError, match=message):
+        latentjac.load(build_tiny_unet(), scheduler)
+
+
+def test_a_scheduler_with_an_array_of_betas() -> None:
+    scheduler = diffusers.DDPMScheduler(trained_betas=np.linspace(1e-4, 0.02, 1000))
+    assert latentjac.load(build_tiny_unet(), scheduler).num_train_timesteps == 1000
+
+
+def test_networks_that_leave_choices_to_their_class() -> None:
+    network = build_tiny_unet()
+    network.register_to_config(attention_head_dim=None, norm_num_groups=None, out_channels=None)
+    assert latentjac.load(network, build_scheduler()).sample_shape == (3, 16, 16)
+
+
+@pytest.mark.parametrize("file", [UNET, SCHEDULER, "model_index.json"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'"google/ddpm-cifar10-32"',
+        b'"https://example.org/config.json"',
+        b"[]",
+        b"null",
+        b"",
+        b"\xff\xfe",
+        b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"sample_size": 16, "sample_size": 64}',
+        b'{"a": 1e999}',
+        b"{}",
+    ],
+    ids=["hub id", "address", "list", "null", "empty", "no UTF-8", "nested", "twice", "large", "nothing"],
+)
+def test_files_that_hold_something_else(folder, file: str, content: bytes) -> None:
+    (folder / file).write_bytes(content)
+    for local in (False, True):
+        with pytest.raises(latentjac.LoadError, match="load:") as caught:
+            latentjac.load(folder, local_files_only=local)
+        assert len(str(caught.value)) < 1000
+
+
+PLACES = {
+    "_name_or_path": "https://example.org/model",
+    "_commit_hash": "../../..",
+    "auto_map": {"AutoModel": "someone/code--model.Model"},
+    "quantization_config": {"quant_method": "bitsandbytes"},
+    "pretrained_model_name_or_path": "someone/model",
+    "encoder_hid_dim_type_path": "http://example.org",
+}
+
+
+@pytest.mark.parametrize("key", PLACES)
+def test_places_in_a_configuration_are_not_visited(folder, key: str) -> None:
+    config = json.loads((folder / UNET).read_text())
+    (folder / UNET).write_text(json.dumps({**config, key: PLACES[key]}))
+    assert latentjac.load(folder).sample_shape == (3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (["evil_module", "UNet2DModel"], "unet must be of diffusers, got 'evil_module'"),
+        (["diffusers", "../../UNet2DModel"], "pipeline must have a UNet2DModel"),
+        (["diffusers", ["UNet2DModel"]], "pipeline must have a UNet2DModel"),
+        (["diffusers", {"a": 1}], "pipeline must have a UNet2DModel"),
+        ([None, "UNet2DModel"], "unet must be of diffusers, got 'None'"),
+        ("diffusers.UNet2DModel", "pipeline must have a UNet2DModel"),
+    ],
+)
+def test_classes_from_elsewhere(folder, entry: Any, message: str) -> None:
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "unet": entry}))
+    with pytest.raises(latentjac.LoadError, match=message):
+        latentjac.load(folder)
+
+
+def test_a_path_is_no_hub_id(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(latentjac.LoadError, match="an existing folder"):
+        latentjac.load(Path("someone/model"))
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", [UNET, SCHEDULER, "model_index.json", WEIGHTS])
+@pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "link to a pipe", "device", "dangling link"])
+def test_paths_that_are_no_files(folder, file: str, kind: str) -> None:
+    path = folder / file
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link to a pipe":
+        os.mkfifo(folder / "pipe")
+        path.symlink_to(folder / "pipe")
+    elif kind in ("device", "dangling link"):
+        path.symlink_to("/dev/zero" if kind == "device" else "/nowhere")
+    with pytest.raises(latentjac.LoadError, match=path.name):
+        latentjac.load(folder)
+
+
+def test_linked_files_as_in_a_cache_of_the_hub(folder, tmp_path) -> None:
+    for file in [path for path in folder.rglob("*") if path.is_file()]:
+        blob = tmp_path / f"blob-{file.name}-{file.parent.name}"
+        file.rename(blob)
+        file.symlink_to(blob)
+    assert latentjac.load(folder).sample_shape == (3, 16, 16)
+
+
+Damage = Callable[[dict[str, torch.Tensor]], Any]
+WRONG: dict[str, tuple[Damage, str]] = {
+    "missing": (lambda w: w.pop("conv_in.bias"), r"without conv_in\.bias \(1 such"),
+    "unexpected": (lambda w: w.update(more=torch.ones(2)), r"with unexpected more \(1 such"),
+    "shape": (
+        lambda w: w.update({"conv_in.bias": torch.ones(9)}),
+        r"conv_in\.bias must have the shape.*\[8\], got \[9\]",
+    ),
+    "int": (lambda w: w.update({"conv_in.bias": torch.ones(8).int()}), r"conv_in\.bias must be of a floating type"),
+    "nan": (
+        lambda w: w["conv_in.weight"].view(-1)[3].fill_(float("nan")),
+        r"finite, got NaN or Inf in conv_in\.weight",
+    ),
+    "inf": (lambda w: w["conv_out.bias"].fill_(float("-inf")), r"finite, got NaN or Inf in conv_out\.bias"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_weights_that_do_not_fit(folder, kind: str) -> None:
+    damage, message = WRONG[kind]
+    weights = load_file(folder / WEIGHTS)
+    damage(weights)
+    save_file(weights, folder / WEIGHTS)
+    with pytest.raises(latentjac.LoadError, match=message) as caught:
+        latentjac.load(folder)
+    assert WEIGHTS in str(caught.value)
+
+
+def test_a_network_that_needs_more_memory_than_its_weights_is_not_made(folder, monkeypatch) -> None:
+    """Within all limits, and yet terabytes."""
+    config = json.loads((folder / UNET).read_text())
+    most = configs.MOST_CHANNELS
+    (folder / UNET).write_text(json.dumps({**config, "block_out_channels": [most] * 3, "layers_per_block": 20}))
+    with pytest.raises(latentjac.LoadError, match=r"safetensors weights must fit .*config\.json"):
+        latentjac.load(folder)
+
+
+def test_weights_that_are_too_large_for_their_type(folder) -> None:
+    weights = load_file(folder / WEIGHTS)
+    weights["conv_in.bias"].fill_(1e6)
+    save_file(weights, folder / WEIGHTS)
+    assert latentjac.load(folder).dtype == torch.float32
+    with pytest.raises(latentjac.LoadError, match=r"got NaN or Inf in conv_in\.bias"):
+        latentjac.load(folder, dtype=torch.float16)
+
+
+def test_weights_of_objects_are_looked_at() -> None:
+    network = build_tiny_unet()
+    with torch.no_grad():
+        network.conv_in.weight[0, 0, 0, 0] = float("nan")
+    with pytest.raises(latentjac.LoadError, match=r"UNet2DModel: weights must be finite, .* conv_in\.weight"):
+        latentjac.load(network, build_scheduler())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:1000],
+        lambda content: content[:-1],
+        lambda content: content + b"\0",
+        lambda content: b"\xff" * 8 + content[8:],
+        lambda content: bytes(len(content)),
+    ],
+)
+def test_damaged_weights(folder, damage: Callable[[bytes], bytes]) -> None:
+    (folder / WEIGHTS).write_bytes(damage((folder / WEIGHTS).read_bytes()))
+    with pytest.raises(latentjac.LoadError, match="safetensors"):
+        latentjac.load(folder)
+
+
+def split(folder: Path, variant: str = "") -> dict[str, Any]:
+    """Weights in two files with an index."""
+    weights = load_file(folder / WEIGHTS)
+    names = sorted(weights)
+    halves = {"a.safetensors": names[: len(names) // 2], "b.safetensors": names[len(names) // 2 :]}
+    for file, part in halves.items():
+        save_file({name: weights[name] for name in part}, folder / "unet" / file)
+    (folder / WEIGHTS).unlink()
+    index = {"metadata": {}, "weight_map": {name: file for file, part in halves.items() for name in part}}
+    ending = f".{variant}" if variant else ""
+    (folder / "unet" / f"diffusion_pytorch_model.safetensors.index{ending}.json").write_text(json.dumps(index))
+    return index
+
+
+@pytest.mark.parametrize("variant", ["", "fp16"])
+def test_weights_in_several_files(folder, tiny_folder, variant: str) -> None:
+    split(folder, variant)
+    assert latentjac.load(folder, variant=variant or None).identity() == latentjac.load(tiny_folder).identity()
+
+
+@pytest.mark.parametrize(
+    "names", [["../a.safetensors"], ["/etc/passwd"], ["https://example.org/a.safetensors"], [""], "a", {}, [3], None]
+)
+def test_indices_that_point_elsewhere(folder, names: Any) -> None:
+    index = split(folder)
+    index["weight_map"] = {str(i): name for i, name in enumerate(names)} if isinstance(names, list) else names
+    (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(latentjac.LoadError, match="weight_map must"):
+        latentjac.load(folder)
+
+
+def test_a_variant(folder, tiny_folder) -> None:
+    (folder / WEIGHTS).rename(folder / WEIGHTS.replace(".safetensors", ".fp16.safetensors"))
+    assert latentjac.load(folder, variant="fp16").identity() == latentjac.load(tiny_folder).identity()
+    with pytest.raises(latentjac.LoadError, match=r"got no .*diffusion_pytorch_model\.safetensors"):
+        latentjac.load(folder)
+
+
+# --- text and autoencoders ------------------------------------------------------------------------------------------
+
+
+def test_names_of_old_versions(text_folder, tmp_path) -> None:
+    """As files of Stable Diffusion 1 have them."""
+    folder = shutil.copytree(text_folder, tmp_path / "model")
+    vae, text = folder / "vae/diffusion_pytorch_model.safetensors", folder / "text_encoder/model.safetensors"
+    new = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    weights = load_file(vae)
+    for name in [name for name in weights if ".attentions.0.to_" in name]:
+        old = next(name.replace(a, b) for a, b in new.items() if f".{a}." in name)
+        weights[old] = weights.pop(name)
+    assert any(".proj_attn." in name for name in weights)
+    save_file(weights, vae)
+    weights = {f"text_model.{name.removeprefix('text_model.')}": value for name, value in load_file(text).items()}
+    weights["text_model.embeddings.position_ids"] = torch.arange(12)[None]
+    save_file(weights, text)
+    found, expected = latentjac.load(folder), latentjac.load(text_folder)
+    torch.testing.assert_close(found.encode_prompt("a cat"), expected.encode_prompt("a cat"), rtol=0, atol=0)
+    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found.codec.decode(x), expected.codec.decode(x), rtol=0, atol=0)
+
+
+TEXT: list[tuple[str, Any, str]] = [
+    ("text_encoder/config.json", {"num_hidden_layers": 10**6}, "num_hidden_layers must be .*MOST_LAYERS"),
+    ("text_encoder/config.json", {"hidden_size": 10**9}, "hidden_size must be .*MOST_CHANNELS"),
+    ("text_encoder/config.json", {"vocab_size": -1}, "vocab_size must be .*MOST_TOKENS"),
+    ("text_encoder/config.json", {"max_position_embeddings": 24}, "must fit .*text_encoder/config.json|shape"),
+    ("text_encoder/config.json", {"num_attention_heads": 3}, "must be the configuration of a network"),
+    ("text_encoder/config.json", {"hidden_act": "odd"}, "must be the configuration of a network"),
+    ("vae/config.json", {"scaling_factor": 0}, "scaling_factor must be a positive number"),
+    ("vae/config.json", {"latent_channels": 10**9}, "latent_channels must be .*MOST_CHANNELS"),
+    ("vae/config.json", {"block_out_channels": [4, 8]}, "safetensors"),
+    ("vae/config.json", {"norm_num_groups": 3}, "must be the configuration of a network"),
+    ("tokenizer/tokenizer_config.json", {"model_max_length": 10**9}, r"model_max_length must be an int in \[2, 12\]"),
+    ("tokenizer/tokenizer_config.json", {"model_max_length": "12"}, "model_max_length must be"),
+    ("tokenizer/tokenizer.json", None, "must hold a JSON object"),
+]
+
+
+@pytest.mark.parametrize(("file", "change", "message"), TEXT)
+def test_parts_around_the_network(text_folder, tmp_path, file: str, change: Any, message: str) -> None:
+    folder = shutil.copytree(text_folder, tmp_path / "model")
+    config = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(change and {**config, **change}))
+    with pytest.raises(latentjac.LoadError, match=message) as caught:
+        latentjac.load(folder)
+    assert file.split("/")[0] in str(caught.value)
+
+
+def test_other_files_beside_a_text_encoder_are_not_asked(text_folder, tmp_path) -> None:
+    folder = shutil.copytree(text_folder, tmp_path / "model")
+    adapter = {"base_model_name_or_path": "someone/model", "peft_type": "LORA"}
+    (folder / "text_encoder" / "adapter_config.json").write_text(json.dumps(adapter))
+    config = json.loads((folder / "text_encoder/config.json").read_text())
+    config |= {"_name_or_path": "someone/model", "auto_map": {"AutoModel": "a--b.C"}, "quantization_config": {}}
+    (folder / "text_encoder" / "config.json").write_text(json.dumps(config))
+    config = json.loads((folder / "tokenizer/tokenizer_config.json").read_text())
+    config |= {"name_or_path": "someone/model", "auto_map": {"AutoTokenizer": ["a--b.C", None]}}
+    (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(config))
+    assert latentjac.load(folder).identity() == latentjac.load(text_folder).identity()
+
+
+def test_a_tokenizer_that_would_be_waited_for(text_folder, tmp_path) -> None:
+    folder = shutil.copytree(text_folder, tmp_path / "model")
+    os.mkfifo(folder / "tokenizer" / "merges.txt")
+    with pytest.raises(latentjac.LoadError, match=r"merges\.txt"):
+        latentjac.load(folder)
+    shutil.rmtree(folder / "tokenizer")
+    with pytest.raises(latentjac.LoadError, match=r"tokenizer\.json, or vocab\.json"):
+        latentjac.load(folder)
