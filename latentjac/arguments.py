@@ -70,10 +70,10 @@ def check_bool(function: str, argument: str, value: Any) -> bool:
 
 
 def check_text(function: str, argument: str, value: Any, *, optional: bool = False) -> Any:
-    """The value, if it is a string that UTF-8 can hold; with ``optional`` it may be None."""
+    """The value, if it is text that can be written; with ``optional`` it may be None."""
     check_kind(function, argument, value, str, "a str", optional=optional)
-    if value is not None and any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise ValueError(f"{function}: {argument} must be text without lone surrogates, got {shown(value)}")
+    if value is not None and any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in value):
+        raise ValueError(f"{function}: {argument} must be text without NUL and lone surrogates, got {shown(value)}")
     return value
 
 

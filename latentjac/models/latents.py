@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from latentjac.models.codec import ImageInput, PixelCodec
+from latentjac.public import public
 
 # Pictures at once: at 512x512 the decoder of Stable Diffusion takes some 2 GB for each.
 _AT_ONCE = 4
@@ -35,11 +36,13 @@ class LatentCodec:
         self._pixels = PixelCodec(self.size, self.channels)
         self._scale = float(autoencoder.config.scaling_factor)
 
+    @public
     @torch.no_grad()
     def encode(self, images: ImageInput | list[ImageInput], *, function: str = "encode") -> torch.Tensor:
         """Latents ``[B, C, H, W]``, float32 on the CPU; takes and refuses what :meth:`PixelCodec.encode` does."""
         return self._in_parts(self._encode, self._pixels.encode(images, function=function))
 
+    @public
     @torch.no_grad()
     def decode(self, samples: torch.Tensor) -> torch.Tensor:
         """Pictures ``[B, 3, size, size]`` in [0, 1], float32 on the CPU, clipped."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from latentjac.arguments import check_kind, check_text
-from latentjac.public import made_on_cpu
+from latentjac.public import made_on_cpu, public
 
 logger = logging.getLogger("latentjac")
 
@@ -28,6 +28,7 @@ class TextEncoder:
     def __init__(self, tokenizer: Any, encoder: Any) -> None:
         self._tokenizer, self.encoder = tokenizer, encoder.eval().requires_grad_(False)
 
+    @public
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> torch.Tensor:
         """Embeddings ``[B, tokens, channels]`` of B prompts; words beyond the last token are cut off, and named.

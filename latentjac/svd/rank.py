@@ -45,7 +45,13 @@ class Estimate:
     high: float
 
     def times(self, *factors: float) -> Estimate:
-        """Multiplied by positive numbers, one after the other."""
+        """Multiplied by positive numbers, one after the other.
+
+        Raises:
+            TypeError: If a factor is not a number.
+            ValueError: If a factor is not positive and finite.
+        """
+        factors = tuple(check_number("times", "factors", factor, 0, math.inf) for factor in factors)
         value, low, high = (math.prod([end, *factors]) for end in (self.value, self.low, self.high))
         return Estimate(value, low, high)
 

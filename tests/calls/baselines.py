@@ -30,13 +30,13 @@ RUNS = [0]  # of the network of `counted`
 PACKAGES = ("diffusion", "edit", "geometry", "kernels", "linearize", "models", "report", "study", "svd")
 # What the library makes and hands out: nobody calls these by hand.
 MADE = {
-    "AttentionPrimal", "AutodiffLinearization", "BasisPath", "BuildInfo", "Certificate", "Curvature", "Edit",
-    "EffectiveRank", "Estimate", "FeatureLinearity", "Frames", "FrechetMean", "GlobalDirections", "JacobiEigh",
-    "JacobiSvd", "LinearOperator", "Linearity", "Linearization", "LocalBasis", "MatchedMean", "NormActPrimal",
-    "PathMeasure", "PowerSpectrum", "PreparedImage", "PrincipalComponents", "ProgramLinearization", "Restrictable",
-    "SampleMean", "SelfTest", "SolverState", "Study", "SubspaceDistance", "Trajectory", "Transport", "Way", "Along",
-    "Certificate.of", "Linearization.rebase", "Schedule.nearest", "Model", "LatentCodec", "PixelCodec",
-    "TextEncoder", "Axes", "Curve", "Heat", "Finding", "Row",
+    "Along", "AttentionPrimal", "AutodiffLinearization", "Axes", "BasisPath", "BuildInfo", "Certificate",
+    "Certificate.of", "Curvature", "Curve", "Edit", "EffectiveRank", "Estimate", "FeatureLinearity", "Finding",
+    "Frames", "FrechetMean", "GlobalDirections", "Heat", "JacobiEigh", "JacobiSvd", "LatentCodec", "LinearOperator",
+    "Linearity", "Linearization", "Linearization.rebase", "LocalBasis", "MatchedMean", "Model", "NormActPrimal",
+    "PathMeasure", "PixelCodec", "PowerSpectrum", "PreparedImage", "PrincipalComponents", "ProgramLinearization",
+    "Restrictable", "Row", "SampleMean", "Schedule.nearest", "SelfTest", "SolverState", "Study", "SubspaceDistance",
+    "TextEncoder", "Trajectory", "Transport", "Way",
 }  # fmt: skip
 
 
@@ -80,10 +80,10 @@ def entry_points() -> Iterator[tuple[str, Callable]]:
 
 
 class Counted(Network):
-    """Two convolutions with a bend between them, which count how often they run."""
+    """Two convolutions that count how often they run."""
 
     def __init__(self) -> None:
-        super().__init__(4, torch.nn.Sequential(convolution(1), torch.nn.Tanh()), convolution(2))
+        super().__init__(4, convolution(1), convolution(2))
 
     def forward(self, sample: torch.Tensor, timestep: torch.Tensor, return_dict: bool = False) -> tuple:
         RUNS[0] += 1
@@ -106,6 +106,8 @@ class Things:
         self.pipeline = self.folder / "pipeline"
         DDIMPipeline(unet=UNet2DModel(**_UNET), scheduler=build_scheduler()).save_pretrained(self.pipeline)
         self.text = lj.load(build_stable_diffusion(self.folder))
+        # Tangent spaces of a linear network are all the same, which leaves a study nothing to rank.
+        self.bent = model_of(Network(4, torch.nn.Sequential(convolution(1), torch.nn.SiLU()), convolution(2)))
         self.picture = Image.new("RGB", (4, 4), "orange")
         self.path = lj.invert(self.model, self.picture, 3)
         self.point = self.path.at(0.6)
@@ -131,8 +133,8 @@ class Things:
         self.photo = self.folder / "photo.png"
         self.picture.save(self.photo)
         self.finding = study.Finding(
-            "f", {"t": [1.0]}, (study.Curve("c", study.Axes("x", "y"), (0.0, 1.0), (0.0, 1.0)),),
-            "s", 0.5, (0.0, 1.0), True
+            "f", {"t": [1.0]}, (study.Curve("c", study.Axes("x", "y"), (0.0, 1.0), (0.0, 1.0)),), "s", 0.5, (0.0, 1.0),
+            True,
         )  # fmt: skip
         q, t = rand(1, 2, 5, 4), rand(2, 1, 2, 5, 4)
         self.q, self.dq = q, t
@@ -503,7 +505,7 @@ BASELINES: dict[str, Baseline] = {
     **{
         f"{name}.run": lambda c, study=each: call(
             study.run,
-            **{"models" if study.several else "model": [c.model] * 2 if study.several else c.model},
+            **{"models" if study.several else "model": [c.bent] * 2 if study.several else c.bent},
             settings=replace(TINY, samples=2, levels=(0.9, 0.2)) if study.name in ("rank", "linearity") else TINY,
         )
         for name, each in study.STUDIES.items()
@@ -550,8 +552,12 @@ BASELINES: dict[str, Baseline] = {
     "Linearization.vjp": lambda c: call(c.lin.vjp, u=rand(2, 1, 6)),
     "ProgramLinearization.rebase": lambda c: call(c.lin.rebase, x=rand(1, 6), constants=()),
     "AutodiffLinearization.rebase": lambda c: call(c.autodiff.rebase, x=rand(1, 6), constants=()),
+    "Linearization.at": lambda c: call(c.autodiff.at, x=rand(1, 6), constants=()),
+    "ProgramLinearization.at": lambda c: call(c.lin.at, x=rand(1, 6), constants=()),
+    "ProgramLinearization.restriction_cost": lambda c: call(c.lin.restriction_cost, count=1),
+    "Estimate.times": lambda c: call(c.rank.energy.times, factors=(2.0,)),
     "Linearization.restrict": lambda c: call(c.lin.restrict, points=[0]),
-    "Linearization.restriction_cost": lambda c: call(c.lin.restriction_cost, count=1),
+    "Linearization.restriction_cost": lambda c: call(c.autodiff.restriction_cost, count=1),
     "ProgramLinearization.prepare": lambda c: call(c.lin.prepare, probes=2),
     "Linearization.prepare": lambda c: call(c.autodiff.prepare, probes=2),
     "Linearization.check_adjoint": lambda c: call(c.lin.check_adjoint, generator=seeded()),
