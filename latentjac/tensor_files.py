@@ -95,7 +95,7 @@ def read_tensors(
         except ValueError as error:
             raise FileError(f"{function}: path must be {kind}, got {str(path)!r}: {error}") from error
         for name, entry in header.entries.items():
-            tensor = torch.empty(entry.shape, dtype=entry.dtype)
+            tensor = torch.empty(entry.shape, dtype=entry.dtype, device="cpu")
             content = tensor.flatten().view(torch.uint8).numpy()
             file.seek(header.start + entry.begin)
             if file.readinto(content) != len(content):  # type: ignore[attr-defined]
