@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,8 @@ ROOT = Path(__file__).parents[2]
 def problems():
     """Calls of every kernel that runs on the CPU, each on arrays of its own: name and function."""
     generator = torch.Generator().manual_seed(3)
-
-    def draw(*shape):
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
-
     for dtype in (torch.float32, torch.float64):
+        draw = partial(torch.randn, generator=generator, dtype=dtype)
         x, t = draw(3, 65, 24), draw(5, 3, 65, 24)
         norm = kernels.norm_act_primal(x, groups=4, activation="silu")
         yield lambda x=x: kernels.norm_act_primal(x, groups=4, activation="gelu")
@@ -164,4 +162,5 @@ def test_children_of_a_process_that_has_computed_compute(native_module, way):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found.pop("lost") is False
-    assert found and all(status == 0 for status in found.values()), found
+    assert found
+    assert all(status == 0 for status in found.values()), found
