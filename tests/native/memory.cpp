@@ -26,6 +26,14 @@ void release(void* memory) noexcept {
 
 }  // namespace
 
+// Clang's thread sanitizer has these functions itself; this check does not run under it.
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define LATENTJAC_NO_OWN_NEW
+#endif
+#endif
+
+#if !defined(LATENTJAC_NO_OWN_NEW)
 void* operator new(size_t size) {
   return allocate(size, alignof(max_align_t));
 }
@@ -44,6 +52,7 @@ void operator delete(void* memory, std::align_val_t) noexcept {
 void operator delete(void* memory, size_t, std::align_val_t) noexcept {
   release(memory);
 }
+#endif
 
 namespace checks {
 
