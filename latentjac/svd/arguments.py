@@ -47,8 +47,10 @@ def check(operator: Any, settings: Settings, generator: Any, callback: Any, refi
     """Raise unless everything given to :func:`latentjac.svd` is of the right kind and in range."""
     check_operator("svd", "operator", operator)
     for name, least in _LEAST.items():
-        if (name, getattr(settings, name)) != ("block_size", MEASURED):
+        if name != "block_size" or not isinstance(settings.block_size, str):
             check_int("svd", name, getattr(settings, name), least, optional=name == "block_size")
+    if isinstance(settings.block_size, str) and settings.block_size != MEASURED:
+        raise ValueError(f"svd: block_size must be an int, {MEASURED!r} or None, got {settings.block_size!r}")
     points = operator.x.shape[0]
     limit = min(operator.x.numel(), operator.y.numel()) // points
     if not 1 <= settings.k <= limit:
