@@ -207,3 +207,8 @@ def test_the_rule_of_the_block_size() -> None:
     assert svd(operator, k=8).block_size == 16
     small = with_spectrum(SPECTRA["rank 5"], 40, 300)
     assert [block_size.ruled(Products(small), k) for k in (1, 6, 20)] == [4, 6, 8]
+
+
+def test_other_words_for_a_block_size_are_refused() -> None:
+    with pytest.raises(ValueError, match="svd: block_size must be an int, 'measured' or None, got 'timed'"):
+        svd(with_spectrum(GAPPED), k=2, block_size="timed")
