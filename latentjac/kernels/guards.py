@@ -1,8 +1,8 @@
 """Refuses tensors on which a kernel would give silently wrong derivatives.
 
 PyTorch does not see into a native call: inside a function that is being differentiated it would return values
-without tangents, and the derivative would be zero without a word. The kernels belong to linear programs, which are
-run on plain tensors without recording. The PyTorch twins are guarded alike, so both behave the same.
+without tangents, and the derivative would silently be zero. The kernels belong to linear programs, which are
+run on plain tensors without recording. The reference implementations are guarded alike, so both behave the same.
 """
 
 from __future__ import annotations

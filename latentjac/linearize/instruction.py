@@ -121,7 +121,7 @@ def rule(*targets: str, complex_too: bool = False) -> Callable[[Rule], Rule]:
     """Register a rule for operators: a class of instructions, or a function that returns one or None.
 
     Transposes are those of real numbers, with ``Re <u, v>`` as the product of complex ones; a rule that holds for these
-    too says so, any other leaves them to torch.func.
+    too is registered with ``complex_too``, any other leaves them to torch.func.
     """
 
     def register(make: Rule) -> Rule:
