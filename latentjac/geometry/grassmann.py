@@ -92,7 +92,7 @@ def _rows(name: str, argument: str, rows: torch.Tensor, like: torch.Tensor | Non
 
 def _like(name: str, argument: str, value: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
     value = check_tensor(name, argument, value)
-    if value.shape != p.shape or value.dtype != p.dtype or value.device != p.device:
+    if value.shape[-2:] != p.shape[-2:] or value.dtype != p.dtype or value.device != p.device:
         expected, got = (f"{list(t.shape)} {t.dtype} on {t.device}" for t in (p, value))
         raise ValueError(f"{name}: {argument} must be like p, {expected}, got {got}")
     return value

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from latentjac.kernels.guards import refuse_differentiated, refuse_tracing
+from latentjac.kernels.guards import (
+    refuse_differentiated,
+    refuse_differentiated_constants,
+    refuse_tracing,
+    refuse_transforms,
+)
 from latentjac.linearize.precision import spacing
 from latentjac.recording import Recorder
 
@@ -271,6 +276,8 @@ def check_rebase(
     if x.device != lin.x.device:
         raise ValueError(f"{name}: x must be on {lin.x.device}, got {x.device}")
     check_base(name, x)
+    refuse_transforms(name)
+    refuse_differentiated_constants(name, constants)
     if constants and len(constants) != len(lin._constants):
         raise ValueError(f"{name}: constants must be {len(lin._constants)} values or none, got {len(constants)}")
     for i, (value, before) in enumerate(zip(constants, lin._constants, strict=False)):

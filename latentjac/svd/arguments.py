@@ -60,32 +60,8 @@ class Settings:
 def check(operator: Any, settings: Settings, refine_with: Any) -> Settings:
     """The settings in their plain form, if they and the operators given to :func:`latentjac.svd` fit together."""
     check_operator("svd", "operator", operator)
-<<<<<<< HEAD
     settings = check_settings("svd", settings, refine_with is not None)
     check_rank_limit("svd", operator, settings.k)
-=======
-    for name, least in _LEAST.items():
-        if name != "block_size" or not isinstance(settings.block_size, str):
-            check_int("svd", name, getattr(settings, name), least, optional=name == "block_size")
-    if isinstance(settings.block_size, str) and settings.block_size != MEASURED:
-        raise ValueError(f"svd: block_size must be an int, {MEASURED!r} or None, got {settings.block_size!r}")
-    points = operator.x.shape[0]
-    limit = min(operator.x.numel(), operator.y.numel()) // points
-    if not 1 <= settings.k <= limit:
-        raise ValueError(f"svd: k must be in [1, min(n, m)] = [1, {limit}], got {settings.k}")
-    check_number("svd", "tol", settings.tol, 0, 1)
-    check_number("svd", "max_seconds", settings.max_seconds, 0, math.inf, optional=True)
-    for name, names in (("method", METHODS), ("stop", STOPS), ("vectors", VECTORS)):
-        check_choice("svd", name, getattr(settings, name), names)
-    if settings.method != "krylov" and refine_with is None:
-        check_left("svd", "block_size", settings.block_size, None, "unless method='krylov'")
-    for method, options in _OF_ONE_METHOD.items():
-        for name, usual in options.items() if settings.method != method else ():
-            check_left("svd", name, getattr(settings, name), usual, f"unless method={method!r}")
-    check_generator("svd", generator)
-    if callback is not None and not callable(callback):
-        raise TypeError(f"svd: callback must be callable or None, got {type(callback).__name__}")
->>>>>>> solver
     if refine_with is not None:
         check_operator("svd", "refine_with", refine_with)
         shapes = [[list(o.x.shape), list(o.y.shape)] for o in (operator, refine_with)]

@@ -17,7 +17,7 @@ def test_every_level_is_passed_once_by_ddim_steps(tiny_model) -> None:
     schedule = Schedule(tiny_model, 6)
     way = list(descend(tiny_model, X, schedule, 5, end=2))
     assert [level for level, _ in way] == [5, 4, 3, 2]
-    assert way[0][1] is X
+    assert torch.equal(way[0][1], X)
     for (level, above), (_, below) in pairwise(way):
         eps = predict_noise(tiny_model, above, schedule.timesteps[level - 1])
         a, b = schedule.alphas[level], schedule.alphas[level - 1]

@@ -104,7 +104,7 @@ A, W = torch.zeros(2, 3, 4), torch.zeros(2, 5, 3, dtype=torch.float64)
         (lambda: gram(A.clone().requires_grad_()), RuntimeError, "a must be a plain tensor"),
         (lambda: combine_rows(W, A[0]), ValueError, r"rows must have shape \[B, p, n\]"),
         (lambda: combine_rows(W[:, :, :2], A), ValueError, r"weights must have shape \[2, 5, 3\], got \[2, 5, 2\]"),
-        (lambda: combine_rows(W[0], A), ValueError, r"weights must have shape \[2, 1, 3\], got \[5, 3\]"),
+        (lambda: combine_rows(W[0], A), ValueError, r"weights must have shape \[B, r, p\], got \[5, 3\]"),
         (lambda: combine_rows(W.float(), A), TypeError, "weights must be torch.float64, got torch.float32"),
         (lambda: combine_rows(W, A, W), ValueError, "more and others must come together, got one of them"),
         (lambda: combine_rows(W, A, W[:, :4], A), ValueError, r"more must have shape \[2, 5, 3\], got \[2, 4, 3\]"),

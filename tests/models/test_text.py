@@ -168,7 +168,7 @@ def test_what_is_not_understood_is_named(pipeline, model, picture) -> None:
     from networks import build_scheduler, build_tiny_unet
 
     plain = latentjac.load(DDIMPipeline(unet=build_tiny_unet(), scheduler=build_scheduler()))
-    with pytest.raises(ValueError, match=r"prompt: expected None, since .* not conditioned on text, got 'a cat'"):
+    with pytest.raises(ValueError, match=r"prompt must be left at None since .* not conditioned on text, got 'a cat'"):
         latentjac.sample(plain, prompt="a cat")
     with pytest.raises(ValueError, match=r"guidance_scale: expected 1.0, since .* not conditioned on text, got 3"):
         plain.encode_prompt(None, guidance_scale=3)
