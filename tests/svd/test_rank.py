@@ -61,7 +61,7 @@ def test_counts_follow_the_spectrum() -> None:
         count = rank.count_above(s)
         assert float((SPECTRA["power law"] > s).sum()) in count
         assert count.high - count.low < 100
-    with pytest.raises(ValueError, match="s must be .*got 0"):
+    with pytest.raises(ValueError, match=r"s must be .*got 0"):
         rank.count_above(0)
 
 
