@@ -224,15 +224,15 @@ def _is_dual(value: torch.Tensor) -> bool:
     return ad._current_level >= 0 and ad.unpack_dual(value).tangent is not None
 
 
-def check_tensor(function: str, argument: str, value: Any) -> torch.Tensor:
-    """The tensor without its graph; raise unless it is dense, floating-point and finite, its entries of usual sizes."""
+def check_tensor(function: str, argument: str, value: Any, largest: float = LARGEST) -> torch.Tensor:
+    """The tensor without its graph; raise unless it is dense, floating-point and finite, no entry beyond ``largest``."""
     value = check_dense(function, argument, value)
     if value.dtype not in FLOATING:
         raise ValueError(
             f"{function}: {argument} must be a floating-point tensor of 16, 32 or 64 bits, got dtype {value.dtype}"
         )
-    if not (value.numel() == 0 or float(value.abs().max()) <= LARGEST):
-        got = f"entries beyond {LARGEST:g}" if torch.isfinite(value).all() else "NaN or Inf"
+    if not (value.numel() == 0 or float(value.abs().max()) <= largest):
+        got = f"entries beyond {largest:g}" if torch.isfinite(value).all() else "NaN or Inf"
         raise ValueError(f"{function}: {argument} must be finite, got {got}")
     return value
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from latentjac.arguments import check_choice, check_dense, check_int, check_number, shown
+from latentjac.arguments import check_choice, check_int, check_number, check_tensor, shown
 from latentjac.diffusion.arguments import check_model
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 
 GRIDS = ("scheduler", "pullback")
+# A network may predict anything finite, which its samples then show.
+_LARGEST = torch.finfo(torch.float64).max
 
 
 class Schedule:
@@ -134,7 +136,7 @@ class Schedule:
             check_int("step", name, level, 0, len(self.alphas) - 1)
             for name, level in (("source", source), ("target", target))
         )
-        x = check_dense("step", "x", x)
+        x = check_tensor("step", "x", x, _LARGEST)
         eps = _like("eps", eps, x)
         noise = None if noise is None else _like("noise", noise, x)
         clean_eps = None if clean_eps is None else _like("clean_eps", clean_eps, x)
@@ -164,9 +166,7 @@ def check_grid(function: str, model: Any, num_inference_steps: Any, grid: Any = 
 
 
 def _like(argument: str, value: Any, x: torch.Tensor) -> torch.Tensor:
-    value = check_dense("step", argument, value)
-    if value.is_floating_point() and not torch.isfinite(value).all():
-        raise ValueError(f"step: {argument} must be finite, got NaN or Inf")
+    value = check_tensor("step", argument, value, _LARGEST)
     if value.shape != x.shape or value.dtype != x.dtype or value.device != x.device:
         expected, got = (f"{list(t.shape)} {t.dtype} on {t.device}" for t in (x, value))
         raise ValueError(f"step: {argument} must be like x, {expected}, got {got}")
