@@ -27,7 +27,7 @@ from torch.autograd import forward_ad
 
 from latentjac import kernels
 from latentjac.kernels import attention_reference
-from latentjac.linearize.precision import allows_tf32, arithmetic
+from latentjac.linearization.precision import allows_tf32, arithmetic
 
 # name, P, heads, queries, keys, channels; cross-attention takes tangents of the queries alone
 SHAPES = [

@@ -16,9 +16,9 @@ import torch
 from networks import network
 from record import alternate, table, write
 
-from latentjac.linearize import ProgramLinearization
+from latentjac.linearization import ProgramLinearization
 from latentjac.models.layers import Tap
-from latentjac.svd import svd
+from latentjac.solvers import svd
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ from peers.solvers import triplet_residuals
 from record import alternate, synchronize, table, write
 
 import latentjac
-from latentjac.linearize import PRECISIONS
+from latentjac.linearization import PRECISIONS
 from latentjac.models.layers import Tap
 
 TOLERANCES = (1e-2, 1e-3)
@@ -113,7 +113,7 @@ def papers(p: Problem, lin: Any, k: int, most_seconds: float, device: str) -> li
     each = time.perf_counter() - start
     curve: list[float] = []
 
-    def watch(state: latentjac.svd.SolverState) -> None:
+    def watch(state: latentjac.solvers.SolverState) -> None:
         curve.append(float(state.residuals.max()))
 
     last = latentjac.svd(lin, k, TOLERANCES[-1], method="subspace", max_seconds=most_seconds, callback=watch)

@@ -25,8 +25,8 @@ from networks import network
 from peers.products import compiled, peers
 from record import times, write
 
-from latentjac.linearize import ProgramLinearization
-from latentjac.linearize.describe import nbytes
+from latentjac.linearization import ProgramLinearization
+from latentjac.linearization.describe import nbytes
 from latentjac.models.layers import Tap
 
 Cases = dict[str, Callable[[], object]]

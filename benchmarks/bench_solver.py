@@ -31,7 +31,7 @@ from record import write
 from tqdm import tqdm
 
 import latentjac
-from latentjac.linearize import ProgramLinearization
+from latentjac.linearization import ProgramLinearization
 from latentjac.models import Model
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "images" / "solver.png"
@@ -206,7 +206,7 @@ def sweep() -> list[dict[str, Any]]:
     return rows
 
 
-def worst(state: latentjac.svd.SolverState) -> float:
+def worst(state: latentjac.solvers.SolverState) -> float:
     """The largest residual of a state; 1 while there are fewer than k."""
     return float(state.residuals.max().clamp(max=1.0)) if len(state.residuals) else 1.0
 

@@ -225,7 +225,7 @@ def _is_dual(value: torch.Tensor) -> bool:
 
 
 def check_tensor(function: str, argument: str, value: Any, largest: float = LARGEST) -> torch.Tensor:
-    """The tensor without its graph; raise unless it is dense, floating-point and finite, no entry beyond ``largest``."""
+    """The tensor without its graph; raise unless it is dense, floating-point and finite, none beyond ``largest``."""
     value = check_dense(function, argument, value)
     if value.dtype not in FLOATING:
         raise ValueError(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from latentjac.svd.operator import Products
+from latentjac.solvers.operator import Products
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, *products: int) -> list[int]:

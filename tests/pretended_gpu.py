@@ -24,10 +24,10 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from latentjac.kernels import guards, native
-from latentjac.linearize.changes import modules_of
+from latentjac.linearization.changes import modules_of
 
 # latentjac.linearize is a function too.
-compiled, engine, tracing = (import_module(f"latentjac.linearize.{n}") for n in ("compiled", "engine", "trace"))
+compiled, engine, tracing = (import_module(f"latentjac.linearization.{n}") for n in ("compiled", "engine", "trace"))
 CPU, META, GPU = torch.device("cpu"), torch.device("meta"), torch.device("cuda", 0)
 
 # These tell the host a value, or have a size that depends on values; solvers of cuSOLVER tell whether they succeeded.

@@ -16,8 +16,8 @@ from PIL import Image
 from pipelines import build_stable_diffusion
 
 import latentjac
-from latentjac.study import Settings
-from latentjac.svd import LinearOperator
+from latentjac.solvers import LinearOperator
+from latentjac.studies import Settings
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -47,7 +47,7 @@ def known(model, text_model, tmp_path, monkeypatch) -> dict[str, object]:
     monkeypatch.setattr(latentjac, "load", lambda source, **given: text_model if "stable" in source else model)
     for name in ("invert", "sample"):
         monkeypatch.setattr(latentjac, name, functools.partial(getattr(latentjac, name), num_inference_steps=5))
-    monkeypatch.setattr("latentjac.study.Settings", lambda **given: small)
+    monkeypatch.setattr("latentjac.studies.Settings", lambda **given: small)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
     for name in ("photo.jpg", "mouth.png"):
         image.save(name)

@@ -20,10 +20,10 @@ from pretended_gpu import GPU, check_on_gpu, held, place, pretended_gpu
 import latentjac
 from latentjac.diffusion import linearization_at
 from latentjac.kernels import attention_primal, attention_tangent
-from latentjac.linearize import ProgramLinearization
-from latentjac.linearize.chunking import chunk_size
+from latentjac.linearization import ProgramLinearization
+from latentjac.linearization.chunking import chunk_size
 from latentjac.models.layers import Tap
-from latentjac.study import STUDIES, Settings
+from latentjac.studies import STUDIES, Settings
 
 MASK = torch.zeros(8, 8, dtype=torch.bool)
 MASK[2:6, 2:6] = True

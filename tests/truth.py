@@ -8,9 +8,9 @@ import torch
 from networks import rand
 from pretended_gpu import check_on_gpu
 
-from latentjac.linearize.autodiff import AutodiffLinearization, differentiable
-from latentjac.linearize.compiled import ProgramLinearization
-from latentjac.linearize.rules.fallback import Fallback
+from latentjac.linearization.autodiff import AutodiffLinearization, differentiable
+from latentjac.linearization.compiled import ProgramLinearization
+from latentjac.linearization.rules.fallback import Fallback
 
 Tensor = torch.Tensor
 

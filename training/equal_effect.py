@@ -10,7 +10,7 @@ from torch import Tensor
 
 import latentjac
 from latentjac.diffusion import Schedule
-from latentjac.edit.pullback import ConstantGain
+from latentjac.editing.pullback import ConstantGain
 
 # From rows [n, C, H, W] and amounts [n] to pictures [n, 3, H, W].
 Move = Callable[[Tensor, Tensor], Tensor]

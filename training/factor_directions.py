@@ -31,7 +31,7 @@ class Bank:
 
     pictures: Tensor
     features: Tensor
-    shared: latentjac.GlobalDirections
+    shared: latentjac.geometry.GlobalDirections
 
 
 def bank_at(model: latentjac.Model, point: latentjac.Point, n: int, bases: int, k: int, seed: int) -> Bank:
@@ -49,14 +49,14 @@ def bank_at(model: latentjac.Model, point: latentjac.Point, n: int, bases: int, 
     power = model.scheduler.alphas_cumprod[point.timestep].double()
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed), dtype=clean.dtype)
     noisy = float(power.sqrt()) * clean + float((1 - power).sqrt()) * noise
-    maps = {layer: latentjac.FeatureMap.at(model, point, layer) for layer in ("mid", "x0")}
+    maps = {layer: latentjac.geometry.FeatureMap.at(model, point, layer) for layer in ("mid", "x0")}
     found = [
         latentjac.local_basis(model, replace(point, sample=x[None]), k, "mid", tol=TOLERANCE) for x in noisy[:bases]
     ]
     return Bank(
-        latentjac.principal_components(maps["x0"].values(noisy), k).directions,
-        latentjac.principal_components(maps["mid"].values(noisy), k).directions,
-        latentjac.global_directions(found),
+        latentjac.geometry.principal_components(maps["x0"].values(noisy), k).directions,
+        latentjac.geometry.principal_components(maps["mid"].values(noisy), k).directions,
+        latentjac.geometry.global_directions(found),
     )
 
 
@@ -78,7 +78,7 @@ def other_arms(
     """Directions of other kinds at one point, as many as its basis of layer mid has; random ones are new everywhere."""
     k = mid.k
     mean = latentjac.local_basis(model, point, k, "x0", tol=TOLERANCE).v
-    features = latentjac.FeatureMap.at(model, point, "mid")
+    features = latentjac.geometry.FeatureMap.at(model, point, "mid")
     return {
         "local basis, x0": mean,
         "rotated basis, x0": rotated(mean, generator),

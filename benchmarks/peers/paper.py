@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from latentjac.linearize.autodiff import differentiable
+from latentjac.linearization.autodiff import differentiable
 
 Tensor = torch.Tensor
 

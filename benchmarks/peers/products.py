@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from latentjac.linearize.autodiff import differentiable
+from latentjac.linearization.autodiff import differentiable
 
 Tensor = torch.Tensor
 Case = Callable[[], object]

@@ -13,8 +13,8 @@ from latentjac.cli.refusals import Refusal, refusing
 from latentjac.cli.values import refusal
 from latentjac.compat import find_preset
 from latentjac.diffusion import Schedule
-from latentjac.edit.arguments import Options, check_options, choose_layer
-from latentjac.edit.null_space import DEFAULT_RANK
+from latentjac.editing.arguments import Options, check_options, choose_layer
+from latentjac.editing.null_space import DEFAULT_RANK
 from latentjac.models import Model
 from latentjac.models.layers import OUTPUTS
 

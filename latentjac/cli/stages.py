@@ -19,7 +19,7 @@ from latentjac.files import write_bytes
 from latentjac.models import to_pil
 from latentjac.models.prepare import resize_image
 from latentjac.report import Row, contact_sheet, direction_image, spectrum_plot, walk_gif
-from latentjac.svd import SolverState
+from latentjac.solvers import SolverState
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def compute_basis(
         if mask is None:
             basis = latentjac.local_basis(inverted.model, seen, k, compat=compat, **options)
         else:
-            basis = latentjac.masked_basis(inverted.model, seen, mask, k, **options)
+            basis = latentjac.editing.masked_basis(inverted.model, seen, mask, k, **options)
     if basis.status is latentjac.Status.INTERRUPTED:
         raise KeyboardInterrupt
     run.record["seed"] = seed
@@ -238,7 +238,7 @@ def animate(run: RunFolder, inverted: Inverted, point: latentjac.Point, edit: la
     names = [f"direction{i}" for i in directions] if len(edit.samples) == len(directions) else ["composed"]
     for row, name in enumerate(names):
         with run.timed(f"drawing the way of {name}"):
-            made = latentjac.walk_frames(inverted.model, point, edit, row, frames, progress=True)
+            made = latentjac.editing.walk_frames(inverted.model, point, edit, row, frames, progress=True)
         write_bytes(run.target(f"walk_{name}.gif", f"the way of {name} and back"), walk_gif(made.images))
 
 

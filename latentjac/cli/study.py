@@ -12,7 +12,7 @@ import typer
 from latentjac.cli import values
 from latentjac.cli.options import MOST_SEED, Device, Out, help_without_command, option
 from latentjac.cli.refusals import Refusal, refusing
-from latentjac.study import STUDIES, Finding, Settings, Study
+from latentjac.studies import STUDIES, Finding, Settings, Study
 
 if TYPE_CHECKING:
     from latentjac.cli.run_folder import RunFolder

@@ -12,7 +12,7 @@ from latentjac.public import public
 
 if TYPE_CHECKING:
     from latentjac.diffusion.trajectory import Point
-    from latentjac.linearize import Linearization
+    from latentjac.linearization import Linearization
     from latentjac.models import Model
 
 

@@ -10,7 +10,7 @@ import torch
 from latentjac.arguments import check_generator, check_int, check_kind, check_tensor
 from latentjac.diffusion.arguments import check_bar, check_conditioning, check_model, check_samples, check_timestep
 from latentjac.diffusion.schedule import Schedule
-from latentjac.linearize import NonFiniteError
+from latentjac.linearization import NonFiniteError
 from latentjac.public import public
 
 if TYPE_CHECKING:

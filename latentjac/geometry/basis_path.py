@@ -16,8 +16,8 @@ from latentjac.diffusion.arguments import check_model
 from latentjac.geometry.local_basis import local_basis
 from latentjac.models import Model
 from latentjac.public import public
-from latentjac.svd import LocalBasis, SolverState, Status
-from latentjac.svd.building import calling
+from latentjac.solvers import LocalBasis, SolverState, Status
+from latentjac.solvers.building import calling
 
 # How far the change of the left vectors over the last step is carried on into the next one. Counted on the face model:
 # 0.5 to 0.75 save about a tenth of the vectors of a step against 0, and 1 overshoots where the path bends.

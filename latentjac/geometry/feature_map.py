@@ -10,7 +10,7 @@ import torch
 from latentjac.arguments import check_callable, check_choice, check_int, check_kind, check_tensor
 from latentjac.diffusion import Point, place
 from latentjac.diffusion.arguments import check_model
-from latentjac.linearize import BACKENDS, Linearization, NonFiniteError, linearize
+from latentjac.linearization import BACKENDS, Linearization, NonFiniteError, linearize
 from latentjac.models import Model, resolve_layer
 from latentjac.public import public
 
@@ -156,7 +156,7 @@ class FeatureMap:
 
 def check_features(name: str, features: Any) -> None:
     """Raise unless features is a :class:`FeatureMap`."""
-    check_kind(name, "features", features, FeatureMap, "a latentjac.FeatureMap")
+    check_kind(name, "features", features, FeatureMap, "a latentjac.geometry.FeatureMap")
 
 
 def _points(name: str, x: Any) -> torch.Tensor:

@@ -14,8 +14,8 @@ from latentjac.geometry.grassmann import exponential, logarithm
 from latentjac.geometry.intervals import SampleMean, sample_mean
 from latentjac.geometry.rows import stack_tangent_rows
 from latentjac.public import public
-from latentjac.svd import LocalBasis
-from latentjac.svd.orthonormal import orthonormalize, polish
+from latentjac.solvers import LocalBasis
+from latentjac.solvers.orthonormal import orthonormalize, polish
 
 # Rounds of (sum of projectors) times basis, which lead near the mean wherever the iteration itself would be slow.
 _START_ROUNDS = 3

@@ -14,7 +14,7 @@ from latentjac.geometry.matching import matched_mean
 from latentjac.geometry.rows import check_basis, stack_tangent_rows
 from latentjac.geometry.transport import Transport, pull_back
 from latentjac.public import public
-from latentjac.svd import LocalBasis
+from latentjac.solvers import LocalBasis
 
 METHODS = ("frechet", "matched")
 
@@ -44,7 +44,7 @@ class GlobalDirections:
 
     @public
     def at(self, basis: LocalBasis, method: str = "paper", regularization: float = 0.0) -> Transport:
-        """The directions in x-space at a new sample, from its local basis; see :func:`latentjac.pull_back`."""
+        """The directions in x-space at a new sample, from its local basis; see :func:`latentjac.geometry.pull_back`."""
         check_basis("at", "basis", basis)
         if basis.u.shape[basis.s.ndim :] != self.u.shape[1:]:
             expected, got = list(self.u.shape[1:]), list(basis.u.shape[basis.s.ndim :])

@@ -7,7 +7,7 @@ import torch
 from latentjac.arguments import check_tensor
 from latentjac.geometry.rows import NOT_ORTHONORMAL
 from latentjac.public import public
-from latentjac.svd.orthonormal import orthogonality, polish
+from latentjac.solvers.orthonormal import orthogonality, polish
 
 
 @public

@@ -11,12 +11,12 @@ from latentjac.arguments import check_choice, check_int, check_kind
 from latentjac.compat import find_preset
 from latentjac.diffusion import Point, linearization_at, place
 from latentjac.diffusion.arguments import check_model
-from latentjac.linearize import BACKENDS, PRECISIONS
+from latentjac.linearization import BACKENDS, PRECISIONS
 from latentjac.models import Model, resolve_layer
 from latentjac.public import public
-from latentjac.svd import LocalBasis, SolverState, svd
-from latentjac.svd.arguments import Settings, check_run, check_settings
-from latentjac.svd.building import calling
+from latentjac.solvers import LocalBasis, SolverState, svd
+from latentjac.solvers.arguments import Settings, check_run, check_settings
+from latentjac.solvers.building import calling
 
 
 @public

@@ -12,7 +12,7 @@ import torch
 from latentjac.arguments import check_tensor
 from latentjac.geometry.rows import stack_tangent_rows
 from latentjac.public import public
-from latentjac.svd import LocalBasis
+from latentjac.solvers import LocalBasis
 
 _MOST_ROUNDS = 20
 

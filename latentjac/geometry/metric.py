@@ -9,8 +9,8 @@ import torch
 from latentjac.arguments import check_overflow
 from latentjac.geometry.rows import directions_at
 from latentjac.public import public
-from latentjac.svd import LinearOperator, LocalBasis
-from latentjac.svd.arguments import check_operator
+from latentjac.solvers import LinearOperator, LocalBasis
+from latentjac.solvers.arguments import check_operator
 
 
 @public

@@ -10,9 +10,9 @@ import torch
 
 from latentjac.arguments import check_choice, check_kind, check_tensor
 from latentjac.interrupts import raise_unseen
-from latentjac.svd import LocalBasis
-from latentjac.svd.building import under_construction
-from latentjac.svd.orthonormal import orthogonality, polish
+from latentjac.solvers import LocalBasis
+from latentjac.solvers.building import under_construction
+from latentjac.solvers.orthonormal import orthogonality, polish
 
 SPACES = ("x", "h")
 # Rows of a converged float32 basis are orthonormal to 1e-6; more than this is another kind of input.

@@ -11,7 +11,7 @@ import torch
 
 from latentjac.geometry.rows import stack_tangent_rows, tangent_rows
 from latentjac.public import public
-from latentjac.svd import LocalBasis
+from latentjac.solvers import LocalBasis
 
 
 @dataclass(frozen=True)

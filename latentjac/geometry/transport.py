@@ -10,7 +10,7 @@ import torch
 from latentjac.arguments import check_choice, check_left, check_number
 from latentjac.geometry.rows import check_basis, directions_at, tangent_rows
 from latentjac.public import public
-from latentjac.svd import LocalBasis
+from latentjac.solvers import LocalBasis
 
 METHODS = ("paper", "pseudoinverse")
 LARGEST_REGULARIZATION = 1e6

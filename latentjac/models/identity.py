@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from latentjac.linearize.changes import structure
-from latentjac.linearize.locks import exclusion
+from latentjac.linearization.changes import structure
+from latentjac.linearization.locks import exclusion
 
 # Settings that change no value, and what nn.Module keeps in places of its own.
 _IGNORED = {

@@ -12,8 +12,8 @@ import torch
 
 from latentjac.arguments import check_kind, shown
 from latentjac.kernels.guards import is_traced_here
-from latentjac.linearize.changes import is_ours, ours
-from latentjac.linearize.locks import exclusion
+from latentjac.linearization.changes import is_ours, ours
+from latentjac.linearization.locks import exclusion
 
 OUTPUTS = ("eps", "x0")
 ALIASES = {"mid": "mid_block", "h": "mid_block"}

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import torch
 
-from latentjac.linearize import Linearization, ProgramLinearization, linearize
-from latentjac.linearize.pool import Pool
+from latentjac.linearization import Linearization, ProgramLinearization, linearize
+from latentjac.linearization.pool import Pool
 from latentjac.models.codec import PixelCodec
 from latentjac.models.configs import PREDICTIONS
 from latentjac.models.errors import LoadError

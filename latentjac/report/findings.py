@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from latentjac.arguments import check_kind
 from latentjac.report.extras import require_matplotlib
-from latentjac.study import Finding
+from latentjac.studies import Finding
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from latentjac.study import Axes, Curve, Heat
+    from latentjac.studies import Axes, Curve, Heat
 
 # Told apart by all common kinds of colour vision (Okabe & Ito 2008), without its yellow, which is too faint for lines.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -32,7 +32,7 @@ def finding_figure(finding: Finding) -> Image.Image:
 
     from PIL import Image
 
-    check_kind("finding_figure", "finding", finding, Finding, "a latentjac.study.Finding")
+    check_kind("finding_figure", "finding", finding, Finding, "a latentjac.studies.Finding")
     require_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

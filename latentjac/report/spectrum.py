@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from latentjac.arguments import check_kind, check_text
 from latentjac.report.extras import require_matplotlib
-from latentjac.svd import LocalBasis
+from latentjac.solvers import LocalBasis
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -12,22 +12,22 @@ from typing import Any
 
 import torch
 from diffusers import DDIMPipeline, UNet2DModel
-from edit.known import Network, convolution, model_of
+from editing.known import Network, convolution, model_of
 from geometry.subspaces import basis_of, orthonormal
 from networks import build_scheduler, rand
 from PIL import Image
 from pipelines import build_stable_diffusion
-from svd.matrices import MatrixOperator
+from solvers.matrices import MatrixOperator
 
 import latentjac as lj
-from latentjac import diffusion, geometry, kernels, models, report, study
+from latentjac import diffusion, geometry, kernels, models, report, studies
 
 _UNET = {
     "sample_size": 8, "block_out_channels": (8,), "norm_num_groups": 4, "layers_per_block": 1,
     "down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "attention_head_dim": 4,
 }  # fmt: skip
 RUNS = [0]  # of the network of `counted`
-PACKAGES = ("diffusion", "edit", "geometry", "kernels", "linearize", "models", "report", "study", "svd")
+PACKAGES = ("diffusion", "editing", "geometry", "kernels", "linearization", "models", "report", "solvers", "studies")
 # What the library makes and hands out: nobody calls these by hand.
 MADE = {
     "Along", "AttentionPrimal", "AutodiffLinearization", "Axes", "BasisPath", "BuildInfo", "Certificate",
@@ -75,7 +75,7 @@ def _methods(owner: str, kind: type) -> Iterator[tuple[str, Callable]]:
 def entry_points() -> Iterator[tuple[str, Callable]]:
     """All targets, and the studies, which a table names."""
     yield from targets()
-    for name, each in study.STUDIES.items():
+    for name, each in studies.STUDIES.items():
         yield f"{name}.run", each.run
 
 
@@ -121,7 +121,7 @@ class Things:
         self.exact = basis_of(self.jacobian, k=2, x=(2, 3), y=(5,))
         self.three = basis_of(*(rand(5, 6, seed=i) for i in range(3)), k=2, x=(2, 3), y=(5,))
         self.rows = [orthonormal(2, 6, i) for i in range(3)]
-        self.features = lj.FeatureMap(lambda x: x + x**2, backend="autodiff")
+        self.features = lj.geometry.FeatureMap(lambda x: x + x**2, backend="autodiff")
         self.lin = lj.linearize(lambda x: x**2 + x, rand(1, 6))
         self.autodiff = lj.linearize(lambda x: x**2 + x, rand(1, 6), backend="autodiff")
         self.operator = MatrixOperator(rand(9, 8))
@@ -132,9 +132,9 @@ class Things:
         self.saved = self.basis.save(self.folder / "basis.safetensors")
         self.photo = self.folder / "photo.png"
         self.picture.save(self.photo)
-        self.finding = study.Finding(
-            "f", {"t": [1.0]}, (study.Curve("c", study.Axes("x", "y"), (0.0, 1.0), (0.0, 1.0)),), "s", 0.5, (0.0, 1.0),
-            True,
+        self.finding = studies.Finding(
+            "f", {"t": [1.0]}, (studies.Curve("c", studies.Axes("x", "y"), (0.0, 1.0), (0.0, 1.0)),), "s", 0.5,
+            (0.0, 1.0), True,
         )  # fmt: skip
         q, t = rand(1, 2, 5, 4), rand(2, 1, 2, 5, 4)
         self.q, self.dq = q, t
@@ -158,7 +158,7 @@ def call(function: Callable, **arguments: Any) -> tuple[Callable, Arguments]:
     return function, arguments
 
 
-TINY = study.Settings(samples=3, levels=(0.9, 0.5, 0.2), k=2, tol=0.5, steps=4, prompts=("a", "b", "c"))
+TINY = studies.Settings(samples=3, levels=(0.9, 0.5, 0.2), k=2, tol=0.5, steps=4, prompts=("a", "b", "c"))
 _SOLVER: Arguments = {"k": 2, "tol": 0.1, "max_passes": 100}
 
 BASELINES: dict[str, Baseline] = {
@@ -287,18 +287,22 @@ BASELINES: dict[str, Baseline] = {
         gain=0.1,
         generator=seeded(),
     ),
-    "walk_frames": lambda c: call(lj.walk_frames, model=c.model, point=c.point, edit=c.edited, direction=1, count=3),
+    "walk_frames": lambda c: call(
+        lj.editing.walk_frames, model=c.model, point=c.point, edit=c.edited, direction=1, count=3
+    ),
     "Edit.image": lambda c: call(c.edited.image, direction=0, distance=1),
     "Way.at": lambda c: call(c.edited.way.at, fraction=0.5),
     "measure_linearity": lambda c: call(
         lj_edit("measure_linearity"), model=c.model, point=c.point, directions=c.v, sigma=0.5, tolerance=0.1
     ),
     "masked_basis": lambda c: call(
-        lj.masked_basis, model=c.model, point=c.point, mask=c.mask, k=2, layer="x0", tol=0.5
+        lj.editing.masked_basis, model=c.model, point=c.point, mask=c.mask, k=2, layer="x0", tol=0.5
     ),
-    "null_space": lambda c: call(lj.null_space, model=c.model, point=c.point, mask=c.mask, rank=2, tol=0.5),
-    "null_space/energy": lambda c: call(lj.null_space, model=c.model, point=c.point, mask=c.mask, energy=0.1, tol=0.5),
-    "project_out": lambda c: call(lj.project_out, v=c.v[:1] + c.v[1:], directions=c.v[1:]),
+    "null_space": lambda c: call(lj.editing.null_space, model=c.model, point=c.point, mask=c.mask, rank=2, tol=0.5),
+    "null_space/energy": lambda c: call(
+        lj.editing.null_space, model=c.model, point=c.point, mask=c.mask, energy=0.1, tol=0.5
+    ),
+    "project_out": lambda c: call(lj.editing.project_out, v=c.v[:1] + c.v[1:], directions=c.v[1:]),
     # diffusion
     "Schedule": lambda c: call(diffusion.Schedule, model=c.model, num_inference_steps=3, grid="scheduler"),
     "Schedule/pullback": lambda c: call(diffusion.Schedule, model=c.model, num_inference_steps=3, grid="pullback"),
@@ -378,42 +382,50 @@ BASELINES: dict[str, Baseline] = {
     ),
     "EffectiveRank.count_above": lambda c: call(c.rank.count_above, s=0.5),
     "EffectiveRank.count_holding": lambda c: call(c.rank.count_holding, part=0.5),
-    "Certificate.names": lambda c: call(lj.Certificate.names),
+    "Certificate.names": lambda c: call(lj.solvers.Certificate.names),
     "linearize": lambda c: call(lj.linearize, f=c.f, x=rand(1, 6), backend="auto", chunk_size=2, cuda_graphs="auto"),
     "linearize/autodiff": lambda c: call(
         lj.linearize, f=c.f, x=rand(1, 6).float(), backend="autodiff", chunk_size=2, cuda_graphs=False, precision="fp32"
     ),
     # geometry
-    "FeatureMap": lambda c: call(lj.FeatureMap, f=c.f, backend="auto", points_at_once=2),
+    "FeatureMap": lambda c: call(lj.geometry.FeatureMap, f=c.f, backend="auto", points_at_once=2),
     "FeatureMap.at": lambda c: call(
-        lj.FeatureMap.at, model=c.model, point=c.point, layer="mid", backend="auto", points_at_once=2
+        lj.geometry.FeatureMap.at, model=c.model, point=c.point, layer="mid", backend="auto", points_at_once=2
     ),
     "FeatureMap.values": lambda c: call(c.features.values, x=rand(2, 6)),
     "FeatureMap.tangents": lambda c: call(c.features.tangents, x=rand(2, 6), v=rand(2, 3, 6)),
     "FeatureMap.cotangents": lambda c: call(c.features.cotangents, x=rand(2, 6), u=rand(2, 3, 6)),
     "direction_curvature": lambda c: call(
-        lj.direction_curvature, features=c.features, x=rand(1, 6), directions=rand(2, 6, seed=3), step=0.01
+        lj.geometry.direction_curvature, features=c.features, x=rand(1, 6), directions=rand(2, 6, seed=3), step=0.01
     ),
     "feature_linearity": lambda c: call(
-        lj.feature_linearity, features=c.features, x=rand(1, 6), directions=rand(2, 6, seed=3), lengths=[0.1, 0.2]
+        lj.geometry.feature_linearity,
+        features=c.features,
+        x=rand(1, 6),
+        directions=rand(2, 6, seed=3),
+        lengths=[0.1, 0.2],
     ),
     "FeatureLinearity.radius": lambda c: call(
-        lj.feature_linearity(c.features, rand(1, 6), rand(2, 6, seed=3), [0.1, 0.2]).radius, tolerance=0.1
+        lj.geometry.feature_linearity(c.features, rand(1, 6), rand(2, 6, seed=3), [0.1, 0.2]).radius, tolerance=0.1
     ),
-    "measure_path": lambda c: call(lj.measure_path, features=c.features, samples=rand(3, 6), batched=False),
-    "measure_path/batched": lambda c: call(lj.measure_path, features=c.features, samples=rand(2, 3, 6), batched=True),
+    "measure_path": lambda c: call(lj.geometry.measure_path, features=c.features, samples=rand(3, 6), batched=False),
+    "measure_path/batched": lambda c: call(
+        lj.geometry.measure_path, features=c.features, samples=rand(2, 3, 6), batched=True
+    ),
     "ascent_directions": lambda c: call(geometry.ascent_directions, features=c.features, x=rand(1, 6), u=rand(2, 6)),
-    "principal_components": lambda c: call(lj.principal_components, data=rand(5, 6), k=2),
-    "power_spectrum": lambda c: call(lj.power_spectrum, directions=rand(2, 3, 4, 4), cutoff=0.2),
-    "principal_angles": lambda c: call(lj.principal_angles, a=c.rows[0], b=c.rows[1], space="x"),
-    "principal_angles/bases": lambda c: call(lj.principal_angles, a=c.exact, b=c.three, space="h"),
-    "subspace_distance": lambda c: call(lj.subspace_distance, a=c.rows[0], b=c.rows[1], space="x"),
+    "principal_components": lambda c: call(lj.geometry.principal_components, data=rand(5, 6), k=2),
+    "power_spectrum": lambda c: call(lj.geometry.power_spectrum, directions=rand(2, 3, 4, 4), cutoff=0.2),
+    "principal_angles": lambda c: call(lj.geometry.principal_angles, a=c.rows[0], b=c.rows[1], space="x"),
+    "principal_angles/bases": lambda c: call(lj.geometry.principal_angles, a=c.exact, b=c.three, space="h"),
+    "subspace_distance": lambda c: call(lj.geometry.subspace_distance, a=c.rows[0], b=c.rows[1], space="x"),
     "pairwise_distances": lambda c: call(geometry.pairwise_distances, bases=c.rows, space="x"),
     "pairwise_distances/bases": lambda c: call(geometry.pairwise_distances, bases=[c.exact, c.three], space="h"),
-    "frechet_mean": lambda c: call(lj.frechet_mean, bases=c.rows, space="h", tol=1e-6, max_iterations=50),
-    "FrechetMean.spread": lambda c: call(lj.frechet_mean(c.rows).spread, confidence=0.9),
-    "global_directions": lambda c: call(lj.global_directions, bases=c.three, method="frechet", confidence=0.9),
-    "global_directions/matched": lambda c: call(lj.global_directions, bases=[c.exact, c.three], method="matched"),
+    "frechet_mean": lambda c: call(lj.geometry.frechet_mean, bases=c.rows, space="h", tol=1e-6, max_iterations=50),
+    "FrechetMean.spread": lambda c: call(lj.geometry.frechet_mean(c.rows).spread, confidence=0.9),
+    "global_directions": lambda c: call(lj.geometry.global_directions, bases=c.three, method="frechet", confidence=0.9),
+    "global_directions/matched": lambda c: call(
+        lj.geometry.global_directions, bases=[c.exact, c.three], method="matched"
+    ),
     "GlobalDirections.at": lambda c: call(c.directions.at, basis=c.exact, method="pseudoinverse", regularization=0.1),
     "matched_mean": lambda c: call(geometry.matched_mean, bases=c.rows, space="h"),
     "assign": lambda c: call(geometry.assign, cost=rand(4, 4)),
@@ -422,16 +434,16 @@ BASELINES: dict[str, Baseline] = {
         geometry.grassmann_exp, p=c.rows[0], tangent=geometry.grassmann_log(c.rows[0], c.rows[1])
     ),
     "parallel_transport": lambda c: call(
-        lj.parallel_transport,
+        lj.geometry.parallel_transport,
         direction=c.exact.v,
         source=c.exact,
         target=c.three,
         method="pseudoinverse",
         regularization=0.1,
     ),
-    "pull_back": lambda c: call(lj.pull_back, u=c.exact.u, target=c.three, method="paper"),
-    "pullback_inner": lambda c: call(lj.pullback_inner, source=c.lin, a=rand(2, 6), b=rand(2, 6, seed=2)),
-    "pullback_norm": lambda c: call(lj.pullback_norm, source=c.exact, v=rand(2, 2, 3)),
+    "pull_back": lambda c: call(lj.geometry.pull_back, u=c.exact.u, target=c.three, method="paper"),
+    "pullback_inner": lambda c: call(lj.geometry.pullback_inner, source=c.lin, a=rand(2, 6), b=rand(2, 6, seed=2)),
+    "pullback_norm": lambda c: call(lj.geometry.pullback_norm, source=c.exact, v=rand(2, 2, 3)),
     "sample_mean": lambda c: call(geometry.sample_mean, values=rand(5, 2), method="student", confidence=0.9),
     "sample_mean/bootstrap": lambda c: call(
         geometry.sample_mean,
@@ -508,16 +520,16 @@ BASELINES: dict[str, Baseline] = {
             **{"models" if study.several else "model": [c.bent] * 2 if study.several else c.bent},
             settings=replace(TINY, samples=2, levels=(0.9, 0.2)) if study.name in ("rank", "linearity") else TINY,
         )
-        for name, each in study.STUDIES.items()
+        for name, each in studies.STUDIES.items()
         if not each.text
     },
     "prompts.run": lambda c: call(
-        study.STUDIES["prompts"].run, model=c.text, settings=replace(TINY, levels=(0.9, 0.2))
+        studies.STUDIES["prompts"].run, model=c.text, settings=replace(TINY, levels=(0.9, 0.2))
     ),
     "Settings": lambda c: call(
-        study.Settings, samples=3, levels=(0.9, 0.5), k=2, tol=0.1, seed=0, steps=5, prompts=("a", "b", "c")
+        studies.Settings, samples=3, levels=(0.9, 0.5), k=2, tol=0.1, seed=0, steps=5, prompts=("a", "b", "c")
     ),
-    "Settings.small": lambda c: call(study.Settings.small),
+    "Settings.small": lambda c: call(studies.Settings.small),
     "contact_sheet": lambda c: call(
         report.contact_sheet, rows=[report.Row("a", "b", [c.picture])], heading="h", columns=["c"], cell=16, gap=2
     ),
@@ -574,4 +586,4 @@ BASELINES: dict[str, Baseline] = {
 
 
 def lj_edit(name: str) -> Callable:
-    return getattr(importlib.import_module("latentjac.edit"), name)
+    return getattr(importlib.import_module("latentjac.editing"), name)

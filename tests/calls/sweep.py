@@ -18,7 +18,7 @@ from calls.baselines import BASELINES, RUNS, Things
 from calls.values import PLAIN, derived
 
 import latentjac as lj
-from latentjac.study import points
+from latentjac.studies import points
 
 SECONDS = 20  # that no call on such small networks takes
 OURS = (FileNotFoundError, IndexError)

@@ -20,8 +20,8 @@ from report.parsed import Page
 import latentjac
 from latentjac.cli import edit
 from latentjac.cli.refusals import OPTIONS, in_options, one_line
-from latentjac.edit.arguments import METHODS
-from latentjac.edit.injection import INJECTIONS
+from latentjac.editing.arguments import METHODS
+from latentjac.editing.injection import INJECTIONS
 from latentjac.geometry.transport import METHODS as TRANSPORTS
 
 typer = pytest.importorskip("typer")

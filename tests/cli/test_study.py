@@ -9,7 +9,7 @@ from cli.commands import run
 from PIL import Image
 from report.parsed import Page
 
-from latentjac.study import STUDIES, Axes, Curve, Finding, Settings, Study
+from latentjac.studies import STUDIES, Axes, Curve, Finding, Settings, Study
 
 pytest.importorskip("typer")
 parquet = pytest.importorskip("pyarrow.parquet")

@@ -13,7 +13,7 @@ from PIL import Image
 from pipelines import build_stable_diffusion
 
 import latentjac
-from latentjac.study import STUDIES
+from latentjac.studies import STUDIES
 
 pytest.importorskip("typer")
 

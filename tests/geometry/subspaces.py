@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from networks import rand
 
-from latentjac.svd import LocalBasis, Status
+from latentjac.solvers import LocalBasis, Status
 
 
 def orthonormal(k: int, n: int, seed: int) -> torch.Tensor:

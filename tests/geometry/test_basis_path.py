@@ -8,7 +8,7 @@ from interrupted import interrupt_at
 from PIL import Image
 
 import latentjac
-from latentjac.svd import Status
+from latentjac.solvers import Status
 
 
 @pytest.fixture

@@ -15,17 +15,21 @@ from latentjac import geometry as g
 
 SOURCE, TARGET = (basis_of(*(rand(9, 8, seed=3 * i + j) for i in range(3)), k=3, x=(2, 4)) for j in (0, 1))
 MEASURES = {
-    "norm": lambda to: lj.pullback_norm(to(SOURCE), to(rand(2, 2, 4))),
-    "angles": lambda to: lj.subspace_distance(to(SOURCE), to(TARGET)),
+    "norm": lambda to: lj.geometry.pullback_norm(to(SOURCE), to(rand(2, 2, 4))),
+    "angles": lambda to: lj.geometry.subspace_distance(to(SOURCE), to(TARGET)),
     "pairs": lambda to: g.pairwise_distances(to(SOURCE)),
-    "spectrum": lambda to: lj.power_spectrum(to(rand(2, 3, 8, 8))),
-    "linearity": lambda to: lj.feature_linearity(lj.FeatureMap(spiral), to(rand(2, 3)), to(rand(2, 3)), (0.1, 1.0)),
-    "curvature": lambda to: lj.direction_curvature(lj.FeatureMap(spiral), to(rand(2, 3)), to(rand(2, 3))),
-    "path": lambda to: lj.measure_path(lj.FeatureMap(spiral), to(rand(4, 3))),
-    "transport": lambda to: lj.parallel_transport(to(SOURCE.v), to(SOURCE), to(TARGET), "pseudoinverse", 0.1),
-    "frechet": lambda to: lj.frechet_mean(to(SOURCE)).distances,
-    "global": lambda to: lj.global_directions(to(SOURCE), "matched"),
-    "components": lambda to: lj.principal_components(to(rand(6, 5)), 2),
+    "spectrum": lambda to: lj.geometry.power_spectrum(to(rand(2, 3, 8, 8))),
+    "linearity": lambda to: lj.geometry.feature_linearity(
+        lj.geometry.FeatureMap(spiral), to(rand(2, 3)), to(rand(2, 3)), (0.1, 1.0)
+    ),
+    "curvature": lambda to: lj.geometry.direction_curvature(
+        lj.geometry.FeatureMap(spiral), to(rand(2, 3)), to(rand(2, 3))
+    ),
+    "path": lambda to: lj.geometry.measure_path(lj.geometry.FeatureMap(spiral), to(rand(4, 3))),
+    "transport": lambda to: lj.geometry.parallel_transport(to(SOURCE.v), to(SOURCE), to(TARGET), "pseudoinverse", 0.1),
+    "frechet": lambda to: lj.geometry.frechet_mean(to(SOURCE)).distances,
+    "global": lambda to: lj.geometry.global_directions(to(SOURCE), "matched"),
+    "components": lambda to: lj.geometry.principal_components(to(rand(6, 5)), 2),
     "interval": lambda to: g.sample_mean(to(rand(30, 2)), "bootstrap"),
 }
 

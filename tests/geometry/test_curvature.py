@@ -9,7 +9,7 @@ import torch
 from geometry.maps import GROWTH, RADIUS, RATE, sphere, spiral
 from networks import rand
 
-from latentjac import FeatureMap, direction_curvature
+from latentjac.geometry import FeatureMap, direction_curvature
 from latentjac.geometry.curvature import angle_between
 
 

@@ -6,8 +6,7 @@ import torch
 from geometry.maps import square
 from networks import rand
 
-from latentjac import FeatureMap, feature_linearity
-from latentjac.geometry import FeatureLinearity
+from latentjac.geometry import FeatureLinearity, FeatureMap, feature_linearity
 
 LENGTHS = (0.01, 0.1, 1.0, 10.0)
 

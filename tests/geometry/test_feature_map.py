@@ -8,7 +8,7 @@ from networks import rand
 from truth import dense_jacobian
 
 import latentjac
-from latentjac import FeatureMap
+from latentjac.geometry import FeatureMap
 
 
 def mixed(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from latentjac import geometry as g
 JACOBIAN = rand(5, 6)
 BASIS = basis_of(JACOBIAN, k=2, x=(2, 3), y=(5,))
 THREE = basis_of(JACOBIAN, JACOBIAN, JACOBIAN, k=2, x=(2, 3), y=(5,))
-FEATURES = lj.FeatureMap(lambda x: 2 * x)
+FEATURES = lj.geometry.FeatureMap(lambda x: 2 * x)
 X, V = rand(1, 4), rand(2, 4)
 ROWS = orthonormal(2, 6, 0)
 ZERO, NAN = torch.zeros(1, 4).double(), torch.full((1, 4), float("nan"))
@@ -26,49 +26,74 @@ OUTSIDE = (orthonormal(6, 6, 3)[:1] @ (torch.eye(6).double() - BASIS.v.flatten(1
 Row = tuple[str, Callable[[], object], type[Exception], str]
 TABLE: list[Row] = [
     # metric
-    ("source", lambda: lj.pullback_norm("J", V), TypeError, "pullback_norm: source must have x, y, jvp.*got str"),
-    ("v type", lambda: lj.pullback_norm(LIN, [1.0]), TypeError, "v must be a torch.Tensor, got list"),
-    ("v int", lambda: lj.pullback_norm(LIN, torch.ones(1, 4).long()), ValueError, "v must be a floating.*int64"),
-    ("v nan", lambda: lj.pullback_norm(LIN, NAN), ValueError, "v must be finite, got NaN"),
+    (
+        "source",
+        lambda: lj.geometry.pullback_norm("J", V),
+        TypeError,
+        "pullback_norm: source must have x, y, jvp.*got str",
+    ),
+    ("v type", lambda: lj.geometry.pullback_norm(LIN, [1.0]), TypeError, "v must be a torch.Tensor, got list"),
+    (
+        "v int",
+        lambda: lj.geometry.pullback_norm(LIN, torch.ones(1, 4).long()),
+        ValueError,
+        "v must be a floating.*int64",
+    ),
+    ("v nan", lambda: lj.geometry.pullback_norm(LIN, NAN), ValueError, "v must be finite, got NaN"),
     (
         "v shape",
-        lambda: lj.pullback_norm(LIN, V[:, :3]),
+        lambda: lj.geometry.pullback_norm(LIN, V[:, :3]),
         ValueError,
         r"v must have shape \[q, 4\] or \[1, q, 4\], got \[2, 3",
     ),
-    ("v none", lambda: lj.pullback_norm(LIN, V[:0]), ValueError, r"v must have shape .*got \[0, 4\]"),
-    ("v basis", lambda: lj.pullback_norm(BASIS, V), ValueError, r"v must have shape \[q, 2, 3\].*got \[2, 4\]"),
+    ("v none", lambda: lj.geometry.pullback_norm(LIN, V[:0]), ValueError, r"v must have shape .*got \[0, 4\]"),
+    (
+        "v basis",
+        lambda: lj.geometry.pullback_norm(BASIS, V),
+        ValueError,
+        r"v must have shape \[q, 2, 3\].*got \[2, 4\]",
+    ),
     (
         "a and b",
-        lambda: lj.pullback_inner(LIN, V, V[:1]),
+        lambda: lj.geometry.pullback_inner(LIN, V, V[:1]),
         ValueError,
         r"b must have the shape of a, \[2, 4\], got \[1, 4\]",
     ),
     # subspaces
-    ("a type", lambda: lj.principal_angles("a", ROWS), TypeError, "a must be a LocalBasis or a torch.Tensor, got str"),
-    ("b shape", lambda: lj.principal_angles(ROWS, ROWS[0]), ValueError, r"b must have shape \[k, n\] or .*got \[6\]"),
-    ("b wide", lambda: lj.principal_angles(ROWS, ROWS.T), ValueError, r"k <= n, got \[6, 2\]"),
+    (
+        "a type",
+        lambda: lj.geometry.principal_angles("a", ROWS),
+        TypeError,
+        "a must be a LocalBasis or a torch.Tensor, got str",
+    ),
+    (
+        "b shape",
+        lambda: lj.geometry.principal_angles(ROWS, ROWS[0]),
+        ValueError,
+        r"b must have shape \[k, n\] or .*got \[6\]",
+    ),
+    ("b wide", lambda: lj.geometry.principal_angles(ROWS, ROWS.T), ValueError, r"k <= n, got \[6, 2\]"),
     (
         "skew",
-        lambda: lj.principal_angles(ROWS, 2 * ROWS),
+        lambda: lj.geometry.principal_angles(ROWS, 2 * ROWS),
         ValueError,
         r"b must have orthonormal rows, got .* of 3.0e\+00",
     ),
     (
         "space",
-        lambda: lj.principal_angles(BASIS, BASIS, "z"),
+        lambda: lj.geometry.principal_angles(BASIS, BASIS, "z"),
         ValueError,
         r"space must be one of \['x', 'h'\], got 'z'",
     ),
     (
         "other n",
-        lambda: lj.principal_angles(ROWS, orthonormal(2, 7, 0)),
+        lambda: lj.geometry.principal_angles(ROWS, orthonormal(2, 7, 0)),
         ValueError,
         "space of a, of dimension 6, got 7",
     ),
     (
         "points",
-        lambda: lj.principal_angles(THREE, BASIS.v.flatten(1).expand(2, 2, 6)),
+        lambda: lj.geometry.principal_angles(THREE, BASIS.v.flatten(1).expand(2, 2, 6)),
         ValueError,
         "1 or 3 points.*got 2",
     ),
@@ -78,143 +103,213 @@ TABLE: list[Row] = [
     ("ks", lambda: g.pairwise_distances([ROWS, ROWS[:1]]), ValueError, r"agree in k .*\[\(1, 6\), \(2, 6\)\]"),
     ("item", lambda: g.pairwise_distances([ROWS, 1]), TypeError, r"bases\[1\] must be a LocalBasis.*got int"),
     # power spectrum
-    ("picture", lambda: lj.power_spectrum(V), ValueError, r"directions must have shape \[..., C, H, W\], got \[2, 4\]"),
-    ("dark", lambda: lj.power_spectrum(torch.zeros(2, 3, 4, 4)), ValueError, r"must not be zero, got zero at \[0\]"),
+    (
+        "picture",
+        lambda: lj.geometry.power_spectrum(V),
+        ValueError,
+        r"directions must have shape \[..., C, H, W\], got \[2, 4\]",
+    ),
+    (
+        "dark",
+        lambda: lj.geometry.power_spectrum(torch.zeros(2, 3, 4, 4)),
+        ValueError,
+        r"must not be zero, got zero at \[0\]",
+    ),
     (
         "cutoff",
-        lambda: lj.power_spectrum(rand(1, 4, 4), 2.0),
+        lambda: lj.geometry.power_spectrum(rand(1, 4, 4), 2.0),
         ValueError,
         r"cutoff must be a number in \(0, 0.71\), got 2.0",
     ),
     # feature maps and what uses them
-    ("f", lambda: lj.FeatureMap("f"), TypeError, "FeatureMap: f must be callable, got str"),
-    ("at once", lambda: lj.FeatureMap(abs, points_at_once=0), ValueError, "points_at_once must be at least 1, got 0"),
+    ("f", lambda: lj.geometry.FeatureMap("f"), TypeError, "FeatureMap: f must be callable, got str"),
+    (
+        "at once",
+        lambda: lj.geometry.FeatureMap(abs, points_at_once=0),
+        ValueError,
+        "points_at_once must be at least 1, got 0",
+    ),
     (
         "at once type",
-        lambda: lj.FeatureMap(abs, points_at_once=2.0),
+        lambda: lj.geometry.FeatureMap(abs, points_at_once=2.0),
         TypeError,
         "points_at_once must be an int, got float",
     ),
-    ("model", lambda: lj.FeatureMap.at("faces", None), TypeError, "model must be a latentjac.Model.*got str"),
-    ("features", lambda: lj.measure_path(abs, X), TypeError, "features must be a latentjac.FeatureMap, got builtin"),
+    ("model", lambda: lj.geometry.FeatureMap.at("faces", None), TypeError, "model must be a latentjac.Model.*got str"),
+    (
+        "features",
+        lambda: lj.geometry.measure_path(abs, X),
+        TypeError,
+        "features must be a latentjac.geometry.FeatureMap, got builtin",
+    ),
     (
         "zero",
-        lambda: lj.feature_linearity(FEATURES, X, ZERO, [1.0]),
+        lambda: lj.geometry.feature_linearity(FEATURES, X, ZERO, [1.0]),
         ValueError,
         r"directions must not be zero.*\[0, 0\]",
     ),
-    ("lengths", lambda: lj.feature_linearity(FEATURES, X, V, [2.0, 1.0]), ValueError, r"ascending, got \[2.0, 1.0\]"),
+    (
+        "lengths",
+        lambda: lj.geometry.feature_linearity(FEATURES, X, V, [2.0, 1.0]),
+        ValueError,
+        r"ascending, got \[2.0, 1.0\]",
+    ),
     (
         "length",
-        lambda: lj.feature_linearity(FEATURES, X, V, [-1.0]),
+        lambda: lj.geometry.feature_linearity(FEATURES, X, V, [-1.0]),
         ValueError,
         r"lengths must be .*\(0, inf\), got -1.0",
     ),
     (
         "no length",
-        lambda: lj.feature_linearity(FEATURES, X, V, []),
+        lambda: lj.geometry.feature_linearity(FEATURES, X, V, []),
         ValueError,
         "lengths must be a non-empty.*got none",
     ),
     (
         "a length",
-        lambda: lj.feature_linearity(FEATURES, X, V, 1.0),
+        lambda: lj.geometry.feature_linearity(FEATURES, X, V, 1.0),
         TypeError,
         "lengths must be a non-empty.*got float",
     ),
     (
         "step",
-        lambda: lj.direction_curvature(FEATURES, X, V, 0.0),
+        lambda: lj.geometry.direction_curvature(FEATURES, X, V, 0.0),
         ValueError,
         r"step must be a number in \(0, inf\), got 0",
     ),
     (
         "deaf",
-        lambda: lj.direction_curvature(lj.FeatureMap(lambda x: 0 * x), X, V),
+        lambda: lj.geometry.direction_curvature(lj.geometry.FeatureMap(lambda x: 0 * x), X, V),
         ValueError,
         r"directions must move the features, got no response at \[0, 0\]",
     ),
     (
         "walk",
-        lambda: lj.measure_path(FEATURES, X),
+        lambda: lj.geometry.measure_path(FEATURES, X),
         ValueError,
         r"samples must have shape \[n >= 2, ...\], got \[1, 4\]",
     ),
     (
         "walks",
-        lambda: lj.measure_path(FEATURES, V, True),
+        lambda: lj.geometry.measure_path(FEATURES, V, True),
         ValueError,
         r"\[B, n >= 2, ...\] with batched=True, got \[2, 4\]",
     ),
     # transport
-    ("from", lambda: lj.parallel_transport(BASIS.v, ROWS, BASIS), TypeError, "source must be a LocalBasis, got Tensor"),
-    ("to", lambda: lj.parallel_transport(BASIS.v, BASIS, ROWS), TypeError, "target must be a LocalBasis, got Tensor"),
+    (
+        "from",
+        lambda: lj.geometry.parallel_transport(BASIS.v, ROWS, BASIS),
+        TypeError,
+        "source must be a LocalBasis, got Tensor",
+    ),
+    (
+        "to",
+        lambda: lj.geometry.parallel_transport(BASIS.v, BASIS, ROWS),
+        TypeError,
+        "target must be a LocalBasis, got Tensor",
+    ),
     (
         "direction",
-        lambda: lj.parallel_transport(V, BASIS, BASIS),
+        lambda: lj.geometry.parallel_transport(V, BASIS, BASIS),
         ValueError,
         r"direction must have shape \[q, 2, 3\].*\[2, 4",
     ),
     (
         "outside",
-        lambda: lj.parallel_transport(OUTSIDE, BASIS, BASIS),
+        lambda: lj.geometry.parallel_transport(OUTSIDE, BASIS, BASIS),
         ValueError,
         "part in the span of source.v, got none",
     ),
     (
         "other layer",
-        lambda: lj.parallel_transport(BASIS.v, BASIS, basis_of(JACOBIAN[:4], k=2, x=(2, 3))),
+        lambda: lj.geometry.parallel_transport(BASIS.v, BASIS, basis_of(JACOBIAN[:4], k=2, x=(2, 3))),
         ValueError,
         r"target must have features of shape \[5\] as source has, got \[4\]",
     ),
     (
         "other points",
-        lambda: lj.parallel_transport(THREE.v, THREE, basis_of(JACOBIAN, JACOBIAN, k=2, x=(2, 3))),
+        lambda: lj.geometry.parallel_transport(THREE.v, THREE, basis_of(JACOBIAN, JACOBIAN, k=2, x=(2, 3))),
         ValueError,
         "target must hold 1 or 3 points as source does, got 2",
     ),
-    ("u", lambda: lj.pull_back(V, BASIS), ValueError, r"u must have shape \[q, 5\].*got \[2, 4\]"),
+    ("u", lambda: lj.geometry.pull_back(V, BASIS), ValueError, r"u must have shape \[q, 5\].*got \[2, 4\]"),
     (
         "u points",
-        lambda: lj.pull_back(rand(2, 1, 5), THREE),
+        lambda: lj.geometry.pull_back(rand(2, 1, 5), THREE),
         ValueError,
         "u must be for 1 or 3 points as target is, got 2",
     ),
     (
         "u outside",
-        lambda: lj.pull_back(basis_of(JACOBIAN, k=5).u[3:], BASIS),
+        lambda: lj.geometry.pull_back(basis_of(JACOBIAN, k=5).u[3:], BASIS),
         ValueError,
         "u must have a part in the span of target.u, got none at index",
     ),
     (
         "method",
-        lambda: lj.pull_back(BASIS.u, BASIS, "pinv"),
+        lambda: lj.geometry.pull_back(BASIS.u, BASIS, "pinv"),
         ValueError,
         r"method must be one of \['paper'.*got 'pinv'",
     ),
-    ("tikhonov", lambda: lj.pull_back(BASIS.u, BASIS, "pseudoinverse", -1), ValueError, r"in \[0, 1000000.0\), got -1"),
+    (
+        "tikhonov",
+        lambda: lj.geometry.pull_back(BASIS.u, BASIS, "pseudoinverse", -1),
+        ValueError,
+        r"in \[0, 1000000.0\), got -1",
+    ),
     (
         "unused",
-        lambda: lj.pull_back(BASIS.u, BASIS, "paper", 0.1),
+        lambda: lj.geometry.pull_back(BASIS.u, BASIS, "paper", 0.1),
         ValueError,
         r"left at 0.0 with method=.*got 0.1",
     ),
     # means
-    ("tol type", lambda: lj.frechet_mean([ROWS, ROWS], tol="small"), TypeError, "tol must be a number, got str"),
-    ("tol", lambda: lj.frechet_mean([ROWS, ROWS], tol=0), ValueError, r"tol must be a number in \(0, 1\), got 0"),
-    ("steps", lambda: lj.frechet_mean([ROWS, ROWS], max_iterations=0), ValueError, "max_iterations must be at least 1"),
-    ("global", lambda: lj.global_directions([BASIS, BASIS], "pca"), ValueError, "one of .*'frechet'.*got 'pca'"),
-    ("rows", lambda: lj.global_directions([ROWS, ROWS]), TypeError, r"bases\[0\] must be a LocalBasis, got Tensor"),
+    (
+        "tol type",
+        lambda: lj.geometry.frechet_mean([ROWS, ROWS], tol="small"),
+        TypeError,
+        "tol must be a number, got str",
+    ),
+    (
+        "tol",
+        lambda: lj.geometry.frechet_mean([ROWS, ROWS], tol=0),
+        ValueError,
+        r"tol must be a number in \(0, 1\), got 0",
+    ),
+    (
+        "steps",
+        lambda: lj.geometry.frechet_mean([ROWS, ROWS], max_iterations=0),
+        ValueError,
+        "max_iterations must be at least 1",
+    ),
+    (
+        "global",
+        lambda: lj.geometry.global_directions([BASIS, BASIS], "pca"),
+        ValueError,
+        "one of .*'frechet'.*got 'pca'",
+    ),
+    (
+        "rows",
+        lambda: lj.geometry.global_directions([ROWS, ROWS]),
+        TypeError,
+        r"bases\[0\] must be a LocalBasis, got Tensor",
+    ),
     (
         "k",
-        lambda: lj.principal_components(V, 2),
+        lambda: lj.geometry.principal_components(V, 2),
         ValueError,
         r"k must be in .* = \[1, 1\], got 2 for data of .*\[2, 4\]",
     ),
-    ("same", lambda: lj.principal_components(torch.ones(3, 4), 1), ValueError, "data must vary, got .* all the same"),
+    (
+        "same",
+        lambda: lj.geometry.principal_components(torch.ones(3, 4), 1),
+        ValueError,
+        "data must vary, got .* all the same",
+    ),
     (
         "unreachable",
-        lambda: g.ascent_directions(lj.FeatureMap(lambda x: 0 * x), X, V),
+        lambda: g.ascent_directions(lj.geometry.FeatureMap(lambda x: 0 * x), X, V),
         ValueError,
         r"u must be reachable from x, got J\^T u = 0 at \[0, 0\]",
     ),
@@ -254,7 +349,7 @@ def test_refusal(call: Callable, error: type[Exception], message: str) -> None:
 def test_conditioning_of_several_rows(tiny_model, tiny_point) -> None:
     point = lj.Point(tiny_point.sample.repeat(2, 1, 1, 1), 599, 10, conditioning=(X.expand(2, 4),))
     with pytest.raises(ValueError, match=r"point.conditioning must have one row each, got \[2\]"):
-        lj.FeatureMap.at(tiny_model, point)
+        lj.geometry.FeatureMap.at(tiny_model, point)
 
 
 def test_the_table_has_no_row_twice() -> None:

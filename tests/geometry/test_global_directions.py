@@ -22,7 +22,7 @@ def sample(seed: int, noise: float, s: tuple[float, ...] = (5.0, 3.0, 2.0)) -> t
 @pytest.mark.parametrize("method", ["frechet", "matched"])
 def test_planted_directions_are_found_in_order(method: str) -> None:
     bases = [basis_of(sample(seed, 0.05), k=3, x=(2, 4), y=(3, 4)) for seed in range(1, 16)]
-    found = latentjac.global_directions(bases, method)
+    found = latentjac.geometry.global_directions(bases, method)
     assert found.u.shape == (3, 3, 4)
     assert found.n == 15
     cosines = (found.u.flatten(1) * U).sum(1).abs()
@@ -36,7 +36,7 @@ def test_planted_directions_are_found_in_order(method: str) -> None:
 @pytest.mark.parametrize("method", ["frechet", "matched"])
 def test_exact_copies_agree_exactly_and_reach_a_new_sample(method: str) -> None:
     together = basis_of(*(sample(seed, 0.0) for seed in range(1, 5)), k=3, x=(2, 4))
-    found = latentjac.global_directions(together, method)
+    found = latentjac.geometry.global_directions(together, method)
     torch.testing.assert_close(found.agreement.value, torch.ones(3).double())
     torch.testing.assert_close(found.response.value, torch.tensor([5.0, 3.0, 2.0], dtype=torch.float64))
     new = sample(99, 0.0, s=(1.0, 4.0, 0.5))
@@ -48,13 +48,13 @@ def test_exact_copies_agree_exactly_and_reach_a_new_sample(method: str) -> None:
 
 def test_agreement_is_the_part_inside_each_tangent_space() -> None:
     bases = [basis_of(rand(12, 8, seed=seed), k=3) for seed in range(4)]
-    found: GlobalDirections = latentjac.global_directions(bases, confidence=0.5)
+    found: GlobalDirections = latentjac.geometry.global_directions(bases, confidence=0.5)
     parts = torch.stack([(found.u @ basis.u.T).square().sum(1) for basis in bases])
     torch.testing.assert_close(found.agreement.value, parts.mean(0))
     responses = torch.stack([((found.u @ basis.u.T) * basis.s).norm(dim=1) for basis in bases])
     torch.testing.assert_close(found.response.value, responses.mean(0))
     assert (found.agreement.confidence, found.response.confidence) == (0.5, 0.5)
-    assert largest_angle(found.u, latentjac.frechet_mean(bases).rows) < 1e-7
+    assert largest_angle(found.u, latentjac.geometry.frechet_mean(bases).rows) < 1e-7
     # Principal directions: the mean of J J^T has no mixed terms between them.
     mixed = sum((found.u @ b.u.T) @ torch.diag(b.s**2) @ (b.u @ found.u.T) for b in bases)
     assert float((mixed - torch.diag(mixed.diag())).abs().max()) < 1e-9 * float(mixed.max())
@@ -65,7 +65,7 @@ def test_on_a_network(tiny_model) -> None:
     noise = latentjac.noise_point(tiny_model, 4, num_inference_steps=10, generator=torch.Generator().manual_seed(0))
     bases = latentjac.local_basis(tiny_model, latentjac.Point(noise.sample[:3], noise.timestep, 10), k=3)
     new = latentjac.local_basis(tiny_model, latentjac.Point(noise.sample[3:], noise.timestep, 10), k=3)
-    carried = latentjac.global_directions(bases).at(new)
+    carried = latentjac.geometry.global_directions(bases).at(new)
     assert carried.v.shape == (3, 3, 16, 16)
     chance = 3 / new.u[0].numel()
     assert float(carried.retained.min()) > 3 * chance

@@ -7,7 +7,7 @@ import torch
 from truth import dense_jacobian
 
 import latentjac
-from latentjac.svd import Status
+from latentjac.solvers import Status
 
 
 def jacobian_of(model: latentjac.Model, layer: str, point: latentjac.Point) -> torch.Tensor:

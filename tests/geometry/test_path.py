@@ -10,7 +10,7 @@ from geometry.maps import GROWTH, RADIUS, RATE, sphere, spiral
 from PIL import Image
 
 import latentjac
-from latentjac import FeatureMap, measure_path
+from latentjac.geometry import FeatureMap, measure_path
 
 
 def line(start: list[float], end: list[float], n: int) -> torch.Tensor:

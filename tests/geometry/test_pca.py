@@ -6,8 +6,7 @@ import torch
 from geometry.subspaces import orthonormal
 from networks import rand
 
-from latentjac import FeatureMap, principal_components
-from latentjac.geometry import ascent_directions
+from latentjac.geometry import FeatureMap, ascent_directions, principal_components
 
 
 def test_components_of_exact_data() -> None:

@@ -10,7 +10,7 @@ from geometry.subspaces import basis_of, orthonormal, pair_with_angles, with_tri
 from networks import rand
 
 import latentjac
-from latentjac import parallel_transport, pull_back
+from latentjac.geometry import parallel_transport, pull_back
 
 S1, S2 = [5.0, 3.0, 1.0], [4.0, 0.5, 0.1]
 U, V1, V2 = orthonormal(3, 9, 1), orthonormal(3, 8, 2), orthonormal(3, 8, 3)
@@ -101,7 +101,7 @@ def test_between_points_of_a_network(tiny_model, tiny_point) -> None:
     source, target = (latentjac.local_basis(tiny_model, p, k=3, tol=1e-8) for p in (tiny_point, other))
     found = parallel_transport(source, source, target, "pseudoinverse")
     lin = tiny_model.linearization("mid", other.sample, torch.tensor(599))
-    moved = latentjac.pullback_norm(lin, found.v) * found.lengths
+    moved = latentjac.geometry.pullback_norm(lin, found.v) * found.lengths
     torch.testing.assert_close(moved, found.retained.sqrt(), rtol=1e-6, atol=0)
     assert (found.retained > 0.1).all()
 

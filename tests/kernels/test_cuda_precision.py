@@ -3,13 +3,13 @@
 import pytest
 import torch
 from cuda_on_cpu import AttentionCotangent, AttentionPrimal, AttentionTangent, Bias, Shape, Strided
-from linearize.cases import attention
+from linearization.cases import attention
 
 from latentjac.kernels import attention as face
 from latentjac.kernels.self_test import TF32_TOLERANCE, _attention_errors
-from latentjac.linearize import ProgramLinearization, compiled, engine, linearize
-from latentjac.linearize.precision import allows_tf32, arithmetic
-from latentjac.linearize.rules import attention as rule
+from latentjac.linearization import ProgramLinearization, compiled, engine, linearize
+from latentjac.linearization.precision import allows_tf32, arithmetic
+from latentjac.linearization.rules import attention as rule
 
 GPU = torch.device("cuda")
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 from cuda_on_cpu import CombineRows, Gram, Jacobi, Rows, WeightedRows
-from svd.matrices import exact_residuals, with_spectrum
+from solvers.matrices import exact_residuals, with_spectrum
 
 from latentjac.kernels import jacobi, rows
-from latentjac.svd import Status, svd
-from latentjac.svd.orthonormal import orthogonality, orthonormalize
+from latentjac.solvers import Status, svd
+from latentjac.solvers.orthonormal import orthogonality, orthonormalize
 
 
 class Module:

@@ -454,7 +454,7 @@ def test_masks_of_every_mode(mode, tiny_model, tiny_point) -> None:
     assert np.array_equal(inside_of(mask.image), np.arange(16)[None] < np.full((16, 1), 8))
     assert any("transparent" in note for note in mask.notes) == (mode == "drawn")
     with pytest.raises(ValueError, match=r"masked_basis: k must be at most .*384 values inside the mask|k must be"):
-        latentjac.masked_basis(tiny_model, tiny_point, half(mode), k=385)
+        latentjac.editing.masked_basis(tiny_model, tiny_point, half(mode), k=385)
 
 
 def test_soft_masks_are_cut_at_half_and_that_is_said() -> None:
@@ -467,7 +467,7 @@ def test_soft_masks_are_cut_at_half_and_that_is_said() -> None:
 @pytest.mark.parametrize(("colour", "message"), [(0, "none of it"), (255, "all of it")])
 def test_masks_of_all_or_nothing_are_refused(colour, message, tiny_model, tiny_point) -> None:
     with pytest.raises(ValueError, match=f"mask must mark a part of the picture, got {message}"):
-        latentjac.masked_basis(tiny_model, tiny_point, Image.new("L", (16, 16), colour), k=1)
+        latentjac.editing.masked_basis(tiny_model, tiny_point, Image.new("L", (16, 16), colour), k=1)
 
 
 @pytest.mark.parametrize("make", [lambda m: m[::-1], lambda m: np.asfortranarray(m), lambda m: m])
@@ -477,4 +477,4 @@ def test_mask_arrays_of_any_layout(make, tiny_model, tiny_point) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         with pytest.raises(ValueError, match="k must be"):
-            latentjac.masked_basis(tiny_model, tiny_point, mask, k=385)
+            latentjac.editing.masked_basis(tiny_model, tiny_point, mask, k=385)

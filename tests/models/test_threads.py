@@ -14,7 +14,7 @@ import torch
 from networks import build_scheduler, build_tiny_unet, rand
 
 import latentjac
-from latentjac.linearize.locks import Exclusion
+from latentjac.linearization.locks import Exclusion
 
 THREADS = 8
 
@@ -104,7 +104,7 @@ def test_what_a_callback_computes_with_the_same_model_moves_nothing(tiny_model: 
     expected = latentjac.local_basis(tiny_model, here, 2)
     inside: list[torch.Tensor] = []
 
-    def callback(state: latentjac.SolverState) -> None:
+    def callback(state: latentjac.solvers.SolverState) -> None:
         if not inside:
             inside.append(latentjac.local_basis(tiny_model, there, 1).s)
 

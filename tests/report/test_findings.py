@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from latentjac.report import finding_figure, write_parquet
-from latentjac.study import Axes, Curve, Finding, Heat
+from latentjac.studies import Axes, Curve, Finding, Heat
 
 LINE = Curve("line", Axes("t", "y", falling=True), (0.9, 0.1), (1.0, 2.0), (0.5, 1.5), (1.5, 2.5))
 FINDING = Finding("name", {"a": [1]}, (LINE,), "A sentence.", 1.0, (0.0, 2.0), True)

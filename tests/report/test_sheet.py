@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from latentjac.report import Row, contact_sheet, direction_image, spectrum_plot, write_json, write_png
-from latentjac.svd import LocalBasis, Status
+from latentjac.solvers import LocalBasis, Status
 
 
 def test_pictures_and_labels_are_drawn() -> None:

@@ -1,0 +1,102 @@
+"""Pictures on the way of an edit, evenly from its one end to the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from latentjac.arguments import check_bool, check_int, check_kind, shown
+from latentjac.diffusion import Point, denoise, place
+from latentjac.diffusion.arguments import check_model
+from latentjac.editing.diagnostics import features
+from latentjac.editing.injection import denoise_injected
+from latentjac.editing.result import Edit
+from latentjac.models import Model, to_pil
+from latentjac.public import public
+
+MOST_FRAMES = 10_000
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Pictures along one direction.
+
+    Attributes:
+        images: From the lowest to the highest distance.
+        distances: Distance of each, in the unit of the edit; for composed directions the part of the way, 0 to 1.
+    """
+
+    images: list[Image.Image] = field(repr=False)
+    distances: tuple[float, ...]
+
+
+@public
+@torch.no_grad()
+def walk_frames(
+    model: Model, point: Point, edit: Edit, direction: int = 0, count: int = 13, *, progress: bool = False
+) -> Frames:
+    """Pictures along a direction of an edit, evenly from its lowest to its highest distance, by way of 0.
+
+    Nothing is walked again: the noisy samples are those that the two longest walks came through. Making an image of
+    each costs as many network evaluations as there are levels below the point.
+
+    Args:
+        model: The model.
+        point: Where the edit was made.
+        edit: The edit.
+        direction: Index of the direction; 0 for composed ones.
+        count: How many pictures, at most ``MOST_FRAMES``.
+        progress: Show a progress bar.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If an argument is out of range or the point does not fit the model.
+    """
+    check_model("walk_frames", model)
+    schedule, level = place("walk_frames", model, point)
+    direction, count = _check(edit, direction, count)
+    progress = check_bool("walk_frames", "progress", progress)
+    composed = edit.samples.shape[1] != len(edit.distances)
+    low, high = (0.0, 1.0) if composed else (min(0.0, *edit.distances), max(0.0, *edit.distances))
+    distances = torch.linspace(low, high, count, dtype=torch.float64, device="cpu").tolist()
+    with tqdm(total=level, desc="frames", unit="step", disable=not progress) as bar:
+        if edit.inject is None:
+            x = torch.stack([_on_the_way(edit, direction, d, composed) for d in distances])
+            samples = denoise(model, x, schedule, level, point.conditioning, bar)
+        else:
+            unit = float(features(model, point.sample, point, edit.layer).double().std())
+            along = edit.directions[direction]
+            if composed:
+                ways = edit.directions.new_tensor(edit.distances).view(-1, *[1] * along.ndim)
+                along = (ways * edit.directions).sum(0)
+            offsets = unit * along.new_tensor(distances).view(-1, *[1] * along.ndim) * along
+            samples = denoise_injected(
+                model, point, schedule, level, edit.layer, offsets, edit.inject, bar, edit.asymmetric
+            )
+    return Frames(to_pil(model.codec.decode(samples)), tuple(distances))
+
+
+def _on_the_way(edit: Edit, direction: int, distance: float, composed: bool) -> torch.Tensor:
+    """The noisy sample at a distance, from the longest walk on its side."""
+    assert edit.way is not None
+    if composed:
+        return edit.way.at(distance)[0, 0]
+    end = min(edit.distances) if distance < 0 else max(edit.distances)
+    if distance == 0 or end == 0:
+        return edit.way.samples[0, direction, 0]
+    return edit.way.at(distance / end)[direction, edit.distances.index(end)]
+
+
+def _check(edit: Any, direction: Any, count: Any) -> tuple[int, int]:
+    check_kind("walk_frames", "edit", edit, Edit, "a latentjac.Edit")
+    count = check_int("walk_frames", "count", count, 2, MOST_FRAMES)
+    direction = check_int("walk_frames", "direction", direction)
+    if edit.way is None and edit.inject is None:
+        raise ValueError(f"walk_frames: edit must keep its way, got one with compat={edit.compat!r}; draw edit.images")
+    if not 0 <= direction < len(edit.samples):
+        raise ValueError(f"walk_frames: direction must be in [0, {len(edit.samples)}), got {shown(direction)}")
+    return direction, count

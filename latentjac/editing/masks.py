@@ -1,0 +1,127 @@
+"""Masks: which part of a picture an edit is meant for, and the directions that such a part listens to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from latentjac.arguments import check_choice, check_dense, check_int, check_kind, check_number, shown
+from latentjac.diffusion import Point, linearization_at, place
+from latentjac.diffusion.arguments import check_model
+from latentjac.geometry.local_basis import place_of
+from latentjac.models import Model
+from latentjac.models.prepare import inside_of, read_mask
+from latentjac.public import public
+from latentjac.solvers import LocalBasis, SolverState, svd
+from latentjac.solvers.arguments import check_run
+from latentjac.solvers.building import calling
+from latentjac.solvers.orthonormal import complete
+
+MaskInput = torch.Tensor | np.ndarray | Image.Image
+OUTPUT_LAYERS = ("x0", "eps")
+
+
+def as_mask(name: str, mask: Any, model: Model) -> torch.Tensor:
+    """A mask as a bool tensor ``[H, W]`` at sample size.
+
+    Args:
+        name: The function whose argument it is, for messages.
+        mask: Bool tensor or array ``[H, W]``, or a picture of W x H pixels, where brighter than half is inside.
+        model: The model.
+
+    Raises:
+        TypeError: If mask is none of these.
+        ValueError: If it has another size, or marks nothing or everything.
+    """
+    if isinstance(mask, Image.Image):
+        mask = inside_of(read_mask(mask, f"{name}: mask").image)
+    check_kind(name, "mask", mask, (torch.Tensor, np.ndarray), "a bool tensor, bool array or PIL image")
+    size = model.sample_shape[1:]
+    if mask.dtype not in (torch.bool, np.dtype(bool)) or tuple(mask.shape) != size:
+        raise ValueError(f"{name}: mask must be bool {list(size)}, got {mask.dtype} {list(mask.shape)}")
+    if isinstance(mask, np.ndarray):
+        mask = torch.from_numpy(mask.copy())  # of any layout, and nobody else's memory
+    mask = check_dense(name, "mask", mask)
+    if mask.all() or not mask.any():
+        raise ValueError(f"{name}: mask must mark a part of the picture, got {'all' if mask.all() else 'none'} of it")
+    return mask.to(model.device)
+
+
+@public
+def masked_basis(
+    model: Model,
+    point: Point,
+    mask: MaskInput,
+    k: int = 8,
+    *,
+    layer: str = "x0",
+    tol: float = 1e-3,
+    generator: torch.Generator | None = None,
+    warm_start: LocalBasis | torch.Tensor | None = None,
+    callback: Callable[[SolverState], Any] | None = None,
+    progress: bool = False,
+) -> LocalBasis:
+    """Directions at a point that change a part of the predicted picture the most.
+
+    The top right singular vectors of ``J = d x0_hat[M] / dx``, the Jacobian of the posterior mean inside the
+    mask M (Chen et al. 2024, section 3). What they do outside is removed by :func:`null_space` and the
+    ``mask`` of :func:`latentjac.edit`.
+
+    Args:
+        model: The model.
+        point: Where, from ``invert(...).at(t)``; one sample.
+        mask: Bool tensor or array ``[H, W]`` at sample size, or a PIL image of that size (bright is inside).
+        k: Number of directions.
+        layer: Which output is masked, ``"x0"`` (posterior mean) or ``"eps"``.
+        tol: Largest relative residual.
+        generator: Source of the solver's start block.
+        warm_start: Basis or directions of a nearby point, or of a nearby mask.
+        callback: Called with the solver's state after each expansion; returning True stops.
+        progress: Show a progress bar.
+
+    Returns:
+        The basis; ``u`` has the shape of a sample and is zero outside the mask. The best so far after Ctrl-C, as from
+        :func:`latentjac.svd`.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If an argument is out of range or does not fit the model.
+    """
+    check_model("masked_basis", model)
+    place("masked_basis", model, point)
+    if len(point.sample) != 1:
+        raise ValueError(f"masked_basis: point must hold one sample, got {len(point.sample)}")
+    layer = check_choice("masked_basis", "layer", layer, OUTPUT_LAYERS)
+    inside = as_mask("masked_basis", mask, model)
+    k = check_int("masked_basis", "k", k, 1)
+    check_rank("masked_basis", "k", k, inside, model)
+    tol = check_number("masked_basis", "tol", tol, 0, 1)
+    check_run("masked_basis", generator, callback, progress, False)
+    factor = inside.to(point.sample.dtype)[None, None]
+    lin = linearization_at(model, point, layer, mask=factor)
+    with calling("masked_basis"):
+        basis = svd(lin, k, tol, generator=generator, warm_start=warm_start, callback=callback, progress=progress)
+    _keep_inside(basis, inside, generator or torch.Generator().manual_seed(0))
+    basis.metadata.update(place_of(model, point, layer), mask_pixels=int(inside.sum()), backend=lin.backend)
+    return basis
+
+
+def _keep_inside(basis: LocalBasis, inside: torch.Tensor, generator: torch.Generator) -> None:
+    """Null vectors of features inside the mask, for those of features anywhere; in place."""
+    null = basis.s == 0
+    if bool(null.any()):
+        known = basis.u[:, :, inside].flatten(1) * ~null[:, None]
+        basis.u[:, :, inside] = complete(known[None], basis.k, generator)[0].reshape(basis.u[:, :, inside].shape)
+        basis.u[:, :, ~inside] = 0
+
+
+def check_rank(name: str, argument: str, rank: int | None, part: torch.Tensor, model: Model) -> None:
+    """Raise if a part of the picture, bool ``[H, W]``, has fewer values than directions are asked for."""
+    limit = model.sample_shape[0] * int(part.sum())
+    if rank is not None and rank > limit:
+        inside = "inside" if argument == "k" else "outside"
+        raise ValueError(f"{name}: {argument} must be at most the {limit} values {inside} the mask, got {shown(rank)}")

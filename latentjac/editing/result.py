@@ -1,0 +1,88 @@
+"""The outcome of edits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from PIL import Image
+
+from latentjac.arguments import check_int, shown
+from latentjac.editing.diagnostics import Along
+from latentjac.editing.linearity import Linearity
+from latentjac.editing.walk import Way
+from latentjac.solvers import Status
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Edited images, one for every pair of a direction and a distance, directions outermost.
+
+    Composed directions make one image, as of one direction and one distance.
+
+    Attributes:
+        images: ``images[i * samples.shape[1] + j]`` is direction i at distance j.
+        samples: Clean samples ``[directions, distances, C, H, W]``.
+        points: Noisy samples that the images were made from, shaped like ``samples``.
+        directions: The unit directions that were followed from the point on, ``[q, ...]``; with a mask these are
+            the given ones after null-space projection.
+        distances: Signed distances, in :attr:`unit`.
+        num_steps: Steps of every walk.
+        method: How it was edited.
+        layer: Feature map that ``along`` measures, or that was injected into.
+        linearity: How far the network is linear along each direction, at the point.
+        along: Lengths and linearity along the walks.
+        way: Noisy samples on the way, at up to 16 equal parts of every walk; None with ``"h-space"``, where the sample
+            does not move. :func:`latentjac.editing.walk_frames` makes pictures of it.
+        inject: With ``"h-space"``, when the direction was added.
+        asymmetric: With ``"h-space"``, whether the noise of each step is predicted without the addition.
+        compat: Whose code was followed, if any.
+        gains: With ``"guidance"``, the factor of the noise difference at every step, ``[num_steps, directions,
+            distances]``; with composed directions ``[num_steps, directions, 1]``, as the next two.
+        retained: With ``"geodesic"``, the energy of each direction that the new tangent space holds, at every step.
+        overlaps: With ``reestimate``, ``|<v, v'>|`` of old and new directions at every look-up.
+        status: How the bases ended that the edit is built on, the worst of them; None if it is built on none.
+        leakage: With a mask, RMS change of the decoded pixels outside it over that inside, ``[directions, distances]``;
+            infinite where nothing changed inside.
+    """
+
+    images: list[Image.Image] = field(repr=False)
+    samples: torch.Tensor = field(repr=False)
+    points: torch.Tensor = field(repr=False)
+    directions: torch.Tensor = field(repr=False)
+    distances: tuple[float, ...]
+    num_steps: int
+    method: str
+    layer: str
+    linearity: list[Linearity] = field(repr=False)
+    along: Along = field(repr=False)
+    way: Way | None = field(default=None, repr=False)
+    inject: str | None = None
+    asymmetric: bool = False
+    compat: str | None = None
+    gains: torch.Tensor | None = field(default=None, repr=False)
+    retained: torch.Tensor | None = field(default=None, repr=False)
+    overlaps: torch.Tensor | None = field(default=None, repr=False)
+    leakage: torch.Tensor | None = None
+    status: Status | None = None
+
+    @property
+    def unit(self) -> str:
+        """Unit of the distances: noise or features at the point, or steps of guidance with ``compat``."""
+        if self.compat:
+            return "steps of guidance"
+        return f"{'feature' if self.inject else 'noise'} standard deviations"
+
+    def image(self, direction: int, distance: int) -> Image.Image:
+        """The image of one direction and one distance, both by index; negative ones count from the last.
+
+        Raises:
+            TypeError: If an index is not an int.
+            ValueError: If there is no such direction or distance.
+        """
+        rows, columns = self.samples.shape[:2]
+        for name, index, count in (("direction", direction, rows), ("distance", distance, columns)):
+            number = check_int("image", name, index)
+            if not -count <= number < count:
+                raise ValueError(f"image: {name} must be an index of {count} of them, got {shown(number)}")
+        return self.images[direction % rows * columns + distance % columns]

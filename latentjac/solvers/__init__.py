@@ -1,0 +1,22 @@
+"""Top singular triplets of matrix-free operators."""
+
+from latentjac.solvers.basis import ConvergenceError, LocalBasis
+from latentjac.solvers.certificate import Certificate
+from latentjac.solvers.decompose import svd
+from latentjac.solvers.operator import LinearOperator, Restrictable
+from latentjac.solvers.outcome import SolverState, Status
+from latentjac.solvers.rank import EffectiveRank, Estimate, effective_rank
+
+__all__ = [
+    "Certificate",
+    "ConvergenceError",
+    "EffectiveRank",
+    "Estimate",
+    "LinearOperator",
+    "LocalBasis",
+    "Restrictable",
+    "SolverState",
+    "Status",
+    "effective_rank",
+    "svd",
+]

@@ -1,0 +1,303 @@
+"""Top singular triplets of a linear operator that is known by its products."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from latentjac import interrupts
+from latentjac.public import public
+from latentjac.solvers import block_size as blocks
+from latentjac.solvers.arguments import Settings, check, check_run, warm_rows
+from latentjac.solvers.basis import ConvergenceError, LocalBasis
+from latentjac.solvers.building import called, calling, under_construction
+from latentjac.solvers.certificate import Certificate
+from latentjac.solvers.iterate import Iteration, Limits
+from latentjac.solvers.krylov import BlockKrylov
+from latentjac.solvers.operator import LinearOperator, Products
+from latentjac.solvers.outcome import Found, SolverState, Status, worst
+from latentjac.solvers.progress import shown
+from latentjac.solvers.subspace import paper_iteration, randomized
+from latentjac.solvers.workspace import workspace_for
+
+# What the caller of svd can do; other functions have other arguments.
+_ADVICE = {
+    Status.OUT_OF_PASSES: "; raise max_passes or tol",
+    Status.OUT_OF_TIME: "; raise max_seconds or tol",
+    Status.STAGNATED: "; raise tol, or give a more precise operator",
+}
+
+# Random rows beside the known ones of a warm start, to find what those do not contain.
+_GUARDS = 2
+
+# Residuals reach a few rounding errors of the products, and take ever more of them on the last way there.
+_WITHIN_ROUNDING = 4
+
+
+@public
+def svd(
+    operator: LinearOperator,
+    k: int = 8,
+    tol: float = 1e-3,
+    *,
+    method: str = "krylov",
+    block_size: int | str | None = None,
+    max_passes: int = 1000,
+    max_seconds: float | None = None,
+    generator: torch.Generator | None = None,
+    warm_start: LocalBasis | torch.Tensor | None = None,
+    confirm: int = 1,
+    refine_with: LinearOperator | None = None,
+    oversampling: int = 10,
+    power_steps: int = 2,
+    stop: str = "residual",
+    vectors: str = "ritz",
+    callback: Callable[[SolverState], Any] | None = None,
+    progress: bool = False,
+    strict: bool = False,
+) -> LocalBasis:
+    """Top-k singular triplets of the Jacobian at one point or at several.
+
+    Args:
+        operator: Linearization, or anything with ``x``, ``y``, ``jvp`` and ``vjp``. B points in dimension 0 of x are
+            decomposed side by side; see :class:`latentjac.solvers.Restrictable` for how finished ones can leave.
+        k: Number of triplets.
+        tol: Largest residual ``|J^T u - s v| / s`` that counts as converged.
+        method: ``"krylov"`` (block Golub-Kahan, thick restart); ``"subspace"`` (the iteration of Park et al. 2023,
+            one block of k, no oversampling); ``"randomized"`` (Halko, Martinsson & Tropp 2011: a fixed number of
+            passes over k + oversampling probes).
+        block_size: Probes a pass of ``"krylov"``, by default chosen by a rule from k and the kind of device. With
+            ``"measured"`` a few passes are timed, once an operator, and choose it: the choice and the costs are in the
+            metadata, and given back here the choice repeats the run.
+        max_passes: Most passes; one pass is one block of JVPs or of VJPs.
+        max_seconds: No expansion begins after this time.
+        generator: Source of the start block; a CPU generator seeded with 0 by default. Equal arguments and equal states
+            of the generator give equal bits, on one machine with as many threads, unless ``max_seconds`` ends the run
+            or the block size is measured.
+        warm_start: Basis of a nearby point or map (its u is pulled back first, which halves the error), or
+            directions ``[q, *x.shape[1:]]`` (``[B, q, ...]`` for several points) near the wanted ones.
+        confirm: Expansions that have to confirm what a warm start gives, since it can hide larger values behind its
+            own for a while. 0 takes the basis on trust as soon as its residuals allow.
+        refine_with: The same map in higher precision. What ``operator`` gives, to ``tol`` or as far as its rounding
+            (``operator.eps``) allows, is then a warm start for it, and triplets and residuals are those of this
+            operator. The adjoint mismatch of the cheap one is in the metadata.
+        oversampling: Further probes of ``"randomized"``.
+        power_steps: At most 1000 applications of ``J^T J`` of ``"randomized"`` before the final one.
+        stop: ``"residual"``, or ``"paper"`` for the rule of the paper's code with ``"subspace"``: no entry of v has
+            changed by more than tol in the last of at least 12 iterations, at most 100.
+        vectors: ``"ritz"``, the best in the span of the last block, or ``"paper"`` for what the paper's code returns
+            with ``"subspace"``: v and s of the next block, and u = J v of the last one, here of unit length; the rows
+            of u are not orthogonal.
+        callback: Called with a :class:`SolverState` after each expansion; returning True stops.
+        progress: Show a progress bar.
+        strict: Raise instead of warning when not converged.
+
+    Returns:
+        The triplets with their residuals, certificate and counts. Rows of u and of v are orthonormal whatever the rank:
+        where it is less than k, null vectors fill them up, marked by an s of exactly 0. Ctrl-C gives the triplets so
+        far, with the status interrupted; unless that status is read, the next call raises ``KeyboardInterrupt``.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If an argument is out of range, or the operator gives NaN or Inf.
+        ConvergenceError: If ``strict`` and the tolerance was not reached; carries the partial result.
+        KeyboardInterrupt: If interrupted before there are triplets, or in a function that builds something on them.
+    """
+    settings = Settings(
+        k, tol, method, block_size, max_passes, max_seconds, confirm, oversampling, power_steps, stop, vectors
+    )
+    with calling("svd"):
+        check_run("svd", generator, callback, progress, strict)
+        settings = check(operator, settings, refine_with)
+        basis, interrupted = _run(operator, settings, generator, warm_start, refine_with, callback, progress)
+        _hand_over(basis, interrupted, settings.tol, strict)
+    return basis
+
+
+def _run(
+    operator: LinearOperator,
+    settings: Settings,
+    generator: torch.Generator | None,
+    warm_start: LocalBasis | torch.Tensor | None,
+    refine_with: LinearOperator | None,
+    callback: Callable[[SolverState], Any] | None,
+    progress: bool,
+) -> tuple[LocalBasis, bool]:
+    """The basis, and whether Ctrl-C ended it."""
+    k, tol, max_seconds = settings.k, settings.tol, settings.max_seconds
+    started = time.perf_counter()
+    generator = generator or torch.Generator().manual_seed(0)
+    with shown(callback, progress, k * operator.x.shape[0]) as watch:
+        deadline = float("inf") if max_seconds is None else started + max_seconds
+        limits = Limits(tol, settings.max_passes, deadline, watch)
+        first = Products(operator, settings.block_size == blocks.MEASURED)
+        cheaply = limits if refine_with is None else _cheaply(limits, first.rounding)
+        found, facts = _decompose(first, settings, cheaply, warm_start, generator)
+        products = [first]
+        if refine_with is not None and not any(f.status is Status.INTERRUPTED for f in found):
+            mismatch = max(point.mismatch for point in found)
+            if cheaply.tol > tol:  # rounding may have put close values in another order
+                limits = replace(limits, patience=settings.confirm)
+            found, second = _refine(refine_with, found, settings, limits, generator)
+            products.append(second)
+            facts |= {"refine_jvps": second.jvps, "refine_vjps": second.vjps, "cheap_adjoint_mismatch": mismatch}
+    metadata = {"tol": tol, "method": settings.method, **facts, "passes": sum(p.passes for p in products)}
+    basis = _assemble(operator, found, products, time.perf_counter() - started, metadata)
+    return basis, any(p.interrupted for p in products)
+
+
+def _decompose(
+    products: Products,
+    settings: Settings,
+    limits: Limits,
+    warm_start: LocalBasis | torch.Tensor | None,
+    generator: torch.Generator,
+) -> tuple[list[Found], dict[str, Any]]:
+    """The triplets by the method asked for, and what to note about the run."""
+    known = None if warm_start is None else warm_rows(products, warm_start)
+    if settings.method == "subspace":
+        found = paper_iteration(products, settings, limits, known, generator)
+        return found, {"block_size": settings.k, "stop": settings.stop, "vectors": settings.vectors}
+    if settings.method == "randomized":
+        return randomized(products, settings, limits, known, generator)
+    return _krylov(products, settings, limits, known, generator)
+
+
+def _krylov(
+    products: Products,
+    settings: Settings,
+    limits: Limits,
+    known: torch.Tensor | None,
+    generator: torch.Generator,
+) -> tuple[list[Found], dict[str, Any]]:
+    k, given = settings.k, settings.block_size
+    # Always as many, so that what is drawn later does not depend on who chose the block size.
+    random = products.random(min(max(blocks.LARGEST, _number(given) or 0), products.n), generator)
+    block, facts = _block_size(products, random, k, given)
+    if known is None:
+        start = random[:, :block]
+    else:
+        start = torch.cat([known, random[:, : _GUARDS if settings.confirm else 1]], dim=1)
+        limits = replace(limits, patience=settings.confirm)
+    return _iterate(products, start, k, block, limits, generator), facts
+
+
+def _block_size(
+    products: Products, random: torch.Tensor, k: int, given: int | str | None
+) -> tuple[int, dict[str, Any]]:
+    """The block size, as given or chosen, and what to note about it."""
+    if given == blocks.MEASURED:
+        block, curve = blocks.measured(products, random, k)
+        return block, {"block_size": block, "cost_curve": {"c0": curve.c0, "c1": curve.c1}}
+    block = min(_number(given) or blocks.ruled(products, k), products.n)
+    return block, {"block_size": block}
+
+
+def _number(block_size: int | str | None) -> int | None:
+    """A block size that is given, as a number."""
+    return block_size if isinstance(block_size, int) else None
+
+
+def _iterate(
+    products: Products,
+    start: torch.Tensor,
+    k: int,
+    block: int,
+    limits: Limits,
+    generator: torch.Generator,
+) -> list[Found]:
+    """Block Krylov from a start block."""
+    with workspace_for(products.operator, BlockKrylov.shape(products, start.shape[1], k, block)) as space:
+        krylov = BlockKrylov(products, start, k, block, generator, space)
+        return Iteration(krylov, products, limits).run(start.shape[1])
+
+
+def _cheaply(limits: Limits, rounding: float) -> Limits:
+    """How far an operator is taken whose result another one refines: not into its own rounding errors."""
+    return replace(limits, tol=max(limits.tol, _WITHIN_ROUNDING * rounding), stalls=2)
+
+
+def _refine(
+    operator: LinearOperator, found: list[Found], settings: Settings, limits: Limits, generator: torch.Generator
+) -> tuple[list[Found], Products]:
+    """Go on with a more precise operator where a cheap one ended."""
+    products = Products(operator, settings.block_size == blocks.MEASURED)
+    start = torch.stack([point.v for point in found]).to(products.device, products.dtype)
+    block = min(_number(settings.block_size) or 4, products.n)
+    return _iterate(products, start, settings.k, block, limits, generator), products
+
+
+def _assemble(
+    operator: LinearOperator, found: list[Found], products: list[Products], seconds: float, metadata: dict[str, Any]
+) -> LocalBasis:
+    points, k = len(found), len(found[0].s)
+    dtype = products[-1].dtype
+    u, s, v, residuals = (torch.stack([getattr(point, n) for point in found]) for n in ("u", "s", "v", "residuals"))
+    signs = v.gather(2, v.abs().argmax(dim=2, keepdim=True)).sign()
+    shapes = {"v": operator.x.shape[1:], "u": operator.y.shape[1:]}
+    tensors = {
+        "s": (s * s.new_tensor([[point.unit] for point in found])).to(dtype),
+        "v": (v * signs).reshape(points, k, *shapes["v"]),
+        "u": (u * signs).reshape(points, k, *shapes["u"]),
+        "residuals": residuals.to(dtype),
+    }
+    statuses = tuple(point.status for point in found)
+    return LocalBasis(
+        **{name: tensor[0] if points == 1 else tensor for name, tensor in tensors.items()},
+        status=worst(statuses),
+        jvps=sum(p.jvps for p in products),
+        vjps=sum(p.vjps for p in products),
+        seconds=seconds,
+        metadata={**metadata, "versions": {"torch": torch.__version__, "latentjac": _version()}},
+        certificate=Certificate.of(found),
+        point_status=statuses,
+    )
+
+
+def _version() -> str:
+    return str(getattr(sys.modules["latentjac"], "__version__", "unknown"))
+
+
+def _hand_over(basis: LocalBasis, interrupted: bool, tol: float, strict: bool) -> None:
+    """Say how a basis ended to whoever called, in the name of the function that was called.
+
+    Raises:
+        KeyboardInterrupt: If Ctrl-C ended it, and it is wanted for something else.
+        ConvergenceError: If ``strict`` and it did not converge.
+    """
+    built = under_construction()
+    if built is not None:
+        if interrupted:
+            raise KeyboardInterrupt
+        built.statuses.append(basis.status)
+    if basis.status.fine:
+        return
+    message = _complaint(basis, tol)
+    if interrupted:
+        interrupts.leave(basis)
+    if strict:
+        raise ConvergenceError(message, basis)
+    warnings.warn(message, stacklevel=5)
+
+
+def _complaint(basis: LocalBasis, tol: float) -> str:
+    where = "" if basis.points == 1 else f" at {sum(s is not Status.CONVERGED for s in basis.point_status)} points"
+    largest = f"largest residual {basis.residuals.max().item():.1e}"
+    reached = f"{called('svd')}: {basis.status.value}{where} after {basis.metadata['passes']} passes"
+    if basis.status is Status.NOT_ADJOINT:
+        assert basis.certificate is not None
+        mismatch = basis.certificate.adjoint_mismatch.max().item()
+        return (
+            f"{reached}: <u, J v> and <J^T u, v> differ by {mismatch:.1e} of s[0], far above rounding; the operator is "
+            f"wrong, and no number of passes helps ({largest})"
+        )
+    if basis.metadata.get("stop") == "paper":
+        return f"{reached} with {largest}; the rule of the paper did not stop it"
+    advice = _ADVICE.get(basis.status, "") if under_construction() is None else ""
+    return f"{reached} with {largest} > tol = {tol:g}{advice}"

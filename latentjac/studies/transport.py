@@ -1,0 +1,155 @@
+"""Is a direction carried to another sample the better, the closer their tangent spaces are?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from tqdm import tqdm
+
+from latentjac.geometry import SampleMean, jackknife, pair_mean, pairs_of, rank_correlation
+from latentjac.models import Model
+from latentjac.public import public_as
+from latentjac.studies.carried import WAYS, Carried, carry
+from latentjac.studies.curves import curve_of, ends_of, level_axes, stated
+from latentjac.studies.finding import Axes, Curve, Finding, columns, study
+from latentjac.studies.samples import sample_distances
+from latentjac.studies.settings import Settings, check_samples, check_study
+from latentjac.studies.tangent_spaces import SPACES, TangentSpaces, tangent_spaces
+
+NAME = "transport"
+_LEAST_WITHIN = 5  # samples: without one of them there are still 6 distances to rank at a level
+_LARGEST_RHO = 0.999999  # its transform is finite
+_LABELS = {
+    "paper": "transported",
+    "pseudoinverse": "by the pseudo-inverse",
+    "unchanged": "unchanged",
+    "own": "target's own of this rank",
+    "random": "random",
+}
+
+
+@public_as(NAME)
+@study(NAME)
+def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
+    """Parallel transport of the strongest directions between samples, against the distance of their tangent spaces.
+
+    The success of carrying v from A to B is the cosine between what a step along the carried direction does to B's
+    features and what as long a step along v does to A's. The number is Spearman's rho between it, averaged over the
+    directions, and the distance in h-space, over all ordered pairs and levels. Pairs share samples: intervals leave one
+    sample out in turn, for rho after Fisher's transform.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If there are fewer than 3 samples.
+    """
+    check_study(NAME, model, settings, progress)
+    check_samples(NAME, settings, 3)
+    spaces = tangent_spaces(model, settings, NAME, progress)
+    distances = {space: sample_distances(spaces, space) for space in SPACES}
+    total = spaces.samples * len(spaces.levels)
+    with tqdm(total=total, desc="carrying", unit="target", disable=not progress) as bar:
+        carried = [carry(model, spaces, level, settings, bar) for level in range(len(spaces.levels))]
+    return _finding(spaces, distances, carried)
+
+
+def association(distances: torch.Tensor, success: torch.Tensor) -> SampleMean:
+    """Spearman's rho over ordered pairs of N samples, at one level or over several, with its interval.
+
+    Args:
+        distances: ``[N, N]`` or ``[N, N, L]``.
+        success: The same shape.
+    """
+
+    def transformed(kept: torch.Tensor) -> torch.Tensor:
+        rho = rank_correlation(pairs_of(distances, kept).flatten(), pairs_of(success, kept).flatten())
+        return rho.clamp(-_LARGEST_RHO, _LARGEST_RHO).atanh()
+
+    found = jackknife(transformed, len(distances))
+    return replace(found, value=found.value.tanh(), low=found.low.tanh(), high=found.high.tanh())
+
+
+def _finding(spaces: TangentSpaces, distances: dict[str, torch.Tensor], carried: list[Carried]) -> Finding:
+    # Means over directions, [W, N, N, L].
+    cosines, sizes = (
+        torch.stack([getattr(one, name).mean(-1) for one in carried], -1) for name in ("cosines", "sizes")
+    )
+    rho = association(distances["h"], cosines[WAYS.index("paper")])
+    better = pair_mean((cosines[WAYS.index("pseudoinverse")] - cosines[WAYS.index("paper")]).mean(-1))
+    holds = float(rho.high) < 0
+    cosine, size = (
+        {way: f"{float(pair_mean(values[i].mean(-1)).value):.2f}" for i, way in enumerate(WAYS)}
+        for values in (cosines, sizes)
+    )
+    sentence = (
+        f"A direction is carried {'better' if holds else 'no better'} to a sample whose tangent space is closer: "
+        f"Spearman's rho of distance and success is {stated(rho)} over the pairs of {spaces.samples} samples at "
+        f"{len(spaces.levels)} levels. The effects of transported directions have a mean cosine of {cosine['paper']} "
+        f"with those at the source and {size['paper']} of their size; unchanged directions {cosine['unchanged']} and "
+        f"{size['unchanged']}, the target's own {cosine['own']}, random ones {cosine['random']}; the pseudo-inverse "
+        f"adds {_small(better)} to the cosine."
+    )
+    table = columns(_rows(spaces, distances, carried))
+    return Finding(NAME, table, _curves(spaces, distances, cosines, sizes), sentence, *ends_of(rho), holds)
+
+
+def _small(mean: SampleMean) -> str:
+    """As :func:`stated`, for numbers of which two digits would show nothing."""
+    return f"{float(mean.value):+.4f} [{float(mean.low):+.4f}, {float(mean.high):+.4f}]"
+
+
+def _curves(
+    spaces: TangentSpaces, distances: dict[str, torch.Tensor], cosines: torch.Tensor, sizes: torch.Tensor
+) -> tuple[Curve, ...]:
+    everyone, paper = torch.arange(spaces.samples, device="cpu"), cosines[WAYS.index("paper")]
+    scatter = Axes("relative distance in h-space", "cosine of the effects", "transport between all pairs")
+    curves = [
+        Curve(
+            f"t = {t:.2f}",
+            scatter,
+            tuple(pairs_of(distances["h"][..., i], everyone).tolist()),
+            tuple(pairs_of(paper[..., i], everyone).tolist()),
+        )
+        for i, t in enumerate(spaces.levels)
+    ]
+    panels = {
+        level_axes("cosine of the effects", "means over pairs"): cosines,
+        level_axes("size of the effect over the source's", "means over pairs"): sizes,
+    }
+    for axes, values in panels.items():
+        curves += [curve_of(_LABELS[way], axes, spaces.levels, pair_mean(values[i])) for i, way in enumerate(WAYS)]
+    if spaces.samples >= _LEAST_WITHIN:
+        curves += _within_levels(spaces, distances, paper)
+    return tuple(curves)
+
+
+def _within_levels(spaces: TangentSpaces, distances: dict[str, torch.Tensor], success: torch.Tensor) -> list[Curve]:
+    """Rho at every level by itself, where what levels differ by cannot make it."""
+    axes = level_axes("Spearman's rho of distance and success", "pairs of one level")
+    curves = []
+    for space, label in SPACES.items():
+        found = [association(distances[space][..., i], success[..., i]) for i in range(len(spaces.levels))]
+        value, low, high = (torch.stack([getattr(rho, name) for rho in found]) for name in ("value", "low", "high"))
+        together = replace(found[0], value=value, low=low, high=high)
+        curves.append(curve_of(f"distance in {label}", axes, spaces.levels, together))
+    return curves
+
+
+def _rows(spaces: TangentSpaces, distances: dict[str, torch.Tensor], carried: list[Carried]) -> list[dict]:
+    """One row a level, ordered pair, direction and way."""
+    n, q = spaces.samples, carried[0].retained.shape[-1]
+    return [
+        {"t": t, "source": a, "target": b, "direction": i + 1, "way": way}
+        | {f"distance_{space}": float(table[a, b, level]) for space, table in distances.items()}
+        | {
+            "retained": float(carried[level].retained[a, b, i]),
+            "cosine": float(carried[level].cosines[w, a, b, i]),
+            "size": float(carried[level].sizes[w, a, b, i]),
+        }
+        for level, t in enumerate(spaces.levels)
+        for a in range(n)
+        for b in range(n)
+        if a != b
+        for i in range(q)
+        for w, way in enumerate(WAYS)
+    ]

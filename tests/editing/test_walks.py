@@ -1,0 +1,173 @@
+"""Linear walks, geodesics, look-ups and compositions against closed forms and against the same done by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from editing.known import Mix, Network, OntoSphere, convolution, linear, model_of, point_for, sigma_at, unit
+from networks import rand
+
+import latentjac
+from latentjac.diffusion import predict_noise
+
+
+def test_linear_walk(tiny_model, tiny_point) -> None:
+    v = torch.stack([unit(3, 16, 16), unit(3, 16, 16, seed=4)])
+    result = latentjac.edit(tiny_model, tiny_point, v, [-2.0, 5.0], 3, method="linear")
+    for i in range(2):
+        for j, d in enumerate((-2.0, 5.0)):
+            expected = tiny_point.sample[0] + d * sigma_at(tiny_model) * v[i]
+            torch.testing.assert_close(result.points[i, j], expected)
+            end = latentjac.Point(expected[None], 599, 10)
+            clean = latentjac.sample(tiny_model, end, output_type="latent")
+            torch.testing.assert_close(result.samples[i, j], clean[0])
+    assert result.gains is result.retained is result.overlaps is result.leakage is None
+
+
+def test_a_geodesic_of_a_linear_map_is_straight() -> None:
+    model = linear()
+    point = point_for(model)
+    v = latentjac.local_basis(model, point, 4, tol=1e-8).v[2]
+    bent = latentjac.edit(model, point, v, [-3.0, 3.0], 5, method="geodesic", k=4, tol=1e-8)
+    straight = latentjac.edit(model, point, v, [-3.0, 3.0], 5, method="linear")
+    torch.testing.assert_close(bent.points, straight.points, rtol=0, atol=1e-6)
+    torch.testing.assert_close(bent.retained, torch.ones(5, 1, 2, dtype=torch.float64))
+    torch.testing.assert_close(bent.along.feature_path, straight.along.feature_path, rtol=1e-5, atol=0)
+
+
+def test_geodesics_of_the_sphere_are_great_circles() -> None:
+    """Each step of length d at radius r turns by atan(d / r) in one plane: past the 90 degrees of a straight walk."""
+    model = model_of(Network(2, OntoSphere(), convolution(1)))
+    point = point_for(model)
+    start = point.sample.flatten()
+    v = rand(12, seed=5)
+    v = v - (v @ start) / (start @ start) * start
+    v = v / v.norm()
+    result = latentjac.edit(
+        model, point, v.view(3, 2, 2), 12.0, 24, method="geodesic", k=11, tol=1e-9, linearity_tolerance=0.9
+    )
+    length = 12.0 * sigma_at(model) / result.num_steps
+    angle, radius = 0.0, float(start.norm())
+    chords = 0.0
+    for _ in range(result.num_steps):
+        turn = math.atan(length / radius)
+        angle, radius, chords = angle + turn, math.hypot(radius, length), chords + 2 * math.sin(turn / 2)
+    end = result.points.flatten()
+    assert angle > math.pi / 2
+    torch.testing.assert_close(end, radius * (math.cos(angle) * start / start.norm() + math.sin(angle) * v))
+    assert float(result.along.feature_path) == pytest.approx(chords, rel=1e-6)
+    assert float(result.along.path) == pytest.approx(12.0, rel=1e-9)
+    assert result.retained[0].item() == pytest.approx(1.0)
+    assert result.retained[1:].max() < 1 - 1e-4  # a tangent of one point is not quite one of the next
+
+
+@pytest.mark.parametrize("transport", ["paper", "pseudoinverse"])
+def test_a_geodesic_by_hand(transport: str) -> None:
+    """A mixture of directions, with the dense Jacobian of features ``A x + x^2 / 2`` at every step."""
+    model, k = model_of(Network(2, Mix(0.5), convolution(1))), 7
+    point = point_for(model)
+
+    def dense(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        jacobian = torch.autograd.functional.jacobian(lambda z: model.network.mid(z.view(1, 3, 2, 2)).flatten(), x)
+        u, s, v = torch.linalg.svd(jacobian)
+        return u[:, :k].T, s[:k], v[:k]
+
+    x = point.sample.flatten()
+    u_rows, s, v_rows = dense(x)
+    c = rand(k, seed=8)
+    v = v_rows.T @ c / c.norm()
+    result = latentjac.edit(
+        model, point, v.view(3, 2, 2), 2.0, 4, method="geodesic", transport=transport, k=k, tol=1e-10,
+        linearity_tolerance=0.9,
+    )  # fmt: skip
+    u = u_rows.T @ (c if transport == "paper" else s * c)
+    retained = [1.0]
+    for number in range(result.num_steps):
+        if number:
+            u_rows, s, v_rows = dense(x)
+            c = u_rows @ u / u.norm()
+            retained.append(float(c @ c))
+            u = u_rows.T @ c
+            v = v_rows.T @ (c if transport == "paper" else c / s)
+            v = v / v.norm()
+        x = x + 2.0 * sigma_at(model) / result.num_steps * v
+    torch.testing.assert_close(result.points.flatten(), x, rtol=0, atol=1e-7)
+    assert result.retained.flatten().tolist() == pytest.approx(retained, abs=1e-7)
+    assert min(retained) < 0.999
+
+
+def test_one_trace_serves_a_geodesic(tiny_model, tiny_point, monkeypatch) -> None:
+    from latentjac.models import model
+
+    traces, linearize = [], model.linearize
+    monkeypatch.setattr(model, "linearize", lambda *a, **k: traces.append(1) or linearize(*a, **k))
+    v = latentjac.local_basis(tiny_model, tiny_point, 2, tol=1e-2).v
+    latentjac.edit(tiny_model, tiny_point, v, [-0.5, 0.5], 2, method="geodesic", k=2)
+    assert len(traces) == 1
+
+
+def test_directions_outside_the_basis_have_no_geodesic(tiny_model, tiny_point) -> None:
+    basis = latentjac.local_basis(tiny_model, tiny_point, 4, tol=1e-8)
+    with pytest.raises(ValueError, match="directions must have a part in the top 2 directions"):
+        latentjac.edit(tiny_model, tiny_point, basis.v[3], 1.0, 2, method="geodesic", k=2, tol=1e-8)
+
+
+def test_looking_up_in_a_linear_network_changes_nothing() -> None:
+    model = linear()
+    point = point_for(model)
+    v = latentjac.local_basis(model, point, 3, tol=1e-9).v[:2]
+    plain = latentjac.edit(model, point, v, 2.0, 5)
+    again = latentjac.edit(model, point, v, 2.0, 5, reestimate=2, k=3, tol=1e-9)
+    torch.testing.assert_close(plain.points, again.points, rtol=0, atol=1e-7)
+    torch.testing.assert_close(again.overlaps, torch.ones(2, 2, 1, dtype=torch.float64))
+
+
+def test_a_looked_up_direction_is_the_nearest_of_the_new_basis(tiny_model, tiny_point) -> None:
+    """Two steps by hand, with a basis computed from scratch between them."""
+    v = -latentjac.local_basis(tiny_model, tiny_point, 3, tol=1e-8).v[1]
+    result = latentjac.edit(tiny_model, tiny_point, v, 4.0, 2, reestimate=1, k=3, tol=1e-8, linearity_tolerance=0.9)
+    assert result.num_steps == 2
+    sigma = sigma_at(tiny_model)
+    probe = min(1.0, result.linearity[0].radius) * sigma
+    x = tiny_point.sample
+    for number in range(2):
+        if number:
+            new = latentjac.local_basis(tiny_model, latentjac.Point(x, 599, 10), 3, tol=1e-8).v
+            cosines = new.flatten(1) @ v.flatten()
+            best = int(cosines.abs().argmax())
+            v = cosines[best].sign() * new[best]
+            assert float(result.overlaps) == pytest.approx(float(cosines[best].abs()), abs=1e-6)
+        change = predict_noise(tiny_model, x + probe * v, 599) - predict_noise(tiny_model, x, 599)
+        x = x + 2.0 * sigma * change / change.norm()
+    torch.testing.assert_close(result.points[0], x, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["linear", "guidance", "geodesic"])
+def test_composed_directions_add_their_walks(method: str) -> None:
+    """In a linear network the sum of walks is the walk of the sum."""
+    model = linear()
+    point = point_for(model)
+    v = latentjac.local_basis(model, point, 4, tol=1e-8).v[:2]
+    options = {"method": method} | ({"k": 4, "tol": 1e-8} if method == "geodesic" else {})
+    both = latentjac.edit(model, point, v, [2.0, -1.0], 4, compose=True, **options)
+    each = [
+        latentjac.edit(model, point, v[i], d, 4, **options).points[0, 0] - point.sample[0]
+        for i, d in enumerate((2.0, -1.0))
+    ]
+    assert both.points.shape[:2] == (1, 1)
+    assert len(both.images) == 1
+    assert both.distances == (2.0, -1.0)
+    torch.testing.assert_close(both.points[0, 0], point.sample[0] + each[0] + each[1], rtol=0, atol=1e-6)
+    for measured in (both.gains, both.retained):
+        assert measured is None or measured.shape == (4, 2, 1)
+
+
+def test_a_direction_of_one_image_edits_another() -> None:
+    """A transferred direction walks like any other."""
+    model = linear()
+    v = latentjac.local_basis(model, point_for(model), 2).v[0]
+    other = point_for(model, seed=9)
+    result = latentjac.edit(model, other, v, 2.0, 2, method="linear")
+    torch.testing.assert_close(result.points[0, 0], other.sample[0] + 2 * sigma_at(model) * v)

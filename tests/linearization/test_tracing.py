@@ -1,0 +1,146 @@
+"""Tracing leaves nothing behind, whatever ends it, and happens in one thread at a time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from typing import Any
+
+import pytest
+import torch
+from networks import rand
+from torch import nn
+
+from latentjac import linearize
+from latentjac.linearization import TraceError
+from latentjac.linearization.autodiff import differentiable
+from latentjac.linearization.locks import exclusion
+
+Tensor = torch.Tensor
+X = rand(1, 4)
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 6), nn.SiLU(), nn.Linear(6, 3)).double()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError, MemoryError], ids=lambda e: e.__name__)
+def test_tracing_works_after_any_exception_in_f(error: type[BaseException]) -> None:
+    module = net()
+    parameters = dict(module.named_parameters())
+
+    def f(x: Tensor) -> Tensor:
+        module(x)
+        raise error("stop")
+
+    with pytest.raises((error, TraceError)):
+        linearize(f, X, backend="program")
+    assert not torch.compiler.is_compiling()
+    assert not torch.compiler.is_exporting()
+    assert dict(module.named_parameters()).keys() == parameters.keys()
+    assert all(value is parameters[name] for name, value in module.named_parameters())
+    assert linearize(module, X, backend="program").check_adjoint() < 1e-12
+
+
+def test_flags_that_torch_left_set_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def export(*args: Any, **kwargs: Any) -> Any:
+        torch.compiler._is_compiling_flag = torch.compiler._is_exporting_flag = True
+        module = args[0].owned[0]
+        module._parameters["0.weight"] = None
+        raise KeyboardInterrupt
+
+    module = net()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.export, "export", export)
+        with pytest.raises(KeyboardInterrupt):
+            linearize(module, X, backend="program")
+    assert "0.weight" not in module._parameters
+    assert linearize(module, X, backend="program").check_adjoint() < 1e-12
+
+
+def test_errors_of_f_name_its_line() -> None:
+    def f(x: Tensor) -> Tensor:
+        return x @ torch.ones(7, dtype=x.dtype)
+
+    with pytest.raises(TraceError, match=rf"{__file__}:{f.__code__.co_firstlineno + 1}"):
+        linearize(f, X, backend="program")
+
+
+def test_threads_trace_in_turn_and_do_not_disturb_passes() -> None:
+    modules = [net() for _ in range(4)]
+    ready = linearize(modules[0], X, backend="program")
+    v = rand(2, *X.shape)
+    expected = [linearize(m, X, backend="autodiff").jvp(v) for m in modules]
+    errors: list[BaseException] = []
+
+    def run(i: int) -> None:
+        try:
+            backend = ("program", "autodiff", "auto", "program")[i]
+            torch.testing.assert_close(linearize(modules[i], X, backend=backend).jvp(v), expected[i])
+            torch.testing.assert_close(ready.jvp(v), expected[0])
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        torch.testing.assert_close(ready.jvp(v), expected[0])
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert not torch.compiler.is_compiling()
+
+
+def test_settings_of_attention_survive_threads_that_leave_in_another_order() -> None:
+    before = torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.math_sdp_enabled()
+    inside, leave = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with differentiable():
+            inside.set()
+            leave.wait(10)
+
+    def second() -> None:
+        inside.wait(10)
+        leave.set()
+        with differentiable():
+            pass
+
+    threads = [threading.Thread(target=target) for target in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert before == (torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.math_sdp_enabled())
+
+
+def _trace_in_child(results: Any) -> None:
+    results.put(linearize(net(), X, backend="program").check_adjoint())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_forked_while_another_thread_traces_can_trace() -> None:
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with exclusion.alone():
+            held.set()
+            done.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(10)
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    child = context.Process(target=_trace_in_child, args=(results,))
+    child.start()
+    child.join(60)
+    alive = child.is_alive()
+    if alive:
+        child.kill()
+    done.set()
+    holder.join()
+    assert not alive
+    assert results.get(timeout=10) < 1e-12
