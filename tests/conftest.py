@@ -12,7 +12,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is imported: each worker has a core, and teams of OpenMP threads slow each other down tenfold.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# ruff: noqa: E402
 import torch
 from devices import require_gpu
 from diffusers import DDIMPipeline

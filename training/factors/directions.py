@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import torch
 from avatars import BY_NAME, Factors, draw
-from reader_training import drawings
 from torch import Tensor
 
 import latentjac
+from factors.reader_training import drawings
 from latentjac.diffusion import linearization_at
 from latentjac.geometry import ascent_directions
 
