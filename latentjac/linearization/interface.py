@@ -267,14 +267,14 @@ def check_probes(name: str, argument: str, probes: torch.Tensor, like: torch.Ten
         raise TypeError(f"{name}: {argument} must be a torch.Tensor, got {type(probes).__name__}")
     refuse_tracing(name)
     refuse_differentiated(name, **{argument: probes})
+    if probes.device != like.device:
+        raise ValueError(f"{name}: {argument} must be on {like.device}, got {probes.device}")
     check_dense(name, argument, probes)
     if probes.ndim != like.ndim + 1 or probes.shape[1:] != like.shape or len(probes) == 0:
         expected = ", ".join(["k >= 1", *map(str, like.shape)])
         raise ValueError(f"{name}: {argument} must have shape [{expected}], got {list(probes.shape)}")
     if probes.dtype != like.dtype:
         raise ValueError(f"{name}: {argument} must have dtype {like.dtype}, got {probes.dtype}")
-    if probes.device != like.device:
-        raise ValueError(f"{name}: {argument} must be on {like.device}, got {probes.device}")
 
 
 def check_rebase(
