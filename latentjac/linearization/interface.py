@@ -240,7 +240,7 @@ class Linearization(ABC):
 
         def columns(product: Callable[[torch.Tensor], torch.Tensor], like: torch.Tensor) -> Callable[[Any], Any]:
             def apply(matrix: Any) -> Any:
-                block = torch.as_tensor(matrix, dtype=like.dtype).reshape(like.numel(), -1).T
+                block = torch.as_tensor(matrix, dtype=like.dtype, device="cpu").reshape(like.numel(), -1).T
                 out = product(block.reshape(-1, *like.shape).to(like.device).contiguous())
                 rows = out.reshape(len(out), -1).T.cpu().numpy()
                 return rows if matrix.ndim == 2 else rows[:, 0]
