@@ -58,7 +58,12 @@ TABLE: list[Row] = [
         TypeError,
         "must return one .*got dtype torch.int64",
     ),
-    ("constant", lambda c: lj.linearize(torch.mul, X, X.clone().requires_grad_()), RuntimeError, r"constants\[0\] must be"),
+    (
+        "constant",
+        lambda c: lj.linearize(torch.mul, X, X.clone().requires_grad_()),
+        RuntimeError,
+        r"constants\[0\] must be",
+    ),
     ("backend", lambda c: lj.linearize(abs, X, backend="magic"), ValueError, "backend must be one of .*got 'magic'"),
     ("chunk_size", lambda c: lj.linearize(abs, X, chunk_size=0), ValueError, "chunk_size must be .*got 0"),
     (

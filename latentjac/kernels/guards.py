@@ -93,9 +93,9 @@ def refuse_differentiated_constants(function: str, constants: Sequence[Any]) -> 
         try:
             leaves = tree_flatten_with_path(constant)[0]
         except RecursionError:
+            kind = type(constant).__name__
             raise ValueError(
-                f"{function}: constants[{i}] must not be nested deeply, got a {type(constant).__name__} that is, or that "
-                "holds itself"
+                f"{function}: constants[{i}] must not be nested deeply or hold itself, got a {kind}"
             ) from None
         for path, leaf in leaves:
             trouble = _differentiated(leaf) if isinstance(leaf, torch.Tensor) else ""

@@ -248,7 +248,7 @@ class Linearization(ABC):
             return apply
 
         forward, backward = columns(self.jvp, self.x), columns(self.vjp, self.y)
-        dtype = torch.empty(0, dtype=self.x.dtype).numpy().dtype
+        dtype = torch.empty(0, dtype=self.x.dtype, device="cpu").numpy().dtype
         return LinearOperator((m, n), forward, backward, forward, rmatmat=backward, dtype=dtype)
 
     def __repr__(self) -> str:

@@ -238,6 +238,8 @@ def parts(value: Any, where: str = "result") -> Iterator[tuple[str, Any]]:
     if isinstance(value, lj.Linearization):
         ones = torch.ones_like(value.x, device=value.x.device)[None]
         yield from ((f"{where}.{name}", leaf) for name, leaf in (("y", value.y), ("jvp", value.jvp(ones))))
+    elif hasattr(value, "rmatvec"):  # a linear operator of SciPy's
+        yield f"{where}.matvec", value.matvec(np.ones(value.shape[1]))
     elif isinstance(value, (lj.Model, torch.nn.Module)) or callable(value):
         return
     elif dataclasses.is_dataclass(value):

@@ -10,7 +10,7 @@ from calls.sweep import swept
 
 # Cases of which some messages have another form yet, or come after the network ran.
 PENDING = (
-    "invert", "invert/pullback", "invert/text", "edit", "edit/mask", "edit/energy", "masked_basis", "null_space",
+    "edit", "edit/mask", "edit/energy", "masked_basis", "null_space",
     "null_space/energy", "local_basis", "local_basis/warm", "Model.encode_prompt", "Model.encode_prompt/none",
 )  # fmt: skip
 
