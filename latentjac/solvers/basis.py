@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ import torch
 
 from latentjac import interrupts
 from latentjac.arguments import check_device, check_dtype, check_int, shown
+from latentjac.public import warn
 from latentjac.solvers import files
 from latentjac.solvers.certificate import Certificate
 from latentjac.solvers.outcome import Status
@@ -181,10 +181,9 @@ class LocalBasis:
         basis = cls._from_file(*files.read(path))
         known = basis.metadata.get("model_identity")
         if model is not None and known != model.identity():
-            warnings.warn(
+            warn(
                 f"load: the basis in {path} was computed for model {basis.metadata.get('model')!r} with identity "
-                f"{known}, expected {model.identity()}; its directions may mean nothing to this model",
-                stacklevel=2,
+                f"{known}, expected {model.identity()}; its directions may mean nothing to this model"
             )
         return basis
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from latentjac import interrupts
-from latentjac.public import public
+from latentjac.public import public, warn
 from latentjac.solvers import block_size as blocks
 from latentjac.solvers.arguments import Settings, check, check_run, warm_rows
 from latentjac.solvers.basis import ConvergenceError, LocalBasis
@@ -283,7 +282,7 @@ def _hand_over(basis: LocalBasis, interrupted: bool, tol: float, strict: bool) -
         interrupts.leave(basis)
     if strict:
         raise ConvergenceError(message, basis)
-    warnings.warn(message, stacklevel=5)
+    warn(message)
 
 
 def _complaint(basis: LocalBasis, tol: float) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -100,6 +104,46 @@ def test_settings_of_torch_are_put_back() -> None:
     assert [b.fp32_precision for b in backends] == before
     with arithmetic("fp32", torch.device("cpu")):
         assert [b.fp32_precision for b in backends] == before, "a processor has none of these"
+
+
+def _settings_in_child(results: Any) -> None:
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    found = [b.fp32_precision for b in backends]
+    with arithmetic("fp32", torch.device("cuda")):
+        results.put((found, [b.fp32_precision for b in backends]))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize("by", ["another thread", "the thread that forks"])
+def test_a_child_forked_while_settings_are_changed_can_change_them(by: str) -> None:
+    before = [b.fp32_precision for b in (torch.backends.cuda.matmul, torch.backends.cudnn.conv)]
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with arithmetic("tf32", torch.device("cuda")):
+            held.set()
+            done.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start() if by == "another thread" else held.set()
+    assert held.wait(10)
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    child = context.Process(target=_settings_in_child, args=(results,))
+    own = arithmetic("tf32", torch.device("cuda")) if by != "another thread" else nullcontext()
+    with own:
+        child.start()
+    child.join(60)
+    alive = child.is_alive()
+    if alive:
+        child.kill()
+    done.set()
+    if by == "another thread":
+        holder.join()
+    assert not alive
+    # The copy of the thread that forked is still inside of its own setting.
+    found = before if by == "another thread" else ["tf32"] * 2
+    assert results.get(timeout=10) == (found, ["ieee"] * 2)
 
 
 def test_our_kernels_follow_torchs_matmuls(matmuls: Any) -> None:
