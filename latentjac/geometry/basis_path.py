@@ -110,8 +110,8 @@ def basis_path(
         k: Number of directions.
         layer: Module name, ``"mid"``, ``"eps"`` or ``"x0"``.
         tol: Largest relative residual.
-        solver: At each point, see :func:`latentjac.svd`. By default no expansion confirms a warm start; a direction that
-            is new in the top k and hardly coupled to the old ones is found more surely with ``Krylov(confirm=1)``.
+        solver: At each point, see :func:`latentjac.svd`. By default no expansion confirms a warm start; a direction
+            that is new in the top k and hardly coupled to the old ones is found more surely with ``Krylov(confirm=1)``.
         max_passes: Most passes of the solver at each point.
         backend: Backend of the linearization.
         generator: Source of random start vectors.

@@ -16,7 +16,6 @@ from latentjac.arguments import (
     check_generator,
     check_int,
     check_kind,
-    check_left,
     check_number,
     check_tensor,
     shown,

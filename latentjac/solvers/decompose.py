@@ -20,8 +20,8 @@ from latentjac.solvers.building import called, calling, under_construction
 from latentjac.solvers.certificate import Certificate
 from latentjac.solvers.iterate import Iteration, Limits
 from latentjac.solvers.krylov import BlockKrylov
-from latentjac.solvers.operator import LinearOperator, Products
 from latentjac.solvers.one_block import randomized, subspace_iteration
+from latentjac.solvers.operator import LinearOperator, Products
 from latentjac.solvers.options import MEASURED, Krylov, Randomized, Solver, Subspace
 from latentjac.solvers.outcome import Found, SolverState, Status, shown, worst
 from latentjac.solvers.workspace import workspace_for

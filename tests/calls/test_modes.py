@@ -15,7 +15,7 @@ OTHERS = ("latentjac.kernels", "latentjac.report")  # kernels are for plain tens
 # Of some, warnings or results depend on what surrounds them yet.
 PENDING = (
     "linearize", "Linearization.", "ProgramLinearization.", "AutodiffLinearization.", "Model.", "edit", "masked_basis",
-    "null_space", "local_basis", "basis_path", "svd", "effective_rank", "spectrum_plot",
+    "null_space", "spectrum_plot",
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from calls.sweep import swept
 PENDING = (
     "prepare_image", "open_image", "to_pil", "PixelCodec.", "LatentCodec.", "invert", "linearize", "Model.",
     "Linearization.", "ProgramLinearization.", "AutodiffLinearization.", "edit", "masked_basis", "null_space",
-    "local_basis", "basis_path", "svd", "effective_rank", "spectrum_plot", "Estimate.times",
+    "spectrum_plot", "Estimate.times",
 )  # fmt: skip
 
 
