@@ -48,13 +48,12 @@ def check(
     check_operator("svd", "operator", operator)
     settings = check_settings("svd", settings)
     check_rank_limit("svd", operator, settings.k)
-    warm_start = check_warm_start("svd", warm_start, operator.x, operator.y)
     if refine_with is not None:
         check_operator("svd", "refine_with", refine_with)
         shapes = [[list(o.x.shape), list(o.y.shape)] for o in (operator, refine_with)]
         if shapes[0] != shapes[1]:
             raise ValueError(f"svd: refine_with must have the shapes of operator, {shapes[0]}, got {shapes[1]}")
-    return settings, warm_start
+    return settings, check_warm_start("svd", warm_start, operator.x, operator.y)
 
 
 def check_settings(function: str, settings: Settings) -> Settings:

@@ -343,7 +343,14 @@ BASELINES: dict[str, Baseline] = {
     ),
     "local_basis/pullback": lambda c: call(lj.local_basis, model=c.model, point=c.published, k=2, compat="pullback"),
     "basis_path": lambda c: call(
-        lj.basis_path, model=c.model, trajectory=c.path, timesteps=[0.9], k=2, tol=0.5, layer="mid", block_size=2
+        lj.basis_path,
+        model=c.model,
+        trajectory=c.path,
+        timesteps=[0.9],
+        k=2,
+        tol=0.5,
+        layer="mid",
+        solver=Krylov(block_size=2, confirm=0),
     ),
     "BasisPath.__getitem__": lambda c: call(c.bases.__getitem__, index=0),
     "LocalBasis.load": lambda c: call(lj.LocalBasis.load, path=c.saved, model=None),

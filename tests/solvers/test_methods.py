@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import FrozenInstanceError
 
+import numpy as np
 import pytest
 import torch
 from published import iterate
@@ -101,6 +103,28 @@ def test_time_limit(solver: type[Solver]) -> None:
         basis = svd(with_spectrum(SPECTRA["power law"]), k=3, tol=1e-9, solver=solver(), max_seconds=1e-9)
     assert basis.status is Status.OUT_OF_TIME
     assert basis.metadata["passes"] == 2
+
+
+@pytest.mark.parametrize("solver", [Krylov(block_size=3), Subspace(), Randomized()], ids=lambda s: type(s).__name__)
+def test_every_solver_is_refined_by_krylov(solver: Solver) -> None:
+    exact = with_spectrum(GAPPED)
+    rough = MatrixOperator(exact.matrix.float())
+    basis = svd(rough, k=6, tol=1e-9, solver=solver, refine_with=exact)
+    assert basis.status is Status.CONVERGED
+    assert basis.metadata["solver"] == type(solver).__name__
+    assert basis.metadata["refine_jvps"] > 0
+    assert basis.v.dtype == torch.float64
+    torch.testing.assert_close(basis.residuals, exact_residuals(exact.matrix[0], basis), rtol=0.01, atol=1e-12)
+
+
+def test_solvers_are_values() -> None:
+    """Equal ones are equal, whatever kind of number they were made of, and none can be changed."""
+    assert Krylov(np.int64(4)) == Krylov(4) != Krylov()
+    assert len({Krylov(), Krylov(None, 1), Subspace(), Randomized(), Randomized(np.uint8(10))}) == 3
+    with pytest.raises(FrozenInstanceError):
+        Krylov().block_size = 4
+    with pytest.raises(TypeError, match="unexpected keyword argument 'block_size'"):
+        Subspace(block_size=4)
 
 
 def test_progress_bar(capsys) -> None:
