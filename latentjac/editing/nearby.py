@@ -9,7 +9,7 @@ import torch
 from latentjac.diffusion import Point
 from latentjac.geometry.local_basis import local_basis
 from latentjac.models import Model
-from latentjac.solvers import LocalBasis
+from latentjac.solvers import Krylov, LocalBasis
 
 
 class NearbyBases:
@@ -40,7 +40,9 @@ class NearbyBases:
         start = self._last.get(walk, self.first)
         point = replace(self._point, sample=x)
         # Steps are short against the range in which the network is linear, so a warm start needs no confirmation.
-        basis = local_basis(self._model, point, self.first.k, self._layer, tol=self._tol, warm_start=start, confirm=0)
+        basis = local_basis(
+            self._model, point, self.first.k, self._layer, tol=self._tol, solver=Krylov(confirm=0), warm_start=start
+        )
         self.vectors += basis.jvps + basis.vjps
         self._last[walk] = basis
         return basis

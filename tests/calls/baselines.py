@@ -21,6 +21,7 @@ from solvers.matrices import MatrixOperator
 
 import latentjac as lj
 from latentjac import diffusion, geometry, kernels, models, report, studies
+from latentjac.solvers import Krylov, Randomized, Subspace
 
 _UNET = {
     "sample_size": 8, "block_out_channels": (8,), "norm_num_groups": 4, "layers_per_block": 1,
@@ -340,41 +341,54 @@ BASELINES: dict[str, Baseline] = {
     # bases
     "local_basis": lambda c: call(lj.local_basis, model=c.model, point=c.point, layer="mid", **_SOLVER),
     "local_basis/warm": lambda c: call(
-        lj.local_basis, model=c.model, point=c.point, warm_start=c.basis, confirm=0, block_size=2, **_SOLVER
+        lj.local_basis,
+        model=c.model,
+        point=c.point,
+        warm_start=c.basis,
+        solver=Krylov(block_size=2, confirm=0),
+        **_SOLVER,
     ),
     "local_basis/pullback": lambda c: call(lj.local_basis, model=c.model, point=c.published, k=2, compat="pullback"),
     "basis_path": lambda c: call(
-        lj.basis_path, model=c.model, trajectory=c.path, timesteps=[0.9], k=2, tol=0.5, layer="mid", block_size=2
+        lj.basis_path,
+        model=c.model,
+        trajectory=c.path,
+        timesteps=[0.9],
+        k=2,
+        tol=0.5,
+        layer="mid",
+        solver=Krylov(block_size=2, confirm=0),
     ),
     "BasisPath.__getitem__": lambda c: call(c.bases.__getitem__, index=0),
     "LocalBasis.load": lambda c: call(lj.LocalBasis.load, path=c.saved, model=None),
     "LocalBasis.save": lambda c: call(c.basis.save, path=c.folder / "again.safetensors"),
     "LocalBasis.point": lambda c: call(c.three.point, index=1),
     "LocalBasis.to": lambda c: call(c.basis.to, device="cpu", dtype=torch.float32),
-    "svd": lambda c: call(lj.svd, operator=c.operator, k=2, tol=0.1, max_passes=50, block_size=2),
+    "svd": lambda c: call(lj.svd, operator=c.operator, k=2, tol=0.1, max_passes=50, solver=Krylov(block_size=2)),
     "svd/warm": lambda c: call(
         lj.svd,
         operator=c.operator,
         k=2,
         tol=0.1,
         warm_start=rand(2, 8),
-        confirm=1,
         refine_with=c.operator,
         max_seconds=9.0,
     ),
     "svd/subspace": lambda c: call(
-        lj.svd, operator=c.operator, k=2, tol=0.5, method="subspace", stop="paper", vectors="paper"
+        lj.svd, operator=c.operator, k=2, tol=0.5, solver=Subspace(stop="paper", vectors="paper")
     ),
     "svd/randomized": lambda c: call(
         lj.svd,
         operator=c.operator,
         k=2,
         tol=0.5,
-        method="randomized",
-        oversampling=2,
-        power_steps=1,
+        solver=Randomized(oversampling=2, power_steps=1),
         generator=seeded(),
     ),
+    "Krylov": lambda c: call(lj.solvers.Krylov, block_size=2, confirm=0),
+    "Krylov/measured": lambda c: call(lj.solvers.Krylov, block_size="measured"),
+    "Subspace": lambda c: call(lj.solvers.Subspace, stop="paper", vectors="ritz"),
+    "Randomized": lambda c: call(lj.solvers.Randomized, oversampling=2, power_steps=1),
     "effective_rank": lambda c: call(
         lj.effective_rank, operator=c.operator, k=2, probes=3, steps=2, threshold=0.1, confidence=0.9
     ),

@@ -20,7 +20,7 @@ from truth import dense_jacobian, relative
 from latentjac import linearize
 from latentjac.linearization import PRECISIONS, ProgramLinearization, TraceError
 from latentjac.linearization.precision import allows_tf32, arithmetic, spacing
-from latentjac.solvers import svd
+from latentjac.solvers import Krylov, svd
 
 Tensor = torch.Tensor
 CASES = [block, unet, conditional_unet, weights_as_constants, elementwise]
@@ -76,7 +76,7 @@ def test_residuals_and_what_they_claim(precision: str) -> None:
     if precision == "mixed":
         given = {"tol": 1e-3, "refine_with": linearize(f, x, *constants, precision="fp32")}
     lin = linearize(f, x, *constants, precision="bf16" if precision == "mixed" else precision)
-    basis = svd(lin, k=4, block_size=2, **given)
+    basis = svd(lin, k=4, solver=Krylov(block_size=2), **given)
     u, v, s = (t.double() for t in (basis.u.flatten(1), basis.v.flatten(1), basis.s))
     true = (u @ jacobian - s[:, None] * v).norm(dim=1) / s
     rounding = 4 * lin.eps if precision == "bf16" else 2e-5
@@ -87,7 +87,7 @@ def test_residuals_and_what_they_claim(precision: str) -> None:
     assert (1e-6 < mismatch < 1e-2) if precision == "bf16" else mismatch < 1e-6
     if precision == "mixed":
         assert 1e-6 < basis.metadata["cheap_adjoint_mismatch"] < 1e-2
-        alone = svd(given["refine_with"], k=4, tol=1e-3, block_size=2)
+        alone = svd(given["refine_with"], k=4, tol=1e-3, solver=Krylov(block_size=2))
         assert basis.metadata["refine_jvps"] < alone.jvps
 
 
