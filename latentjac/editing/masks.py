@@ -10,7 +10,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from latentjac.arguments import check_choice, check_dense, check_int, check_kind, check_left, check_number, shown
+from latentjac.arguments import (
+    check_choice,
+    check_dense,
+    check_int,
+    check_kind,
+    check_left,
+    check_number,
+    check_tensor,
+    shown,
+)
 from latentjac.diffusion import Point, linearization_at, place
 from latentjac.diffusion.arguments import check_model
 from latentjac.edit_options import NULL_RANK
@@ -115,13 +124,13 @@ def _marked(name: str, argument: str, mask: Any, size: tuple[int, ...] | None = 
     if isinstance(mask, Image.Image):
         mask = inside_of(read_mask(mask, f"{name}: {argument}").image)
     check_kind(name, argument, mask, (torch.Tensor, np.ndarray), "a bool tensor, bool array or PIL image")
+    mask = check_dense(name, argument, mask) if isinstance(mask, torch.Tensor) else mask
     fits = mask.ndim == 2 if size is None else tuple(mask.shape) == size
     if mask.dtype not in (torch.bool, np.dtype(bool)) or not fits:
         expected = "[H, W]" if size is None else list(size)
         raise ValueError(f"{name}: {argument} must be bool {expected}, got {mask.dtype} {list(mask.shape)}")
     if isinstance(mask, np.ndarray):
         mask = torch.from_numpy(mask.copy())  # of any layout, and nobody else's memory
-    mask = check_dense(name, argument, mask)
     if mask.all() or not mask.any():
         part = "all" if mask.all() else "none"
         raise ValueError(f"{name}: {argument} must mark a part of the picture, got {part} of it")
@@ -178,6 +187,7 @@ def masked_basis(
     check_rank("masked_basis", "k", k, inside, model)
     tol = check_number("masked_basis", "tol", tol, 0, 1)
     check_run("masked_basis", generator, callback, progress, False)
+    warm_start = _checked_start("masked_basis", warm_start, point.sample)
     factor = inside.to(point.sample.dtype)[None, None]
     lin = linearization_at(model, point, layer, mask=factor)
     with calling("masked_basis"):
@@ -185,6 +195,20 @@ def masked_basis(
     _keep_inside(basis, inside, generator or torch.Generator().manual_seed(0))
     basis.metadata.update(place_of(model, point, layer), mask_pixels=int(inside.sum()), backend=lin.backend)
     return basis
+
+
+def _checked_start(function: str, warm_start: Any, x: torch.Tensor) -> LocalBasis | torch.Tensor | None:
+    """A warm start, if it is a basis or directions of samples like x, or None; before the network runs."""
+    kinds = (LocalBasis, torch.Tensor)
+    check_kind(function, "warm_start", warm_start, kinds, "a LocalBasis, a tensor", optional=True)
+    if warm_start is None:
+        return None
+    plain = not isinstance(warm_start, LocalBasis)
+    rows = check_tensor(function, "warm_start", warm_start) if plain else warm_start.v
+    if rows.ndim != x.ndim or rows.shape[1:] != x.shape[1:] or len(rows) == 0:
+        expected = ", ".join(map(str, x.shape[1:]))
+        raise ValueError(f"{function}: warm_start must have directions [q, {expected}], got {list(rows.shape)}")
+    return rows if plain else warm_start
 
 
 def _keep_inside(basis: LocalBasis, inside: torch.Tensor, generator: torch.Generator) -> None:

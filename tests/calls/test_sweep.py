@@ -11,7 +11,7 @@ from calls.sweep import swept
 # Functions of which some messages have another form yet, or come after the network ran.
 PENDING = (
     "prepare_image", "open_image", "to_pil", "PixelCodec.", "LatentCodec.", "invert", "linearize", "Model.",
-    "Linearization.", "ProgramLinearization.", "AutodiffLinearization.", "edit", "masked_basis", "null_space",
+    "Linearization.", "ProgramLinearization.", "AutodiffLinearization.",
     "local_basis", "basis_path", "svd", "effective_rank", "spectrum_plot", "Estimate.times",
 )  # fmt: skip
 
