@@ -14,6 +14,7 @@ from networks import build_scheduler, build_tiny_unet
 from PIL import Image
 
 import latentjac as lj
+from latentjac import editing
 from latentjac.solvers import Krylov, Randomized, Subspace
 
 X = torch.randn(1, 4, dtype=torch.float64)
@@ -36,7 +37,7 @@ def point(c: Context, **changes: object) -> lj.Point:
 
 
 def linear_edit(c: Context) -> lj.Edit:
-    return lj.edit(c.model, c.point, c.v, 1.0, 1, method="linear")
+    return lj.edit(c.model, c.point, c.v, 1.0, method=editing.Linear(num_steps=1))
 
 
 def published(c: Context) -> lj.Point:
@@ -259,36 +260,14 @@ TABLE: list[Row] = [
         ValueError,
         "distance must be a non-empty sequence of numbers, got none",
     ),
-    ("num_steps", lambda c: lj.edit(c.model, c.point, c.v, 1.0, 0), ValueError, "num_steps must be at least 1, got 0"),
-    ("step type", lambda c: lj.edit(c.model, c.point, c.v, 1.0, 2.5), TypeError, "num_steps must be an int, got fl"),
+    ("far with", lambda c: lj.edit(c.model, c.point, c.v, 1.0, 16), TypeError, "takes from 3 to 4 positional"),
+    ("way", lambda c: lj.edit(c.model, c.point, c.v, method="linear"), TypeError, "method must be a method.*got str"),
     (
-        "tolerance",
-        lambda c: lj.edit(c.model, c.point, c.v, linearity_tolerance=2.0),
-        ValueError,
-        r"linearity_tolerance must be a number in \(0, 1\), got 2.0",
+        "way class",
+        lambda c: lj.edit(c.model, c.point, c.v, method=editing.Linear),
+        TypeError,
+        "method must be a method.*got the class Linear",
     ),
-    ("way", lambda c: lj.edit(c.model, c.point, c.v, method="slerp"), ValueError, "method must be one of .*'slerp'"),
-    ("inject", lambda c: lj.edit(c.model, c.point, c.v, inject="up"), ValueError, "inject must be one of .*got 'up'"),
-    (
-        "inject x",
-        lambda c: lj.edit(c.model, c.point, c.v, inject="point"),
-        ValueError,
-        "inject must be left at 'below' unless",
-    ),
-    (
-        "asymmetric x",
-        lambda c: lj.edit(c.model, c.point, c.v, asymmetric=True),
-        ValueError,
-        "asymmetric must be left at False unless method='h-space', got True",
-    ),
-    ("asymmetric", lambda c: lj.edit(c.model, c.point, c.v, asymmetric=1), TypeError, "asymmetric must be a bool"),
-    (
-        "transport x",
-        lambda c: lj.edit(c.model, c.point, c.v, transport="pseudoinverse"),
-        ValueError,
-        "transport must be left at 'paper' unless method='geodesic', got 'pseudoinverse'",
-    ),
-    ("transport", lambda c: lj.edit(c.model, c.point, c.v, transport="ray"), ValueError, "transport must be one of"),
     ("compose", lambda c: lj.edit(c.model, c.point, c.v, compose=1), TypeError, "compose must be a bool, got int"),
     (
         "composed",
@@ -296,35 +275,15 @@ TABLE: list[Row] = [
         ValueError,
         "one number for each of 1 directions with compose=True, got 2",
     ),
-    ("reestimate", lambda c: lj.edit(c.model, c.point, c.v, reestimate=0), ValueError, "at least 1, got 0"),
-    (
-        "reestimate of",
-        lambda c: lj.edit(c.model, c.point, c.v, method="linear", reestimate=2),
-        ValueError,
-        "reestimate must be left at None unless method='guidance', got 2",
-    ),
-    ("rank alone", lambda c: lj.edit(c.model, c.point, c.v, null_rank=2), ValueError, "left at None without a mask.*2"),
-    (
-        "rank and energy",
-        lambda c: lj.edit(c.model, c.point, c.v, mask=c.mask, null_rank=0, null_energy=0.5),
-        ValueError,
-        "null_energy must be left at None with null_rank, got 0.5",
-    ),
     (
         "rank of",
-        lambda c: lj.edit(c.model, c.point, c.v, mask=c.mask, null_rank=2.0),
-        TypeError,
-        "edit: null_rank must be an int or None, got float",
-    ),
-    (
-        "h output",
-        lambda c: lj.edit(c.model, c.point, c.v, method="h-space", layer="x0"),
+        lambda c: lj.edit(c.model, c.point, c.v, mask=editing.Mask(c.mask, null_rank=10**6)),
         ValueError,
-        "layer must be a module with method='h-space', got 'x0'",
+        r"edit: mask.null_rank must be at most the \d+ values outside the mask, got 1000000",
     ),
     (
         "h shape",
-        lambda c: lj.edit(c.model, c.point, c.v, method="h-space"),
+        lambda c: lj.edit(c.model, c.point, c.v, method=editing.HSpace()),
         ValueError,
         r"directions must have shape \[16, 4, 4\] or .*got \[3, 16, 16\]",
     ),
@@ -380,40 +339,36 @@ TABLE: list[Row] = [
         r"point must come from invert\(..., compat='pullback'\)",
     ),
     (
-        "compat mask",
-        lambda c: lj.edit(c.model, c.point, c.v, mask=np.ones((16, 16)), compat="pullback"),
+        "published mask",
+        lambda c: lj.edit(c.model, published(c), c.v, mask=c.mask, method=editing.Published()),
         ValueError,
-        "mask must be left at None",
+        r"mask must be left out with method=Published\(...\)",
     ),
     (
-        "compat distance",
-        lambda c: lj.edit(c.model, c.point, c.v, [1.0], compat="pullback"),
+        "published distance",
+        lambda c: lj.edit(c.model, published(c), c.v, [1.0], method=editing.Published()),
         ValueError,
-        r"distance must be left at 3.0 with compat='pullback', got \[1.0\]",
+        r"distance must be left out with method=Published\(...\), which has its own, got \(1.0,\)",
     ),
     (
-        "gain alone",
-        lambda c: lj.edit(c.model, c.point, c.v, gain=2.0),
+        "published composed",
+        lambda c: lj.edit(c.model, published(c), c.v, compose=True, method=editing.Published()),
         ValueError,
-        "left at None without compat, got 2",
+        r"compose must be left out with method=Published\(...\), which has its own, got True",
     ),
     (
-        "gain",
-        lambda c: lj.edit(c.model, published(c), c.v, compat="pullback", gain=0),
+        "published grid",
+        lambda c: lj.edit(c.model, c.point, c.v, method=editing.Published()),
         ValueError,
-        r"gain must be a number in \(0, 1000000.0\), got 0",
+        r"^edit: point must come from invert\(..., compat='pullback'\)",
     ),
     (
-        "gain type",
-        lambda c: lj.edit(c.model, published(c), c.v, compat="pullback", gain="2"),
-        TypeError,
-        "gain must be a number or None, got str",
-    ),
-    (
-        "frames of compat",
-        lambda c: lj.editing.walk_frames(c.model, published(c), lj.edit(c.model, published(c), c.v, compat="pullback")),
+        "published frames",
+        lambda c: lj.editing.walk_frames(
+            c.model, published(c), lj.edit(c.model, published(c), c.v, method=editing.Published())
+        ),
         ValueError,
-        "must keep its way, got one with compat='pullback'",
+        r"must keep its way, got one with method=Published\(...\)",
     ),
     (
         "grid name",

@@ -7,10 +7,9 @@ from tqdm import tqdm
 
 from latentjac.diffusion import Point, Schedule, denoise, predict_noise
 from latentjac.diffusion.denoise import MAX_BATCH
+from latentjac.geometry.linearity import Linearity, both_ways, judge_quotients
 from latentjac.models import Model
 from latentjac.models.layers import injected, resolve_layer
-
-INJECTIONS = ("below", "point")
 
 
 def predict_injected(
@@ -62,3 +61,18 @@ def denoise_injected(
             x = schedule.step(x, eps[-len(x) :], i, i - 1, clean_eps=eps[: len(x)])
         bar.update()
     return denoise(model, x, schedule, end, point.conditioning, bar)
+
+
+def measure_injection(
+    model: Model, point: Point, layer: str, directions: torch.Tensor, unit: float, tolerance: float
+) -> tuple[Linearity, ...]:
+    """As :func:`latentjac.geometry.measure_linearity`, of directions ``[q, *features]`` added to a layer's output.
+
+    Lengths are in ``unit``.
+    """
+    steps = both_ways(unit, directions)
+    offsets = (steps * directions[:, None]).flatten(0, 1)
+    base = predict_noise(model, point.sample, point.timestep, point.conditioning)
+    copies = point.sample.expand(len(offsets), *point.sample.shape[1:])
+    eps = predict_injected(model, copies, point, point.timestep, layer, offsets)
+    return judge_quotients(eps, base, steps.flatten(), tolerance)

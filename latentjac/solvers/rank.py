@@ -21,7 +21,7 @@ from latentjac.solvers.basis import LocalBasis
 from latentjac.solvers.building import building
 from latentjac.solvers.decompose import svd
 from latentjac.solvers.operator import Deflated, LinearOperator, Products
-from latentjac.student import student_quantile
+from latentjac.statistics import student_quantile
 
 _TOP_TOLERANCE = 1e-2  # residual of the values that are split off; their error is of second order in it
 

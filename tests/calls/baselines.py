@@ -20,7 +20,7 @@ from pipelines import build_stable_diffusion
 from solvers.matrices import MatrixOperator
 
 import latentjac as lj
-from latentjac import diffusion, geometry, kernels, models, report, studies
+from latentjac import diffusion, editing, geometry, kernels, models, report, studies
 from latentjac.solvers import Krylov, Randomized, Subspace
 
 _UNET = {
@@ -34,11 +34,14 @@ MADE = {
     "Along", "AttentionPrimal", "AutodiffLinearization", "Axes", "BasisPath", "BuildInfo", "Certificate",
     "Certificate.of", "Curvature", "Curve", "Edit", "EffectiveRank", "Estimate", "FeatureLinearity", "Finding",
     "Frames", "FrechetMean", "GlobalDirections", "Heat", "JacobiEigh", "JacobiSvd", "LatentCodec", "LinearOperator",
-    "Linearity", "Linearization", "Linearization.rebase", "LocalBasis", "MatchedMean", "Model", "NormActPrimal",
+    "Linearity", "Linearization", "Linearization.rebase", "LocalBasis", "MatchedMean", "Method", "Model",
+    "NormActPrimal",
     "PathMeasure", "PixelCodec", "PowerSpectrum", "PreparedImage", "PrincipalComponents", "ProgramLinearization",
     "Restrictable", "Row", "SampleMean", "Schedule.nearest", "SelfTest", "SolverState", "Study", "SubspaceDistance",
-    "TextEncoder", "Trajectory", "Transport", "Way",
+    "TextEncoder", "Trajectory", "Transport", "Way", "XSpaceMethod",
 }  # fmt: skip
+# Of methods of edits, whom `edit` calls.
+CALLED_BY_EDIT = {"check_size", "enough_steps", "layer_in", "samples_between", "steps", "walk"}
 
 
 def targets() -> Iterator[tuple[str, Callable]]:
@@ -69,7 +72,8 @@ def _methods(owner: str, kind: type) -> Iterator[tuple[str, Callable]]:
         method = inspect.getattr_static(kind, name)
         own = not name.startswith("_") or name in ("__getitem__", "__call__")
         if own and (inspect.isfunction(method) or isinstance(method, (classmethod, staticmethod))):
-            if name in vars(kind) and f"{owner}.{name}" not in MADE:
+            called_by_edit = name in CALLED_BY_EDIT and hasattr(kind, "samples_between")
+            if name in vars(kind) and f"{owner}.{name}" not in MADE and not called_by_edit:
                 yield f"{owner}.{name}", getattr(kind, name)
 
 
@@ -122,7 +126,7 @@ class Things:
         self.mask = torch.eye(4, dtype=torch.bool)
         self.basis = lj.local_basis(self.model, self.point, 2, tol=0.1)
         self.v, self.u = self.basis.v.clone(), self.basis.u.clone()
-        self.edited = lj.edit(self.model, self.point, self.v, [-0.2, 0.1], 2)
+        self.edited = lj.edit(self.model, self.point, self.v, [-0.2, 0.1], method=editing.Guidance(num_steps=2))
         self.jacobian = rand(5, 6)
         self.exact = basis_of(self.jacobian, k=2, x=(2, 3), y=(5,))
         self.three = basis_of(*(rand(5, 6, seed=i) for i in range(3)), k=2, x=(2, 3), y=(5,))
@@ -231,7 +235,12 @@ BASELINES: dict[str, Baseline] = {
     "Trajectory.at": lambda c: call(c.path.at, t=0.5),
     "Trajectory.at/timestep": lambda c: call(c.path.at, timestep=500),
     "edit": lambda c: call(
-        lj.edit, model=c.model, point=c.point, directions=c.v, distance=0.2, num_steps=2, linearity_tolerance=0.5
+        lj.edit,
+        model=c.model,
+        point=c.point,
+        directions=c.v,
+        distance=0.2,
+        method=editing.Guidance(num_steps=2, linearity_tolerance=0.5),
     ),
     "edit/mask": lambda c: call(
         lj.edit,
@@ -239,22 +248,17 @@ BASELINES: dict[str, Baseline] = {
         point=c.point,
         directions=c.v[:1],
         distance=[0.2],
-        num_steps=2,
-        mask=c.mask,
-        tol=0.5,
-        null_rank=1,
+        method=editing.Guidance(num_steps=2),
+        mask=editing.Mask(c.mask, null_rank=1, tol=0.5),
     ),
-    "edit/energy": lambda c: call(
+    "edit/array": lambda c: call(
         lj.edit,
         model=c.model,
         point=c.point,
         directions=c.v[:1],
         distance=(0.2,),
-        num_steps=1,
-        method="linear",
+        method=editing.Linear(num_steps=1),
         mask=c.mask.numpy(),
-        tol=0.5,
-        null_energy=0.1,
     ),
     "edit/geodesic": lambda c: call(
         lj.edit,
@@ -262,15 +266,7 @@ BASELINES: dict[str, Baseline] = {
         point=c.point,
         directions=c.v[:1],
         distance=0.1,
-        num_steps=1,
-        method="geodesic",
-        k=2,
-        tol=0.5,
-        transport="paper",
-        layer="mid",
-    ),
-    "edit/reestimate": lambda c: call(
-        lj.edit, model=c.model, point=c.point, directions=c.v[:1], distance=0.1, num_steps=2, reestimate=1, k=2, tol=0.5
+        method=editing.Geodesic(num_steps=1, k=2, tol=0.5),
     ),
     "edit/h-space": lambda c: call(
         lj.edit,
@@ -278,30 +274,54 @@ BASELINES: dict[str, Baseline] = {
         point=c.point,
         directions=c.u[:1],
         distance=0.2,
-        method="h-space",
-        inject="point",
-        asymmetric=True,
+        method=editing.HSpace(inject="point", asymmetric=True),
     ),
     "edit/compose": lambda c: call(
-        lj.edit, model=c.model, point=c.point, directions=c.v, distance=[0.2, 0.1], num_steps=2, compose=True
-    ),
-    "edit/pullback": lambda c: call(
         lj.edit,
         model=c.model,
-        point=c.published,
-        directions=c.v[0],
-        num_steps=3,
-        compat="pullback",
-        gain=0.1,
+        point=c.point,
+        directions=c.v,
+        distance=[0.2, 0.1],
+        method=editing.Guidance(num_steps=2),
+        compose=True,
+    ),
+    "edit/published": lambda c: call(
+        lj.edit, model=c.model, point=c.published, directions=c.v[0], method=editing.Published(num_steps=3, gain=0.1)
+    ),
+    "Guidance": lambda c: call(
+        editing.Guidance, num_steps=2, prompt="a", layer="mid", linearity_tolerance=0.5, reestimate=2
+    ),
+    "Reestimation": lambda c: call(editing.Reestimation, every=2, k=2, tol=0.5),
+    "Linear": lambda c: call(editing.Linear, num_steps=2, prompt="a", layer="mid", linearity_tolerance=0.5),
+    "Geodesic": lambda c: call(
+        editing.Geodesic,
+        num_steps=2,
+        prompt="a",
+        layer="mid",
+        linearity_tolerance=0.5,
+        transport="pseudoinverse",
+        k=2,
+        tol=0.5,
+    ),
+    "HSpace": lambda c: call(editing.HSpace, layer="mid", inject="point", asymmetric=True, linearity_tolerance=0.5),
+    "Published": lambda c: call(
+        editing.Published,
+        num_steps=2,
+        prompt="a",
+        layer="mid",
+        linearity_tolerance=0.5,
+        gain=0.5,
         generator=seeded(),
     ),
+    "Mask": lambda c: call(editing.Mask, inside=c.mask, null_rank=1, tol=0.5),
+    "Mask/energy": lambda c: call(editing.Mask, inside=c.mask.numpy(), null_energy=0.5),
     "walk_frames": lambda c: call(
         lj.editing.walk_frames, model=c.model, point=c.point, edit=c.edited, direction=1, count=3
     ),
     "Edit.image": lambda c: call(c.edited.image, direction=0, distance=1),
     "Way.at": lambda c: call(c.edited.way.at, fraction=0.5),
     "measure_linearity": lambda c: call(
-        lj_edit("measure_linearity"), model=c.model, point=c.point, directions=c.v, sigma=0.5, tolerance=0.1
+        geometry.measure_linearity, model=c.model, point=c.point, directions=c.v, sigma=0.5, tolerance=0.1
     ),
     "masked_basis": lambda c: call(
         lj.editing.masked_basis, model=c.model, point=c.point, mask=c.mask, k=2, layer="x0", tol=0.5
@@ -602,7 +622,3 @@ BASELINES: dict[str, Baseline] = {
     "TextEncoder.encode": lambda c: call(c.text.text.encode, prompts=["a", "b"]),
     "write_png": lambda c: call(report.write_png, path=c.folder / "a.png", image=c.picture),
 }
-
-
-def lj_edit(name: str) -> Callable:
-    return getattr(importlib.import_module("latentjac.editing"), name)

@@ -36,10 +36,8 @@ RIGHT = {
     ("rowwise_product", "matrices", "not contiguous"): "documented",
     ("BasisPath.__getitem__", "index", "slice"): "as of a tuple",
     **{("Point", "sample", value): "seen where the point is used" for value in ("nan", "inf", "one nan")},
-    ("edit/mask", "mask", "None"): "then tol has no use, and is named",
-    ("edit/energy", "mask", "None"): "then tol has no use, and is named",
     ("effective_rank/basis", "operator", "our lin"): "the basis does not fit it, and is named",
-    ("edit/mask", "null_rank", "0"): "then tol has no use, and is named",
+    ("Mask", "null_rank", "0"): "then tol has no use, and is named",
     **{("write_json", "content", value): "its own error" for value in ("spiteful", "[spiteful]")},
     **{("load", "source", value): "a network needs a scheduler" for value in ("network",)},
     **{

@@ -10,8 +10,7 @@ from calls.sweep import swept
 
 # Cases of which some messages have another form yet, or come after the network ran.
 PENDING = (
-    "edit", "edit/mask", "edit/energy", "masked_basis", "null_space",
-    "null_space/energy", "Model.encode_prompt", "Model.encode_prompt/none",
+    "Model.encode_prompt", "Model.encode_prompt/none",
 )  # fmt: skip
 
 

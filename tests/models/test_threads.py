@@ -55,8 +55,8 @@ def test_bases_samples_and_edits_beside_each_other(tiny_model: latentjac.Model) 
         lambda: tiny_model.feature_map("up_blocks.0")(point.sample, torch.tensor(599)),
         lambda: tiny_model.feature_map("mid")(point.sample, torch.tensor(599)),
         lambda: tiny_model.eps(point.sample, torch.tensor(599)),
-        lambda: latentjac.edit(tiny_model, point, torch.ones_like(h), 1.0, method="h-space").samples,
-        lambda: latentjac.edit(tiny_model, point, v, 1.0, 2, method="linear").samples,
+        lambda: latentjac.edit(tiny_model, point, torch.ones_like(h), 1.0, method=latentjac.editing.HSpace()).samples,
+        lambda: latentjac.edit(tiny_model, point, v, 1.0, method=latentjac.editing.Linear(num_steps=2)).samples,
         lambda: torch.tensor(latentjac.invert(tiny_model, rand(1, 3, 16, 16).sigmoid(), 3).psnr),
         lambda: latentjac.sample(tiny_model, point, output_type="latent"),
     ]

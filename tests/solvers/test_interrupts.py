@@ -164,7 +164,7 @@ def test_the_next_function_of_the_library_notices(tiny_model, tiny_point, monkey
         interrupt_at(patch, 4)
         bases = [latentjac.local_basis(tiny_model, tiny_point, 2) for _ in range(1)]
     with pytest.raises(KeyboardInterrupt, match="edit: not begun"):
-        latentjac.edit(tiny_model, tiny_point, direction, 1.0, 1, method="linear")
+        latentjac.edit(tiny_model, tiny_point, direction, 1.0, method=latentjac.editing.Linear(num_steps=1))
     for call in (
         lambda: latentjac.invert(tiny_model, picture, 2),
         lambda: latentjac.geometry.parallel_transport(bases[0].v[:1], bases[0], bases[0]),

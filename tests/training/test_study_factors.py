@@ -201,7 +201,8 @@ def test_an_effect_that_is_not_reached_is_reported_as_it_is() -> None:
 
 def test_linear_moves_are_those_of_edit(tiny_model, tiny_point) -> None:
     v = torch.randn(2, 3, 16, 16, generator=seeded(), dtype=torch.float64)
-    edit = latentjac.edit(tiny_model, tiny_point, v, [2.0, -2.0], 1, method="linear", layer="eps")
+    method = latentjac.editing.Linear(num_steps=1, layer="eps")
+    edit = latentjac.edit(tiny_model, tiny_point, v, [2.0, -2.0], method=method)
     move = linear_move(tiny_model, tiny_point)
     pictures = move(both_ways(v), torch.full((4,), 2.0, dtype=torch.float64))
     assert torch.allclose(pictures, tiny_model.codec.decode(edit.samples.transpose(0, 1).flatten(0, 1)).to(pictures))
