@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from latentjac.arguments import check_choice, check_int, is_int, shown
 
 MEASURED = "measured"
-MOST_POWER_STEPS = 1000
 
+_MOST_POWER_STEPS = 1000
 _STOPS = ("residual", "paper")
 _VECTORS = ("ritz", "paper")
 
@@ -79,7 +79,7 @@ class Randomized:
 
     def __post_init__(self) -> None:
         _set(self, "oversampling", check_int("Randomized", "oversampling", self.oversampling, 0))
-        _set(self, "power_steps", check_int("Randomized", "power_steps", self.power_steps, 0, MOST_POWER_STEPS))
+        _set(self, "power_steps", check_int("Randomized", "power_steps", self.power_steps, 0, _MOST_POWER_STEPS))
 
 
 Solver = Krylov | Subspace | Randomized
