@@ -309,6 +309,7 @@ CALLABLES: dict[str, Case] = {
     "bound method": (_Bound().run, ROWS, ()),
     "module": (nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Flatten()).double(), ROWS, ()),
     "recursive closure": (lambda x: functools.reduce(lambda a, _: a + a.sin() / 2, range(4), x), ROWS, ()),
+    "module constant": (lambda x, net, c: net(x) * c, ROWS, (nn.Linear(6, 5).double(), rand(5))),
     "dictionary constant": (
         lambda x, d: x * d["scale"] + d["more"][0],
         ROWS,

@@ -15,7 +15,7 @@ from latentjac.linearization.rules.linear_algebra import MatrixProduct
 
 CASES = {f"{family}: {name}": case for family, cases in FAMILIES.items() for name, case in cases.items()}
 # What has no program: all others must have one.
-WHOLE = {"arithmetic: gradient inside", "callables: dictionary constant"}
+WHOLE = {"arithmetic: gradient inside", "callables: dictionary constant", "callables: module constant"}
 
 
 def check_products(lin: Linearization, jacobian: torch.Tensor, tolerance: float) -> None:

@@ -43,6 +43,24 @@ def test_outputs(tiny_model, tiny_point) -> None:
     torch.testing.assert_close(a.sqrt() * clean + (1 - a).sqrt() * eps, x)
 
 
+@pytest.mark.parametrize("layer", ["eps", "x0"])
+def test_predictions_can_be_differentiated(tiny_model, tiny_point, layer: str) -> None:
+    x, v = tiny_point.sample, torch.randn(tiny_point.sample.shape, dtype=torch.float64)
+    lin = tiny_model.linearization(layer, x, T)
+    x = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(getattr(tiny_model, layer)(x, T), x, v)
+    torch.testing.assert_close(gradient, lin.vjp(v[None])[0])
+
+
+def test_a_mask_that_fits_no_feature_is_refused(tiny_model, tiny_point) -> None:
+    features = tiny_model.feature_map("mid")(tiny_point.sample, T)
+    fitting, other = torch.ones(features.shape[-1]).double(), torch.ones(features.shape[-1] + 1).double()
+    masked = tiny_model.linearization("mid", tiny_point.sample, T, mask=fitting / 2)
+    torch.testing.assert_close(masked.y, features / 2)
+    with pytest.raises(ValueError, match=r"linearization: mask must broadcast to features \[1, "):
+        tiny_model.linearization("mid", tiny_point.sample, T, mask=other)
+
+
 @pytest.mark.parametrize(("wrong", "near"), [("middle_block", "mid_block"), ("down_block.1", "down_blocks.1")])
 def test_unknown_names_suggest_the_nearest(tiny_model, wrong: str, near: str) -> None:
     with pytest.raises(ValueError, match=near):

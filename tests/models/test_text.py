@@ -71,6 +71,16 @@ def test_latents_and_back(model, picture) -> None:
     torch.testing.assert_close(pictures[5:], expected.clamp(0, 1))
 
 
+def test_an_autoencoder_that_overflows_is_named(picture, tmp_path: Path) -> None:
+    codec = latentjac.load(build_stable_diffusion(tmp_path)).codec
+    for parameter in codec.autoencoder.parameters():
+        parameter.mul_(1e30)
+    for function, values in ((codec.encode, picture), (codec.decode, torch.ones(1, 4, 8, 8))):
+        message = f"{function.__name__}: autoencoder must be finite, got NaN or Inf"
+        with pytest.raises(latentjac.NonFiniteError, match=message):
+            function(values)
+
+
 def test_inversion_edits_and_bases_under_a_prompt(model, picture) -> None:
     path = latentjac.invert(model, picture, 20, prompt="a cat", refinement=3)
     assert path.psnr[0] > 30
