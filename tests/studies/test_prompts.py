@@ -15,6 +15,7 @@ from latentjac.geometry import sample_mean, subspace_distance
 from latentjac.studies import STUDIES, Settings
 from latentjac.studies.points import followed_points, one_sample
 from latentjac.studies.prompts import PromptDistances, finding_of
+from latentjac.studies.tangent_spaces import BySpace
 
 PROMPTS = ("a cat", "a dog", "sky")
 TINY = Settings(samples=3, levels=(0.9, 0.2), k=2, tol=1e-5, steps=10, prompts=PROMPTS)
@@ -95,7 +96,7 @@ def test_rows_are_what_single_pairs_give(model) -> None:
 def test_curves_are_means_of_the_rows(model) -> None:
     finding = STUDIES["prompts"].run(model, TINY)
     for space, (own, other) in zip("xh", zip(finding.curves[:2], finding.curves[2:4], strict=True), strict=True):
-        values = torch.tensor(finding.table[f"distance_{space}"]).reshape(2, 12)
+        values = torch.tensor(finding.table[f"distance_{space}"], dtype=torch.float64).reshape(2, 12)
         assert own.y == pytest.approx(values[:, :9].mean(1).tolist())
         assert other.y == pytest.approx(values[:, 9:].mean(1).tolist())
         assert own.axes == other.axes
@@ -142,8 +143,8 @@ def test_what_does_not_fade_is_not_said_to(model, strength: Strength) -> None:
 @pytest.mark.parametrize(("fall", "holds"), [({"x": 0.2, "h": 0.2}, True), ({"x": 0.2, "h": 0}, False)])
 def test_holds_only_if_both_spaces_agree(fall: dict[str, float], holds: bool) -> None:
     scatter = 0.01 * rand(6, 3, 3, 2)
-    tables = {space: 0.5 + scatter - by * torch.tensor([0.0, 1.0]) for space, by in fall.items()}
-    samples = {space: torch.full((6, 6, 2), 0.8) for space in fall}
+    tables = BySpace.of(lambda space: 0.5 + scatter - fall[space] * torch.tensor([0.0, 1.0]))
+    samples = BySpace.of(lambda space: torch.full((6, 6, 2), 0.8))
     finding = finding_of(PromptDistances([0.9, 0.1], PROMPTS, tables, samples, sample_mean(torch.ones(2))))
     assert finding.holds == holds
     assert finding.number == pytest.approx(-0.2, abs=0.01)
