@@ -3,6 +3,8 @@
 NUM_STEPS = 16
 MOST_STEPS = 1000  # of a walk
 K = 8  # directions of the bases on the way
+TOL = 1e-2  # largest relative residual of those bases
+LINEARITY_TOLERANCE = 0.1
 DISTANCE = 3.0
 FARTHEST = 1e4  # standard deviations
 NULL_RANK = 5  # of the original for faces

@@ -226,10 +226,10 @@ def edit(
         "num_steps": edit_steps, "prompt": edit_prompt, "reestimate": reestimate, "transport": transport, "k": k,
         "inject": inject, "asymmetric": asymmetric, "gain": gain,
     }  # fmt: skip
-    way = build_method(method, compat, options)
+    built = build_method(method, compat, options)
     null = {"null_rank": null_rank, "null_energy": null_energy}
-    check_mask_flags(way, mask is not None, null)
-    distance = distance or ("-120,-60,60,120" if way.in_features else "-6,-3,3,6")
+    check_mask_flags(built, mask is not None, null)
+    distance = distance or ("-120,-60,60,120" if built.in_features else "-6,-3,3,6")
     chosen, distances = _asked_for(direction, distance, compose=compose)
     saved = None
     if basis is not None:
@@ -247,10 +247,10 @@ def edit(
     if saved is not None:
         layer = layer or saved.metadata.get("layer")
     elif layer is None:
-        layer = "mid" if inside is None or way.in_features else "x0"
-    way = checks.at_layer(loaded, way, layer)
-    place = checks.check_place(loaded, steps, t, way.layer_in(loaded), grid)
-    area = checks.check_mask(inside, null, loaded.sample_shape[0], way)
+        layer = "mid" if inside is None or built.in_features else "x0"
+    built = checks.at_layer(loaded, built, layer)
+    place = checks.check_place(loaded, steps, t, built.layer_in(loaded), grid)
+    area = checks.check_mask(inside, null, loaded.sample_shape[0], built)
     part = inside if place.layer in OUTPUTS else None
     if method == "geodesic" or reestimate is not None:
         checks.check_count("-k", k, place.triplets)
@@ -258,7 +258,7 @@ def edit(
         count = place.triplets if part is None else loaded.sample_shape[0] * int(part.sum())
         checks.check_directions(chosen, count, "the singular triplets of --layer")
     else:
-        check_basis(loaded, saved, place, way)
+        check_basis(loaded, saved, place, built)
 
     inverted = stages.invert_photo(run, loaded, picture, steps, refinement, compat, prompt)
     if saved is None:
@@ -268,9 +268,9 @@ def edit(
     else:
         point, used = stages.point_of(run, inverted, saved, t), saved
     if compat and not point.conditioning:
-        way = stages.with_noise(way, seed)
+        built = stages.with_noise(built, seed)
     asked = None if compat else distances
-    result = stages.edit_and_draw(run, inverted, point, used, chosen, asked, way, mask=area, compose=compose)
+    result = stages.edit_and_draw(run, inverted, point, used, chosen, asked, built, mask=area, compose=compose)
     stages.write_edits(run, result, chosen, direction, distance, compose=compose)
     if gif:
         stages.animate(run, inverted, point, result, frames)

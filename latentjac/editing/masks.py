@@ -22,7 +22,7 @@ from latentjac.arguments import (
 )
 from latentjac.diffusion import Point, linearization_at, place
 from latentjac.diffusion.arguments import check_model
-from latentjac.edit_options import NULL_RANK
+from latentjac.edit_options import NULL_RANK, TOL
 from latentjac.editing.arguments import set_checked
 from latentjac.geometry.local_basis import place_of
 from latentjac.models import Model
@@ -60,7 +60,7 @@ class Mask(Shaped):
     inside: MaskInput
     null_rank: int | None = field(default=None, kw_only=True)
     null_energy: float | None = field(default=None, kw_only=True)
-    tol: float = field(default=1e-2, kw_only=True)
+    tol: float = field(default=TOL, kw_only=True)
 
     def __post_init__(self) -> None:
         rank = check_int("Mask", "null_rank", self.null_rank, 0, optional=True)
@@ -69,13 +69,13 @@ class Mask(Shaped):
             raise ValueError(f"Mask: null_rank and null_energy must not both be given, got {rank} and {energy:g}")
         set_checked(
             self,
-            inside=_marked("Mask", "inside", self.inside),
+            inside=_marked("Mask", "inside", self.inside).clone(),  # nobody else changes it
             null_rank=rank,
             null_energy=energy,
             tol=check_number("Mask", "tol", self.tol, 0, 1),
         )
         if rank == 0:
-            check_left("Mask", "tol", self.tol, 1e-2, "with null_rank=0, which takes nothing out")
+            check_left("Mask", "tol", self.tol, TOL, "with null_rank=0, which takes nothing out")
 
     @property
     def pixels(self) -> torch.Tensor:

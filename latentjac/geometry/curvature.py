@@ -10,10 +10,11 @@ from latentjac.arguments import check_moved, check_number, check_overflow
 from latentjac.geometry.feature_map import FeatureMap, check_features
 from latentjac.geometry.rows import check_points, directions_at
 from latentjac.public import public
+from latentjac.shaped import Shaped
 
 
-@dataclass(frozen=True)
-class Curvature:
+@dataclass(frozen=True, repr=False)
+class Curvature(Shaped):
     """The curve ``f(x + lambda v)`` at lambda = 0, float64 ``[q]``, or ``[B, q]`` for B > 1 points.
 
     Attributes:

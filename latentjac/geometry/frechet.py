@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from latentjac.geometry.grassmann import exponential, logarithm
 from latentjac.geometry.intervals import SampleMean, sample_mean
 from latentjac.geometry.rows import stack_tangent_rows
 from latentjac.public import public, warn
+from latentjac.shaped import Shaped
 from latentjac.solvers import LocalBasis
 from latentjac.solvers.orthonormal import orthonormalize, polish
 
@@ -23,8 +24,8 @@ _LONGEST_STEP = 10.0
 _MEMORY = 5  # steps that a sum of squared distances is compared with: the lengthened ones go up and down a little
 
 
-@dataclass(frozen=True)
-class FrechetMean:
+@dataclass(frozen=True, repr=False)
+class FrechetMean(Shaped):
     """The subspace with the least sum of squared geodesic distances to N others.
 
     Attributes:
@@ -35,8 +36,8 @@ class FrechetMean:
         converged: Whether the gradient got below the tolerance.
     """
 
-    rows: torch.Tensor = field(repr=False)
-    distances: torch.Tensor = field(repr=False)
+    rows: torch.Tensor
+    distances: torch.Tensor
     gradient: float
     iterations: int
     converged: bool

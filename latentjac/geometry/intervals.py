@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from latentjac.arguments import check_choice, check_generator, check_int, check_left, check_number, check_tensor
+from latentjac.arguments import (
+    check_callable,
+    check_choice,
+    check_generator,
+    check_int,
+    check_left,
+    check_number,
+    check_tensor,
+)
 from latentjac.public import public
+from latentjac.shaped import Shaped
 from latentjac.statistics import student_quantile
 
 METHODS = ("student", "bootstrap")
 MOST_RESAMPLES = 10_000_000
 
 
-@dataclass(frozen=True)
-class SampleMean:
+@dataclass(frozen=True, repr=False)
+class SampleMean(Shaped):
     """Mean or another statistic of independent samples, and an interval for that of all there could be.
 
     Attributes:
@@ -33,6 +43,17 @@ class SampleMean:
     high: torch.Tensor
     n: int
     confidence: float
+
+    @public
+    def map(self, f: Callable[[torch.Tensor], torch.Tensor]) -> SampleMean:
+        """The statistic and its interval through a function that only rises, as ``torch.exp`` of a mean logarithm.
+
+        Raises:
+            TypeError: If f cannot be called, or gives no tensor.
+        """
+        check_callable("map", "f", f)
+        value, low, high = (check_tensor("map", "value of f", f(end)) for end in (self.value, self.low, self.high))
+        return replace(self, value=value, low=low, high=high)
 
     def __str__(self) -> str:
         if self.value.ndim:

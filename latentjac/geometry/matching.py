@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,14 @@ import torch
 from latentjac.arguments import check_tensor
 from latentjac.geometry.rows import stack_tangent_rows
 from latentjac.public import public
+from latentjac.shaped import Shaped
 from latentjac.solvers import LocalBasis
 
 _MOST_ROUNDS = 20
 
 
-@dataclass(frozen=True)
-class MatchedMean:
+@dataclass(frozen=True, repr=False)
+class MatchedMean(Shaped):
     """Means of matched unit directions.
 
     Attributes:
@@ -28,10 +29,10 @@ class MatchedMean:
         cosines: Cosine of each matched and signed direction with its mean, ``[N, k]``.
     """
 
-    rows: torch.Tensor = field(repr=False)
-    order: torch.Tensor = field(repr=False)
-    signs: torch.Tensor = field(repr=False)
-    cosines: torch.Tensor = field(repr=False)
+    rows: torch.Tensor
+    order: torch.Tensor
+    signs: torch.Tensor
+    cosines: torch.Tensor
 
 
 @public

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -10,10 +10,11 @@ from latentjac.arguments import check_bool, check_overflow, check_tensor
 from latentjac.geometry.curvature import angle_between
 from latentjac.geometry.feature_map import FeatureMap, check_features
 from latentjac.public import public
+from latentjac.shaped import Shaped
 
 
-@dataclass(frozen=True)
-class PathMeasure:
+@dataclass(frozen=True, repr=False)
+class PathMeasure(Shaped):
     """A walk of n samples as the features see it, float64; every shape has a leading B for several walks.
 
     Attributes:
@@ -23,9 +24,9 @@ class PathMeasure:
         chord: Straight distance of the features of both ends, ``[]``.
     """
 
-    lengths: torch.Tensor = field(repr=False)
-    euclidean: torch.Tensor = field(repr=False)
-    turning: torch.Tensor = field(repr=False)
+    lengths: torch.Tensor
+    euclidean: torch.Tensor
+    turning: torch.Tensor
     chord: torch.Tensor
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -10,10 +10,11 @@ from latentjac.arguments import check_int, check_tensor, shown
 from latentjac.geometry.feature_map import FeatureMap, check_features
 from latentjac.geometry.rows import check_points, directions_at
 from latentjac.public import public
+from latentjac.shaped import Shaped
 
 
-@dataclass(frozen=True)
-class PrincipalComponents:
+@dataclass(frozen=True, repr=False)
+class PrincipalComponents(Shaped):
     """Directions of largest variance.
 
     Attributes:
@@ -23,8 +24,8 @@ class PrincipalComponents:
         explained: Part of the whole variance, float64 ``[k]``.
     """
 
-    mean: torch.Tensor = field(repr=False)
-    directions: torch.Tensor = field(repr=False)
+    mean: torch.Tensor
+    directions: torch.Tensor
     variances: torch.Tensor
     explained: torch.Tensor
 

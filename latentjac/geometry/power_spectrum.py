@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
 from latentjac.arguments import check_number, check_tensor
 from latentjac.public import public
+from latentjac.shaped import Shaped
 
 
-@dataclass(frozen=True)
-class PowerSpectrum:
+@dataclass(frozen=True, repr=False)
+class PowerSpectrum(Shaped):
     """Power of directions over rings of spatial frequency, float64, for directions ``[..., C, H, W]``.
 
     Frequencies are in cycles per pixel of the sample: 0 is a constant, 0.5 the finest stripes along an axis, 0.71 a
@@ -27,9 +28,9 @@ class PowerSpectrum:
         cutoff: That frequency.
     """
 
-    frequencies: torch.Tensor = field(repr=False)
-    power: torch.Tensor = field(repr=False)
-    density: torch.Tensor = field(repr=False)
+    frequencies: torch.Tensor
+    power: torch.Tensor
+    density: torch.Tensor
     centroid: torch.Tensor
     below: torch.Tensor
     cutoff: float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from latentjac.arguments import check_choice, check_left, check_number
 from latentjac.geometry.rows import check_basis, directions_at, tangent_rows
 from latentjac.public import public
+from latentjac.shaped import Shaped
 from latentjac.solvers import LocalBasis
 
 METHODS = ("paper", "pseudoinverse")
@@ -17,8 +18,8 @@ LARGEST_REGULARIZATION = 1e6
 _NOISE = 100  # in rounding units: what of a unit vector is less lies outside a span
 
 
-@dataclass(frozen=True)
-class Transport:
+@dataclass(frozen=True, repr=False)
+class Transport(Shaped):
     """Directions carried into another tangent space; shapes have a leading B for B > 1 points.
 
     Attributes:
@@ -32,11 +33,11 @@ class Transport:
             the root of retained.
     """
 
-    v: torch.Tensor = field(repr=False)
-    u: torch.Tensor = field(repr=False)
-    arrived: torch.Tensor = field(repr=False)
+    v: torch.Tensor
+    u: torch.Tensor
+    arrived: torch.Tensor
     retained: torch.Tensor
-    lengths: torch.Tensor = field(repr=False)
+    lengths: torch.Tensor
 
 
 @public

@@ -8,7 +8,7 @@ from tqdm import tqdm
 from latentjac.geometry import power_spectrum
 from latentjac.models import Model
 from latentjac.public import public_as
-from latentjac.studies.curves import level_axes, mean_curve, mean_ratio
+from latentjac.studies.curves import ends_of, level_axes, mean_curve, mean_ratio
 from latentjac.studies.finding import Finding, columns, study
 from latentjac.studies.points import bases_at, followed_points
 from latentjac.studies.settings import Settings, check_study
@@ -55,7 +55,7 @@ def _finding(table: dict[str, list], levels: list[float], settings: Settings) ->
         torch.tensor(table[name], dtype=torch.float64, device="cpu").reshape(shape).mean(-1).T
         for name in ("centroid", "below")
     )
-    number, interval = mean_ratio(centroid[:, -1], centroid[:, 0])
+    number, interval = ends_of(mean_ratio(centroid[:, -1], centroid[:, 0]))
     between = f"between t = {levels[0]:.2f} and t = {levels[-1]:.2f}"
     ends = f"({centroid[:, 0].mean():.3f} to {centroid[:, -1].mean():.3f} cycles per pixel)"
     ratio = f"{number:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import torch
 
@@ -29,8 +27,7 @@ def mean_curve(label: str, axes: Axes, x: Sequence[float], values: torch.Tensor,
     """
     if not geometric:
         return curve_of(label, axes, x, sample_mean(values))
-    mean = sample_mean(values.double().log())
-    return curve_of(label, axes, x, replace(mean, value=mean.value.exp(), low=mean.low.exp(), high=mean.high.exp()))
+    return curve_of(label, axes, x, sample_mean(values.double().log()).map(torch.exp))
 
 
 def curve_of(label: str, axes: Axes, x: Sequence[float], mean: SampleMean) -> Curve:
@@ -72,7 +69,7 @@ def ends_of(mean: SampleMean) -> tuple[float, tuple[float, float]]:
     return float(mean.value), (float(mean.low), float(mean.high))
 
 
-def mean_ratio(numerator: torch.Tensor, denominator: torch.Tensor) -> tuple[float, tuple[float, float]]:
+def mean_ratio(numerator: torch.Tensor, denominator: torch.Tensor) -> SampleMean:
     """Geometric mean of the ratio of two positive quantities of the same samples, with its 95% interval.
 
     The interval is Student's for the mean of the logarithms: pairing takes out what samples differ by, and a ratio and
@@ -82,5 +79,4 @@ def mean_ratio(numerator: torch.Tensor, denominator: torch.Tensor) -> tuple[floa
         numerator: ``[N]``.
         denominator: ``[N]``.
     """
-    mean = sample_mean((numerator.double() / denominator.double()).log())
-    return math.exp(mean.value), (math.exp(mean.low), math.exp(mean.high))
+    return sample_mean((numerator.double() / denominator.double()).log()).map(torch.exp)

@@ -12,7 +12,7 @@ from latentjac.diffusion import Point
 from latentjac.geometry import FeatureMap, feature_linearity, sample_mean
 from latentjac.models import Model
 from latentjac.public import public_as
-from latentjac.studies.curves import level_axes, mean_curve
+from latentjac.studies.curves import ends_of, level_axes, mean_curve
 from latentjac.studies.finding import Axes, Curve, Finding, columns, study
 from latentjac.studies.points import bases_at, followed_points, one_sample
 from latentjac.studies.settings import Settings, check_study
@@ -84,8 +84,8 @@ def _finding(table: dict[str, list[Any]], levels: list[float], settings: Setting
     means["deviation"] = means["deviation"].exp()
     edit = STEPS.index(EDIT)
     at_edit = {name: sample_mean(m[0, 0, :, :, edit].mean(1)) for name, m in means.items()}
-    mean = sample_mean(means["deviation"][0, 0, :, :, edit].log().mean(1))
-    number, low, high = (math.exp(x) for x in (mean.value, mean.low, mean.high))
+    missed = sample_mean(means["deviation"][0, 0, :, :, edit].log().mean(1)).map(torch.exp)
+    number, (low, high) = ends_of(missed)
     holds = high < 0.5
     cosine, ratio = (
         f"{float(m.value):.3f} [{float(m.low):.3f}, {float(m.high):.3f}]"

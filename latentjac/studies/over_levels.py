@@ -11,13 +11,14 @@ from tqdm import tqdm
 from latentjac.diffusion import linearization_at
 from latentjac.geometry import subspace_distance
 from latentjac.models import Model
+from latentjac.shaped import Shaped
 from latentjac.studies.points import one_sample
 from latentjac.studies.settings import Settings
-from latentjac.studies.tangent_spaces import SPACES, TangentSpaces
+from latentjac.studies.tangent_spaces import SPACES, BySpace, TangentSpaces
 
 
-@dataclass(frozen=True)
-class OverLevels:
+@dataclass(frozen=True, repr=False)
+class OverLevels(Shaped):
     """Every sample compared with itself at all pairs of L levels.
 
     Attributes:
@@ -30,7 +31,7 @@ class OverLevels:
     """
 
     levels: list[float]
-    distances: dict[str, torch.Tensor]
+    distances: BySpace
     captured: torch.Tensor
     captured_by_chance: torch.Tensor
 
@@ -38,7 +39,7 @@ class OverLevels:
         """One row a sample and ordered pair of different levels."""
         return [
             {"sample": i, "t": s, "t_other": t, "apart": abs(s - t)}
-            | {f"distance_{space}": float(table[i, a, b]) for space, table in self.distances.items()}
+            | {f"distance_{space}": float(self.distances[space][i, a, b]) for space in SPACES}
             | {"captured": float(self.captured[i, a, b]), "captured_by_chance": float(self.captured_by_chance[i, b])}
             for i in range(len(self.captured))
             for a, s in enumerate(self.levels)
@@ -59,13 +60,13 @@ def compare_levels(model: Model, spaces: TangentSpaces, settings: Settings, prog
         progress: Show a progress bar.
     """
     count, n = len(spaces.levels), spaces.samples
-    distances = {space: torch.zeros(n, count, count, dtype=torch.float64, device="cpu") for space in SPACES}
+    distances = BySpace.of(lambda space: torch.zeros(n, count, count, dtype=torch.float64, device="cpu"))
     for i in range(n):
         for a in range(count):
             for b in range(a):
-                for space, table in distances.items():
+                for space in SPACES:
                     distance = subspace_distance(spaces.bases[a][i], spaces.bases[b][i], space)
-                    table[i, a, b] = table[i, b, a] = distance.relative
+                    distances[space][i, [a, b], [b, a]] = distance.relative
     energies = _energies(model, spaces, settings, progress)
     own = energies.diagonal(dim1=1, dim2=2)
     captured = energies / own[:, None]

@@ -12,18 +12,19 @@ from tqdm import tqdm
 from latentjac.geometry import SampleMean, pair_mean, sample_mean
 from latentjac.models import Model
 from latentjac.public import public_as
+from latentjac.shaped import Shaped
 from latentjac.studies.curves import constant_curve, curve_of, ends_of, in_both_spaces, level_axes
 from latentjac.studies.finding import Curve, Finding, columns, study
 from latentjac.studies.points import bases_at, followed_points
 from latentjac.studies.settings import Settings, check_samples, check_study
-from latentjac.studies.tangent_spaces import SPACES, relative_distances, unrelated_distance
+from latentjac.studies.tangent_spaces import SPACES, BySpace, relative_distances, unrelated_distance
 
 NAME = "prompts"
 EMPTY = ""
 
 
-@dataclass(frozen=True)
-class PromptDistances:
+@dataclass(frozen=True, repr=False)
+class PromptDistances(Shaped):
     """Distances between tangent spaces at each of L levels, relative to the largest possible.
 
     Attributes:
@@ -36,19 +37,19 @@ class PromptDistances:
 
     levels: list[float]
     prompts: tuple[str, ...]
-    of_prompts: dict[str, torch.Tensor]
-    of_samples: dict[str, torch.Tensor]
+    of_prompts: BySpace
+    of_samples: BySpace
     unrelated: SampleMean
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a pair: of prompts at one sample, then of samples under the empty text."""
-        samples, pairs = range(len(self.of_samples["x"])), list(combinations(range(len(self.prompts)), 2))
+        samples, pairs = range(len(self.of_samples.x)), list(combinations(range(len(self.prompts)), 2))
         own = {(i, a, b): (i, i, self.prompts[a], self.prompts[b]) for i in samples for a, b in pairs}
         others = {(i, j): (i, j, EMPTY, EMPTY) for i, j in combinations(samples, 2)}
         return [
             {"t": t}
             | dict(zip(("sample", "other_sample", "prompt", "other_prompt"), place, strict=True))
-            | {f"distance_{space}": float(table[index][level]) for space, table in tables.items()}
+            | {f"distance_{space}": float(tables[space][index][level]) for space in SPACES}
             for level, t in enumerate(self.levels)
             for tables, places in ((self.of_prompts, own), (self.of_samples, others))
             for index, place in places.items()
@@ -96,8 +97,8 @@ def prompt_distances(model: Model, settings: Settings, progress: bool = False) -
     return PromptDistances(
         [point.t for point in points],
         settings.prompts,
-        {space: torch.stack(tables, dim=-1) for space, tables in of_prompts.items()},
-        {space: torch.stack(tables, dim=-1) for space, tables in of_samples.items()},
+        BySpace.of(lambda space: torch.stack(of_prompts[space], dim=-1)),
+        BySpace.of(lambda space: torch.stack(of_samples[space], dim=-1)),
         unrelated_distance(bases[EMPTY], "x", settings.seed),
     )
 
@@ -122,7 +123,7 @@ def finding_of(distances: PromptDistances) -> Finding:
         f"The influence of text on tangent spaces {'fades' if holds else 'does not surely fade'} as noise falls: from "
         f"t = {levels[0]:.2f} to t = {levels[-1]:.2f} the mean relative distance under two prompts goes from "
         + in_both_spaces(own, changes)
-        + f", over {len(distances.of_samples['x'])} samples and {prompts} prompts; that of two samples under the empty "
+        + f", over {len(distances.of_samples.x)} samples and {prompts} prompts; that of two samples under the empty "
         f"text goes from {others[0].y[0]:.2f} to {others[0].y[-1]:.2f} in x-space."
     )
     return Finding(NAME, columns(distances.rows()), (*own, *others), sentence, *ends_of(changes["x"]), holds)

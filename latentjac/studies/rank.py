@@ -82,9 +82,9 @@ def _finding(table: dict[str, list[Any]], levels: list[float], samples: int, siz
     number, interval = _least_level(ranks, levels)
     lowest = int(ranks.log().mean(0).argmin())
     ends = [i for i in (0, len(levels) - 1) if i != lowest]
-    holds = len(ends) == 2 and all(mean_ratio(ranks[:, i], ranks[:, lowest])[1][0] > 1 for i in ends)
-    mean = sample_mean(ranks.log())
-    least, low, high = (m.exp().tolist() for m in (mean.value, mean.low, mean.high))
+    holds = len(ends) == 2 and all(float(mean_ratio(ranks[:, i], ranks[:, lowest]).low) > 1 for i in ends)
+    mean = sample_mean(ranks.log()).map(torch.exp)
+    least, low, high = (m.tolist() for m in (mean.value, mean.low, mean.high))
     sentence = (
         f"The Jacobian of the posterior mean {'has' if holds else 'does not have'} its lowest rank at a middle noise "
         f"level: the least is at t = {number:.2f} [{interval[0]:.2f}, {interval[1]:.2f}], and at t = "

@@ -12,6 +12,7 @@ from latentjac.studies.finding import Curve, Finding, columns, study
 from latentjac.studies.settings import Settings, check_samples, check_study
 from latentjac.studies.tangent_spaces import (
     SPACES,
+    BySpace,
     TangentSpaces,
     relative_distances,
     tangent_spaces,
@@ -37,25 +38,23 @@ def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     check_study(NAME, model, settings, progress)
     check_samples(NAME, settings, 3)
     spaces = tangent_spaces(model, settings, NAME, progress)
-    distances = {space: sample_distances(spaces, space) for space in SPACES}
+    distances = sample_distances(spaces)
     upper = torch.triu_indices(spaces.samples, spaces.samples, 1, device="cpu")
     rows = [
         {"t": t, "sample": a, "other": b}
-        | {f"distance_{space}": float(table[a, b, level]) for space, table in distances.items()}
+        | {f"distance_{space}": float(distances[space][a, b, level]) for space in SPACES}
         for level, t in enumerate(spaces.levels)
         for a, b in upper.T.tolist()
     ]
     return _finding(columns(rows), spaces, distances, settings)
 
 
-def sample_distances(spaces: TangentSpaces, space: str) -> torch.Tensor:
-    """Relative distances of all pairs of samples at every level, ``[N, N, L]``."""
-    return torch.stack([relative_distances(bases, space) for bases in spaces.bases], dim=-1)
+def sample_distances(spaces: TangentSpaces) -> BySpace:
+    """Relative distances of all pairs of samples at every level, ``[N, N, L]`` each."""
+    return BySpace.of(lambda s: torch.stack([relative_distances(bases, s) for bases in spaces.bases], dim=-1))
 
 
-def _finding(
-    table: dict[str, list], spaces: TangentSpaces, distances: dict[str, torch.Tensor], settings: Settings
-) -> Finding:
+def _finding(table: dict[str, list], spaces: TangentSpaces, distances: BySpace, settings: Settings) -> Finding:
     axes = level_axes("relative geodesic distance", "two samples at one level")
     curves: list[Curve] = []
     rises: dict[str, SampleMean] = {}

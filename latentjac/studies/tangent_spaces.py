@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from tqdm import tqdm
 from latentjac.diffusion import Point
 from latentjac.geometry import SampleMean, pairwise_distances, sample_mean, subspace_distance
 from latentjac.models import Model
+from latentjac.shaped import Shaped
 from latentjac.solvers import LocalBasis
 from latentjac.studies.points import bases_at, followed_points
 from latentjac.studies.settings import Settings
@@ -19,6 +20,27 @@ from latentjac.studies.settings import Settings
 # The two tangent spaces of a local basis: the span of its v and that of its u.
 SPACES = {"x": "x-space (v)", "h": "h-space (u)"}
 _UNRELATED_PAIRS = 16
+
+
+@dataclass(frozen=True, repr=False)
+class BySpace(Shaped):
+    """A tensor for each of the two tangent spaces.
+
+    Attributes:
+        x: That of x-space.
+        h: That of h-space.
+    """
+
+    x: torch.Tensor
+    h: torch.Tensor
+
+    @classmethod
+    def of(cls, make: Callable[[str], torch.Tensor]) -> BySpace:
+        """What a function of ``"x"`` and ``"h"`` makes of each."""
+        return cls(make("x"), make("h"))
+
+    def __getitem__(self, space: str) -> torch.Tensor:
+        return {"x": self.x, "h": self.h}[space]
 
 
 @dataclass(frozen=True)

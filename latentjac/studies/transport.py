@@ -10,12 +10,12 @@ from tqdm import tqdm
 from latentjac.geometry import SampleMean, jackknife, pair_mean, pairs_of, rank_correlation
 from latentjac.models import Model
 from latentjac.public import public_as
-from latentjac.studies.carried import WAYS, Carried, carry
 from latentjac.studies.curves import curve_of, ends_of, level_axes, stated
 from latentjac.studies.finding import Axes, Curve, Finding, columns, study
 from latentjac.studies.samples import sample_distances
 from latentjac.studies.settings import Settings, check_samples, check_study
-from latentjac.studies.tangent_spaces import SPACES, TangentSpaces, tangent_spaces
+from latentjac.studies.tangent_spaces import SPACES, BySpace, TangentSpaces, tangent_spaces
+from latentjac.studies.transport_effects import WAYS, TransportEffects, transport_effects
 
 NAME = "transport"
 _LEAST_WITHIN = 5  # samples: without one of them there are still 6 distances to rank at a level
@@ -46,11 +46,11 @@ def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     check_study(NAME, model, settings, progress)
     check_samples(NAME, settings, 3)
     spaces = tangent_spaces(model, settings, NAME, progress)
-    distances = {space: sample_distances(spaces, space) for space in SPACES}
+    distances = sample_distances(spaces)
     total = spaces.samples * len(spaces.levels)
     with tqdm(total=total, desc="carrying", unit="target", disable=not progress) as bar:
-        carried = [carry(model, spaces, level, settings, bar) for level in range(len(spaces.levels))]
-    return _finding(spaces, distances, carried)
+        effects = [transport_effects(model, spaces, level, settings, bar) for level in range(len(spaces.levels))]
+    return _finding(spaces, distances, effects)
 
 
 def association(distances: torch.Tensor, success: torch.Tensor) -> SampleMean:
@@ -65,14 +65,13 @@ def association(distances: torch.Tensor, success: torch.Tensor) -> SampleMean:
         rho = rank_correlation(pairs_of(distances, kept).flatten(), pairs_of(success, kept).flatten())
         return rho.clamp(-_LARGEST_RHO, _LARGEST_RHO).atanh()
 
-    found = jackknife(transformed, len(distances))
-    return replace(found, value=found.value.tanh(), low=found.low.tanh(), high=found.high.tanh())
+    return jackknife(transformed, len(distances)).map(torch.tanh)
 
 
-def _finding(spaces: TangentSpaces, distances: dict[str, torch.Tensor], carried: list[Carried]) -> Finding:
+def _finding(spaces: TangentSpaces, distances: BySpace, effects: list[TransportEffects]) -> Finding:
     # Means over directions, [W, N, N, L].
     cosines, sizes = (
-        torch.stack([getattr(one, name).mean(-1) for one in carried], -1) for name in ("cosines", "sizes")
+        torch.stack([getattr(one, name).mean(-1) for one in effects], -1) for name in ("cosines", "sizes")
     )
     rho = association(distances["h"], cosines[WAYS.index("paper")])
     better = pair_mean((cosines[WAYS.index("pseudoinverse")] - cosines[WAYS.index("paper")]).mean(-1))
@@ -89,7 +88,7 @@ def _finding(spaces: TangentSpaces, distances: dict[str, torch.Tensor], carried:
         f"{size['unchanged']}, the target's own {cosine['own']}, random ones {cosine['random']}; the pseudo-inverse "
         f"adds {_small(better)} to the cosine."
     )
-    table = columns(_rows(spaces, distances, carried))
+    table = columns(_rows(spaces, distances, effects))
     return Finding(NAME, table, _curves(spaces, distances, cosines, sizes), sentence, *ends_of(rho), holds)
 
 
@@ -98,9 +97,7 @@ def _small(mean: SampleMean) -> str:
     return f"{float(mean.value):+.4f} [{float(mean.low):+.4f}, {float(mean.high):+.4f}]"
 
 
-def _curves(
-    spaces: TangentSpaces, distances: dict[str, torch.Tensor], cosines: torch.Tensor, sizes: torch.Tensor
-) -> tuple[Curve, ...]:
+def _curves(spaces: TangentSpaces, distances: BySpace, cosines: torch.Tensor, sizes: torch.Tensor) -> tuple[Curve, ...]:
     everyone, paper = torch.arange(spaces.samples, device="cpu"), cosines[WAYS.index("paper")]
     scatter = Axes("relative distance in h-space", "cosine of the effects", "transport between all pairs")
     curves = [
@@ -123,7 +120,7 @@ def _curves(
     return tuple(curves)
 
 
-def _within_levels(spaces: TangentSpaces, distances: dict[str, torch.Tensor], success: torch.Tensor) -> list[Curve]:
+def _within_levels(spaces: TangentSpaces, distances: BySpace, success: torch.Tensor) -> list[Curve]:
     """Rho at every level by itself, where what levels differ by cannot make it."""
     axes = level_axes("Spearman's rho of distance and success", "pairs of one level")
     curves = []
@@ -135,16 +132,16 @@ def _within_levels(spaces: TangentSpaces, distances: dict[str, torch.Tensor], su
     return curves
 
 
-def _rows(spaces: TangentSpaces, distances: dict[str, torch.Tensor], carried: list[Carried]) -> list[dict]:
+def _rows(spaces: TangentSpaces, distances: BySpace, effects: list[TransportEffects]) -> list[dict]:
     """One row a level, ordered pair, direction and way."""
-    n, q = spaces.samples, carried[0].retained.shape[-1]
+    n, q = spaces.samples, effects[0].retained.shape[-1]
     return [
         {"t": t, "source": a, "target": b, "direction": i + 1, "way": way}
-        | {f"distance_{space}": float(table[a, b, level]) for space, table in distances.items()}
+        | {f"distance_{space}": float(distances[space][a, b, level]) for space in SPACES}
         | {
-            "retained": float(carried[level].retained[a, b, i]),
-            "cosine": float(carried[level].cosines[w, a, b, i]),
-            "size": float(carried[level].sizes[w, a, b, i]),
+            "retained": float(effects[level].retained[a, b, i]),
+            "cosine": float(effects[level].cosines[w, a, b, i]),
+            "size": float(effects[level].sizes[w, a, b, i]),
         }
         for level, t in enumerate(spaces.levels)
         for a in range(n)

@@ -484,6 +484,7 @@ BASELINES: dict[str, Baseline] = {
     "pullback_inner": lambda c: call(lj.geometry.pullback_inner, source=c.lin, a=rand(2, 6), b=rand(2, 6, seed=2)),
     "pullback_norm": lambda c: call(lj.geometry.pullback_norm, source=c.exact, v=rand(2, 2, 3)),
     "sample_mean": lambda c: call(geometry.sample_mean, values=rand(5, 2), method="student", confidence=0.9),
+    "SampleMean.map": lambda c: call(geometry.sample_mean(rand(5, 2)).map, f=torch.exp),
     "sample_mean/bootstrap": lambda c: call(
         geometry.sample_mean,
         values=rand(5),

@@ -248,7 +248,10 @@ def test_help_teaches() -> None:
             ["edit", "PHOTO", "--compat", "pullback", "--distance", "1"],
             "--distance must be left out with --compat pullback, got '1'",
         ),
-        (["edit", "PHOTO", "--null-rank", "2", "--model", "TINY"], "--null-rank must be left out without a mask"),
+        (
+            ["edit", "PHOTO", "--null-rank", "2", "--model", "TINY"],
+            "--null-rank must be left out unless --mask is given",
+        ),
         (["edit", "PHOTO", "--frames", "5", "--model", "TINY"], "--frames must be left at 13 without --gif, got 5"),
         (["demo", "--frames", "5"], "--frames must be left at 13 without --gif, got 5"),
     ],

@@ -9,8 +9,6 @@ from networks import build_scheduler, rand
 
 import latentjac
 from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Method
-from latentjac.geometry import measure_linearity
-from latentjac.geometry.linearity import LENGTHS
 
 METHODS = (Guidance(num_steps=2), Linear(num_steps=2), Geodesic(num_steps=2), HSpace())
 
@@ -82,22 +80,6 @@ def test_length_of_a_direction_does_not_matter(tiny_model, tiny_point) -> None:
     v = rand(3, 16, 16)
     short, long = (latentjac.edit(tiny_model, tiny_point, f * v, distance=1.0) for f in (1e-3, 50.0))
     torch.testing.assert_close(short.samples, long.samples)
-
-
-def test_a_linear_network_is_linear_everywhere() -> None:
-    model = pixelwise()
-    v = torch.stack([unit(3, 8, 8), unit(3, 8, 8, seed=4)])
-    for entry in measure_linearity(model, point_for(model), v, 1.0, 0.1):
-        assert entry.radius == LENGTHS[-1]
-        assert entry.cosine == pytest.approx([1.0] * len(LENGTHS))
-
-
-def test_curvature_limits_the_radius() -> None:
-    radii = []
-    for bend in (0.01, 1.0, 30.0):
-        model = pixelwise(bend)
-        radii.append(measure_linearity(model, point_for(model), unit(1, 3, 8, 8), 1.0, 0.1)[0].radius)
-    assert radii[0] >= radii[1] > radii[2]
 
 
 def test_steps_never_leave_the_linear_range() -> None:

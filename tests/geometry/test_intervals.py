@@ -48,3 +48,12 @@ def test_bootstrap_is_seeded_and_agrees_with_student() -> None:
 def test_text() -> None:
     assert str(sample_mean(torch.tensor([1.0, 3.0]))) == "2 [-10.71, 14.71] over 2 samples"
     assert str(sample_mean(rand(4, 2))) == "[2] means over 4 samples"
+
+
+def test_an_interval_goes_through_a_function_that_rises() -> None:
+    mean = sample_mean(torch.tensor([1.0, 2.0, 4.0]).log())
+    geometric = mean.map(torch.exp)
+    assert float(geometric.value) == pytest.approx(2.0)
+    assert torch.equal(geometric.low, mean.low.exp())
+    assert torch.equal(geometric.high, mean.high.exp())
+    assert (geometric.n, geometric.confidence) == (3, 0.95)

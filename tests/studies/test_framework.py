@@ -11,7 +11,7 @@ import torch
 import latentjac
 from latentjac.geometry import subspace_distance
 from latentjac.studies import STUDIES, Axes, Curve, Finding, Settings
-from latentjac.studies.curves import mean_curve, mean_ratio
+from latentjac.studies.curves import ends_of, mean_curve, mean_ratio
 from latentjac.studies.points import bases_at, followed_points, one_sample
 
 SETTINGS = Settings(samples=5, levels=(0.2, 0.9, 0.6), k=2, tol=1e-6, seed=3, steps=10)
@@ -80,10 +80,10 @@ def test_bases_of_many_samples_are_those_of_each(tiny_model) -> None:
 
 def test_a_ratio_of_means_is_paired() -> None:
     b = torch.tensor([1.0, 5.0, 30.0, 200.0])
-    number, interval = mean_ratio(3 * b, b)
+    number, interval = ends_of(mean_ratio(3 * b, b))
     assert number == pytest.approx(3)
     assert interval == pytest.approx((3, 3))
-    number, interval = mean_ratio(torch.tensor([2.0, 8.0]), torch.tensor([1.0, 1.0]))
+    number, interval = ends_of(mean_ratio(torch.tensor([2.0, 8.0]), torch.tensor([1.0, 1.0])))
     # Logarithms 1 and 3 (base 2): mean 2, Student's quantile of one degree of freedom times a standard error of 1.
     assert number == pytest.approx(4)
     assert interval == pytest.approx((2 ** (2 - 12.7062), 2 ** (2 + 12.7062)), rel=1e-4)

@@ -15,6 +15,7 @@ from latentjac.geometry import sample_mean, subspace_distance
 from latentjac.studies import STUDIES, Settings
 from latentjac.studies.points import followed_points, one_sample
 from latentjac.studies.prompts import PromptDistances, finding_of
+from latentjac.studies.tangent_spaces import BySpace
 
 PROMPTS = ("a cat", "a dog", "sky")
 TINY = Settings(samples=3, levels=(0.9, 0.2), k=2, tol=1e-5, steps=10, prompts=PROMPTS)
@@ -142,8 +143,8 @@ def test_what_does_not_fade_is_not_said_to(model, strength: Strength) -> None:
 @pytest.mark.parametrize(("fall", "holds"), [({"x": 0.2, "h": 0.2}, True), ({"x": 0.2, "h": 0}, False)])
 def test_holds_only_if_both_spaces_agree(fall: dict[str, float], holds: bool) -> None:
     scatter = 0.01 * rand(6, 3, 3, 2)
-    tables = {space: 0.5 + scatter - by * torch.tensor([0.0, 1.0]) for space, by in fall.items()}
-    samples = {space: torch.full((6, 6, 2), 0.8) for space in fall}
+    tables = BySpace.of(lambda space: 0.5 + scatter - fall[space] * torch.tensor([0.0, 1.0]))
+    samples = BySpace.of(lambda space: torch.full((6, 6, 2), 0.8))
     finding = finding_of(PromptDistances([0.9, 0.1], PROMPTS, tables, samples, sample_mean(torch.ones(2))))
     assert finding.holds == holds
     assert finding.number == pytest.approx(-0.2, abs=0.01)

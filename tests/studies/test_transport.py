@@ -11,9 +11,9 @@ from networks import rand
 import latentjac
 from latentjac.geometry import parallel_transport
 from latentjac.studies import STUDIES, Settings
-from latentjac.studies.carried import DISTANCE, WAYS, carry
 from latentjac.studies.tangent_spaces import tangent_spaces
 from latentjac.studies.transport import association
+from latentjac.studies.transport_effects import DISTANCE, WAYS, transport_effects
 
 TINY = Settings(samples=3, levels=(0.9, 0.2), k=2, tol=1e-6, steps=10)
 
@@ -36,7 +36,7 @@ def test_small_study_of_faces() -> None:
 
 def test_effects_are_those_of_steps_at_source_and_target(tiny_model) -> None:
     spaces = tangent_spaces(tiny_model, TINY, "test")
-    carried = carry(tiny_model, spaces, 1, TINY)
+    carried = transport_effects(tiny_model, spaces, 1, TINY)
     point, bases = spaces.points[1], spaces.bases[1]
     features, t = tiny_model.feature_map("mid"), torch.tensor(point.timestep)
     alpha = tiny_model.alphas_cumprod[point.timestep]

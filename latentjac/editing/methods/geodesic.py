@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from latentjac.arguments import check_choice, check_int, check_number
-from latentjac.edit_options import K
+from latentjac.edit_options import TOL, K
 from latentjac.editing.arguments import set_checked
 from latentjac.editing.methods.x_space import XSpaceMethod
 from latentjac.editing.walk import StepRecord, Walks
@@ -37,7 +37,7 @@ class Geodesic(XSpaceMethod):
 
     transport: str = "paper"
     k: int = K
-    tol: float = 1e-2
+    tol: float = TOL
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -8,7 +8,7 @@ import torch
 
 from latentjac.arguments import check_int, check_kind, check_number, is_int
 from latentjac.diffusion import predict_noise
-from latentjac.edit_options import MOST_STEPS, K
+from latentjac.edit_options import MOST_STEPS, TOL, K
 from latentjac.editing.arguments import set_checked
 from latentjac.editing.methods.x_space import XSpaceMethod
 from latentjac.editing.walk import StepRecord, Walks
@@ -32,7 +32,7 @@ class Reestimation:
 
     every: int
     k: int = K
-    tol: float = 1e-2
+    tol: float = TOL
 
     def __post_init__(self) -> None:
         name = "Reestimation"

@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from latentjac.arguments import check_bool, check_choice, check_number, check_text
-from latentjac.edit_options import INJECTIONS
+from latentjac.edit_options import INJECTIONS, LINEARITY_TOLERANCE
 from latentjac.editing.arguments import grouped, set_checked
 from latentjac.editing.diagnostics import Along, features
 from latentjac.editing.injection import denoise_injected, measure_injection, predict_injected
@@ -42,9 +42,9 @@ class HSpace:
     """
 
     layer: str = "mid"
-    inject: str = "below"
+    inject: str = INJECTIONS[0]
     asymmetric: bool = False
-    linearity_tolerance: float = 0.1
+    linearity_tolerance: float = LINEARITY_TOLERANCE
 
     unit: ClassVar[str] = "feature standard deviations"
     in_features: ClassVar[bool] = True

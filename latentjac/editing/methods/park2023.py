@@ -55,12 +55,8 @@ class Published(XSpaceMethod):
     def walk(self, job: Job) -> Walked:
         """Walk every direction both ways and make images of frames at regular steps of the walks."""
         preset = self._check(job)
-        model, point, num_steps, layer = (
-            job.model,
-            job.point_under(self.prompt),
-            self.num_steps,
-            self.layer_in(job.model),
-        )
+        model, num_steps = job.model, self.num_steps
+        layer, point = self.layer_in(model), job.point_under(self.prompt)
         rows = job.rows(point.sample)
         text = bool(point.conditioning)
         gain = preset.gain(text) if self.gain is None else self.gain
@@ -71,8 +67,7 @@ class Published(XSpaceMethod):
         walks = Walks(model, point, probes[:, None], ways[:, None], num_steps, sigma)
         observer = Observer(model, point, layer, sigma, len(probes), num_steps)
         frames = tuple(range(num_steps + 1))[:: max(1, (num_steps + 1) // preset.frames)]
-        # One column for each signed number of steps; the one without steps counts once.
-        columns = [(0, step) for step in frames[:0:-1]] + [(1, step) for step in frames]
+        columns = _columns(frames)
         with job.bar(num_steps + job.level) as bar:
             way = walk(walks, ConstantGain(model, point, probes, gain), observer, bar, (len(rows), 2), frames)
             points = torch.stack([way.samples[frames.index(step), :, side] for side, step in columns], 1)
@@ -133,6 +128,11 @@ class ConstantGain:
     def record(self) -> StepRecord:
         """Nothing: the gain is known before."""
         return StepRecord()
+
+
+def _columns(frames: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Side and number of steps of each picture, in the order of signed steps; the one without steps counts once."""
+    return [(0, step) for step in frames[:0:-1]] + [(1, step) for step in frames]
 
 
 def _along(observer: Observer, columns: list[tuple[int, int]], directions: int) -> Along:

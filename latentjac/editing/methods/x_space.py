@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from latentjac.arguments import check_int, check_number, check_text
 from latentjac.diffusion import Point, denoise
-from latentjac.edit_options import MOST_STEPS, NUM_STEPS
+from latentjac.edit_options import LINEARITY_TOLERANCE, MOST_STEPS, NUM_STEPS
 from latentjac.editing.arguments import grouped, set_checked
 from latentjac.editing.diagnostics import Observer
 from latentjac.editing.methods.method import Job, Walked
@@ -45,7 +45,7 @@ class XSpaceMethod:
     num_steps: int = NUM_STEPS
     prompt: str | None = None
     layer: str | None = None
-    linearity_tolerance: float = 0.1
+    linearity_tolerance: float = LINEARITY_TOLERANCE
 
     unit: ClassVar[str] = "noise standard deviations"
     in_features: ClassVar[bool] = False

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from editing.known import pixelwise, point_for, unit
 from geometry.maps import square
 from networks import rand
 
-from latentjac.geometry import FeatureLinearity, FeatureMap, feature_linearity
+from latentjac.geometry import FeatureLinearity, FeatureMap, feature_linearity, measure_linearity
 
 LENGTHS = (0.01, 0.1, 1.0, 10.0)
 
@@ -58,3 +60,19 @@ def test_a_map_that_does_not_listen() -> None:
     found = feature_linearity(FeatureMap(lambda x: 0 * x + 1), rand(1, 3), rand(1, 3), (1.0,))
     assert found.deviation.item() == 0.0
     assert found.norm_ratio.item() == 1.0
+
+
+def test_noise_of_a_linear_network_is_linear_everywhere() -> None:
+    model = pixelwise()
+    v = torch.stack([unit(3, 8, 8), unit(3, 8, 8, seed=4)])
+    for entry in measure_linearity(model, point_for(model), v, 1.0, 0.1):
+        assert entry.radius == 3.2
+        assert entry.cosine == pytest.approx([1.0] * 7)
+
+
+def test_curvature_limits_the_radius() -> None:
+    radii = []
+    for bend in (0.01, 1.0, 30.0):
+        model = pixelwise(bend)
+        radii.append(measure_linearity(model, point_for(model), unit(1, 3, 8, 8), 1.0, 0.1)[0].radius)
+    assert radii[0] >= radii[1] > radii[2]

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from latentjac.diffusion import Point, Schedule
 from latentjac.geometry import FeatureMap, parallel_transport
 from latentjac.models import Model
+from latentjac.shaped import Shaped
 from latentjac.solvers import LocalBasis
 from latentjac.studies.points import one_sample
 from latentjac.studies.settings import Settings
@@ -23,8 +24,8 @@ DIRECTIONS = 3  # at most, the strongest of every sample
 DISTANCE = 2.0
 
 
-@dataclass(frozen=True)
-class Carried:
+@dataclass(frozen=True, repr=False)
+class TransportEffects(Shaped):
     """What steps of ``DISTANCE`` along carried directions do at one level, for all ordered pairs of N samples.
 
     The source is in the first N and the target in the second; entries of a sample with itself are 0.
@@ -40,7 +41,9 @@ class Carried:
     sizes: torch.Tensor
 
 
-def carry(model: Model, spaces: TangentSpaces, level: int, settings: Settings, bar: tqdm | None = None) -> Carried:
+def transport_effects(
+    model: Model, spaces: TangentSpaces, level: int, settings: Settings, bar: tqdm | None = None
+) -> TransportEffects:
     """Carry the strongest directions of every sample to every other at one level, in all ways.
 
     Args:
@@ -70,7 +73,7 @@ def carry(model: Model, spaces: TangentSpaces, level: int, settings: Settings, b
         sizes[:, sources, b] = (steps.norm(dim=-1) / moved[sources][:, None].norm(dim=-1)).transpose(0, 1).cpu()
         if bar is not None:
             bar.update()
-    return Carried(retained, cosines, sizes)
+    return TransportEffects(retained, cosines, sizes)
 
 
 def _in_all_ways(
