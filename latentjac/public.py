@@ -21,10 +21,12 @@ _names = {
     "vjp",
     "encode",
     "decode",
-    "encode_prompt",
     "resolve_layer",
     "Schedule",
     "Point",
+    "Conditioning",
+    "Guidance",
+    "Model",
 }
 
 

@@ -230,7 +230,7 @@ def edit(
         "--compose": (compose, False), "--reestimate": (reestimate, None), "--refinement": (refinement, 1),
         "--tol": (tol, 1e-3), "--gif": (gif, False),
     }  # fmt: skip
-    grid = checks.check_edit(options, edit_steps, fixed, masked=mask is not None)
+    checks.check_edit(options, edit_steps, fixed, masked=mask is not None)
     distance = distance or ("-120,-60,60,120" if method == "h-space" else "-6,-3,3,6")
     chosen, distances = _asked_for(direction, distance, compose=compose)
     saved = None
@@ -250,7 +250,7 @@ def edit(
         layer = layer or saved.metadata.get("layer")
     elif layer is None:
         layer = "mid" if inside is None or method == "h-space" else "x0"
-    place = checks.check_place(loaded, steps, t, checks.chosen_layer(loaded, layer, method), grid)
+    place = checks.check_place(loaded, steps, t, checks.chosen_layer(loaded, layer, method), compat)
     part = checks.check_mask(inside, place, loaded.sample_shape[0], options)
     if method == "geodesic" or reestimate is not None:
         checks.check_count("-k", k, place.triplets)

@@ -23,8 +23,8 @@ from latentjac.arguments import (
 from latentjac.diffusion import Point, Schedule
 from latentjac.editing.injection import INJECTIONS
 from latentjac.geometry.transport import METHODS as TRANSPORTS
-from latentjac.models import Model
-from latentjac.models.layers import OUTPUTS, resolve_layer
+from latentjac.models import Conditioning, Model
+from latentjac.models.layers import OUTPUTS
 
 MOST_STEPS = 1000  # of a walk
 FARTHEST = 1e4  # standard deviations
@@ -74,7 +74,7 @@ class Job:
 
     model: Model
     point: Point
-    conditioning: tuple[torch.Tensor, ...]
+    conditioning: Conditioning
     schedule: Schedule
     level: int
     rows: torch.Tensor
@@ -143,14 +143,14 @@ def choose_layer(model: Model, layer: str | None, method: str) -> str:
     if layer is None:
         layer = _default_layer(model)
     # A tap of the diagnostics with every method, the place of injection with one.
-    if resolve_layer(model.network, layer) in OUTPUTS and method == "h-space":
+    if model.resolve_layer(layer) in OUTPUTS and method == "h-space":
         raise ValueError(f"edit: layer must be a module with method='h-space', got {layer!r}")
     return layer
 
 
 def _default_layer(model: Model) -> str:
     try:
-        resolve_layer(model.network, "mid")
+        model.resolve_layer("mid")
     except ValueError:
         return "eps"
     return "mid"

@@ -10,6 +10,7 @@ from latentjac.arguments import check_bool, check_int
 from latentjac.compat import find_preset
 from latentjac.diffusion import Point, denoise, place
 from latentjac.diffusion.arguments import check_model
+from latentjac.diffusion.park2023 import check_park2023
 from latentjac.editing.arguments import (
     Job,
     Options,
@@ -121,7 +122,9 @@ def edit(
         "mask": (mask, None),
         "reestimate": (reestimate, None),
     }
-    preset = find_preset("edit", compat, fixed, point.grid)
+    preset = find_preset("edit", compat, fixed)
+    if preset:
+        check_park2023("edit", model, point)
     if len(point.sample) != 1:
         raise ValueError(f"edit: point must hold one sample, got {len(point.sample)}")
     inside = None if mask is None else as_mask("edit", mask, model)

@@ -48,7 +48,7 @@ def edit_as_published(job: Job, preset: Preset) -> dict[str, Any]:
     if text:
         check_left("edit", "generator", options.generator, None, "with text, whose last steps take no noise")
     gain = preset.gain(text) if options.gain is None else float(options.gain)
-    sigma = job.schedule.sigma(job.level)
+    sigma = job.schedule.noises[job.level]
     linearity = measure_linearity(model, point, rows, sigma, float(options.linearity_tolerance))
     ways = rows.new_tensor([-1.0, 1.0]).repeat(len(rows))
     probes = (preset.probe * ways).view(-1, 1, 1, 1) * rows.repeat_interleave(2, 0)

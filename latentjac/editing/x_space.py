@@ -35,7 +35,7 @@ def edit_x_space(job: Job, inside: torch.Tensor | None) -> dict[str, Any]:
         rank, energy = options.null_rank, options.null_energy
         outside = null_space(model, point, inside, rank, energy, tol=options.tol, progress=job.progress).v
         rows = left_of(rows, outside)
-    sigma = job.schedule.sigma(job.level)
+    sigma = job.schedule.noises[job.level]
     linearity = measure_linearity(model, point, rows, sigma, float(options.linearity_tolerance))
     directions, ways, layout = grouped(rows, job.distances, options.compose)
     num_steps = options.num_steps if options.method == "linear" else _enough_steps(options.num_steps, ways, linearity)

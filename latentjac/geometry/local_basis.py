@@ -11,8 +11,9 @@ from latentjac.arguments import check_choice, check_int, check_kind
 from latentjac.compat import find_preset
 from latentjac.diffusion import Point, linearization_at, place
 from latentjac.diffusion.arguments import check_model
+from latentjac.diffusion.park2023 import check_park2023
 from latentjac.linearization import BACKENDS, PRECISIONS
-from latentjac.models import Model, resolve_layer
+from latentjac.models import Model
 from latentjac.public import public
 from latentjac.solvers import LocalBasis, SolverState, svd
 from latentjac.solvers.arguments import Settings, check_run, check_settings
@@ -80,7 +81,7 @@ def local_basis(
     check_model(name, model)
     place(name, model, point)
     k = check_int(name, "k", k, 1, point.sample[0].numel())
-    resolve_layer(model.network, layer)
+    model.resolve_layer(layer)
     check_run(name, generator, callback, progress, strict)
     check_kind(name, "warm_start", warm_start, (LocalBasis, torch.Tensor), "a LocalBasis, a tensor", optional=True)
     backend = check_choice(name, "backend", backend, BACKENDS)
@@ -93,7 +94,9 @@ def local_basis(
         "confirm": (confirm, 1),
     }
     fixed = {**options, "warm_start": (warm_start, None), "precision": (precision, None)}
-    preset = find_preset(name, compat, fixed, point.grid)
+    preset = find_preset(name, compat, fixed)
+    if preset:
+        check_park2023(name, model, point)
     solver = dict(preset.solver) if preset else {option: value for option, (value, _) in options.items()}
     check_settings(name, Settings(k=k, max_seconds=max_seconds, **solver), mixed)
     lin, *exact = (
@@ -128,5 +131,4 @@ def place_of(model: Model, point: Point, layer: str) -> dict[str, Any]:
         "timestep": point.timestep,
         "t": point.t,
         "num_inference_steps": point.num_inference_steps,
-        "grid": point.grid,
     }

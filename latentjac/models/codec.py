@@ -103,6 +103,22 @@ class PixelCodec:
         return (samples.detach().float().cpu() / 2 + 0.5).clamp(0, 1)
 
 
+class NoCodec:
+    """In place of a codec, for networks whose samples are no pictures and that came without one."""
+
+    size = 0
+
+    def encode(self, images: Any, *, function: str = "encode") -> torch.Tensor:
+        """Refuses pictures."""
+        raise ValueError(f"{function}: image must go to a model with a codec, got one without (Model(..., codec=...))")
+
+    def decode(self, samples: torch.Tensor) -> torch.Tensor:
+        """Refuses samples."""
+        raise ValueError(
+            "decode: samples must be those of a model with a codec, got one without (Model(..., codec=...))"
+        )
+
+
 def _range(values: torch.Tensor) -> str:
     """What values there are, or which are no numbers."""
     wrong = int((~torch.isfinite(values)).sum())

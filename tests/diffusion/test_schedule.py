@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler
@@ -25,10 +27,10 @@ def model_with(**options: object) -> latentjac.Model:
 @pytest.mark.parametrize("num_inference_steps", [10, 50, 100])
 def test_steps_down_are_those_of_diffusers(options: dict, num_inference_steps: int) -> None:
     model = model_with(**options)
-    schedule = Schedule(model, num_inference_steps)
+    schedule = Schedule.from_scheduler(model.scheduler, num_inference_steps)
     theirs = DDIMScheduler.from_config(model.scheduler.config)
     theirs.set_timesteps(num_inference_steps)
-    assert tuple(reversed(schedule.timesteps)) == tuple(theirs.timesteps.tolist())
+    assert tuple(reversed(schedule.timesteps[1:])) == tuple(theirs.timesteps.tolist())
     x, eps = torch.randn(2, 1, 3, 4, 4, dtype=torch.float64)
     for level, t in zip(range(num_inference_steps, 0, -1), theirs.timesteps, strict=True):
         expected = theirs.step(eps, t, x).prev_sample
@@ -38,10 +40,10 @@ def test_steps_down_are_those_of_diffusers(options: dict, num_inference_steps: i
 @pytest.mark.parametrize("options", SPACINGS[:1], ids=["trailing"])
 def test_steps_up_are_those_of_diffusers(options: dict) -> None:
     model = model_with(**options)
-    schedule = Schedule(model, 20)
+    schedule = Schedule.from_scheduler(model.scheduler, 20)
     theirs = DDIMInverseScheduler.from_config(model.scheduler.config)
     theirs.set_timesteps(20)
-    assert schedule.timesteps == tuple(theirs.timesteps.tolist())
+    assert schedule.timesteps[1:] == tuple(theirs.timesteps.tolist())
     x, eps = torch.randn(2, 1, 3, 4, 4, dtype=torch.float64)
     for level, t in enumerate(theirs.timesteps, start=1):
         expected = theirs.step(eps, t, x).prev_sample
@@ -51,26 +53,26 @@ def test_steps_up_are_those_of_diffusers(options: dict) -> None:
 @pytest.mark.parametrize("options", SPACINGS, ids=lambda o: o["timestep_spacing"])
 @pytest.mark.parametrize("num_inference_steps", [1, 7, 30, 999, 1000])
 def test_up_and_down_walk_the_same_levels(options: dict, num_inference_steps: int) -> None:
-    schedule = Schedule(model_with(**options), num_inference_steps)
-    assert len(schedule.alphas) == len(schedule.timesteps) + 1
-    assert all(a >= b for a, b in zip(schedule.alphas, schedule.alphas[1:], strict=False))
+    schedule = Schedule.from_scheduler(model_with(**options).scheduler, num_inference_steps)
+    assert len(schedule.signals) == len(schedule.noises) == schedule.top + 1
+    assert all(a >= b for a, b in pairwise(schedule.signals))
     x = torch.randn(1, 3, 4, 4, dtype=torch.float64)
     eps = torch.randn_like(x)
-    for level in range(1, len(schedule.alphas)):
+    for level in range(1, schedule.top + 1):
         there = schedule.step(x, eps, level - 1, level)
         torch.testing.assert_close(schedule.step(there, eps, level, level - 1), x)
 
 
 def test_level_by_fraction_and_by_timestep() -> None:
-    schedule = Schedule(model_with(), 10)
-    assert schedule.timesteps[schedule.level(t=0.6) - 1] == 599
+    schedule = Schedule.from_scheduler(model_with().scheduler, 10)
+    assert schedule.timesteps[schedule.level(t=0.6)] == 599
     assert schedule.level(t=1.0) == 10
     assert schedule.level(t=0.0) == 1
     assert schedule.level(timestep=410) == 4
 
 
 def test_clipping_is_switched_off() -> None:
-    schedule = Schedule(model_with(clip_sample=True), 10)
+    schedule = Schedule.from_scheduler(model_with(clip_sample=True).scheduler, 10)
     x = torch.full((1, 3, 4, 4), 9.0, dtype=torch.float64)
     assert schedule.step(x, torch.zeros_like(x), 5, 0).max() > 9
 
@@ -79,7 +81,7 @@ def test_every_number_of_steps_gives_a_grid_inside_the_schedule() -> None:
     """Diffusers itself emits a timestep of -1 for 62 of them with trailing spacing."""
     model = model_with()
     for n in range(1, 1001):
-        schedule = Schedule(model, n)
-        assert len(schedule.timesteps) == n
-        assert schedule.timesteps[0] >= 0
-        assert all(a > b for a, b in zip(schedule.alphas, schedule.alphas[1:], strict=False))
+        schedule = Schedule.from_scheduler(model.scheduler, n)
+        assert schedule.top == n
+        assert schedule.timesteps[1] >= 0
+        assert all(a > b for a, b in pairwise(schedule.signals))

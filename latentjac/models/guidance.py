@@ -1,0 +1,71 @@
+"""Denoisers: a network under a conditioning, plain or guided."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from latentjac.models.conditioning import Conditioning
+from latentjac.models.predictions import Prediction, predicted
+
+if TYPE_CHECKING:
+    from latentjac.models.model import Model
+
+
+class Denoiser:
+    """A network under a conditioning: what it predicts for noisy samples.
+
+    Attributes:
+        model: The model.
+        conditioning: With one row, or one a sample.
+    """
+
+    def __init__(self, model: Model, conditioning: Conditioning) -> None:
+        self.model, self.conditioning = model, conditioning
+
+    def output(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """What the network returns, of the kind that it predicts, ``[B, C, H, W]``."""
+        return self.model.output(x, t, self.conditioning.expand(len(x)))
+
+    def predict(self, x: torch.Tensor, t: torch.Tensor) -> Prediction:
+        """Clean sample and noise, ``[B, C, H, W]`` each, from one evaluation.
+
+        Args:
+            x: Noisy samples ``[B, C, H, W]``.
+            t: Timestep of the training schedule, tensor ``[]`` or ``[B]``.
+        """
+        return predicted(self.model.prediction_type, self.output(x, t), x, *self.model.levels_of(t, x))
+
+    def eps(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """Predicted noise, ``[B, C, H, W]``; arguments are those of :meth:`predict`."""
+        return self.predict(x, t).eps
+
+    def x0(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """Posterior mean of the clean sample, ``[B, C, H, W]`` (Tweedie's formula)."""
+        return self.predict(x, t).x0
+
+
+class Guided(Denoiser):
+    """A denoiser with classifier-free guidance (Ho & Salimans 2022): ``away + scale (towards - away)``.
+
+    Both predictions come from one evaluation of twice as many rows: those under the denoiser's own conditioning, then
+    the same samples under the negative one. All kinds of prediction are guided alike, since one follows from the other
+    by the same affine map on both sides.
+
+    Args:
+        denoiser: Plain one, whose prediction is led to.
+        negative: Conditioning that is led away from, of the same names.
+        scale: ``[1]`` or ``[B]``.
+    """
+
+    def __init__(self, denoiser: Denoiser, negative: Conditioning, scale: torch.Tensor) -> None:
+        super().__init__(denoiser.model, denoiser.conditioning)
+        self.negative, self.scale = negative, scale
+
+    def output(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """The guided output of the network, ``[B, C, H, W]``."""
+        both = Conditioning.cat([self.conditioning.expand(len(x)), self.negative.expand(len(x))])
+        times = t if t.ndim == 0 else torch.cat([t, t])
+        towards, away = self.model.output(torch.cat([x, x]), times, both).chunk(2)
+        return away + self.scale.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1)) * (towards - away)
