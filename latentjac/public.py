@@ -24,6 +24,8 @@ _names = {
     "resolve_layer",
     "Schedule",
     "Point",
+    "denoiser",
+    "same",
     "Conditioning",
     "Guidance",
     "Model",

@@ -60,10 +60,10 @@ class Schedule:
                 f"{name}: signals, noises and timesteps must hold 2 or more numbers each, as many of one as of the "
                 f"others, got {len(signals)}, {len(noises)} and {len(timesteps)}"
             )
-        if noises[1] == 0 or signals[0] == 0:
-            raise ValueError(
-                f"{name}: {'noises' if noises[1] == 0 else 'signals'} must be above 0 above level 0, got 0"
-            )
+        if noises[1] == 0:
+            raise ValueError(f"{name}: noises must be above 0 at every level but the clean one, got 0 at level 1")
+        if signals[-2] == 0:
+            raise ValueError(f"{name}: signals must be above 0 at every level but the noisiest, got 0 at another")
         steps = self.num_inference_steps
         steps = check_int(name, "num_inference_steps", steps, 1, MOST_TIMESTEPS, optional=True)
         values = (
@@ -115,6 +115,7 @@ class Schedule:
 
     def same(self, level: int, other: int) -> bool:
         """Whether samples at two levels are the same ones."""
+        level, other = check_int("same", "level", level, 0, self.top), check_int("same", "other", other, 0, self.top)
         return self.signals[level] == self.signals[other] and self.noises[level] == self.noises[other]
 
     def level(self, *, t: float | None = None, timestep: int | float | None = None) -> int:
@@ -235,7 +236,7 @@ def _numbers(argument: str, values: Any, high: float, *, open_end: bool = False)
     found = []
     for value in check_sequence("Schedule", argument, values, "numbers"):
         if not is_number(value) or not 0 <= value <= high or (open_end and value == high):
-            span = f"[0, {high:g}{')' if open_end else ']'}"
+            span = f"[0, num_train_timesteps) = [0, {high:g})" if open_end else f"[0, {high:g}]"
             error = ValueError if is_number(value) else TypeError
             raise error(f"Schedule: {argument} must be numbers in {span}, got {shown(value)}")
         found.append(int(value) if is_int(value) else float(value))

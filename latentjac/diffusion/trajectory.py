@@ -100,8 +100,17 @@ class Point:
         )
         return replace(self, conditioning=conditioning())
 
+    @public
     def rows(self, index: slice) -> Point:
-        """The point of some of the samples, with their rows of the conditioning."""
+        """The point of some of the samples, with their rows of the conditioning.
+
+        Raises:
+            TypeError: If index is no slice.
+            ValueError: If it selects none.
+        """
+        check_kind("rows", "index", index, slice, "a slice")
+        if not range(len(self.sample))[index]:
+            raise ValueError(f"rows: index must select some of {len(self.sample)} samples, got {index}")
         return replace(self, sample=self.sample[index], conditioning=self.conditioning.rows(index))
 
     @public

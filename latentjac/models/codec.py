@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from latentjac.arguments import check_dense
 from latentjac.models.prepare import crop_image, read_image, resize_image
 
 ImageInput = str | Path | Image.Image | np.ndarray | torch.Tensor
@@ -81,16 +82,16 @@ class PixelCodec:
         )
 
     def _encode_tensor(self, image: torch.Tensor, subject: str) -> torch.Tensor:
+        image = check_dense(*subject.split(": ", 1), image)
         batch = image[None] if image.ndim == 3 else image
         expected = (self.channels, self.size, self.size)
         fits = batch.ndim == 4 and tuple(batch.shape[1:]) == expected and len(batch) > 0
-        plain = batch.layout == torch.strided and not batch.is_meta
-        if not fits or not plain or not (batch.is_floating_point() or batch.dtype == torch.uint8):
+        if not fits or not (batch.is_floating_point() or batch.dtype == torch.uint8):
             raise ValueError(
                 f"{subject} must be a float tensor [B, {', '.join(map(str, expected))}], "
-                f"got {image.dtype} {list(image.shape)}{'' if plain else f' that is {image.layout} on {image.device}'}"
+                f"got {image.dtype} {list(image.shape)}"
             )
-        values = batch.detach().cpu().float()
+        values = batch.cpu().float()
         if batch.dtype == torch.uint8:
             values = values / 255
         low, high = values.min().item(), values.max().item()

@@ -9,11 +9,22 @@ from typing import Any
 
 import torch
 
-from latentjac.arguments import check_dense, check_device, check_dtype, check_int, check_kind, is_number, shown
+from latentjac.arguments import (
+    check_dense,
+    check_device,
+    check_dtype,
+    check_int,
+    check_kind,
+    check_number,
+    check_tensor,
+    is_number,
+    shown,
+)
 from latentjac.public import public
 
 _NEGATIVE, _SCALE = "guidance.negative.", "guidance.scale"  # in flat form; own names have no dots
 _FURTHEST = 1e6  # a scale of guidance
+_MOST_ROWS = 2**31
 _NAME = "Conditioning"
 
 
@@ -50,8 +61,8 @@ class Conditioning(Mapping[str, torch.Tensor]):
         check_kind(_NAME, "guidance", guidance, Guidance, "a Guidance", optional=True)
         if guidance is not None and guidance.negative.keys() != checked.keys():
             raise ValueError(
-                f"{_NAME}: guidance must have a negative of the names {sorted(checked)}, "
-                f"got {sorted(guidance.negative)}"
+                f"{_NAME}: tensors and the negative of guidance must have the same names, "
+                f"got {sorted(checked)} and {sorted(guidance.negative)}"
             )
         self._set(checked, guidance)
         counts = sorted({len(tensor) for tensor in self.flat().values()} - {1})
@@ -76,6 +87,8 @@ class Conditioning(Mapping[str, torch.Tensor]):
         return Conditioning, (dict(self._tensors), self.guidance)
 
     def __getitem__(self, name: str) -> torch.Tensor:
+        if name not in self._tensors:
+            raise KeyError(f"conditioning must hold {name!r}, got {list(self._tensors)}")
         return self._tensors[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -108,35 +121,55 @@ class Conditioning(Mapping[str, torch.Tensor]):
         """For how many samples it has rows of their own; 1 where all are for all."""
         return max((len(tensor) for tensor in self.flat().values()), default=1)
 
-    def rows(self, index: slice | torch.Tensor | Sequence[int]) -> Conditioning:
+    @public
+    def rows(self, index: slice) -> Conditioning:
         """That of some of the samples; rows for all stay.
 
         Args:
-            index: What selects the samples in dimension 0.
+            index: Which of the samples.
+
+        Raises:
+            TypeError: If index is no slice.
+            ValueError: If it selects none.
         """
+        check_kind("rows", "index", index, slice, "a slice")
+        if not range(self.num_rows)[index] and self.num_rows > 1:
+            raise ValueError(f"rows: index must select some of {self.num_rows} rows, got {index}")
         return self._map(lambda tensor: tensor if len(tensor) == 1 else tensor[index])
 
+    @public
     def expand(self, count: int) -> Conditioning:
         """With a row for each of so many samples; rows for all are repeated without a copy.
 
         Raises:
+            TypeError: If count is no int.
             ValueError: If it has rows of its own for another number of samples.
         """
-        return self._map(lambda tensor: tensor if len(tensor) == count else tensor.expand(count, *tensor.shape[1:]))
+        return self._expanded(self._fitting("expand", count))
 
     @public
     def split(self, size: int, count: int) -> Iterator[Conditioning]:
-        """Those of parts of ``count`` samples, of ``size`` samples each, as ``x.split(size)`` makes of x."""
-        size, count = check_int("split", "size", size, 1), check_int("split", "count", count, 1)
+        """Those of parts of ``count`` samples, of ``size`` samples each, as ``x.split(size)`` makes of x.
+
+        Raises:
+            TypeError: If an argument is no int.
+            ValueError: If it has rows of its own for another number of samples.
+        """
+        size, count = check_int("split", "size", size, 1), self._fitting("split", count)
         return (self.rows(slice(start, min(start + size, count))) for start in range(0, count, size))
 
-    @staticmethod
-    def cat(parts: Sequence[Conditioning]) -> Conditioning:
-        """Conditionings of the same names, one after the other; those with a row for all count as one sample.
+    def _fitting(self, function: str, count: Any) -> int:
+        count = check_int(function, "count", count, 1, _MOST_ROWS)
+        if self.num_rows not in (1, count):
+            raise ValueError(f"{function}: count must be {self.num_rows}, the number of rows, got {count}")
+        return int(count)
 
-        Their guidance is left out.
-        """
-        return Conditioning._made({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, None)
+    def _expanded(self, count: int) -> Conditioning:
+        return self._map(lambda tensor: tensor if len(tensor) == count else tensor.expand(count, *tensor.shape[1:]))
+
+    def _followed_by(self, other: Conditioning) -> Conditioning:
+        """The rows of both, without guidance; names are the same."""
+        return Conditioning._made({name: torch.cat([tensor, other[name]]) for name, tensor in self.items()}, None)
 
     @public
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Conditioning:
@@ -172,6 +205,8 @@ class Conditioning(Mapping[str, torch.Tensor]):
             ValueError: If tensors are those of no conditioning.
         """
         check_kind("from_flat", "tensors", tensors, Mapping, "a mapping")
+        if not all(isinstance(name, str) for name in tensors):
+            raise TypeError(f"from_flat: tensors must be named by texts, got {shown(list(tensors))}")
         own, negative, scale = _unflat(tensors)
         if scale is None and not negative:
             return cls(own)
@@ -219,13 +254,12 @@ class Guidance:
             raise ValueError("Guidance: negative must have no guidance of its own, got one that has")
         if is_number(scale):
             like = next((t for t in negative.values() if t.is_floating_point()), torch.zeros((), dtype=torch.float64))
-            rows = torch.tensor([float(scale)], dtype=like.dtype, device=like.device)  # type: ignore[arg-type]
+            number = check_number("Guidance", "scale", scale, -_FURTHEST, _FURTHEST, least=True, most=True)
+            rows = torch.tensor([number], dtype=like.dtype, device=like.device)
         else:
-            rows = _rows_of("scale", scale, "Guidance")
-        if rows.ndim != 1 or not rows.is_floating_point() or not bool((rows.abs() <= _FURTHEST).all()):
-            raise ValueError(
-                f"Guidance: scale must be a number or [B] numbers within {_FURTHEST:g}, got {shown(scale)}"
-            )
+            rows = check_tensor("Guidance", "scale", scale, _FURTHEST)
+            if rows.ndim != 1 or len(rows) == 0:
+                raise ValueError(f"Guidance: scale must be a number or have shape [B], got {list(rows.shape)}")
         object.__setattr__(self, "negative", negative)
         object.__setattr__(self, "scale", rows)
 
@@ -237,10 +271,10 @@ class Guidance:
         return made
 
 
-def _rows_of(argument: str, value: Any, function: str = _NAME) -> torch.Tensor:
-    tensor = check_dense(function, argument, value)
+def _rows_of(argument: str, value: Any) -> torch.Tensor:
+    tensor = check_dense(_NAME, argument, value)
     if tensor.ndim == 0 or len(tensor) == 0:
-        raise ValueError(f"{function}: {argument} must have rows in dimension 0, got shape {list(tensor.shape)}")
+        raise ValueError(f"{_NAME}: {argument} must have rows in dimension 0, got shape {list(tensor.shape)}")
     return tensor
 
 

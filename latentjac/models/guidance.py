@@ -26,7 +26,7 @@ class Denoiser:
 
     def output(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """What the network returns, of the kind that it predicts, ``[B, C, H, W]``."""
-        return self.model.output(x, t, self.conditioning.expand(len(x)))
+        return self.model.output(x, t, self.conditioning._expanded(len(x)))
 
     def predict(self, x: torch.Tensor, t: torch.Tensor) -> Prediction:
         """Clean sample and noise, ``[B, C, H, W]`` each, from one evaluation.
@@ -65,7 +65,7 @@ class Guided(Denoiser):
 
     def output(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """The guided output of the network, ``[B, C, H, W]``."""
-        both = Conditioning.cat([self.conditioning.expand(len(x)), self.negative.expand(len(x))])
+        both = self.conditioning._expanded(len(x))._followed_by(self.negative._expanded(len(x)))
         times = t if t.ndim == 0 else torch.cat([t, t])
         towards, away = self.model.output(torch.cat([x, x]), times, both).chunk(2)
         return away + self.scale.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1)) * (towards - away)

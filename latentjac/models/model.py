@@ -85,6 +85,8 @@ class Model:
         kind = type(self.network).__name__
         family = next((f for f in FAMILIES if f.network == kind), FAMILIES[0])
         self.name = check_text("Model", "name", name, optional=True) or kind
+        _check_has("codec", codec, ("encode", "decode"))
+        _check_has("text", text, ("tensors",))
         self.scheduler, self.text = scheduler, text
         self.call: Call = call or family.call
         self.layers = {**family.layers, **_names_of(self.network, layers)}
@@ -94,7 +96,7 @@ class Model:
             self.sample_shape = family.sample_shape(self.network)
         else:
             raise ValueError("Model: sample_shape must be given for a network without configuration, got None")
-        self.codec: PixelCodec | LatentCodec | NoCodec = codec or _pixels(self.sample_shape)
+        self.codec: PixelCodec | LatentCodec | NoCodec = _pixels(self.sample_shape) if codec is None else codec
         self.network.eval().requires_grad_(False)
         if self.device.type == "cpu":
             # Convolutions are faster so on a CPU; the annotation of Module.to leaves the keyword out.
@@ -182,6 +184,7 @@ class Model:
 
     def denoiser(self, conditioning: Conditioning = _NONE) -> Denoiser:
         """The network under a conditioning, guided where that has guidance."""
+        check_kind("denoiser", "conditioning", conditioning, Conditioning, "a latentjac.Conditioning")
         plain = Denoiser(self, conditioning.unguided())
         guidance = conditioning.guidance
         return plain if guidance is None else Guided(plain, guidance.negative, guidance.scale)
@@ -218,6 +221,7 @@ class Model:
         power = alphas.index_select(0, t.reshape(-1).long()).reshape(-1, *[1] * (x.ndim - 1))
         return power.sqrt(), (1 - power).sqrt()
 
+    @public
     def resolve_layer(self, layer: str) -> str:
         """Full module name of a layer, ``"eps"`` or ``"x0"``; see :func:`latentjac.models.resolve_layer`."""
         return resolve_layer(self.network, layer, self.layers)
@@ -239,7 +243,7 @@ class Model:
 
         def features(x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
             # Guidance is of the prediction alone: features are those under the prompt.
-            return tap(self.network, x, t, conditioning.unguided().expand(len(x)))
+            return tap(self.network, x, t, conditioning.unguided()._expanded(len(x)))
 
         return features
 
@@ -314,6 +318,11 @@ def _masked(features: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor
         return features(x, t, *conditioning) * mask
 
     return masked
+
+
+def _check_has(argument: str, value: object, methods: tuple[str, ...]) -> None:
+    if value is not None and not all(callable(getattr(value, method, None)) for method in methods):
+        raise TypeError(f"Model: {argument} must have {' and '.join(methods)} or be None, got {type(value).__name__}")
 
 
 def _names_of(network: torch.nn.Module, layers: Any) -> dict[str, str]:

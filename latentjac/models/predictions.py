@@ -22,9 +22,9 @@ class Prediction(NamedTuple):
 # Of the output and the noisy sample, signal and noise: a new kind of network is a row here.
 _CONVERSIONS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Prediction]] = {
     "epsilon": lambda out, x, a, s: Prediction((x - s * out) / a, out),
-    "sample": lambda out, x, a, s: Prediction(out, (x - a * out) / s),
     # v = a eps - s x0 (Salimans & Ho 2022), where a^2 + s^2 = 1.
     "v_prediction": lambda out, x, a, s: Prediction(a * x - s * out, a * out + s * x),
+    "sample": lambda out, x, a, s: Prediction(out, (x - a * out) / s),
 }
 PREDICTIONS = tuple(_CONVERSIONS)
 

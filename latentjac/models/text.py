@@ -31,6 +31,7 @@ class TextEncoder:
     def __init__(self, tokenizer: Any, encoder: Any) -> None:
         self._tokenizer, self.encoder = tokenizer, encoder.eval().requires_grad_(False)
 
+    @public
     def tensors(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
         """What a :class:`Conditioning` holds of B prompts: ``"text"``, the embeddings."""
         return {"text": self.encode(prompts)}

@@ -10,7 +10,8 @@ from calls.sweep import swept
 
 # Functions of which some messages have another form yet, or come after the network ran.
 PENDING = (
-    "prepare_image", "open_image", "to_pil", "PixelCodec.", "LatentCodec.", "invert", "linearize", "Model.",
+    "prepare_image", "open_image", "to_pil", "PixelCodec.", "LatentCodec.", "linearize", "Model.to", "Model.eps",
+    "Model.x0", "Model.output", "Model.levels_of", "Model.feature_map", "Model.linearization", "Denoiser.", "Guided.",
     "Linearization.", "ProgramLinearization.", "AutodiffLinearization.", "edit", "masked_basis", "null_space",
     "local_basis", "basis_path", "svd", "effective_rank", "spectrum_plot", "Estimate.times",
 )  # fmt: skip

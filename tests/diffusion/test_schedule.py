@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 
 import pytest
 import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler
-from networks import build_scheduler, build_tiny_unet
+from networks import build_scheduler, build_tiny_unet, rand
 
 import latentjac
-from latentjac.diffusion import Schedule
+from latentjac.diffusion import Schedule, park2023_schedule
 
 SPACINGS = [
     {"timestep_spacing": "trailing", "set_alpha_to_one": True},
@@ -85,3 +86,35 @@ def test_every_number_of_steps_gives_a_grid_inside_the_schedule() -> None:
         assert schedule.top == n
         assert schedule.timesteps[1] >= 0
         assert all(a > b for a, b in pairwise(schedule.signals))
+
+
+def test_other_noise_than_variance_preserving() -> None:
+    """The same step is Euler's for flow matching and for variance exploding levels."""
+    x0, eps = rand(2, 1, 3, 4, 4)
+    flow = Schedule((1.0, 0.7, 0.0), (0.0, 0.3, 1.0), (0, 300, 999))
+    x = 0.7 * x0 + 0.3 * eps
+    torch.testing.assert_close(flow.step(x, eps, 1, 2), x + 0.7 * (eps - x0))
+    torch.testing.assert_close(flow.step(eps, eps, 2, 1, x0=x0), x)
+    with pytest.raises(ValueError, match="step: x0 must be given where source = 2 has no signal"):
+        flow.step(eps, eps, 2, 1)
+    exploding = Schedule((1.0, 1.0, 1.0), (0.0, 2.0, 80.0), (0, 1, 2), 3)
+    torch.testing.assert_close(exploding.step(x0 + 80 * eps, eps, 2, 1), x0 + 2 * eps)
+
+
+def test_an_ancestral_step_has_the_noise_of_its_level() -> None:
+    """Given the clean sample, what arrives is independent noise and kept noise of the right variance in all."""
+    for schedule in (Schedule((1, 0.8, 0.6), (0, 0.6, 0.8), (0, 1, 2)), Schedule((1, 1, 1), (0, 2, 5), (0, 1, 2))):
+        zero, one = torch.zeros(1, 1, 1, 1).double(), torch.ones(1, 1, 1, 1).double()
+        fresh = float(schedule.step(zero, zero, 2, 1, one))
+        kept = float(schedule.step(zero, one, 2, 1, zero, x0=zero))
+        assert fresh**2 + kept**2 == pytest.approx(schedule.noises[1] ** 2)
+        posterior = schedule.noises[2] ** 2 - (schedule.signals[2] / schedule.signals[1] * schedule.noises[1]) ** 2
+        assert fresh**2 == pytest.approx(posterior * (schedule.noises[1] / schedule.noises[2]) ** 2)
+
+
+def test_a_schedule_comes_back_from_plain_values() -> None:
+    for schedule in (Schedule.from_scheduler(build_scheduler(), 7), park2023_schedule(build_scheduler(), 7)):
+        values = json.loads(json.dumps(schedule.to_dict()))
+        assert Schedule.from_dict(values) == schedule
+        assert Schedule.from_dict(values).timesteps == schedule.timesteps
+    assert repr(schedule) == "Schedule(6 levels, timesteps 166.5 to 999 of 1000)"
