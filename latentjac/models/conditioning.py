@@ -64,6 +64,8 @@ class Conditioning(Mapping[str, torch.Tensor]):
                 f"{_NAME}: tensors and the negative of guidance must have the same names, "
                 f"got {sorted(checked)} and {sorted(guidance.negative)}"
             )
+        if guidance is not None and not checked:
+            raise ValueError(f"{_NAME}: tensors must be there with guidance, got none")
         self._set(checked, guidance)
         counts = sorted({len(tensor) for tensor in self.flat().values()} - {1})
         if len(counts) > 1:

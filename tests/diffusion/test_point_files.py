@@ -55,9 +55,11 @@ def test_files_of_other_things_are_named(tiny_model, tiny_point, tmp_path: Path)
     old = tmp_path / "trajectory.safetensors"
     save_file({"samples": rand(5, 3, 16, 16)}, old)  # as run folders had it
     for path in (point, basis, old):
-        with pytest.raises(latentjac.FileError, match="load: path must be a trajectory saved by latentjac, got .*meta"):
+        with pytest.raises(
+            latentjac.FileError, match=r"load: path must be a trajectory saved by latentjac, got .*meta"
+        ):
             latentjac.Trajectory.load(path)
-    with pytest.raises(FileExistsError, match="save: path must be new or that of a point, got .*basis"):
+    with pytest.raises(FileExistsError, match=r"save: path must be new or that of a point, got .*basis"):
         tiny_point.save(basis)
     with pytest.raises(ValueError, match=r"save: path must end in .safetensors"):
         tiny_point.save(tmp_path / "point.pt")
@@ -107,14 +109,11 @@ def test_facts_that_cannot_be(tiny_point, tmp_path: Path, change, message: str) 
         ({"other": rand(2)}, "tensors must be .*'sample'"),
         ({"conditioning.a b": rand(1, 2)}, "named by identifiers"),
         ({"conditioning.text": rand(7, 2)}, "conditioning must have 1 row"),
-        ({"conditioning.guidance.scale": rand(1)}, "same names|must have the names|guidance"),
+        ({"conditioning.guidance.scale": rand(1)}, "tensors must be there with guidance"),
     ],
 )
 def test_tensors_that_cannot_be(tiny_point, tmp_path: Path, tensors, message: str) -> None:
     path = rewritten(tiny_point.save(tmp_path / "p.safetensors"), lambda facts: None, tensors)
-    if "conditioning.guidance.scale" in tensors:  # nothing to lead away from: a guidance of nothing is none
-        assert latentjac.Point.load(path).conditioning.guidance is not None
-        return
     with pytest.raises(latentjac.FileError, match=f"load: path must be a point saved by latentjac, got .*{message}"):
         latentjac.Point.load(path)
 

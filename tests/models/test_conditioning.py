@@ -97,10 +97,12 @@ def test_it_is_frozen_and_shows_its_shapes(guided) -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match=r"tensors must have 1 row or as many as the others, got \[2, 3\]"):
         Conditioning({"a": rand(2, 1), "b": rand(3, 1)})
-    with pytest.raises(ValueError, match="tensors must be named by identifiers, got 'a.b'"):
+    with pytest.raises(ValueError, match=r"tensors must be named by identifiers, got 'a\.b'"):
         Conditioning({"a.b": OWN})
     with pytest.raises(ValueError, match=r"same names, got \['a'\] and \['b'\]"):
         Conditioning({"a": OWN}, Guidance(Conditioning({"b": OWN}), 2.0))
+    with pytest.raises(ValueError, match="tensors must be there with guidance"):
+        Conditioning({}, Guidance(Conditioning(), 2.0))
     with pytest.raises(ValueError, match="negative must have no guidance of its own"):
         Guidance(Conditioning({"a": OWN}, Guidance(Conditioning({"a": OWN}), 2.0)), 3.0)
 
