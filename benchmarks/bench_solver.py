@@ -58,7 +58,7 @@ def problems(names: list[str], layers: list[str], ts: list[float]) -> Iterator[t
         for layer in layers:
             for t in ts:
                 timestep = round(t * (net.num_train_timesteps - 1))
-                alpha = float(net.alphas_cumprod[timestep])
+                alpha = float(net.scheduler.alphas_cumprod.double()[timestep])
                 x = alpha**0.5 * image + (1 - alpha) ** 0.5 * noise
                 lin = ProgramLinearization(net.feature_map(layer), x, torch.tensor(timestep))
                 yield {"network": name, "layer": layer, "t": t}, lin
@@ -191,7 +191,7 @@ def sweep() -> list[dict[str, Any]]:
     for steps in (50, 100):
         path = latentjac.invert(net, PHOTO, steps)
         first = path.schedule.level(t=0.8)
-        places = [path.schedule.timesteps[first - 1 - i] for i in range(7)]
+        places = [path.schedule.timesteps[first - i] for i in range(7)]
         for k in (8, 20):
             for layer in ("mid", "x0"):
                 found = {}

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from latentjac.geometry.basis_path import basis_path
     from latentjac.geometry.local_basis import local_basis
     from latentjac.linearization import Linearization, NonFiniteError, linearize
-    from latentjac.models import LoadError, Model, builtin_models, load, prepare_image
+    from latentjac.models import Conditioning, LoadError, Model, builtin_models, load, prepare_image
     from latentjac.solvers import ConvergenceError, LocalBasis, Status, effective_rank, svd
 
 __all__ = [
+    "Conditioning",
     "ConvergenceError",
     "Edit",
     "FileError",

@@ -1,7 +1,8 @@
 """Settings under which latentjac computes what the published code of Park et al. (NeurIPS 2023) computes.
 
-The preset is one object that each layer takes its part of: ``invert`` the grid, ``local_basis`` the iteration, ``edit``
-the guidance. docs/pullback.md lists what it reproduces and what it does not.
+The preset is one object that each layer takes its part of: ``local_basis`` the iteration, ``edit`` the guidance; its
+noise levels are those of :func:`latentjac.diffusion.park2023_schedule`. docs/pullback.md lists what it reproduces and
+what it does not.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ class Preset:
     """What the published code has fixed.
 
     Attributes:
-        grid: Name of the grid of noise levels, see :class:`latentjac.diffusion.Schedule`.
         limits: Arguments of :func:`latentjac.svd`: when its solver stops.
         subspace: Options of that solver, :class:`latentjac.solvers.Subspace`.
         probe: Length of the probe of guidance, in units of the sample.
@@ -30,7 +30,6 @@ class Preset:
         frames: Into how many parts the frames divide a walk.
     """
 
-    grid: str = "pullback"
     limits: Mapping[str, Any] = field(default_factory=lambda: dict(_LIMITS))
     subspace: Mapping[str, str] = field(default_factory=lambda: dict(_SUBSPACE))
     probe: float = 1.0
@@ -45,27 +44,21 @@ class Preset:
 _PRESETS = {"pullback": Preset()}
 
 
-def find_preset(
-    function: str, compat: object, options: Mapping[str, tuple[Any, Any]], grid: str | None = None
-) -> Preset | None:
+def find_preset(function: str, compat: object, options: Mapping[str, tuple[Any, Any]]) -> Preset | None:
     """The preset of a name, None for None.
 
     Args:
         function: Function that was called, for messages.
         compat: What it got.
         options: Options the preset leaves no choice of, each with what it got and its default.
-        grid: Grid of the point that it got, if it takes one.
 
     Raises:
         TypeError: If it is not a name.
-        ValueError: If there is no such preset, one of the options is not its default, or the point is of another grid.
+        ValueError: If there is no such preset, or one of the options is not its default.
     """
     name = check_choice(function, "compat", compat, list(_PRESETS), optional=True)
     if name is None:
         return None
     for option, (value, default) in options.items():
         check_left(function, option, value, default, f"with compat={name!r}")
-    preset = _PRESETS[name]
-    if grid not in (None, preset.grid):
-        raise ValueError(f"{function}: point must come from invert(..., compat={name!r}), got one of another grid")
-    return preset
+    return _PRESETS[name]

@@ -26,10 +26,14 @@ _names = {
     "vjp",
     "encode",
     "decode",
-    "encode_prompt",
     "resolve_layer",
     "Schedule",
     "Point",
+    "denoiser",
+    "same",
+    "Conditioning",
+    "Guidance",
+    "Model",
 }
 
 

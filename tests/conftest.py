@@ -15,7 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import torch
 from devices import require_gpu
 from diffusers import DDIMPipeline
-from networks import build_scheduler, build_tiny_unet, rand
+from networks import build_scheduler, build_tiny_unet, point_at, rand
 
 import latentjac
 
@@ -52,7 +52,7 @@ def matmuls() -> Iterator[Any]:
 @pytest.fixture
 def tiny_point(tiny_model: latentjac.Model) -> latentjac.Point:
     """A noisy float64 sample in the middle of a 10-step grid."""
-    return latentjac.Point(rand(1, 3, 16, 16), 599, 10)
+    return point_at(rand(1, 3, 16, 16))
 
 
 @pytest.fixture

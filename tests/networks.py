@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel, UNet2DModel
+
+import latentjac
+from latentjac.diffusion import Schedule
 
 
 def build_tiny_unet(seed: int = 0, size: int = 16) -> UNet2DModel:
@@ -47,6 +52,13 @@ def build_scheduler(**options: object) -> DDIMScheduler:
 def rand(*shape: int, seed: int = 1) -> torch.Tensor:
     """Repeatable float64 normal values."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def point_at(sample: torch.Tensor, timestep: int = 599, steps: int = 10, **more: Any) -> latentjac.Point:
+    """A point at a timestep of the levels of so many steps, by default of the built-in models' schedule."""
+    schedule = Schedule.from_scheduler(more.pop("scheduler", None) or build_scheduler(), steps)
+    level = schedule.timesteps.index(timestep, 1)
+    return latentjac.Point(sample, level, schedule, **more)
 
 
 @torch.no_grad()

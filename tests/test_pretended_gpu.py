@@ -13,13 +13,13 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 from geometry.test_cuda import MEASURES, compare
-from networks import build_scheduler, build_tiny_unet, rand
+from networks import build_scheduler, build_tiny_unet, point_at, rand
 from pipelines import build_stable_diffusion
 from pretended_gpu import GPU, check_on_gpu, held, place, pretended_gpu
 
 import latentjac
 from latentjac import editing
-from latentjac.diffusion import linearization_at
+from latentjac.diffusion import linearization_at, park2023_schedule
 from latentjac.kernels import attention_primal, attention_tangent
 from latentjac.linearization import ProgramLinearization
 from latentjac.linearization.chunking import chunk_size
@@ -47,7 +47,7 @@ def model_on(device: torch.device | str, dtype: torch.dtype = torch.float64) -> 
 
 
 def point_on(device: torch.device | str) -> latentjac.Point:
-    return latentjac.Point(rand(1, 3, 8, 8).to(device), 599, 10)
+    return point_at(rand(1, 3, 8, 8).to(device))
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_edits() -> None:
         for options in EDITS:
             point = point_on(device)
             if isinstance(options["method"], editing.Published):
-                point = replace(point, timestep=5 * 999 / 9, grid="pullback")
+                point = replace(point, level=5, schedule=park2023_schedule(model.scheduler, 10))
             shape = (2, 8, 4, 4) if options["method"].in_features else (2, 3, 8, 8)
             way = rand(*shape, seed=4)[: 2 if "compose" in options else 1].to(device)
             results.append(latentjac.edit(model, point, way, **options).samples.cpu())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 import latentjac as lj
 from latentjac import editing
+from latentjac.diffusion import Schedule
 from latentjac.solvers import Krylov, Randomized, Subspace
 
 X = torch.randn(1, 4, dtype=torch.float64)
@@ -32,8 +34,7 @@ class Context(SimpleNamespace):
 
 
 def point(c: Context, **changes: object) -> lj.Point:
-    fields = {"sample": c.point.sample, "timestep": 599, "num_inference_steps": 10}
-    return lj.Point(**{**fields, **changes})
+    return replace(c.point, **changes)
 
 
 def linear_edit(c: Context) -> lj.Edit:
@@ -185,7 +186,7 @@ TABLE: list[Row] = [
         "steps",
         lambda c: lj.invert(c.model, c.picture, 0),
         ValueError,
-        r"^invert: num_inference_steps must be in \[1, T\] = \[1, 1000\] .*, got 0",
+        r"^invert: num_inference_steps must be in \[1, T\] = \[1, 1000\], got 0",
     ),
     (
         "steps type",
@@ -230,7 +231,24 @@ TABLE: list[Row] = [
     ("point", lambda c: lj.sample(c.model, X), TypeError, "point must be a latentjac.Point.*got Tensor"),
     # basis and edits
     ("model", lambda c: lj.local_basis("faces", c.point), TypeError, "model must be a latentjac.Model.*got str"),
-    ("grid", lambda c: lj.local_basis(c.model, point(c, timestep=600)), ValueError, "nearest 599.*got 600"),
+    (
+        "level",
+        lambda c: point(c, level=11),
+        ValueError,
+        "^Point: level must be at most 10, got 11",
+    ),
+    (
+        "levels of another",
+        lambda c: lj.local_basis(c.model, point(c, schedule=Schedule((1, 0.5), (0, 0.5), (0, 599)), level=1)),
+        ValueError,
+        "^local_basis: point.schedule must have signal and noise .* at timestep 599 as the model has, got 0.500000",
+    ),
+    (
+        "conditioning",
+        lambda c: point(c, conditioning=()),
+        TypeError,
+        "^Point: conditioning must be a latentjac.Conditioning",
+    ),
     ("layer", lambda c: lj.local_basis(c.model, c.point, layer="midd"), ValueError, "got 'midd'; nearest: .*mid"),
     (
         "layer type",
@@ -370,12 +388,6 @@ TABLE: list[Row] = [
         ValueError,
         r"must keep its way, got one with method=Published\(...\)",
     ),
-    (
-        "grid name",
-        lambda c: lj.sample(c.model, point(c, grid="even")),
-        ValueError,
-        "^Point: grid must be one of .*got 'even'",
-    ),
     ("vectors", lambda c: Subspace(vectors="best"), ValueError, "^Subspace: vectors must be one of .*got 'best'"),
     (
         "solver of compat",
@@ -475,8 +487,8 @@ def context(tiny_model, tiny_point, tmp_path) -> Context:
     return Context(
         model=tiny_model,
         point=tiny_point,
-        many=lj.Point(tiny_point.sample.repeat(2, 1, 1, 1), 599, 10),
-        single=lj.Point(tiny_point.sample.float(), 599, 10),
+        many=replace(tiny_point, sample=tiny_point.sample.repeat(2, 1, 1, 1)),
+        single=tiny_point.to(dtype=torch.float32),
         path=lj.invert(tiny_model, picture, 2),
         v=torch.ones(3, 16, 16, dtype=torch.float64),
         mask=torch.eye(16, dtype=torch.bool),

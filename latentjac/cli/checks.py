@@ -12,7 +12,7 @@ from latentjac.cli.options import FRAMES
 from latentjac.cli.refusals import Refusal, refusing
 from latentjac.cli.values import refusal
 from latentjac.compat import find_preset
-from latentjac.diffusion import Schedule
+from latentjac.diffusion import Schedule, park2023_schedule
 from latentjac.editing import Mask, Method
 from latentjac.models import Model
 
@@ -41,21 +41,21 @@ def check_frames(gif: bool, frames: int) -> None:
 def check_prompts(model: Model, prompt: str | None, edit_prompt: str | None = None) -> None:
     """Raise where a text is given to a model that takes none."""
     with refusing():
-        model.encode_prompt(prompt)
+        model.conditioning(prompt)
     if edit_prompt is not None:
         with refusing(prompt="--edit-prompt"):
-            model.encode_prompt(edit_prompt)
+            model.conditioning(edit_prompt)
 
 
-def check_steps(model: Model, steps: int, grid: str = "scheduler") -> Schedule:
-    """The grid of so many steps; raise where the model has none such."""
+def check_steps(model: Model, steps: int, compat: str | None = None) -> Schedule:
+    """The levels of so many steps; raise where the model has none such."""
     with refusing():
-        return Schedule(model, steps, grid)
+        return (park2023_schedule if compat else Schedule.from_scheduler)(model.scheduler, steps)
 
 
 @torch.no_grad()
 def check_place(
-    model: Model, steps: int, t: float, layer: str, grid: str = "scheduler", *, option: str = "--layer"
+    model: Model, steps: int, t: float, layer: str, compat: str | None = None, *, option: str = "--layer"
 ) -> Place:
     """Raise where the network has no such layer, or what it gives does not depend on the picture.
 
@@ -66,16 +66,16 @@ def check_place(
         steps: Of the grid.
         t: Fraction of T.
         layer: Feature map.
-        grid: Which grid.
+        compat: Whose levels.
         option: Where the layer comes from.
     """
-    schedule = check_steps(model, steps, grid)
+    schedule = check_steps(model, steps, compat)
     with refusing(layer=option):
-        timestep = schedule.timesteps[schedule.level(t=t) - 1]
+        timestep = schedule.timesteps[schedule.level(t=t)]
         features = model.feature_map(layer)
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(2, *model.sample_shape, generator=generator).to(model.device, model.dtype)
-        made = features(x, torch.tensor(timestep, device=model.device), *model.encode_prompt(None))
+        made = features(x, torch.tensor(timestep, device=model.device), model.conditioning())
     if len(made) != 2 or torch.equal(made[0], made[1]):
         raise refusal(option, "a feature map that depends on the picture", layer)
     return Place(layer, made.shape[1:], min(x[0].numel(), made[0].numel()))
@@ -87,16 +87,15 @@ def check_count(option: str, count: int, triplets: int) -> None:
         raise refusal(option, f"at most {triplets}, the number of singular triplets of --layer", count)
 
 
-def check_fixed(compat: str | None, fixed: dict[str, tuple[Any, Any]]) -> str:
-    """The grid of an edit; raise where an option is given that ``--compat`` leaves no choice of.
+def check_fixed(compat: str | None, fixed: dict[str, tuple[Any, Any]]) -> None:
+    """Raise where an option is given that ``--compat`` leaves no choice of.
 
     Args:
         compat: What was given for it.
         fixed: Options, each with what it got and its default.
     """
     with refusing():
-        preset = find_preset("edit", compat, fixed)
-    return preset.grid if preset else "scheduler"
+        find_preset("edit", compat, fixed)
 
 
 def at_layer(model: Model, method: Method, layer: str | None) -> Method:

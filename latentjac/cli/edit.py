@@ -221,7 +221,7 @@ def edit(
         "--distance": (distance, None), "--method": (method, "guidance"), "--mask": (mask, None),
         "--compose": (compose, False), "--refinement": (refinement, 1), "--tol": (tol, 1e-3), "--gif": (gif, False),
     }  # fmt: skip
-    grid = checks.check_fixed(compat, fixed)
+    checks.check_fixed(compat, fixed)
     options = {
         "num_steps": edit_steps, "prompt": edit_prompt, "reestimate": reestimate, "transport": transport, "k": k,
         "inject": inject, "asymmetric": asymmetric, "gain": gain,
@@ -249,7 +249,7 @@ def edit(
     elif layer is None:
         layer = "mid" if inside is None or built.in_features else "x0"
     built = checks.at_layer(loaded, built, layer)
-    place = checks.check_place(loaded, steps, t, built.layer_in(loaded), grid)
+    place = checks.check_place(loaded, steps, t, built.layer_in(loaded), compat)
     area = checks.check_mask(inside, null, loaded.sample_shape[0], built)
     part = inside if place.layer in OUTPUTS else None
     if method == "geodesic" or reestimate is not None:

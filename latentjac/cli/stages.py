@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from PIL import Image
-from safetensors.torch import save
 from tqdm import tqdm
 
 import latentjac
@@ -87,7 +86,7 @@ def draw_inversion(run: RunFolder, inverted: Inverted, steps: int) -> None:
     path, decode = inverted.trajectory, inverted.model.codec.decode
     levels = [round(i * (len(path.samples) - 1) / 5) for i in range(6)]
     pictures = [to_pil(decode(path.samples[level]))[0] for level in levels]
-    captions = [f"t = {path.schedule.timesteps[i - 1] if i else 0}" for i in levels]
+    captions = [f"t = {path.schedule.timesteps[i]}" for i in levels]
     back = to_pil(decode(path.reconstruction))[0]
     rows = [
         Row("inversion", f"{steps} steps", pictures, captions),
@@ -95,8 +94,7 @@ def draw_inversion(run: RunFolder, inverted: Inverted, steps: int) -> None:
     ]
     run.picture("sheet.png", "the photo on its way to noise, and back", contact_sheet(rows))
     run.picture("reconstruction.png", "the reconstruction", back)
-    samples = {"samples": path.samples[:, 0].cpu().contiguous()}
-    write_bytes(run.target("trajectory.safetensors", "noisy samples at every level, the image first"), save(samples))
+    path.save(run.target("trajectory.safetensors", "noisy samples at every level, the image first"))
 
 
 def compute_basis(

@@ -1,8 +1,9 @@
 """Schedules, inversion and sampling."""
 
 from latentjac.diffusion.at_point import linearization_at
-from latentjac.diffusion.denoise import denoise, descend, predict_noise
+from latentjac.diffusion.denoise import denoise, descend, predict, predict_noise
 from latentjac.diffusion.inversion import invert
+from latentjac.diffusion.park2023 import park2023_schedule
 from latentjac.diffusion.sampling import noise_point, place, render, sample
 from latentjac.diffusion.schedule import Schedule
 from latentjac.diffusion.trajectory import Point, Trajectory
@@ -16,7 +17,9 @@ __all__ = [
     "invert",
     "linearization_at",
     "noise_point",
+    "park2023_schedule",
     "place",
+    "predict",
     "predict_noise",
     "render",
     "sample",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from latentjac.arguments import check_dense, check_int, check_kind, check_left, check_number, check_text, is_int, shown
-from latentjac.models import Model
-
-Conditioning = tuple[torch.Tensor, ...]
+from latentjac.arguments import check_dense, check_int, check_kind, check_left, check_number, is_int, shown
+from latentjac.models import Conditioning, Model
+from latentjac.models.text import check_prompts
 
 
 def check_model(function: str, model: object) -> None:
@@ -51,31 +51,47 @@ def check_bar(function: str, bar: object) -> None:
 
 
 def check_conditioning(function: str, argument: str, conditioning: Any, count: int | None = None) -> Conditioning:
-    """A tuple of tensors with one row, or one for each of ``count`` samples."""
-    check_kind(function, argument, conditioning, tuple, "a tuple of tensors")
-    tensors = tuple(check_dense(function, f"{argument}[{i}]", c) for i, c in enumerate(conditioning))
-    for i, tensor in enumerate(tensors):
-        if tensor.ndim == 0 or (count is not None and len(tensor) not in (1, count)):
-            rows = "1 row" if count == 1 else f"1 or {count or 'B'} rows"
-            raise ValueError(f"{function}: {argument}[{i}] must have {rows}, got shape {list(tensor.shape)}")
-    return tensors
+    """A conditioning with one row, or one for each of ``count`` samples."""
+    check_kind(function, argument, conditioning, Conditioning, "a latentjac.Conditioning (from model.conditioning)")
+    if count is not None and conditioning.num_rows not in (1, count):
+        rows = "1 row" if count == 1 else f"1 or {count} rows"
+        raise ValueError(f"{function}: {argument} must have {rows}, got {conditioning.num_rows} in {conditioning!r}")
+    return conditioning
 
 
-def check_prompts(
-    function: str, model: Model, prompt: Any, negative_prompt: Any, guidance_scale: Any
-) -> tuple[str | list[str] | None, str, float]:
-    """Prompt, negative prompt and scale, if the model takes such; those of :meth:`Model.encode_prompt`."""
-    if model.text is None:
-        where = f"since model {model.name!r} is not conditioned on text"
-        for name, value, usual in (("prompt", prompt, None), ("negative_prompt", negative_prompt, "")):
-            check_left(function, name, value, usual, where)
-        check_left(function, "guidance_scale", guidance_scale, 1.0, where)
-        return None, "", 1.0
-    check_kind(function, "prompt", prompt, (str, list), "a text, a list of texts", optional=True)
-    if isinstance(prompt, list):
-        if not prompt:
-            raise ValueError(f"{function}: prompt must hold at least one text, got an empty list")
-        prompt = [check_text(function, f"prompt[{i}]", text) for i, text in enumerate(prompt)]
-    prompt = prompt if isinstance(prompt, list) else check_text(function, "prompt", prompt, optional=True)
-    negative_prompt = check_text(function, "negative_prompt", negative_prompt)
-    return prompt, negative_prompt, check_number(function, "guidance_scale", guidance_scale, -1e6, 1e6)
+def conditioning_for(
+    function: str,
+    model: Model,
+    prompt: Any,
+    negative_prompt: Any,
+    guidance_scale: Any,
+    conditioning: Any,
+    count: int | None,
+    what: str,
+) -> Callable[[], Conditioning]:
+    """What makes the conditioning that is asked for: that of prompts, or a ready one; all is checked before.
+
+    Args:
+        function: For messages.
+        model: The model.
+        prompt: As of :meth:`Model.conditioning`, like the next two.
+        negative_prompt: The same.
+        guidance_scale: The same.
+        conditioning: Instead of these.
+        count: Number of samples; None where it is not known yet.
+        what: What the samples are, for messages.
+    """
+    if conditioning is not None:
+        left = {
+            "prompt": (prompt, None),
+            "negative_prompt": (negative_prompt, ""),
+            "guidance_scale": (guidance_scale, 1.0),
+        }
+        for name, (value, usual) in left.items():
+            check_left(function, name, value, usual, "with a conditioning")
+        check_conditioning(function, "conditioning", conditioning, count)
+        return lambda: conditioning.to(model.device, model.dtype)
+    texts = check_prompts(function, model, prompt, negative_prompt, guidance_scale)
+    if count is not None and isinstance(texts[0], list) and len(texts[0]) not in (1, count):
+        raise ValueError(f"{function}: prompt must be one text or {count} ({what}), got {len(texts[0])}")
+    return lambda: model.conditioning(*texts)

@@ -27,4 +27,4 @@ def linearization_at(model: Model, point: Point, layer: str, **options: Any) -> 
     check_model("linearization_at", model)
     place("linearization_at", model, point)
     t = torch.tensor(point.timestep, device=point.sample.device)
-    return model.linearization(layer, point.sample, t, *point.conditioning, **options)
+    return model.linearization(layer, point.sample, t, point.conditioning, **options)

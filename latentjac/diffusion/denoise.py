@@ -1,7 +1,8 @@
-"""Evaluations of the network in bounded batches, and the walk from noisy to clean."""
+"""Evaluations of the network in bounded batches, and the way from noisy to clean."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,10 @@ import torch
 
 from latentjac.arguments import check_generator, check_int, check_kind, check_tensor
 from latentjac.diffusion.arguments import check_bar, check_conditioning, check_model, check_samples, check_timestep
+from latentjac.diffusion.loops import Predictor, ancestral, down
 from latentjac.diffusion.schedule import Schedule
 from latentjac.linearization import NonFiniteError
+from latentjac.models import Conditioning, Prediction
 from latentjac.public import public
 
 if TYPE_CHECKING:
@@ -19,40 +22,50 @@ if TYPE_CHECKING:
     from latentjac.models import Model
 
 MAX_BATCH = 16
+_NONE = Conditioning()
 
 
 @public
 @torch.no_grad()
-def predict_noise(
-    model: Model, x: torch.Tensor, timestep: int | float, conditioning: tuple[torch.Tensor, ...] = ()
-) -> torch.Tensor:
-    """Predicted noise of any number of samples at one timestep, at most ``MAX_BATCH`` at a time.
+def predict(model: Model, x: torch.Tensor, timestep: int | float, conditioning: Conditioning = _NONE) -> Prediction:
+    """Predicted clean samples and noise of any number of samples at one timestep, at most ``MAX_BATCH`` at a time.
 
     Args:
         model: The model.
         x: Samples ``[B, C, H, W]`` on the model's device.
         timestep: Timestep of the training schedule.
-        conditioning: Tensors with one row, or one a sample.
+        conditioning: With one row, or one a sample; guided where it has guidance.
 
     Raises:
         TypeError: If an argument has a wrong type.
         ValueError: If an argument is out of range or does not fit the model.
         NonFiniteError: If the network gives NaN or Inf.
     """
-    check_model("predict_noise", model)
-    x = check_samples("predict_noise", "x", x, model)
-    timestep = check_timestep("predict_noise", timestep, model.num_train_timesteps)
-    conditioning = check_conditioning("predict_noise", "conditioning", conditioning, len(x))
+    name = "predict"
+    check_model(name, model)
+    x = check_samples(name, "x", x, model)
+    timestep = check_timestep(name, timestep, model.num_train_timesteps)
+    conditioning = check_conditioning(name, "conditioning", conditioning, len(x))
     t = torch.tensor(timestep, device=x.device)
-    parts = []
-    for start in range(0, len(x), MAX_BATCH):
-        part = x[start : start + MAX_BATCH]
-        rows = [c[start : start + MAX_BATCH] if len(c) == len(x) else c for c in conditioning]
-        parts.append(model.eps(part, t, *rows))
-    eps = torch.cat(parts)
-    if not torch.isfinite(eps).all():
-        raise NonFiniteError(f"predict_noise: network must be finite, got NaN or Inf at timestep {timestep}")
-    return eps
+    rows = conditioning.split(MAX_BATCH, len(x))
+    parts = [model.denoiser(c)._predict(part, t) for part, c in zip(x.split(MAX_BATCH), rows, strict=True)]
+    found = Prediction(torch.cat([part.x0 for part in parts]), torch.cat([part.eps for part in parts]))
+    if not all(bool(torch.isfinite(values).all()) for values in found):
+        raise NonFiniteError(f"{name}: network must be finite, got NaN or Inf at timestep {timestep}")
+    return found
+
+
+@public
+def predict_noise(
+    model: Model, x: torch.Tensor, timestep: int | float, conditioning: Conditioning = _NONE
+) -> torch.Tensor:
+    """Predicted noise ``[B, C, H, W]``; arguments and errors are those of :func:`predict`."""
+    return predict(model, x, timestep, conditioning).eps
+
+
+def predictor(model: Model, schedule: Schedule, conditioning: Conditioning) -> Predictor:
+    """What a model predicts at the levels of a schedule, for :func:`latentjac.diffusion.loops.down`."""
+    return lambda x, level: predict(model, x, schedule.timesteps[level], conditioning)
 
 
 @public
@@ -61,21 +74,21 @@ def descend(
     x: torch.Tensor,
     schedule: Schedule,
     level: int,
-    conditioning: tuple[torch.Tensor, ...] = (),
+    conditioning: Conditioning = _NONE,
     bar: tqdm | None = None,
     *,
     end: int = 0,
     noisy_below: int = 0,
     generator: torch.Generator | None = None,
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """Go down the levels by DDIM steps; between levels of the same signal power the samples stay as they are.
+    """Go down the levels by steps of first order; between levels of the same noise the samples stay as they are.
 
     Args:
         model: The model.
         x: Samples ``[B, C, H, W]`` at the level.
         schedule: The levels.
         level: Where to begin.
-        conditioning: Tensors with one row, or one a sample.
+        conditioning: With one row, or one a sample.
         bar: Progress bar to update once a step.
         end: Where to stop; by default at the clean samples.
         noisy_below: Steps from this level and those below it are stochastic (eta = 1); by default none is.
@@ -92,38 +105,13 @@ def descend(
     check_model(name, model)
     x = check_tensor(name, "x", check_samples(name, "x", x, model))
     check_kind(name, "schedule", schedule, Schedule, "a latentjac.diffusion.Schedule")
-    level = check_int(name, "level", level, 0, len(schedule.timesteps))
+    level = check_int(name, "level", level, 0, schedule.top)
     conditioning = check_conditioning(name, "conditioning", conditioning, len(x))
     check_bar(name, bar)
     end, noisy_below = check_int(name, "end", end, 0, level), check_int(name, "noisy_below", noisy_below, 0)
     check_generator(name, generator)
-    return _descended(model, x, schedule, level, conditioning, bar, end, noisy_below, generator)
-
-
-def _descended(
-    model: Model,
-    x: torch.Tensor,
-    schedule: Schedule,
-    level: int,
-    conditioning: tuple[torch.Tensor, ...],
-    bar: tqdm | None,
-    end: int,
-    noisy_below: int,
-    generator: torch.Generator | None,
-) -> Iterator[tuple[int, torch.Tensor]]:
-    from diffusers.utils.torch_utils import randn_tensor
-
-    yield level, x
-    for i in range(level, end, -1):
-        if schedule.alphas[i] != schedule.alphas[i - 1]:
-            eps = predict_noise(model, x, schedule.timesteps[i - 1], conditioning)
-            noise = None
-            if i <= noisy_below:
-                noise = randn_tensor(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-            x = schedule.step(x, eps, i, i - 1, noise)
-        if bar is not None:
-            bar.update()
-        yield i - 1, x
+    step = ancestral(schedule, noisy_below, generator) if noisy_below else None
+    return down(x, schedule, level, predictor(model, schedule, conditioning), end=end, step=step, bar=bar)
 
 
 @public
@@ -132,7 +120,7 @@ def denoise(
     x: torch.Tensor,
     schedule: Schedule,
     level: int,
-    conditioning: tuple[torch.Tensor, ...] = (),
+    conditioning: Conditioning = _NONE,
     bar: tqdm | None = None,
     *,
     noisy_below: int = 0,
@@ -142,7 +130,9 @@ def denoise(
 
     Arguments and errors are those of :func:`descend`.
     """
-    way = descend(model, x, schedule, level, conditioning, bar, noisy_below=noisy_below, generator=generator)
-    for _, sample in way:
-        x = sample
-    return x
+    return last(descend(model, x, schedule, level, conditioning, bar, noisy_below=noisy_below, generator=generator))
+
+
+def last(way: Iterator[tuple[int, torch.Tensor]]) -> torch.Tensor:
+    """The samples at the end of a way."""
+    return deque(way, maxlen=1).pop()[1]

@@ -9,15 +9,17 @@ from tqdm import tqdm
 
 from latentjac.arguments import check_bool, check_int
 from latentjac.compat import find_preset
-from latentjac.diffusion.arguments import check_prompts
-from latentjac.diffusion.denoise import denoise, descend, predict_noise
-from latentjac.diffusion.schedule import Schedule, check_grid
+from latentjac.diffusion.arguments import check_model, conditioning_for
+from latentjac.diffusion.denoise import denoise, descend, last, predict_noise
+from latentjac.diffusion.loops import NoiseUp, up
+from latentjac.diffusion.park2023 import park2023_schedule
+from latentjac.diffusion.schedule import Schedule
 from latentjac.diffusion.trajectory import Trajectory
 from latentjac.interrupts import raise_unseen
 from latentjac.public import public
 
 if TYPE_CHECKING:
-    from latentjac.models import ImageInput, Model
+    from latentjac.models import Conditioning, ImageInput, Model
 
 MOST_REFINEMENTS = 1000  # the iteration has long converged, or never will
 
@@ -32,6 +34,7 @@ def invert(
     *,
     negative_prompt: str = "",
     guidance_scale: float = 1.0,
+    conditioning: Conditioning | None = None,
     refinement: int = 1,
     compat: str | None = None,
     progress: bool = False,
@@ -48,7 +51,8 @@ def invert(
         num_inference_steps: Levels of the grid, at most T.
         prompt: Text, for models that take one, or one a picture; the empty text by default.
         negative_prompt: Text that guidance leads away from.
-        guidance_scale: See :meth:`Model.encode_prompt`. Inversion under guidance finds its way back less well.
+        guidance_scale: See :meth:`Model.conditioning`. Inversion under guidance finds its way back less well.
+        conditioning: A ready one instead of a prompt, such as that of a class.
         refinement: Fixed-point iterations a step, at most ``MOST_REFINEMENTS``; each costs one more network evaluation.
         compat: ``"pullback"`` inverts and goes back as the published code of Park et al. (2023) does: on its grid, with
             the noise predicted where a step begins and without the last step up, from whose end the way back begins
@@ -64,63 +68,51 @@ def invert(
         KeyboardInterrupt: If Ctrl-C interrupted a basis before whose status was not read.
     """
     raise_unseen("invert")
+    check_model("invert", model)
     refinement = check_int("invert", "refinement", refinement, 0, MOST_REFINEMENTS)
     progress = check_bool("invert", "progress", progress)
-    preset = find_preset("invert", compat, {"refinement": (refinement, 1)})
-    num_inference_steps, grid = check_grid("invert", model, num_inference_steps, preset.grid if preset else "scheduler")
-    prompt, negative_prompt, guidance_scale = check_prompts("invert", model, prompt, negative_prompt, guidance_scale)
+    published = find_preset("invert", compat, {"refinement": (refinement, 1)}) is not None
+    schedule = (park2023_schedule if published else Schedule.from_scheduler)(model.scheduler, num_inference_steps)
+    texts = (prompt, negative_prompt, guidance_scale, conditioning)
+    conditioning_for("invert", model, *texts, None, "")
     clean = model.codec.encode(image, subject="invert: image").to(model.device, model.dtype)
-    if isinstance(prompt, list) and len(prompt) not in (1, len(clean)):
-        raise ValueError(f"invert: prompt must be one text or {len(clean)} (as many as pictures), got {len(prompt)}")
-    schedule = Schedule(model, num_inference_steps, grid)
-    conditioning = model.encode_prompt(prompt, negative_prompt, guidance_scale)
-    if preset:
-        return _as_published(model, clean, schedule, conditioning, progress)
+    under = conditioning_for("invert", model, *texts, len(clean), "as many as pictures")()
+    with tqdm(total=2 * schedule.top - published, desc="inversion", unit="step", disable=not progress) as bar:
+        if published:
+            return _as_published(model, clean, schedule, under, bar)
+        noise = _refined(model, schedule, under, refinement)
+        samples = [x for _, x in up(clean, schedule, noise, bar=bar)]
+        back = denoise(model, samples[-1], schedule, schedule.top, under, bar)
+    evaluations = sum(not schedule.same(i, i - 1) for i in range(1, schedule.top + 1)) * (1 + refinement)
+    return Trajectory(torch.stack(samples), schedule, back, psnr(model, back, clean), evaluations, under)
 
-    samples = [clean]
-    levels = len(schedule.timesteps)
-    with tqdm(total=2 * levels, desc="inversion", unit="step", disable=not progress) as bar:
-        for i in range(1, levels + 1):
-            samples.append(_step_up(model, samples[-1], schedule, i, conditioning, refinement))
-            bar.update()
-        back = denoise(model, samples[-1], schedule, levels, conditioning, bar)
-    moved = sum(a != b for a, b in zip(schedule.alphas, schedule.alphas[1:], strict=False))
-    return Trajectory(
-        torch.stack(samples), schedule, back, psnr(model, back, clean), moved * (1 + refinement), conditioning
-    )
+
+def _refined(model: Model, schedule: Schedule, conditioning: Conditioning, refinement: int) -> NoiseUp:
+    """Noise at the level a step leads to, by a fixed-point iteration that begins with the samples below."""
+
+    def noise(x: torch.Tensor, level: int) -> torch.Tensor:
+        timestep = schedule.timesteps[level]
+        eps = predict_noise(model, x, timestep, conditioning)
+        for _ in range(refinement):
+            above = schedule.step(x, eps, level - 1, level)
+            eps = predict_noise(model, above, timestep, conditioning)
+        return eps
+
+    return noise
 
 
 def _as_published(
-    model: Model, clean: torch.Tensor, schedule: Schedule, conditioning: tuple[torch.Tensor, ...], progress: bool
+    model: Model, clean: torch.Tensor, schedule: Schedule, conditioning: Conditioning, bar: tqdm
 ) -> Trajectory:
-    """Up to the last level but one; from there down as if it were the last."""
-    top = len(schedule.timesteps)
-    x = clean
-    with tqdm(total=2 * top - 1, desc="inversion", unit="step", disable=not progress) as bar:
-        for i, timestep in enumerate((schedule.clean_timestep, *schedule.timesteps[: top - 2])):
-            x = schedule.step(x, predict_noise(model, x, timestep, conditioning), i, i + 1)
-            bar.update()
-        samples = [down for _, down in descend(model, x, schedule, top, conditioning, bar)]
-    back = samples[-1]
-    return Trajectory(torch.stack(samples[::-1]), schedule, back, psnr(model, back, clean), top - 1, conditioning)
+    """Up to the last level but one by the noise where each step begins; from there down as if it were the last."""
 
+    def noise(x: torch.Tensor, level: int) -> torch.Tensor:
+        return predict_noise(model, x, schedule.timesteps[level - 1], conditioning)
 
-def _step_up(
-    model: Model,
-    x: torch.Tensor,
-    schedule: Schedule,
-    level: int,
-    conditioning: tuple[torch.Tensor, ...],
-    refinement: int,
-) -> torch.Tensor:
-    if schedule.alphas[level] == schedule.alphas[level - 1]:
-        return x
-    timestep = schedule.timesteps[level - 1]
-    above = x
-    for _ in range(1 + refinement):
-        eps = predict_noise(model, above, timestep, conditioning)
-        above = schedule.step(x, eps, level - 1, level)
-    return above
+    noisy = last(up(clean, schedule, noise, end=schedule.top - 1, bar=bar))
+    samples = [x for _, x in descend(model, noisy, schedule, schedule.top, conditioning, bar)][::-1]
+    back, evaluations = samples[0], schedule.top - 1
+    return Trajectory(torch.stack(samples), schedule, back, psnr(model, back, clean), evaluations, conditioning)
 
 
 def psnr(model: Model, samples: torch.Tensor, reference: torch.Tensor) -> tuple[float, ...]:

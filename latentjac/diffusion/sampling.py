@@ -17,18 +17,19 @@ from latentjac.arguments import (
     check_tensor,
     check_text,
 )
-from latentjac.diffusion.arguments import check_conditioning, check_model, check_prompts, check_samples
+from latentjac.diffusion.arguments import check_model, check_samples, conditioning_for
 from latentjac.diffusion.denoise import denoise
-from latentjac.diffusion.schedule import Schedule, check_grid
+from latentjac.diffusion.schedule import Schedule
 from latentjac.diffusion.trajectory import Point
 from latentjac.public import public
 
 if TYPE_CHECKING:
-    from latentjac.models import Model
+    from latentjac.models import Conditioning, Model
 
 _GUIDANCE = 7.5  # the default of diffusers
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 MOST_IMAGES = 65_536  # of one call
+_SAME = 1e-6  # by how much signal and noise of a schedule may differ from those of the model
 
 
 @public
@@ -41,6 +42,7 @@ def noise_point(
     prompt: str | list[str] | None = None,
     negative_prompt: str = "",
     guidance_scale: float | None = None,
+    conditioning: Conditioning | None = None,
 ) -> Point:
     """Pure noise at the noisiest level of a grid.
 
@@ -51,7 +53,8 @@ def noise_point(
         generator: Source of the noise; a CPU generator gives the same noise for every device.
         prompt: Text, for models that take one, or one an image.
         negative_prompt: Text that guidance leads away from.
-        guidance_scale: See :meth:`Model.encode_prompt`; 7.5 with a prompt and 1 without by default.
+        guidance_scale: See :meth:`Model.conditioning`; 7.5 with a prompt and 1 without by default.
+        conditioning: A ready one instead of a prompt, such as that of a class.
 
     Raises:
         TypeError: If an argument has a wrong type.
@@ -60,20 +63,18 @@ def noise_point(
     from diffusers.utils.torch_utils import randn_tensor
 
     name = "noise_point"
-    num_inference_steps, _ = check_grid(name, model, num_inference_steps)
+    check_model(name, model)
+    schedule = Schedule.from_scheduler(model.scheduler, num_inference_steps)
     num_images = check_int(name, "num_images", num_images, 1, MOST_IMAGES)
     check_generator(name, generator)
-    guided = guidance_scale is not None
-    prompt, negative_prompt, scale = check_prompts(
-        name, model, prompt, negative_prompt, guidance_scale if guided else 1.0
-    )
-    if isinstance(prompt, list) and len(prompt) != num_images:
-        raise ValueError(f"{name}: prompt must be one text or {num_images} (num_images), got {len(prompt)}")
-    schedule = Schedule(model, num_inference_steps)
+    scale = guidance_scale
+    if scale is None:
+        prompted = isinstance(prompt, (str, list)) and len(prompt) > 0 and model.text is not None
+        scale = _GUIDANCE if prompted else 1.0
+    under = conditioning_for(name, model, prompt, negative_prompt, scale, conditioning, num_images, "num_images")
     shape = (num_images, *model.sample_shape)
     noise = randn_tensor(shape, generator=generator, device=model.device, dtype=model.dtype)
-    conditioning = model.encode_prompt(prompt, negative_prompt, _GUIDANCE if prompt and not guided else scale)
-    return Point(noise, schedule.timesteps[-1], num_inference_steps, schedule.num_train_timesteps, conditioning)
+    return Point(noise, schedule.top, schedule, under())
 
 
 @public
@@ -88,6 +89,7 @@ def sample(
     prompt: str | list[str] | None = None,
     negative_prompt: str = "",
     guidance_scale: float | None = None,
+    conditioning: Conditioning | None = None,
     output_type: str = "pil",
     progress: bool = False,
 ) -> Any:
@@ -95,21 +97,22 @@ def sample(
 
     Args:
         model: The model.
-        point: Where to start; fresh noise by default, which the next six arguments describe. They are refused with a
+        point: Where to start; fresh noise by default, which the next seven arguments describe. They are refused with a
             point, which has its own; :meth:`Point.with_prompt` puts it under another prompt.
         num_images: How many images, at most ``MOST_IMAGES``.
         num_inference_steps: Steps from noise to image.
         generator: Source of the noise.
         prompt: Text, for models that take one, or one an image.
         negative_prompt: Text that guidance leads away from.
-        guidance_scale: See :meth:`Model.encode_prompt`; 7.5 with a prompt and 1 without by default.
+        guidance_scale: See :meth:`Model.conditioning`; 7.5 with a prompt and 1 without by default.
+        conditioning: A ready one instead of a prompt, such as that of a class.
         output_type: ``"pil"`` (list of PIL images), ``"np"`` (float ``[B, H, W, C]`` in [0, 1]), ``"pt"`` (tensor
             ``[B, C, H, W]`` in [0, 1]) or ``"latent"`` (the samples themselves).
         progress: Show a progress bar.
 
     Raises:
         TypeError: If an argument has a wrong type.
-        ValueError: If an argument is out of range, or the point does not lie on its grid.
+        ValueError: If an argument is out of range, or the point does not fit the model.
     """
     output_type = check_choice("sample", "output_type", output_type, OUTPUT_TYPES)
     progress = check_bool("sample", "progress", progress)
@@ -122,6 +125,7 @@ def sample(
             prompt=prompt,
             negative_prompt=negative_prompt,
             guidance_scale=guidance_scale,
+            conditioning=conditioning,
         )
     else:
         of_noise = {
@@ -131,6 +135,7 @@ def sample(
             "prompt": (prompt, None),
             "negative_prompt": (negative_prompt, ""),
             "guidance_scale": (guidance_scale, None),
+            "conditioning": (conditioning, None),
         }
         for name, (value, usual) in of_noise.items():
             check_left("sample", name, value, usual, "with a point")
@@ -162,26 +167,25 @@ def render(model: Model, samples: torch.Tensor, output_type: str) -> Any:
 
 
 def place(name: str, model: Model, point: Point) -> tuple[Schedule, int]:
-    """Schedule and level of a point, after checking that the point fits the model.
+    """Schedule and level of a point that fits the model.
 
     Raises:
         TypeError: If point is not a :class:`Point`.
-        ValueError: If its sample does not fit the model or its timestep is not on its grid.
+        ValueError: If its sample or its schedule does not fit the model.
     """
     check_text("place", "name", name)
     check_model(name, model)
     check_kind(name, "point", point, Point, "a latentjac.Point (from invert(...).at(t))")
-    x = check_tensor(name, "point.sample", check_samples(name, "point.sample", point.sample, model))
-    check_conditioning(name, "point.conditioning", point.conditioning, len(x))
-    if point.num_train_timesteps != model.num_train_timesteps:
-        expected, got = model.num_train_timesteps, point.num_train_timesteps
-        raise ValueError(f"{name}: point.num_train_timesteps must be {expected} as the model has, got {got}")
-    check_grid(name, model, point.num_inference_steps, point.grid)
-    schedule = Schedule(model, point.num_inference_steps, point.grid)
-    if point.timestep not in schedule.timesteps:
-        nearest = schedule.timesteps[schedule.level(t=point.timestep / model.num_train_timesteps) - 1]
+    check_tensor(name, "point.sample", check_samples(name, "point.sample", point.sample, model))
+    if point.schedule.num_train_timesteps != model.num_train_timesteps:
+        expected, got = model.num_train_timesteps, point.schedule.num_train_timesteps
+        raise ValueError(f"{name}: point.schedule must have T = {expected} as the model has, got {got}")
+    timestep = torch.tensor(point.timestep, dtype=torch.float64, device="cpu")
+    levels = model._levels_of(timestep, torch.zeros((), dtype=torch.float64, device="cpu"))
+    if any(abs(float(known) - own) > _SAME for known, own in zip(levels, (point.signal, point.noise), strict=True)):
+        numbers = ", ".join(f"{float(value):.6f}" for value in levels)
         raise ValueError(
-            f"{name}: point.timestep must lie on the grid of {point.num_inference_steps} steps "
-            f"(nearest {nearest}), got {point.timestep}"
+            f"{name}: point.schedule must have signal and noise {numbers} at timestep {point.timestep} as the model "
+            f"has, got {point.signal:.6f}, {point.noise:.6f}"
         )
-    return schedule, schedule.timesteps.index(point.timestep) + 1
+    return point.schedule, point.level

@@ -1,79 +1,129 @@
-"""The grid of noise levels a diffusers scheduler walks, and the deterministic step between two of them."""
+"""Noise levels from a clean image to noise, and the first-order step between two of them."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import torch
 
-from latentjac.arguments import check_choice, check_int, check_number, check_tensor, shown
-from latentjac.diffusion.arguments import check_model
+from latentjac.arguments import check_int, check_number, check_sequence, check_tensor, is_int, is_number, shown
+from latentjac.models.configs import MOST_TIMESTEPS
+from latentjac.models.predictions import check_scheduler, training_levels
+from latentjac.public import public
 
-if TYPE_CHECKING:
-    from latentjac.models import Model
-
-
-GRIDS = ("scheduler", "pullback")
 # A network may predict anything finite, which its samples then show.
 _LARGEST = torch.finfo(torch.float64).max
+_MOST_NOISE = 1e6  # of variance exploding schedules: far beyond all published ones
+_FIELDS = ("signals", "noises", "timesteps", "num_train_timesteps", "num_inference_steps")
 
 
+@dataclass(frozen=True, repr=False)
 class Schedule:
-    """Noise levels from clean (level 0) to the noisiest, as diffusers' DDIMScheduler places them.
+    """Noise levels from clean (level 0) to the noisiest: at each, ``x = signal x0 + noise eps``.
 
-    With ``grid="pullback"`` they lie where the published code of Park et al. (2023) puts them: ``num_inference_steps``
-    levels at ``linspace(0, 1, num_inference_steps) (T - 1)``, the first of which is the clean one. These timesteps are
-    fractional; the network gets them as they are, and the signal power is that of the whole timestep below.
-
-    Both directions walk the same levels. diffusers' own pair of DDIM schedulers does so only where the
-    number of steps divides T, and the original code of the paper starts generation at another level than
-    its inversion ends.
+    Variance preserving levels have ``signal^2 + noise^2 = 1``, variance exploding ones ``signal = 1``. Both directions,
+    from an image to noise and back, walk the same levels. diffusers' own pair of DDIM schedulers does so only where the
+    number of steps divides T, and the published code of Park et al. (2023) starts generation at another level than its
+    inversion ends.
 
     Attributes:
-        timesteps: Timestep of every level but the clean one, ascending.
-        clean_timestep: Timestep of the clean level.
-        alphas: Signal power of every level, ``len(timesteps) + 1`` values.
+        signals: Factor of the clean sample at each level, in [0, 1], descending.
+        noises: Standard deviation of the noise at each level, ascending; 0 at most at level 0.
+        timesteps: What the network gets at each level, in [0, T), ascending; whole or fractional.
+        num_train_timesteps: T.
+        num_inference_steps: How many steps were asked for; by default as many as there are levels above the clean one.
+
+    Raises:
+        TypeError: If a value has a wrong type.
+        ValueError: If values are out of range or order, or there are not as many of one kind as of the others.
     """
 
-    def __init__(self, model: Model, num_inference_steps: int, grid: str = "scheduler") -> None:
-        self.num_inference_steps, self.grid = check_grid("Schedule", model, num_inference_steps, grid)
-        self.num_train_timesteps = model.num_train_timesteps
-        self.clean_timestep: int | float = 0
-        self.timesteps: tuple[int | float, ...]
-        if self.grid == "pullback":
-            self._place_evenly(model)
-        else:
-            self._place_as_diffusers(model)
+    signals: tuple[float, ...]
+    noises: tuple[float, ...]
+    timesteps: tuple[int | float, ...]
+    num_train_timesteps: int = 1000
+    num_inference_steps: int = None  # type: ignore[assignment]
 
-    def _place_as_diffusers(self, model: Model) -> None:
+    def __post_init__(self) -> None:
+        name = "Schedule"
+        total = check_int(name, "num_train_timesteps", self.num_train_timesteps, 1, MOST_TIMESTEPS)
+        timesteps = _ascending("timesteps", _numbers("timesteps", self.timesteps, total, open_end=True))
+        noises = _ascending("noises", _numbers("noises", self.noises, _MOST_NOISE))
+        signals = _numbers("signals", self.signals, 1)
+        _ascending("signals", signals[::-1], "descending")
+        if not len(signals) == len(noises) == len(timesteps) >= 2:
+            raise ValueError(
+                f"{name}: signals, noises and timesteps must hold 2 or more numbers each, as many of one as of the "
+                f"others, got {len(signals)}, {len(noises)} and {len(timesteps)}"
+            )
+        if noises[1] == 0:
+            raise ValueError(f"{name}: noises must be above 0 at every level but the clean one, got 0 at level 1")
+        if signals[-2] == 0:
+            raise ValueError(f"{name}: signals must be above 0 at every level but the noisiest, got 0 at another")
+        steps = self.num_inference_steps
+        steps = check_int(name, "num_inference_steps", steps, 1, MOST_TIMESTEPS, optional=True)
+        values = (
+            tuple(map(float, signals)), tuple(map(float, noises)), timesteps, total, steps or len(timesteps) - 1
+        )  # fmt: skip
+        for field_name, value in zip(_FIELDS, values, strict=True):
+            object.__setattr__(self, field_name, value)
+
+    @classmethod
+    @public
+    def from_scheduler(cls, scheduler: Any, num_inference_steps: int) -> Schedule:
+        """The levels that diffusers' ``DDIMScheduler`` places for a scheduler's configuration.
+
+        Clipping and thresholding of predictions are left out: they would make the steps impossible to invert.
+
+        Args:
+            scheduler: Of diffusers, with ``alphas_cumprod``.
+            num_inference_steps: How many steps, at most T.
+
+        Raises:
+            TypeError: If an argument has a wrong type.
+            ValueError: If there are no such levels.
+        """
         from diffusers import DDIMScheduler
 
-        total = self.num_train_timesteps
-        # Clipping and thresholding would make the steps impossible to invert.
+        name = "from_scheduler"
+        total = check_scheduler(name, scheduler)
+        steps = check_steps(name, num_inference_steps, 1, total)
         with torch.device("cpu"):  # whatever the default device is
-            scheduler = DDIMScheduler.from_config(model.scheduler.config, clip_sample=False, thresholding=False)
-            scheduler.set_timesteps(self.num_inference_steps)
+            theirs = DDIMScheduler.from_config(scheduler.config, clip_sample=False, thresholding=False)
+            theirs.set_timesteps(steps)
         # diffusers' grid can leave the training schedule: a steps_offset pushes its last timestep past the end,
         # and trailing spacing rounds to an additional timestep of -1 for some numbers of steps (61, 103, ...).
-        self.timesteps = tuple(sorted({min(int(t), total - 1) for t in scheduler.timesteps if t >= 0}))
-        alphas = scheduler.alphas_cumprod.double()
-        self.alphas = (float(scheduler.final_alpha_cumprod), *(float(alphas[t]) for t in self.timesteps))
+        noisy = sorted({min(int(t), total - 1) for t in theirs.timesteps if t >= 0})
+        signals, noises = training_levels(scheduler)
+        power = float(theirs.final_alpha_cumprod)
+        return cls(
+            (math.sqrt(power), *(float(signals[t]) for t in noisy)),
+            (math.sqrt(1 - power), *(float(noises[t]) for t in noisy)),
+            (0, *noisy),
+            total,
+            steps,
+        )
 
-    def _place_evenly(self, model: Model) -> None:
-        # In float32, as published: which whole timestep is below some of them is decided by rounding.
-        fractions = torch.linspace(0, 1, self.num_inference_steps, dtype=torch.float32, device="cpu")
-        places = fractions * (self.num_train_timesteps - 1)
-        self.clean_timestep, *noisy = places.tolist()
-        self.timesteps = tuple(noisy)
-        self.alphas = tuple(model.alphas_cumprod[places.long()].tolist())
+    @property
+    def top(self) -> int:
+        """The noisiest level."""
+        return len(self.timesteps) - 1
+
+    def same(self, level: int, other: int) -> bool:
+        """Whether samples at two levels are the same ones."""
+        level, other = check_int("same", "level", level, 0, self.top), check_int("same", "other", other, 0, self.top)
+        return self.signals[level] == self.signals[other] and self.noises[level] == self.noises[other]
 
     def level(self, *, t: float | None = None, timestep: int | float | None = None) -> int:
         """Nearest noisy level to a fraction of T or to a timestep.
 
         Args:
             t: Fraction of T in [0, 1].
-            timestep: Timestep of the training schedule; fractional only on a grid with such timesteps.
+            timestep: Timestep of the training schedule; fractional only where the levels have such timesteps.
 
         Raises:
             TypeError: If not exactly one of the two is given, or it is not a number.
@@ -88,21 +138,11 @@ class Schedule:
             raise TypeError(f"{function}: t (fraction of T) or timestep must be given, exactly one of them, got {got}")
         if t is not None:
             target = check_number(function, "t", t, 0, 1, least=True, most=True) * self.num_train_timesteps
-        elif self.grid == "pullback":
-            target = check_number(function, "timestep", timestep, 0, self.num_train_timesteps, least=True)
-        else:
+        elif all(map(is_int, self.timesteps)):
             target = check_int(function, "timestep", timestep, 0, self.num_train_timesteps - 1)
-        return min(range(1, len(self.alphas)), key=lambda i: abs(self.timesteps[i - 1] - target))
-
-    def sigma(self, level: int) -> float:
-        """Standard deviation of the noise at a level.
-
-        Raises:
-            TypeError: If level is not an int.
-            ValueError: If there is no such level.
-        """
-        level = check_int("sigma", "level", level, 0, len(self.alphas) - 1)
-        return math.sqrt(1 - self.alphas[level])
+        else:
+            target = check_number(function, "timestep", timestep, 0, self.num_train_timesteps, least=True)
+        return min(range(1, self.top + 1), key=lambda i: abs(self.timesteps[i] - target))
 
     def step(
         self,
@@ -112,9 +152,12 @@ class Schedule:
         target: int,
         noise: torch.Tensor | None = None,
         *,
-        clean_eps: torch.Tensor | None = None,
+        x0: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """DDIM step between two levels: deterministic, in either direction, or the stochastic one down.
+        """First-order step between two levels: deterministic, in either direction, or the stochastic one down.
+
+        ``x' = signal' x0 + noise' eps``: DDIM for variance preserving levels (Song et al. 2021, equation 12 with
+        eta = 0), Euler's step of the probability flow for any. With noise, the ancestral step (eta = 1).
 
         Args:
             x: Samples at the source level, ``[B, ...]``.
@@ -122,10 +165,10 @@ class Schedule:
             source: Level of x.
             target: Level to go to.
             noise: Standard normal values, to go down stochastically.
-            clean_eps: Predicted noise for the clean sample that the step aims at, where it is not ``eps``.
+            x0: Predicted clean sample; by default the one that x and eps say. Needed where there is no signal.
 
         Returns:
-            Samples at the target level (Song et al. 2021, equation 12 with eta = 0, or with noise eta = 1).
+            Samples at the target level.
 
         Raises:
             TypeError: If an argument has a wrong type.
@@ -133,36 +176,77 @@ class Schedule:
                 that does not lead down.
         """
         source, target = (
-            check_int("step", name, level, 0, len(self.alphas) - 1)
-            for name, level in (("source", source), ("target", target))
+            check_int("step", name, level, 0, self.top) for name, level in (("source", source), ("target", target))
         )
         x = check_tensor("step", "x", x, _LARGEST)
         eps = _like("eps", eps, x)
         noise = None if noise is None else _like("noise", noise, x)
-        clean_eps = None if clean_eps is None else _like("clean_eps", clean_eps, x)
         if noise is not None and target >= source:
             raise ValueError(f"step: target must lie below source = {source} with noise, got {target}")
-        a, b = self.alphas[source], self.alphas[target]
-        clean = (x - (1 - a) ** 0.5 * (eps if clean_eps is None else clean_eps)) / a**0.5
+        if x0 is None and self.signals[source] == 0:
+            raise ValueError(f"step: x0 must be given where source = {source} has no signal, got None")
+        x0 = (x - self.noises[source] * eps) / self.signals[source] if x0 is None else _like("x0", x0, x)
+        signal, deviation = self.signals[target], self.noises[target]
         if noise is None:
-            return b**0.5 * clean + (1 - b) ** 0.5 * eps
-        variance = (1 - b) / (1 - a) * (1 - a / b)
-        return b**0.5 * clean + (1 - b - variance) ** 0.5 * eps + variance**0.5 * noise
+            return signal * x0 + deviation * eps
+        variance = self._fresh_variance(source, target)
+        return signal * x0 + max(0.0, deviation**2 - variance) ** 0.5 * eps + variance**0.5 * noise
+
+    def _fresh_variance(self, source: int, target: int) -> float:
+        """Variance of the noise at the target that is independent of the sample at the source, given the clean one."""
+        kept = (self.signals[source] / self.signals[target] * self.noises[target]) ** 2
+        return (self.noises[target] / self.noises[source]) ** 2 * (self.noises[source] ** 2 - kept)
+
+    @public
+    def to_dict(self) -> dict[str, Any]:
+        """The schedule as plain values, for files."""
+        return {name: list(v) if isinstance(v := getattr(self, name), tuple) else v for name in _FIELDS}
+
+    @classmethod
+    @public
+    def from_dict(cls, values: Mapping[str, Any]) -> Schedule:
+        """The schedule of what :meth:`to_dict` gave.
+
+        Raises:
+            TypeError: If values have other names or types.
+            ValueError: If they are those of no schedule.
+        """
+        if not isinstance(values, Mapping) or set(values) != set(_FIELDS):
+            got = sorted(map(str, values)) if isinstance(values, Mapping) else type(values).__name__
+            raise TypeError(f"from_dict: values must be a mapping of {sorted(_FIELDS)}, got {shown(got)}")
+        return cls(**values)
+
+    def __repr__(self) -> str:
+        first, last = self.timesteps[1], self.timesteps[-1]
+        return f"Schedule({self.top} levels, timesteps {first:g} to {last:g} of {self.num_train_timesteps})"
 
 
-def check_grid(function: str, model: Any, num_inference_steps: Any, grid: Any = "scheduler") -> tuple[int, str]:
-    """Number of steps and name of a grid, if a model has such a one."""
-    check_model(function, model)
-    grid = check_choice(function, "grid", grid, GRIDS)
-    total = model.num_train_timesteps
-    steps = check_int(function, "num_inference_steps", num_inference_steps)
-    least = 3 if grid == "pullback" else 1
+def check_steps(function: str, num_inference_steps: Any, least: int, total: int) -> int:
+    """A number of steps between two."""
+    steps: int = check_int(function, "num_inference_steps", num_inference_steps)
     if not least <= steps <= total:
         raise ValueError(
-            f"{function}: num_inference_steps must be in [{least}, T] = [{least}, {total}] on the grid {grid!r}, "
-            f"got {shown(steps)}"
+            f"{function}: num_inference_steps must be in [{least}, T] = [{least}, {total}], got {shown(steps)}"
         )
-    return steps, grid
+    return steps
+
+
+def _numbers(argument: str, values: Any, high: float, *, open_end: bool = False) -> tuple[Any, ...]:
+    """Numbers from 0, ints among them as such."""
+    found = []
+    for value in check_sequence("Schedule", argument, values, "numbers"):
+        if not is_number(value) or not 0 <= value <= high or (open_end and value == high):
+            span = f"[0, num_train_timesteps) = [0, {high:g})" if open_end else f"[0, {high:g}]"
+            error = ValueError if is_number(value) else TypeError
+            raise error(f"Schedule: {argument} must be numbers in {span}, got {shown(value)}")
+        found.append(int(value) if is_int(value) else float(value))
+    return tuple(found)
+
+
+def _ascending(argument: str, values: tuple[Any, ...], order: str = "ascending") -> tuple[Any, ...]:
+    if any(a > b for a, b in pairwise(values)):
+        raise ValueError(f"Schedule: {argument} must be {order}, got others")
+    return values
 
 
 def _like(argument: str, value: Any, x: torch.Tensor) -> torch.Tensor:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from latentjac.arguments import FLOATING, check_choice, check_dense, check_int
-from latentjac.diffusion.arguments import check_conditioning, check_model, check_prompts, check_timestep
-from latentjac.diffusion.schedule import GRIDS
+from latentjac.arguments import FLOATING, check_dense, check_device, check_dtype, check_int, check_kind
+from latentjac.diffusion import point_files
+from latentjac.diffusion.arguments import check_conditioning, check_model, conditioning_for
+from latentjac.diffusion.schedule import Schedule
+from latentjac.models import Conditioning
 from latentjac.public import public
 
 if TYPE_CHECKING:
-    from latentjac.diffusion.schedule import Schedule
     from latentjac.models import Model
 
 
@@ -23,11 +25,9 @@ class Point:
 
     Attributes:
         sample: ``[B, C, H, W]``.
-        timestep: Timestep of the training schedule; fractional on the grid ``"pullback"``.
-        num_inference_steps: Number of DDIM steps of the grid that leads from here to the image.
-        num_train_timesteps: T.
+        level: Where in the schedule, from 1 to the noisiest.
+        schedule: The levels that lead from here to the image.
         conditioning: What the network gets beside sample and timestep; empty without text.
-        grid: Which grid; see :class:`latentjac.diffusion.Schedule`.
 
     Raises:
         TypeError: If a value has a wrong type.
@@ -35,11 +35,9 @@ class Point:
     """
 
     sample: torch.Tensor
-    timestep: int | float
-    num_inference_steps: int
-    num_train_timesteps: int = 1000
-    conditioning: tuple[torch.Tensor, ...] = ()
-    grid: str = "scheduler"
+    level: int
+    schedule: Schedule
+    conditioning: Conditioning = field(default_factory=Conditioning)
 
     def __post_init__(self) -> None:
         name = "Point"
@@ -47,28 +45,41 @@ class Point:
         if sample.ndim < 2 or sample.numel() == 0 or sample.dtype not in FLOATING:
             got = f"{list(sample.shape)} {sample.dtype}"
             raise ValueError(f"{name}: sample must be a floating-point batch [B, C, H, W], got {got}")
-        total = check_int(name, "num_train_timesteps", self.num_train_timesteps, 1)
-        checked = {
-            "sample": sample,
-            "num_train_timesteps": total,
-            "timestep": check_timestep(name, self.timestep, total),
-            "num_inference_steps": check_int(name, "num_inference_steps", self.num_inference_steps, 1, total),
-            "conditioning": check_conditioning(name, "conditioning", self.conditioning, len(sample)),
-            "grid": check_choice(name, "grid", self.grid, GRIDS),
-        }
-        for field_name, value in checked.items():
-            object.__setattr__(self, field_name, value)
+        check_kind(name, "schedule", self.schedule, Schedule, "a latentjac.diffusion.Schedule")
+        check_conditioning(name, "conditioning", self.conditioning, len(sample))
+        object.__setattr__(self, "sample", sample)
+        object.__setattr__(self, "level", check_int(name, "level", self.level, 1, self.schedule.top))
+
+    @property
+    def timestep(self) -> int | float:
+        """Timestep of the training schedule that the network gets; fractional on some schedules."""
+        return self.schedule.timesteps[self.level]
 
     @property
     def t(self) -> float:
         """Timestep as a fraction of T."""
-        return self.timestep / self.num_train_timesteps
+        return self.timestep / self.schedule.num_train_timesteps
+
+    @property
+    def signal(self) -> float:
+        """Factor of the clean sample in the noisy one."""
+        return self.schedule.signals[self.level]
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of the noise in the sample."""
+        return self.schedule.noises[self.level]
+
+    @property
+    def num_inference_steps(self) -> int:
+        """Number of steps that were asked for when the schedule was made."""
+        return self.schedule.num_inference_steps
 
     @public
     def with_prompt(
         self, model: Model, prompt: str | list[str] | None, negative_prompt: str = "", guidance_scale: float = 1.0
     ) -> Point:
-        """The same sample under another prompt; arguments are those of :meth:`Model.encode_prompt`.
+        """The same sample under another prompt; arguments are those of :meth:`Model.conditioning`.
 
         Bases at the new point, and edits from it, are those under this prompt.
 
@@ -77,14 +88,70 @@ class Point:
             ValueError: If the model takes no prompt, or there are several texts but not one a sample.
         """
         check_model("with_prompt", model)
-        prompt, negative_prompt, guidance_scale = check_prompts(
-            "with_prompt", model, prompt, negative_prompt, guidance_scale
+        conditioning = conditioning_for(
+            "with_prompt",
+            model,
+            prompt,
+            negative_prompt,
+            guidance_scale,
+            None,
+            count=len(self.sample),
+            what="as many as samples",
         )
-        if isinstance(prompt, list) and len(prompt) not in (1, len(self.sample)):
-            raise ValueError(
-                f"with_prompt: prompt must be one text or {len(self.sample)} (as many as samples), got {len(prompt)}"
-            )
-        return replace(self, conditioning=model.encode_prompt(prompt, negative_prompt, guidance_scale))
+        return replace(self, conditioning=conditioning())
+
+    @public
+    def rows(self, index: slice) -> Point:
+        """The point of some of the samples, with their rows of the conditioning.
+
+        Raises:
+            TypeError: If index is no slice.
+            ValueError: If it selects none.
+        """
+        check_kind("rows", "index", index, slice, "a slice")
+        if not range(len(self.sample))[index]:
+            raise ValueError(f"rows: index must select some of {len(self.sample)} samples, got {index}")
+        return replace(self, sample=self.sample[index], conditioning=self.conditioning.rows(index))
+
+    @public
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Point:
+        """On another device, in another type.
+
+        Raises:
+            TypeError: If an argument has a wrong type.
+            ValueError: If there is no such device.
+        """
+        device = check_device("to", "device", device, optional=True)
+        dtype = check_dtype("to", "dtype", dtype, optional=True)
+        sample = self.sample.to(device=device, dtype=dtype)
+        return replace(self, sample=sample, conditioning=self.conditioning.to(device, dtype))
+
+    @public
+    def save(self, path: str | Path) -> Path:
+        """Write a ``.safetensors`` file; it appears whole or not at all.
+
+        Raises:
+            TypeError: If path is no path.
+            ValueError: If its name has another ending.
+            FileNotFoundError: If its folder is missing.
+            FileExistsError: If there is a file that is no point.
+        """
+        facts = {"level": self.level, "schedule": self.schedule.to_dict()}
+        return point_files.write(path, "point", {"sample": self.sample}, self.conditioning, facts)
+
+    @classmethod
+    @public
+    def load(cls, path: str | Path) -> Point:
+        """Read a file that :meth:`save` wrote; tensors come to the CPU.
+
+        Raises:
+            TypeError: If path is no path.
+            FileNotFoundError: If there is no such file.
+            FileError: If it is not a file of a point, or is damaged.
+        """
+        return point_files.read(
+            path, "point", ("sample",), ("level",), lambda t, c, s, f: cls(t["sample"], f["level"], s, c)
+        )
 
     def __repr__(self) -> str:
         return f"Point(sample {list(self.sample.shape)}, timestep={self.timestep}, t={self.t:.3f})"
@@ -97,19 +164,39 @@ class Trajectory:
     Attributes:
         samples: ``[levels + 1, B, C, H, W]``; entry 0 is the image itself. With ``compat="pullback"`` they are those of
             the way back down, and entry 0 is the reconstruction.
-        schedule: The levels; ``schedule.timesteps[i - 1]`` belongs to ``samples[i]``.
+        schedule: The levels; those of ``samples[i]`` are ``schedule.timesteps[i]``, ``signals[i]`` and ``noises[i]``.
         reconstruction: Image that DDIM makes from the last sample, ``[B, C, H, W]``.
         psnr: Peak signal-to-noise ratio of the reconstruction in dB, one an image.
         evaluations: Network evaluations an image spent on the way up.
         conditioning: What the network got beside sample and timestep.
+
+    Raises:
+        TypeError: If a value has a wrong type.
+        ValueError: If there is not a sample for each level, or the parts do not fit together.
     """
 
     samples: torch.Tensor = field(repr=False)
-    schedule: Schedule = field(repr=False)
+    schedule: Schedule
     reconstruction: torch.Tensor = field(repr=False)
     psnr: tuple[float, ...]
     evaluations: int
-    conditioning: tuple[torch.Tensor, ...] = field(default=(), repr=False)
+    conditioning: Conditioning = field(default_factory=Conditioning)
+
+    def __post_init__(self) -> None:
+        name = "Trajectory"
+        check_kind(name, "schedule", self.schedule, Schedule, "a latentjac.diffusion.Schedule")
+        samples, back = (check_dense(name, n, getattr(self, n)) for n in ("samples", "reconstruction"))
+        if samples.ndim < 3 or samples.dtype not in FLOATING or samples.numel() == 0:
+            got = f"{list(samples.shape)} {samples.dtype}"
+            raise ValueError(f"{name}: samples must be floating-point [levels + 1, B, C, H, W], got {got}")
+        if len(samples) != self.schedule.top + 1:
+            raise ValueError(f"{name}: samples must be {self.schedule.top + 1}, one a level, got {len(samples)}")
+        if back.shape != samples.shape[1:] or back.dtype != samples.dtype:
+            expected, got = f"{list(samples.shape[1:])} {samples.dtype}", f"{list(back.shape)} {back.dtype}"
+            raise ValueError(f"{name}: reconstruction must be {expected} as a sample is, got {got}")
+        if len(self.psnr) != len(back):
+            raise ValueError(f"{name}: psnr must be {len(back)} numbers, got {len(self.psnr)}")
+        check_conditioning(name, "conditioning", self.conditioning, len(back))
 
     def at(self, t: float | None = None, *, timestep: int | float | None = None) -> Point:
         """The point nearest to a fraction of T or to a timestep.
@@ -123,11 +210,25 @@ class Trajectory:
             ValueError: If it is out of range.
         """
         level = self.schedule.nearest("at", t, timestep)
-        return Point(
-            self.samples[level],
-            self.schedule.timesteps[level - 1],
-            self.schedule.num_inference_steps,
-            self.schedule.num_train_timesteps,
-            self.conditioning,
-            self.schedule.grid,
+        return Point(self.samples[level], level, self.schedule, self.conditioning)
+
+    @public
+    def save(self, path: str | Path) -> Path:
+        """Write a ``.safetensors`` file; it appears whole or not at all. Errors are those of :meth:`Point.save`."""
+        tensors = {"samples": self.samples, "reconstruction": self.reconstruction}
+        facts = {"psnr": list(self.psnr), "evaluations": self.evaluations, "schedule": self.schedule.to_dict()}
+        return point_files.write(path, "trajectory", tensors, self.conditioning, facts)
+
+    @classmethod
+    @public
+    def load(cls, path: str | Path) -> Trajectory:
+        """Read a file that :meth:`save` wrote; tensors come to the CPU. Errors are those of :meth:`Point.load`."""
+        return point_files.read(
+            path,
+            "trajectory",
+            ("samples", "reconstruction"),
+            ("psnr", "evaluations"),
+            lambda t, c, s, f: cls(
+                t["samples"], s, t["reconstruction"], point_files.numbers(f["psnr"]), point_files.count(f), c
+            ),
         )

@@ -90,7 +90,8 @@ def features(model: Model, x: torch.Tensor, point: Point, layer: str) -> torch.T
     """Features of samples ``[B, C, H, W]`` at the timestep of a point, at most ``MAX_BATCH`` at a time."""
     t = torch.tensor(point.timestep, device=x.device)
     tap = model.feature_map(layer)
-    return torch.cat([tap(part, t, *point.conditioning) for part in x.split(MAX_BATCH)])
+    rows = point.conditioning.split(MAX_BATCH, len(x))
+    return torch.cat([tap(part, t, c) for part, c in zip(x.split(MAX_BATCH), rows, strict=True)])
 
 
 def leakage(pictures: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

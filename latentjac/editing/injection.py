@@ -5,23 +5,40 @@ from __future__ import annotations
 import torch
 from tqdm import tqdm
 
-from latentjac.diffusion import Point, Schedule, denoise, predict_noise
-from latentjac.diffusion.denoise import MAX_BATCH
+from latentjac.diffusion import Point, Schedule, predict, predict_noise
+from latentjac.diffusion.denoise import MAX_BATCH, last, predictor
+from latentjac.diffusion.loops import down
 from latentjac.geometry.linearity import Linearity, both_ways, judge_quotients
-from latentjac.models import Model
-from latentjac.models.layers import injected, resolve_layer
+from latentjac.models import Conditioning, Model, Prediction
+from latentjac.models.layers import injected
 
 
 def predict_injected(
     model: Model, x: torch.Tensor, point: Point, timestep: int | float, layer: str, offsets: torch.Tensor
 ) -> torch.Tensor:
     """Predicted noise of samples ``[w, C, H, W]`` with ``offsets`` ``[w, *features]`` added to a layer's output."""
-    name = resolve_layer(model.network, layer)
+    return _injected(model, x, timestep, point.conditioning, layer, offsets).eps
+
+
+def _injected(
+    model: Model,
+    x: torch.Tensor,
+    timestep: int | float,
+    conditioning: Conditioning,
+    layer: str,
+    offsets: torch.Tensor,
+) -> Prediction:
+    """The prediction, too; with guidance the offsets are added under the prompt and under the negative prompt alike.
+
+    Kwon et al. (2023) inject into the network, whatever its conditioning.
+    """
+    name = model.resolve_layer(layer)
+    rows = conditioning.split(MAX_BATCH, len(x))
     parts = []
-    for part, offset in zip(x.split(MAX_BATCH), offsets.split(MAX_BATCH), strict=True):
+    for part, offset, c in zip(x.split(MAX_BATCH), offsets.split(MAX_BATCH), rows, strict=True):
         with injected(model.network, name, offset):
-            parts.append(predict_noise(model, part, timestep, point.conditioning))
-    return torch.cat(parts)
+            parts.append(predict(model, part, timestep, c))
+    return Prediction(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
 def denoise_injected(
@@ -37,6 +54,8 @@ def denoise_injected(
 ) -> torch.Tensor:
     """Clean samples ``[w, C, H, W]`` from copies of one noisy sample, each with its own offset to the features.
 
+    With guidance the offsets are added under the prompt and under the negative prompt alike.
+
     Args:
         model: The model.
         point: The noisy sample.
@@ -49,18 +68,20 @@ def denoise_injected(
         asymmetric: Go towards the clean sample predicted with the offsets along the noise predicted without (Kwon et
             al. 2023, equation 6); twice as many evaluations, in the same batches.
     """
+    plain = predictor(model, schedule, point.conditioning)
+
+    def predict_at(x: torch.Tensor, at: int) -> Prediction:
+        if inject == "point" and at < level:
+            return plain(x, at)
+        rows, added = x, offsets
+        if asymmetric:
+            rows, added = torch.cat([x, x]), torch.cat([offsets, torch.zeros_like(offsets)])
+        found = _injected(model, rows, schedule.timesteps[at], point.conditioning, layer, added)
+        # Without the addition last; the same prediction if there is only one.
+        return Prediction(found.x0[: len(x)], found.eps[-len(x) :])
+
     x = point.sample.expand(len(offsets), *point.sample.shape[1:])
-    end = 0 if inject == "below" else level - 1
-    for i in range(level, end, -1):
-        if schedule.alphas[i] != schedule.alphas[i - 1]:
-            rows, added = x, offsets
-            if asymmetric:
-                rows, added = torch.cat([x, x]), torch.cat([offsets, torch.zeros_like(offsets)])
-            eps = predict_injected(model, rows, point, schedule.timesteps[i - 1], layer, added)
-            # Without the addition last; the same prediction if there is only one.
-            x = schedule.step(x, eps[-len(x) :], i, i - 1, clean_eps=eps[: len(x)])
-        bar.update()
-    return denoise(model, x, schedule, end, point.conditioning, bar)
+    return last(down(x, schedule, level, predict_at, bar=bar))
 
 
 def measure_injection(

@@ -11,7 +11,7 @@ from latentjac.arguments import check_callable, check_choice, check_int, check_k
 from latentjac.diffusion import Point, place
 from latentjac.diffusion.arguments import check_model
 from latentjac.linearization import BACKENDS, Linearization, NonFiniteError, linearize
-from latentjac.models import Model, resolve_layer
+from latentjac.models import Model
 from latentjac.public import public
 
 _MOST_SAMPLES = 16  # evaluated at once
@@ -43,7 +43,7 @@ class FeatureMap:
         points_at_once = check_int("FeatureMap", "points_at_once", points_at_once, 1)
         backend = check_choice("FeatureMap", "backend", backend, BACKENDS)
         self._f = f
-        self._constants: Callable[[int], tuple[torch.Tensor, ...]] = lambda _: constants
+        self._constants: Callable[[int], tuple[Any, ...]] = lambda _: constants
         self._backend, self._points_at_once = backend, points_at_once
         self._kept: Linearization | None = None
         self._linearized: Callable[[torch.Tensor], Linearization] = self._traced
@@ -68,13 +68,12 @@ class FeatureMap:
         """
         check_model("FeatureMap.at", model)
         place("FeatureMap.at", model, point)
-        if any(len(c) != 1 for c in point.conditioning):
-            got = [len(c) for c in point.conditioning]
-            raise ValueError(f"FeatureMap.at: point.conditioning must have one row each, got {got}")
-        resolve_layer(model.network, layer)
+        if point.conditioning.num_rows != 1:
+            raise ValueError(f"FeatureMap.at: point.conditioning must have one row, got {point.conditioning.num_rows}")
+        model.resolve_layer(layer)
         t = torch.tensor(point.timestep, device=point.sample.device)
         features = cls(model.feature_map(layer), backend=backend, points_at_once=points_at_once)
-        features._constants = lambda n: (t, *(c.expand(n, *c.shape[1:]) for c in point.conditioning))
+        features._constants = lambda n: (t, point.conditioning.expand(n))
         features._linearized = lambda x: model.linearization(
             layer, x, *features._constants(len(x)), backend=features._backend
         )

@@ -12,8 +12,9 @@ from latentjac.arguments import check_choice, check_int
 from latentjac.compat import Preset, find_preset
 from latentjac.diffusion import Point, linearization_at, place
 from latentjac.diffusion.arguments import check_model
+from latentjac.diffusion.park2023 import check_park2023
 from latentjac.linearization import BACKENDS, PRECISIONS
-from latentjac.models import Model, resolve_layer
+from latentjac.models import Model
 from latentjac.public import public
 from latentjac.solvers import Krylov, LocalBasis, Solver, SolverState, Subspace, svd
 from latentjac.solvers.arguments import MAX_PASSES, TOL, Settings, check_run, check_settings, check_warm_start
@@ -79,15 +80,16 @@ def local_basis(
     check_model(name, model)
     place(name, model, point)
     k = check_int(name, "k", k, 1, point.sample[0].numel())
-    resolve_layer(model.network, layer)
+    model.resolve_layer(layer)
     check_run(name, generator, callback, progress, strict)
     warm_start = check_warm_start(name, warm_start, point.sample)
     backend = check_choice(name, "backend", backend, BACKENDS)
     precision = check_choice(name, "precision", precision, (*PRECISIONS, "mixed"), optional=True)
     settings = check_settings(name, Settings(k, tol, solver, max_passes, max_seconds))
     mixed = precision == "mixed"
-    preset = _find_preset(compat, settings, warm_start, precision, point)
+    preset = _find_preset(compat, settings, warm_start, precision)
     if preset:
+        check_park2023(name, model, point)
         settings = replace(settings, solver=Subspace(**preset.subspace), **preset.limits)
     lin, *exact = (
         linearization_at(model, point, layer, backend=backend, precision=p)
@@ -110,9 +112,7 @@ def local_basis(
     return basis
 
 
-def _find_preset(
-    compat: object, settings: Settings, warm_start: object, precision: object, point: Point
-) -> Preset | None:
+def _find_preset(compat: object, settings: Settings, warm_start: object, precision: object) -> Preset | None:
     """The preset of a name, if what it leaves no choice of is at its default."""
     usual = Krylov()
     fixed = {
@@ -122,7 +122,7 @@ def _find_preset(
         "warm_start": (warm_start, None),
         "precision": (precision, None),
     }
-    return find_preset("local_basis", compat, fixed, point.grid)
+    return find_preset("local_basis", compat, fixed)
 
 
 def place_of(model: Model, point: Point, layer: str) -> dict[str, Any]:
@@ -134,5 +134,4 @@ def place_of(model: Model, point: Point, layer: str) -> dict[str, Any]:
         "timestep": point.timestep,
         "t": point.t,
         "num_inference_steps": point.num_inference_steps,
-        "grid": point.grid,
     }

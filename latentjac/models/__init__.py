@@ -1,21 +1,29 @@
 """Networks, their schedules and codecs, and the taps on them."""
 
 from latentjac.models.codec import ImageInput, PixelCodec, to_pil
+from latentjac.models.conditioning import ClassifierFree, Conditioning
 from latentjac.models.errors import LoadError
+from latentjac.models.guidance import Denoiser, Guided
 from latentjac.models.latents import LatentCodec
 from latentjac.models.layers import resolve_layer
 from latentjac.models.loading import builtin_models, load
 from latentjac.models.model import Model
 from latentjac.models.picture_files import open_image
+from latentjac.models.predictions import Prediction
 from latentjac.models.prepare import PreparedImage, prepare_image
 from latentjac.models.text import TextEncoder
 
 __all__ = [
+    "ClassifierFree",
+    "Conditioning",
+    "Denoiser",
+    "Guided",
     "ImageInput",
     "LatentCodec",
     "LoadError",
     "Model",
     "PixelCodec",
+    "Prediction",
     "PreparedImage",
     "TextEncoder",
     "builtin_models",

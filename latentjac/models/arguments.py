@@ -5,25 +5,24 @@ Those of :func:`check_call` read no values: a function that makes them can be di
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from latentjac.arguments import FLOATING, check_choice, check_tensor
+from latentjac.arguments import FLOATING, check_choice, check_kind, check_tensor
 from latentjac.kernels.guards import refuse_differentiated
 from latentjac.linearization import BACKENDS, PRECISIONS
 from latentjac.linearization.interface import check_base
+from latentjac.models.conditioning import Conditioning
 
 if TYPE_CHECKING:
     from latentjac.models.model import Model
 
 _TIMES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, *FLOATING)
-_GUIDED = 3  # tensors: embeddings of the prompt and of the negative one, and the scale
 
 
-def check_call(function: str, model: Model, x: Any, t: Any, conditioning: tuple[Any, ...]) -> None:
-    """Raise unless a model's network takes these samples, timesteps and conditioning tensors."""
+def check_call(function: str, model: Model, x: Any, t: Any, conditioning: Any) -> None:
+    """Raise unless a model's network takes these samples, timesteps and conditioning."""
     _check_held(function, "x", x)
     if x.ndim != 4 or tuple(x.shape[1:]) != model.sample_shape or len(x) == 0:
         raise ValueError(f"{function}: x must have shape [B, *{list(model.sample_shape)}], got {list(x.shape)}")
@@ -34,23 +33,21 @@ def check_call(function: str, model: Model, x: Any, t: Any, conditioning: tuple[
         raise ValueError(
             f"{function}: t must be a number or {len(x)}, one a sample, got {t.dtype} of shape {list(t.shape)}"
         )
-    for i, tensor in enumerate(conditioning):
-        _check_held(function, f"conditioning[{i}]", tensor)
-        if tensor.ndim == 0 or len(tensor) not in (1, len(x)):
-            rows = "1 row" if len(x) == 1 else f"1 or {len(x)} rows"
-            raise ValueError(f"{function}: conditioning[{i}] must have {rows}, got shape {list(tensor.shape)}")
-    taken = conditioning[:1] if len(conditioning) == _GUIDED else conditioning
-    if len(conditioning) > _GUIDED or not _takes(model.network, x, t, *taken):
+    check_kind(function, "conditioning", conditioning, Conditioning, "a latentjac.Conditioning")
+    if conditioning.num_rows not in (1, len(x)):
+        rows = "1 row" if len(x) == 1 else f"1 or {len(x)} rows"
+        raise ValueError(f"{function}: conditioning must have {rows}, got {conditioning.num_rows}")
+    if model._names is not None and set(conditioning) != set(model._names):
+        kind = type(model.network).__name__
         raise ValueError(
-            f"{function}: conditioning must be what the {type(model.network).__name__} takes behind the timestep, "
-            f"got {len(conditioning)} tensors"
+            f"{function}: conditioning must hold {list(model._names)} for a {kind}, got {list(conditioning)}"
         )
 
 
 def check_linearized(
     x: torch.Tensor,
     t: torch.Tensor,
-    conditioning: tuple[torch.Tensor, ...],
+    conditioning: dict[str, torch.Tensor],
     mask: Any,
     backend: Any,
     precision: Any,
@@ -58,7 +55,7 @@ def check_linearized(
     """Mask, backend and precision of a linearization, if one can be made of them at a point that can be evaluated."""
     name = "linearization"
     check_base(name, x)
-    refuse_differentiated(name, t=t, **{f"conditioning[{i}]": c for i, c in enumerate(conditioning)})
+    refuse_differentiated(name, t=t, **{f"conditioning[{name!r}]": c for name, c in conditioning.items()})
     if mask is not None:
         if isinstance(mask, torch.Tensor):
             refuse_differentiated(name, mask=mask)
@@ -83,12 +80,3 @@ def _check_held(function: str, argument: str, value: Any) -> None:
         raise TypeError(f"{function}: {argument} must be a torch.Tensor, got {type(value).__name__}")
     if value.layout != torch.strided or value.is_nested or value.is_quantized or value.is_meta:
         raise ValueError(f"{function}: {argument} must be a dense tensor that holds values")
-
-
-def _takes(network: torch.nn.Module, *arguments: Any) -> bool:
-    """Whether a network can be called with so many arguments."""
-    try:
-        inspect.signature(network.forward).bind(*arguments, return_dict=False)
-    except TypeError:
-        return False
-    return True

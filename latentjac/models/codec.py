@@ -117,13 +117,30 @@ class PixelCodec:
 
 def check_batch(function: str, argument: str, values: Any, channels: tuple[int, ...]) -> torch.Tensor:
     """The values ``[B, C, H, W]`` without their graph; raise unless they are finite and of as many channels."""
-    values = check_tensor(function, argument, values)
+    # However large: samples of a network that diverged are shown as they are.
+    values = check_tensor(function, argument, values, torch.finfo(torch.float64).max)
     if values.ndim != 4 or values.shape[1] not in channels or values.numel() == 0:
         known = " or ".join(map(str, channels))
         raise ValueError(
             f"{function}: {argument} must have shape [B, C, H, W] with C = {known}, got {list(values.shape)}"
         )
     return values
+
+
+class NoCodec:
+    """In place of a codec, for networks whose samples are no pictures and that came without one."""
+
+    size = 0
+
+    def encode(self, images: Any, *, subject: str = "encode: images") -> torch.Tensor:
+        """Refuses pictures."""
+        raise ValueError(f"{subject} must go to a model with a codec, got one without (Model(..., codec=...))")
+
+    def decode(self, samples: torch.Tensor) -> torch.Tensor:
+        """Refuses samples."""
+        raise ValueError(
+            "decode: samples must be those of a model with a codec, got one without (Model(..., codec=...))"
+        )
 
 
 def _range(values: torch.Tensor) -> str:

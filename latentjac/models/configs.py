@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from latentjac.models.errors import LoadError
+from latentjac.files import read_json
+from latentjac.models.errors import LoadError, reading
+from latentjac.models.predictions import PREDICTIONS
 
-PREDICTIONS = ("epsilon", "v_prediction", "sample")
 LARGEST_SIDE = 2048  # of a sample, in its own pixels
 MOST_CHANNELS = 2**16  # also of the features of text
 MOST_BLOCKS = 16
@@ -114,6 +116,16 @@ _SCHEDULE: dict[str, _Rule] = {
     "clip_sample": _BOOL,
     "thresholding": _BOOL,
 }
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A configuration in strict JSON.
+
+    Raises:
+        LoadError: If the file cannot be read or is none.
+    """
+    with reading():
+        return read_json("load", path)
 
 
 def check_part(where: str, config: Mapping[str, Any]) -> None:

@@ -37,10 +37,10 @@ def network_identity(network: nn.Module) -> str:
     """Hash of configuration, a sample of the weights, and what was added since the network was built.
 
     Args:
-        network: With the configuration of diffusers.
+        network: With the configuration of diffusers, or without one.
     """
     # Keys with an underscore say where the network was loaded from; files know lists alone.
-    config = {k: _as_lists(v) for k, v in dict(network.config).items() if not k.startswith("_")}  # type: ignore[arg-type]
+    config = {k: _as_lists(v) for k, v in dict(getattr(network, "config", {})).items() if not k.startswith("_")}
     digest = hashlib.sha256(repr(sorted(config.items())).encode())
     with exclusion.evaluating():  # a network that is being traced has other parameters
         state = network.state_dict()

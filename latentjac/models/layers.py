@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -16,18 +16,18 @@ from latentjac.linearization.changes import is_ours, ours
 from latentjac.linearization.locks import exclusion
 
 OUTPUTS = ("eps", "x0")
-ALIASES = {"mid": "mid_block", "h": "mid_block"}
 
 
-def resolve_layer(network: torch.nn.Module, layer: str) -> str:
+def resolve_layer(network: torch.nn.Module, layer: str, aliases: Mapping[str, str] | None = None) -> str:
     """Full module name of a layer, or the output name itself.
 
     Args:
         network: The network the names refer to.
-        layer: A module name (``"down_blocks.1"``), ``"mid"``, ``"eps"`` or ``"x0"``.
+        layer: A module name (``"down_blocks.1"``), an alias, ``"eps"`` or ``"x0"``.
+        aliases: Other names of modules, such as those of :attr:`Model.layers`.
 
     Raises:
-        TypeError: If network is no module or layer is not a string.
+        TypeError: If network is no module, layer is not a string or aliases are no mapping.
         ValueError: If there is no such layer; the message suggests the nearest names.
     """
     check_kind("resolve_layer", "network", network, torch.nn.Module, "a torch.nn.Module")
@@ -36,11 +36,13 @@ def resolve_layer(network: torch.nn.Module, layer: str) -> str:
     layer = str(layer)
     if layer in OUTPUTS:
         return layer
+    check_kind("resolve_layer", "aliases", aliases, Mapping, "a mapping of names", optional=True)
+    others = dict(aliases or {})
     names = {name for name, _ in network.named_modules(remove_duplicate=False) if name}
-    full = layer if layer in names else ALIASES.get(layer, layer)
+    full = layer if layer in names else others.get(layer, layer)
     if full in names:
         return full
-    known = sorted(names) + [a for a, target in ALIASES.items() if target in names] + list(OUTPUTS)
+    known = sorted(names) + [a for a, target in others.items() if target in names] + list(OUTPUTS)
     # Top-level blocks are what most callers mean, so a bare guess falls back to those.
     near = difflib.get_close_matches(layer, known, n=4, cutoff=0.5) or sorted(n for n in known if "." not in n)
     raise ValueError(
@@ -48,8 +50,8 @@ def resolve_layer(network: torch.nn.Module, layer: str) -> str:
     )
 
 
-def run(network: torch.nn.Module, *args: object, **kwargs: object) -> Any:
-    """What a network returns for these arguments, while nobody traces it.
+def run(network: torch.nn.Module, call: Callable[..., Any], *args: object, **kwargs: object) -> Any:
+    """What calling a network with these arguments gives, while nobody traces it.
 
     Raises:
         ValueError: If a module is in training mode.
@@ -59,7 +61,7 @@ def run(network: torch.nn.Module, *args: object, **kwargs: object) -> Any:
     compiled = any(module._compiled_call_impl is not None for module in network.modules())
     eager = compiled and (is_traced_here() or _is_hooked(network))
     with exclusion.evaluating(), torch.compiler.set_stance("force_eager") if eager else nullcontext():
-        return network(*args, **kwargs)
+        return call(*args, **kwargs)
 
 
 def _is_hooked(network: torch.nn.Module) -> bool:
@@ -97,10 +99,15 @@ class Tap:
     """Captures the output of one module and, in eager mode, skips the rest of the network.
 
     A module that runs several times is tapped at its first run.
+
+    Args:
+        network: The network.
+        name: Full name of the module.
+        call: How the network is called; by default as it is.
     """
 
-    def __init__(self, network: torch.nn.Module, name: str) -> None:
-        self._network, self._name = network, name
+    def __init__(self, network: torch.nn.Module, name: str, call: Callable[..., Any] | None = None) -> None:
+        self._network, self._name, self._call = network, name, call or network
         self._module = network.get_submodule(name)
 
     def __call__(self, *args: object, **kwargs: object) -> torch.Tensor:
@@ -125,7 +132,7 @@ class Tap:
 
         handle = self._module.register_forward_hook(hook)
         try:
-            run(self._network, *args, **kwargs)
+            run(self._network, self._call, *args, **kwargs)
         except _Reached:
             pass
         finally:
@@ -144,7 +151,8 @@ def injected(network: torch.nn.Module, name: str, offset: torch.Tensor) -> Itera
     Args:
         network: The network.
         name: Full name of the module.
-        offset: ``[B, *features]`` for forward passes of B samples.
+        offset: ``[B, *features]`` for forward passes of B samples, or of a multiple of B: of a guided prediction
+            the rows under the prompt and those under the negative prompt get the same.
     """
     ran: list[bool] = []
 
@@ -170,7 +178,10 @@ def injected(network: torch.nn.Module, name: str, offset: torch.Tensor) -> Itera
 def _plus(output: object, offset: torch.Tensor, name: str) -> object:
     """The output with the offset added to its first tensor."""
     if isinstance(output, torch.Tensor):
-        return output + offset
+        times, rest = divmod(len(output), len(offset))
+        if rest:
+            raise ValueError(f"layer: {name!r} must return a multiple of {len(offset)} rows, got {len(output)}")
+        return output + (offset if times == 1 else offset.repeat(times, *[1] * (offset.ndim - 1)))
     if isinstance(output, (tuple, list)) and output:
         return type(output)((_plus(output[0], offset, name), *output[1:]))
     raise ValueError(f"layer: {name!r} must return a tensor to add to, got {type(output).__name__}")

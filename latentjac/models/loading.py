@@ -15,7 +15,7 @@ from latentjac.models.errors import LoadError
 from latentjac.models.latents import LatentCodec
 from latentjac.models.model import Model
 from latentjac.models.pipeline import Parts, parts_of, read_parts
-from latentjac.models.text import TextEncoder
+from latentjac.models.predictions import check_scheduler, prediction_of
 from latentjac.models.weights import check_finite
 from latentjac.public import made_on_cpu, public
 
@@ -144,15 +144,16 @@ def _assemble(name: str, parts: Parts, dtype: torch.dtype | None, device: torch.
     config = getattr(network, "config", None)
     if config is None or not config.get("sample_size") or not config.get("in_channels"):
         raise LoadError(
-            f"load: network must have a config with sample_size and in_channels, got {type(network).__name__}"
-        )
-    if not (hasattr(scheduler, "alphas_cumprod") and hasattr(scheduler, "config")):
-        raise LoadError(
-            f"load: scheduler must have alphas_cumprod (DDPM, DDIM and relatives), got {type(scheduler).__name__}"
+            f"load: network must have a config with sample_size and in_channels, got {type(network).__name__} "
+            "(networks of other kinds: latentjac.Model(network, scheduler, call=...))"
         )
     check_part(f"config of {type(network).__name__}", config)
-    check_schedule(f"config of {type(scheduler).__name__}", scheduler.config)
-    _check_alphas(scheduler)
+    try:
+        check_scheduler("load", scheduler)
+        check_schedule(f"config of {type(scheduler).__name__}", scheduler.config)
+        prediction_of("load", scheduler)
+    except (TypeError, ValueError) as error:
+        raise LoadError(str(error)) from error
     size = config["sample_size"]
     if not isinstance(size, int):
         if size[0] != size[1]:
@@ -160,19 +161,9 @@ def _assemble(name: str, parts: Parts, dtype: torch.dtype | None, device: torch.
         size = size[0]
     latent = parts.autoencoder is not None
     codec = LatentCodec(parts.autoencoder, size) if latent else PixelCodec(size, config["in_channels"])
-    text = None if parts.text_encoder is None else TextEncoder(parts.tokenizer, parts.text_encoder)
-    model = Model(name, network, scheduler, codec, text).to(device, dtype)
+    model = Model(network, scheduler, codec=codec, text=parts.text, name=name).to(device, dtype)
     _try_out(model)
     return model
-
-
-def _check_alphas(scheduler: Any) -> None:
-    total, alphas = scheduler.config.get("num_train_timesteps"), scheduler.alphas_cumprod
-    if list(alphas.shape) != [total] or not bool(torch.isfinite(alphas).all()):
-        raise LoadError(
-            f"load: scheduler must have {total} finite alphas_cumprod (num_train_timesteps), got shape "
-            f"{list(alphas.shape)} from {type(scheduler).__name__}"
-        )
 
 
 @torch.no_grad()
@@ -181,10 +172,10 @@ def _try_out(model: Model) -> None:
     x = torch.zeros(1, *model.sample_shape, dtype=model.dtype, device=model.device)
     kind = type(model.network).__name__
     try:
-        out = model.network(x, torch.tensor(0, device=x.device), *model.encode_prompt(None), return_dict=False)
+        out = model.call(model.network, x, torch.tensor(0, device=x.device), model.conditioning())
     except Exception as error:
         raise LoadError(
             f"load: network must be callable with a sample {list(x.shape)} and a timestep alone, got {kind}: {error}"
         ) from error
-    if not isinstance(out, tuple) or out[0][:, : x.shape[1]].shape != x.shape:
+    if not isinstance(out, torch.Tensor) or out[:, : x.shape[1]].shape != x.shape:
         raise LoadError(f"load: network must return a tuple with a prediction {list(x.shape)} first, got {kind}")

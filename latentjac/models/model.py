@@ -4,59 +4,115 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 
-from latentjac.arguments import check_device, check_dtype
+from latentjac.arguments import (
+    check_callable,
+    check_device,
+    check_dtype,
+    check_int,
+    check_kind,
+    check_sequence,
+    check_text,
+    is_int,
+    shown,
+)
 from latentjac.linearization import Linearization, ProgramLinearization, linearize
 from latentjac.linearization.pool import Pool
+from latentjac.models.adapters import FAMILIES, Call
 from latentjac.models.arguments import check_call, check_factor, check_linearized
-from latentjac.models.codec import PixelCodec
-from latentjac.models.configs import PREDICTIONS
-from latentjac.models.errors import LoadError
+from latentjac.models.codec import NoCodec, PixelCodec
+from latentjac.models.conditioning import ClassifierFree, Conditioning
+from latentjac.models.configs import LARGEST_SIDE
+from latentjac.models.guidance import Denoiser, Guided
 from latentjac.models.identity import network_identity
 from latentjac.models.latents import LatentCodec
 from latentjac.models.layers import OUTPUTS, Tap, refuse_training, resolve_layer, run
-from latentjac.models.text import TextEncoder
+from latentjac.models.predictions import prediction_of
+from latentjac.models.text import TextEncoder, check_prompts
 from latentjac.public import public
 
 _MAX_CACHED_TRACES = 4
+_NONE = Conditioning()
 
 
 class Model:
     """What the layers above need of a diffusion model, whatever pipeline it came from.
 
+    ``latentjac.load`` makes one of pipelines; made by hand it takes any network that denoises samples ``[B, C, H, W]``:
+
+        model = latentjac.Model(network, scheduler, call=lambda net, x, t, c: net(x, t, c["class"]),
+                                layers={"mid": net.blocks[6]}, sample_shape=(3, 32, 32))
+
+    The network is not copied: it is put in evaluation mode, its gradients off, channels last on a CPU.
+
     Attributes:
         name: How it was asked for.
-        network: The denoiser, in evaluation mode, without gradients, channels last on a CPU.
+        network: The denoiser.
         scheduler: The diffusers scheduler it was trained with.
+        call: How the network is called.
+        layers: Names that mean the same for every network, as module names.
+        sample_shape: Shape ``(C, H, W)`` of one noisy sample.
         codec: Turns pictures into samples and back.
-        text: Turns prompts into what the network attends to; None for networks without.
+        text: Turns prompts into tensors of a conditioning; None for networks without.
+        prediction_type: What the network predicts, one of ``PREDICTIONS``.
+
+    Args:
+        call: Gives the network's prediction ``[B, C, H, W]`` for (network, samples ``[B, C, H, W]``, timestep ``[]`` or
+            ``[B]``, :class:`Conditioning` with a row for each sample); more channels behind those of the sample are
+            ignored. By default that of the network's family, for other classes ``network(x, t, return_dict=False)[0]``.
+        layers: Such names, each with a module of the network or its name.
+        sample_shape: By default from the network's configuration.
+        codec: With ``encode`` and ``decode`` as :class:`PixelCodec` has them; by default that one for square samples of
+            1 or 3 channels, and none for others.
+        text: With ``tensors(prompts)`` as :class:`TextEncoder` has it.
+        name: By default that of the network's class.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If the schedule cannot be used, a layer is not in the network, or the shape of samples is unknown.
     """
 
     def __init__(
         self,
-        name: str,
         network: torch.nn.Module,
         scheduler: Any,
-        codec: PixelCodec | LatentCodec,
+        *,
+        call: Call | None = None,
+        layers: Mapping[str, torch.nn.Module | str] | None = None,
+        sample_shape: Sequence[int] | None = None,
+        codec: PixelCodec | LatentCodec | None = None,
         text: TextEncoder | None = None,
+        name: str | None = None,
     ) -> None:
-        prediction = scheduler.config.get("prediction_type", "epsilon")
-        if prediction not in PREDICTIONS:
-            raise LoadError(f"load: prediction_type must be one of {list(PREDICTIONS)}, got {prediction!r}")
-        if not 0 < float(scheduler.alphas_cumprod.min()):
-            raise LoadError("load: schedule must leave some signal at every timestep (no zero terminal SNR), got none")
-        self.name, self.scheduler, self.codec, self.text = name, scheduler, codec, text
+        check_kind("Model", "network", network, torch.nn.Module, "a torch.nn.Module")
+        check_callable("Model", "call", call, optional=True)
         # Of a network wrapped by torch.compile the layers have their names only inside.
         self.network = cast(Any, getattr(network, "_orig_mod", network))
+        self.prediction_type = prediction_of("Model", scheduler)
+        kind = type(self.network).__name__
+        family = next((f for f in FAMILIES if f.network == kind), FAMILIES[0])
+        self.name = check_text("Model", "name", name, optional=True) or kind
+        _check_has("codec", codec, ("encode", "decode"))
+        _check_has("text", text, ("tensors",))
+        self.scheduler, self.text = scheduler, text
+        self.call: Call = call or family.call
+        self._names = family.conditioning if call is None and family.network == kind else None
+        self.layers = {**family.layers, **_names_of(self.network, layers)}
+        if sample_shape is not None:
+            self.sample_shape = _shape(sample_shape)
+        elif getattr(self.network, "config", None):
+            self.sample_shape = family.sample_shape(self.network)
+        else:
+            raise ValueError("Model: sample_shape must be given for a network without configuration, got None")
+        self.codec: PixelCodec | LatentCodec | NoCodec = _pixels(self.sample_shape) if codec is None else codec
         self.network.eval().requires_grad_(False)
         if self.device.type == "cpu":
             # Convolutions are faster so on a CPU; the annotation of Module.to leaves the keyword out.
             self.network.to(memory_format=torch.channels_last)
-        self.prediction_type = prediction
         self._forget()
 
     def _forget(self) -> None:
@@ -83,21 +139,9 @@ class Model:
         return next(self.network.parameters()).dtype
 
     @property
-    def sample_shape(self) -> tuple[int, int, int]:
-        """Shape ``(C, H, W)`` of one noisy sample."""
-        size = self.network.config["sample_size"]
-        height, width = (size, size) if isinstance(size, int) else size
-        return self.network.config["in_channels"], height, width
-
-    @property
     def num_train_timesteps(self) -> int:
         """T, the number of timesteps of the training schedule."""
         return int(self.scheduler.config["num_train_timesteps"])
-
-    @property
-    def alphas_cumprod(self) -> torch.Tensor:
-        """Signal power of each training timestep, ``[T]``, float64 on the CPU."""
-        return self.scheduler.alphas_cumprod.double().cpu()
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Model:
         """Move the network and what belongs to it; cached traces are dropped.
@@ -126,10 +170,11 @@ class Model:
         """
         return network_identity(self.network)
 
-    def encode_prompt(
-        self, prompt: str | list[str] | None, negative_prompt: str = "", guidance_scale: float = 1.0
-    ) -> tuple[torch.Tensor, ...]:
-        """Conditioning tensors of a prompt, passed to the network behind the timestep.
+    @public
+    def conditioning(
+        self, prompt: str | list[str] | None = None, negative_prompt: str = "", guidance_scale: float = 1.0
+    ) -> Conditioning:
+        """What the network gets beside sample and timestep under a prompt.
 
         Args:
             prompt: Text, or one a sample; None is the empty text. Only None for models without text.
@@ -138,99 +183,79 @@ class Model:
                 none. The features of a layer are those under the prompt in any case.
 
         Returns:
-            Nothing for models without text; the embeddings ``[B, tokens, channels]``; and with guidance those of the
-            negative prompt ``[1, tokens, channels]`` and the scale ``[1]``.
+            Empty for models without text.
 
         Raises:
             TypeError: If an argument has a wrong type.
-            ValueError: If a prompt or guidance is asked of a model without text conditioning.
+            ValueError: If an argument is out of range, or a prompt or guidance is asked of a model without text.
         """
+        prompt, negative_prompt, scale = check_prompts("conditioning", self, prompt, negative_prompt, guidance_scale)
         if self.text is None:
-            self._refuse_text("prompt", prompt, None)
-            self._refuse_text("guidance_scale", guidance_scale, 1.0)
-            return ()
-        prompts = [prompt or ""] if prompt is None or isinstance(prompt, str) else prompt
-        if not isinstance(prompts, list) or not prompts or not all(isinstance(p, str) for p in prompts):
-            raise TypeError(f"prompt: expected a text, a list of texts or None, got {prompt!r}")
-        if not isinstance(negative_prompt, str):
-            raise TypeError(f"negative_prompt: expected a text, got {type(negative_prompt).__name__}")
-        if isinstance(guidance_scale, bool) or not isinstance(guidance_scale, (int, float)):
-            raise TypeError(f"guidance_scale: expected a number, got {type(guidance_scale).__name__}")
-        embeddings = self.text.encode(prompts).to(self.device, self.dtype)
-        if guidance_scale == 1:
-            return (embeddings,)
-        away = self.text.encode([negative_prompt]).to(embeddings)
-        return embeddings, away, embeddings.new_tensor([guidance_scale])
+            return _NONE
+        own = self._encoded(prompt if isinstance(prompt, list) else [prompt or ""])
+        if scale == 1:
+            return Conditioning(own)
+        return Conditioning(own, ClassifierFree(Conditioning(self._encoded([negative_prompt])), scale))
 
-    def _refuse_text(self, argument: str, value: object, without: object) -> None:
-        if value != without:
-            known = f"model {self.name!r} is not conditioned on text"
-            raise ValueError(f"{argument}: expected {without}, since {known}, got {value!r}")
+    def _encoded(self, prompts: list[str]) -> dict[str, torch.Tensor]:
+        assert self.text is not None
+        return {name: tensor.to(self.device, self.dtype) for name, tensor in self.text.tensors(prompts).items()}
 
-    def _raw(self, x: torch.Tensor, t: torch.Tensor, *conditioning: torch.Tensor) -> torch.Tensor:
-        """The network's own prediction, guided where the conditioning says so."""
-        rows = [_a_row_each(c, x) for c in conditioning]
-        if len(rows) < 3:
-            out = run(self.network, x, t, *rows, return_dict=False)[0]
-        else:
-            text, other, scale = rows
-            both = t if t.ndim == 0 else torch.cat([t, t])
-            out = run(self.network, torch.cat([x, x]), both, torch.cat([text, other]), return_dict=False)[0]
-            guided, away = out.chunk(2)
-            out = away + scale.reshape(-1, *[1] * (x.ndim - 1)) * (guided - away)
+    def denoiser(self, conditioning: Conditioning = _NONE) -> Denoiser:
+        """The network under a conditioning, guided where that has guidance."""
+        check_kind("denoiser", "conditioning", conditioning, Conditioning, "a latentjac.Conditioning")
+        plain = Denoiser(self, conditioning.unguided())
+        guidance = conditioning.guidance
+        return plain if guidance is None else Guided(plain, guidance.negative, guidance.scale)
+
+    def _output(self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
+        """What the network returns for samples under a conditioning with a row for each, without guidance."""
+        out = run(self.network, self.call, self.network, x, t, conditioning)
         return out[:, : x.shape[1]]  # networks with a learned variance return it behind the prediction
 
     @public
-    def eps(self, x: torch.Tensor, t: torch.Tensor, *conditioning: torch.Tensor) -> torch.Tensor:
+    def eps(self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
         """Predicted noise at noisy samples, a function that can be differentiated: it reads no values.
 
         Args:
             x: Samples ``[B, C, H, W]``, type and device of the network's weights.
             t: Timestep of the training schedule, tensor ``[]`` or ``[B]`` of whole or fractional numbers.
-            *conditioning: What :meth:`encode_prompt` gave.
+            conditioning: From :meth:`conditioning`, with one row or one a sample.
 
         Returns:
             ``[B, C, H, W]``; the network's own prediction converted to noise.
 
         Raises:
-            TypeError: If an argument is no tensor.
+            TypeError: If an argument has a wrong type.
             ValueError: If one has another shape or type than the network takes.
         """
         check_call("eps", self, x, t, conditioning)
-        return self._eps(x, t, *conditioning)
-
-    def _eps(self, x: torch.Tensor, t: torch.Tensor, *conditioning: torch.Tensor) -> torch.Tensor:
-        out = self._raw(x, t, *conditioning)
-        if self.prediction_type == "epsilon":
-            return out
-        a = self._alpha(t, x)
-        if self.prediction_type == "v_prediction":
-            return a.sqrt() * out + (1 - a).sqrt() * x
-        return (x - a.sqrt() * out) / (1 - a).sqrt()
+        return self.denoiser(conditioning)._predict(x, t).eps
 
     @public
-    def x0(self, x: torch.Tensor, t: torch.Tensor, *conditioning: torch.Tensor) -> torch.Tensor:
+    def x0(self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
         """Posterior mean of the clean sample, ``[B, C, H, W]`` (Tweedie's formula); see :meth:`eps`."""
         check_call("x0", self, x, t, conditioning)
-        return self._x0(x, t, *conditioning)
+        return self.denoiser(conditioning)._predict(x, t).x0
 
-    def _x0(self, x: torch.Tensor, t: torch.Tensor, *conditioning: torch.Tensor) -> torch.Tensor:
-        out = self._raw(x, t, *conditioning)
-        if self.prediction_type == "sample":
-            return out
-        a = self._alpha(t, x)
-        if self.prediction_type == "v_prediction":
-            return a.sqrt() * x - (1 - a).sqrt() * out
-        return (x - (1 - a).sqrt() * out) / a.sqrt()
+    def _levels_of(self, t: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Signal and noise of noisy samples at timesteps ``[]`` or ``[B]``, broadcast to the samples.
 
-    def _alpha(self, t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        Those of the whole timestep below a fractional one.
+        """
         alphas = self.scheduler.alphas_cumprod.to(x.device, x.dtype)
         # Not alphas[t]: indexing by a scalar tensor reads its value, which no trace can.
-        return alphas.index_select(0, t.reshape(-1).long()).reshape(-1, *[1] * (x.ndim - 1))
+        power = alphas.index_select(0, t.reshape(-1).long()).reshape(-1, *[1] * (x.ndim - 1))
+        return power.sqrt(), (1 - power).sqrt()
+
+    @public
+    def resolve_layer(self, layer: str) -> str:
+        """Full module name of a layer, ``"eps"`` or ``"x0"``; see :func:`latentjac.models.resolve_layer`."""
+        return resolve_layer(self.network, layer, self.layers)
 
     @public
     def feature_map(self, layer: str) -> Callable[..., torch.Tensor]:
-        """The map ``(x, t, *conditioning) -> features`` of a layer.
+        """The map ``(x, t, conditioning) -> features`` of a layer; the conditioning may be left out.
 
         Args:
             layer: Module name, ``"mid"`` (h-space of the paper), ``"eps"`` or ``"x0"``.
@@ -239,12 +264,16 @@ class Model:
             TypeError: If layer is not a string.
             ValueError: If the layer is unknown, with the nearest names.
         """
-        name = resolve_layer(self.network, layer)
+        name = self.resolve_layer(layer)
         if name in OUTPUTS:
-            return self._eps if name == "eps" else self._x0
-        tap = Tap(self.network, name)
-        # Guidance is of the prediction alone: features are those under the prompt.
-        return lambda x, t, *conditioning: tap(x, t, *(_a_row_each(c, x) for c in conditioning[:1]))
+            return _prediction_map(self, name)
+        tap = Tap(self.network, name, self.call)
+
+        def features(x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
+            # ClassifierFree is of the prediction alone: features are those under the prompt.
+            return tap(self.network, x, t, conditioning.unguided()._expanded(len(x)))
+
+        return features
 
     @public
     def linearization(
@@ -252,7 +281,8 @@ class Model:
         layer: str,
         x: torch.Tensor,
         t: torch.Tensor,
-        *conditioning: torch.Tensor,
+        conditioning: Conditioning = _NONE,
+        *,
         mask: torch.Tensor | None = None,
         backend: str = "auto",
         precision: str | None = None,
@@ -266,7 +296,7 @@ class Model:
             layer: See :meth:`feature_map`.
             x: Samples ``[B, C, H, W]``.
             t: Timestep of the training schedule.
-            *conditioning: What :meth:`encode_prompt` gave.
+            conditioning: From :meth:`conditioning`; one trace serves every prompt and every scale of guidance.
             mask: Factor of the output, broadcast to it; one trace serves every mask.
             backend: Backend of the linearization.
             precision: Arithmetic of its passes, see :func:`latentjac.linearize`.
@@ -276,16 +306,15 @@ class Model:
             ValueError: If the layer is unknown, an argument does not fit the network, or that is in training mode.
             RuntimeError: If a tensor takes part in differentiation, which would silently end here.
         """
-        name = resolve_layer(self.network, layer)
+        name = self.resolve_layer(layer)
         check_call("linearization", self, x, t, conditioning)
-        mask, backend, precision = check_linearized(x, t, conditioning, mask, backend, precision)
+        held = (conditioning if name in OUTPUTS else conditioning.unguided()).flat()
+        mask, backend, precision = check_linearized(x, t, held, mask, backend, precision)
         refuse_training(self.network)
-        if name not in OUTPUTS:
-            conditioning = conditioning[:1]
         # t can be whole or fractional.
-        form = (tuple(x.shape), x.dtype, t.dtype, x.device, *(tuple(c.shape) for c in conditioning))
+        form = (tuple(x.shape), x.dtype, t.dtype, x.device, *((n, tuple(c.shape), c.dtype) for n, c in held.items()))
         key = (name, None if mask is None else mask.shape, *form, backend, precision)
-        features, constants = self.feature_map(name), (t, *conditioning)
+        features, constants = _of_tensors(self.feature_map(name), tuple(held)), (t, *held.values())
         if mask is not None:
             if key not in self._traces:
                 with torch.no_grad():
@@ -309,9 +338,23 @@ class Model:
         return f"Model({self.name!r}, {kind}, {millions:.1f} M parameters, samples {list(self.sample_shape)})"
 
 
-def _a_row_each(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Conditioning with one row for every sample."""
-    return values if len(values) == len(x) else values.expand(len(x), *values.shape[1:])
+def _of_tensors(features: Callable[..., torch.Tensor], names: tuple[str, ...]) -> Callable[..., torch.Tensor]:
+    """A feature map of tensors alone: those of a conditioning come by themselves, in the order of names."""
+
+    def of_tensors(x: torch.Tensor, t: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
+        return features(x, t, Conditioning._traced(names, tensors))
+
+    return of_tensors
+
+
+def _prediction_map(model: Model, name: str) -> Callable[..., torch.Tensor]:
+    """The noise or clean sample that a model predicts, without checks: for traces."""
+
+    def prediction(x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
+        predicted = model.denoiser(conditioning)._predict(x, t)
+        return predicted.eps if name == "eps" else predicted.x0
+
+    return prediction
 
 
 def _masked(features: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
@@ -321,3 +364,36 @@ def _masked(features: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor
         return features(x, t, *conditioning) * mask
 
     return masked
+
+
+def _check_has(argument: str, value: object, methods: tuple[str, ...]) -> None:
+    if value is not None and not all(callable(getattr(value, method, None)) for method in methods):
+        raise TypeError(f"Model: {argument} must have {' and '.join(methods)} or be None, got {type(value).__name__}")
+
+
+def _names_of(network: torch.nn.Module, layers: Any) -> dict[str, str]:
+    """Names of the modules that other names stand for."""
+    check_kind("Model", "layers", layers, Mapping, "a mapping from names to modules", optional=True)
+    names = {id(module): name for name, module in network.named_modules() if name}
+    found: dict[str, str] = {}
+    for alias, module in (layers or {}).items():
+        name: Any = names.get(id(module)) if isinstance(module, torch.nn.Module) else module
+        if not isinstance(alias, str) or alias in OUTPUTS or name not in names.values():
+            raise ValueError(
+                f"Model: layers must give names other than {list(OUTPUTS)} to modules inside the network, "
+                f"got {shown(alias)} for {shown(name) if isinstance(name, str) else f'a {type(module).__name__}'}"
+            )
+        found[alias] = name
+    return found
+
+
+def _shape(shape: Any) -> tuple[int, ...]:
+    sizes = check_sequence("Model", "sample_shape", shape, "ints")
+    if len(sizes) != 3 or not all(map(is_int, sizes)):
+        raise ValueError(f"Model: sample_shape must be (C, H, W), got {shown(shape)}")
+    return tuple(check_int("Model", "sample_shape", size, 1, LARGEST_SIDE) for size in sizes)
+
+
+def _pixels(shape: tuple[int, ...]) -> PixelCodec | NoCodec:
+    channels, height, width = shape
+    return PixelCodec(height, channels) if height == width and channels in (1, 3) else NoCodec()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from latentjac.arguments import check_kind, check_text
+from latentjac.arguments import check_kind, check_left, check_number, check_text
 from latentjac.public import made_on_cpu, public
+
+if TYPE_CHECKING:
+    from latentjac.models.model import Model
 
 logger = logging.getLogger("latentjac")
 
@@ -27,6 +30,11 @@ class TextEncoder:
 
     def __init__(self, tokenizer: Any, encoder: Any) -> None:
         self._tokenizer, self.encoder = tokenizer, encoder.eval().requires_grad_(False)
+
+    @public
+    def tensors(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """What a :class:`Conditioning` holds of B prompts: ``"text"``, the embeddings."""
+        return {"text": self.encode(prompts)}
 
     @public
     @torch.no_grad()
@@ -60,3 +68,23 @@ class TextEncoder:
         return whole, self._tokenizer(
             list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         )
+
+
+def check_prompts(
+    function: str, model: Model, prompt: Any, negative_prompt: Any, guidance_scale: Any
+) -> tuple[str | list[str] | None, str, float]:
+    """Prompt, negative prompt and scale, if the model takes such; those of :meth:`Model.conditioning`."""
+    if model.text is None:
+        where = f"since model {model.name!r} is not conditioned on text"
+        for name, value, usual in (("prompt", prompt, None), ("negative_prompt", negative_prompt, "")):
+            check_left(function, name, value, usual, where)
+        check_left(function, "guidance_scale", guidance_scale, 1.0, where)
+        return None, "", 1.0
+    check_kind(function, "prompt", prompt, (str, list), "a text, a list of texts", optional=True)
+    if isinstance(prompt, list):
+        if not prompt:
+            raise ValueError(f"{function}: prompt must hold at least one text, got an empty list")
+        prompt = [check_text(function, f"prompt[{i}]", text) for i, text in enumerate(prompt)]
+    prompt = prompt if isinstance(prompt, list) else check_text(function, "prompt", prompt, optional=True)
+    negative_prompt = check_text(function, "negative_prompt", negative_prompt)
+    return prompt, negative_prompt, check_number(function, "guidance_scale", guidance_scale, -1e6, 1e6)

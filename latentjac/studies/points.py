@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from tqdm import tqdm
 
-from latentjac.diffusion import Point, Schedule, descend, noise_point
+from latentjac.diffusion import Point, descend, noise_point
 from latentjac.geometry import local_basis
 from latentjac.models import Model
 from latentjac.solvers import LocalBasis
@@ -29,25 +29,25 @@ def followed_points(model: Model, settings: Settings, progress: bool = False) ->
     """
     generator = torch.Generator().manual_seed(settings.seed)
     start = noise_point(model, settings.samples, num_inference_steps=settings.steps, generator=generator)
-    schedule = Schedule(model, settings.steps)
+    schedule = start.schedule
     wanted = [schedule.level(t=t) for t in settings.levels]
     if len(set(wanted)) < len(wanted):
         raise ValueError(
             f"Settings: levels must be apart on the grid of {settings.steps} steps, got {list(settings.levels)}, "
-            f"which are its timesteps {[schedule.timesteps[i - 1] for i in wanted]}"
+            f"which are its timesteps {[schedule.timesteps[i] for i in wanted]}"
         )
-    top, end = len(schedule.timesteps), wanted[-1]
+    top, end = schedule.top, wanted[-1]
     found: dict[int, Point] = {}
     with tqdm(total=top - end, desc="sampling", unit="step", disable=not progress) as bar:
         for level, x in descend(model, start.sample, schedule, top, start.conditioning, bar, end=end):
             if level in wanted:
-                found[level] = replace(start, sample=x, timestep=schedule.timesteps[level - 1])
+                found[level] = replace(start, sample=x, level=level)
     return tuple(found[level] for level in wanted)
 
 
 def one_sample(point: Point, index: int) -> Point:
     """The point of one of several samples."""
-    return _part(point, slice(index, index + 1))
+    return point.rows(slice(index, index + 1))
 
 
 def bases_at(
@@ -67,7 +67,7 @@ def bases_at(
     """
     bases: list[LocalBasis] = []
     for start in range(0, len(point.sample), POINTS_AT_ONCE):
-        part = _part(point, slice(start, start + POINTS_AT_ONCE))
+        part = point.rows(slice(start, start + POINTS_AT_ONCE))
         generator = torch.Generator().manual_seed(settings.seed)
         with building("study"):
             basis = local_basis(model, part, settings.k, layer, tol=settings.tol, generator=generator)
@@ -75,8 +75,3 @@ def bases_at(
         if bar is not None:
             bar.update(basis.points)
     return bases
-
-
-def _part(point: Point, rows: slice) -> Point:
-    conditioning = tuple(c[rows] if len(c) == len(point.sample) else c for c in point.conditioning)
-    return replace(point, sample=point.sample[rows], conditioning=conditioning)

@@ -80,7 +80,7 @@ def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
 def prompt_distances(model: Model, settings: Settings, progress: bool = False) -> PromptDistances:
     """Bases of all samples at all levels under every prompt and the empty text, compared level by level."""
     points = followed_points(model, settings, progress)
-    texts = {text: model.encode_prompt(text) for text in (EMPTY, *settings.prompts)}
+    texts = {text: model.conditioning(text) for text in (EMPTY, *settings.prompts)}
     of_prompts: dict[str, list[torch.Tensor]] = {space: [] for space in SPACES}
     of_samples: dict[str, list[torch.Tensor]] = {space: [] for space in SPACES}
     total = len(points) * len(texts) * settings.samples

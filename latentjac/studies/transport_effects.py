@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from tqdm import tqdm
 
-from latentjac.diffusion import Point, Schedule
+from latentjac.diffusion import Point
 from latentjac.geometry import FeatureMap, parallel_transport
 from latentjac.models import Model
 from latentjac.shaped import Shaped
@@ -56,7 +56,7 @@ def transport_effects(
     point, bases = spaces.points[level], spaces.bases[level]
     q, n = min(DIRECTIONS, bases[0].k), spaces.samples
     features = FeatureMap.at(model, point, "mid")
-    length = DISTANCE * _noise(model, point)
+    length = DISTANCE * point.noise
     generator = torch.Generator().manual_seed(settings.seed)
     random = torch.randn(q, *point.sample.shape[1:], generator=generator, device="cpu").to(point.sample)
     random = random / random.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
@@ -98,9 +98,3 @@ def _cosines(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     own = WAYS.index("own")
     cosines[own] = cosines[own].abs()  # its sign is a convention
     return cosines
-
-
-def _noise(model: Model, point: Point) -> float:
-    """Standard deviation of the noise at a point."""
-    schedule = Schedule(model, point.num_inference_steps, point.grid)
-    return schedule.sigma(schedule.level(timestep=point.timestep))

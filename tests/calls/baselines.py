@@ -32,13 +32,13 @@ PACKAGES = ("diffusion", "editing", "geometry", "kernels", "linearization", "mod
 # What the library makes and hands out: nobody calls these by hand.
 MADE = {
     "Along", "AttentionPrimal", "AutodiffLinearization", "Axes", "BasisPath", "BuildInfo", "Certificate",
-    "Certificate.of", "Curvature", "Curve", "Edit", "EffectiveRank", "Estimate", "FeatureLinearity", "Finding",
-    "Frames", "FrechetMean", "GlobalDirections", "Heat", "JacobiEigh", "JacobiSvd", "LatentCodec", "LinearOperator",
-    "Linearity", "Linearization", "Linearization.rebase", "LocalBasis", "MatchedMean", "Method", "Model",
-    "NormActPrimal",
-    "PathMeasure", "PixelCodec", "PowerSpectrum", "PreparedImage", "PrincipalComponents", "ProgramLinearization",
-    "Restrictable", "Row", "SampleMean", "Schedule.nearest", "SelfTest", "SolverState", "Study", "SubspaceDistance",
-    "TextEncoder", "Trajectory", "Transport", "Way", "XSpaceMethod",
+    "Certificate.of", "Conditioning.__getitem__", "Curvature", "Curve", "Denoiser", "Edit", "EffectiveRank",
+    "Estimate", "FeatureLinearity", "Finding", "Frames", "FrechetMean", "GlobalDirections", "Guided", "Heat",
+    "JacobiEigh", "JacobiSvd", "LatentCodec", "LinearOperator", "Linearity", "Linearization",
+    "Linearization.rebase", "LocalBasis", "MatchedMean", "Method", "NormActPrimal", "PathMeasure", "PixelCodec",
+    "PowerSpectrum", "Prediction", "PreparedImage", "PrincipalComponents", "ProgramLinearization", "Restrictable",
+    "Row", "SampleMean", "Schedule.nearest", "SelfTest", "SolverState", "Study", "SubspaceDistance", "TextEncoder",
+    "Trajectory", "Transport", "Way", "XSpaceMethod",
 }  # fmt: skip
 # Of methods of edits, whom `edit` calls.
 CALLED_BY_EDIT = {"check_size", "enough_steps", "layer_in", "samples_between", "steps", "walk"}
@@ -154,7 +154,10 @@ class Things:
         self.x = rand(2, 3, 8)
         self.norm = kernels.norm_act_primal(self.x, groups=2)
         self.tangents = rand(2, 2, 3, 8)
-        self.schedule = diffusion.Schedule(self.model, 3)
+        self.schedule = diffusion.Schedule.from_scheduler(self.model.scheduler, 3)
+        self.conditioning = self.text.conditioning(["a", "b"], "c", 2.0)
+        self.saved_point = self.point.save(self.folder / "point.safetensors")
+        self.saved_path = self.path.save(self.folder / "path.safetensors")
         self.f = lambda x, *more: x**2 + x
 
 
@@ -183,7 +186,7 @@ BASELINES: dict[str, Baseline] = {
     "prepare_image": lambda c: call(lj.prepare_image, image=c.picture, size=4, crop=(0, 0, 2, 2)),
     "open_image": lambda c: call(models.open_image, path=c.photo),
     "to_pil": lambda c: call(models.to_pil, pictures=rand(1, 3, 4, 4).sigmoid()),
-    "resolve_layer": lambda c: call(models.resolve_layer, network=c.model.network, layer="mid"),
+    "resolve_layer": lambda c: call(models.resolve_layer, network=c.model.network, layer="mid", aliases={"h": "mid"}),
     "invert": lambda c: call(lj.invert, model=c.model, image=c.picture, num_inference_steps=3),
     "invert/pullback": lambda c: call(
         lj.invert, model=c.model, image=c.picture, num_inference_steps=5, compat="pullback"
@@ -219,12 +222,16 @@ BASELINES: dict[str, Baseline] = {
     "Point": lambda c: call(
         lj.Point,
         sample=c.point.sample,
-        timestep=c.point.timestep,
-        num_inference_steps=3,
-        num_train_timesteps=1000,
-        conditioning=(),
-        grid="scheduler",
+        level=2,
+        schedule=c.schedule,
+        conditioning=lj.Conditioning(),
     ),
+    "Point.rows": lambda c: call(c.many.rows, index=slice(1)),
+    "Point.to": lambda c: call(c.point.to, device="cpu", dtype=torch.float32),
+    "Point.save": lambda c: call(c.point.save, path=c.folder / "p.safetensors"),
+    "Point.load": lambda c: call(lj.Point.load, path=c.saved_point),
+    "Trajectory.save": lambda c: call(c.path.save, path=c.folder / "t.safetensors"),
+    "Trajectory.load": lambda c: call(lj.Trajectory.load, path=c.saved_path),
     "Point.with_prompt": lambda c: call(
         replace(c.point, sample=rand(1, 4, 8, 8).float()).with_prompt,
         model=c.text,
@@ -332,16 +339,36 @@ BASELINES: dict[str, Baseline] = {
     ),
     "project_out": lambda c: call(lj.editing.project_out, v=c.v[:1] + c.v[1:], directions=c.v[1:]),
     # diffusion
-    "Schedule": lambda c: call(diffusion.Schedule, model=c.model, num_inference_steps=3, grid="scheduler"),
-    "Schedule/pullback": lambda c: call(diffusion.Schedule, model=c.model, num_inference_steps=3, grid="pullback"),
+    "Schedule": lambda c: call(
+        diffusion.Schedule,
+        signals=(1.0, 0.8),
+        noises=(0.0, 0.6),
+        timesteps=(0, 500),
+        num_train_timesteps=1000,
+        num_inference_steps=1,
+    ),
+    "Schedule.from_scheduler": lambda c: call(
+        diffusion.Schedule.from_scheduler, scheduler=c.model.scheduler, num_inference_steps=3
+    ),
+    "park2023_schedule": lambda c: call(
+        diffusion.park2023_schedule, scheduler=c.model.scheduler, num_inference_steps=3
+    ),
+    "Schedule.same": lambda c: call(c.schedule.same, level=1, other=2),
+    "Schedule.to_dict": lambda c: call(c.schedule.to_dict),
+    "Schedule.from_dict": lambda c: call(diffusion.Schedule.from_dict, values=c.schedule.to_dict()),
     "Schedule.level": lambda c: call(c.schedule.level, t=0.5),
     "Schedule.level/timestep": lambda c: call(c.schedule.level, timestep=500),
-    "Schedule.sigma": lambda c: call(c.schedule.sigma, level=1),
     "Schedule.step": lambda c: call(
         c.schedule.step, x=rand(1, 3, 4, 4), eps=rand(1, 3, 4, 4), source=2, target=1, noise=rand(1, 3, 4, 4)
     ),
+    "Schedule.step/x0": lambda c: call(
+        c.schedule.step, x=rand(1, 3, 4, 4), eps=rand(1, 3, 4, 4), source=2, target=1, x0=rand(1, 3, 4, 4)
+    ),
+    "predict": lambda c: call(
+        diffusion.predict, model=c.model, x=c.point.sample, timestep=500, conditioning=lj.Conditioning()
+    ),
     "predict_noise": lambda c: call(
-        diffusion.predict_noise, model=c.model, x=c.point.sample, timestep=500, conditioning=()
+        diffusion.predict_noise, model=c.model, x=c.point.sample, timestep=500, conditioning=lj.Conditioning()
     ),
     "descend": lambda c: call(
         diffusion.descend, model=c.model, x=c.point.sample, schedule=c.schedule, level=2, end=0, noisy_below=0
@@ -582,19 +609,57 @@ BASELINES: dict[str, Baseline] = {
     "write_json": lambda c: call(report.write_json, path=c.folder / "a.json", content={"a": 1}),
     "write_parquet": lambda c: call(report.write_parquet, path=c.folder / "a.parquet", columns={"a": [1]}),
     # models and linearizations
-    "Model.encode_prompt": lambda c: call(
-        c.text.encode_prompt, prompt=["a", "b"], negative_prompt="c", guidance_scale=2.0
+    "Conditioning": lambda c: call(
+        lj.Conditioning,
+        tensors={"text": rand(2, 3)},
+        guidance=models.ClassifierFree(lj.Conditioning({"text": rand(1, 3)}), 2.0),
     ),
-    "Model.encode_prompt/none": lambda c: call(c.model.encode_prompt, prompt=None),
-    "Model.eps": lambda c: call(c.model.eps, x=c.point.sample, t=torch.tensor(500), conditioning=()),
-    "Model.x0": lambda c: call(c.model.x0, x=c.point.sample, t=torch.tensor(500), conditioning=()),
+    "Conditioning.rows": lambda c: call(c.conditioning.rows, index=slice(1)),
+    "Conditioning.expand": lambda c: call(c.conditioning.expand, count=2),
+    "Conditioning.split": lambda c: call(c.conditioning.split, size=1, count=2),
+    "Conditioning.to": lambda c: call(c.conditioning.to, device="cpu", dtype=torch.float64),
+    "Conditioning.unguided": lambda c: call(c.conditioning.unguided),
+    "Conditioning.flat": lambda c: call(c.conditioning.flat),
+    "Conditioning.from_flat": lambda c: call(lj.Conditioning.from_flat, tensors=c.conditioning.flat()),
+    "ClassifierFree": lambda c: call(models.ClassifierFree, negative=lj.Conditioning({"text": rand(1, 3)}), scale=2.0),
+    "ClassifierFree/rows": lambda c: call(
+        models.ClassifierFree, negative=lj.Conditioning({"text": rand(1, 3)}), scale=torch.tensor([2.0, 3.0])
+    ),
+    "Denoiser.predict": lambda c: call(c.model.denoiser().predict, x=c.point.sample, t=torch.tensor(500)),
+    "Denoiser.output": lambda c: call(c.model.denoiser().output, x=c.point.sample, t=torch.tensor(500)),
+    "Denoiser.eps": lambda c: call(c.model.denoiser().eps, x=c.point.sample, t=torch.tensor(500)),
+    "Denoiser.x0": lambda c: call(c.model.denoiser().x0, x=c.point.sample, t=torch.tensor(500)),
+    "Guided.output": lambda c: call(
+        c.text.denoiser(c.conditioning).output, x=rand(2, 4, 8, 8).float(), t=torch.tensor(500)
+    ),
+    "Model": lambda c: call(
+        lj.Model,
+        network=counted().network,
+        scheduler=c.model.scheduler,
+        call=lambda network, x, t, conditioning: network(x, t)[0],
+        layers={"inner": "mid"},
+        sample_shape=(3, 4, 4),
+        name="own",
+    ),
+    "Model.conditioning": lambda c: call(
+        c.text.conditioning, prompt=["a", "b"], negative_prompt="c", guidance_scale=2.0
+    ),
+    "Model.conditioning/none": lambda c: call(c.model.conditioning, prompt=None),
+    "Model.denoiser": lambda c: call(c.text.denoiser, conditioning=c.conditioning),
+    "Model.output": lambda c: call(
+        c.model.output, x=c.point.sample, t=torch.tensor(500), conditioning=lj.Conditioning()
+    ),
+    "Model.levels_of": lambda c: call(c.model.levels_of, t=torch.tensor(500), x=c.point.sample),
+    "Model.resolve_layer": lambda c: call(c.model.resolve_layer, layer="mid"),
+    "Model.eps": lambda c: call(c.model.eps, x=c.point.sample, t=torch.tensor(500), conditioning=lj.Conditioning()),
+    "Model.x0": lambda c: call(c.model.x0, x=c.point.sample, t=torch.tensor(500), conditioning=lj.Conditioning()),
     "Model.feature_map": lambda c: call(c.model.feature_map, layer="mid"),
     "Model.linearization": lambda c: call(
         c.model.linearization,
         layer="mid",
         x=c.point.sample,
         t=torch.tensor(500),
-        conditioning=(),
+        conditioning=lj.Conditioning(),
         mask=None,
         backend="auto",
     ),
@@ -620,6 +685,7 @@ BASELINES: dict[str, Baseline] = {
     "PixelCodec.decode": lambda c: call(c.model.codec.decode, samples=rand(1, 3, 4, 4)),
     "LatentCodec.encode": lambda c: call(c.text.codec.encode, images=[c.picture]),
     "LatentCodec.decode": lambda c: call(c.text.codec.decode, samples=rand(1, 4, 8, 8).float()),
+    "TextEncoder.tensors": lambda c: call(c.text.text.tensors, prompts=["a", "b"]),
     "TextEncoder.encode": lambda c: call(c.text.text.encode, prompts=["a", "b"]),
     "write_png": lambda c: call(report.write_png, path=c.folder / "a.png", image=c.picture),
 }

@@ -10,7 +10,6 @@ from calls.sweep import swept
 
 # Cases of which some messages have another form yet, or come after the network ran.
 PENDING = (
-    "Model.encode_prompt", "Model.encode_prompt/none",
 )  # fmt: skip
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
-from networks import build_scheduler, rand
+from networks import build_scheduler, point_at, rand
 
 import latentjac
-from latentjac.models import PixelCodec
-from latentjac.models.model import Model
+from latentjac.models import Model
 
 
 class Network(torch.nn.Module):
@@ -61,8 +60,7 @@ def convolution(seed: int) -> torch.nn.Conv2d:
 
 
 def model_of(network: torch.nn.Module, prediction_type: str = "epsilon") -> Model:
-    size = network.config["sample_size"]
-    return Model("known", network, build_scheduler(prediction_type=prediction_type), PixelCodec(size))
+    return Model(network, build_scheduler(prediction_type=prediction_type), name="known")
 
 
 def pixelwise(bend: float = 0.0, size: int = 8) -> Model:
@@ -77,11 +75,11 @@ def linear(size: int = 6) -> Model:
 
 def point_for(model: Model, seed: int = 2) -> latentjac.Point:
     """A noisy sample in the middle of a 10-step grid."""
-    return latentjac.Point(rand(1, *model.sample_shape, seed=seed), 599, 10)
+    return point_at(rand(1, *model.sample_shape, seed=seed))
 
 
 def sigma_at(model: Model, timestep: int = 599) -> float:
-    return math.sqrt(1 - float(model.alphas_cumprod[timestep]))
+    return math.sqrt(1 - float(model.scheduler.alphas_cumprod.double()[timestep]))
 
 
 def kind(method: latentjac.editing.Method) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from editing.known import kind, linear, pixelwise, point_for, sigma_at, unit
-from networks import build_scheduler, rand
+from networks import build_scheduler, point_at, rand
 
 import latentjac
 from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Method
@@ -99,7 +99,7 @@ def test_directions_the_network_does_not_hear_are_refused() -> None:
 
 def test_tiny_directions_are_directions(tiny_model, tiny_point) -> None:
     single = latentjac.load(tiny_model.network.float(), build_scheduler())
-    at = latentjac.Point(tiny_point.sample.float(), 599, 10)
+    at = point_at(tiny_point.sample.float())
     v = rand(3, 16, 16).float()
     method = Guidance(num_steps=4)
     plain, tiny = (latentjac.edit(single, at, f * v, distance=1.0, method=method) for f in (1.0, 1e-30))

@@ -15,13 +15,13 @@ from latentjac.editing import HSpace
 
 def by_hand(model: latentjac.Model, point: latentjac.Point, offset: torch.Tensor, inject: str) -> torch.Tensor:
     """Denoise with an offset at the mid block of a U-Net."""
-    schedule = Schedule(model, point.num_inference_steps)
-    top = schedule.timesteps.index(point.timestep) + 1
+    schedule = Schedule.from_scheduler(model.scheduler, point.num_inference_steps)
+    top = point.level
     x = point.sample
     for level in range(top, 0, -1):
         add = inject == "below" or level == top
         handle = model.network.mid_block.register_forward_hook(lambda m, i, o, add=add: o + offset if add else o)
-        eps = model.network(x, torch.tensor(schedule.timesteps[level - 1])).sample
+        eps = model.network(x, torch.tensor(schedule.timesteps[level])).sample
         handle.remove()
         x = schedule.step(x, eps, level, level - 1)
     return x
@@ -51,18 +51,18 @@ def test_an_asymmetric_injection_by_hand(tiny_model, tiny_point) -> None:
     h = tiny_model.feature_map("mid")(tiny_point.sample, torch.tensor(599))
     u = rand(2, *h.shape[1:])
     result = latentjac.edit(tiny_model, tiny_point, u, [-3.0, 6.0], method=HSpace(asymmetric=True))
-    schedule = Schedule(tiny_model, 10)
+    schedule = Schedule.from_scheduler(tiny_model.scheduler, 10)
     for i in range(2):
         for j, d in enumerate((-3.0, 6.0)):
             offset, x = d * h.std() * u[i] / u[i].norm(), tiny_point.sample
             for level in range(6, 0, -1):
-                t = torch.tensor(schedule.timesteps[level - 1])
+                t = torch.tensor(schedule.timesteps[level])
                 plain = tiny_model.network(x, t).sample
                 handle = tiny_model.network.mid_block.register_forward_hook(lambda m, i, o, add=offset: o + add)
                 shifted = tiny_model.network(x, t).sample
                 handle.remove()
-                a, b = schedule.alphas[level], schedule.alphas[level - 1]
-                x = b**0.5 * (x - (1 - a) ** 0.5 * shifted) / a**0.5 + (1 - b) ** 0.5 * plain
+                clean = (x - schedule.noises[level] * shifted) / schedule.signals[level]
+                x = schedule.signals[level - 1] * clean + schedule.noises[level - 1] * plain
             torch.testing.assert_close(result.samples[i, j], x[0])
     symmetric = latentjac.edit(tiny_model, tiny_point, u, [-3.0, 6.0], method=HSpace())
     assert (result.samples - symmetric.samples).abs().max() > 1e-3

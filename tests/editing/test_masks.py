@@ -48,7 +48,7 @@ def test_masked_basis_is_that_of_the_rows_inside(model, point) -> None:
     assert torch.linalg.svdvals(basis.v.flatten(1) @ vt[:3].T).min() > 1 - 1e-8
     assert basis.u[:, :, ~mask].abs().max() == 0
     assert basis.metadata["mask_pixels"] == int(mask.sum())
-    assert (basis.metadata["grid"], basis.metadata["timestep"]) == (point.grid, point.timestep)
+    assert (basis.metadata["timestep"], basis.metadata["num_inference_steps"]) == (599, 10)
 
 
 def test_one_trace_serves_all_masks(model, point, monkeypatch) -> None:

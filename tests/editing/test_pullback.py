@@ -13,7 +13,7 @@ from truth import dense_jacobian
 import latentjac
 from latentjac import editing
 from latentjac.compat import find_preset
-from latentjac.diffusion import Schedule
+from latentjac.diffusion import park2023_schedule
 
 STEPS = 20
 
@@ -25,7 +25,7 @@ def model() -> latentjac.Model:
 
 @pytest.fixture(scope="module")
 def published(model) -> Published:
-    return Published(model.network, model.alphas_cumprod, STEPS)
+    return Published(model.network, model.scheduler.alphas_cumprod.double(), STEPS)
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +39,13 @@ def path(model, picture) -> latentjac.Trajectory:
 
 
 def test_the_grid(model, published) -> None:
-    schedule = Schedule(model, 100, "pullback")
+    schedule = park2023_schedule(model.scheduler, 100)
     times = torch.linspace(0, 1, 100) * 999
-    assert len(schedule.timesteps) == 99
-    assert schedule.timesteps == tuple(times[1:].tolist())
-    assert schedule.alphas == tuple(model.alphas_cumprod[int(t)].item() for t in times)
+    assert (schedule.top, schedule.num_inference_steps) == (99, 100)
+    assert schedule.timesteps == tuple(times.tolist())
+    powers = model.scheduler.alphas_cumprod.double()[times.long()]
+    assert schedule.signals == tuple(powers.sqrt().tolist())
+    assert schedule.noises == tuple((1 - powers).sqrt().tolist())
     steps_from_noisiest = [99 - schedule.level(t=t) for t in (1.0, 0.8, 0.7, 0.6, 0.2)]
     assert steps_from_noisiest == [0, 20, 30, 40, 79]
 
@@ -107,7 +109,7 @@ def test_lengths_are_those_up_to_each_frame(model, path) -> None:
     v = torch.ones(3, 16, 16)
     result = latentjac.edit(model, point, v, method=editing.Published(num_steps=4, gain=1.0))
     assert result.distances == (-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0)
-    sigma = (1 - float(model.alphas_cumprod[int(point.timestep)])) ** 0.5
+    sigma = (1 - float(model.scheduler.alphas_cumprod.double()[int(point.timestep)])) ** 0.5
     steps = (result.points[0, 1:] - result.points[0, :-1]).flatten(1).norm(dim=1) / sigma
     expected = [steps[i:4].sum() if i < 4 else steps[4:i].sum() for i in range(9)]
     torch.testing.assert_close(result.along.path[0], torch.stack(expected))
@@ -126,7 +128,7 @@ def test_the_gain_of_the_scripts(model, path) -> None:
 def test_points_of_its_grid_serve_other_methods(model, path) -> None:
     point = path.at(0.6)
     basis = latentjac.local_basis(model, point, 2, tol=1e-6)
-    assert basis.metadata["grid"] == "pullback"
+    assert basis.metadata["timestep"] == point.timestep
     edit = latentjac.edit(model, point, basis.v[0], [0.0, 1.0], method=editing.Linear(num_steps=2))
     torch.testing.assert_close(edit.samples[0, 0], path.reconstruction[0])
 
@@ -143,7 +145,7 @@ def test_other_predictions_take_fractional_timesteps(prediction_type: str) -> No
     scheduler = build_scheduler(prediction_type=prediction_type)
     model = latentjac.load(build_tiny_unet().double(), scheduler)
     x = torch.randn(1, 3, 16, 16, dtype=torch.float64)
-    output = model._raw(x, torch.tensor(400.7))
+    output = model.denoiser().output(x, torch.tensor(400.7))
     a = scheduler.alphas_cumprod[400].double()
     eps = (x - a.sqrt() * output) / (1 - a).sqrt() if prediction_type == "sample" else None
     eps = a.sqrt() * output + (1 - a).sqrt() * x if eps is None else eps

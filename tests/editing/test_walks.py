@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from editing.known import Mix, Network, OntoSphere, convolution, kind, linear, model_of, point_for, sigma_at, unit
-from networks import rand
+from networks import point_at, rand
 
 import latentjac
 from latentjac.diffusion import predict_noise
@@ -21,7 +21,7 @@ def test_linear_walk(tiny_model, tiny_point) -> None:
         for j, d in enumerate((-2.0, 5.0)):
             expected = tiny_point.sample[0] + d * sigma_at(tiny_model) * v[i]
             torch.testing.assert_close(result.points[i, j], expected)
-            end = latentjac.Point(expected[None], 599, 10)
+            end = point_at(expected[None])
             clean = latentjac.sample(tiny_model, end, output_type="latent")
             torch.testing.assert_close(result.samples[i, j], clean[0])
     assert result.gains is result.retained is result.overlaps is result.leakage is None
@@ -134,7 +134,7 @@ def test_a_looked_up_direction_is_the_nearest_of_the_new_basis(tiny_model, tiny_
     x = tiny_point.sample
     for number in range(2):
         if number:
-            new = latentjac.local_basis(tiny_model, latentjac.Point(x, 599, 10), 3, tol=1e-8).v
+            new = latentjac.local_basis(tiny_model, point_at(x), 3, tol=1e-8).v
             cosines = new.flatten(1) @ v.flatten()
             best = int(cosines.abs().argmax())
             v = cosines[best].sign() * new[best]

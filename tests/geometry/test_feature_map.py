@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from networks import rand
+from networks import point_at, rand
 from truth import dense_jacobian
 
 import latentjac
@@ -67,12 +67,12 @@ def test_of_a_model(tiny_model, tiny_point) -> None:
 
 
 def test_conditioning_is_repeated_for_every_sample(tiny_model, tiny_point) -> None:
-    point = latentjac.Point(tiny_point.sample, 599, 10, conditioning=(rand(1, 3, 16, 16),))
+    point = point_at(tiny_point.sample, conditioning=latentjac.Conditioning({"shift": rand(1, 3, 16, 16)}))
     network = tiny_model.network
-    shifted = type(tiny_model)("shifted", _Shifted(network), tiny_model.scheduler, tiny_model.codec)
+    shifted = latentjac.Model(_Shifted(network), tiny_model.scheduler, call=lambda net, x, t, c: net(x, t, c["shift"]))
     x = rand(3, 3, 16, 16)
     found = FeatureMap.at(shifted, point, "eps").values(x)
-    torch.testing.assert_close(found, network(x + point.conditioning[0], torch.tensor(599))[0])
+    torch.testing.assert_close(found, network(x + point.conditioning["shift"], torch.tensor(599))[0])
 
 
 class _Shifted(torch.nn.Module):
@@ -82,9 +82,9 @@ class _Shifted(torch.nn.Module):
         super().__init__()
         self.inner, self.config = network, network.config
 
-    def forward(self, x: torch.Tensor, t: torch.Tensor, c: torch.Tensor, return_dict: bool) -> tuple[torch.Tensor]:
+    def forward(self, x: torch.Tensor, t: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         assert len(c) == len(x)
-        return self.inner(x + c, t, return_dict=return_dict)
+        return self.inner(x + c, t).sample
 
 
 def test_non_finite_features_are_refused() -> None:

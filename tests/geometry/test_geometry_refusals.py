@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -347,8 +348,9 @@ def test_refusal(call: Callable, error: type[Exception], message: str) -> None:
 
 
 def test_conditioning_of_several_rows(tiny_model, tiny_point) -> None:
-    point = lj.Point(tiny_point.sample.repeat(2, 1, 1, 1), 599, 10, conditioning=(X.expand(2, 4),))
-    with pytest.raises(ValueError, match=r"point.conditioning must have one row each, got \[2\]"):
+    conditioning = lj.Conditioning({"text": X.expand(2, 4)})
+    point = replace(tiny_point, sample=tiny_point.sample.repeat(2, 1, 1, 1), conditioning=conditioning)
+    with pytest.raises(ValueError, match=r"point.conditioning must have one row, got 2"):
         lj.geometry.FeatureMap.at(tiny_model, point)
 
 

@@ -63,8 +63,8 @@ def test_agreement_is_the_part_inside_each_tangent_space() -> None:
 def test_on_a_network(tiny_model) -> None:
     """Samples of pure noise, one call for all; then a new sample."""
     noise = latentjac.noise_point(tiny_model, 4, num_inference_steps=10, generator=torch.Generator().manual_seed(0))
-    bases = latentjac.local_basis(tiny_model, latentjac.Point(noise.sample[:3], noise.timestep, 10), k=3)
-    new = latentjac.local_basis(tiny_model, latentjac.Point(noise.sample[3:], noise.timestep, 10), k=3)
+    bases = latentjac.local_basis(tiny_model, noise.rows(slice(3)), k=3)
+    new = latentjac.local_basis(tiny_model, noise.rows(slice(3, None)), k=3)
     carried = latentjac.geometry.global_directions(bases).at(new)
     assert carried.v.shape == (3, 3, 16, 16)
     chance = 3 / new.u[0].numel()

@@ -45,7 +45,7 @@ def test_a_basis_of_another_size_is_no_warm_start(tiny_model, tiny_point) -> Non
 def test_mixed_precision_gives_the_triplets_of_float32(tiny_model, tiny_point) -> None:
     exact = torch.linalg.svd(jacobian_of(tiny_model, "mid", tiny_point), full_matrices=False)
     model = tiny_model.to(dtype=torch.float32)
-    point = latentjac.Point(tiny_point.sample.float(), tiny_point.timestep, tiny_point.num_inference_steps)
+    point = tiny_point.to(dtype=torch.float32)
     basis = latentjac.local_basis(model, point, k=4, tol=1e-3, precision="mixed")
     assert basis.status is Status.CONVERGED
     assert basis.metadata["precision"] == "mixed"

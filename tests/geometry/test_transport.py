@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -97,7 +98,7 @@ def test_several_points_on_either_side() -> None:
 
 def test_between_points_of_a_network(tiny_model, tiny_point) -> None:
     """On the exact Jacobian, the pseudo-inverse brings the features where it says."""
-    other = latentjac.Point(0.9 * tiny_point.sample, 599, 10)
+    other = replace(tiny_point, sample=0.9 * tiny_point.sample)
     source, target = (latentjac.local_basis(tiny_model, p, k=3, tol=1e-8) for p in (tiny_point, other))
     found = parallel_transport(source, source, target, "pseudoinverse")
     lin = tiny_model.linearization("mid", other.sample, torch.tensor(599))

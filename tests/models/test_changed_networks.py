@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 from diffusers.models.attention_processor import AttnProcessor
-from networks import build_scheduler, build_tiny_unet, rand
+from networks import build_scheduler, build_tiny_unet, point_at, rand
 
 import latentjac
 
@@ -125,7 +125,7 @@ def test_identities_of_plain_networks_do_not_depend_on_the_process_or_on_what_wa
 def test_networks_that_torch_compiles_keep_the_names_of_their_layers() -> None:
     network = build_tiny_unet().double()
     plain = latentjac.load(copy.deepcopy(network), build_scheduler())
-    point = latentjac.Point(rand(1, 3, 16, 16), 599, 10)
+    point = point_at(rand(1, 3, 16, 16))
     expected = latentjac.local_basis(plain, point, 2).s
     wrapped = latentjac.load(torch.compile(network), build_scheduler())
     torch.testing.assert_close(latentjac.local_basis(wrapped, point, 2).s, expected)

@@ -399,7 +399,7 @@ def test_names_of_old_versions(text_folder, tmp_path) -> None:
     weights["text_model.embeddings.position_ids"] = torch.arange(12)[None]
     save_file(weights, text)
     found, expected = latentjac.load(folder), latentjac.load(text_folder)
-    torch.testing.assert_close(found.encode_prompt("a cat"), expected.encode_prompt("a cat"), rtol=0, atol=0)
+    assert found.conditioning("a cat") == expected.conditioning("a cat")
     x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(found.codec.decode(x), expected.codec.decode(x), rtol=0, atol=0)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMPipeline, StableDiffusionPipeline
+from networks import point_at
 from pipelines import TOKENS, build_latent_diffusion, build_stable_diffusion
 
 import latentjac
@@ -36,7 +37,7 @@ def test_a_folder_gives_what_the_object_gives(pipeline, model, tmp_path: Path) -
     read = latentjac.load(tmp_path)
     assert (read.sample_shape, read.codec.size) == ((4, 8, 8), 16)
     assert read.identity() == model.identity()
-    torch.testing.assert_close(read.encode_prompt("a cat"), model.encode_prompt("a cat"))
+    torch.testing.assert_close(read.conditioning("a cat")["text"], model.conditioning("a cat")["text"])
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(read.codec.decode(x), model.codec.decode(x))
 
@@ -85,7 +86,7 @@ def test_inversion_edits_and_bases_under_a_prompt(model, picture) -> None:
     path = latentjac.invert(model, picture, 20, prompt="a cat", refinement=3)
     assert path.psnr[0] > 30
     point = path.at(0.5)
-    assert point.conditioning[0].shape == (1, TOKENS, 16)
+    assert point.conditioning["text"].shape == (1, TOKENS, 16)
     bases = {}
     for prompt in ("a cat", "a dog", None):
         under = point.with_prompt(model, prompt)
@@ -111,9 +112,10 @@ def test_inversion_edits_and_bases_under_a_prompt(model, picture) -> None:
 def test_a_basis_is_that_of_the_dense_jacobian(model) -> None:
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(1, 4, 8, 8, generator=generator)
-    point = latentjac.Point(x, 501, 50, conditioning=model.encode_prompt("a cat", guidance_scale=3.0))
+    conditioning = model.conditioning("a cat", guidance_scale=3.0)
+    point = point_at(x, 501, 50, scheduler=model.scheduler, conditioning=conditioning)
     t = torch.tensor(501)
-    text, away, _ = point.conditioning
+    text, away = conditioning["text"], conditioning.guidance.negative["text"]
     network = model.network
 
     def guided(x: torch.Tensor) -> torch.Tensor:
@@ -121,7 +123,7 @@ def test_a_basis_is_that_of_the_dense_jacobian(model) -> None:
         return without + 3 * (with_text - without)
 
     def mid(x: torch.Tensor) -> torch.Tensor:
-        return model.feature_map("mid")(x, t, *point.conditioning)
+        return model.feature_map("mid")(x, t, conditioning)
 
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         for layer, f in (("eps", guided), ("mid", mid)):
@@ -134,17 +136,17 @@ def test_a_basis_is_that_of_the_dense_jacobian(model) -> None:
 def test_one_prompt_a_sample(model) -> None:
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(4))
     t = torch.tensor(300)
-    both = model.eps(x, t, *model.encode_prompt(["a cat", "dog"], guidance_scale=2.0))
+    both = model.eps(x, t, model.conditioning(["a cat", "dog"], guidance_scale=2.0))
     for i, prompt in enumerate(("a cat", "dog")):
-        alone = model.eps(x[i : i + 1], t, *model.encode_prompt(prompt, guidance_scale=2.0))
+        alone = model.eps(x[i : i + 1], t, model.conditioning(prompt, guidance_scale=2.0))
         torch.testing.assert_close(both[i : i + 1], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_words_that_are_not_read_are_named(model, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "latentjac"):
-        model.encode_prompt("a cat")
+        model.conditioning("a cat")
         assert not caplog.records
-        model.encode_prompt("abcdefgh ijklm")
+        model.conditioning("abcdefgh ijklm")
     assert [r.getMessage() for r in caplog.records] == [
         "prompt: only 12 tokens are read, so these words are not: ['klm']"
     ]
@@ -164,7 +166,7 @@ def test_an_unconditional_network_on_latents(picture, tmp_path: Path) -> None:
 def test_moving_a_model_moves_all_of_it(tmp_path: Path) -> None:
     model = latentjac.load(build_stable_diffusion(tmp_path), dtype=torch.float64)
     assert model.dtype == next(model.codec.autoencoder.parameters()).dtype == torch.float64
-    assert model.encode_prompt("a")[0].dtype == torch.float64
+    assert model.conditioning("a")["text"].dtype == torch.float64
 
 
 def test_without_transformers_the_message_says_what_to_install(pipeline, tmp_path, monkeypatch) -> None:
@@ -180,14 +182,14 @@ def test_what_is_not_understood_is_named(pipeline, model, picture) -> None:
     plain = latentjac.load(DDIMPipeline(unet=build_tiny_unet(), scheduler=build_scheduler()))
     with pytest.raises(ValueError, match=r"prompt must be left at None since .* not conditioned on text, got 'a cat'"):
         latentjac.sample(plain, prompt="a cat")
-    with pytest.raises(ValueError, match=r"guidance_scale: expected 1.0, since .* not conditioned on text, got 3"):
-        plain.encode_prompt(None, guidance_scale=3)
-    with pytest.raises(TypeError, match="prompt: expected a text, a list of texts or None, got 5"):
-        model.encode_prompt(5)
-    with pytest.raises(TypeError, match="negative_prompt: expected a text, got NoneType"):
-        model.encode_prompt("a", None)
-    with pytest.raises(TypeError, match="guidance_scale: expected a number, got str"):
-        model.encode_prompt("a", guidance_scale="7")
+    with pytest.raises(ValueError, match=r"guidance_scale must be left at 1.0 since .* not conditioned on text, got 3"):
+        plain.conditioning(None, guidance_scale=3)
+    with pytest.raises(TypeError, match="conditioning: prompt must be a text, a list of texts or None, got int"):
+        model.conditioning(5)
+    with pytest.raises(TypeError, match="conditioning: negative_prompt must be a str, got NoneType"):
+        model.conditioning("a", None)
+    with pytest.raises(TypeError, match="conditioning: guidance_scale must be a number, got str"):
+        model.conditioning("a", guidance_scale="7")
     with pytest.raises(ValueError, match=r"prompt must be one text or 3 \(num_images\), got 2"):
         latentjac.sample(model, num_images=3, prompt=["a", "b"])
     with pytest.raises(ValueError, match=r"prompt must be one text or 1 \(as many as pictures\), got 2"):

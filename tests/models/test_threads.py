@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import build_scheduler, build_tiny_unet, rand
+from networks import build_scheduler, build_tiny_unet, point_at, rand
 
 import latentjac
 from latentjac.linearization.locks import Exclusion
@@ -34,7 +34,7 @@ def at_once(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
 
 def points() -> list[latentjac.Point]:
     times = (99, 199, 299, 399, 499, 599, 699, 899)
-    return [latentjac.Point(rand(1, 3, 16, 16, seed=i), t, 10) for i, t in enumerate(times)]
+    return [point_at(rand(1, 3, 16, 16, seed=i), t) for i, t in enumerate(times)]
 
 
 def test_one_model_at_many_points(tiny_model: latentjac.Model) -> None:

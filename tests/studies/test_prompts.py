@@ -68,7 +68,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> latentjac.Model:
 
 def planted(model: latentjac.Model, strength: Strength) -> latentjac.Model:
     """It reads text as the other model does."""
-    return latentjac.Model("planted", Planted(strength), model.scheduler, model.codec, model.text)
+    return latentjac.Model(
+        Planted(strength), model.scheduler, call=model.call, codec=model.codec, text=model.text, name="planted"
+    )
 
 
 def test_rows_are_what_single_pairs_give(model) -> None:
@@ -115,7 +117,7 @@ def test_distances_are_those_of_the_known_jacobian(model) -> None:
     features, t = known.network.mid_block, torch.tensor(point.t)
     spaces = []
     for prompt in PROMPTS[:2]:
-        text = model.encode_prompt(prompt)[0].flatten(1)
+        text = model.conditioning(prompt)["text"].flatten(1)
         slopes = torch.cos(point.sample.flatten(1) @ features.b.T + t * features.w.T)
         jacobian = features.a + t * (torch.tanh(text @ features.g.T) * slopes).T * features.b
         spaces.append(torch.linalg.svd(jacobian, full_matrices=False)[2][: TINY.k])

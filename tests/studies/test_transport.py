@@ -39,7 +39,7 @@ def test_effects_are_those_of_steps_at_source_and_target(tiny_model) -> None:
     carried = transport_effects(tiny_model, spaces, 1, TINY)
     point, bases = spaces.points[1], spaces.bases[1]
     features, t = tiny_model.feature_map("mid"), torch.tensor(point.timestep)
-    alpha = tiny_model.alphas_cumprod[point.timestep]
+    alpha = tiny_model.scheduler.alphas_cumprod.double()[point.timestep]
     length = DISTANCE * float((1 - alpha).sqrt())
 
     def effect(sample: int, v: torch.Tensor) -> torch.Tensor:

@@ -33,6 +33,7 @@ from factors.reader_training import drawings
 from factors.report import main_row
 from factors.statistics import CONTROLS, difference, summary, tables
 from network import build_scheduler, build_unet
+from networks import point_at
 
 import latentjac
 from latentjac.diffusion import predict_noise
@@ -213,7 +214,7 @@ def test_guided_moves_follow_the_difference_of_predicted_noise(tiny_model, tiny_
     unit, x, t = v / v.norm(), tiny_point.sample, tiny_point.timestep
     for _ in range(2):
         x = x + 0.1 * (predict_noise(tiny_model, x + unit, t) - predict_noise(tiny_model, x, t))
-    expected = latentjac.sample(tiny_model, latentjac.Point(x, t, 10), output_type="pt")
+    expected = latentjac.sample(tiny_model, point_at(x, t), output_type="pt")
     assert torch.allclose(guided_move(tiny_model, tiny_point, 2)(v, torch.tensor([0.1])), expected, atol=1e-6)
 
 

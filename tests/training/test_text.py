@@ -63,7 +63,7 @@ def test_the_model_samples_alike_in_diffusers_and_here(folder) -> None:
 def test_words_change_the_prediction(folder) -> None:
     model = latentjac.load(folder)
     x, t = torch.ones(1, *model.sample_shape), torch.tensor(500)
-    one, other = (model.eps(x, t, *model.encode_prompt(prompt)) for prompt in ("blue hair", "green eyes"))
+    one, other = (model.eps(x, t, model.conditioning(prompt)) for prompt in ("blue hair", "green eyes"))
     assert (one - other).norm() > 1e-4 * one.norm()
 
 

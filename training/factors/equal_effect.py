@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 import latentjac
-from latentjac.diffusion import Schedule
 from latentjac.editing.methods.park2023 import ConstantGain
 
 # From rows [n, C, H, W] and amounts [n] to pictures [n, 3, H, W].
@@ -41,11 +40,9 @@ def rms(pictures: Tensor, reference: Tensor) -> Tensor:
 
 def linear_move(model: latentjac.Model, point: latentjac.Point) -> Move:
     """``x + d sigma v`` for unit v, then deterministic DDIM; the amount d is the distance of docs/editing.md."""
-    schedule = Schedule(model, point.num_inference_steps)
-    sigma = schedule.sigma(schedule.level(timestep=point.timestep))
 
     def move(rows: Tensor, amounts: Tensor) -> Tensor:
-        x = point.sample + sigma * _column(amounts) * unit(rows)
+        x = point.sample + point.noise * _column(amounts) * unit(rows)
         return latentjac.sample(model, replace(point, sample=x.to(point.sample)), output_type="pt")
 
     return move

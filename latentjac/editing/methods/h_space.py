@@ -16,7 +16,7 @@ from latentjac.editing.injection import denoise_injected, measure_injection, pre
 from latentjac.editing.methods.method import Job, Walked
 from latentjac.geometry.linearity import LENGTHS, compare
 from latentjac.models import Model
-from latentjac.models.layers import OUTPUTS, resolve_layer
+from latentjac.models.layers import OUTPUTS
 
 if TYPE_CHECKING:
     from latentjac.editing.result import Edit
@@ -64,7 +64,7 @@ class HSpace:
 
     def layer_in(self, model: Model) -> str:
         """The layer; raises where there is none such."""
-        resolve_layer(model.network, self.layer)
+        model.resolve_layer(self.layer)
         return self.layer
 
     def walk(self, job: Job) -> Walked:

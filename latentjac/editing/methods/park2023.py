@@ -11,6 +11,7 @@ from tqdm import tqdm
 from latentjac.arguments import check_generator, check_left, check_number
 from latentjac.compat import Preset, find_preset
 from latentjac.diffusion import Point, denoise, predict_noise
+from latentjac.diffusion.park2023 import check_park2023
 from latentjac.edit_options import DISTANCE, LARGEST_GAIN
 from latentjac.editing.arguments import set_checked
 from latentjac.editing.diagnostics import Along, Observer
@@ -60,7 +61,7 @@ class Published(XSpaceMethod):
         rows = job.rows(point.sample)
         text = bool(point.conditioning)
         gain = preset.gain(text) if self.gain is None else self.gain
-        sigma = job.schedule.sigma(job.level)
+        sigma = job.schedule.noises[job.level]
         linearity = measure_linearity(model, point, rows, sigma, self.linearity_tolerance)
         ways = rows.new_tensor([-1.0, 1.0]).repeat(len(rows))
         probes = (preset.probe * ways).view(-1, 1, 1, 1) * rows.repeat_interleave(2, 0)
@@ -99,7 +100,8 @@ class Published(XSpaceMethod):
         for name, (value, usual) in given.items():
             if value != usual:
                 raise ValueError(f"edit: {name} must be left out {where}, which has its own, got {value}")
-        preset = find_preset("edit", "pullback", {}, job.point.grid)
+        check_park2023("edit", job.model, job.point)
+        preset = find_preset("edit", "pullback", {})
         assert preset is not None
         if job.point.conditioning:
             check_left("edit", "method.generator", self.generator, None, "with text, whose last steps take no noise")

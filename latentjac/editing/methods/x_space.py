@@ -19,7 +19,6 @@ from latentjac.editing.null_space import left_of, null_space
 from latentjac.editing.walk import Steps, Walks, walk
 from latentjac.geometry.linearity import Linearity, measure_linearity
 from latentjac.models import Model
-from latentjac.models.layers import resolve_layer
 
 if TYPE_CHECKING:
     from latentjac.editing.result import Edit
@@ -64,10 +63,10 @@ class XSpaceMethod:
     def layer_in(self, model: Model) -> str:
         """The layer, or ``"mid"`` where the network has such a one, else ``"eps"``."""
         if self.layer is not None:
-            resolve_layer(model.network, self.layer)
+            model.resolve_layer(self.layer)
             return self.layer
         try:
-            resolve_layer(model.network, "mid")
+            model.resolve_layer("mid")
         except ValueError:
             return "eps"
         return "mid"
@@ -102,7 +101,7 @@ class XSpaceMethod:
         outside = _outside(job, point)
         if outside is not None:
             rows = left_of(rows, outside)
-        sigma = job.schedule.sigma(job.level)
+        sigma = job.schedule.noises[job.level]
         linearity = measure_linearity(model, point, rows, sigma, self.linearity_tolerance)
         directions, ways, layout = grouped(rows, job.distances, job.compose)
         num_steps = self.enough_steps(ways, linearity)

@@ -1,0 +1,55 @@
+"""What latentjac has to know of a family of networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from latentjac.models.conditioning import Conditioning
+from latentjac.models.text import TextEncoder
+
+# What a network returns for noisy samples ``[B, C, H, W]``, a timestep ``[]`` or ``[B]``, and a conditioning with a row
+# for each sample.
+Call = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor, Conditioning], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of networks of diffusers pipelines: how they are called and what belongs to them.
+
+    Attributes:
+        network: Class of the network in diffusers.
+        call: How the network is called.
+        sample_shape: Shape ``(C, H, W)`` of its samples, of the network.
+        layers: Names that mean the same for every family, as module names.
+        conditioning: Names of the tensors that the network gets beside sample and timestep.
+        requires: Other parts of a pipeline that it needs, each with the classes it can be of.
+        read_text: For families with text: reads the encoder of prompts from a pipeline folder. Called with the folder,
+            the variant and the type of weights; everything is checked then, and weights are read by what comes back.
+        make_text: For families with text: the encoder of prompts, of parts by name.
+    """
+
+    network: str
+    call: Call = field(repr=False)
+    sample_shape: Callable[[Any], tuple[int, ...]] = field(repr=False)
+    layers: Mapping[str, str]
+    conditioning: tuple[str, ...] = ()
+    requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    read_text: Callable[[Path, str | None, torch.dtype], Callable[[], TextEncoder]] | None = field(
+        default=None, repr=False
+    )
+    make_text: Callable[[Mapping[str, Any]], TextEncoder] | None = field(default=None, repr=False)
+
+    def takes(self, classes: Mapping[str, str]) -> bool:
+        """Whether a pipeline of parts of these classes is one of the family, whatever else is in it."""
+        return classes.get("unet") == self.network and all(
+            classes.get(p) in known for p, known in self.requires.items()
+        )
+
+    def __str__(self) -> str:
+        parts = " and ".join("/".join(known) for known in self.requires.values())
+        return f"a {self.network}" + (f" with {parts}" if parts else "")

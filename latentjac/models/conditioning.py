@@ -1,0 +1,291 @@
+"""What a network gets beside a sample and a timestep: named tensors, and what guidance needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from latentjac.arguments import (
+    check_dense,
+    check_device,
+    check_dtype,
+    check_int,
+    check_kind,
+    check_number,
+    check_tensor,
+    is_number,
+    shown,
+)
+from latentjac.public import public
+
+_NEGATIVE, _SCALE = "guidance.negative.", "guidance.scale"  # in flat form; own names have no dots
+_FURTHEST = 1e6  # a scale of guidance
+_MOST_ROWS = 2**31
+_NAME = "Conditioning"
+
+
+class Conditioning(Mapping[str, torch.Tensor]):
+    """Named tensors with a row for every sample, or one row for all; frozen.
+
+    Which names there are is up to the adapter of the network that made it (``Model.conditioning``); the empty one is
+    that of networks that take nothing. Samples and conditioning are selected, repeated and split alike, by rows.
+
+    Attributes:
+        guidance: What classifier-free guidance needs; None without.
+
+    Args:
+        tensors: By name; dimension 0 is that of the rows.
+        guidance: A negative conditioning of the same names, and a scale.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If a name is no identifier, a tensor has no rows, or numbers of rows differ.
+    """
+
+    __slots__ = ("_tensors", "guidance")
+    __hash__ = None  # type: ignore[assignment]
+    _tensors: Mapping[str, torch.Tensor]
+    guidance: ClassifierFree | None
+
+    def __init__(
+        self, tensors: Mapping[str, torch.Tensor] | None = None, guidance: ClassifierFree | None = None
+    ) -> None:
+        checked = {}
+        given = {} if tensors is None else tensors
+        for name, value in check_kind(_NAME, "tensors", given, Mapping, "a mapping", optional=True).items():
+            if not isinstance(name, str) or not name.isidentifier():
+                raise ValueError(f"{_NAME}: tensors must be named by identifiers, got {shown(name)}")
+            checked[str(name)] = _rows_of(f"tensors[{name!r}]", value)
+        check_kind(_NAME, "guidance", guidance, ClassifierFree, "a Guidance", optional=True)
+        if guidance is not None and guidance.negative.keys() != checked.keys():
+            raise ValueError(
+                f"{_NAME}: tensors and the negative of guidance must have the same names, "
+                f"got {sorted(checked)} and {sorted(guidance.negative)}"
+            )
+        if guidance is not None and not checked:
+            raise ValueError(f"{_NAME}: tensors must be there with guidance, got none")
+        self._set(checked, guidance)
+        counts = sorted({len(tensor) for tensor in self.flat().values()} - {1})
+        if len(counts) > 1:
+            raise ValueError(f"{_NAME}: tensors must have 1 row or as many as the others, got {counts}")
+
+    def _set(self, tensors: dict[str, torch.Tensor], guidance: ClassifierFree | None) -> None:
+        object.__setattr__(self, "_tensors", MappingProxyType(tensors))
+        object.__setattr__(self, "guidance", guidance)
+
+    @classmethod
+    def _made(cls, tensors: dict[str, torch.Tensor], guidance: ClassifierFree | None) -> Conditioning:
+        """Of tensors that fit, which are not looked at: what is being traced has no values."""
+        made = cls.__new__(cls)
+        made._set(tensors, guidance)
+        return made
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"Conditioning is frozen: make another one with {name!r}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Conditioning, (dict(self._tensors), self.guidance)
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        if name not in self._tensors:
+            raise KeyError(f"conditioning must hold {name!r}, got {list(self._tensors)}")
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __bool__(self) -> bool:
+        return bool(self._tensors)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Conditioning):
+            return NotImplemented
+        mine, others = self.flat(), other.flat()
+        return mine.keys() == others.keys() and all(
+            value.dtype == others[name].dtype and torch.equal(value, others[name].to(value.device))
+            for name, value in mine.items()
+        )
+
+    def __repr__(self) -> str:
+        parts = [f"{name} {list(tensor.shape)}" for name, tensor in self.items()]
+        if self.guidance is not None:
+            scales = ", ".join(f"{scale:g}" for scale in self.guidance.scale.tolist())
+            parts.append(f"guidance {scales} away from {self.guidance.negative!r}")
+        return f"Conditioning({', '.join(parts)})"
+
+    @property
+    def num_rows(self) -> int:
+        """For how many samples it has rows of their own; 1 where all are for all."""
+        return max((len(tensor) for tensor in self.flat().values()), default=1)
+
+    @public
+    def rows(self, index: slice) -> Conditioning:
+        """That of some of the samples; rows for all stay.
+
+        Args:
+            index: Which of the samples.
+
+        Raises:
+            TypeError: If index is no slice.
+            ValueError: If it selects none.
+        """
+        check_kind("rows", "index", index, slice, "a slice")
+        if not range(self.num_rows)[index] and self.num_rows > 1:
+            raise ValueError(f"rows: index must select some of {self.num_rows} rows, got {index}")
+        return self._map(lambda tensor: tensor if len(tensor) == 1 else tensor[index])
+
+    @public
+    def expand(self, count: int) -> Conditioning:
+        """With a row for each of so many samples; rows for all are repeated without a copy.
+
+        Raises:
+            TypeError: If count is no int.
+            ValueError: If it has rows of its own for another number of samples.
+        """
+        return self._expanded(self._fitting("expand", count))
+
+    @public
+    def split(self, size: int, count: int) -> Iterator[Conditioning]:
+        """Those of parts of ``count`` samples, of ``size`` samples each, as ``x.split(size)`` makes of x.
+
+        Raises:
+            TypeError: If an argument is no int.
+            ValueError: If it has rows of its own for another number of samples.
+        """
+        size, count = check_int("split", "size", size, 1), self._fitting("split", count)
+        return (self.rows(slice(start, min(start + size, count))) for start in range(0, count, size))
+
+    def _fitting(self, function: str, count: Any) -> int:
+        count = check_int(function, "count", count, 1, _MOST_ROWS)
+        if self.num_rows not in (1, count):
+            raise ValueError(f"{function}: count must be {self.num_rows}, the number of rows, got {count}")
+        return int(count)
+
+    def _expanded(self, count: int) -> Conditioning:
+        return self._map(lambda tensor: tensor if len(tensor) == count else tensor.expand(count, *tensor.shape[1:]))
+
+    def _followed_by(self, other: Conditioning) -> Conditioning:
+        """The rows of both, without guidance; names are the same."""
+        return Conditioning._made({name: torch.cat([tensor, other[name]]) for name, tensor in self.items()}, None)
+
+    @public
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Conditioning:
+        """On another device, floating-point tensors in another type.
+
+        Raises:
+            TypeError: If an argument has a wrong type.
+            ValueError: If there is no such device.
+        """
+        device = check_device("to", "device", device, optional=True)
+        dtype = check_dtype("to", "dtype", dtype, optional=True)
+        return self._map(lambda tensor: tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None))
+
+    def unguided(self) -> Conditioning:
+        """Without guidance."""
+        return Conditioning._made(dict(self._tensors), None)
+
+    def flat(self) -> dict[str, torch.Tensor]:
+        """All tensors by name, those of guidance among them, for files and traces."""
+        own = dict(self._tensors)
+        if self.guidance is None:
+            return own
+        away = {f"{_NEGATIVE}{name}": tensor for name, tensor in self.guidance.negative.items()}
+        return {**own, **away, _SCALE: self.guidance.scale}
+
+    @classmethod
+    @public
+    def from_flat(cls, tensors: Mapping[str, torch.Tensor]) -> Conditioning:
+        """The conditioning of what :meth:`flat` gave.
+
+        Raises:
+            TypeError: If an argument has a wrong type.
+            ValueError: If tensors are those of no conditioning.
+        """
+        check_kind("from_flat", "tensors", tensors, Mapping, "a mapping")
+        if not all(isinstance(name, str) for name in tensors):
+            raise TypeError(f"from_flat: tensors must be named by texts, got {shown(list(tensors))}")
+        own, negative, scale = _unflat(tensors)
+        if scale is None and not negative:
+            return cls(own)
+        if scale is None:
+            raise ValueError(f"from_flat: tensors must have {_SCALE} where there is a negative, got none")
+        return cls(own, ClassifierFree(cls(negative), scale))
+
+    @staticmethod
+    def _traced(names: Sequence[str], tensors: Sequence[torch.Tensor]) -> Conditioning:
+        """The conditioning of flat tensors, which are not looked at."""
+        own, negative, scale = _unflat(dict(zip(names, tensors, strict=True)))
+        guidance = None if scale is None else ClassifierFree._made(Conditioning._made(negative, None), scale)
+        return Conditioning._made(own, guidance)
+
+    def _map(self, change: Any) -> Conditioning:
+        tensors = {name: change(tensor) for name, tensor in self.items()}
+        if self.guidance is None:
+            return Conditioning._made(tensors, None)
+        guidance = ClassifierFree._made(self.guidance.negative._map(change), change(self.guidance.scale))
+        return Conditioning._made(tensors, guidance)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifierFree:
+    """What classifier-free guidance (Ho & Salimans 2022) leads away from, and how far.
+
+    Attributes:
+        negative: Conditioning of the prediction that is led away from.
+        scale: ``[1]`` or one a sample, ``[B]``; predictions are ``negative + scale (own - negative)``, so 1 is none.
+
+    Args:
+        scale: A number, or such a tensor.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If the negative is guided itself, or the scale out of range.
+    """
+
+    negative: Conditioning
+    scale: torch.Tensor
+
+    def __init__(self, negative: Conditioning, scale: float | torch.Tensor) -> None:
+        check_kind("ClassifierFree", "negative", negative, Conditioning, "a Conditioning")
+        if negative.guidance is not None:
+            raise ValueError("ClassifierFree: negative must have no guidance of its own, got one that has")
+        if is_number(scale):
+            like = next((t for t in negative.values() if t.is_floating_point()), torch.zeros((), dtype=torch.float64))
+            number = check_number("ClassifierFree", "scale", scale, -_FURTHEST, _FURTHEST, least=True, most=True)
+            rows = torch.tensor([number], dtype=like.dtype, device=like.device)
+        else:
+            rows = check_tensor("ClassifierFree", "scale", scale, _FURTHEST)
+            if rows.ndim != 1 or len(rows) == 0:
+                raise ValueError(f"ClassifierFree: scale must be a number or have shape [B], got {list(rows.shape)}")
+        object.__setattr__(self, "negative", negative)
+        object.__setattr__(self, "scale", rows)
+
+    @classmethod
+    def _made(cls, negative: Conditioning, scale: torch.Tensor) -> ClassifierFree:
+        made = cls.__new__(cls)
+        object.__setattr__(made, "negative", negative)
+        object.__setattr__(made, "scale", scale)
+        return made
+
+
+def _rows_of(argument: str, value: Any) -> torch.Tensor:
+    tensor = check_dense(_NAME, argument, value)
+    if tensor.ndim == 0 or len(tensor) == 0:
+        raise ValueError(f"{_NAME}: {argument} must have rows in dimension 0, got shape {list(tensor.shape)}")
+    return tensor
+
+
+def _unflat(
+    tensors: Mapping[str, torch.Tensor],
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], torch.Tensor | None]:
+    """Own tensors, those of the negative, and the scale."""
+    negative = {name.removeprefix(_NEGATIVE): t for name, t in tensors.items() if name.startswith(_NEGATIVE)}
+    own = {name: t for name, t in tensors.items() if not name.startswith(_NEGATIVE) and name != _SCALE}
+    return own, negative, tensors.get(_SCALE)

@@ -1,0 +1,91 @@
+"""Denoisers: a network under a conditioning, plain or guided."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from latentjac.models.arguments import check_call
+from latentjac.models.conditioning import Conditioning
+from latentjac.models.predictions import Prediction, predicted
+from latentjac.public import public
+
+if TYPE_CHECKING:
+    from latentjac.models.model import Model
+
+
+class Denoiser:
+    """A network under a conditioning: what it predicts for noisy samples.
+
+    Attributes:
+        model: The model.
+        conditioning: With one row, or one a sample.
+    """
+
+    def __init__(self, model: Model, conditioning: Conditioning) -> None:
+        self.model, self.conditioning = model, conditioning
+
+    @public
+    def output(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """What the network returns, of the kind that it predicts, ``[B, C, H, W]``; arguments as of :meth:`predict`."""
+        check_call("output", self.model, x, t, self.conditioning)
+        return self._output(x, t)
+
+    @public
+    def predict(self, x: torch.Tensor, t: torch.Tensor) -> Prediction:
+        """Clean sample and noise, ``[B, C, H, W]`` each, from one evaluation.
+
+        Args:
+            x: Noisy samples ``[B, C, H, W]``.
+            t: Timestep of the training schedule, tensor ``[]`` or ``[B]``.
+
+        Raises:
+            TypeError: If an argument is no tensor.
+            ValueError: If one has another shape or type than the network takes.
+        """
+        check_call("predict", self.model, x, t, self.conditioning)
+        return self._predict(x, t)
+
+    @public
+    def eps(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """Predicted noise, ``[B, C, H, W]``; arguments are those of :meth:`predict`."""
+        check_call("eps", self.model, x, t, self.conditioning)
+        return self._predict(x, t).eps
+
+    @public
+    def x0(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """Posterior mean of the clean sample, ``[B, C, H, W]`` (Tweedie's formula)."""
+        check_call("x0", self.model, x, t, self.conditioning)
+        return self._predict(x, t).x0
+
+    # Without checks, for traces.
+    def _output(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return self.model._output(x, t, self.conditioning._expanded(len(x)))
+
+    def _predict(self, x: torch.Tensor, t: torch.Tensor) -> Prediction:
+        return predicted(self.model.prediction_type, self._output(x, t), x, *self.model._levels_of(t, x))
+
+
+class Guided(Denoiser):
+    """A denoiser with classifier-free guidance (Ho & Salimans 2022): ``away + scale (towards - away)``.
+
+    Both predictions come from one evaluation of twice as many rows: those under the denoiser's own conditioning, then
+    the same samples under the negative one. All kinds of prediction are guided alike, since one follows from the other
+    by the same affine map on both sides.
+
+    Args:
+        denoiser: Plain one, whose prediction is led to.
+        negative: Conditioning that is led away from, of the same names.
+        scale: ``[1]`` or ``[B]``.
+    """
+
+    def __init__(self, denoiser: Denoiser, negative: Conditioning, scale: torch.Tensor) -> None:
+        super().__init__(denoiser.model, denoiser.conditioning)
+        self.negative, self.scale = negative, scale
+
+    def _output(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        both = self.conditioning._expanded(len(x))._followed_by(self.negative._expanded(len(x)))
+        times = t if t.ndim == 0 else torch.cat([t, t])
+        towards, away = self.model._output(torch.cat([x, x]), times, both).chunk(2)
+        return away + self.scale.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1)) * (towards - away)

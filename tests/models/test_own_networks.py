@@ -1,0 +1,130 @@
+"""A network of the user's own: what it is called with, its layers, its conditioning, and all that is done with it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from networks import build_scheduler, rand, randomize
+from truth import dense_jacobian
+
+import latentjac
+from latentjac import Conditioning
+from latentjac.models import ClassifierFree, PixelCodec
+
+
+class Classes(torch.nn.Module):
+    """Blocks of convolutions that a class and a time shift; returns a tensor."""
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        self.classes = torch.nn.Embedding(4, channels)
+        self.blocks = torch.nn.ModuleList(torch.nn.Conv2d(channels, channels, 3, padding=1) for _ in range(3))
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        assert len(label) == len(x)
+        x = x + self.classes(label)[..., None, None] + (t / 1000).reshape(-1, 1, 1, 1)
+        for block in self.blocks:
+            x = torch.tanh(block(x))
+        return x
+
+
+def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, c: Conditioning) -> torch.Tensor:
+    return network(x, t, c["label"])
+
+
+@pytest.fixture
+def model() -> latentjac.Model:
+    network = randomize(Classes())
+    return latentjac.Model(
+        network, build_scheduler(), call=call, layers={"mid": network.blocks[1]}, sample_shape=(3, 6, 6)
+    )
+
+
+def label(number: int, away: int | None = None) -> Conditioning:
+    own = {"label": torch.tensor([number])}
+    return Conditioning(
+        own, None if away is None else ClassifierFree(Conditioning({"label": torch.tensor([away])}), 2.5)
+    )
+
+
+def test_from_a_picture_to_an_edit(model) -> None:
+    picture = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    path = latentjac.invert(model, picture, 20, conditioning=label(1), refinement=4)
+    assert path.psnr[0] > 40
+    assert path.conditioning == label(1)
+    point = path.at(0.6)
+    t, network = torch.tensor(point.timestep), model.network
+    shift = network.classes(torch.tensor([1]))[..., None, None] + t / 1000
+
+    def mid(x: torch.Tensor) -> torch.Tensor:
+        shifted = x + shift
+        return network.blocks[1](torch.tanh(network.blocks[0](shifted)))
+
+    basis = latentjac.local_basis(model, point, 3, tol=1e-8)
+    torch.testing.assert_close(basis.s, torch.linalg.svdvals(dense_jacobian(mid, point.sample))[:3])
+    edit = latentjac.edit(model, point, basis.v[0], [0.0, 2.0])
+    torch.testing.assert_close(edit.samples[0, :1], latentjac.sample(model, point, output_type="latent"))
+    injected = latentjac.edit(model, point, basis.u[0], [0.0, 2.0], method=latentjac.editing.HSpace())
+    assert (injected.samples[0, 1] - injected.samples[0, 0]).norm() > 1e-3
+
+
+def test_guidance_of_classes(model) -> None:
+    x, t = rand(2, 3, 6, 6), torch.tensor(400)
+    found = model.eps(x, t, label(1, away=3))
+    one, three = (model.network(x, t, torch.tensor([n, n])) for n in (1, 3))
+    torch.testing.assert_close(found, 2.5 * one - 1.5 * three)
+    point = latentjac.noise_point(model, 2, num_inference_steps=4, conditioning=label(1, away=3))
+    assert point.conditioning == label(1, away=3)
+    assert latentjac.sample(model, point, output_type="latent").shape == (2, 3, 6, 6)
+
+
+def test_layers_are_modules_or_their_names() -> None:
+    network = Classes()
+    for layer in (network.blocks[1], "blocks.1"):
+        model = latentjac.Model(network, build_scheduler(), call=call, layers={"mid": layer}, sample_shape=(3, 6, 6))
+        assert model.resolve_layer("mid") == "blocks.1"
+    for layer in (torch.nn.Linear(1, 1), "blocks.7", 3, network):
+        with pytest.raises(ValueError, match=r"Model: layers must give names .* to modules inside the network"):
+            latentjac.Model(network, build_scheduler(), layers={"mid": layer}, sample_shape=(3, 6, 6))
+    with pytest.raises(ValueError, match="Model: layers must give names other than"):
+        latentjac.Model(network, build_scheduler(), layers={"eps": "blocks.1"}, sample_shape=(3, 6, 6))
+
+
+def test_what_is_missing_is_named(model) -> None:
+    with pytest.raises(ValueError, match="Model: sample_shape must be given for a network without configuration"):
+        latentjac.Model(Classes(), build_scheduler())
+    with pytest.raises(KeyError, match=r"conditioning must hold 'label', got \[\]"):
+        latentjac.noise_point(model, num_inference_steps=2) and latentjac.sample(model, num_inference_steps=2)
+    with pytest.raises(ValueError, match="prompt must be left at None with a conditioning, got 'a'"):
+        latentjac.sample(model, prompt="a", conditioning=label(1))
+
+
+def test_the_codec_is_that_of_pixels_or_none() -> None:
+    def codec(*shape: int) -> object:
+        return latentjac.Model(Classes(shape[0]), build_scheduler(), call=call, sample_shape=shape).codec
+
+    assert isinstance(codec(3, 6, 6), PixelCodec)
+    for shape in ((4, 6, 6), (3, 6, 8)):
+        with pytest.raises(ValueError, match="encode: images must go to a model with a codec"):
+            codec(*shape).encode(torch.zeros(1, *shape))
+
+
+def test_no_signal_at_the_top_goes_with_v_prediction() -> None:
+    """The noisiest level is pure noise: x0 comes from the prediction, not from a division by zero."""
+    scheduler = build_scheduler(rescale_betas_zero_snr=True, prediction_type="v_prediction")
+    network = randomize(Classes())
+    model = latentjac.Model(network, scheduler, call=call, sample_shape=(3, 6, 6))
+    point = latentjac.noise_point(model, num_inference_steps=5, conditioning=label(2))
+    assert (point.signal, point.noise) == (0.0, 1.0)
+    x, powers = point.sample, scheduler.alphas_cumprod.double()
+    for level in range(5, 0, -1):
+        t = point.schedule.timesteps[level]
+        a, s = powers[t].sqrt(), (1 - powers[t]).sqrt()
+        v = network(x, torch.tensor(t), label(2)["label"])
+        b = powers[point.schedule.timesteps[level - 1]] if level > 1 else torch.tensor(1.0).double()
+        x = b.sqrt() * (a * x - s * v) + (1 - b).sqrt() * (a * v + s * x)
+    torch.testing.assert_close(latentjac.sample(model, point, output_type="latent"), x)
+    path = latentjac.invert(model, torch.rand(1, 3, 6, 6), 10, conditioning=label(2))
+    assert torch.isfinite(path.samples).all()
+    basis = latentjac.local_basis(model, path.at(1.0), 2, "x0", tol=1e-6)
+    assert basis.status is latentjac.Status.CONVERGED
