@@ -60,7 +60,7 @@ class Conditioning(Mapping[str, torch.Tensor]):
             if not isinstance(name, str) or not name.isidentifier():
                 raise ValueError(f"{_NAME}: tensors must be named by identifiers, got {shown(name)}")
             checked[str(name)] = _rows_of(f"tensors[{name!r}]", value)
-        check_kind(_NAME, "guidance", guidance, ClassifierFree, "a Guidance", optional=True)
+        check_kind(_NAME, "guidance", guidance, ClassifierFree, "a ClassifierFree", optional=True)
         if guidance is not None and guidance.negative.keys() != checked.keys():
             raise ValueError(
                 f"{_NAME}: tensors and the negative of guidance must have the same names, "
