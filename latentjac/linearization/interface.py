@@ -284,11 +284,11 @@ def check_rebase(
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"{name}: x must be a torch.Tensor, got {type(x).__name__}")
     refuse_differentiated(name, x=x)
+    if x.device != lin.x.device:
+        raise ValueError(f"{name}: x must be on {lin.x.device}, got {x.device}")
     check_dense(name, "x", x)
     if x.shape != lin.x.shape or x.dtype != lin.x.dtype:
         raise ValueError(f"{name}: x must be {list(lin.x.shape)} {lin.x.dtype}, got {list(x.shape)} {x.dtype}")
-    if x.device != lin.x.device:
-        raise ValueError(f"{name}: x must be on {lin.x.device}, got {x.device}")
     check_base(name, x)
     refuse_transforms(name)
     refuse_differentiated_constants(name, constants)

@@ -1,9 +1,10 @@
 """Calls every public function with hostile values in place of each argument, and judges what comes of it.
 
 An argument of a function meets the long table of values once, in the first case that gives it a value of its own (in
-the first case of the function where none does); arguments of which all functions ask the same (``SAME``) meet it in the
-first such case of all functions. Everywhere else an argument meets the short table, which has a value of each kind: a
-check that is missing shows with those. Values derived from the valid one come in every case.
+the first case of the function where none does). Arguments of which all functions ask the same (``SAME``), and options
+that functions hand to the solver (``SOLVER``), meet it in the first such case of all functions. Everywhere else an
+argument meets the short table, which has a value of each kind: a check that is missing shows with those. Values derived
+from the valid one come in every case.
 """
 
 from __future__ import annotations
@@ -56,6 +57,11 @@ RIGHT = {
 SEEN_LATE = ("directions", "k", "sigma", ("Model.linearization", "mask"))
 OWN = ("model", "point", "path", "basis", "edited", "lin", "features", "schedule")
 SAME = ("model", "point", "generator", "progress", "strict", "bar", "layer", "backend", "precision", "conditioning")
+SOLVER = {
+    (function, option)
+    for function in ("edit", "masked_basis", "null_space", "local_basis", "basis_path", "svd", "effective_rank")
+    for option in ("k", "tol", "max_passes", "max_seconds", "block_size", "confirm")
+}
 CALLED = ("f", "callback", "statistic")  # an error of what is called is its own
 
 
@@ -94,7 +100,8 @@ def long_cases(c: Things) -> dict[tuple[str, str], str]:
 
 
 def _shared(key: str, argument: str) -> tuple[str, str]:
-    return "" if argument in SAME else key.partition("/")[0], argument
+    name = key.partition("/")[0]
+    return "" if argument in SAME else "solver" if (name, argument) in SOLVER else name, argument
 
 
 def swept(c: Things, key: str) -> Iterator[tuple[str, str, str]]:
