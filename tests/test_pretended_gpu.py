@@ -24,6 +24,7 @@ from latentjac.kernels import attention_primal, attention_tangent
 from latentjac.linearization import ProgramLinearization
 from latentjac.linearization.chunking import chunk_size
 from latentjac.models.layers import Tap
+from latentjac.solvers import Krylov, Randomized, Subspace
 from latentjac.studies import STUDIES, Settings
 
 MASK = torch.zeros(8, 8, dtype=torch.bool)
@@ -131,8 +132,8 @@ def test_the_twin_of_attention_takes_large_blocks() -> None:
 def test_bases() -> None:
     def job(device: torch.device | str) -> list[latentjac.LocalBasis]:
         lin = linearization_at(model_on(device), point_on(device), "mid")
-        options = {"krylov": {"block_size": 4}, "subspace": {"max_passes": 20}, "randomized": {}}
-        return [latentjac.svd(lin, 2, method=method, **given) for method, given in options.items()]
+        solvers = (Krylov(block_size=4), Subspace(), Randomized())
+        return [latentjac.svd(lin, 2, solver=solver, max_passes=20) for solver in solvers]
 
     with pretended_gpu():
         for found, expected in zip(job(GPU), job("cpu"), strict=True):

@@ -15,6 +15,7 @@ from PIL import Image
 
 import latentjac as lj
 from latentjac import editing
+from latentjac.solvers import Krylov, Randomized, Subspace
 
 X = torch.randn(1, 4, dtype=torch.float64)
 LIN = lj.linearize(lambda x: x**2, X)
@@ -59,7 +60,12 @@ TABLE: list[Row] = [
         TypeError,
         "must return one .*got dtype torch.int64",
     ),
-    ("constant", lambda c: lj.linearize(torch.mul, X, X.clone().requires_grad_()), RuntimeError, "constant 0 must be"),
+    (
+        "constant",
+        lambda c: lj.linearize(torch.mul, X, X.clone().requires_grad_()),
+        RuntimeError,
+        r"constants\[0\] must be",
+    ),
     ("backend", lambda c: lj.linearize(abs, X, backend="magic"), ValueError, "backend must be one of .*got 'magic'"),
     ("chunk_size", lambda c: lj.linearize(abs, X, chunk_size=0), ValueError, "chunk_size must be .*got 0"),
     (
@@ -70,7 +76,7 @@ TABLE: list[Row] = [
     ),
     ("f batch", lambda c: lj.linearize(lambda x: x.sum(), X), ValueError, r"batch of 1 points.*got shape \[\]"),
     ("f nan", lambda c: lj.linearize(lambda x: x / (x - x), X), lj.NonFiniteError, "f must be finite.*first made by"),
-    ("graphs", lambda c: lj.linearize(abs, X, cuda_graphs=1), ValueError, "cuda_graphs must be one of .*auto.*got 1"),
+    ("graphs", lambda c: lj.linearize(abs, X, cuda_graphs=1), TypeError, "cuda_graphs must be one of .*auto.*got int"),
     ("graphs cpu", lambda c: lj.linearize(abs, X, cuda_graphs=True), ValueError, "'auto' or False for x on cpu, got"),
     (
         "graphs autodiff",
@@ -86,7 +92,7 @@ TABLE: list[Row] = [
         ValueError,
         "'fp32' or 'tf32' with torch.func, got 'bf16'",
     ),
-    ("prepare", lambda c: LIN.prepare(0), ValueError, "prepare: probes must be a positive int, got 0"),
+    ("prepare", lambda c: LIN.prepare(0), ValueError, "prepare: probes must be at least 1, got 0"),
     ("jvp type", lambda c: LIN.jvp("v"), TypeError, "v must be a torch.Tensor, got str"),
     ("jvp shape", lambda c: LIN.jvp(X), ValueError, r"v must have shape \[k >= 1, 1, 4\], got \[1, 4\]"),
     ("jvp none", lambda c: LIN.jvp(X[None][:0]), ValueError, r"k >= 1.*got \[0, 1, 4\]"),
@@ -104,41 +110,32 @@ TABLE: list[Row] = [
     ("tol", lambda c: lj.svd(LIN, k=1, tol=0), ValueError, r"tol must be a number in \(0, 1\), got 0"),
     ("tol type", lambda c: lj.svd(LIN, k=1, tol="tight"), TypeError, "tol must be a number, got str"),
     ("max_passes", lambda c: lj.svd(LIN, k=1, max_passes=1), ValueError, "max_passes must be at least 2, got 1"),
-    ("block_size", lambda c: lj.svd(LIN, k=1, block_size=0), ValueError, "block_size must be at least 1, got 0"),
+    ("block_size", lambda c: Krylov(block_size=0), ValueError, "^Krylov: block_size must be at least 1, got 0"),
     ("generator", lambda c: lj.svd(LIN, k=1, generator=0), TypeError, "generator must be a torch.Generator.*got int"),
     ("callback", lambda c: lj.svd(LIN, k=1, callback=1), TypeError, "callback must be callable or None, got int"),
     ("warm", lambda c: lj.svd(LIN, k=1, warm_start=3), TypeError, "warm_start must be .*got int"),
     ("warm shape", lambda c: lj.svd(LIN, k=1, warm_start=torch.ones(1, 9)), ValueError, r"warm_start.*got \[1, 9\]"),
     ("k points", lambda c: lj.svd(lj.linearize(abs, X.repeat(2, 1)), k=5), ValueError, r"= \[1, 4\], got 5"),
-    ("method", lambda c: lj.svd(LIN, k=1, method="qr"), ValueError, "method must be one of .*krylov.*got 'qr'"),
-    ("stop", lambda c: lj.svd(LIN, k=1, stop="soon"), ValueError, "stop must be one of .*got 'soon'"),
-    ("stop method", lambda c: lj.svd(LIN, k=1, stop="paper"), ValueError, "unless method='subspace', got 'paper'"),
+    ("solver", lambda c: lj.svd(LIN, k=1, solver="qr"), TypeError, "solver must be a Krylov, .*got str"),
+    ("solver class", lambda c: lj.svd(LIN, k=1, solver=Krylov), TypeError, "solver must be a Krylov, .*got type"),
+    (
+        "block_size word",
+        lambda c: Krylov("timed"),
+        ValueError,
+        "block_size must be an int, 'measured' or None, got 'timed'",
+    ),
+    ("block_size type", lambda c: Krylov(2.0), TypeError, "block_size must be an int, 'measured' or None, got float"),
+    ("stop", lambda c: Subspace(stop="soon"), ValueError, "^Subspace: stop must be one of .*got 'soon'"),
     (
         "max_seconds",
         lambda c: lj.svd(LIN, k=1, max_seconds=0),
         ValueError,
         r"max_seconds must be .* in \(0, inf\), got 0",
     ),
-    (
-        "power_steps method",
-        lambda c: lj.svd(LIN, k=1, power_steps=3),
-        ValueError,
-        "unless method='randomized'",
-    ),
-    (
-        "block_size method",
-        lambda c: lj.svd(LIN, k=1, method="subspace", block_size=1),
-        ValueError,
-        "block_size must be left at None unless method='krylov', got 1",
-    ),
-    (
-        "oversampling",
-        lambda c: lj.svd(LIN, k=1, oversampling=-1),
-        ValueError,
-        "oversampling must be at least 0, got -1",
-    ),
-    ("power_steps", lambda c: lj.svd(LIN, k=1, power_steps=1.5), TypeError, "power_steps must be an int, got float"),
-    ("confirm", lambda c: lj.svd(LIN, k=1, confirm=-1), ValueError, "confirm must be at least 0, got -1"),
+    ("oversampling", lambda c: Randomized(-1), ValueError, "^Randomized: oversampling must be at least 0, got -1"),
+    ("power_steps", lambda c: Randomized(power_steps=1.5), TypeError, "power_steps must be an int, got float"),
+    ("many power_steps", lambda c: Randomized(1, 1001), ValueError, "power_steps must be at most 1000, got 1001"),
+    ("confirm", lambda c: Krylov(confirm=-1), ValueError, "confirm must be at least 0, got -1"),
     ("refine type", lambda c: lj.svd(LIN, k=1, refine_with="J"), TypeError, "refine_with must have x, y.*got str"),
     (
         "refine shape",
@@ -379,12 +376,18 @@ TABLE: list[Row] = [
         ValueError,
         "^Point: grid must be one of .*got 'even'",
     ),
-    ("vectors", lambda c: lj.svd(LIN, k=1, vectors="best"), ValueError, "vectors must be one of .*got 'best'"),
+    ("vectors", lambda c: Subspace(vectors="best"), ValueError, "^Subspace: vectors must be one of .*got 'best'"),
     (
-        "vectors method",
-        lambda c: lj.svd(LIN, k=1, vectors="paper"),
+        "solver of compat",
+        lambda c: lj.local_basis(c.model, published(c), 2, compat="pullback", solver=Krylov(confirm=0)),
         ValueError,
-        "vectors must be left at 'ritz'",
+        r"solver must be left at Krylov\(block_size=None, confirm=1\) with compat='pullback', got Krylov",
+    ),
+    (
+        "warm shape of a layer",
+        lambda c: lj.local_basis(c.model, c.point, 2, warm_start=torch.ones(1, 9)),
+        ValueError,
+        r"^local_basis: warm_start must have shape \[q, .*got \[1, 9\]",
     ),
     ("mask type", lambda c: lj.edit(c.model, c.point, c.v, mask="m.png"), TypeError, "mask must be a bool .*got str"),
     (

@@ -69,7 +69,7 @@ def invert(
     preset = find_preset("invert", compat, {"refinement": (refinement, 1)})
     num_inference_steps, grid = check_grid("invert", model, num_inference_steps, preset.grid if preset else "scheduler")
     prompt, negative_prompt, guidance_scale = check_prompts("invert", model, prompt, negative_prompt, guidance_scale)
-    clean = model.codec.encode(image, function="invert").to(model.device, model.dtype)
+    clean = model.codec.encode(image, subject="invert: image").to(model.device, model.dtype)
     if isinstance(prompt, list) and len(prompt) not in (1, len(clean)):
         raise ValueError(f"invert: prompt must be one text or {len(clean)} (as many as pictures), got {len(prompt)}")
     schedule = Schedule(model, num_inference_steps, grid)

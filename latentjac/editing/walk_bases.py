@@ -10,7 +10,7 @@ from latentjac.arguments import check_int
 from latentjac.diffusion import Point
 from latentjac.geometry.local_basis import local_basis
 from latentjac.models import Model
-from latentjac.solvers import LocalBasis
+from latentjac.solvers import Krylov, LocalBasis
 
 
 class WalkBases:
@@ -39,7 +39,9 @@ class WalkBases:
         start = self._last.get(walk, self.first)
         point = replace(self._point, sample=x)
         # Steps are short against the range in which the network is linear, so a warm start needs no confirmation.
-        basis = local_basis(self._model, point, self.first.k, self._layer, tol=self._tol, warm_start=start, confirm=0)
+        basis = local_basis(
+            self._model, point, self.first.k, self._layer, tol=self._tol, solver=Krylov(confirm=0), warm_start=start
+        )
         self._last[walk] = basis
         return basis
 

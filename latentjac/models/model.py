@@ -9,8 +9,10 @@ from typing import Any, cast
 
 import torch
 
+from latentjac.arguments import check_device, check_dtype
 from latentjac.linearization import Linearization, ProgramLinearization, linearize
 from latentjac.linearization.pool import Pool
+from latentjac.models.arguments import check_call, check_factor, check_linearized
 from latentjac.models.codec import PixelCodec
 from latentjac.models.configs import PREDICTIONS
 from latentjac.models.errors import LoadError
@@ -18,6 +20,7 @@ from latentjac.models.identity import network_identity
 from latentjac.models.latents import LatentCodec
 from latentjac.models.layers import OUTPUTS, Tap, refuse_training, resolve_layer, run
 from latentjac.models.text import TextEncoder
+from latentjac.public import public
 
 _MAX_CACHED_TRACES = 4
 
@@ -97,7 +100,14 @@ class Model:
         return self.scheduler.alphas_cumprod.double().cpu()
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Model:
-        """Move the network and what belongs to it; cached traces are dropped."""
+        """Move the network and what belongs to it; cached traces are dropped.
+
+        Raises:
+            TypeError: If device is no device or dtype no floating-point type.
+            ValueError: If there is no such device, or it holds no values.
+        """
+        device = check_device("to", "device", device, optional=True)
+        dtype = check_dtype("to", "dtype", dtype, optional=True)
         options: dict[str, Any] = {} if device is None else {"device": device}
         if dtype is not None and dtype != self.dtype:
             options["dtype"] = dtype
@@ -170,17 +180,26 @@ class Model:
             out = away + scale.reshape(-1, *[1] * (x.ndim - 1)) * (guided - away)
         return out[:, : x.shape[1]]  # networks with a learned variance return it behind the prediction
 
+    @public
     def eps(self, x: torch.Tensor, t: torch.Tensor, *conditioning: torch.Tensor) -> torch.Tensor:
-        """Predicted noise at noisy samples.
+        """Predicted noise at noisy samples, a function that can be differentiated: it reads no values.
 
         Args:
-            x: Samples ``[B, C, H, W]``.
-            t: Timestep of the training schedule, integer tensor ``[]`` or ``[B]``.
+            x: Samples ``[B, C, H, W]``, type and device of the network's weights.
+            t: Timestep of the training schedule, tensor ``[]`` or ``[B]`` of whole or fractional numbers.
             *conditioning: What :meth:`encode_prompt` gave.
 
         Returns:
             ``[B, C, H, W]``; the network's own prediction converted to noise.
+
+        Raises:
+            TypeError: If an argument is no tensor.
+            ValueError: If one has another shape or type than the network takes.
         """
+        check_call("eps", self, x, t, conditioning)
+        return self._eps(x, t, *conditioning)
+
+    def _eps(self, x: torch.Tensor, t: torch.Tensor, *conditioning: torch.Tensor) -> torch.Tensor:
         out = self._raw(x, t, *conditioning)
         if self.prediction_type == "epsilon":
             return out
@@ -189,8 +208,13 @@ class Model:
             return a.sqrt() * out + (1 - a).sqrt() * x
         return (x - a.sqrt() * out) / (1 - a).sqrt()
 
+    @public
     def x0(self, x: torch.Tensor, t: torch.Tensor, *conditioning: torch.Tensor) -> torch.Tensor:
-        """Posterior mean of the clean sample, ``[B, C, H, W]`` (Tweedie's formula)."""
+        """Posterior mean of the clean sample, ``[B, C, H, W]`` (Tweedie's formula); see :meth:`eps`."""
+        check_call("x0", self, x, t, conditioning)
+        return self._x0(x, t, *conditioning)
+
+    def _x0(self, x: torch.Tensor, t: torch.Tensor, *conditioning: torch.Tensor) -> torch.Tensor:
         out = self._raw(x, t, *conditioning)
         if self.prediction_type == "sample":
             return out
@@ -204,6 +228,7 @@ class Model:
         # Not alphas[t]: indexing by a scalar tensor reads its value, which no trace can.
         return alphas.index_select(0, t.reshape(-1).long()).reshape(-1, *[1] * (x.ndim - 1))
 
+    @public
     def feature_map(self, layer: str) -> Callable[..., torch.Tensor]:
         """The map ``(x, t, *conditioning) -> features`` of a layer.
 
@@ -216,11 +241,12 @@ class Model:
         """
         name = resolve_layer(self.network, layer)
         if name in OUTPUTS:
-            return self.eps if name == "eps" else self.x0
+            return self._eps if name == "eps" else self._x0
         tap = Tap(self.network, name)
         # Guidance is of the prediction alone: features are those under the prompt.
         return lambda x, t, *conditioning: tap(x, t, *(_a_row_each(c, x) for c in conditioning[:1]))
 
+    @public
     def linearization(
         self,
         layer: str,
@@ -246,10 +272,14 @@ class Model:
             precision: Arithmetic of its passes, see :func:`latentjac.linearize`.
 
         Raises:
-            ValueError: If the layer is unknown, or the network in training mode.
+            TypeError: If an argument has a wrong type.
+            ValueError: If the layer is unknown, an argument does not fit the network, or that is in training mode.
+            RuntimeError: If a tensor takes part in differentiation, which would silently end here.
         """
-        refuse_training(self.network)
         name = resolve_layer(self.network, layer)
+        check_call("linearization", self, x, t, conditioning)
+        mask, backend, precision = check_linearized(x, t, conditioning, mask, backend, precision)
+        refuse_training(self.network)
         if name not in OUTPUTS:
             conditioning = conditioning[:1]
         # t can be whole or fractional.
@@ -257,6 +287,9 @@ class Model:
         key = (name, None if mask is None else mask.shape, *form, backend, precision)
         features, constants = self.feature_map(name), (t, *conditioning)
         if mask is not None:
+            if key not in self._traces:
+                with torch.no_grad():
+                    check_factor(mask, features(x, *constants))
             features, constants = _masked(features), (mask, *constants)
         with self._lock:
             pool = self._traces.setdefault(key, Pool())

@@ -21,6 +21,7 @@ from solvers.matrices import MatrixOperator
 
 import latentjac as lj
 from latentjac import diffusion, editing, geometry, kernels, models, report, studies
+from latentjac.solvers import Krylov, Randomized, Subspace
 
 _UNET = {
     "sample_size": 8, "block_out_channels": (8,), "norm_num_groups": 4, "layers_per_block": 1,
@@ -98,7 +99,7 @@ def counted() -> lj.Model:
     return model_of(Counted())
 
 
-@dataclass
+@dataclass(eq=False)
 class Things:
     """What calls are made with; made once."""
 
@@ -106,6 +107,11 @@ class Things:
     model: lj.Model = field(init=False)
 
     def __post_init__(self) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # of networks with random weights: the same whatever ran before
+            self._make()
+
+    def _make(self) -> None:
         self.model = counted()
         self.pipeline = self.folder / "pipeline"
         DDIMPipeline(unet=UNet2DModel(**_UNET), scheduler=build_scheduler()).save_pretrained(self.pipeline)
@@ -125,7 +131,9 @@ class Things:
         self.exact = basis_of(self.jacobian, k=2, x=(2, 3), y=(5,))
         self.three = basis_of(*(rand(5, 6, seed=i) for i in range(3)), k=2, x=(2, 3), y=(5,))
         self.rows = [orthonormal(2, 6, i) for i in range(3)]
+        self.mean = geometry.frechet_mean(self.rows)
         self.features = lj.geometry.FeatureMap(lambda x: x + x**2, backend="autodiff")
+        self.linearity = geometry.feature_linearity(self.features, rand(1, 6), rand(2, 6, seed=3), [0.1, 0.2])
         self.lin = lj.linearize(lambda x: x**2 + x, rand(1, 6))
         self.autodiff = lj.linearize(lambda x: x**2 + x, rand(1, 6), backend="autodiff")
         self.operator = MatrixOperator(rand(9, 8))
@@ -353,41 +361,54 @@ BASELINES: dict[str, Baseline] = {
     # bases
     "local_basis": lambda c: call(lj.local_basis, model=c.model, point=c.point, layer="mid", **_SOLVER),
     "local_basis/warm": lambda c: call(
-        lj.local_basis, model=c.model, point=c.point, warm_start=c.basis, confirm=0, block_size=2, **_SOLVER
+        lj.local_basis,
+        model=c.model,
+        point=c.point,
+        warm_start=c.basis,
+        solver=Krylov(block_size=2, confirm=0),
+        **_SOLVER,
     ),
     "local_basis/pullback": lambda c: call(lj.local_basis, model=c.model, point=c.published, k=2, compat="pullback"),
     "basis_path": lambda c: call(
-        lj.basis_path, model=c.model, trajectory=c.path, timesteps=[0.9], k=2, tol=0.5, layer="mid", block_size=2
+        lj.basis_path,
+        model=c.model,
+        trajectory=c.path,
+        timesteps=[0.9],
+        k=2,
+        tol=0.5,
+        layer="mid",
+        solver=Krylov(block_size=2, confirm=0),
     ),
     "BasisPath.__getitem__": lambda c: call(c.bases.__getitem__, index=0),
     "LocalBasis.load": lambda c: call(lj.LocalBasis.load, path=c.saved, model=None),
     "LocalBasis.save": lambda c: call(c.basis.save, path=c.folder / "again.safetensors"),
     "LocalBasis.point": lambda c: call(c.three.point, index=1),
     "LocalBasis.to": lambda c: call(c.basis.to, device="cpu", dtype=torch.float32),
-    "svd": lambda c: call(lj.svd, operator=c.operator, k=2, tol=0.1, max_passes=50, block_size=2),
+    "svd": lambda c: call(lj.svd, operator=c.operator, k=2, tol=0.1, max_passes=50, solver=Krylov(block_size=2)),
     "svd/warm": lambda c: call(
         lj.svd,
         operator=c.operator,
         k=2,
         tol=0.1,
         warm_start=rand(2, 8),
-        confirm=1,
         refine_with=c.operator,
         max_seconds=9.0,
     ),
     "svd/subspace": lambda c: call(
-        lj.svd, operator=c.operator, k=2, tol=0.5, method="subspace", stop="paper", vectors="paper"
+        lj.svd, operator=c.operator, k=2, tol=0.5, solver=Subspace(stop="paper", vectors="paper")
     ),
     "svd/randomized": lambda c: call(
         lj.svd,
         operator=c.operator,
         k=2,
         tol=0.5,
-        method="randomized",
-        oversampling=2,
-        power_steps=1,
+        solver=Randomized(oversampling=2, power_steps=1),
         generator=seeded(),
     ),
+    "Krylov": lambda c: call(lj.solvers.Krylov, block_size=2, confirm=0),
+    "Krylov/measured": lambda c: call(lj.solvers.Krylov, block_size="measured"),
+    "Subspace": lambda c: call(lj.solvers.Subspace, stop="paper", vectors="ritz"),
+    "Randomized": lambda c: call(lj.solvers.Randomized, oversampling=2, power_steps=1),
     "effective_rank": lambda c: call(
         lj.effective_rank, operator=c.operator, k=2, probes=3, steps=2, threshold=0.1, confidence=0.9
     ),
@@ -425,9 +446,7 @@ BASELINES: dict[str, Baseline] = {
         directions=rand(2, 6, seed=3),
         lengths=[0.1, 0.2],
     ),
-    "FeatureLinearity.radius": lambda c: call(
-        lj.geometry.feature_linearity(c.features, rand(1, 6), rand(2, 6, seed=3), [0.1, 0.2]).radius, tolerance=0.1
-    ),
+    "FeatureLinearity.radius": lambda c: call(c.linearity.radius, tolerance=0.1),
     "measure_path": lambda c: call(lj.geometry.measure_path, features=c.features, samples=rand(3, 6), batched=False),
     "measure_path/batched": lambda c: call(
         lj.geometry.measure_path, features=c.features, samples=rand(2, 3, 6), batched=True
@@ -441,7 +460,7 @@ BASELINES: dict[str, Baseline] = {
     "pairwise_distances": lambda c: call(geometry.pairwise_distances, bases=c.rows, space="x"),
     "pairwise_distances/bases": lambda c: call(geometry.pairwise_distances, bases=[c.exact, c.three], space="h"),
     "frechet_mean": lambda c: call(lj.geometry.frechet_mean, bases=c.rows, space="h", tol=1e-6, max_iterations=50),
-    "FrechetMean.spread": lambda c: call(lj.geometry.frechet_mean(c.rows).spread, confidence=0.9),
+    "FrechetMean.spread": lambda c: call(c.mean.spread, confidence=0.9),
     "global_directions": lambda c: call(lj.geometry.global_directions, bases=c.three, method="frechet", confidence=0.9),
     "global_directions/matched": lambda c: call(
         lj.geometry.global_directions, bases=[c.exact, c.three], method="matched"
@@ -583,14 +602,14 @@ BASELINES: dict[str, Baseline] = {
     "Model.identity": lambda c: call(c.model.identity),
     "Linearization.jvp": lambda c: call(c.lin.jvp, v=rand(2, 1, 6)),
     "Linearization.vjp": lambda c: call(c.lin.vjp, u=rand(2, 1, 6)),
-    "ProgramLinearization.rebase": lambda c: call(c.lin.rebase, x=rand(1, 6), constants=()),
-    "AutodiffLinearization.rebase": lambda c: call(c.autodiff.rebase, x=rand(1, 6), constants=()),
+    "ProgramLinearization.rebase": lambda c: call(c.lin.at(c.lin.x).rebase, x=rand(1, 6), constants=()),
+    "AutodiffLinearization.rebase": lambda c: call(c.autodiff.at(c.autodiff.x).rebase, x=rand(1, 6), constants=()),
     "Linearization.at": lambda c: call(c.autodiff.at, x=rand(1, 6), constants=()),
     "ProgramLinearization.at": lambda c: call(c.lin.at, x=rand(1, 6), constants=()),
-    "ProgramLinearization.restriction_cost": lambda c: call(c.lin.restriction_cost, count=1),
+    "ProgramLinearization.restriction_cost": lambda c: call(c.lin.at(c.lin.x).restriction_cost, count=1),
     "Estimate.times": lambda c: call(c.rank.energy.times, factors=(2.0,)),
-    "Linearization.restrict": lambda c: call(c.lin.restrict, points=[0]),
-    "Linearization.restriction_cost": lambda c: call(c.autodiff.restriction_cost, count=1),
+    "Linearization.restrict": lambda c: call(c.lin.at(c.lin.x).restrict, points=[0]),
+    "Linearization.restriction_cost": lambda c: call(c.autodiff.at(c.autodiff.x).restriction_cost, count=1),
     "ProgramLinearization.prepare": lambda c: call(c.lin.prepare, probes=2),
     "Linearization.prepare": lambda c: call(c.autodiff.prepare, probes=2),
     "Linearization.check_adjoint": lambda c: call(c.lin.check_adjoint, generator=seeded()),

@@ -11,10 +11,11 @@ import study_factors
 import torch
 from avatars import BY_NAME, FACTORS, draw
 from diffusers import DDIMPipeline
-from equal_effect import at_effect, both_ways, guided_move, linear_move, rms
-from factor_directions import moved_factor, rotated
-from factor_matching import best_in_span, match, single_changes
-from factor_meaning import (
+from factors.collecting import CONTINUOUS, Observation
+from factors.directions import moved_factor, rotated
+from factors.equal_effect import at_effect, both_ways, guided_move, linear_move, rms
+from factors.matching import best_in_span, match, single_changes
+from factors.meaning import (
     NAMES,
     agreement,
     antisymmetry,
@@ -27,12 +28,11 @@ from factor_meaning import (
     scrambled,
     shuffled,
 )
-from factor_reader import FactorReader
-from factor_report import main_row
-from factor_statistics import CONTROLS, difference, summary, tables
-from factor_study import CONTINUOUS, Observation
+from factors.reader import FactorReader
+from factors.reader_training import drawings
+from factors.report import main_row
+from factors.statistics import CONTROLS, difference, summary, tables
 from network import build_scheduler, build_unet
-from reader_training import drawings
 
 import latentjac
 from latentjac.diffusion import predict_noise
