@@ -61,6 +61,11 @@ class Job:
         check_composed(rows, self.distances, self.compose)
         return rows
 
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the noise at the point."""
+        return self.schedule.noises[self.level]
+
     def bar(self, total: int) -> tqdm:
         """A progress bar of so many steps."""
         return tqdm(total=total, desc="edit", unit="step", disable=not self.progress)

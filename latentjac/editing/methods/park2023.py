@@ -61,7 +61,7 @@ class Published(XSpaceMethod):
         rows = job.rows(point.sample)
         text = bool(point.conditioning)
         gain = preset.gain(text) if self.gain is None else self.gain
-        sigma = job.schedule.noises[job.level]
+        sigma = job.sigma
         linearity = measure_linearity(model, point, rows, sigma, self.linearity_tolerance)
         ways = rows.new_tensor([-1.0, 1.0]).repeat(len(rows))
         probes = (preset.probe * ways).view(-1, 1, 1, 1) * rows.repeat_interleave(2, 0)

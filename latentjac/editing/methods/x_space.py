@@ -101,7 +101,7 @@ class XSpaceMethod:
         outside = _outside(job, point)
         if outside is not None:
             rows = left_of(rows, outside)
-        sigma = job.schedule.noises[job.level]
+        sigma = job.sigma
         linearity = measure_linearity(model, point, rows, sigma, self.linearity_tolerance)
         directions, ways, layout = grouped(rows, job.distances, job.compose)
         num_steps = self.enough_steps(ways, linearity)
