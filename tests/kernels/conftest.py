@@ -36,12 +36,21 @@ def native_module():
     return LOADED.module
 
 
-@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+@pytest.fixture(params=["cpu", "emulated", pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request):
-    if request.param == "cpu":
+    """Where kernels run; emulated: those for CUDA, on the CPU."""
+    if request.param == "emulated":
+        request.getfixturevalue("emulated")
+    if request.param != "cuda":
         return torch.device("cpu")
     usable = torch.cuda.is_available() and (TWINS_ONLY or kernels.available("cuda"))
     return require_gpu(usable, "GPU with native CUDA kernels")
+
+
+@pytest.fixture
+def on_cuda(request, device):
+    """Whether the kernels of the device are those for CUDA."""
+    return request.node.callspec.params["device"] != "cpu" and not TWINS_ONLY
 
 
 @pytest.fixture
@@ -57,18 +66,14 @@ def draw(device):
 
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory):
-    """The CUDA sources compiled for the CPU. Without a compiler this fails, unless the twins alone are tested."""
+    """The CUDA sources compiled for the CPU. Without a compiler this fails, unless the references alone are tested."""
     if TWINS_ONLY:
         pytest.skip("LATENTJAC_KERNELS=torch")
-    folder = tmp_path_factory.mktemp("cuda_on_cpu")
-    kernel_sources = sorted((cuda_on_cpu.CSRC / "cuda").glob("*.cu"))
-    return cuda_on_cpu.build(
-        folder, [*kernel_sources, cuda_on_cpu.HERE / "binding.cpp", cuda_on_cpu.HERE / "faults.cu"]
-    )
+    return cuda_on_cpu.build(tmp_path_factory.mktemp("cuda_on_cpu"))
 
 
 @pytest.fixture
-def memory(emulator):
-    memory = emulator.memory()
-    yield memory
-    memory.free()
+def emulated(emulator):
+    """The CUDA kernels, for tensors of the CPU."""
+    with cuda_on_cpu.emulated(emulator) as module:
+        yield module

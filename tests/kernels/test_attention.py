@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 from devices import with_threads
+from pairwise import pairwise
 
 from latentjac.kernels import (
     attention_cotangent,
@@ -195,14 +196,14 @@ def test_tangent_and_cotangent_are_adjoint(case):
 
 
 @pytest.mark.parametrize("channels", [40, 80])
-def test_tf32_is_for_cuda_kernels(case, device, channels):
+def test_tf32_is_for_cuda_kernels(case, on_cuda, channels):
     q, k, v, t, u = case((1, 2, 67, 45, channels, channels), torch.float32)
     results = []
     for allow in (False, True):
         primal = attention_primal(q, k, v, allow_tf32=allow)
         results.append((primal.o, attention_tangent(primal, t["q"], t["k"], t["v"]), *attention_cotangent(primal, u)))
     differences = [relative(rounded, whole.double()) for whole, rounded in zip(*results, strict=True)]
-    if device.type == "cuda" and primal.native is not None:
+    if on_cuda:
         assert 1e-5 < min(differences) < max(differences) < 2e-3
     else:
         assert max(differences) == 0
@@ -231,9 +232,16 @@ def test_native_and_twin_agree(case, native_module):
     )
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("sizes", [(1, 6, 2, 8, 8), (2, 5, 3, 40, 40), (1, 4, 1, 5, 7), (1, 3, 2, 17, 33)], ids=str)
-@pytest.mark.parametrize("probes", [1, 5, 17])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)], indirect=True)
+@pytest.mark.parametrize(
+    ("sizes", "probes", "dtype"),
+    pairwise(
+        [(1, 6, 2, 8, 8), (2, 5, 3, 40, 40), (1, 4, 1, 5, 7), (1, 3, 2, 17, 33)],
+        [1, 5, 17],
+        [torch.float64, torch.float32],
+    ),
+    ids=str,
+)
 def test_rowwise_product(sizes, probes, dtype, draw):
     b, n, h, d, e = sizes
     matrices, t = draw(b, n, h, d, e, dtype=dtype), draw(probes, b, n, h, d, dtype=dtype).transpose(2, 3)

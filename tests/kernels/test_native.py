@@ -84,7 +84,7 @@ def test_every_instruction_set_is_right(native_module, isa):
 def test_torch_can_be_demanded():
     result = run_python("from latentjac import kernels as k; i = k.build_info(); print(i.native, i.why_not)",
                         LATENTJAC_KERNELS="torch")  # fmt: skip
-    assert result.stdout.strip() == "False LATENTJAC_KERNELS=torch asks for the PyTorch twins"
+    assert result.stdout.strip() == "False LATENTJAC_KERNELS=torch asks for the reference implementations"
 
 
 def test_an_unknown_choice_is_named():
