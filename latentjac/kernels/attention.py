@@ -123,7 +123,7 @@ def attention_primal(
         "shape": shape, "q": _array(q), "k": _array(k), "v": _array(v),
         "bias": _ABSENT if bias is None else (bias.data_ptr(), *bias.stride()), "o": _array(o), "lse": lse.data_ptr(),
     }  # fmt: skip
-    launch(module, name, q.device, **call)
+    launch(module, name, q.device, call)
     primal = AttentionPrimal(q, k, v, o, lse, scale, bias, causal)
     return replace(primal, native=(module, call, _places(primal)))
 
@@ -179,10 +179,12 @@ def attention_tangent(
         with torch.no_grad():
             value = twin.tangent(primal, dq, dk, dv)
             return out.add_(value) if accumulate else out.copy_(value)
-    laid = [None if t is None else _rows(t) for t in (dq, dk, dv)]  # has to live until the call is over
-    arrays = dict(zip(("dq", "dk", "dv"), map(_array, laid), strict=True))
+    dq, dk, dv = (None if t is None else _rows(t) for t in (dq, dk, dv))
     module, shared = primal.native[:2]
-    launch(module, name, out.device, **shared, **arrays, probes=probes, out=_array(out), accumulate=accumulate)
+    launch(module, name, out.device, {
+        **shared, "probes": probes, "dq": _array(dq), "dk": _array(dk), "dv": _array(dv), "out": _array(out),
+        "accumulate": accumulate,
+    })  # fmt: skip
     return out
 
 
@@ -235,8 +237,9 @@ def attention_cotangent(
         return dq, dk, dv
     laid = _rows(u)  # has to live until the call is over
     module, shared = primal.native[:2]
-    arrays = dict(zip(("dq", "dk", "dv"), map(_array, results), strict=True))
-    launch(module, name, u.device, **shared, **arrays, probes=len(u), u=_array(laid))
+    launch(module, name, u.device, {
+        **shared, "probes": len(u), "u": _array(laid), "dq": _array(dq), "dk": _array(dk), "dv": _array(dv),
+    })  # fmt: skip
     return dq, dk, dv
 
 
@@ -273,11 +276,10 @@ def rowwise_product(matrices: Tensor, t: Tensor, *, out: Tensor | None = None) -
         with torch.no_grad():
             return out.copy_(twin.rowwise_product(matrices, t))
     matrices, laid = readable(matrices), _rows(t)  # have to live until the call is over
-    launch(
-        module, name, t.device,
-        matrices=matrices.data_ptr(), probes=len(t), batch=batch, heads=heads, rows=rows, channels=size,
-        value_channels=width, t=_array(laid), out=_array(out), dtype=DTYPES[t.dtype],
-    )  # fmt: skip
+    launch(module, name, t.device, {
+        "matrices": matrices.data_ptr(), "probes": len(t), "batch": batch, "heads": heads, "rows": rows,
+        "channels": size, "value_channels": width, "t": _array(laid), "out": _array(out), "dtype": DTYPES[t.dtype],
+    })  # fmt: skip
     return out
 
 

@@ -55,12 +55,11 @@ def gated_tangent(value: Tensor, gate: Tensor, a: Tensor, b: Tensor, *, out: Ten
     values, gates = _as_rows(readable(value)), _as_rows(readable(gate))
     a, b = readable(a).contiguous(), readable(b).contiguous()
     probes, rows, channels = value.shape
-    launch(
-        module, name, value.device,
-        value=values.data_ptr(), gate=gates.data_ptr(), a=a.data_ptr(), b=b.data_ptr(), out=out.data_ptr(),
-        value_stride=values.stride(0), gate_stride=gates.stride(0),
-        probes=probes, rows=rows, channels=channels, dtype=DTYPES[value.dtype],
-    )  # fmt: skip
+    launch(module, name, value.device, {
+        "value": values.data_ptr(), "gate": gates.data_ptr(), "a": a.data_ptr(), "b": b.data_ptr(),
+        "out": out.data_ptr(), "value_stride": values.stride(0), "gate_stride": gates.stride(0),
+        "probes": probes, "rows": rows, "channels": channels, "dtype": DTYPES[value.dtype],
+    })  # fmt: skip
     return out
 
 
@@ -106,12 +105,11 @@ def gated_cotangent(
         return value, gate
     u, a, b = (readable(t).contiguous() for t in (u, a, b))
     probes, rows, channels = u.shape
-    launch(
-        module, name, u.device,
-        u=u.data_ptr(), a=a.data_ptr(), b=b.data_ptr(), value=values.data_ptr(), gate=gates.data_ptr(),
-        value_stride=values.stride(0), gate_stride=gates.stride(0),
-        probes=probes, rows=rows, channels=channels, dtype=DTYPES[u.dtype],
-    )  # fmt: skip
+    launch(module, name, u.device, {
+        "u": u.data_ptr(), "a": a.data_ptr(), "b": b.data_ptr(), "value": values.data_ptr(), "gate": gates.data_ptr(),
+        "value_stride": values.stride(0), "gate_stride": gates.stride(0),
+        "probes": probes, "rows": rows, "channels": channels, "dtype": DTYPES[u.dtype],
+    })  # fmt: skip
     return value, gate
 
 

@@ -155,10 +155,9 @@ def _rotate(matrices: Tensor, with_right: bool) -> tuple[Tensor, Tensor, Tensor,
     points, rows, columns = matrices.shape
     left, s, off = (matrices.new_empty(shape) for shape in ((points, rows, rows), (points, rows), (points,)))
     right = matrices.new_empty(matrices.shape if with_right else (0,))
-    launch(
-        module, "jacobi", matrices.device,
-        matrices=matrices.data_ptr(), left=left.data_ptr(), values=s.data_ptr(),
-        right=right.data_ptr() if with_right else None, off=off.data_ptr(),
-        points=points, rows=rows, columns=columns,
-    )  # fmt: skip
+    launch(module, "jacobi", matrices.device, {
+        "matrices": matrices.data_ptr(), "left": left.data_ptr(), "values": s.data_ptr(),
+        "right": right.data_ptr() if with_right else None, "off": off.data_ptr(),
+        "points": points, "rows": rows, "columns": columns,
+    })  # fmt: skip
     return left, s, right, off

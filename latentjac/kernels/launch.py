@@ -11,14 +11,14 @@ from torch import Tensor
 from .forks import thread_count
 
 
-def launch(module: ModuleType, name: str, device: torch.device, **call: Any) -> None:
+def launch(module: ModuleType, name: str, device: torch.device, call: dict[str, Any]) -> None:
     """Call a kernel of the native module: with torch's number of threads, or queued on torch's current stream.
 
     Args:
         module: the native module.
         name: of the kernel.
         device: of all tensors whose addresses are in the call.
-        **call: the fields of its call, by their names in csrc/kernels.h.
+        call: its fields, by their names in csrc/kernels.h.
     """
     if device.type != "cuda":
         getattr(module, name)(thread_count(), call)

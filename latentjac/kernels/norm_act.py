@@ -113,13 +113,12 @@ def norm_act_primal(
                     target.copy_(value)
         return NormActPrimal(y, xhat, a)
     x = readable(x).contiguous()
-    launch(
-        module, name, x.device,
-        x=x.data_ptr(), gamma=address(gamma), beta=address(beta), y=address(y), xhat=xhat.data_ptr(), a=a.data_ptr(),
-        gamma_stride=gamma_stride, beta_stride=beta_stride,
-        samples=samples, positions=positions, channels=channels, groups=groups,
-        eps=eps, dtype=DTYPES[x.dtype], activation=ACTIVATIONS.index(activation), rms=rms,
-    )  # fmt: skip
+    launch(module, name, x.device, {
+        "x": x.data_ptr(), "gamma": address(gamma), "beta": address(beta), "y": address(y),
+        "xhat": xhat.data_ptr(), "a": a.data_ptr(), "gamma_stride": gamma_stride, "beta_stride": beta_stride,
+        "samples": samples, "positions": positions, "channels": channels, "groups": groups,
+        "eps": eps, "dtype": DTYPES[x.dtype], "activation": ACTIVATIONS.index(activation), "rms": rms,
+    })  # fmt: skip
     return NormActPrimal(y, xhat, a)
 
 
@@ -217,12 +216,11 @@ def _linear(
             value = reference.norm_act_linear(t, a, xhat, groups, rms, transpose)
             return out.add_(value) if accumulate else out.copy_(value)
     t, a, xhat = (readable(v).contiguous() for v in (t, a, xhat))
-    launch(
-        module, "norm_act_linear", t.device,
-        t=t.data_ptr(), a=a.data_ptr(), xhat=xhat.data_ptr(), out=out.data_ptr(),
-        probes=probes, samples=samples, positions=positions, channels=channels, groups=groups,
-        dtype=DTYPES[t.dtype], rms=rms, transpose=transpose, accumulate=accumulate,
-    )  # fmt: skip
+    launch(module, "norm_act_linear", t.device, {
+        "t": t.data_ptr(), "a": a.data_ptr(), "xhat": xhat.data_ptr(), "out": out.data_ptr(),
+        "probes": probes, "samples": samples, "positions": positions, "channels": channels, "groups": groups,
+        "dtype": DTYPES[t.dtype], "rms": rms, "transpose": transpose, "accumulate": accumulate,
+    })  # fmt: skip
     return out
 
 

@@ -53,11 +53,10 @@ def gram(a: Tensor, b: Tensor | None = None) -> Tensor:
     second = first if b is None else _laid(b)
     points, a_rows, length = a.shape
     out = a.new_empty(points, a_rows, second.shape[1], dtype=torch.float64)
-    launch(
-        module, name, a.device,
-        a=_array(first), b=_array(second), out=out.data_ptr(),
-        points=points, a_rows=a_rows, b_rows=second.shape[1], length=length, dtype=DTYPES[a.dtype],
-    )  # fmt: skip
+    launch(module, name, a.device, {
+        "a": _array(first), "b": _array(second), "out": out.data_ptr(),
+        "points": points, "a_rows": a_rows, "b_rows": second.shape[1], "length": length, "dtype": DTYPES[a.dtype],
+    })  # fmt: skip
     return out
 
 
@@ -100,11 +99,10 @@ def combine_rows(
     weights, more = readable(weights), None if more is None else readable(more)
     out = rows.new_empty((len(rows), results, rows.shape[2]), dtype=torch.float64 if wide else rows.dtype)
     laid = [_laid(rows), None if others is None else _laid(others)]  # have to live until the call is over
-    launch(
-        module, name, rows.device,
-        first=_weighted(weights, laid[0]), second=_weighted(more, laid[1]), out=out.data_ptr(),
-        points=len(out), results=results, length=out.shape[2], dtype=DTYPES[rows.dtype], wide=wide,
-    )  # fmt: skip
+    launch(module, name, rows.device, {
+        "first": _weighted(weights, laid[0]), "second": _weighted(more, laid[1]), "out": out.data_ptr(),
+        "points": len(out), "results": results, "length": out.shape[2], "dtype": DTYPES[rows.dtype], "wide": wide,
+    })  # fmt: skip
     return out
 
 

@@ -1,8 +1,8 @@
 """Runs the CUDA kernels on the CPU: the same sources, compiled by a host compiler against the headers beside this.
 
-Under :func:`emulated`, `latentjac.kernels` calls them for tensors of the CPU: the module that it finds has the interface
-of `latentjac._native`. Every tensor that is made meanwhile lies in guarded memory (guarded.h) and starts as NaN, and
-every call is made in both of the emulator's orders, which have to give the same bits.
+Under :func:`emulated`, `latentjac.kernels` calls them for tensors of the CPU: the module that it finds has the
+interface of `latentjac._native`. Every tensor that is made meanwhile lies in guarded memory (guarded.h) and starts as
+NaN, and every call is made in both of the emulator's orders, which have to give the same bits.
 """
 
 from __future__ import annotations

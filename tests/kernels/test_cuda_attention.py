@@ -126,8 +126,17 @@ def check(case, tolerance=None):
             assert relative(found, wanted[name]) < tolerance, name
 
 
-@pytest.mark.parametrize(("dtype", "allow_tf32"), KINDS)
-@pytest.mark.parametrize("shape", SHAPES)
+WIDE = ("128", "160", "512")
+# float32's tiles are tf32's with factors of two parts: many channels are tested with those alone, a third of the work.
+CASES = [
+    pytest.param(*shape.values, *kind.values, id=f"{shape.id}-{kind.id}")
+    for shape in SHAPES
+    for kind in KINDS
+    if not (shape.id in WIDE and kind.id == "torch.float32")
+]
+
+
+@pytest.mark.parametrize(("shape", "dtype", "allow_tf32"), CASES)
 def test_against_torch_func(emulated, shape, dtype, allow_tf32):
     check(Case(shape, dtype, allow_tf32=allow_tf32))
 
@@ -147,8 +156,7 @@ def test_a_device_with_less_shared_memory(emulated, dtype, channels):
     assert emulated.products() != whole, "other tiles"
 
 
-@pytest.mark.parametrize("keys", [67, 13])
-@pytest.mark.parametrize("channels", [40, 80])
+@pytest.mark.parametrize(("channels", "keys"), [(40, 67), (80, 13)])
 def test_tf32_takes_a_third_of_the_products_and_rounds_all(emulated, channels, keys):
     errors, products = {}, {}
     for allow in (False, True):
@@ -178,16 +186,14 @@ def test_other_types_take_no_notice_of_tf32(emulated, dtype):
     assert all(torch.equal(found[0][name], found[1][name]) for name in NAMES)
 
 
-@pytest.mark.parametrize(("allow_tf32", "most"), [(False, 1e-7), (True, 5e-5)])
-@pytest.mark.parametrize("keys", [67, 13])
-@pytest.mark.parametrize("channels", [40, 80])
-def test_adjoint(emulated, channels, keys, allow_tf32, most):
-    case = Case((1, 1, 67, keys, channels, channels, 2), torch.float32, allow_tf32=allow_tf32)
+@pytest.mark.parametrize(("channels", "keys"), [(40, 13), (80, 67)])
+def test_adjoint_in_tf32(emulated, channels, keys):
+    case = Case((1, 1, 67, keys, channels, channels, 2), torch.float32, allow_tf32=True)
     tangents, u = [case.draw(name, case.probes) for name in "qkv"], case.draw("o", case.probes)
     do, back = case.tangent(*tangents).double(), case.cotangent(u).values()
     pulled = sum((t.double() * b.double()).sum() for t, b in zip(tangents, back, strict=True))
     difference = (u.double() * do).sum() - pulled
-    assert abs(difference) < most * u.double().norm() * do.norm()
+    assert abs(difference) < 5e-5 * u.double().norm() * do.norm()
 
 
 @pytest.mark.parametrize("channels", [40, 80])
@@ -204,8 +210,7 @@ def test_what_rounding_does_to_slopes_counts_times_v_minus_o(emulated, channels)
         assert relative(found, wanted[name]) < TF32, name
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("channels", [16, 130])
+@pytest.mark.parametrize(("channels", "dtype"), [(16, torch.float64), (130, torch.bfloat16)], ids=str)
 def test_causal(emulated, channels, dtype):
     check(Case((1, 1, 100, 90, channels, channels, 2), dtype, causal=True))
 
@@ -218,8 +223,17 @@ def test_causal_with_keys_that_no_query_sees(emulated, channels):
     assert all((found[name][..., 20:, :] == 0).all() for name in ("dk", "dv"))
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("size", [(2, 2, 20, 70), (1, 1, 1, 70), (2, 1, 20, 1), (1, 2, 1, 1)], ids=str)
+@pytest.mark.parametrize(
+    ("size", "dtype"),
+    [
+        ((2, 2, 20, 70), torch.float64),
+        ((2, 2, 20, 70), torch.bfloat16),
+        ((1, 1, 1, 70), torch.bfloat16),
+        ((2, 1, 20, 1), torch.float64),
+        ((1, 2, 1, 1), torch.bfloat16),
+    ],
+    ids=str,
+)
 def test_bias_is_broadcast_and_forbids(emulated, size, dtype):
     generator = torch.Generator().manual_seed(7)
     bias = torch.randn(size, generator=generator)
@@ -233,8 +247,11 @@ def test_bias_is_broadcast_and_forbids(emulated, size, dtype):
         assert (case.o[-1, -1, 5] == 0).all()
 
 
-@pytest.mark.parametrize(("dtype", "allow_tf32"), [kind for kind in KINDS if kind.values[0] != torch.bfloat16])
-@pytest.mark.parametrize("channels", [40, 160])
+@pytest.mark.parametrize(
+    ("channels", "dtype", "allow_tf32"),
+    [(40, torch.float64, False), (160, torch.float32, True), (40, torch.float16, False)],
+    ids=str,
+)
 def test_every_subset_of_arrays(emulated, channels, dtype, allow_tf32):
     case = Case((1, 1, 70, 10, channels, channels, 1), dtype, allow_tf32=allow_tf32)
     tangents = [case.draw(name, 1) for name in "qkv"]
@@ -250,7 +267,7 @@ def test_every_subset_of_arrays(emulated, channels, dtype, allow_tf32):
             assert relative(found, wanted[name]) < case.tolerance, name
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 def test_a_tangent_is_added(emulated, dtype):
     case = Case((1, 2, 33, 20, 18, 22, 3), dtype)
     tangents = [case.draw(name, case.probes) for name in "qkv"]
@@ -280,17 +297,8 @@ def test_rows_that_are_not_aligned(emulated):
     check(case)
 
 
-def test_large_scores_do_not_overflow(emulated):
-    case = Case((1, 1, 70, 70, 16, 16, 1), torch.float32)
-    case.q.mul_(60)
-    case.attend()
-    # The scores reach 200: rounding them to float32 costs 200 epsilon in each probability.
-    check(case, tolerance=5e-5)
-
-
-@pytest.mark.parametrize("allow_tf32", [False, True])
-def test_a_nan_stays_in_its_row(emulated, allow_tf32):
-    case = Case((1, 1, 70, 70, 16, 16, 1), torch.float32, allow_tf32=allow_tf32)
+def test_a_nan_stays_in_its_row_in_tf32(emulated):
+    case = Case((1, 1, 70, 70, 16, 16, 1), torch.float32, allow_tf32=True)
     case.q[0, 0, 7, 3] = math.nan
     case.attend()
     bad = case.o.isnan().any(-1)[0, 0]

@@ -64,8 +64,8 @@ def test_an_array_that_is_too_short_is_found(emulated):
     call = {"value_stride": 4, "gate_stride": 4, "probes": 1, "rows": 4, "channels": 4, "dtype": 0}
     call |= {name: t.data_ptr() for name, t in zip(names, kept, strict=True)}
     with pytest.raises(RuntimeError, match=r"gated_tangent.*touches memory it may not"):
-        launch(emulated, "gated_tangent", CPU, **call)
-    launch(emulated, "gated_tangent", CPU, **{**call, "rows": 3})
+        launch(emulated, "gated_tangent", CPU, call)
+    launch(emulated, "gated_tangent", CPU, {**call, "rows": 3})
     assert (kept[-1] == 2).all()
 
 

@@ -64,10 +64,10 @@ def test_the_device_decides_what_is_called(needs: int, monkeypatch: pytest.Monke
         torch, "empty", lambda size, **given: made if (size, str(given["device"])) == (24, "cuda:3") else 0
     )
     call = {"x": 1, "rows": 2}
-    launch(module, "kernel", torch.device("cuda:3"), **call)  # type: ignore[arg-type]
+    launch(module, "kernel", torch.device("cuda:3"), call)  # type: ignore[arg-type]
     assert seen == [("size", 3, call), ("cuda", 3, 73, made.data_ptr() if needs else 0, call)]
     seen.clear()
-    launch(module, "kernel", torch.device("cpu"), **call)  # type: ignore[arg-type]
+    launch(module, "kernel", torch.device("cpu"), call)  # type: ignore[arg-type]
     assert seen == [("cpu", torch.get_num_threads(), call)]
 
 
