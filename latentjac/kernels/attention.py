@@ -24,7 +24,7 @@ from torch import Tensor
 
 from latentjac.arguments import check_bool, check_kind, check_number
 
-from . import attention_reference as twin
+from . import attention_reference as reference
 from .guards import refuse_differentiated, refuse_tracing
 from .launch import launch
 from .native import native_for
@@ -110,7 +110,7 @@ def attention_primal(
     module = native_for(name, q)
     if module is None or 0 in q.shape or 0 in v.shape:
         with torch.no_grad():
-            o, lse = twin.primal(q, k, v, scale, bias, causal)
+            o, lse = reference.primal(q, k, v, scale, bias, causal)
         return AttentionPrimal(q, k, v, o, lse, scale, bias, causal)
     o = _empty(q, (1, batch, heads, queries, v.shape[3]))[0]
     lse = torch.empty(batch, heads, queries, dtype=kind, device=q.device)
@@ -177,7 +177,7 @@ def attention_tangent(
         return out
     if primal.native is None:
         with torch.no_grad():
-            value = twin.tangent(primal, dq, dk, dv)
+            value = reference.tangent(primal, dq, dk, dv)
             return out.add_(value) if accumulate else out.copy_(value)
     dq, dk, dv = (None if t is None else _rows(t) for t in (dq, dk, dv))
     module, shared = primal.native[:2]
@@ -231,7 +231,7 @@ def attention_cotangent(
     refuse_overlap(name, {"u": u, **_kept(primal)}, {f"out[{i}]": t for i, t in enumerate(out) if wanted[i]})
     if primal.native is None or u.numel() == 0:
         with torch.no_grad():
-            for buffer, value in zip(results, twin.cotangent(primal, u, wanted), strict=True):
+            for buffer, value in zip(results, reference.cotangent(primal, u, wanted), strict=True):
                 if buffer is not None and value is not None:
                     buffer.copy_(value)
         return dq, dk, dv
@@ -274,7 +274,7 @@ def rowwise_product(matrices: Tensor, t: Tensor, *, out: Tensor | None = None) -
     module = native_for(name, t)
     if module is None or t.numel() == 0 or out.numel() == 0:
         with torch.no_grad():
-            return out.copy_(twin.rowwise_product(matrices, t))
+            return out.copy_(reference.rowwise_product(matrices, t))
     matrices, laid = readable(matrices), _rows(t)  # have to live until the call is over
     launch(module, name, t.device, {
         "matrices": matrices.data_ptr(), "probes": len(t), "batch": batch, "heads": heads, "rows": rows,

@@ -6,7 +6,7 @@ One-sided rotations (Hestenes 1958; Demmel & Veselic 1992) make the rows of a ma
 
 Of a symmetric positive semidefinite matrix, such as a Gram matrix, the rows of W are eigenvectors and s eigenvalues.
 One launch does all sweeps and decides by itself when to stop, so nothing waits for the host, and a CUDA graph can hold
-it, which is not so of the drivers that torch calls. On the CPU LAPACK is the PyTorch twin.
+it, which is not so of the drivers that torch calls. On the CPU LAPACK computes.
 
 Errors are small beside each row, not only beside the largest. A NaN in a matrix makes its results NaN.
 """

@@ -4,7 +4,7 @@
     combine_rows    out_rn = sum_i w_ri x_in (+ sum_j m_rj y_jn)
 
 Values are multiplied and added in float64 whatever their type. A CUDA kernel reads the rows as they are, once, where
-torch would write a float64 copy first; on the CPU the PyTorch twin runs. B points, n entries a row.
+torch would write a float64 copy first; on the CPU the reference implementation runs. B points, n entries a row.
 
 A NaN stays in the entries of G of its row, and in its column of out.
 """
