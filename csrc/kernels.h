@@ -5,6 +5,9 @@
 // a kernel that fails throws std::runtime_error naming itself and the shapes. For lack of memory it throws
 // std::bad_alloc, and has written nothing. Sizes may be 0. Calls may come from any number of threads at once.
 //
+// Each kernel is a struct that holds its arguments (a call) and a row in the lists at the end of this page. The
+// dispatch by instruction set, the Python module and the emulator of the tests are made of these lists.
+//
 // Letters: P probes, N samples (attention: queries), S spatial positions, C channels (channels-last: x is [N, S, C]), G
 // groups of C/G channels. Layer and RMS norm over the last dimension are N = rows, S = 1, G = 1.
 #pragma once
@@ -14,11 +17,13 @@
 namespace latentjac {
 
 // Raised by one whenever a signature or a meaning on this page changes; Python refuses any other number.
-constexpr int kInterface = 5;
+constexpr int kInterface = 6;
 
-enum class DType : int { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2, kFloat16 = 3 };  // the last two: CUDA only
+enum class DType : int { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2, kFloat16 = 3 };
+constexpr int kCpuTypes = 2, kCudaTypes = 4;  // the first of these that kernels take
 
 enum class Activation : int { kIdentity = 0, kSilu = 1, kGelu = 2, kGeluTanh = 3, kRelu = 4 };
+constexpr int kActivations = 5;
 
 // y = act(z), z = gamma * xhat + beta, xhat = (x - mean) * rstd, rstd = 1 / sqrt(mean((x - mean)^2) + eps).
 // Statistics are taken per (n, g) over S * C/G values. rms: mean is not subtracted (0 in both formulas).
@@ -189,6 +194,95 @@ struct Jacobi {
   int64_t points, rows, columns;
 };
 
+// ---- The lists ----
+
+// KERNEL(name, its call)
+#define LATENTJAC_CPU_KERNELS(KERNEL)             \
+  KERNEL(norm_act_primal, NormPrimal)             \
+  KERNEL(norm_act_linear, NormLinear)             \
+  KERNEL(gated_tangent, GatedTangent)             \
+  KERNEL(gated_cotangent, GatedCotangent)         \
+  KERNEL(attention_primal, AttentionPrimal)       \
+  KERNEL(attention_tangent, AttentionTangent)     \
+  KERNEL(attention_cotangent, AttentionCotangent) \
+  KERNEL(rowwise_product, RowwiseProduct)
+
+#define LATENTJAC_CUDA_KERNELS(KERNEL)            \
+  KERNEL(norm_act_primal, NormPrimal)             \
+  KERNEL(norm_act_linear, NormLinear)             \
+  KERNEL(gated_tangent, GatedTangent)             \
+  KERNEL(gated_cotangent, GatedCotangent)         \
+  KERNEL(attention_primal, AttentionPrimal)       \
+  KERNEL(attention_tangent, AttentionTangent)     \
+  KERNEL(attention_cotangent, AttentionCotangent) \
+  KERNEL(gram, Gram)                              \
+  KERNEL(combine_rows, CombineRows)               \
+  KERNEL(jacobi, Jacobi)
+
+// Those that need scratch memory on the device.
+#define LATENTJAC_CUDA_WORKSPACES(KERNEL) \
+  KERNEL(norm_act_primal, NormPrimal)     \
+  KERNEL(norm_act_linear, NormLinear)     \
+  KERNEL(gram, Gram)                      \
+  KERNEL(jacobi, Jacobi)
+
+// All structs, those that others hold first, and all fields of each, by which Python names them: STRUCT(name),
+// FIELD(name). The module does not load where a field is missing.
+#define LATENTJAC_STRUCTS(STRUCT) \
+  STRUCT(NormPrimal)              \
+  STRUCT(NormLinear)              \
+  STRUCT(GatedTangent)            \
+  STRUCT(GatedCotangent)          \
+  STRUCT(Strided)                 \
+  STRUCT(AttentionShape)          \
+  STRUCT(AttentionBias)           \
+  STRUCT(AttentionPrimal)         \
+  STRUCT(AttentionTangent)        \
+  STRUCT(AttentionCotangent)      \
+  STRUCT(RowwiseProduct)          \
+  STRUCT(Rows)                    \
+  STRUCT(Gram)                    \
+  STRUCT(WeightedRows)            \
+  STRUCT(CombineRows)             \
+  STRUCT(Jacobi)
+
+#define LATENTJAC_FIELDS_NormPrimal(FIELD)                                                                           \
+  FIELD(x), FIELD(gamma), FIELD(beta), FIELD(y), FIELD(xhat), FIELD(a), FIELD(gamma_stride), FIELD(beta_stride),     \
+      FIELD(samples), FIELD(positions), FIELD(channels), FIELD(groups), FIELD(eps), FIELD(dtype), FIELD(activation), \
+      FIELD(rms)
+#define LATENTJAC_FIELDS_NormLinear(FIELD)                                                                       \
+  FIELD(t), FIELD(a), FIELD(xhat), FIELD(out), FIELD(probes), FIELD(samples), FIELD(positions), FIELD(channels), \
+      FIELD(groups), FIELD(dtype), FIELD(rms), FIELD(transpose), FIELD(accumulate)
+#define LATENTJAC_FIELDS_GatedTangent(FIELD)                                                                         \
+  FIELD(value), FIELD(gate), FIELD(a), FIELD(b), FIELD(out), FIELD(value_stride), FIELD(gate_stride), FIELD(probes), \
+      FIELD(rows), FIELD(channels), FIELD(dtype)
+#define LATENTJAC_FIELDS_GatedCotangent(FIELD)                                                                     \
+  FIELD(u), FIELD(a), FIELD(b), FIELD(value), FIELD(gate), FIELD(value_stride), FIELD(gate_stride), FIELD(probes), \
+      FIELD(rows), FIELD(channels), FIELD(dtype)
+#define LATENTJAC_FIELDS_Strided(FIELD) FIELD(at), FIELD(probe), FIELD(batch), FIELD(head), FIELD(row)
+#define LATENTJAC_FIELDS_AttentionShape(FIELD)                                                                   \
+  FIELD(batch), FIELD(heads), FIELD(queries), FIELD(keys), FIELD(channels), FIELD(value_channels), FIELD(scale), \
+      FIELD(dtype), FIELD(causal), FIELD(allow_tf32)
+#define LATENTJAC_FIELDS_AttentionBias(FIELD) FIELD(at), FIELD(batch), FIELD(head), FIELD(row), FIELD(column)
+#define LATENTJAC_FIELDS_AttentionPrimal(FIELD) \
+  FIELD(shape), FIELD(q), FIELD(k), FIELD(v), FIELD(bias), FIELD(o), FIELD(lse)
+#define LATENTJAC_FIELDS_AttentionTangent(FIELD) \
+  LATENTJAC_FIELDS_AttentionPrimal(FIELD), FIELD(probes), FIELD(dq), FIELD(dk), FIELD(dv), FIELD(out), FIELD(accumulate)
+#define LATENTJAC_FIELDS_AttentionCotangent(FIELD) \
+  LATENTJAC_FIELDS_AttentionPrimal(FIELD), FIELD(probes), FIELD(u), FIELD(dq), FIELD(dk), FIELD(dv)
+#define LATENTJAC_FIELDS_RowwiseProduct(FIELD)                                                                     \
+  FIELD(matrices), FIELD(probes), FIELD(batch), FIELD(heads), FIELD(rows), FIELD(channels), FIELD(value_channels), \
+      FIELD(t), FIELD(out), FIELD(dtype)
+#define LATENTJAC_FIELDS_Rows(FIELD) FIELD(at), FIELD(point), FIELD(row)
+#define LATENTJAC_FIELDS_Gram(FIELD) \
+  FIELD(a), FIELD(b), FIELD(out), FIELD(points), FIELD(a_rows), FIELD(b_rows), FIELD(length), FIELD(dtype)
+#define LATENTJAC_FIELDS_WeightedRows(FIELD) \
+  FIELD(weights), FIELD(point), FIELD(result), FIELD(row), FIELD(rows), FIELD(count)
+#define LATENTJAC_FIELDS_CombineRows(FIELD) \
+  FIELD(first), FIELD(second), FIELD(out), FIELD(points), FIELD(results), FIELD(length), FIELD(dtype), FIELD(wide)
+#define LATENTJAC_FIELDS_Jacobi(FIELD) \
+  FIELD(matrices), FIELD(left), FIELD(values), FIELD(right), FIELD(off), FIELD(points), FIELD(rows), FIELD(columns)
+
 namespace cpu {
 
 // The instruction set chosen on this processor, and all those compiled in (fastest last, separated by spaces).
@@ -202,41 +296,27 @@ bool built_openmp();
 bool end_threads();
 
 // The CPU kernels. `threads` is 1 or more; the bits of a result do not depend on it.
-
-void norm_act_primal(const NormPrimal& call, int threads);
-void norm_act_linear(const NormLinear& call, int threads);
-void gated_tangent(const GatedTangent& call, int threads);
-void gated_cotangent(const GatedCotangent& call, int threads);
-void attention_primal(const AttentionPrimal& call, int threads);
-void attention_tangent(const AttentionTangent& call, int threads);
-void attention_cotangent(const AttentionCotangent& call, int threads);
-void rowwise_product(const RowwiseProduct& call, int threads);
+#define LATENTJAC_DECLARE(name, Call) void name(const Call& call, int threads);
+LATENTJAC_CPU_KERNELS(LATENTJAC_DECLARE)
+#undef LATENTJAC_DECLARE
 
 }  // namespace cpu
 
 namespace cuda {
 
-// Bytes of scratch memory on the device that a call needs; the caller keeps it alive until the stream has passed.
-int64_t norm_act_workspace(int64_t probes, int64_t samples, int64_t positions, int64_t channels, int64_t groups);
-
 // Enqueue on `stream` of `device`: no allocation, no synchronisation, no atomics (the same bits every time).
-void norm_act_primal(const NormPrimal& call, void* workspace, int device, void* stream);
-void norm_act_linear(const NormLinear& call, void* workspace, int device, void* stream);
-void gated_tangent(const GatedTangent& call, int device, void* stream);
-void gated_cotangent(const GatedCotangent& call, int device, void* stream);
-void attention_primal(const AttentionPrimal& call, int device, void* stream);
-void attention_tangent(const AttentionTangent& call, int device, void* stream);
-void attention_cotangent(const AttentionCotangent& call, int device, void* stream);
+#define LATENTJAC_DECLARE(name, Call) void name(const Call& call, void* workspace, int device, void* stream);
+LATENTJAC_CUDA_KERNELS(LATENTJAC_DECLARE)
+#undef LATENTJAC_DECLARE
 
-int64_t gram_workspace(int64_t points, int64_t a_rows, int64_t b_rows, int64_t length);
-void gram(const Gram& call, void* workspace, int device, void* stream);
-void combine_rows(const CombineRows& call, int device, void* stream);
+// Bytes of scratch memory on the device that a call needs; the caller keeps it alive until the stream has passed. Null
+// where that is 0, and for kernels that have no such function.
+#define LATENTJAC_DECLARE(name, Call) int64_t name##_workspace(const Call& call, int device);
+LATENTJAC_CUDA_WORKSPACES(LATENTJAC_DECLARE)
+#undef LATENTJAC_DECLARE
 
-// Bytes of shared memory that a block of jacobi needs at least, and that a block can have.
-int64_t jacobi_needs(int64_t rows, int64_t columns);
-int64_t jacobi_room(int device);
-int64_t jacobi_workspace(int64_t points, int64_t rows, int64_t columns, int device);
-void jacobi(const Jacobi& call, void* workspace, int device, void* stream);
+// Whether a block of the device has the shared memory that jacobi needs.
+bool jacobi_fits(int64_t rows, int64_t columns, int device);
 
 }  // namespace cuda
 

@@ -12,11 +12,12 @@
 // key: the products of one probe, and 1/probes of a product and an exponential for P.
 #pragma once
 
-#include "cpu/activation.h"
 #include "cpu/arithmetic.h"
+#include "cpu/elementary.h"
 #include "cpu/product.h"
 #include "cpu/workspace.h"
 #include "kernels.h"
+#include "types.h"
 
 namespace latentjac {
 namespace cpu {

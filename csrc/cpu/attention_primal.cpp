@@ -87,7 +87,7 @@ void run(const AttentionPrimal& call, int threads) {
 }  // namespace
 
 void attention_primal(const AttentionPrimal& call, int threads) {
-  call.shape.dtype == DType::kFloat64 ? run<double>(call, threads) : run<float>(call, threads);
+  with_types(call.shape.dtype, [&](auto types) { run<typename decltype(types)::value>(call, threads); });
 }
 
 }  // namespace LATENTJAC_ISA

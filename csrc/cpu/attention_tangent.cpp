@@ -114,7 +114,7 @@ void run(const AttentionTangent& call, int threads) {
 }  // namespace
 
 void attention_tangent(const AttentionTangent& call, int threads) {
-  call.shape.dtype == DType::kFloat64 ? run<double>(call, threads) : run<float>(call, threads);
+  with_types(call.shape.dtype, [&](auto types) { run<typename decltype(types)::value>(call, threads); });
 }
 
 }  // namespace LATENTJAC_ISA

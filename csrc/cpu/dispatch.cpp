@@ -23,44 +23,38 @@
 namespace latentjac {
 namespace cpu {
 
-#define LATENTJAC_DECLARE(isa)                                  \
-  namespace isa {                                               \
-  void norm_act_primal(const NormPrimal&, int threads);         \
-  void norm_act_linear(const NormLinear&, int threads);         \
-  void gated_tangent(const GatedTangent&, int threads);         \
-  void gated_cotangent(const GatedCotangent&, int threads);     \
-  void attention_primal(const AttentionPrimal&, int threads);   \
-  void attention_tangent(const AttentionTangent&, int threads); \
-  void attention_cotangent(const AttentionCotangent&, int);     \
-  void rowwise_product(const RowwiseProduct&, int threads);     \
+namespace {
+
+// The kernels of one instruction set.
+struct Copy {
+  const char* isa;
+  bool runs_here;
+#define LATENTJAC_POINTER(name, Call) void (*name)(const Call&, int threads);
+  LATENTJAC_CPU_KERNELS(LATENTJAC_POINTER)
+#undef LATENTJAC_POINTER
+};
+
+}  // namespace
+
+#define LATENTJAC_DECLARE(name, Call) void name(const Call&, int threads);
+#define LATENTJAC_NAME(name, Call) name,
+#define LATENTJAC_COPY(isa)                                          \
+  namespace isa {                                                    \
+  LATENTJAC_CPU_KERNELS(LATENTJAC_DECLARE)                           \
+  static Copy copy(bool runs_here) {                                 \
+    return {#isa, runs_here, LATENTJAC_CPU_KERNELS(LATENTJAC_NAME)}; \
+  }                                                                  \
   }
-LATENTJAC_DECLARE(baseline)
+LATENTJAC_COPY(baseline)
 #if defined(LATENTJAC_X86_COPIES)
-LATENTJAC_DECLARE(avx2)
-LATENTJAC_DECLARE(avx512)
+LATENTJAC_COPY(avx2)
+LATENTJAC_COPY(avx512)
 #endif
+#undef LATENTJAC_COPY
+#undef LATENTJAC_NAME
 #undef LATENTJAC_DECLARE
 
 namespace {
-
-struct Copy {
-  const char* name;
-  bool runs_here;
-  void (*norm_act_primal)(const NormPrimal&, int);
-  void (*norm_act_linear)(const NormLinear&, int);
-  void (*gated_tangent)(const GatedTangent&, int);
-  void (*gated_cotangent)(const GatedCotangent&, int);
-  void (*attention_primal)(const AttentionPrimal&, int);
-  void (*attention_tangent)(const AttentionTangent&, int);
-  void (*attention_cotangent)(const AttentionCotangent&, int);
-  void (*rowwise_product)(const RowwiseProduct&, int);
-};
-
-#define LATENTJAC_COPY(isa, runs_here)                                                                     \
-  Copy {                                                                                                   \
-    #isa, runs_here, isa::norm_act_primal, isa::norm_act_linear, isa::gated_tangent, isa::gated_cotangent, \
-        isa::attention_primal, isa::attention_tangent, isa::attention_cotangent, isa::rowwise_product      \
-  }
 
 const Copy& chosen() {
   static const Copy copy = [] {
@@ -69,14 +63,13 @@ const Copy& chosen() {
     const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    const Copy copies[] = {LATENTJAC_COPY(avx512, has_avx512), LATENTJAC_COPY(avx2, has_avx2),
-                           LATENTJAC_COPY(baseline, true)};
+    const Copy copies[] = {avx512::copy(has_avx512), avx2::copy(has_avx2), baseline::copy(true)};
 #else
-    const Copy copies[] = {LATENTJAC_COPY(baseline, true)};
+    const Copy copies[] = {baseline::copy(true)};
 #endif
     const char* wish = std::getenv("LATENTJAC_ISA");
     for (const Copy& candidate : copies) {
-      if (candidate.runs_here && (!wish || !*wish || std::strcmp(wish, candidate.name) == 0)) return candidate;
+      if (candidate.runs_here && (!wish || !*wish || std::strcmp(wish, candidate.isa) == 0)) return candidate;
     }
     throw std::runtime_error(std::string("LATENTJAC_ISA=") + wish +
                              " is not compiled in or not supported here; compiled: " + isa_compiled());
@@ -107,7 +100,7 @@ int thread_number() {
 }
 
 const char* isa() {
-  return chosen().name;
+  return chosen().isa;
 }
 
 const char* isa_compiled() {
@@ -146,30 +139,12 @@ bool end_threads() {
 #endif
 }
 
-void norm_act_primal(const NormPrimal& call, int threads) {
-  chosen().norm_act_primal(call, threads);
-}
-void norm_act_linear(const NormLinear& call, int threads) {
-  chosen().norm_act_linear(call, threads);
-}
-void gated_tangent(const GatedTangent& call, int threads) {
-  chosen().gated_tangent(call, threads);
-}
-void gated_cotangent(const GatedCotangent& call, int threads) {
-  chosen().gated_cotangent(call, threads);
-}
-void attention_primal(const AttentionPrimal& call, int threads) {
-  chosen().attention_primal(call, threads);
-}
-void attention_tangent(const AttentionTangent& call, int threads) {
-  chosen().attention_tangent(call, threads);
-}
-void attention_cotangent(const AttentionCotangent& call, int threads) {
-  chosen().attention_cotangent(call, threads);
-}
-void rowwise_product(const RowwiseProduct& call, int threads) {
-  chosen().rowwise_product(call, threads);
-}
+#define LATENTJAC_CHOOSE(name, Call)         \
+  void name(const Call& call, int threads) { \
+    chosen().name(call, threads);            \
+  }
+LATENTJAC_CPU_KERNELS(LATENTJAC_CHOOSE)
+#undef LATENTJAC_CHOOSE
 
 }  // namespace cpu
 }  // namespace latentjac

@@ -5,6 +5,7 @@
 #include "cpu/arithmetic.h"
 #include "cpu/vector.h"
 #include "kernels.h"
+#include "types.h"
 
 namespace latentjac {
 namespace cpu {
@@ -96,13 +97,17 @@ void run_of(const Kernel& kernel, int threads) {
 }  // namespace
 
 void gated_tangent(const GatedTangent& call, int threads) {
-  call.dtype == DType::kFloat64 ? run_of<double>(Tangent<double>{call}, threads)
-                                : run_of<float>(Tangent<float>{call}, threads);
+  with_types(call.dtype, [&](auto types) {
+    using T = typename decltype(types)::value;
+    run_of<T>(Tangent<T>{call}, threads);
+  });
 }
 
 void gated_cotangent(const GatedCotangent& call, int threads) {
-  call.dtype == DType::kFloat64 ? run_of<double>(Cotangent<double>{call}, threads)
-                                : run_of<float>(Cotangent<float>{call}, threads);
+  with_types(call.dtype, [&](auto types) {
+    using T = typename decltype(types)::value;
+    run_of<T>(Cotangent<T>{call}, threads);
+  });
 }
 
 }  // namespace LATENTJAC_ISA

@@ -9,6 +9,7 @@
 #include "cpu/sums.h"
 #include "cpu/vector.h"
 #include "kernels.h"
+#include "types.h"
 
 namespace latentjac {
 namespace cpu {
@@ -187,7 +188,7 @@ void linear_of(const NormLinear& call, int threads) {
 }  // namespace
 
 void norm_act_linear(const NormLinear& call, int threads) {
-  call.dtype == DType::kFloat64 ? linear_of<double>(call, threads) : linear_of<float>(call, threads);
+  with_types(call.dtype, [&](auto types) { linear_of<typename decltype(types)::value>(call, threads); });
 }
 
 }  // namespace LATENTJAC_ISA

@@ -1,11 +1,12 @@
 // Group, layer and RMS norm fused with an activation: the values, and what the tangents of all probes share.
 //
 // Compiled once per instruction set (namespace LATENTJAC_ISA).
-#include "cpu/activation.h"
+#include "activation.h"
 #include "cpu/norm_pieces.h"
 #include "cpu/sums.h"
 #include "cpu/vector.h"
 #include "kernels.h"
+#include "types.h"
 
 namespace latentjac {
 namespace cpu {
@@ -132,26 +133,14 @@ void primal(const NormPrimal& call, int threads) {
   }
 }
 
-template <typename T>
-void primal_of(const NormPrimal& call, int threads) {
-  switch (call.activation) {
-    case Activation::kIdentity:
-      return primal<T, Activation::kIdentity>(call, threads);
-    case Activation::kSilu:
-      return primal<T, Activation::kSilu>(call, threads);
-    case Activation::kGelu:
-      return primal<T, Activation::kGelu>(call, threads);
-    case Activation::kGeluTanh:
-      return primal<T, Activation::kGeluTanh>(call, threads);
-    case Activation::kRelu:
-      return primal<T, Activation::kRelu>(call, threads);
-  }
-}
-
 }  // namespace
 
 void norm_act_primal(const NormPrimal& call, int threads) {
-  call.dtype == DType::kFloat64 ? primal_of<double>(call, threads) : primal_of<float>(call, threads);
+  with_types(call.dtype, [&](auto types) {
+    with_activation(call.activation, [&](auto activation) {
+      primal<typename decltype(types)::value, decltype(activation)::value>(call, threads);
+    });
+  });
 }
 
 }  // namespace LATENTJAC_ISA

@@ -3,6 +3,7 @@
 // Every matrix is read once and serves all probes; a batched product of a library treats each as a call of its own.
 #include "cpu/product.h"
 #include "kernels.h"
+#include "types.h"
 
 namespace latentjac {
 namespace cpu {
@@ -47,7 +48,7 @@ void run(const RowwiseProduct& call, int threads) {
 }  // namespace
 
 void rowwise_product(const RowwiseProduct& call, int threads) {
-  call.dtype == DType::kFloat64 ? run<double>(call, threads) : run<float>(call, threads);
+  with_types(call.dtype, [&](auto types) { run<typename decltype(types)::value>(call, threads); });
 }
 
 }  // namespace LATENTJAC_ISA

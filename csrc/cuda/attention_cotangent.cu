@@ -229,7 +229,7 @@ void plain(const Problem& p, const Target& to) {
 
 }  // namespace
 
-void attention_cotangent(const AttentionCotangent& call, int device, void* stream) {
+void attention_cotangent(const AttentionCotangent& call, void*, int device, void* stream) {
   const std::string where = shapes(call.shape, call.probes);
   const DeviceScope scope(device);
   const int64_t bytes = value_bytes(call.shape.dtype);

@@ -27,10 +27,6 @@ inline Array array_of(const Strided& s, int64_t channels, int64_t value_bytes) {
   return {s, odd % 16 == 0};
 }
 
-inline int64_t value_bytes(DType dtype) {
-  return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2;
-}
-
 // What all calls have in common.
 template <typename Call>
 Problem problem_of(const Call& call, int64_t probes, const std::string& where) {
@@ -120,16 +116,15 @@ void run_tiled(const Problem& p, const Target& to) {
 template <template <typename, int, bool> class Tiled>
 void run_kernels(const AttentionShape& shape, const Problem& p, const Target& to,
                  void (*plain)(const Problem&, const Target&)) {
-  switch (shape.dtype) {
-    case DType::kFloat32:
-      return shape.allow_tf32 ? run_tiled<Tf32, Tiled>(p, to) : run_tiled<float, Tiled>(p, to);
-    case DType::kFloat64:
-      return plain(p, to);
-    case DType::kBFloat16:
-      return run_tiled<__nv_bfloat16, Tiled>(p, to);
-    case DType::kFloat16:
-      return run_tiled<__half, Tiled>(p, to);
-  }
+  if (shape.dtype == DType::kFloat32 && shape.allow_tf32) return run_tiled<Tf32, Tiled>(p, to);
+  with_types(shape.dtype, [&](auto types) {
+    using Value = typename decltype(types)::value;
+    if constexpr (__is_same(Value, double)) {
+      plain(p, to);
+    } else {
+      run_tiled<Value, Tiled>(p, to);
+    }
+  });
 }
 
 }  // namespace

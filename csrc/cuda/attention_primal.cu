@@ -128,7 +128,7 @@ void plain(const Problem& p, const Target& to) {
 
 }  // namespace
 
-void attention_primal(const AttentionPrimal& call, int device, void* stream) {
+void attention_primal(const AttentionPrimal& call, void*, int device, void* stream) {
   const std::string where = shapes(call.shape, 1);
   const DeviceScope scope(device);
   const Problem p = problem_of(call, 1, where);

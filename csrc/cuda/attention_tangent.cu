@@ -135,7 +135,7 @@ void plain(const Problem& p, const Target& to) {
 
 }  // namespace
 
-void attention_tangent(const AttentionTangent& call, int device, void* stream) {
+void attention_tangent(const AttentionTangent& call, void*, int device, void* stream) {
   const std::string where = shapes(call.shape, call.probes);
   const DeviceScope scope(device);
   const int64_t bytes = value_bytes(call.shape.dtype);

@@ -79,23 +79,9 @@ cudaError_t launch_typed(const CombineRows& call, bool packed, cudaStream_t stre
   return call.wide ? launch_out<Io, double>(call, packed, stream) : launch_out<Io, Io>(call, packed, stream);
 }
 
-cudaError_t launch_all(const CombineRows& call, bool packed, cudaStream_t stream) {
-  switch (call.dtype) {
-    case DType::kFloat32:
-      return launch_typed<float>(call, packed, stream);
-    case DType::kFloat64:
-      return launch_out<double, double>(call, packed, stream);
-    case DType::kBFloat16:
-      return launch_typed<__nv_bfloat16>(call, packed, stream);
-    case DType::kFloat16:
-      return launch_typed<__half>(call, packed, stream);
-  }
-  return cudaErrorInvalidValue;
-}
-
 }  // namespace
 
-void combine_rows(const CombineRows& call, int device, void* stream) {
+void combine_rows(const CombineRows& call, void*, int device, void* stream) {
   const std::string where = " (points=" + std::to_string(call.points) + ", results=" + std::to_string(call.results) +
                             ", rows=" + std::to_string(call.first.count) + " and " + std::to_string(call.second.count) +
                             ", length=" + std::to_string(call.length) + ")";
@@ -104,7 +90,10 @@ void combine_rows(const CombineRows& call, int device, void* stream) {
                       (call.second.count == 0 || four_fit(call.second.rows, call.dtype)) &&
                       four_fit(Rows{call.out, 0, 0}, out_type);
   const DeviceScope scope(device);
-  check(launch_all(call, packed, static_cast<cudaStream_t>(stream)), "combine_rows", where);
+  const cudaError_t error = with_types(call.dtype, [&](auto types) {
+    return launch_typed<typename decltype(types)::value>(call, packed, static_cast<cudaStream_t>(stream));
+  });
+  check(error, "combine_rows", where);
 }
 
 }  // namespace cuda

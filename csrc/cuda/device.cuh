@@ -1,11 +1,11 @@
 // What kernels share on the device: block sizes, conversions, loads of several values.
 #pragma once
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 #include <stdint.h>
 #include <string.h>
+
+#include "types.h"
 
 namespace latentjac {
 namespace cuda {

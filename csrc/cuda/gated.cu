@@ -102,35 +102,24 @@ cudaError_t launch_packed(const Call& call, bool packed, cudaStream_t stream) {
 
 // Packs of four (float64: two) where all rows of all arrays begin at a multiple of them.
 template <typename Call>
-cudaError_t launch_typed(const Call& call, bool packed, cudaStream_t stream) {
-  switch (call.dtype) {
-    case DType::kFloat32:
-      return launch_packed<float, float>(call, packed, stream);
-    case DType::kFloat64:
-      return launch_packed<double, double>(call, packed, stream);
-    case DType::kBFloat16:
-      return launch_packed<__nv_bfloat16, float>(call, packed, stream);
-    case DType::kFloat16:
-      return launch_packed<__half, float>(call, packed, stream);
-  }
-  return cudaErrorInvalidValue;
-}
-
-template <typename Call>
 void launch_on(const Call& call, bool packed, int device, void* stream, const char* what) {
   const DeviceScope scope(device);
-  check(launch_typed(call, packed, static_cast<cudaStream_t>(stream)), what, shapes(call));
+  const cudaError_t error = with_types(call.dtype, [&](auto types) {
+    using Of = decltype(types);
+    return launch_packed<typename Of::value, typename Of::arithmetic>(call, packed, static_cast<cudaStream_t>(stream));
+  });
+  check(error, what, shapes(call));
 }
 
 }  // namespace
 
-void gated_tangent(const GatedTangent& call, int device, void* stream) {
+void gated_tangent(const GatedTangent& call, void*, int device, void* stream) {
   const bool strides = call.value_stride % 4 == 0 && call.gate_stride % 4 == 0;
   const bool packed = strides && four_fit(call.channels, {call.value, call.gate, call.a, call.b, call.out});
   launch_on(call, packed, device, stream, "gated_tangent");
 }
 
-void gated_cotangent(const GatedCotangent& call, int device, void* stream) {
+void gated_cotangent(const GatedCotangent& call, void*, int device, void* stream) {
   const bool strides = call.value_stride % 4 == 0 && call.gate_stride % 4 == 0;
   const bool packed = strides && four_fit(call.channels, {call.u, call.a, call.b, call.value, call.gate});
   launch_on(call, packed, device, stream, "gated_cotangent");

@@ -146,25 +146,12 @@ cudaError_t launch_typed(const Gram& call, const Ranges& ranges, double* partial
                 : launch_ranges<Io, false, 4>(call, ranges, partials, stream);
 }
 
-cudaError_t launch_all(const Gram& call, const Ranges& ranges, double* partials, cudaStream_t stream) {
-  switch (call.dtype) {
-    case DType::kFloat32:
-      return launch_typed<float>(call, ranges, partials, stream);
-    case DType::kFloat64:
-      return launch_typed<double>(call, ranges, partials, stream);
-    case DType::kBFloat16:
-      return launch_typed<__nv_bfloat16>(call, ranges, partials, stream);
-    case DType::kFloat16:
-      return launch_typed<__half>(call, ranges, partials, stream);
-  }
-  return cudaErrorInvalidValue;
-}
-
 }  // namespace
 
-int64_t gram_workspace(int64_t points, int64_t a_rows, int64_t b_rows, int64_t length) {
-  const Ranges ranges = ranges_of(points, std::max(a_rows, b_rows), std::min(a_rows, b_rows), length);
-  return points * ranges.count * a_rows * b_rows * static_cast<int64_t>(sizeof(double));
+int64_t gram_workspace(const Gram& call, int) {
+  const int64_t wide = std::max(call.a_rows, call.b_rows), narrow = std::min(call.a_rows, call.b_rows);
+  const Ranges ranges = ranges_of(call.points, wide, narrow, call.length);
+  return call.points * ranges.count * wide * narrow * static_cast<int64_t>(sizeof(double));
 }
 
 void gram(const Gram& given, void* workspace, int device, void* stream_address) {
@@ -180,7 +167,10 @@ void gram(const Gram& given, void* workspace, int device, void* stream_address) 
   const DeviceScope scope(device);
   const cudaStream_t stream = static_cast<cudaStream_t>(stream_address);
   double* partials = static_cast<double*>(workspace);
-  check(launch_all(call, ranges, partials, stream), "gram_ranges", where);
+  const cudaError_t error = with_types(call.dtype, [&](auto types) {
+    return launch_typed<typename decltype(types)::value>(call, ranges, partials, stream);
+  });
+  check(error, "gram_ranges", where);
   const dim3 blocks(static_cast<unsigned>(tiles_of(call.a_rows * call.b_rows, kLanes)),
                     static_cast<unsigned>(call.points));
   check(launch(gram_sum, blocks, kThreads, kThreads * sizeof(double), stream, call, ranges.count, partials, swapped),

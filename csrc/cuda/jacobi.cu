@@ -145,32 +145,24 @@ int64_t bytes_of(int64_t rows, int64_t columns, bool products) {
   return (kLanes + rows + rows * columns + (products ? rows * rows : 0)) * static_cast<int64_t>(sizeof(double));
 }
 
-bool products_fit(int64_t rows, int64_t columns, int device) {
-  return bytes_of(rows, columns, true) <= jacobi_room(device);
-}
-
 }  // namespace
 
-int64_t jacobi_needs(int64_t rows, int64_t columns) {
-  return bytes_of(rows, columns, false);
+bool jacobi_fits(int64_t rows, int64_t columns, int device) {
+  return bytes_of(rows, columns, false) <= shared_room(device);
 }
 
-int64_t jacobi_room(int device) {
-  return shared_room(device);
-}
-
-int64_t jacobi_workspace(int64_t points, int64_t rows, int64_t columns, int device) {
-  return products_fit(rows, columns, device) ? 0 : points * rows * rows * static_cast<int64_t>(sizeof(double));
+int64_t jacobi_workspace(const Jacobi& call, int device) {
+  if (bytes_of(call.rows, call.columns, true) <= shared_room(device)) return 0;
+  return call.points * call.rows * call.rows * static_cast<int64_t>(sizeof(double));
 }
 
 void jacobi(const Jacobi& call, void* workspace, int device, void* stream) {
   const std::string where = " (points=" + std::to_string(call.points) + ", rows=" + std::to_string(call.rows) +
                             ", columns=" + std::to_string(call.columns) + ")";
-  const int64_t room = jacobi_room(device);
-  if (jacobi_needs(call.rows, call.columns) > room)
+  if (!jacobi_fits(call.rows, call.columns, device))
     throw std::runtime_error("jacobi" + where + ": a matrix must fit the shared memory of a block, " +
-                             std::to_string(room) + " bytes here, got " +
-                             std::to_string(jacobi_needs(call.rows, call.columns)));
+                             std::to_string(shared_room(device)) + " bytes here, got " +
+                             std::to_string(bytes_of(call.rows, call.columns, false)));
   const DeviceScope scope(device);
   const int64_t bytes = bytes_of(call.rows, call.columns, workspace == nullptr);
   const int64_t pairs = (call.rows + 1) / 2;

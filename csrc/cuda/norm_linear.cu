@@ -274,26 +274,18 @@ void linear(const NormLinear& call, void* workspace, cudaStream_t stream, const 
 
 }  // namespace
 
-int64_t norm_act_workspace(int64_t probes, int64_t samples, int64_t positions, int64_t channels, int64_t groups) {
-  if (positions == 1) return 0;
-  const Sizes s = sizes_of(samples, positions, channels, groups);
-  return probes * samples * groups * s.chunks * static_cast<int64_t>(sizeof(Partial));
+int64_t norm_act_linear_workspace(const NormLinear& call, int) {
+  return workspace_bytes(call.probes * call.samples, call.positions, call.channels, call.groups);
 }
 
 void norm_act_linear(const NormLinear& call, void* workspace, int device, void* stream_address) {
   const std::string where = shapes(call.probes, call.samples, call.positions, call.channels, call.groups);
   const DeviceScope scope(device);
   const cudaStream_t stream = static_cast<cudaStream_t>(stream_address);
-  switch (call.dtype) {
-    case DType::kFloat32:
-      return linear<float, float>(call, workspace, stream, where);
-    case DType::kFloat64:
-      return linear<double, double>(call, workspace, stream, where);
-    case DType::kBFloat16:
-      return linear<__nv_bfloat16, float>(call, workspace, stream, where);
-    case DType::kFloat16:
-      return linear<__half, float>(call, workspace, stream, where);
-  }
+  with_types(call.dtype, [&](auto types) {
+    using Of = decltype(types);
+    linear<typename Of::value, typename Of::arithmetic>(call, workspace, stream, where);
+  });
 }
 
 }  // namespace cuda

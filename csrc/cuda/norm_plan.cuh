@@ -155,6 +155,12 @@ inline Sizes sizes_of(int64_t samples, int64_t positions, int64_t channels, int6
   return s;
 }
 
+inline int64_t workspace_bytes(int64_t items, int64_t positions, int64_t channels, int64_t groups) {
+  if (positions == 1) return 0;
+  const Sizes s = sizes_of(1, positions, channels, groups);
+  return items * groups * s.chunks * static_cast<int64_t>(sizeof(Partial));
+}
+
 inline unsigned blocks_of(const Sizes& s, int64_t items) {
   return static_cast<unsigned>(items * s.tiles * s.chunks);
 }

@@ -1,5 +1,5 @@
 // Group, layer and RMS norm fused with an activation on CUDA, and what the tangents of all probes share: see kernels.h.
-#include "cuda/activation.cuh"
+#include "activation.h"
 #include "cuda/host.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/norm_plan.cuh"
@@ -78,7 +78,8 @@ __device__ inline void write_primal(const PrimalArrays<Io, Co>& arrays, int64_t 
     const Co shift = arrays.beta ? arrays.beta[sample * arrays.beta_stride + channel + v] : Co(0);
     xhat.value[v] = (to_float(x.value[v]) - mean[v]) * rstd[v];
     Co value, slope;
-    activate(arrays.activation, xhat.value[v] * scale + shift, value, slope);
+    const Co z = xhat.value[v] * scale + shift;
+    with_activation(arrays.activation, [&](auto kind) { activate<decltype(kind)::value>(z, value, slope); });
     a.value[v] = scale * rstd[v] * slope;
     y.value[v] = from_float<Io>(value);
   }
@@ -193,20 +194,18 @@ void primal(const NormPrimal& call, void* workspace, cudaStream_t stream, const 
 
 }  // namespace
 
+int64_t norm_act_primal_workspace(const NormPrimal& call, int) {
+  return workspace_bytes(call.samples, call.positions, call.channels, call.groups);
+}
+
 void norm_act_primal(const NormPrimal& call, void* workspace, int device, void* stream_address) {
   const std::string where = shapes(1, call.samples, call.positions, call.channels, call.groups);
   const DeviceScope scope(device);
   const cudaStream_t stream = static_cast<cudaStream_t>(stream_address);
-  switch (call.dtype) {
-    case DType::kFloat32:
-      return primal<float, float>(call, workspace, stream, where);
-    case DType::kFloat64:
-      return primal<double, double>(call, workspace, stream, where);
-    case DType::kBFloat16:
-      return primal<__nv_bfloat16, float>(call, workspace, stream, where);
-    case DType::kFloat16:
-      return primal<__half, float>(call, workspace, stream, where);
-  }
+  with_types(call.dtype, [&](auto types) {
+    using Of = decltype(types);
+    primal<typename Of::value, typename Of::arithmetic>(call, workspace, stream, where);
+  });
 }
 
 }  // namespace cuda

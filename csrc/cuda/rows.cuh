@@ -49,13 +49,10 @@ __device__ inline void store_four(Io* row, int64_t column, int64_t end, const Pa
 
 // ---- Host side ----
 
-inline int64_t size_of(DType dtype) {
-  return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2;
-}
-
 // Whether every row begins where four values can be loaded at once.
 inline bool four_fit(const Rows& rows, DType dtype) {
-  return rows.row % 4 == 0 && rows.point % 4 == 0 && reinterpret_cast<uintptr_t>(rows.at) % (4 * size_of(dtype)) == 0;
+  return rows.row % 4 == 0 && rows.point % 4 == 0 &&
+         reinterpret_cast<uintptr_t>(rows.at) % (4 * value_bytes(dtype)) == 0;
 }
 
 inline int64_t tiles_of(int64_t count, int64_t tile) {

@@ -1,4 +1,4 @@
-"""Kernels: one native call each, with a PyTorch twin that runs where the native module does not.
+"""Kernels: one native call each, with a reference implementation in PyTorch for where the native module does not run.
 
 `LATENTJAC_KERNELS=auto|native|torch` in the environment chooses; `build_info()` says what was chosen and why.
 """

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from latentjac.arguments import check_bool, check_kind, check_number
 
-from . import attention_reference as twin
+from . import attention_reference as reference
 from .guards import refuse_differentiated, refuse_tracing
 from .launch import launch
 from .native import native_for
@@ -107,21 +107,25 @@ def attention_primal(
     scale = (1 / math.sqrt(size) if size else 1.0) if scale is None else check_number(name, "scale", scale)
     causal, allow_tf32 = check_bool(name, "causal", causal), check_bool(name, "allow_tf32", allow_tf32)
     q, k, v = (_rows(t) for t in (q, k, v))
-    module = native_for(q)
+    module = native_for(name, q)
     if module is None or 0 in q.shape or 0 in v.shape:
         with torch.no_grad():
-            o, lse = twin.primal(q, k, v, scale, bias, causal)
+            o, lse = reference.primal(q, k, v, scale, bias, causal)
         return AttentionPrimal(q, k, v, o, lse, scale, bias, causal)
     o = _empty(q, (1, batch, heads, queries, v.shape[3]))[0]
     lse = torch.empty(batch, heads, queries, dtype=kind, device=q.device)
-    bias_array = [0] * 5 if bias is None else [bias.data_ptr(), *bias.stride()]
-    arguments = module.Attention(
-        [batch, heads, queries, keys, size, v.shape[3]], scale, DTYPES[q.dtype], bool(causal), bool(allow_tf32),
-        _array(q), _array(k), _array(v), bias_array, _array(o), lse.data_ptr(),
-    )  # fmt: skip
-    launch(module, "attention_primal", q.device, arguments)
+    shape = {
+        "batch": batch, "heads": heads, "queries": queries, "keys": keys, "channels": size,
+        "value_channels": v.shape[3], "scale": scale, "dtype": DTYPES[q.dtype], "causal": causal,
+        "allow_tf32": allow_tf32,
+    }  # fmt: skip
+    call = {
+        "shape": shape, "q": _array(q), "k": _array(k), "v": _array(v),
+        "bias": _ABSENT if bias is None else (bias.data_ptr(), *bias.stride()), "o": _array(o), "lse": lse.data_ptr(),
+    }  # fmt: skip
+    launch(module, name, q.device, call)
     primal = AttentionPrimal(q, k, v, o, lse, scale, bias, causal)
-    return replace(primal, native=(module, arguments, _places(primal)))
+    return replace(primal, native=(module, call, _places(primal)))
 
 
 def attention_tangent(
@@ -173,12 +177,14 @@ def attention_tangent(
         return out
     if primal.native is None:
         with torch.no_grad():
-            value = twin.tangent(primal, dq, dk, dv)
+            value = reference.tangent(primal, dq, dk, dv)
             return out.add_(value) if accumulate else out.copy_(value)
-    laid = [None if t is None else _rows(t) for t in (dq, dk, dv)]
-    module, arguments = primal.native[:2]
-    arrays = [*map(_array, laid), _array(out)]
-    launch(module, "attention_tangent", out.device, arguments, probes, *arrays, bool(accumulate))
+    dq, dk, dv = (None if t is None else _rows(t) for t in (dq, dk, dv))
+    module, shared = primal.native[:2]
+    launch(module, name, out.device, {
+        **shared, "probes": probes, "dq": _array(dq), "dk": _array(dk), "dv": _array(dv), "out": _array(out),
+        "accumulate": accumulate,
+    })  # fmt: skip
     return out
 
 
@@ -225,13 +231,15 @@ def attention_cotangent(
     refuse_overlap(name, {"u": u, **_kept(primal)}, {f"out[{i}]": t for i, t in enumerate(out) if wanted[i]})
     if primal.native is None or u.numel() == 0:
         with torch.no_grad():
-            for buffer, value in zip(results, twin.cotangent(primal, u, wanted), strict=True):
+            for buffer, value in zip(results, reference.cotangent(primal, u, wanted), strict=True):
                 if buffer is not None and value is not None:
                     buffer.copy_(value)
         return dq, dk, dv
     laid = _rows(u)  # has to live until the call is over
-    module, arguments = primal.native[:2]
-    launch(module, "attention_cotangent", u.device, arguments, len(u), _array(laid), *map(_array, results))
+    module, shared = primal.native[:2]
+    launch(module, name, u.device, {
+        **shared, "probes": len(u), "u": _array(laid), "dq": _array(dq), "dk": _array(dk), "dv": _array(dv),
+    })  # fmt: skip
     return dq, dk, dv
 
 
@@ -263,13 +271,15 @@ def rowwise_product(matrices: Tensor, t: Tensor, *, out: Tensor | None = None) -
     check_like(name, "t", t, (len(t), batch, heads, rows, size), matrices.dtype, matrices.device)
     given_out, out = out, _buffer(name, "out", out, t, (len(t), batch, heads, rows, width))
     refuse_overlap(name, {"matrices": matrices, "t": t}, {"out": given_out})
-    module = native_for(t) if t.device.type == "cpu" else None
+    module = native_for(name, t)
     if module is None or t.numel() == 0 or out.numel() == 0:
         with torch.no_grad():
-            return out.copy_(twin.rowwise_product(matrices, t))
+            return out.copy_(reference.rowwise_product(matrices, t))
     matrices, laid = readable(matrices), _rows(t)  # have to live until the call is over
-    sizes = [len(t), batch, heads, rows, size, width]
-    launch(module, "rowwise_product", t.device, matrices.data_ptr(), sizes, _array(laid), _array(out), DTYPES[t.dtype])
+    launch(module, name, t.device, {
+        "matrices": matrices.data_ptr(), "probes": len(t), "batch": batch, "heads": heads, "rows": rows,
+        "channels": size, "value_channels": width, "t": _array(laid), "out": _array(out), "dtype": DTYPES[t.dtype],
+    })  # fmt: skip
     return out
 
 
@@ -323,9 +333,12 @@ def _buffer(name: str, label: str, out: Tensor | None, like: Tensor, shape: tupl
     return out
 
 
-def _array(t: Tensor | None) -> list[int]:
+_ABSENT = (None, 0, 0, 0, 0)
+
+
+def _array(t: Tensor | None) -> tuple[int | None, ...]:
     """Address and strides of probe, batch, head and row, as csrc/kernels.h has them."""
     if t is None:
-        return [0] * 5
+        return _ABSENT
     strides = t.stride()[:-1]
-    return [t.data_ptr(), *((0,) * (4 - len(strides))), *strides]
+    return (t.data_ptr(), *strides) if len(strides) == 4 else (t.data_ptr(), 0, *strides)

@@ -1,4 +1,4 @@
-"""PyTorch twin of the attention kernels: the oracle of their tests, and what runs where the native module does not.
+"""Attention in PyTorch: the oracle of the tests of its kernels, and what runs where the native module does not.
 
 Shapes and formulas are those of `latentjac.kernels.attention`; arguments come already checked. Work goes in blocks of
 queries whose scores, of all probes, stay small; P is formed again for each.

@@ -49,14 +49,17 @@ def gated_tangent(value: Tensor, gate: Tensor, a: Tensor, b: Tensor, *, out: Ten
     check_like(name, "gate", gate, value.shape, value.dtype, value.device)
     given, out = out, buffer(name, "out", out, value.shape, value.dtype, value.device)
     refuse_overlap(name, {"value": value, "gate": gate, "a": a, "b": b}, {"out": given})
-    module = native_for(value)
+    module = native_for(name, value)
     if module is None or value.numel() == 0:
         return out.copy_(reference.gated_tangent(value, gate, a, b))
     values, gates = _as_rows(readable(value)), _as_rows(readable(gate))
     a, b = readable(a).contiguous(), readable(b).contiguous()
-    addresses = [values.data_ptr(), gates.data_ptr(), a.data_ptr(), b.data_ptr(), out.data_ptr()]
-    sizes = [values.stride(0), gates.stride(0), *value.shape]
-    launch(module, "gated_tangent", value.device, addresses, sizes, DTYPES[value.dtype])
+    probes, rows, channels = value.shape
+    launch(module, name, value.device, {
+        "value": values.data_ptr(), "gate": gates.data_ptr(), "a": a.data_ptr(), "b": b.data_ptr(),
+        "out": out.data_ptr(), "value_stride": values.stride(0), "gate_stride": gates.stride(0),
+        "probes": probes, "rows": rows, "channels": channels, "dtype": DTYPES[value.dtype],
+    })  # fmt: skip
     return out
 
 
@@ -95,15 +98,18 @@ def gated_cotangent(
     values, gates = _result_rows(name, "out[0]", value, u), _result_rows(name, "out[1]", gate, u)
     if out is not None:
         refuse_overlap(name, {"u": u, "a": a, "b": b}, {"out[0]": value, "out[1]": gate})
-    module = native_for(u)
+    module = native_for(name, u)
     if module is None or u.numel() == 0:
         for target, result in zip((value, gate), reference.gated_cotangent(u, a, b), strict=True):
             target.copy_(result)
         return value, gate
     u, a, b = (readable(t).contiguous() for t in (u, a, b))
-    addresses = [u.data_ptr(), a.data_ptr(), b.data_ptr(), values.data_ptr(), gates.data_ptr()]
-    sizes = [values.stride(0), gates.stride(0), *u.shape]
-    launch(module, "gated_cotangent", u.device, addresses, sizes, DTYPES[u.dtype])
+    probes, rows, channels = u.shape
+    launch(module, name, u.device, {
+        "u": u.data_ptr(), "a": a.data_ptr(), "b": b.data_ptr(), "value": values.data_ptr(), "gate": gates.data_ptr(),
+        "value_stride": values.stride(0), "gate_stride": gates.stride(0),
+        "probes": probes, "rows": rows, "channels": channels, "dtype": DTYPES[u.dtype],
+    })  # fmt: skip
     return value, gate
 
 

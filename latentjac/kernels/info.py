@@ -58,7 +58,7 @@ def available(device: str | torch.device = "cpu") -> bool:
     kind = device_of("available", device).type
     if LOADED.module is None:
         return False
-    return kind == "cpu" or (kind == "cuda" and bool(LOADED.module.cuda_built) and torch.cuda.is_available())
+    return kind == "cpu" or (kind == "cuda" and LOADED.module.types["cuda"] > 0 and torch.cuda.is_available())
 
 
 def device_of(function: str, device: str | torch.device) -> torch.device:
@@ -87,7 +87,7 @@ def build_info() -> BuildInfo:
         openmp=built.get("openmp", False),
         openmp_threads=module.max_threads() if module is not None else 0,
         torch_threads=torch.get_num_threads(),
-        cuda_built=bool(module is not None and module.cuda_built),
+        cuda_built=module is not None and module.types["cuda"] > 0,
         nvcc=built.get("cuda_version", ""),
         cuda_architectures=tuple(built.get("cuda_architectures", "").split()),
         gpu=torch.cuda.is_available(),

@@ -6,7 +6,7 @@ One-sided rotations (Hestenes 1958; Demmel & Veselic 1992) make the rows of a ma
 
 Of a symmetric positive semidefinite matrix, such as a Gram matrix, the rows of W are eigenvectors and s eigenvalues.
 One launch does all sweeps and decides by itself when to stop, so nothing waits for the host, and a CUDA graph can hold
-it, which is not so of the drivers that torch calls. On the CPU LAPACK is the PyTorch twin.
+it, which is not so of the drivers that torch calls. On the CPU LAPACK computes.
 
 Errors are small beside each row, not only beside the largest. A NaN in a matrix makes its results NaN.
 """
@@ -67,10 +67,10 @@ def jacobi_fits(matrices: Tensor) -> bool:
         ValueError: the shape is not as above.
     """
     check_shape("jacobi_fits", "matrices", matrices, "[B, p, q]", 3)
-    module = native_for(matrices) if matrices.is_cuda and matrices.dtype == torch.float64 else None
+    module = native_for("jacobi", matrices) if matrices.dtype == torch.float64 else None
     if module is None or matrices.numel() == 0:
         return False
-    return bool(module.jacobi_needs(*sorted(matrices.shape[1:])) <= module.jacobi_room(matrices.device.index))
+    return bool(module.jacobi_fits(*sorted(matrices.shape[1:]), matrices.device.index))
 
 
 def jacobi_svd(matrices: Tensor) -> JacobiSvd:
@@ -133,7 +133,7 @@ def _check(name: str, matrices: Tensor) -> None:
 
 
 def _native(matrices: Tensor) -> bool:
-    return matrices.is_cuda and matrices.numel() > 0 and native_for(matrices) is not None
+    return matrices.numel() > 0 and native_for("jacobi", matrices) is not None
 
 
 def _by_lapack(decompose: Callable[[Tensor], Sequence[Tensor]], matrices: Tensor) -> list[Tensor]:
@@ -150,15 +150,14 @@ def _by_lapack(decompose: Callable[[Tensor], Sequence[Tensor]], matrices: Tensor
 
 def _rotate(matrices: Tensor, with_right: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """W, s, R (empty where it is not wanted) and off of contiguous matrices with at least as many columns as rows."""
-    module, device = native_for(matrices), matrices.device
+    module = native_for("jacobi", matrices)
     assert module is not None
     points, rows, columns = matrices.shape
     left, s, off = (matrices.new_empty(shape) for shape in ((points, rows, rows), (points, rows), (points,)))
     right = matrices.new_empty(matrices.shape if with_right else (0,))
-    # As for a Gram matrix, its memory may be handed on once this returns.
-    size = module.jacobi_workspace(points, rows, columns, device.index)
-    workspace = torch.empty(size, dtype=torch.uint8, device=device) if size else None
-    addresses = [t.data_ptr() for t in (matrices, left, s, right, off)]
-    at = 0 if workspace is None else workspace.data_ptr()
-    launch(module, "jacobi", device, at, addresses, [points, rows, columns])
+    launch(module, "jacobi", matrices.device, {
+        "matrices": matrices.data_ptr(), "left": left.data_ptr(), "values": s.data_ptr(),
+        "right": right.data_ptr() if with_right else None, "off": off.data_ptr(),
+        "points": points, "rows": rows, "columns": columns,
+    })  # fmt: skip
     return left, s, right, off

@@ -21,7 +21,9 @@ from types import ModuleType
 
 import torch  # before the native module: see above
 
-INTERFACE = 5
+from .tensors import DTYPES
+
+INTERFACE = 6
 """The number of `csrc/kernels.h` that this Python side speaks (kInterface there)."""
 
 CHOICES = ("auto", "native", "torch")
@@ -60,7 +62,7 @@ def load() -> Loaded:
     """
     chosen = wish()
     if chosen == "torch":
-        return Loaded(None, "LATENTJAC_KERNELS=torch asks for the PyTorch twins", chosen)
+        return Loaded(None, "LATENTJAC_KERNELS=torch asks for the reference implementations", chosen)
     module, reasons = None, []
     for attempt in (_import_neighbour, _load_from_distribution):
         try:
@@ -134,24 +136,26 @@ LOADED = load()
 """Decided once, when `latentjac.kernels` is imported."""
 
 
-def native_for(tensor: torch.Tensor) -> ModuleType | None:
-    """The native module if it has a kernel for this tensor's device and type, else None (the twin runs).
+def native_for(name: str, tensor: torch.Tensor) -> ModuleType | None:
+    """The native module if it has this kernel for the tensor's device and type, else None (the reference runs).
 
     Raises:
-        RuntimeError: LATENTJAC_KERNELS=native and there is no such kernel.
+        RuntimeError: LATENTJAC_KERNELS=native, and the kernel exists for the device, but not in this build or for this
+            type; or the device has no kernels at all.
     """
     module = LOADED.module
     if module is None:
         return None
-    if tensor.device.type == "cpu":
-        fits = tensor.dtype in (torch.float32, torch.float64)
-    else:
-        fits = tensor.device.type == "cuda" and module.cuda_built
-    if fits:
-        return module
+    kind = tensor.device.type
+    offered = module.kernels.get(kind)
+    if offered is not None:
+        if name not in offered:
+            return None
+        if DTYPES[tensor.dtype] < module.types[kind]:
+            return module
     if LOADED.wish == "native":
         raise RuntimeError(
             f"latentjac.kernels: LATENTJAC_KERNELS=native, but there is no native kernel for {tensor.dtype} on "
-            f"{tensor.device.type} in this build"
+            f"{kind} in this build"
         )
     return None

@@ -17,7 +17,6 @@ A NaN or Inf in an input makes its own group NaN in the result and touches nothi
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -27,7 +26,7 @@ from latentjac.arguments import check_bool, check_choice, check_int, check_kind,
 
 from . import reference
 from .guards import refuse_differentiated, refuse_tracing
-from .launch import launch
+from .launch import address, launch
 from .native import native_for
 from .tensors import DTYPES, buffer, check_like, check_shape, check_type, readable, refuse_overlap
 
@@ -105,7 +104,7 @@ def norm_act_primal(
     refuse_overlap(name, {"x": x, "gamma": gamma, "beta": beta}, results)
     if x.numel() == 0:
         return NormActPrimal(y, xhat, a)
-    module = native_for(x)
+    module = native_for(name, x)
     if module is None:
         with torch.no_grad():
             values = reference.norm_act_primal(x, gamma, beta, groups, eps, activation, rms)
@@ -114,13 +113,12 @@ def norm_act_primal(
                     target.copy_(value)
         return NormActPrimal(y, xhat, a)
     x = readable(x).contiguous()
-    arguments = (
-        x.data_ptr(), _address(gamma), _address(beta), _address(y), xhat.data_ptr(), a.data_ptr(),
-        gamma_stride, beta_stride, samples, positions, channels, groups,
-        float(eps), DTYPES[x.dtype], ACTIVATIONS.index(activation), bool(rms),
-    )  # fmt: skip
-    workspace = _workspace(module, x.device, 1, samples, positions, channels, groups)
-    launch(module, "norm_act_primal", x.device, *map(_address, workspace), *arguments)
+    launch(module, name, x.device, {
+        "x": x.data_ptr(), "gamma": address(gamma), "beta": address(beta), "y": address(y),
+        "xhat": xhat.data_ptr(), "a": a.data_ptr(), "gamma_stride": gamma_stride, "beta_stride": beta_stride,
+        "samples": samples, "positions": positions, "channels": channels, "groups": groups,
+        "eps": eps, "dtype": DTYPES[x.dtype], "activation": ACTIVATIONS.index(activation), "rms": rms,
+    })  # fmt: skip
     return NormActPrimal(y, xhat, a)
 
 
@@ -212,18 +210,17 @@ def _linear(
     refuse_overlap(name, {label: None if itself else t, "a": a, "xhat": xhat}, {"out": given})
     if t.numel() == 0:
         return out
-    module = native_for(t)
+    module = native_for("norm_act_linear", t)
     if module is None:
         with torch.no_grad():
             value = reference.norm_act_linear(t, a, xhat, groups, rms, transpose)
             return out.add_(value) if accumulate else out.copy_(value)
     t, a, xhat = (readable(v).contiguous() for v in (t, a, xhat))
-    arguments = (
-        t.data_ptr(), a.data_ptr(), xhat.data_ptr(), out.data_ptr(), probes, samples, positions, channels, groups,
-        DTYPES[t.dtype], bool(rms), transpose, bool(accumulate),
-    )  # fmt: skip
-    workspace = _workspace(module, t.device, probes, samples, positions, channels, groups)
-    launch(module, "norm_act_linear", t.device, *map(_address, workspace), *arguments)
+    launch(module, "norm_act_linear", t.device, {
+        "t": t.data_ptr(), "a": a.data_ptr(), "xhat": xhat.data_ptr(), "out": out.data_ptr(),
+        "probes": probes, "samples": samples, "positions": positions, "channels": channels, "groups": groups,
+        "dtype": DTYPES[t.dtype], "rms": rms, "transpose": transpose, "accumulate": accumulate,
+    })  # fmt: skip
     return out
 
 
@@ -258,16 +255,3 @@ def _check_affine(
         raise TypeError(f"{name}: {label} must be {x.dtype} or {kind}, got {value.dtype}")
     check_like(name, label, value, value.shape, value.dtype, x.device)
     return readable(value.detach().to(kind)).contiguous(), channels if value.dim() == 2 else 0
-
-
-def _address(x: Tensor | None) -> int:
-    return 0 if x is None else x.data_ptr()
-
-
-def _workspace(module: ModuleType, device: torch.device, *sizes: int) -> list[Tensor]:
-    """The memory between the two kernels of a batch, where there are two: only on CUDA."""
-    if device.type != "cuda":
-        return []
-    # Freed when the caller returns, while the kernel may still run: torch's allocator hands the memory out again
-    # only to work that is queued behind it on the same stream.
-    return [torch.empty(module.norm_act_workspace(*sizes), dtype=torch.uint8, device=device)]

@@ -1,4 +1,4 @@
-"""PyTorch twins of the kernels: the oracle of the tests, and what runs where the native module does not.
+"""Reference implementations of the kernels: the oracle of the tests, and what runs where the native module does not.
 
 Shapes and formulas are those of `latentjac.kernels.norm_act`, `gated`, `rows` and `jacobi`; arguments come already
 checked.

@@ -4,12 +4,14 @@
     combine_rows    out_rn = sum_i w_ri x_in (+ sum_j m_rj y_jn)
 
 Values are multiplied and added in float64 whatever their type. A CUDA kernel reads the rows as they are, once, where
-torch would write a float64 copy first; on the CPU the PyTorch twin runs. B points, n entries a row.
+torch would write a float64 copy first; on the CPU the reference implementation runs. B points, n entries a row.
 
 A NaN stays in the entries of G of its row, and in its column of out.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,19 +46,17 @@ def gram(a: Tensor, b: Tensor | None = None) -> Tensor:
     if b is not None:
         check_shape(name, "b", b, "[B, q, n]", 3)
         check_like(name, "b", b, (len(a), b.shape[1], a.shape[2]), a.dtype, a.device)
-    module = native_for(a) if a.is_cuda else None
+    module = native_for(name, a)
     if module is None or 0 in a.shape or (b is not None and 0 in b.shape):
         return reference.gram(a, b)
     first = _laid(a)
     second = first if b is None else _laid(b)
-    sizes = [*a.shape[:2], second.shape[1], a.shape[2]]
-    out = a.new_empty(sizes[:3], dtype=torch.float64)
-    # Freed when this returns; torch hands the memory out again only to work queued behind this on the same stream.
-    workspace = a.new_empty(module.gram_workspace(*sizes), dtype=torch.uint8)
-    launch(
-        module, "gram", a.device, workspace.data_ptr(), _array(first), _array(second), out.data_ptr(), sizes,
-        DTYPES[a.dtype],
-    )  # fmt: skip
+    points, a_rows, length = a.shape
+    out = a.new_empty(points, a_rows, second.shape[1], dtype=torch.float64)
+    launch(module, name, a.device, {
+        "a": _array(first), "b": _array(second), "out": out.data_ptr(),
+        "points": points, "a_rows": a_rows, "b_rows": second.shape[1], "length": length, "dtype": DTYPES[a.dtype],
+    })  # fmt: skip
     return out
 
 
@@ -93,16 +93,16 @@ def combine_rows(
         _check_rows(name, "others", others)
         check_like(name, "others", others, (len(rows), others.shape[1], rows.shape[2]), rows.dtype, rows.device)
         _check_weights(name, "more", more, others, results)
-    module = native_for(rows) if rows.is_cuda else None
+    module = native_for(name, rows)
     if module is None or rows.numel() == 0 or results == 0:
         return reference.combine_rows(weights, rows, more, others, wide)
     weights, more = readable(weights), None if more is None else readable(more)
     out = rows.new_empty((len(rows), results, rows.shape[2]), dtype=torch.float64 if wide else rows.dtype)
     laid = [_laid(rows), None if others is None else _laid(others)]  # have to live until the call is over
-    launch(
-        module, "combine_rows", rows.device, _weighted(weights, laid[0]), _weighted(more, laid[1]), out.data_ptr(),
-        list(out.shape), DTYPES[rows.dtype], wide,
-    )  # fmt: skip
+    launch(module, name, rows.device, {
+        "first": _weighted(weights, laid[0]), "second": _weighted(more, laid[1]), "out": out.data_ptr(),
+        "points": len(out), "results": results, "length": out.shape[2], "dtype": DTYPES[rows.dtype], "wide": wide,
+    })  # fmt: skip
     return out
 
 
@@ -124,12 +124,15 @@ def _laid(rows: Tensor) -> Tensor:
     return rows if rows.stride(2) == 1 or rows.shape[2] == 1 else rows.contiguous()
 
 
-def _array(rows: Tensor) -> list[int]:
+def _array(rows: Tensor) -> tuple[int, int, int]:
     """Address and strides of point and row, as csrc/kernels.h has them."""
-    return [rows.data_ptr(), rows.stride(0), rows.stride(1)]
+    return rows.data_ptr(), rows.stride(0), rows.stride(1)
 
 
-def _weighted(weights: Tensor | None, rows: Tensor | None) -> list[int]:
+def _weighted(weights: Tensor | None, rows: Tensor | None) -> dict[str, Any]:
+    """Rows and their weights, as csrc/kernels.h has them; none of either where they are absent."""
     if weights is None or rows is None:
-        return [0] * 8
-    return [weights.data_ptr(), *weights.stride(), *_array(rows), rows.shape[1]]
+        return {"weights": None, "point": 0, "result": 0, "row": 0, "rows": (None, 0, 0), "count": 0}
+    point, result, row = weights.stride()
+    at = weights.data_ptr()
+    return {"weights": at, "point": point, "result": result, "row": row, "rows": _array(rows), "count": rows.shape[1]}

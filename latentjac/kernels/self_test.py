@@ -1,14 +1,15 @@
-"""Every kernel against its PyTorch twin, on small shapes, wherever it is installed."""
+"""Every kernel against its reference implementation, on small shapes, wherever it is installed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 
 from . import attention_reference, reference
-from .attention import attention_cotangent, attention_primal, attention_tangent
+from .attention import attention_cotangent, attention_primal, attention_tangent, rowwise_product
 from .gated import gated_cotangent, gated_tangent
 from .info import device_of
 from .jacobi import jacobi_eigh, jacobi_svd
@@ -28,14 +29,14 @@ class SelfTest(NamedTuple):
 
 @torch.no_grad()
 def self_test(device: str | torch.device = "cpu") -> list[SelfTest]:
-    """Run every kernel on small shapes against its PyTorch twin, and check that the cotangent is the transpose.
+    """Run every kernel on small shapes against its reference implementation, and check that cotangents are transposes.
 
     Args:
         device: where to run.
 
     Returns:
-        One entry a check, in well under a second on a CPU. Without native kernels the twins meet themselves, and
-        only the adjoint says something.
+        One entry a check, in well under a second on a CPU. Without native kernels the reference implementations meet
+        themselves, and only the adjoint says something.
 
     Raises:
         TypeError: device is neither a name nor a torch.device.
@@ -46,24 +47,21 @@ def self_test(device: str | torch.device = "cpu") -> list[SelfTest]:
         raise ValueError(f"self_test: device must be the CPU or a GPU that torch sees, got {str(device)!r}")
     results = []
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-5)):
-        for shape, groups in (((2, 35, 24), 4), ((3, 1, 37), 1)):
-            for activation in ACTIVATIONS:
-                label = f"{activation} {'x'.join(map(str, shape))} {str(dtype).removeprefix('torch.')}"
-                for name, error in _errors(shape, groups, activation, dtype, torch.device(device)):
-                    results.append(SelfTest(f"norm_act {name} {label}", error <= tolerance, error))
-        for kernel, errors in (("gated", _gated_errors), ("attention", _attention_errors), ("rows", _rows_errors)):
-            for name, error in errors(dtype, torch.device(device)):
-                label = f"{kernel} {name} {str(dtype).removeprefix('torch.')}"
-                results.append(SelfTest(label, error <= tolerance, error))
-    if torch.device(device).type == "cuda":
-        results += [
-            SelfTest(f"attention {name} tf32", error <= TF32_TOLERANCE, error)
-            for name, error in _attention_errors(torch.float32, torch.device(device), allow_tf32=True)
-        ]
-    results += [
-        SelfTest(f"jacobi {name}", error <= 1e-12, error) for name, error in _jacobi_errors(torch.device(device))
-    ]
-    return results
+        for kernel, errors in CHECKS.items():
+            results += _checked(f"{kernel} {{}} {str(dtype).removeprefix('torch.')}", errors(dtype, device), tolerance)
+    results += _checked("attention {} tf32", _attention_errors(torch.float32, device, True), TF32_TOLERANCE)
+    return results + _checked("jacobi {}", _jacobi_errors(device), 1e-12)
+
+
+def _checked(name: str, errors: Iterable[tuple[str, float]], tolerance: float) -> list[SelfTest]:
+    return [SelfTest(name.format(what), error <= tolerance, error) for what, error in errors]
+
+
+def _norm_act_errors(dtype: torch.dtype, device: torch.device) -> Iterable[tuple[str, float]]:
+    for shape, groups in (((2, 35, 24), 4), ((3, 1, 37), 1)):
+        for activation in ACTIVATIONS:
+            for name, error in _errors(shape, groups, activation, dtype, device):
+                yield f"{name} {activation} {'x'.join(map(str, shape))}", error
 
 
 def _errors(
@@ -140,6 +138,16 @@ def _attention_errors(dtype: torch.dtype, device: torch.device, allow_tf32: bool
     ]
 
 
+def _rowwise_errors(dtype: torch.dtype, device: torch.device) -> list[tuple[str, float]]:
+    generator = torch.Generator().manual_seed(0)
+    matrices, t = (
+        torch.randn(*size, generator=generator, dtype=torch.float64, device="cpu").to(dtype).to(device)
+        for size in ((1, 5, 2, 9, 7), (3, 1, 2, 5, 9))
+    )
+    expected = attention_reference.rowwise_product(matrices.double(), t.double())
+    return [("product", _relative(rowwise_product(matrices, t), expected))]
+
+
 def _rows_errors(dtype: torch.dtype, device: torch.device) -> list[tuple[str, float]]:
     generator = torch.Generator().manual_seed(0)
     a, b, weights = (
@@ -166,3 +174,13 @@ def _jacobi_errors(device: torch.device) -> list[tuple[str, float]]:
 
 def _relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found.double() - expected).norm() / expected.norm())
+
+
+CHECKS: dict[str, Callable[[torch.dtype, torch.device], Iterable[tuple[str, float]]]] = {
+    "norm_act": _norm_act_errors,
+    "gated": _gated_errors,
+    "attention": _attention_errors,
+    "rowwise": _rowwise_errors,
+    "rows": _rows_errors,
+}
+"""What each kernel is off by, in a type on a device; those in csrc/kernels.h are all called."""

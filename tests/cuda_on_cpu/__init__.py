@@ -1,179 +1,199 @@
-"""Runs the CUDA kernels on the CPU: the same .cu sources, compiled by a host compiler against the headers beside this.
+"""Runs the CUDA kernels on the CPU: the same sources, compiled by a host compiler against the headers beside this.
 
-Every array a kernel is given lies in guarded memory (see emulator.cpp), results start as NaN, and every call is made
-in both of the emulator's orders, which have to give the same bits.
+Under :func:`emulated`, `latentjac.kernels` calls them for tensors of the CPU: the module that it finds has the
+interface of `latentjac._native`. Every tensor that is made meanwhile lies in guarded memory (guarded.h) and starts as
+NaN, and every call is made in both of the emulator's orders, which have to give the same bits.
 """
 
-import ctypes
+from __future__ import annotations
+
+import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
+import sysconfig
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from ctypes import c_bool, c_char_p, c_double, c_int, c_int64, c_size_t, c_void_p
+from functools import partial
 from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest.mock import patch
+from weakref import WeakSet
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from latentjac.kernels import native
 
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parent.parent / "csrc"
-DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
-ACTIVATIONS = {"identity": 0, "silu": 1, "gelu": 2, "gelu_tanh": 3, "relu": 4}
-FLAGS = ["-std=c++17", "-O1", "-fPIC", "-w", "-U_FORTIFY_SOURCE", f"-I{HERE}", f"-I{CSRC}"]
+INCLUDE = [HERE, CSRC, Path(torch.__file__).parent / "include", sysconfig.get_path("include")]  # torch has pybind11
+FLAGS = ["-std=c++17", "-fPIC", "-w", "-U_FORTIFY_SOURCE", "-DLATENTJAC_WITH_CUDA", *(f"-I{path}" for path in INCLUDE)]
+# The emulator is short and does the arithmetic: it is worth more of the compiler's time than the kernels.
+SOURCES = {
+    **dict.fromkeys([HERE / "emulator.cpp"], "-O3"),
+    **dict.fromkeys([*sorted((CSRC / "cuda").glob("*.cu")), HERE / "faults.cu"], "-O1"),
+    **dict.fromkeys([HERE / "module.cpp", CSRC / "bind_cuda.cpp", CSRC / "fields.cpp"], "-O0"),
+}
+SHARED_ON_SM_80 = 163  # KB of shared memory that a block can have
+_ADDRESSES = 1 << 40  # no size is as large, no array of a process lies lower
+_EMPTY = ("aten.empty", "aten.new_empty")  # and those that begin so
 
 
-def structure(name, **fields):
-    return type(name, (ctypes.Structure,), {"_fields_": list(fields.items())})
+class Guards(TorchDispatchMode):
+    """Puts every new tensor of the CPU into guarded memory."""
+
+    def __init__(self, module: ModuleType) -> None:
+        super().__init__()
+        self.module, self.held = module, WeakSet()
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = op(*args, **kwargs)
+        known = {_storage(t) for t in tree_leaves((args, kwargs)) if _plain(t)}
+        empty = str(op).startswith(_EMPTY)
+        return tree_map(lambda t: self._guarded(t, empty) if _plain(t) and _storage(t) not in known else t, out)
+
+    def _guarded(self, t: torch.Tensor, empty: bool) -> torch.Tensor:
+        size = t.untyped_storage().nbytes()
+        if size == 0:
+            return t
+        memory = self.module.Guarded(size)
+        self.held.add(memory)
+        there = torch.frombuffer(memory, dtype=torch.uint8)
+        if not empty:
+            there.copy_(torch.empty(0, dtype=torch.uint8).set_(t.untyped_storage()))
+        elif t.is_floating_point():
+            there.view(t.dtype).fill_(torch.nan)
+        return torch.empty(0, dtype=t.dtype).set_(there.untyped_storage(), t.storage_offset(), t.size(), t.stride())
+
+    def of(self, addresses: Iterable[int]) -> list[Any]:
+        """The memory that each address is in; one that is in none is refused."""
+        found = []
+        for address in addresses:
+            (memory,) = [m for m in self.held if m.start <= address < m.start + memoryview(m).nbytes] or [None]
+            assert memory is not None, "a kernel was given an array that is not in guarded memory"
+            found.append(memory)
+        return found
 
 
-# The structs of csrc/kernels.h.
-NormPrimal = structure("NormPrimal", x=c_void_p, gamma=c_void_p, beta=c_void_p, y=c_void_p, xhat=c_void_p, a=c_void_p,
-                       gamma_stride=c_int64, beta_stride=c_int64, samples=c_int64, positions=c_int64,
-                       channels=c_int64, groups=c_int64, eps=c_double, dtype=c_int, activation=c_int,
-                       rms=c_bool)  # fmt: skip
-NormLinear = structure("NormLinear", t=c_void_p, a=c_void_p, xhat=c_void_p, out=c_void_p, probes=c_int64,
-                       samples=c_int64, positions=c_int64, channels=c_int64, groups=c_int64, dtype=c_int,
-                       rms=c_bool, transpose=c_bool, accumulate=c_bool)  # fmt: skip
-_gated = {"value_stride": c_int64, "gate_stride": c_int64, "probes": c_int64, "rows": c_int64, "channels": c_int64,
-          "dtype": c_int}  # fmt: skip
-GatedTangent = structure("GatedTangent", value=c_void_p, gate=c_void_p, a=c_void_p, b=c_void_p, out=c_void_p, **_gated)
-GatedCotangent = structure(
-    "GatedCotangent", u=c_void_p, a=c_void_p, b=c_void_p, value=c_void_p, gate=c_void_p, **_gated
-)
-Strided = structure("Strided", at=c_void_p, probe=c_int64, batch=c_int64, head=c_int64, row=c_int64)
-Shape = structure("Shape", batch=c_int64, heads=c_int64, queries=c_int64, keys=c_int64, channels=c_int64,
-                  value_channels=c_int64, scale=c_double, dtype=c_int, causal=c_bool, allow_tf32=c_bool)  # fmt: skip
-Bias = structure("Bias", at=c_void_p, batch=c_int64, head=c_int64, row=c_int64, column=c_int64)
-_common = {"shape": Shape, "q": Strided, "k": Strided, "v": Strided, "bias": Bias, "o": Strided, "lse": c_void_p}
-_d = {"dq": Strided, "dk": Strided, "dv": Strided}
-AttentionPrimal = structure("AttentionPrimal", **_common)
-AttentionTangent = structure("AttentionTangent", **_common, probes=c_int64, **_d, out=Strided, accumulate=c_bool)
-AttentionCotangent = structure("AttentionCotangent", **_common, probes=c_int64, u=Strided, **_d)
+class Emulated:
+    """Stands in for latentjac._native: for tensors of the CPU, each kernel is the one for CUDA.
 
-Rows = structure("Rows", at=c_void_p, point=c_int64, row=c_int64)
-Gram = structure("Gram", a=Rows, b=Rows, out=c_void_p, points=c_int64, a_rows=c_int64, b_rows=c_int64, length=c_int64,
-                 dtype=c_int)  # fmt: skip
-WeightedRows = structure("WeightedRows", weights=c_void_p, point=c_int64, result=c_int64, row=c_int64, rows=Rows,
-                         count=c_int64)  # fmt: skip
-CombineRows = structure("CombineRows", first=WeightedRows, second=WeightedRows, out=c_void_p, points=c_int64,
-                        results=c_int64, length=c_int64, dtype=c_int, wide=c_bool)  # fmt: skip
-Jacobi = structure("Jacobi", matrices=c_void_p, left=c_void_p, values=c_void_p, right=c_void_p, off=c_void_p,
-                   points=c_int64, rows=c_int64, columns=c_int64)  # fmt: skip
+    Attributes:
+        calls: name and call of each that was made.
+    """
 
+    def __init__(self, module: ModuleType) -> None:
+        self.module, self.guards = module, Guards(module)
+        self.kernels, self.types = {"cpu": module.kernels["cuda"]}, {"cpu": module.types["cuda"]}
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        for name in module.kernels["cuda"]:
+            setattr(self, name, partial(self._call, name))
 
-def address(tensor):
-    return None if tensor is None else tensor.data_ptr()
-
-
-def strided(tensor):
-    """A [(probe,) batch, head, row, channel] tensor, or none."""
-    if tensor is None:
-        return Strided()
-    assert tensor.stride(-1) == 1 or tensor.shape[-1] == 1
-    return Strided(tensor.data_ptr(), *([0] * (5 - tensor.dim())), *tensor.stride()[:-1])
-
-
-class Memory:
-    """Guarded tensors of one test; `check` says which call wrote beside them."""
-
-    def __init__(self, library):
-        self.library, self.held = library, []
-
-    def empty(self, *shape, dtype):
-        """All NaN."""
-        count = max(1, torch.Size(shape).numel())
-        size = count * dtype.itemsize
-        held = self.library.guarded_new(size)
-        self.held.append(held)
-        buffer = (ctypes.c_char * size).from_address(self.library.guarded_start(held))
-        tensor = torch.frombuffer(buffer, dtype=dtype, count=count)
-        return tensor.fill_(float("nan"))[: torch.Size(shape).numel()].view(shape)
-
-    def copy(self, tensor):
-        """The same values, contiguous, in guarded memory."""
-        return None if tensor is None else self.empty(*tensor.shape, dtype=tensor.dtype).copy_(tensor)
-
-    def check(self, where):
-        assert all(self.library.guarded_intact(held) for held in self.held), f"{where} wrote beside an array"
-
-    def free(self):
-        for held in self.held:
-            self.library.guarded_delete(held)
-
-
-class Emulator:
-    """The compiled library, its calls by name."""
-
-    def __init__(self, path):
-        self.library = ctypes.CDLL(str(path))
-        self.library.emulator_products.restype = c_int64
-        self.library.guarded_new.restype = self.library.guarded_start.restype = c_void_p
-        self.library.guarded_new.argtypes = [c_size_t]
-        self.library.guarded_start.argtypes = self.library.guarded_delete.argtypes = [c_void_p]
-        self.library.guarded_intact.argtypes = [c_void_p]
-        for name, sizes in (("norm_act_workspace", 5), ("gram_workspace", 4), ("jacobi_needs", 2),
-                            ("jacobi_workspace", 3)):  # fmt: skip
-            function = getattr(self.library, name)
-            function.restype, function.argtypes = c_int64, [c_int64] * sizes
-
-    def memory(self):
-        return Memory(self.library)
-
-    def call(self, name, *arguments, backwards=False):
-        """Raises RuntimeError with the kernel's own message."""
-        message = ctypes.create_string_buffer(1000)
-        self.library.emulator_backwards(backwards)
-        function = getattr(self.library, name)
-        passed = [ctypes.byref(a) if isinstance(a, ctypes.Structure) else c_void_p(a) for a in arguments]
-        if function(*passed, c_char_p(ctypes.addressof(message)), c_size_t(len(message))):
-            raise RuntimeError(message.value.decode())
+    def jacobi_fits(self, rows: int, columns: int, device: None) -> bool:
+        return self.module.jacobi_fits(rows, columns, 0)
 
     @contextmanager
-    def shared_limit(self, kilobytes):
+    def shared_limit(self, kilobytes: int) -> Iterator[None]:
         """A device whose blocks have less shared memory than sm_80's."""
-        self.library.emulator_shared_limit(kilobytes)
+        self.module.limit_shared(kilobytes)
         try:
             yield
         finally:
-            self.library.emulator_shared_limit(163)
+            self.module.limit_shared(SHARED_ON_SM_80)
 
-    def products(self):
+    def products(self) -> int:
         """Calls of mma, by all warps together, since this was last asked."""
-        return self.library.emulator_products()
+        return self.module.products()
 
-    def call_twice(self, memory, name, results, *arguments):
-        """In both orders; `results` are the tensors that the call writes."""
-        start = [r.clone() for r in results]
-        self.call(name, *arguments)
-        first = [r.clone() for r in results]
-        for result, value in zip(results, start, strict=True):
-            result.copy_(value)
-        self.call(name, *arguments, backwards=True)
-        memory.check(name)
-        for one, other in zip(first, results, strict=True):
-            bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[one.dtype.itemsize]
-            assert torch.equal(one.contiguous().view(bits), other.contiguous().view(bits)), (
-                f"{name} depends on the order of threads"
-            )
+    def _call(self, name: str, threads: int, call: dict[str, Any]) -> None:
+        """In both orders. RuntimeError with the kernel's own message, AssertionError where it wrote beside an array."""
+        self.calls.append((name, call))
+        arrays = self.guards.of(n for n in _numbers(call) if n >= _ADDRESSES)
+        size = getattr(self.module, f"{name}_workspace")(0, call) if name in self.module.workspaces else 0
+        before = [bytes(m) for m in arrays]
+        self._run(name, size, call, arrays, backwards=False)
+        first = [bytes(m) for m in arrays]
+        for memory, value in zip(arrays, before, strict=True):
+            memoryview(memory)[:] = value
+        self._run(name, size, call, arrays, backwards=True)
+        assert first == [bytes(m) for m in arrays], f"{name} depends on the order of threads"
+
+    def _run(self, name: str, size: int, call: dict[str, Any], arrays: list[Any], backwards: bool) -> None:
+        self.module.run_backwards(backwards)
+        workspace = self.module.Guarded(size)
+        memoryview(workspace)[:] = b"\xff" * size  # NaN
+        getattr(self.module, f"cuda_{name}")(0, 0, workspace.start if size else 0, call)
+        assert all(m.intact() for m in (*arrays, workspace)), f"{name} wrote beside an array"
 
 
-def compiler():
+@contextmanager
+def emulated(module: ModuleType) -> Iterator[Emulated]:
+    """Let `latentjac.kernels` take the emulated kernels, and everything new lie in guarded memory."""
+    stand_in = Emulated(module)
+    with patch.object(native, "LOADED", native.Loaded(stand_in, "", "native")), stand_in.guards:  # type: ignore[arg-type]
+        yield stand_in
+
+
+def compiler() -> str:
     """A host compiler; tests that need one fail without it."""
     for name in [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]:
         if shutil.which(name):
             return name
-    raise RuntimeError(
-        "no C++ compiler to run the CUDA sources on the CPU; LATENTJAC_KERNELS=torch tests the twins alone"
-    )
+    raise RuntimeError("no C++ compiler to run the CUDA sources on the CPU; LATENTJAC_KERNELS=torch tests without them")
 
 
-def build(folder, sources):
-    """Compiles `sources` (.cu or .cpp) with the emulator into one library."""
-    objects = []
-    for source in [HERE / "emulator.cpp", *sources]:
-        objects.append(str(folder / f"{source.name}.o"))
-        # The emulator is short and does the arithmetic: it is worth more of the compiler's time than the kernels.
-        speed = ["-O3"] if source.name == "emulator.cpp" else []
-        subprocess.run([compiler(), *FLAGS, *speed, "-x", "c++", "-c", str(source), "-o", objects[-1]], check=True)
-    library = folder / "kernels.so"
+def build(folder: Path) -> ModuleType:
+    """Compile the kernels with the emulator into one module; LATENTJAC_BUILD_DIR keeps its object files."""
+    headers = [p for place in (CSRC, HERE) for p in sorted(place.rglob("*")) if p.suffix in {".h", ".cuh"}]
+    shared = hashlib.sha256(b"".join(p.read_bytes() for p in headers) + repr((compiler(), FLAGS)).encode())
+    kept = os.environ.get("LATENTJAC_BUILD_DIR")
+    place = Path(kept) / "cuda_on_cpu" if kept else folder
+    place.mkdir(parents=True, exist_ok=True)
+
+    def compile_one(source: Path) -> str:
+        key = shared.copy()
+        key.update(source.read_bytes() + SOURCES[source].encode())
+        target = place / f"{source.name}.{key.hexdigest()[:16]}.o"
+        if not target.exists():
+            unfinished = folder / f"{source.name}.o"
+            command = [compiler(), *FLAGS, SOURCES[source], "-x", "c++", "-c", str(source), "-o", str(unfinished)]
+            subprocess.run(command, check=True)
+            shutil.move(unfinished, target)
+        return str(target)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(compile_one, SOURCES))
+    library = folder / "cuda_on_cpu_kernels.so"
     subprocess.run([compiler(), "-shared", "-o", str(library), *objects], check=True)
-    return Emulator(library)
+    spec = importlib.util.spec_from_file_location("cuda_on_cpu_kernels", library)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _plain(value: Any) -> bool:
+    """Whether a value is a tensor with memory of the CPU; zeros of forward differentiation have none."""
+    if type(value) is not torch.Tensor or value._is_zerotensor():
+        return False
+    return value.device.type == "cpu" and value.layout is torch.strided
+
+
+def _storage(t: torch.Tensor) -> int:
+    return t.untyped_storage().data_ptr()
+
+
+def _numbers(value: Any) -> Iterator[int]:
+    """All whole numbers of a call."""
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, tuple):
+        for part in value:
+            yield from _numbers(part)
+    elif isinstance(value, int):
+        yield value

@@ -22,6 +22,8 @@
 #include "cuda_bf16.h"
 #include "cuda_fp16.h"
 #include "cuda_runtime.h"
+#include "emulator.h"
+#include "guarded.h"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -32,38 +34,6 @@ namespace {
 constexpr int kMaxThreads = 1024, kLanes = 32;
 constexpr size_t kStackBytes = 128 << 10;
 size_t shared_limit = 163 << 10;  // of a block on sm_80
-constexpr unsigned char kFence = 0xa5;
-
-// Memory that ends at a page without access. Its bytes are rounded up to 16; what lies around them is kFence.
-class Guarded {
- public:
-  explicit Guarded(size_t bytes) : bytes_(bytes) {
-    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE)), rounded = (bytes + 15) / 16 * 16;
-    body_ = (rounded + page) / page * page;  // at least one byte of fence in front
-    base_ = static_cast<unsigned char*>(
-        mmap(nullptr, body_ + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    if (base_ == MAP_FAILED || mprotect(base_ + body_, page, PROT_NONE) != 0) throw std::bad_alloc();
-    all_ = body_ + page;
-    start_ = base_ + body_ - rounded;
-    memset(base_, kFence, body_);
-  }
-  ~Guarded() { munmap(base_, all_); }
-  Guarded(const Guarded&) = delete;
-  Guarded& operator=(const Guarded&) = delete;
-
-  unsigned char* start() const { return start_; }
-  bool intact() const {
-    for (const unsigned char* p = base_; p < base_ + body_; ++p) {
-      if ((p < start_ || p >= start_ + bytes_) && *p != kFence) return false;
-    }
-    return true;
-  }
-
- private:
-  size_t bytes_, body_, all_;
-  unsigned char *base_, *start_;
-};
-
 struct Copy {
   void* to;
   const void* from;
@@ -447,28 +417,16 @@ const char* cudaGetErrorString(cudaError_t) {
 
 // ---- For the tests ----
 
-extern "C" {
+namespace cuda_on_cpu {
 
-void emulator_backwards(int backwards) {
-  cuda_on_cpu::self.backwards = backwards != 0;
+void run_backwards(bool backwards) {
+  self.backwards = backwards;
 }
-// Calls of mma since it was last asked, once a warp.
-void emulator_shared_limit(int kilobytes) {
-  cuda_on_cpu::shared_limit = static_cast<size_t>(kilobytes) << 10;
+void limit_shared(size_t kilobytes) {
+  shared_limit = kilobytes << 10;
 }
-int64_t emulator_products() {
-  return std::exchange(cuda_on_cpu::self.products, 0);
+int64_t products() {
+  return std::exchange(self.products, 0);
 }
-void* guarded_new(size_t bytes) {
-  return new cuda_on_cpu::Guarded(bytes);
-}
-void* guarded_start(void* guarded) {
-  return static_cast<cuda_on_cpu::Guarded*>(guarded)->start();
-}
-int guarded_intact(void* guarded) {
-  return static_cast<cuda_on_cpu::Guarded*>(guarded)->intact();
-}
-void guarded_delete(void* guarded) {
-  delete static_cast<cuda_on_cpu::Guarded*>(guarded);
-}
-}
+
+}  // namespace cuda_on_cpu

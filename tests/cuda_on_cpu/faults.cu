@@ -1,9 +1,10 @@
 // Wrong kernels, each with one fault that the emulator has to find, and one that is right.
 #include <cuda_runtime.h>
 
-#include <stdio.h>
+#include <stdexcept>
 
 #include "cuda/launch.cuh"
+#include "emulator.h"
 
 namespace {
 
@@ -61,9 +62,12 @@ __global__ void faulty(int fault, float* out, const float* in) {
 
 }  // namespace
 
-extern "C" int run_faulty(const int* fault, float* out, const float* in, char* message, size_t room) {
+namespace cuda_on_cpu {
+
+void run_faulty(int fault, float* out, const float* in) {
   const cudaError_t error =
-      latentjac::cuda::launch(faulty, 1, kThreads, kThreads * sizeof(float), nullptr, *fault, out, in);
-  snprintf(message, room, "%s", cudaGetErrorString(error));
-  return error != cudaSuccess;
+      latentjac::cuda::launch(faulty, 1, kThreads, kThreads * sizeof(float), nullptr, fault, out, in);
+  if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
 }
+
+}  // namespace cuda_on_cpu

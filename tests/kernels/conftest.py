@@ -1,7 +1,7 @@
 """Devices, seeds and the native module for the kernel tests.
 
-A missing native module fails the tests; only LATENTJAC_KERNELS=torch asks for the twins alone. A missing GPU skips the
-CUDA cases, unless LATENTJAC_REQUIRE_CUDA=1 turns that into a failure.
+A missing native module fails the tests; only LATENTJAC_KERNELS=torch asks for the reference implementations alone. A
+missing GPU skips the CUDA cases, unless LATENTJAC_REQUIRE_CUDA=1 turns that into a failure.
 """
 
 import os
@@ -13,35 +13,44 @@ from devices import require_gpu
 
 from latentjac import kernels
 
-TWINS_ONLY = os.environ.get("LATENTJAC_KERNELS") == "torch"
+REFERENCE_ONLY = os.environ.get("LATENTJAC_KERNELS") == "torch"
 
 
 @pytest.fixture(autouse=True, scope="session")
 def native_kernels_are_there():
-    if TWINS_ONLY:
+    if REFERENCE_ONLY:
         return
     info = kernels.build_info()
     if not info.native:
-        pytest.fail(f"the native module is missing: {info.why_not}; LATENTJAC_KERNELS=torch tests the twins alone")
+        pytest.fail(f"the native module is missing: {info.why_not}; LATENTJAC_KERNELS=torch tests without it")
     if info.sources_match is False:
         pytest.fail(f"{info.path} was built from other sources than this checkout's csrc: run pip install . again")
 
 
 @pytest.fixture
 def native_module():
-    if TWINS_ONLY:
+    if REFERENCE_ONLY:
         pytest.skip("LATENTJAC_KERNELS=torch")
     from latentjac.kernels.native import LOADED
 
     return LOADED.module
 
 
-@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+@pytest.fixture(params=["cpu", "emulated", pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request):
-    if request.param == "cpu":
+    """Where kernels run; emulated: those for CUDA, on the CPU."""
+    if request.param == "emulated":
+        request.getfixturevalue("emulated")
+    if request.param != "cuda":
         return torch.device("cpu")
-    usable = torch.cuda.is_available() and (TWINS_ONLY or kernels.available("cuda"))
+    usable = torch.cuda.is_available() and (REFERENCE_ONLY or kernels.available("cuda"))
     return require_gpu(usable, "GPU with native CUDA kernels")
+
+
+@pytest.fixture
+def on_cuda(request, device):
+    """Whether the kernels of the device are those for CUDA."""
+    return request.node.callspec.params["device"] != "cpu" and not REFERENCE_ONLY
 
 
 @pytest.fixture
@@ -57,18 +66,14 @@ def draw(device):
 
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory):
-    """The CUDA sources compiled for the CPU. Without a compiler this fails, unless the twins alone are tested."""
-    if TWINS_ONLY:
+    """The CUDA sources compiled for the CPU; without a compiler this fails."""
+    if REFERENCE_ONLY:
         pytest.skip("LATENTJAC_KERNELS=torch")
-    folder = tmp_path_factory.mktemp("cuda_on_cpu")
-    kernel_sources = sorted((cuda_on_cpu.CSRC / "cuda").glob("*.cu"))
-    return cuda_on_cpu.build(
-        folder, [*kernel_sources, cuda_on_cpu.HERE / "binding.cpp", cuda_on_cpu.HERE / "faults.cu"]
-    )
+    return cuda_on_cpu.build(tmp_path_factory.mktemp("cuda_on_cpu"))
 
 
 @pytest.fixture
-def memory(emulator):
-    memory = emulator.memory()
-    yield memory
-    memory.free()
+def emulated(emulator):
+    """The CUDA kernels, for tensors of the CPU."""
+    with cuda_on_cpu.emulated(emulator) as module:
+        yield module

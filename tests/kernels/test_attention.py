@@ -5,11 +5,11 @@ import itertools
 import pytest
 import torch
 from devices import with_threads
+from pairwise import pairwise
 
 from latentjac.kernels import (
     attention_cotangent,
     attention_primal,
-    attention_reference,
     attention_tangent,
     rowwise_product,
 )
@@ -42,8 +42,15 @@ def relative(found, expected):
 
 
 @pytest.fixture
-def case(draw):
-    def make(shape, dtype, probes=3):
+def exact(on_cuda):
+    """A type and what it is held to: for CUDA the one whose kernels work in tiles."""
+    return (torch.float32, 3e-6) if on_cuda else (torch.float64, 1e-12)
+
+
+@pytest.fixture
+def case(draw, exact):
+    def make(shape, dtype=None, probes=3):
+        dtype = exact[0] if dtype is None else dtype
         b, h, n, m, d, e = shape
         q, k, v = draw(b, h, n, d, dtype=dtype), draw(b, h, m, d, dtype=dtype), draw(b, h, m, e, dtype=dtype)
         tangents = {
@@ -89,39 +96,39 @@ def test_attention_matches_torch_func(shape, dtype, case):
 
 
 @pytest.mark.parametrize("given", GIVEN, ids="".join)
-def test_absent_tangents_are_zero(given, case):
-    check(*case((2, 2, 35, 40, 8, 6), torch.float64), 1e-12, given=given)
+def test_absent_tangents_are_zero(given, case, exact):
+    check(*case((2, 2, 35, 40, 8, 6)), exact[1], given=given)
 
 
 @pytest.mark.parametrize("probes", [1, 2, 25])
-def test_any_number_of_probes(probes, case):
-    check(*case((1, 2, 33, 70, 8, 8), torch.float64, probes), 1e-12)
+def test_any_number_of_probes(probes, case, exact):
+    check(*case((1, 2, 33, 70, 8, 8), probes=probes), exact[1])
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 35, 40), (1, 3, 1, 40), (2, 1, 35, 1), (40,)], ids=str)
-def test_bias_broadcasts(shape, case, draw):
-    check(*case((2, 3, 35, 40, 8, 8), torch.float64), 1e-12, bias=draw(*shape))
+def test_bias_broadcasts(shape, case, draw, exact):
+    check(*case((2, 3, 35, 40, 8, 8)), exact[1], bias=draw(*shape, dtype=exact[0]))
 
 
-def test_forbidden_keys_have_no_part(case, device):
-    q, k, v, tangents, u = case((1, 2, 70, 90, 8, 8), torch.float64)
-    bias = torch.zeros(70, 90, dtype=torch.float64, device=device)
+def test_forbidden_keys_have_no_part(case, device, exact):
+    q, k, v, tangents, u = case((1, 2, 70, 90, 8, 8))
+    bias = torch.zeros(70, 90, dtype=exact[0], device=device)
     bias[:, 80:] = -torch.inf
     bias[3, 1:] = -torch.inf
-    check(q, k, v, tangents, u, 1e-12, bias=bias)
+    check(q, k, v, tangents, u, exact[1], bias=bias)
     k[..., 80:, :] = 1e3
     again = attention_primal(q, k, v, bias=bias)
-    assert relative(again.o, attend(q, k, v, bias)) < 1e-12
+    assert relative(again.o, attend(*(t.double() for t in (q, k, v, bias)))) < exact[1]
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 70, 70, 8, 8), (1, 1, 100, 40, 8, 8), (1, 1, 40, 100, 8, 8)], ids=str)
-def test_causal(shape, case):
-    check(*case(shape, torch.float64), 1e-12, causal=True)
+def test_causal(shape, case, exact):
+    check(*case(shape), exact[1], causal=True)
 
 
-def test_a_query_that_sees_no_key_is_zero(case, device):
-    q, k, v, tangents, u = case((1, 1, 20, 30, 4, 4), torch.float64)
-    bias = torch.zeros(20, 30, dtype=torch.float64, device=device)
+def test_a_query_that_sees_no_key_is_zero(case, device, exact):
+    q, k, v, tangents, u = case((1, 1, 20, 30, 4, 4))
+    bias = torch.zeros(20, 30, dtype=exact[0], device=device)
     bias[5] = -torch.inf
     primal = attention_primal(q, k, v, bias=bias)
     assert primal.lse[0, 0, 5] == -torch.inf
@@ -149,33 +156,34 @@ def test_nan_stays_in_its_row(case):
     assert found.sum() == len(found)
 
 
-def test_one_tangent_for_all_queries(case):
-    q, k, v, t, _ = case((2, 3, 37, 70, 8, 5), torch.float64)
+def test_one_tangent_for_all_queries(case, exact):
+    q, k, v, t, _ = case((2, 3, 37, 70, 8, 5))
     primal = attention_primal(q, k, v)
     one = t["q"][:, :, :, :1].expand_as(t["q"])
     expected = attention_tangent(primal, one.contiguous())
-    torch.testing.assert_close(attention_tangent(primal, one), expected, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(attention_tangent(primal, one), expected, rtol=exact[1], atol=exact[1] / 10)
 
 
-def test_arrays_may_be_strided(draw):
+def test_arrays_may_be_strided(draw, exact):
     b, h, n, d, p = 2, 3, 35, 8, 4
-    whole, tangents = draw(b, n, 3, h, d), draw(p, b, n, 3, h, d)
-    u = draw(p, b, n, h, d).transpose(2, 3)
+    dtype, tolerance = exact
+    whole, tangents = draw(b, n, 3, h, d, dtype=dtype), draw(p, b, n, 3, h, d, dtype=dtype)
+    u = draw(p, b, n, h, d, dtype=dtype).transpose(2, 3)
     q, k, v = (whole[:, :, i].transpose(1, 2) for i in range(3))
     names = {name: tangents[:, :, :, i].transpose(2, 3) for i, name in enumerate("qkv")}
-    check(q, k, v, names, u, 1e-12)
+    check(q, k, v, names, u, tolerance)
     apart = {name: t.mT.contiguous().mT for name, t in names.items()}
-    check(q.mT.contiguous().mT, k, v, apart, u.mT.contiguous().mT, 1e-12)
+    check(q.mT.contiguous().mT, k, v, apart, u.mT.contiguous().mT, tolerance)
 
 
-def test_results_go_where_they_are_asked_for(case, draw):
-    q, k, v, t, u = case((1, 2, 35, 35, 8, 8), torch.float64)
+def test_results_go_where_they_are_asked_for(case, draw, exact):
+    q, k, v, t, u = case((1, 2, 35, 35, 8, 8))
     primal = attention_primal(q, k, v)
     expected = attention_tangent(primal, t["q"], t["k"], t["v"])
-    start = draw(*expected.shape)
+    start = draw(*expected.shape, dtype=exact[0])
     out = start.clone()
     assert attention_tangent(primal, t["q"], t["k"], t["v"], out=out, accumulate=True) is out
-    torch.testing.assert_close(out, start + expected)
+    torch.testing.assert_close(out, start + expected, rtol=exact[1], atol=exact[1])
     joint = q.new_empty(len(u), 1, 35, 3, 2, 8)
     buffers = tuple(joint[:, :, :, i].transpose(2, 3) for i in range(3))
     results = attention_cotangent(primal, u, out=buffers)
@@ -184,25 +192,25 @@ def test_results_go_where_they_are_asked_for(case, draw):
         torch.testing.assert_close(result, truth, rtol=0, atol=0)
 
 
-def test_tangent_and_cotangent_are_adjoint(case):
-    q, k, v, t, u = case((2, 3, 70, 45, 8, 5), torch.float64)
+def test_tangent_and_cotangent_are_adjoint(case, exact):
+    q, k, v, t, u = case((2, 3, 70, 45, 8, 5))
     primal = attention_primal(q, k, v)
     forward = (attention_tangent(primal, t["q"], t["k"], t["v"]) * u).flatten(1).sum(1)
     back = sum(
         (result * t[name]).flatten(1).sum(1) for name, result in zip("qkv", attention_cotangent(primal, u), strict=True)
     )
-    torch.testing.assert_close(forward, back, rtol=1e-12, atol=1e-12)
+    assert ((forward - back).abs() < exact[1] * u.flatten(1).norm(dim=1)).all()
 
 
 @pytest.mark.parametrize("channels", [40, 80])
-def test_tf32_is_for_cuda_kernels(case, device, channels):
+def test_tf32_is_for_cuda_kernels(case, on_cuda, channels):
     q, k, v, t, u = case((1, 2, 67, 45, channels, channels), torch.float32)
     results = []
     for allow in (False, True):
         primal = attention_primal(q, k, v, allow_tf32=allow)
         results.append((primal.o, attention_tangent(primal, t["q"], t["k"], t["v"]), *attention_cotangent(primal, u)))
     differences = [relative(rounded, whole.double()) for whole, rounded in zip(*results, strict=True)]
-    if device.type == "cuda" and primal.native is not None:
+    if on_cuda:
         assert 1e-5 < min(differences) < max(differences) < 2e-3
     else:
         assert max(differences) == 0
@@ -220,20 +228,16 @@ def test_same_bits_for_any_number_of_threads(case):
         assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-def test_native_and_twin_agree(case, native_module):
-    q, k, v, t, _ = case((1, 2, 70, 45, 16, 16), torch.float64)
-    primal = attention_primal(q, k, v)
-    o, lse = attention_reference.primal(q, k, v, primal.scale, None, False)
-    torch.testing.assert_close(primal.o, o)
-    torch.testing.assert_close(primal.lse, lse)
-    torch.testing.assert_close(
-        attention_tangent(primal, t["q"], t["k"]), attention_reference.tangent(primal, t["q"], t["k"], None)
-    )
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("sizes", [(1, 6, 2, 8, 8), (2, 5, 3, 40, 40), (1, 4, 1, 5, 7), (1, 3, 2, 17, 33)], ids=str)
-@pytest.mark.parametrize("probes", [1, 5, 17])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)], indirect=True)
+@pytest.mark.parametrize(
+    ("sizes", "probes", "dtype"),
+    pairwise(
+        [(1, 6, 2, 8, 8), (2, 5, 3, 40, 40), (1, 4, 1, 5, 7), (1, 3, 2, 17, 33)],
+        [1, 5, 17],
+        [torch.float64, torch.float32],
+    ),
+    ids=str,
+)
 def test_rowwise_product(sizes, probes, dtype, draw):
     b, n, h, d, e = sizes
     matrices, t = draw(b, n, h, d, e, dtype=dtype), draw(probes, b, n, h, d, dtype=dtype).transpose(2, 3)

@@ -1,11 +1,13 @@
 """The emulator itself: it finds the faults it is there for."""
 
-import ctypes
-
 import pytest
 import torch
-from cuda_on_cpu import address
 
+from latentjac import kernels
+from latentjac.kernels.launch import launch
+
+T = torch.ones(3, 4)  # made before there are guards
+CPU = torch.device("cpu")
 RIGHT, UNWRITTEN, RACE = 0, 6, 7
 FAULTS = [
     pytest.param(1, r"block 0, thread 37 touches memory it may not, 272 bytes from the start", id="past-the-end"),
@@ -19,13 +21,13 @@ FAULTS = [
 
 
 @pytest.fixture
-def run(emulator, memory):
-    source = memory.copy(torch.arange(64.0))
+def run(emulator, emulated):
+    source = torch.arange(64.0)
 
     def call(fault, backwards=False):
-        out = memory.empty(64, dtype=torch.float32)
-        number = ctypes.c_int(fault)
-        emulator.call("run_faulty", ctypes.addressof(number), address(out), address(source), backwards=backwards)
+        out = torch.empty(64)
+        emulator.run_backwards(backwards)
+        emulator.run_faulty(fault, out.data_ptr(), source.data_ptr())
         return out
 
     return call
@@ -50,3 +52,29 @@ def test_unwritten_shared_memory_is_nan(run):
 
 def test_a_missing_barrier_depends_on_the_order(run):
     assert not torch.equal(run(RACE), run(RACE, backwards=True))
+
+
+def test_new_memory_is_nan(emulated):
+    assert all(t.isnan().all() for t in (torch.empty(5), torch.empty(2, 3).double().new_empty(4), torch.empty_like(T)))
+
+
+def test_an_array_that_is_too_short_is_found(emulated):
+    kept = [torch.ones(3, 4) for _ in range(5)]
+    names = ("value", "gate", "a", "b", "out")
+    call = {"value_stride": 4, "gate_stride": 4, "probes": 1, "rows": 4, "channels": 4, "dtype": 0}
+    call |= {name: t.data_ptr() for name, t in zip(names, kept, strict=True)}
+    with pytest.raises(RuntimeError, match=r"gated_tangent.*touches memory it may not"):
+        launch(emulated, "gated_tangent", CPU, call)
+    launch(emulated, "gated_tangent", CPU, {**call, "rows": 3})
+    assert (kept[-1] == 2).all()
+
+
+def test_an_array_outside_of_guarded_memory_is_refused(emulated):
+    with pytest.raises(AssertionError, match="not in guarded memory"):
+        kernels.gated_tangent(T[None], T[None], torch.ones(3, 4), torch.ones(3, 4))
+
+
+def test_every_kernel_for_cuda_is_emulated_and_tested_by_the_self_test(emulated):
+    failed = [check for check in kernels.self_test() if not check.passed]
+    assert not failed
+    assert {name for name, _ in emulated.calls} == emulated.kernels["cpu"]

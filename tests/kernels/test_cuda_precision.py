@@ -2,11 +2,9 @@
 
 import pytest
 import torch
-from cuda_on_cpu import AttentionCotangent, AttentionPrimal, AttentionTangent, Bias, Shape, Strided
 from linearization.cases import attention
 
-from latentjac.kernels import attention as face
-from latentjac.kernels.self_test import TF32_TOLERANCE, _attention_errors
+from latentjac.kernels.self_test import TF32_TOLERANCE, self_test
 from latentjac.linearization import ProgramLinearization, compiled, engine, linearize
 from latentjac.linearization.precision import allows_tf32, arithmetic
 from latentjac.linearization.rules import attention as rule
@@ -14,39 +12,17 @@ from latentjac.linearization.rules import attention as rule
 GPU = torch.device("cuda")
 
 
-class Module:
-    """The part of latentjac._native that attention needs, over the emulator."""
-
-    def __init__(self, emulator):
-        self.emulator, self.allowed = emulator, []
-
-    def Attention(self, sizes, scale, dtype, causal, allow_tf32, q, k, v, bias, o, lse):
-        self.allowed.append(allow_tf32)
-        arrays = (Strided(*array) for array in (q, k, v))
-        return Shape(*sizes, scale, dtype, causal, allow_tf32), *arrays, Bias(*bias), Strided(*o), lse
-
-    def launch(self, module, name, device, common, *given):
-        if name == "attention_primal":
-            call = AttentionPrimal(*common)
-        elif name == "attention_tangent":
-            probes, *arrays, accumulate = given
-            call = AttentionTangent(*common, probes, *(Strided(*array) for array in arrays), accumulate)
-        else:
-            probes, *arrays = given
-            call = AttentionCotangent(*common, probes, *(Strided(*array) for array in arrays))
-        self.emulator.call(name, call)
-
-
 @pytest.fixture
-def module(emulator, monkeypatch):
-    """Tensors pass for a GPU's: torch's settings for GPUs count, and the emulator is the native module."""
-    found = Module(emulator)
-    monkeypatch.setattr(face, "native_for", lambda tensor: found)
-    monkeypatch.setattr(face, "launch", found.launch)
+def on_gpu(emulated, monkeypatch):
+    """Torch's settings for GPUs count."""
     for user in (compiled, engine):
         monkeypatch.setattr(user, "arithmetic", lambda precision, device: arithmetic(precision, GPU))
     monkeypatch.setattr(rule, "allows_tf32", lambda device: allows_tf32(GPU))
-    return found
+    return emulated
+
+
+def allowed(emulated):
+    return [call["shape"]["allow_tf32"] for name, call in emulated.calls if name == "attention_primal"]
 
 
 def relative(found, expected):
@@ -64,14 +40,14 @@ def relative(found, expected):
         (None, "none", False),
     ],
 )
-def test_the_precision_decides_what_attention_multiplies(module, matmuls, precision, torch_has, rounds):
+def test_the_precision_decides_what_attention_multiplies(on_gpu, matmuls, precision, torch_has, rounds):
     matmuls.fp32_precision = torch_has
     generator = torch.Generator().manual_seed(3)
     f, x, (constants, _) = attention(torch.float32)
     lin = ProgramLinearization(f, x, *constants, precision=precision)
     v, u = (torch.randn(2, *t.shape, generator=generator) for t in (x, lin.y))
     found = {"o": lin.y, "jvp": lin.jvp(v), "vjp": lin.vjp(u)}
-    assert set(module.allowed) == {rounds}
+    assert set(allowed(on_gpu)) == {rounds}
     exact = linearize(f, x.double(), constants[0].double(), backend="autodiff")
     expected = {"o": exact.y, "jvp": exact.jvp(v.double()), "vjp": exact.vjp(u.double())}
     errors = {name: relative(found[name], expected[name]) for name in found}
@@ -83,8 +59,8 @@ def test_the_precision_decides_what_attention_multiplies(module, matmuls, precis
         assert lin.check_adjoint(generator) < (1e-4 if rounds else 1e-6)
 
 
-def test_the_self_test_expects_what_tf32_rounds(module):
-    errors = dict(_attention_errors(torch.float32, torch.device("cpu"), allow_tf32=True))
-    assert module.allowed == [True]
+def test_the_self_test_expects_what_tf32_rounds(on_gpu):
+    errors = {check.name: check.error for check in self_test() if check.name.endswith("tf32")}
+    assert True in allowed(on_gpu)
     assert max(errors.values()) < TF32_TOLERANCE
-    assert min(errors[name] for name in ("primal", "tangent", "cotangent")) > 1e-4
+    assert min(errors[f"attention {name} tf32"] for name in ("primal", "tangent", "cotangent")) > 1e-4

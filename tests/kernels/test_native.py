@@ -1,11 +1,13 @@
 """The native module: loading, thread pool, instruction sets, self test."""
 
 import dataclasses
+import importlib.metadata
 import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -84,7 +86,7 @@ def test_every_instruction_set_is_right(native_module, isa):
 def test_torch_can_be_demanded():
     result = run_python("from latentjac import kernels as k; i = k.build_info(); print(i.native, i.why_not)",
                         LATENTJAC_KERNELS="torch")  # fmt: skip
-    assert result.stdout.strip() == "False LATENTJAC_KERNELS=torch asks for the PyTorch twins"
+    assert result.stdout.strip() == "False LATENTJAC_KERNELS=torch asks for the reference implementations"
 
 
 def test_an_unknown_choice_is_named():
@@ -92,19 +94,23 @@ def test_an_unknown_choice_is_named():
     assert "LATENTJAC_KERNELS must be one of auto, native, torch, got 'fast'" in result.stderr
 
 
-class _Other:
-    interface = native.INTERFACE + 1
-    __file__ = "/somewhere/_native.so"
+NAME = "latentjac._native"
 
 
-def test_another_interface_number_is_refused(monkeypatch):
-    monkeypatch.setattr(native, "_import_neighbour", lambda: _Other)
-    monkeypatch.setattr(native, "_load_from_distribution", lambda: None)
-    monkeypatch.setitem(sys.modules, "latentjac._native", sys.modules.get("latentjac._native"))
+@pytest.fixture
+def alone(monkeypatch):
+    """No installed latentjac whose module could be taken."""
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda **_: ())
     monkeypatch.setenv("LATENTJAC_KERNELS", "auto")
+
+
+def test_another_interface_number_is_refused(alone, monkeypatch):
+    other = SimpleNamespace(interface=native.INTERFACE + 1, __file__="/somewhere/_native.so")
+    monkeypatch.setitem(sys.modules, NAME, other)
     loaded = native.load()
     assert loaded.module is None
     assert f"interface number {native.INTERFACE + 1}, this latentjac expects {native.INTERFACE}" in loaded.reason
+    monkeypatch.setitem(sys.modules, NAME, other)
     monkeypatch.setenv("LATENTJAC_KERNELS", "native")
     with pytest.raises(
         ImportError, match=r"LATENTJAC_KERNELS=native, but the native module cannot be used: .*interface"
@@ -112,19 +118,19 @@ def test_another_interface_number_is_refused(monkeypatch):
         native.load()
 
 
-def test_a_missing_module_is_explained(monkeypatch):
-    monkeypatch.setattr(native, "_import_neighbour", lambda: None)
-    monkeypatch.setattr(native, "_load_from_distribution", lambda: None)
+def test_a_missing_module_is_explained(alone, monkeypatch):
+    monkeypatch.setitem(sys.modules, NAME, None)
     monkeypatch.setenv("LATENTJAC_KERNELS", "native")
     with pytest.raises(ImportError, match="no built module found: install latentjac with pip install"):
         native.load()
 
 
-def test_a_broken_module_does_not_break_pure_torch(monkeypatch):
-    def broken():
-        raise ImportError("libmissing.so: cannot open shared object file")
+def test_a_broken_module_does_not_break_pure_torch(alone, monkeypatch):
+    class Broken:
+        def find_spec(self, name, *_):
+            if name == NAME:
+                raise ImportError("libmissing.so: cannot open shared object file")
 
-    monkeypatch.setattr(native, "_import_neighbour", broken)
-    monkeypatch.setattr(native, "_load_from_distribution", lambda: None)
-    monkeypatch.setenv("LATENTJAC_KERNELS", "auto")
+    monkeypatch.delitem(sys.modules, NAME, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
     assert "libmissing.so" in native.load().reason

@@ -83,13 +83,14 @@ class Build:
             )
         )
         found = [f"-I{path}" for path in (self.folder, sysconfig.get_path("include"), *include)]
-        jobs = [*self._kernels(name), (ROOT / "csrc/cpu/dispatch.cpp", []), (ROOT / "csrc/module.cpp", found)]
+        binding = [(path, found) for path in sorted((ROOT / "csrc").glob("*.cpp"))]
+        jobs = [*self._kernels(name), (ROOT / "csrc/cpu/dispatch.cpp", []), *binding]
         return self._link("_native.so", [*self._compile(jobs).values()], "-shared")
 
     def _kernels(self, name: str) -> list[tuple[Path, list[str]]]:
         options = in_cmake(r"target_compile_options\(kernels_\$\{isa\} PRIVATE (.*)\)")
         flags = ["-DLATENTJAC_ISA=baseline", *(word for word in options if word[0] == "-"), *copies()[name]]
-        return [(ROOT / source, flags) for source in in_cmake(r"set\(kernel_sources([^)]*)\)")]
+        return [(path, flags) for path in sorted((ROOT / "csrc/cpu").glob("*.cpp")) if path.stem != "dispatch"]
 
     def _compile(self, jobs: list[tuple[Path, list[str]]]) -> dict[str, str]:
         """Object files by job; the longest first, so that no core waits for it at the end."""

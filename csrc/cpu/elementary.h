@@ -1,11 +1,10 @@
-// Activations and their derivatives, written so that the compiler can vectorise them: no branches, no calls
-// in float32. NaN goes in and comes out. Included by the per-instruction-set sources only, in a nameless
-// namespace, so no copy of it is ever shared between instruction sets.
+// Elementary functions, written so that the compiler can vectorise them: no branches, no calls in float32. NaN goes in
+// and comes out. Included by the per-instruction-set sources only, in a nameless namespace, so no copy of it is ever
+// shared between instruction sets.
 #pragma once
 
 #include <math.h>
-
-#include "kernels.h"
+#include <stdint.h>
 
 namespace latentjac {
 namespace {
@@ -60,29 +59,9 @@ inline float error_function(float x) {
   return x * p / q;
 }
 
-// value = act(z), slope = act'(z)
-template <Activation kAct, typename T>
-inline void activate(T z, T& value, T& slope) {
-  if constexpr (kAct == Activation::kSilu) {
-    const T sigmoid = T(1) / (T(1) + exponential(-z));
-    value = z * sigmoid;
-    slope = sigmoid * (T(1) + z * (T(1) - sigmoid));
-  } else if constexpr (kAct == Activation::kGelu) {
-    const T cdf = T(0.5) * (T(1) + error_function(z * T(0.70710678118654752440)));
-    value = z * cdf;
-    slope = cdf + z * T(0.39894228040143267794) * exponential(T(-0.5) * z * z);
-  } else if constexpr (kAct == Activation::kGeluTanh) {
-    const T k = T(0.79788456080286535588), cubic = T(0.044715);
-    const T tanh_u = T(1) - T(2) / (T(1) + exponential(T(2) * k * (z + cubic * z * z * z)));
-    value = T(0.5) * z * (T(1) + tanh_u);
-    slope = T(0.5) * (T(1) + tanh_u) + T(0.5) * z * (T(1) - tanh_u * tanh_u) * k * (T(1) + T(3) * cubic * z * z);
-  } else if constexpr (kAct == Activation::kRelu) {
-    value = z <= T(0) ? T(0) : z;
-    slope = z <= T(0) ? T(0) : T(1);
-  } else {
-    value = z;
-    slope = T(1);
-  }
+template <typename T>
+inline T hyperbolic_tangent(T x) {
+  return T(1) - T(2) / (T(1) + exponential(T(2) * x));
 }
 
 }  // namespace
