@@ -26,7 +26,7 @@ def counted(emulated):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_a_basis(on_gpu, values, k, dtype):
     operator = with_spectrum(values.double(), 90, 70, dtype)
-    basis = svd(operator, k=k, tol=1e-4, block_size=3)
+    basis = svd(operator, k=k, tol=1e-4, solver=Krylov(block_size=3))
     assert min(counted(on_gpu)[name] for name in ("gram", "combine_rows", "jacobi")) > 5
     assert basis.status is Status.CONVERGED
     exact = torch.zeros(k, dtype=torch.float64)
