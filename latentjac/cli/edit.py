@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from latentjac.cli import values
-from latentjac.cli.edit_method import METHODS, PRESETS, build_method, check_mask_flags
+from latentjac.cli.edit_method import METHODS, PAPERS, build_method, check_mask_flags
 from latentjac.cli.options import (
     FRAMES,
     Crop,
@@ -110,8 +110,8 @@ def edit(
         option(
             "--compat",
             values.choice,
-            tuple(PRESETS),
-            help="pullback: invert, find directions and edit as the published code of Park et al. (2023) does, both "
+            tuple(PAPERS),
+            help="park2023: invert, find directions and edit as the published code of Park et al. (2023) does, both "
             "ways along each direction; most other options are fixed then; default: the methods of this package.",
         ),
     ] = None,

@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError
 import numpy as np
 import pytest
 import torch
-from published import iterate
+from park2023_loop import iterate
 from solvers.matrices import SPECTRA, MatrixOperator, exact_residuals, largest_sine, with_spectrum
 
 from latentjac.solvers import Krylov, Randomized, Solver, Status, Subspace, block_size, svd
