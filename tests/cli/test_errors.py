@@ -118,7 +118,7 @@ def uninvertible(monkeypatch):
         (["edit", "PHOTO", "--compose", "--direction", "1,2", "--distance", "1"], "--distance must be one number"),
         (["edit", "PHOTO", "--direction", "1,1"], "--direction must be different"),
         (["edit", "PHOTO", "--distance", "1,1.0"], "--distance must be different"),
-        (["edit", "PHOTO", "--edit-prompt", "a"], "--edit-prompt must be left out, since .* got 'a'"),
+        (["edit", "PHOTO", "--edit-prompt", "a"], "--edit-prompt must be left out since .* got 'a'"),
         (["edit", "PHOTO", "--null-energy", 0.5], "--null-energy must be left out without a mask"),
         (["edit", "PHOTO", "-k", 9], "-k must be left at 8 unless --method geodesic or --reestimate is given, got 9"),
         (["basis", "PHOTO", "--device", "cuda:99"], "--device must be one that torch sees, got .*cuda:99"),

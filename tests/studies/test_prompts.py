@@ -97,7 +97,7 @@ def test_rows_are_what_single_pairs_give(model) -> None:
 def test_curves_are_means_of_the_rows(model) -> None:
     finding = STUDIES["prompts"].run(model, TINY)
     for space, (own, other) in zip("xh", zip(finding.curves[:2], finding.curves[2:4], strict=True), strict=True):
-        values = torch.tensor(finding.table[f"distance_{space}"]).reshape(2, 12)
+        values = torch.tensor(finding.table[f"distance_{space}"], dtype=torch.float64).reshape(2, 12)
         assert own.y == pytest.approx(values[:, :9].mean(1).tolist())
         assert other.y == pytest.approx(values[:, 9:].mean(1).tolist())
         assert own.axes == other.axes
