@@ -82,7 +82,8 @@ class PixelCodec:
         )
 
     def _encode_tensor(self, image: torch.Tensor, subject: str) -> torch.Tensor:
-        image = check_dense(*subject.split(": ", 1), image)
+        function, _, argument = subject.partition(": ")
+        image = check_dense(function, argument, image)
         batch = image[None] if image.ndim == 3 else image
         expected = (self.channels, self.size, self.size)
         fits = batch.ndim == 4 and tuple(batch.shape[1:]) == expected and len(batch) > 0
