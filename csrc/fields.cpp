@@ -29,18 +29,6 @@ int enumerated(const Field& field, const char* expected, PyObject* value, int64_
 
 }  // namespace
 
-Struct::Struct(const char* name, size_t size, std::vector<Field> fields) : name_(name), fields_(std::move(fields)) {
-  size_t end = 0;
-  for (const Field& field : fields_) {
-    if (field.offset < end || field.offset - end >= alignof(int64_t)) {
-      throw std::runtime_error(name_ + ": the list of its fields in kernels.h lacks one");
-    }
-    end = field.offset + field.size;
-  }
-  if (size - end >= alignof(int64_t))
-    throw std::runtime_error(name_ + ": the list of its fields in kernels.h ends early");
-}
-
 void Struct::read(PyObject* from, char* to) const {
   const Py_ssize_t count = static_cast<Py_ssize_t>(fields_.size());
   const bool named = PyDict_Check(from);
@@ -97,15 +85,17 @@ void write_struct(const Field& field, PyObject* value, char* to) {
   field.inner->read(value, to);
 }
 
-// Of a struct that is described: its name, and each field with its place in an empty one.
+// Its name, and each field with its place in an empty one. Taken apart into its fields, it has to have as many.
+#define LATENTJAC_NAME(name) name
 #define LATENTJAC_FIELD(name) field_of(#name, start, empty.name)
 #define LATENTJAC_DESCRIBE(Type)                                                      \
   template <>                                                                         \
   const Struct& fields_of<Type>() {                                                   \
     static const Struct described = [] {                                              \
       static const Type empty = {};                                                   \
+      [[maybe_unused]] const auto& [LATENTJAC_FIELDS_##Type(LATENTJAC_NAME)] = empty; \
       const char* start = reinterpret_cast<const char*>(&empty);                      \
-      return Struct(#Type, sizeof(Type), {LATENTJAC_FIELDS_##Type(LATENTJAC_FIELD)}); \
+      return Struct(#Type, {LATENTJAC_FIELDS_##Type(LATENTJAC_FIELD)});               \
     }();                                                                              \
     return described;                                                                 \
   }

@@ -6,9 +6,9 @@
 
 #include <pybind11/pybind11.h>
 
-#include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "kernels.h"
@@ -21,14 +21,14 @@ class Struct;
 struct Field {
   using Write = void (*)(const Field&, PyObject* value, char* to);
   PyObject* name;
-  size_t offset, size;
+  size_t offset;
   Write write;
   const Struct* inner;
 };
 
 class Struct {
  public:
-  Struct(const char* name, size_t size, std::vector<Field> fields);
+  Struct(const char* name, std::vector<Field> fields) : name_(name), fields_(std::move(fields)) {}
   void read(PyObject* from, char* to) const;
 
  private:
@@ -57,7 +57,7 @@ LATENTJAC_STRUCTS(LATENTJAC_DECLARE)
 template <typename T>
 Field field_of(const char* name, const char* start, const T& member) {
   Field field{PyUnicode_InternFromString(name), static_cast<size_t>(reinterpret_cast<const char*>(&member) - start),
-              sizeof(T), nullptr, nullptr};
+              nullptr, nullptr};
   if constexpr (std::is_pointer_v<T>) {
     field.write = write_address;
   } else if constexpr (std::is_same_v<T, int64_t>) {

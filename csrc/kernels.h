@@ -227,7 +227,7 @@ struct Jacobi {
   KERNEL(jacobi, Jacobi)
 
 // All structs, those that others hold first, and all fields of each, by which Python names them: STRUCT(name),
-// FIELD(name). The module does not load where a field is missing.
+// FIELD(name). A list that lacks a field does not compile.
 #define LATENTJAC_STRUCTS(STRUCT) \
   STRUCT(NormPrimal)              \
   STRUCT(NormLinear)              \

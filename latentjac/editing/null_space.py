@@ -12,6 +12,7 @@ from latentjac.diffusion import Point, linearization_at
 from latentjac.diffusion.arguments import check_model
 from latentjac.edit_options import NULL_RANK
 from latentjac.editing.masks import MaskInput, as_mask, check_rank, masked_basis
+from latentjac.linear_algebra import orthogonal_part
 from latentjac.models import Model
 from latentjac.public import public
 from latentjac.solvers import LocalBasis, effective_rank
@@ -110,7 +111,7 @@ def remove(v: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
     """The part of vectors ``[..., C, H, W]`` that is orthogonal to directions ``[r, C, H, W]``."""
     rows, known = v.flatten(-3), directions.flatten(1).to(v)
     for _ in range(2):  # twice for rounding
-        rows = rows - (rows @ known.mT) @ known
+        rows = orthogonal_part(rows, known)
     return rows.reshape(v.shape)
 
 

@@ -12,6 +12,7 @@ from latentjac.arguments import check_int, check_number
 from latentjac.geometry.grassmann import exponential, logarithm
 from latentjac.geometry.intervals import SampleMean, sample_mean
 from latentjac.geometry.rows import stack_tangent_rows
+from latentjac.linear_algebra import orthogonal_part, part_in_span
 from latentjac.public import public, warn
 from latentjac.shaped import Shaped
 from latentjac.solvers import LocalBasis
@@ -99,7 +100,7 @@ def _descend(
         if spread > max(spreads[-_MEMORY:]) * (1 + 1e-12):
             step /= 2
             continue
-        step = _next_step(tangent - (tangent @ moved.mT) @ moved, ahead, step)
+        step = _next_step(orthogonal_part(tangent, moved), ahead, step)
         mean, tangent, distances = moved, ahead, farther
         spreads.append(spread)
     return mean, distances, float(tangent.norm()), iterations
@@ -115,7 +116,7 @@ def _span_of_average(samples: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
     """One round of orthogonal iteration with the sum of the samples' projectors; the old mean if it degenerates."""
     total = torch.zeros_like(mean)
     for sample in samples:
-        total += (mean @ sample.mT) @ sample
+        total += part_in_span(mean, sample)
     rows = orthonormalize(total)
     return rows if rows.norm(dim=1).all() else mean
 

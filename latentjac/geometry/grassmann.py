@@ -6,6 +6,7 @@ import torch
 
 from latentjac.arguments import check_tensor
 from latentjac.geometry.rows import NOT_ORTHONORMAL
+from latentjac.linear_algebra import orthogonal_part
 from latentjac.public import public
 from latentjac.solvers.orthonormal import orthogonality, polish
 
@@ -38,7 +39,7 @@ def logarithm(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     """:func:`grassmann_log` of rows that were checked."""
     z, cosines, wt = torch.linalg.svd(q @ p.mT)
     aligned = z.mT @ q
-    rest = aligned - (aligned @ p.mT) @ p
+    rest = orthogonal_part(aligned, p)
     sines = rest.norm(dim=-1)
     angles = torch.atan2(sines, cosines)
     # Angle over sine is 1 to rounding below this.

@@ -77,15 +77,16 @@ class Guided(Denoiser):
     Args:
         denoiser: Plain one, whose prediction is led to.
         negative: Conditioning that is led away from, of the same names.
-        scale: ``[1]`` or ``[B]``.
+        scale: A number, or a tensor ``[1]`` or ``[B]``.
     """
 
-    def __init__(self, denoiser: Denoiser, negative: Conditioning, scale: torch.Tensor) -> None:
+    def __init__(self, denoiser: Denoiser, negative: Conditioning, scale: float | torch.Tensor) -> None:
         super().__init__(denoiser.model, denoiser.conditioning)
-        self.negative, self.scale = negative, scale
+        self.negative = negative
+        self.scale = scale if isinstance(scale, torch.Tensor) else torch.tensor([float(scale)])
 
     def _output(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         both = self.conditioning._expanded(len(x))._followed_by(self.negative._expanded(len(x)))
         times = t if t.ndim == 0 else torch.cat([t, t])
         towards, away = self.model._output(torch.cat([x, x]), times, both).chunk(2)
-        return away + self.scale.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1)) * (towards - away)
+        return away + self.scale.to(x).reshape(-1, *[1] * (x.ndim - 1)) * (towards - away)

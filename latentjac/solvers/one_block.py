@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from latentjac.linear_algebra import orthogonal_part
 from latentjac.solvers.iterate import Limits, allowed_mismatch, harvest
 from latentjac.solvers.krylov import BlockKrylov, Ritz
 from latentjac.solvers.operator import Products
@@ -88,9 +89,8 @@ def randomized(
             last = _apply(products, rows, k, generator, random, last)
             rows, random = last.following(generator), True
         last = _apply(products, rows, k, generator, random, last)
-        outside = products.forward(products.random(_TEST_ROWS, generator))
-        outside = outside - (outside @ last.krylov.left.mT) @ last.krylov.left
-        bound = 10 * math.sqrt(2 / math.pi) * outside.double().norm(dim=2).amax(dim=1) * products.units
+        left_over = orthogonal_part(products.forward(products.random(_TEST_ROWS, generator)), last.krylov.left)
+        bound = 10 * math.sqrt(2 / math.pi) * left_over.double().norm(dim=2).amax(dim=1) * products.units
         _stopped(limits, products, last)
     except KeyboardInterrupt:
         if last is None:

@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 
+from latentjac.linear_algebra import orthogonal_part
 from latentjac.solvers.orthonormal import NOISE
 
 logger = logging.getLogger("latentjac")
@@ -245,7 +246,7 @@ class Deflated:
         return self._reject(self.products.backward(rows))
 
     def _reject(self, rows: torch.Tensor) -> torch.Tensor:
-        return rows - (rows @ self.known.mT) @ self.known
+        return orthogonal_part(rows, self.known)
 
 
 class OperatorCache(Generic[Value]):

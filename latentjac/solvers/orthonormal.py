@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from latentjac.kernels import combine_rows, gram, jacobi_eigh, jacobi_fits
+from latentjac.linear_algebra import orthogonal_part
 
 # Parts of unit rows below this size are rounding noise.
 NOISE = {torch.float64: 1e-12, torch.float32: 2e-6}
@@ -84,7 +85,7 @@ def polish(rows: torch.Tensor) -> torch.Tensor:
 
 
 def _reject(rows: torch.Tensor, found: torch.Tensor | None) -> torch.Tensor:
-    return rows if found is None or not found.shape[1] else rows - (rows @ found.mT) @ found
+    return rows if found is None or not found.shape[1] else orthogonal_part(rows, found)
 
 
 def orthogonality(rows: torch.Tensor) -> float:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from latentjac.arguments import check_generator, check_int, check_kind, check_number, shown
+from latentjac.linear_algebra import orthogonal_part
 from latentjac.public import public
 from latentjac.solvers.arguments import check_operator, check_rank_limit
 from latentjac.solvers.basis import LocalBasis
@@ -316,7 +317,7 @@ def _lanczos(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Golub-Kahan bidiagonalisation from each probe, fully reorthogonalised; Gauss nodes and weights for G."""
     rows = operator.random(probes, generator)[0]
-    v = _unit(rows - (rows @ operator.known[0].mT) @ operator.known[0])[0]
+    v = _unit(orthogonal_part(rows, operator.known[0]))[0]
     right, left = v[:, None], v.new_zeros(probes, 0, operator.m)
     core = torch.zeros(probes, steps, steps, dtype=torch.float64, device=v.device)
     scale = 0.0

@@ -88,4 +88,4 @@ def test_a_study_of_text(folder, tmp_path, monkeypatch) -> None:
 def test_a_prompt_for_a_model_without_text_is_refused(photo, tmp_path) -> None:
     done = run("basis", photo, "--edit-prompt", "a dog", "--steps", 4, "--out", tmp_path)
     assert done.returncode == 2
-    assert "--edit-prompt must be left out, since model 'faces' is not conditioned on text, got 'a dog'" in done.stderr
+    assert "--edit-prompt must be left out since model 'faces' is not conditioned on text, got 'a dog'" in done.stderr

@@ -6,7 +6,7 @@ import pytest
 import torch
 from solvers.matrices import exact_residuals, with_spectrum
 
-from latentjac.solvers import Status, svd
+from latentjac.solvers import Krylov, Status, svd
 from latentjac.solvers.orthonormal import orthogonality, orthonormalize
 
 

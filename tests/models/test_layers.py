@@ -127,6 +127,16 @@ def test_a_module_that_runs_twice_is_changed_at_its_first_run() -> None:
     assert torch.equal(network(x), 4 * x)
 
 
+def test_rows_of_an_offset_are_repeated_for_a_batch_of_several_times_their_number() -> None:
+    """As guidance evaluates it: all samples under one conditioning, then all under another."""
+    network, x = Twice(), torch.arange(12.0).view(6, 2)
+    offset = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    with injected(network, "inner", offset):
+        assert torch.equal(network(x), 2 * (2 * x + torch.cat([offset, offset])))
+        with pytest.raises(ValueError, match="'inner' must return a multiple of 3 rows, got 4"):
+            network(x[:4])
+
+
 def test_a_module_without_a_tensor_is_refused() -> None:
     network = torch.nn.Sequential(torch.nn.Identity())
     with injected(network, "0", torch.ones(1)), pytest.raises(ValueError, match=r"'0' must return a tensor.*got str"):

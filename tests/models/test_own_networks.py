@@ -9,7 +9,7 @@ from truth import dense_jacobian
 
 import latentjac
 from latentjac import Conditioning
-from latentjac.models import ClassifierFree, PixelCodec
+from latentjac.models import ClassifierFree, Guided, PixelCodec
 
 
 class Classes(torch.nn.Module):
@@ -73,6 +73,10 @@ def test_guidance_of_classes(model) -> None:
     found = model.eps(x, t, label(1, away=3))
     one, three = (model.network(x, t, torch.tensor([n, n])) for n in (1, 3))
     torch.testing.assert_close(found, 2.5 * one - 1.5 * three)
+    guided = Guided(model.denoiser(label(1)), label(3), 2.5)
+    torch.testing.assert_close(guided.eps(x, t), found)
+    signal, noise = model.levels_of(t, x)
+    torch.testing.assert_close(signal * guided.x0(x, t) + noise * found, x)
     point = latentjac.noise_point(model, 2, num_inference_steps=4, conditioning=label(1, away=3))
     assert point.conditioning == label(1, away=3)
     assert latentjac.sample(model, point, output_type="latent").shape == (2, 3, 6, 6)
