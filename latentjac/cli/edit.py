@@ -30,7 +30,7 @@ from latentjac.cli.options import (
 )
 from latentjac.edit_options import FARTHEST, INJECTIONS, LARGEST_GAIN, MOST_STEPS, NULL_RANK, NUM_STEPS, K
 
-TRANSPORTS = ("paper", "pseudoinverse")  # of latentjac.geometry, which imports torch
+TRANSPORTS = ("park2023", "pseudoinverse")  # of latentjac.geometry, which imports torch
 
 
 def edit(
@@ -144,7 +144,7 @@ def edit(
             "--transport",
             values.choice,
             TRANSPORTS,
-            help="With geodesic: carry directions as the paper does, or by the pseudoinverse.",
+            help="With geodesic: carry directions as Park et al. (2023) do, or by the pseudoinverse.",
         ),
     ] = TRANSPORTS[0],
     out: Out = Path("latentjac-edit"),

@@ -44,7 +44,7 @@ NUM_INFERENCE_STEPS = 100
 K = 2
 TOL = 1e-4
 MAX_PASSES = 100
-SOLVER = Subspace(stop="paper", vectors="paper")
+SOLVER = Subspace(stop="park2023", vectors="park2023")
 # Of guidance: length of the probe in units of the sample, and the factor of the difference without and with text.
 PROBE = 1.0
 GAIN = 0.1

@@ -409,7 +409,7 @@ BASELINES: dict[str, Baseline] = {
         max_seconds=9.0,
     ),
     "svd/subspace": lambda c: call(
-        lj.svd, operator=c.operator, k=2, tol=0.5, solver=Subspace(stop="paper", vectors="paper")
+        lj.svd, operator=c.operator, k=2, tol=0.5, solver=Subspace(stop="park2023", vectors="park2023")
     ),
     "svd/randomized": lambda c: call(
         lj.svd,
@@ -421,7 +421,7 @@ BASELINES: dict[str, Baseline] = {
     ),
     "Krylov": lambda c: call(lj.solvers.Krylov, block_size=2, confirm=0),
     "Krylov/measured": lambda c: call(lj.solvers.Krylov, block_size="measured"),
-    "Subspace": lambda c: call(lj.solvers.Subspace, stop="paper", vectors="ritz"),
+    "Subspace": lambda c: call(lj.solvers.Subspace, stop="park2023", vectors="ritz"),
     "Randomized": lambda c: call(lj.solvers.Randomized, oversampling=2, power_steps=1),
     "effective_rank": lambda c: call(
         lj.effective_rank, operator=c.operator, k=2, probes=3, steps=2, threshold=0.1, confidence=0.9
@@ -494,7 +494,7 @@ BASELINES: dict[str, Baseline] = {
         method="pseudoinverse",
         regularization=0.1,
     ),
-    "pull_back": lambda c: call(lj.geometry.pull_back, u=c.exact.u, target=c.three, method="paper"),
+    "pull_back": lambda c: call(lj.geometry.pull_back, u=c.exact.u, target=c.three, method="park2023"),
     "pullback_inner": lambda c: call(lj.geometry.pullback_inner, source=c.lin, a=rand(2, 6), b=rand(2, 6, seed=2)),
     "pullback_norm": lambda c: call(lj.geometry.pullback_norm, source=c.exact, v=rand(2, 2, 3)),
     "sample_mean": lambda c: call(geometry.sample_mean, values=rand(5, 2), method="student", confidence=0.9),

@@ -160,7 +160,7 @@ def test_the_way_of_park2023(tiny_folder, photo, tmp_path) -> None:
     assert record["edit"]["unit"] == "steps of guidance"
     assert np.unique(record["edit"]["gains"]) == [2.0]
     assert len(list(tmp_path.glob("direction2_*.png"))) == 9
-    assert latentjac.LocalBasis.load(tmp_path / "basis.safetensors").metadata["stop"] == "paper"
+    assert latentjac.LocalBasis.load(tmp_path / "basis.safetensors").metadata["stop"] == "park2023"
     page = Page((tmp_path / "index.html").read_text())
     assert "steps of guidance" in page.text
 

@@ -148,7 +148,7 @@ def uninvertible(monkeypatch):
         (["edit", "PHOTO", "--method", "linear", "--reestimate", 3],
          "--reestimate must be left out unless --method guidance is given, got 3"),
         (["edit", "PHOTO", "--transport", "pseudoinverse"],
-         "--transport must be left at paper unless --method geodesic is given, got pseudoinverse"),
+         "--transport must be left at park2023 unless --method geodesic is given, got pseudoinverse"),
         (["edit", "PHOTO", "--compat", "park2023", "--reestimate", 3], "--reestimate must be left out unless .* got 3"),
         (["edit", "PHOTO", "--compat", "park2023", "--distance", "1"], "--distance must be left out with --compat"),
         (["edit", "PHOTO", "-k", 9], "-k must be left at 8 unless --method geodesic or --reestimate is given, got 9"),

@@ -76,7 +76,7 @@ def test_what_is_wrong_is_named_when_it_is_written(method: type) -> None:
 
 
 def test_values_are_kept_in_their_plain_form() -> None:
-    made = Geodesic(num_steps=np.int64(3), tol=np.float32(0.5), transport=np.str_("paper"))
+    made = Geodesic(num_steps=np.int64(3), tol=np.float32(0.5), transport=np.str_("park2023"))
     assert [type(value) for value in (made.num_steps, made.tol, made.transport)] == [int, float, str]
     assert Guidance(reestimate=np.int64(4)) == Guidance(reestimate=Reestimation(4))
     with pytest.raises(FrozenInstanceError):

@@ -74,7 +74,7 @@ def test_the_basis(model, path) -> None:
     assert basis.status in (latentjac.Status.STOPPED, latentjac.Status.OUT_OF_PASSES)
     torch.testing.assert_close(basis.s, s, rtol=1e-4, atol=0)
     torch.testing.assert_close((basis.v.flatten(1) @ v.T).abs().diagonal(), torch.ones(2).double(), rtol=0, atol=1e-3)
-    assert basis.metadata["stop"] == "paper"
+    assert basis.metadata["stop"] == "park2023"
     assert 24 <= basis.metadata["passes"] <= 101
 
 
