@@ -7,9 +7,9 @@
 
 Passes are in the precision asked for; a basis from passes in tf32 or bf16 is refined in float32, and true residuals are
 always those of float32. `forward` is the feature map on as many images as there are probes, channels last and in the
-same precision. An iteration of the paper is one of benchmarks/peers/paper.py; how many it needs is counted on the fast
-operator. Peers that fail, or run out of memory, are listed with the reason. Passes are timed first, the instructions
-last, one by one.
+same precision. An iteration of the paper is one of benchmarks/peers/park2023.py; how many it needs is counted on the
+fast operator. Peers that fail, or run out of memory, are listed with the reason. Passes are timed first, the
+instructions last, one by one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from bench_passes import profile
 from networks import NAMES, Problem, problem
-from peers import paper
+from peers import park2023
 from peers.products import Failures, compiled, peers, reason
 from peers.solvers import triplet_residuals
 from record import alternate, synchronize, table, write
@@ -105,7 +105,7 @@ def in_products(lin: Any, passes: int, vectors: int, device: str) -> float:
 
 def papers(p: Problem, lin: Any, k: int, most_seconds: float, device: str) -> list[dict[str, Any]]:
     """The paper's iteration: seconds of one, and how many it takes to each residual."""
-    steps = paper.iterate(lambda z: p.f(z, *p.constants), p.x, k)
+    steps = park2023.iterate(lambda z: p.f(z, *p.constants), p.x, k)
     next(steps)
     synchronize(device)
     start = time.perf_counter()

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 from networks import network
-from peers import paper, solvers
+from peers import park2023, solvers
 from peers.solvers import Counted, GaveUpError, residuals
 from record import write
 from tqdm import tqdm
@@ -145,7 +145,7 @@ def summarize(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def against_paper(facts: dict[str, Any], lin: ProgramLinearization, f: Any, k: int) -> dict[str, Any]:
     """Seconds of the paper's iteration to each residual, beside ours, and the curves of both."""
-    iterations = paper.iterate(f, lin.x, k)
+    iterations = park2023.iterate(f, lin.x, k)
     seconds = []
     for _ in range(3):
         start = time.perf_counter()

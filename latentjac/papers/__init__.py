@@ -1,4 +1,4 @@
-"""What published code computes, put together from public parts: one module a paper, whose functions it is called by."""
+"""What published code computes: a module for each paper, put together from public parts of the layers below."""
 
 from latentjac.papers import park2023
 

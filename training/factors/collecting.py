@@ -19,7 +19,7 @@ from factors.directions import (
     moved_factor,
     other_arms,
     pair_directions,
-    paper_arms,
+    park2023_arms,
 )
 from factors.equal_effect import Edits, Move, at_effect, both_ways, guided_move, linear_move, rms
 from factors.matching import Singles, best_in_span, match, single_changes
@@ -195,7 +195,7 @@ class Collector:
             arms |= other_arms(model, site.point, mid, bank, site.generator)
         self._edit(site, arms, linear_move(model, site.point), plan.start)
         if bank is not None:
-            arms = paper_arms(model, site.point, plan.iterations, site.generator)
+            arms = park2023_arms(model, site.point, plan.iterations, site.generator)
             self._edit(site, arms, guided_move(model, site.point, plan.guidance_steps), plan.gain)
             self._known(site)
 

@@ -13,10 +13,11 @@ import latentjac
 from factors.reader_training import drawings
 from latentjac.diffusion import linearization_at
 from latentjac.geometry import ascent_directions
+from latentjac.papers import park2023
 from latentjac.solvers import Subspace
 
-# The paper's code: two directions, its tolerance and its own stopping rule.
-PAPER = {"k": 2, "tol": 1e-4, "solver": Subspace(stop="park2023")}
+# Park et al.'s code: two directions, its tolerance and its own stopping rule.
+PARK2023 = {"k": park2023.K, "tol": park2023.TOL, "solver": Subspace(stop="park2023")}
 TOLERANCE = 1e-2
 
 
@@ -90,7 +91,7 @@ def other_arms(
     }
 
 
-def paper_arms(
+def park2023_arms(
     model: latentjac.Model, point: latentjac.Point, iterations: int, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """The two directions of the paper's scripts by the paper's iteration, and their span turned at random."""
@@ -98,7 +99,7 @@ def paper_arms(
     with warnings.catch_warnings():
         # Ending without convergence is part of the settings.
         warnings.simplefilter("ignore", UserWarning)
-        v = latentjac.svd(lin, max_passes=2 * iterations, **PAPER).v
+        v = latentjac.svd(lin, max_passes=2 * iterations, **PARK2023).v
     return {"paper": v, "rotated paper": rotated(v, generator)}
 
 
