@@ -2,7 +2,8 @@
 
 The floor of the first two is one read of the rows in float32 (and one write of the results), what a copy moves, or
 their multiply-adds in float64 at the rate of the tensor cores. `torch` is the same with a float64 copy of the rows and
-a product, as the reference implementation has it; for the small problems its own drivers. Without a GPU these meet themselves.
+a product, as the reference implementation has it; for the small problems its own drivers. Without a GPU these
+meet themselves.
 
     python benchmarks/bench_rows.py [--threads 1] [--device cpu|cuda] [--quick]
 """
