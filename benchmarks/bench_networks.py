@@ -32,6 +32,7 @@ from record import alternate, synchronize, table, write
 import latentjac
 from latentjac.linearization import PRECISIONS
 from latentjac.models.layers import Tap
+from latentjac.solvers import Subspace
 
 TOLERANCES = (1e-2, 1e-3)
 
@@ -116,7 +117,7 @@ def papers(p: Problem, lin: Any, k: int, most_seconds: float, device: str) -> li
     def watch(state: latentjac.solvers.SolverState) -> None:
         curve.append(float(state.residuals.max()))
 
-    last = latentjac.svd(lin, k, TOLERANCES[-1], method="subspace", max_seconds=most_seconds, callback=watch)
+    last = latentjac.svd(lin, k, TOLERANCES[-1], solver=Subspace(), max_seconds=most_seconds, callback=watch)
     curve.append(float(last.residuals.max()))
     rows = []
     for tol in TOLERANCES:

@@ -33,6 +33,7 @@ from tqdm import tqdm
 import latentjac
 from latentjac.linearization import ProgramLinearization
 from latentjac.models import Model
+from latentjac.solvers import Krylov, Subspace
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "images" / "solver.png"
 PHOTO = Path(latentjac.__file__).parent / "assets" / "face.jpg"
@@ -153,7 +154,7 @@ def against_paper(facts: dict[str, Any], lin: ProgramLinearization, f: Any, k: i
     each = statistics.median(seconds)
     slow: list[tuple[int, float]] = []
     last = latentjac.svd(
-        lin, k, TOLERANCES[-1], method="subspace", callback=lambda s: slow.append((s.jvps + s.vjps, worst(s)))
+        lin, k, TOLERANCES[-1], solver=Subspace(), callback=lambda s: slow.append((s.jvps + s.vjps, worst(s)))
     )
     slow.append((last.jvps + last.vjps, float(last.residuals.max())))  # no callback follows the last iteration
     fast: list[tuple[int, float, float]] = []
@@ -195,7 +196,7 @@ def sweep() -> list[dict[str, Any]]:
             for layer in ("mid", "x0"):
                 found = {}
                 for name, options in {
-                    "cold, blocks of k": {"warm": False, "block_size": k},
+                    "cold, blocks of k": {"warm": False, "solver": Krylov(block_size=k)},
                     "cold": {"warm": False},
                     "warm": {},
                 }.items():

@@ -14,7 +14,8 @@ from typing import Any
 from latentjac.arguments import check_choice, check_left
 
 # At least 12 iterations of two passes, at most 50.
-_SOLVER = {"method": "subspace", "stop": "paper", "vectors": "paper", "tol": 1e-4, "max_passes": 100}
+_LIMITS = {"tol": 1e-4, "max_passes": 100}
+_SUBSPACE = {"stop": "paper", "vectors": "paper"}
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,15 @@ class Preset:
     """What the published code has fixed.
 
     Attributes:
-        solver: Arguments of :func:`latentjac.svd`.
+        limits: Arguments of :func:`latentjac.svd`: when its solver stops.
+        subspace: Options of that solver, :class:`latentjac.solvers.Subspace`.
         probe: Length of the probe of guidance, in units of the sample.
         noisy_below: Fraction of T from which unconditional networks take stochastic steps on the way to the image.
         frames: Into how many parts the frames divide a walk.
     """
 
-    solver: Mapping[str, Any] = field(default_factory=lambda: dict(_SOLVER))
+    limits: Mapping[str, Any] = field(default_factory=lambda: dict(_LIMITS))
+    subspace: Mapping[str, str] = field(default_factory=lambda: dict(_SUBSPACE))
     probe: float = 1.0
     noisy_below: float = 0.2
     frames: int = 4

@@ -1,8 +1,11 @@
-"""What surrounds every call of a public function: modes of torch that would change results, and the name in errors."""
+"""What surrounds every call of a public function: modes of torch, the name in errors, the user's line in warnings."""
 
 from __future__ import annotations
 
 import functools
+import os
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import ParamSpec, TypeVar
@@ -13,6 +16,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _DEVICES = ("cpu", "cuda")
+# Files of ours and of torch, whose decorators stand between functions of ours.
+_INSIDE = tuple(os.path.dirname(os.path.abspath(file)) + os.sep for file in (__file__, torch.__file__))
 # Functions whose errors are given the name of the public one that was called; those of `public` add theirs.
 _names = {
     "linearize",
@@ -27,7 +32,7 @@ _names = {
     "denoiser",
     "same",
     "Conditioning",
-    "Guidance",
+    "ClassifierFreeGuidance",
     "Model",
 }
 
@@ -85,6 +90,17 @@ def ordinary_modes() -> Iterator[None]:
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
         yield
+
+
+def warn(message: str) -> None:
+    """Warn of what happened in a call, at the line outside of the package that made it.
+
+    ``warnings.warn`` has ``skip_file_prefixes`` for this since Python 3.12.
+    """
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
 
 
 def _rename(error: Exception, name: str) -> None:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch is imported: each worker has a core, and teams of OpenMP threads slow each other down tenfold.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 from devices import require_gpu
 from diffusers import DDIMPipeline
 from networks import build_scheduler, build_tiny_unet, point_at, rand
 
 import latentjac
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Workers of ``-n auto``: one a core, but no more than memory has room for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 8)
 
 
 @pytest.fixture

@@ -73,5 +73,44 @@ def test_every_package_has_a_layer_and_every_layer_a_package() -> None:
     assert packages == set(RANK)
 
 
+def names_used(source: str) -> set[str]:
+    """Dotted names that a module imports or reads, such as ``torch.nn``."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Attribute):
+            found.add(ast.unparse(node))
+    return found
+
+
+def of_networks(source: str) -> set[str]:
+    return {name for name in names_used(source) if f"{name}.".startswith(("torch.nn.", "diffusers.", "transformers."))}
+
+
+def test_the_solvers_know_no_networks() -> None:
+    """They work on linear operators, whatever these are made of."""
+    wrong = {path.name: found for path in (ROOT / "solvers").rglob("*.py") if (found := of_networks(path.read_text()))}
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import torch.nn.functional as F",
+        "import diffusers",
+        "from torch import nn",
+        "from torch.nn import Module",
+        "def f(x):\n    import transformers",
+        "def f(x):\n    return torch.nn.functional.relu(x)",
+    ],
+)
+def test_networks_are_seen_in_every_form(source: str) -> None:
+    assert of_networks(source)
+    assert not of_networks("import torch\nfrom torch import nnapi\ntorch.linalg.norm(diffuser)")
+
+
 def test_no_module_is_called_utils() -> None:
     assert not list(ROOT.rglob("util*.py"))

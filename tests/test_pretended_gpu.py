@@ -18,11 +18,13 @@ from pipelines import build_stable_diffusion
 from pretended_gpu import GPU, check_on_gpu, held, place, pretended_gpu
 
 import latentjac
+from latentjac import editing
 from latentjac.diffusion import linearization_at, park2023_schedule
 from latentjac.kernels import attention_primal, attention_tangent
 from latentjac.linearization import ProgramLinearization
 from latentjac.linearization.chunking import chunk_size
 from latentjac.models.layers import Tap
+from latentjac.solvers import Krylov, Randomized, Subspace
 from latentjac.studies import STUDIES, Settings
 
 MASK = torch.zeros(8, 8, dtype=torch.bool)
@@ -130,8 +132,8 @@ def test_the_twin_of_attention_takes_large_blocks() -> None:
 def test_bases() -> None:
     def job(device: torch.device | str) -> list[latentjac.LocalBasis]:
         lin = linearization_at(model_on(device), point_on(device), "mid")
-        options = {"krylov": {"block_size": 4}, "subspace": {"max_passes": 20}, "randomized": {}}
-        return [latentjac.svd(lin, 2, method=method, **given) for method, given in options.items()]
+        solvers = (Krylov(block_size=4), Subspace(), Randomized())
+        return [latentjac.svd(lin, 2, solver=solver, max_passes=20) for solver in solvers]
 
     with pretended_gpu():
         for found, expected in zip(job(GPU), job("cpu"), strict=True):
@@ -154,7 +156,7 @@ def test_from_a_picture_to_an_edit() -> None:
         model = model_on(device)
         point = latentjac.invert(model, picture, num_inference_steps=4).at(t=0.6)
         basis = latentjac.local_basis(model, point, 2, tol=1e-6)
-        edited = latentjac.edit(model, point, basis.v[0], [-1.0, 0.0, 1.0], 2)
+        edited = latentjac.edit(model, point, basis.v[0], [-1.0, 0.0, 1.0], method=editing.Guidance(num_steps=2))
         return point.sample.cpu(), basis.s.cpu(), edited.samples.cpu()
 
     with pretended_gpu():
@@ -163,11 +165,11 @@ def test_from_a_picture_to_an_edit() -> None:
 
 
 EDITS = [
-    {"method": "linear", "mask": MASK, "null_rank": 1, "num_steps": 1, "tol": 1e-2},
-    {"compose": True, "distance": [1.0, -1.0], "num_steps": 1},
-    {"method": "h-space"},
-    {"method": "h-space", "asymmetric": True, "inject": "point", "mask": MASK},
-    {"compat": "pullback", "gain": 1.0, "num_steps": 1},
+    {"method": editing.Linear(num_steps=1), "mask": editing.Mask(MASK, null_rank=1)},
+    {"method": editing.Guidance(num_steps=1), "compose": True, "distance": [1.0, -1.0]},
+    {"method": editing.HSpace()},
+    {"method": editing.HSpace(asymmetric=True, inject="point"), "mask": MASK},
+    {"method": editing.Published(gain=1.0, num_steps=1)},
 ]
 
 
@@ -177,9 +179,9 @@ def test_edits() -> None:
         model, results = model_on(device), []
         for options in EDITS:
             point = point_on(device)
-            if "compat" in options:
+            if isinstance(options["method"], editing.Published):
                 point = replace(point, level=5, schedule=park2023_schedule(model.scheduler, 10))
-            shape = (2, 8, 4, 4) if options.get("method") == "h-space" else (2, 3, 8, 8)
+            shape = (2, 8, 4, 4) if options["method"].in_features else (2, 3, 8, 8)
             way = rand(*shape, seed=4)[: 2 if "compose" in options else 1].to(device)
             results.append(latentjac.edit(model, point, way, **options).samples.cpu())
         return results

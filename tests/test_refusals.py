@@ -15,7 +15,9 @@ from networks import build_scheduler, build_tiny_unet
 from PIL import Image
 
 import latentjac as lj
+from latentjac import editing
 from latentjac.diffusion import Schedule
+from latentjac.solvers import Krylov, Randomized, Subspace
 
 X = torch.randn(1, 4, dtype=torch.float64)
 LIN = lj.linearize(lambda x: x**2, X)
@@ -36,7 +38,7 @@ def point(c: Context, **changes: object) -> lj.Point:
 
 
 def linear_edit(c: Context) -> lj.Edit:
-    return lj.edit(c.model, c.point, c.v, 1.0, 1, method="linear")
+    return lj.edit(c.model, c.point, c.v, 1.0, method=editing.Linear(num_steps=1))
 
 
 def published(c: Context) -> lj.Point:
@@ -59,7 +61,12 @@ TABLE: list[Row] = [
         TypeError,
         "must return one .*got dtype torch.int64",
     ),
-    ("constant", lambda c: lj.linearize(torch.mul, X, X.clone().requires_grad_()), RuntimeError, "constant 0 must be"),
+    (
+        "constant",
+        lambda c: lj.linearize(torch.mul, X, X.clone().requires_grad_()),
+        RuntimeError,
+        r"constants\[0\] must be",
+    ),
     ("backend", lambda c: lj.linearize(abs, X, backend="magic"), ValueError, "backend must be one of .*got 'magic'"),
     ("chunk_size", lambda c: lj.linearize(abs, X, chunk_size=0), ValueError, "chunk_size must be .*got 0"),
     (
@@ -70,7 +77,7 @@ TABLE: list[Row] = [
     ),
     ("f batch", lambda c: lj.linearize(lambda x: x.sum(), X), ValueError, r"batch of 1 points.*got shape \[\]"),
     ("f nan", lambda c: lj.linearize(lambda x: x / (x - x), X), lj.NonFiniteError, "f must be finite.*first made by"),
-    ("graphs", lambda c: lj.linearize(abs, X, cuda_graphs=1), ValueError, "cuda_graphs must be one of .*auto.*got 1"),
+    ("graphs", lambda c: lj.linearize(abs, X, cuda_graphs=1), TypeError, "cuda_graphs must be one of .*auto.*got int"),
     ("graphs cpu", lambda c: lj.linearize(abs, X, cuda_graphs=True), ValueError, "'auto' or False for x on cpu, got"),
     (
         "graphs autodiff",
@@ -86,7 +93,7 @@ TABLE: list[Row] = [
         ValueError,
         "'fp32' or 'tf32' with torch.func, got 'bf16'",
     ),
-    ("prepare", lambda c: LIN.prepare(0), ValueError, "prepare: probes must be a positive int, got 0"),
+    ("prepare", lambda c: LIN.prepare(0), ValueError, "prepare: probes must be at least 1, got 0"),
     ("jvp type", lambda c: LIN.jvp("v"), TypeError, "v must be a torch.Tensor, got str"),
     ("jvp shape", lambda c: LIN.jvp(X), ValueError, r"v must have shape \[k >= 1, 1, 4\], got \[1, 4\]"),
     ("jvp none", lambda c: LIN.jvp(X[None][:0]), ValueError, r"k >= 1.*got \[0, 1, 4\]"),
@@ -104,41 +111,32 @@ TABLE: list[Row] = [
     ("tol", lambda c: lj.svd(LIN, k=1, tol=0), ValueError, r"tol must be a number in \(0, 1\), got 0"),
     ("tol type", lambda c: lj.svd(LIN, k=1, tol="tight"), TypeError, "tol must be a number, got str"),
     ("max_passes", lambda c: lj.svd(LIN, k=1, max_passes=1), ValueError, "max_passes must be at least 2, got 1"),
-    ("block_size", lambda c: lj.svd(LIN, k=1, block_size=0), ValueError, "block_size must be at least 1, got 0"),
+    ("block_size", lambda c: Krylov(block_size=0), ValueError, "^Krylov: block_size must be at least 1, got 0"),
     ("generator", lambda c: lj.svd(LIN, k=1, generator=0), TypeError, "generator must be a torch.Generator.*got int"),
     ("callback", lambda c: lj.svd(LIN, k=1, callback=1), TypeError, "callback must be callable or None, got int"),
     ("warm", lambda c: lj.svd(LIN, k=1, warm_start=3), TypeError, "warm_start must be .*got int"),
     ("warm shape", lambda c: lj.svd(LIN, k=1, warm_start=torch.ones(1, 9)), ValueError, r"warm_start.*got \[1, 9\]"),
     ("k points", lambda c: lj.svd(lj.linearize(abs, X.repeat(2, 1)), k=5), ValueError, r"= \[1, 4\], got 5"),
-    ("method", lambda c: lj.svd(LIN, k=1, method="qr"), ValueError, "method must be one of .*krylov.*got 'qr'"),
-    ("stop", lambda c: lj.svd(LIN, k=1, stop="soon"), ValueError, "stop must be one of .*got 'soon'"),
-    ("stop method", lambda c: lj.svd(LIN, k=1, stop="paper"), ValueError, "unless method='subspace', got 'paper'"),
+    ("solver", lambda c: lj.svd(LIN, k=1, solver="qr"), TypeError, "solver must be a Krylov, .*got str"),
+    ("solver class", lambda c: lj.svd(LIN, k=1, solver=Krylov), TypeError, "solver must be a Krylov, .*got type"),
+    (
+        "block_size word",
+        lambda c: Krylov("timed"),
+        ValueError,
+        "block_size must be an int, 'measured' or None, got 'timed'",
+    ),
+    ("block_size type", lambda c: Krylov(2.0), TypeError, "block_size must be an int, 'measured' or None, got float"),
+    ("stop", lambda c: Subspace(stop="soon"), ValueError, "^Subspace: stop must be one of .*got 'soon'"),
     (
         "max_seconds",
         lambda c: lj.svd(LIN, k=1, max_seconds=0),
         ValueError,
         r"max_seconds must be .* in \(0, inf\), got 0",
     ),
-    (
-        "power_steps method",
-        lambda c: lj.svd(LIN, k=1, power_steps=3),
-        ValueError,
-        "unless method='randomized'",
-    ),
-    (
-        "block_size method",
-        lambda c: lj.svd(LIN, k=1, method="subspace", block_size=1),
-        ValueError,
-        "block_size must be left at None unless method='krylov', got 1",
-    ),
-    (
-        "oversampling",
-        lambda c: lj.svd(LIN, k=1, oversampling=-1),
-        ValueError,
-        "oversampling must be at least 0, got -1",
-    ),
-    ("power_steps", lambda c: lj.svd(LIN, k=1, power_steps=1.5), TypeError, "power_steps must be an int, got float"),
-    ("confirm", lambda c: lj.svd(LIN, k=1, confirm=-1), ValueError, "confirm must be at least 0, got -1"),
+    ("oversampling", lambda c: Randomized(-1), ValueError, "^Randomized: oversampling must be at least 0, got -1"),
+    ("power_steps", lambda c: Randomized(power_steps=1.5), TypeError, "power_steps must be an int, got float"),
+    ("many power_steps", lambda c: Randomized(1, 1001), ValueError, "power_steps must be at most 1000, got 1001"),
+    ("confirm", lambda c: Krylov(confirm=-1), ValueError, "confirm must be at least 0, got -1"),
     ("refine type", lambda c: lj.svd(LIN, k=1, refine_with="J"), TypeError, "refine_with must have x, y.*got str"),
     (
         "refine shape",
@@ -280,36 +278,14 @@ TABLE: list[Row] = [
         ValueError,
         "distance must be a non-empty sequence of numbers, got none",
     ),
-    ("num_steps", lambda c: lj.edit(c.model, c.point, c.v, 1.0, 0), ValueError, "num_steps must be at least 1, got 0"),
-    ("step type", lambda c: lj.edit(c.model, c.point, c.v, 1.0, 2.5), TypeError, "num_steps must be an int, got fl"),
+    ("far with", lambda c: lj.edit(c.model, c.point, c.v, 1.0, 16), TypeError, "takes from 3 to 4 positional"),
+    ("way", lambda c: lj.edit(c.model, c.point, c.v, method="linear"), TypeError, "method must be a method.*got str"),
     (
-        "tolerance",
-        lambda c: lj.edit(c.model, c.point, c.v, linearity_tolerance=2.0),
-        ValueError,
-        r"linearity_tolerance must be a number in \(0, 1\), got 2.0",
+        "way class",
+        lambda c: lj.edit(c.model, c.point, c.v, method=editing.Linear),
+        TypeError,
+        "method must be a method.*got the class Linear",
     ),
-    ("way", lambda c: lj.edit(c.model, c.point, c.v, method="slerp"), ValueError, "method must be one of .*'slerp'"),
-    ("inject", lambda c: lj.edit(c.model, c.point, c.v, inject="up"), ValueError, "inject must be one of .*got 'up'"),
-    (
-        "inject x",
-        lambda c: lj.edit(c.model, c.point, c.v, inject="point"),
-        ValueError,
-        "inject must be left at 'below' unless",
-    ),
-    (
-        "asymmetric x",
-        lambda c: lj.edit(c.model, c.point, c.v, asymmetric=True),
-        ValueError,
-        "asymmetric must be left at False unless method='h-space', got True",
-    ),
-    ("asymmetric", lambda c: lj.edit(c.model, c.point, c.v, asymmetric=1), TypeError, "asymmetric must be a bool"),
-    (
-        "transport x",
-        lambda c: lj.edit(c.model, c.point, c.v, transport="pseudoinverse"),
-        ValueError,
-        "transport must be left at 'paper' unless method='geodesic', got 'pseudoinverse'",
-    ),
-    ("transport", lambda c: lj.edit(c.model, c.point, c.v, transport="ray"), ValueError, "transport must be one of"),
     ("compose", lambda c: lj.edit(c.model, c.point, c.v, compose=1), TypeError, "compose must be a bool, got int"),
     (
         "composed",
@@ -317,35 +293,15 @@ TABLE: list[Row] = [
         ValueError,
         "one number for each of 1 directions with compose=True, got 2",
     ),
-    ("reestimate", lambda c: lj.edit(c.model, c.point, c.v, reestimate=0), ValueError, "at least 1, got 0"),
-    (
-        "reestimate of",
-        lambda c: lj.edit(c.model, c.point, c.v, method="linear", reestimate=2),
-        ValueError,
-        "reestimate must be left at None unless method='guidance', got 2",
-    ),
-    ("rank alone", lambda c: lj.edit(c.model, c.point, c.v, null_rank=2), ValueError, "left at None without a mask.*2"),
-    (
-        "rank and energy",
-        lambda c: lj.edit(c.model, c.point, c.v, mask=c.mask, null_rank=0, null_energy=0.5),
-        ValueError,
-        "null_energy must be left at None with null_rank, got 0.5",
-    ),
     (
         "rank of",
-        lambda c: lj.edit(c.model, c.point, c.v, mask=c.mask, null_rank=2.0),
-        TypeError,
-        "edit: null_rank must be an int or None, got float",
-    ),
-    (
-        "h output",
-        lambda c: lj.edit(c.model, c.point, c.v, method="h-space", layer="x0"),
+        lambda c: lj.edit(c.model, c.point, c.v, mask=editing.Mask(c.mask, null_rank=10**6)),
         ValueError,
-        "layer must be a module with method='h-space', got 'x0'",
+        r"edit: mask.null_rank must be at most the \d+ values outside the mask, got 1000000",
     ),
     (
         "h shape",
-        lambda c: lj.edit(c.model, c.point, c.v, method="h-space"),
+        lambda c: lj.edit(c.model, c.point, c.v, method=editing.HSpace()),
         ValueError,
         r"directions must have shape \[16, 4, 4\] or .*got \[3, 16, 16\]",
     ),
@@ -401,47 +357,49 @@ TABLE: list[Row] = [
         r"point must come from invert\(..., compat='pullback'\)",
     ),
     (
-        "compat mask",
-        lambda c: lj.edit(c.model, c.point, c.v, mask=np.ones((16, 16)), compat="pullback"),
+        "published mask",
+        lambda c: lj.edit(c.model, published(c), c.v, mask=c.mask, method=editing.Published()),
         ValueError,
-        "mask must be left at None",
+        r"mask must be left out with method=Published\(...\)",
     ),
     (
-        "compat distance",
-        lambda c: lj.edit(c.model, c.point, c.v, [1.0], compat="pullback"),
+        "published distance",
+        lambda c: lj.edit(c.model, published(c), c.v, [1.0], method=editing.Published()),
         ValueError,
-        r"distance must be left at 3.0 with compat='pullback', got \[1.0\]",
+        r"distance must be left out with method=Published\(...\), which has its own, got \(1.0,\)",
     ),
     (
-        "gain alone",
-        lambda c: lj.edit(c.model, c.point, c.v, gain=2.0),
+        "published composed",
+        lambda c: lj.edit(c.model, published(c), c.v, compose=True, method=editing.Published()),
         ValueError,
-        "left at None without compat, got 2",
+        r"compose must be left out with method=Published\(...\), which has its own, got True",
     ),
     (
-        "gain",
-        lambda c: lj.edit(c.model, published(c), c.v, compat="pullback", gain=0),
+        "published grid",
+        lambda c: lj.edit(c.model, c.point, c.v, method=editing.Published()),
         ValueError,
-        r"gain must be a number in \(0, 1000000.0\), got 0",
+        r"^edit: point must come from invert\(..., compat='pullback'\)",
     ),
     (
-        "gain type",
-        lambda c: lj.edit(c.model, published(c), c.v, compat="pullback", gain="2"),
-        TypeError,
-        "gain must be a number or None, got str",
+        "published frames",
+        lambda c: lj.editing.walk_frames(
+            c.model, published(c), lj.edit(c.model, published(c), c.v, method=editing.Published())
+        ),
+        ValueError,
+        r"must keep its way, got one with method=Published\(...\)",
+    ),
+    ("vectors", lambda c: Subspace(vectors="best"), ValueError, "^Subspace: vectors must be one of .*got 'best'"),
+    (
+        "solver of compat",
+        lambda c: lj.local_basis(c.model, published(c), 2, compat="pullback", solver=Krylov(confirm=0)),
+        ValueError,
+        r"solver must be left at Krylov\(block_size=None, confirm=1\) with compat='pullback', got Krylov",
     ),
     (
-        "frames of compat",
-        lambda c: lj.editing.walk_frames(c.model, published(c), lj.edit(c.model, published(c), c.v, compat="pullback")),
+        "warm shape of a layer",
+        lambda c: lj.local_basis(c.model, c.point, 2, warm_start=torch.ones(1, 9)),
         ValueError,
-        "must keep its way, got one with compat='pullback'",
-    ),
-    ("vectors", lambda c: lj.svd(LIN, k=1, vectors="best"), ValueError, "vectors must be one of .*got 'best'"),
-    (
-        "vectors method",
-        lambda c: lj.svd(LIN, k=1, vectors="paper"),
-        ValueError,
-        "vectors must be left at 'ritz'",
+        r"^local_basis: warm_start must have shape \[q, .*got \[1, 9\]",
     ),
     ("mask type", lambda c: lj.edit(c.model, c.point, c.v, mask="m.png"), TypeError, "mask must be a bool .*got str"),
     (

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 from avatars import FACTORS
-from factor_measures import as_readings, distances, psnr, read_closely, redraw, strongest_correlation
-from factor_reader import FactorReader
+from factors.measures import as_readings, distances, psnr, read_closely, redraw, strongest_correlation
+from factors.reader import FactorReader
+from factors.reader_training import HELD_OUT_SEED, drawings, scores, train_reader
 from measures import draw_samples, fill_card, frechet_distance, sheet, shuffled_tiles
-from reader_training import HELD_OUT_SEED, drawings, scores, train_reader
 
 import latentjac
 from latentjac.files import read_json, write_bytes

@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from captions import HELD_OUT_PAIRS, TERMS, TERMS_OF, Term, choose_terms, seen_together, sentence, true_terms
 from evaluate_avatars import frechet, images_of
-from factor_measures import as_factors, distances, psnr
-from factor_reader import FactorReader
+from factors.measures import as_factors, distances, psnr
+from factors.reader import FactorReader
+from factors.reader_training import HELD_OUT_SEED, drawings
 from measures import fill_card, sheet
-from reader_training import HELD_OUT_SEED, drawings
 from torch import Tensor
 from tqdm import tqdm
 

@@ -21,11 +21,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from factor_meaning import NAMES
-from factor_reader import FactorReader
-from factor_report import figure, rows_of, sheet_of
-from factor_statistics import results
-from factor_study import QUICK, Collected, Collector, Observation, Plan
+from factors.collecting import QUICK, Collected, Collector, Observation, Plan
+from factors.meaning import NAMES
+from factors.reader import FactorReader
+from factors.report import figure, rows_of, sheet_of
+from factors.statistics import results
 
 import latentjac
 from latentjac.files import write_bytes

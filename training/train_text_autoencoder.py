@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
+from factors.reader_training import HELD_OUT_SEED, drawings
 from loop import finish, mixed_precision, parse, prepare, run, training_parser
-from reader_training import HELD_OUT_SEED, drawings
 from text_networks import AUTOENCODER_WIDTHS, build_autoencoder
 from torch import Tensor
 from train_avatars import batches

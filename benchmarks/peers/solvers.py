@@ -14,6 +14,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator, lobpcg, svds
 
 from latentjac import svd
+from latentjac.solvers import Randomized
 
 Tensor = torch.Tensor
 
@@ -105,7 +106,7 @@ def randomized(steps: int) -> Callable[[Counted, int, float], Tensor]:
     """Randomized SVD (Halko et al. 2011) with 10 vectors to spare and so many power steps."""
 
     def solve(operator: Counted, k: int, tol: float) -> Tensor:
-        return svd(operator, k, tol, method="randomized", power_steps=steps).v.flatten(1)
+        return svd(operator, k, tol, solver=Randomized(power_steps=steps)).v.flatten(1)
 
     return solve
 

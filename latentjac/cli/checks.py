@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,10 +13,8 @@ from latentjac.cli.refusals import Refusal, refusing
 from latentjac.cli.values import refusal
 from latentjac.compat import find_preset
 from latentjac.diffusion import Schedule, park2023_schedule
-from latentjac.editing.arguments import Options, check_options, choose_layer
-from latentjac.editing.null_space import DEFAULT_RANK
+from latentjac.editing import Mask, Method
 from latentjac.models import Model
-from latentjac.models.layers import OUTPUTS
 
 
 @dataclass(frozen=True)
@@ -89,30 +87,33 @@ def check_count(option: str, count: int, triplets: int) -> None:
         raise refusal(option, f"at most {triplets}, the number of singular triplets of --layer", count)
 
 
-def check_edit(options: dict[str, Any], num_steps: int, fixed: dict[str, tuple[Any, Any]], *, masked: bool) -> None:
-    """Raise where the options of an edit do not go together.
+def check_fixed(compat: str | None, fixed: dict[str, tuple[Any, Any]]) -> None:
+    """Raise where an option is given that ``--compat`` leaves no choice of.
 
     Args:
-        options: Arguments of :func:`latentjac.edit`.
-        num_steps: Another one.
-        fixed: Options that ``--compat`` leaves no choice of, each with what it got and its default.
-        masked: Whether there is a mask.
+        compat: What was given for it.
+        fixed: Options, each with what it got and its default.
     """
-    with refusing(prompt="--edit-prompt"):
-        find_preset("edit", options["compat"], fixed)
-        check_options(Options(num_steps=num_steps, masked=masked, **options))
-
-
-def chosen_layer(model: Model, layer: str | None, method: str) -> str:
-    """The layer of an edit; raise where there is none such, or it cannot be added to."""
     with refusing():
-        return choose_layer(model, layer, method)
+        find_preset("edit", compat, fixed)
 
 
-def check_mask(
-    inside: torch.Tensor | None, place: Place, channels: int, options: dict[str, Any]
-) -> torch.Tensor | None:
-    """The part of the layer's output that directions are to be those of: the mask, where the output is a picture.
+def at_layer(model: Model, method: Method, layer: str | None) -> Method:
+    """A method with its layer, if one is given; raise where there is none such, or it cannot be added to."""
+    with refusing():
+        method = method if layer is None else replace(method, layer=layer)  # type: ignore[type-var]
+        method.layer_in(model)
+        return method
+
+
+def check_mask(inside: torch.Tensor | None, null: dict[str, Any], channels: int, method: Method) -> Mask | None:
+    """The mask of an edit.
+
+    Args:
+        inside: What is inside.
+        null: Further options of :class:`latentjac.editing.Mask`.
+        channels: Of a sample.
+        method: How it is to be edited.
 
     Raises:
         Refusal: If the mask marks all or nothing, or less outside than there are directions that no step is to take.
@@ -121,12 +122,12 @@ def check_mask(
         return None
     if inside.all() or not inside.any():
         raise Refusal(f"--mask must mark a part of the photo, got {'all' if inside.all() else 'none'} of it")
-    outside, kept = channels * int((~inside).sum()), options["null_rank"]
-    if kept is None and options["null_energy"] is None and options["method"] != "h-space":
-        kept = DEFAULT_RANK
-    if kept is not None and kept > outside:
-        raise refusal("--null-rank", f"at most {outside}, the number of values outside the mask", kept)
-    return inside if place.layer in OUTPUTS else None
+    with refusing():
+        mask = Mask(inside, **null)
+    outside = channels * int((~inside).sum())
+    if method.projects and mask.rank is not None and mask.rank > outside:
+        raise refusal("--null-rank", f"at most {outside}, the number of values outside the mask", mask.rank)
+    return mask
 
 
 def check_directions(chosen: Sequence[int], count: int, whose: str) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import latentjac
 from latentjac.cli import values
 from latentjac.cli.options import (
     FRAMES,
@@ -29,6 +30,7 @@ from latentjac.cli.options import (
     parse_crop,
     parse_distances,
 )
+from latentjac.edit_options import NUM_STEPS
 
 ASSET_PHOTO = Path(__file__).parent.parent / "assets" / "face.jpg"
 
@@ -50,7 +52,7 @@ def demo(
     layer: Layer = "mid",
     tol: Tol = 1e-3,
     distance: Distances = "-6,-3,3,6",
-    edit_steps: EditSteps = 16,
+    edit_steps: EditSteps = NUM_STEPS,
     gif: Gif = False,
     frames: Frames = FRAMES,
     seed: Seed = 0,
@@ -71,7 +73,8 @@ def demo(
     checks.check_count("-k", k, place.triplets)
     inverted = stages.invert_photo(run, loaded, picture, steps, refinement)
     point, basis = stages.compute_basis(run, inverted, t, k, layer, tol, seed)
-    result = stages.edit_and_draw(run, inverted, point, basis, list(range(k)), distances, edit_steps)
+    method = latentjac.editing.Guidance(num_steps=edit_steps)
+    result = stages.edit_and_draw(run, inverted, point, basis, list(range(k)), distances, method)
     if gif:
         stages.animate(run, inverted, point, result, frames)
     run.finish()

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from latentjac.cli import values
+from latentjac.cli.edit_method import METHODS, PRESETS, build_method, check_mask_flags
 from latentjac.cli.options import (
     FRAMES,
-    MOST_DISTANCE,
-    MOST_GAIN,
-    MOST_STEPS,
     Crop,
     Device,
     EditPrompt,
@@ -30,11 +28,9 @@ from latentjac.cli.options import (
     parse_crop,
     parse_distances,
 )
+from latentjac.edit_options import FARTHEST, INJECTIONS, LARGEST_GAIN, MOST_STEPS, NULL_RANK, NUM_STEPS, K
 
-METHODS = ("guidance", "linear", "geodesic", "h-space")
-INJECTIONS = ("below", "point")
-TRANSPORTS = ("paper", "pseudoinverse")
-PRESETS = ("pullback",)
+TRANSPORTS = ("paper", "pseudoinverse")  # of latentjac.geometry, which imports torch
 
 
 def edit(
@@ -57,7 +53,7 @@ def edit(
         option(
             "--method",
             values.choice,
-            METHODS,
+            tuple(METHODS),
             help="guidance follows differences of the predicted noise; linear goes straight on; geodesic goes "
             "straight on in the geometry of --layer; h-space leaves the sample and adds to the output of --layer.",
         ),
@@ -79,7 +75,7 @@ def edit(
             "--null-rank",
             values.whole,
             0,
-            help="With --mask: how many directions of the outside no step takes; default: 5.",
+            help=f"With --mask: how many directions of the outside no step takes; default: {NULL_RANK}.",
         ),
     ] = None,
     null_energy: Annotated[
@@ -108,13 +104,13 @@ def edit(
     k: Annotated[
         int,
         option("-k", values.whole, 1, help="Number of directions of the bases that geodesics and --reestimate follow."),
-    ] = 8,
+    ] = K,
     compat: Annotated[
         str | None,
         option(
             "--compat",
             values.choice,
-            PRESETS,
+            tuple(PRESETS),
             help="pullback: invert, find directions and edit as the published code of Park et al. (2023) does, both "
             "ways along each direction; most other options are fixed then; default: the methods of this package.",
         ),
@@ -125,7 +121,7 @@ def edit(
             "--gain",
             values.number,
             0,
-            MOST_GAIN,
+            LARGEST_GAIN,
             help="With --compat: gain of guidance, a factor; default: that of the published scripts, 0.1 or, with "
             "text, 1.",
         ),
@@ -138,7 +134,7 @@ def edit(
             INJECTIONS,
             help="With h-space: add in every step below the point, or only at the point itself.",
         ),
-    ] = "below",
+    ] = INJECTIONS[0],
     asymmetric: Annotated[
         bool, typer.Option("--asymmetric", help="With h-space: add for the predicted image only, not for the noise.")
     ] = False,
@@ -150,7 +146,7 @@ def edit(
             TRANSPORTS,
             help="With geodesic: carry directions as the paper does, or by the pseudoinverse.",
         ),
-    ] = "paper",
+    ] = TRANSPORTS[0],
     out: Out = Path("latentjac-edit"),
     model: ModelName = "faces",
     device: Device = "auto",
@@ -192,13 +188,13 @@ def edit(
         option(
             "--distance",
             values.numbers,
-            -MOST_DISTANCE,
-            MOST_DISTANCE,
+            -FARTHEST,
+            FARTHEST,
             help="Signed distances, comma-separated: noise standard deviations, default -6,-3,3,6, or with h-space "
             "standard deviations of the features, default -120,-60,60,120.",
         ),
     ] = None,
-    edit_steps: EditSteps = 16,
+    edit_steps: EditSteps = NUM_STEPS,
     gif: Gif = False,
     frames: Frames = FRAMES,
     seed: Seed = 0,
@@ -218,20 +214,22 @@ def edit(
     from latentjac.cli.photo import fit_mask, open_mask, read_photo
     from latentjac.cli.run_folder import open_run
     from latentjac.cli.saved_basis import check_basis, open_basis, place_of_basis
+    from latentjac.models.layers import OUTPUTS
 
     checks.check_frames(gif, frames)
-    options: dict[str, Any] = {
-        "method": method, "prompt": edit_prompt, "compose": compose, "null_rank": null_rank, "null_energy": null_energy,
-        "reestimate": reestimate, "transport": transport, "k": k, "inject": inject, "asymmetric": asymmetric,
-        "compat": compat, "gain": gain,
-    }  # fmt: skip
     fixed = {
         "--distance": (distance, None), "--method": (method, "guidance"), "--mask": (mask, None),
-        "--compose": (compose, False), "--reestimate": (reestimate, None), "--refinement": (refinement, 1),
-        "--tol": (tol, 1e-3), "--gif": (gif, False),
+        "--compose": (compose, False), "--refinement": (refinement, 1), "--tol": (tol, 1e-3), "--gif": (gif, False),
     }  # fmt: skip
-    checks.check_edit(options, edit_steps, fixed, masked=mask is not None)
-    distance = distance or ("-120,-60,60,120" if method == "h-space" else "-6,-3,3,6")
+    checks.check_fixed(compat, fixed)
+    options = {
+        "num_steps": edit_steps, "prompt": edit_prompt, "reestimate": reestimate, "transport": transport, "k": k,
+        "inject": inject, "asymmetric": asymmetric, "gain": gain,
+    }  # fmt: skip
+    way = build_method(method, compat, options)
+    null = {"null_rank": null_rank, "null_energy": null_energy}
+    check_mask_flags(way, mask is not None, null)
+    distance = distance or ("-120,-60,60,120" if way.in_features else "-6,-3,3,6")
     chosen, distances = _asked_for(direction, distance, compose=compose)
     saved = None
     if basis is not None:
@@ -249,16 +247,18 @@ def edit(
     if saved is not None:
         layer = layer or saved.metadata.get("layer")
     elif layer is None:
-        layer = "mid" if inside is None or method == "h-space" else "x0"
-    place = checks.check_place(loaded, steps, t, checks.chosen_layer(loaded, layer, method), compat)
-    part = checks.check_mask(inside, place, loaded.sample_shape[0], options)
+        layer = "mid" if inside is None or way.in_features else "x0"
+    way = checks.at_layer(loaded, way, layer)
+    place = checks.check_place(loaded, steps, t, way.layer_in(loaded), compat)
+    area = checks.check_mask(inside, null, loaded.sample_shape[0], way)
+    part = inside if place.layer in OUTPUTS else None
     if method == "geodesic" or reestimate is not None:
         checks.check_count("-k", k, place.triplets)
     if saved is None:
         count = place.triplets if part is None else loaded.sample_shape[0] * int(part.sum())
         checks.check_directions(chosen, count, "the singular triplets of --layer")
     else:
-        check_basis(loaded, saved, place, method)
+        check_basis(loaded, saved, place, way)
 
     inverted = stages.invert_photo(run, loaded, picture, steps, refinement, compat, prompt)
     if saved is None:
@@ -267,11 +267,10 @@ def edit(
         )
     else:
         point, used = stages.point_of(run, inverted, saved, t), saved
-    options["generator"] = stages.noise_of(seed) if compat and not point.conditioning else None
-    result = stages.edit_and_draw(
-        run, inverted, point, used, chosen, None if compat else distances, edit_steps,
-        mask=inside, layer=layer, **options,
-    )  # fmt: skip
+    if compat and not point.conditioning:
+        way = stages.with_noise(way, seed)
+    asked = None if compat else distances
+    result = stages.edit_and_draw(run, inverted, point, used, chosen, asked, way, mask=area, compose=compose)
     stages.write_edits(run, result, chosen, direction, distance, compose=compose)
     if gif:
         stages.animate(run, inverted, point, result, frames)

@@ -8,11 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from latentjac.cli import values
+from latentjac.edit_options import FARTHEST, MOST_STEPS
 
 FRAMES = 13
-MOST_DISTANCE = 1e4  # standard deviations
-MOST_GAIN = 1e6
-MOST_STEPS = 1000  # of a walk
 MOST_SEED = 2**63 - 1
 
 _METAVARS = {
@@ -111,7 +109,7 @@ Seed = Annotated[int, option("--seed", values.whole, 0, MOST_SEED, help="Seed of
 Distances = Annotated[
     str,
     option(
-        "--distance", values.numbers, -MOST_DISTANCE, MOST_DISTANCE,
+        "--distance", values.numbers, -FARTHEST, FARTHEST,
         help="Signed distances, comma-separated, in noise standard deviations.",
     ),
 ]  # fmt: skip
@@ -135,7 +133,7 @@ Help = Annotated[bool, typer.Option("--help", help="Show this message and exit."
 
 def parse_distances(text: str, *, distinct: bool = True) -> list[float]:
     """Distances of ``--distance``, each once."""
-    distances = values.parse_numbers("--distance", text, -MOST_DISTANCE, MOST_DISTANCE)
+    distances = values.parse_numbers("--distance", text, -FARTHEST, FARTHEST)
     if distinct:
         values.check_different("--distance", distances, text)
     return distances

@@ -10,6 +10,7 @@ import latentjac
 from latentjac.cli.checks import Place, check_directions
 from latentjac.cli.refusals import Refusal, refusing
 from latentjac.cli.values import refusal
+from latentjac.editing import Method
 
 
 def open_basis(file: Path, chosen: Sequence[int], left: dict[str, tuple[Any, Any]]) -> latentjac.LocalBasis:
@@ -48,13 +49,12 @@ def place_of_basis(basis: latentjac.LocalBasis, steps: int | None, t: float | No
     return own_steps, float(own_t)
 
 
-def check_basis(model: latentjac.Model, basis: latentjac.LocalBasis, place: Place, method: str) -> None:
+def check_basis(model: latentjac.Model, basis: latentjac.LocalBasis, place: Place, method: Method) -> None:
     """Raise where a basis is of another model, or of another shape than what the method moves."""
     facts = basis.metadata
     if facts.get("model_identity", model.identity()) != model.identity():
         raise Refusal(f"--basis must be one of model {model.name!r}, got one of {facts.get('model')!r}")
-    injected = method == "h-space"
-    directions, expected = (basis.u, place.features) if injected else (basis.v, model.sample_shape)
+    directions, expected = (basis.u, place.features) if method.in_features else (basis.v, model.sample_shape)
     if tuple(directions.shape[1:]) != tuple(expected):
-        where = f"for layer {place.layer!r}" if injected else "of the model's samples"
+        where = f"for layer {place.layer!r}" if method.in_features else "of the model's samples"
         raise Refusal(f"--basis must have directions {list(expected)} {where}, got {list(directions.shape[1:])}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import latentjac
+from latentjac.cli.edit_method import name_of
 from latentjac.cli.photo import Picture
 from latentjac.cli.refusals import Refusal, in_options
 from latentjac.cli.run_folder import RunFolder
@@ -147,9 +148,9 @@ def compute_basis(
     return point, basis
 
 
-def noise_of(seed: int) -> torch.Generator:
-    """Source of the noise of the last steps of edits as they are published."""
-    return torch.Generator().manual_seed(seed)
+def with_noise(method: latentjac.editing.Method, seed: int) -> latentjac.editing.Method:
+    """A method as it is published, with a source of the noise of its last steps."""
+    return replace(method, generator=torch.Generator().manual_seed(seed))  # type: ignore[type-var, call-arg]
 
 
 def point_of(run: RunFolder, inverted: Inverted, basis: latentjac.LocalBasis, t: float) -> latentjac.Point:
@@ -167,24 +168,21 @@ def edit_and_draw(
     basis: latentjac.LocalBasis,
     chosen: list[int],
     distances: list[float] | None,
-    num_steps: int,
-    **options: Any,
+    method: latentjac.editing.Method,
+    *,
+    mask: latentjac.editing.Mask | None = None,
+    compose: bool = False,
 ) -> latentjac.Edit:
-    """Edit along chosen directions and draw the contact sheet.
-
-    Distances of None are left to :func:`latentjac.edit`, whose options the last arguments are.
-    """
+    """Edit along chosen directions and draw the contact sheet; distances of None are left to the method."""
+    options: dict[str, Any] = {"mask": mask, "compose": compose, "progress": True}
     if distances is not None:
         options["distance"] = distances
     with run.timed("editing"):
-        directions = (basis.u if options.get("method") == "h-space" else basis.v)[chosen]
-        edit = latentjac.edit(inverted.model, point, directions, num_steps=num_steps, progress=True, **options)
+        directions = (basis.u if method.in_features else basis.v)[chosen]
+        edit = latentjac.edit(inverted.model, point, directions, method=method, **options)
     _record_edit(run, edit, chosen)
-    run.picture(
-        "sheet.png",
-        "the photo, its reconstruction and every direction walked both ways",
-        draw_sheet(inverted, point, basis, edit, chosen, options.get("mask")),
-    )
+    sheet = draw_sheet(inverted, point, basis, edit, chosen, None if mask is None else mask.pixels)
+    run.picture("sheet.png", "the photo, its reconstruction and every direction walked both ways", sheet)
     return edit
 
 
@@ -204,7 +202,7 @@ def _record_edit(run: RunFolder, edit: latentjac.Edit, chosen: list[int]) -> Non
     """Write down what was measured and print the main numbers."""
     along = edit.along
     run.record["edit"] = {
-        "method": edit.method,
+        "method": name_of(edit.method),
         "unit": edit.unit,
         "directions": [i + 1 for i in chosen],
         "distances": list(edit.distances),
@@ -221,7 +219,7 @@ def _record_edit(run: RunFolder, edit: latentjac.Edit, chosen: list[int]) -> Non
         },
     }
     radii = ", ".join(f"{entry.radius:g}" for entry in edit.linearity)
-    unit = "feature" if edit.inject else "noise"
+    unit = "feature" if edit.method.in_features else "noise"
     print(f"edit: {edit.num_steps} steps a walk; the network is linear up to {radii} {unit} standard deviations")
     print(f"walks: cosine of the features' steps with their tangents at least {along.cosine.min().item():.3f}")
     if edit.retained is not None:
@@ -262,7 +260,7 @@ def draw_sheet(
         chosen = []
     for row, i in enumerate(chosen):
         images = [edit.image(row, j) for j in range(len(captions))]
-        v = basis.v[i] if edit.inject else edit.directions[row]
+        v = basis.v[i] if edit.method.in_features else edit.directions[row]
         rows.append(Row(f"direction {i + 1}", f"s = {basis.s[i]:.3g}", images, captions, direction_image(v)))
     heading = f"Walks along the local basis at t = {point.t:.2f} (distances in {edit.unit})"
     return contact_sheet(rows, heading=heading)

@@ -75,7 +75,7 @@ def invert(
     schedule = (park2023_schedule if published else Schedule.from_scheduler)(model.scheduler, num_inference_steps)
     texts = (prompt, negative_prompt, guidance_scale, conditioning)
     conditioning_for("invert", model, *texts, None, "")
-    clean = model.codec.encode(image, function="invert").to(model.device, model.dtype)
+    clean = model.codec.encode(image, subject="invert: image").to(model.device, model.dtype)
     under = conditioning_for("invert", model, *texts, len(clean), "as many as pictures")()
     with tqdm(total=2 * schedule.top - published, desc="inversion", unit="step", disable=not progress) as bar:
         if published:

@@ -21,6 +21,7 @@ from latentjac.diffusion.arguments import check_model, check_samples, conditioni
 from latentjac.diffusion.denoise import denoise
 from latentjac.diffusion.schedule import Schedule
 from latentjac.diffusion.trajectory import Point
+from latentjac.models.predictions import levels_at
 from latentjac.public import public
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def place(name: str, model: Model, point: Point) -> tuple[Schedule, int]:
         expected, got = model.num_train_timesteps, point.schedule.num_train_timesteps
         raise ValueError(f"{name}: point.schedule must have T = {expected} as the model has, got {got}")
     timestep = torch.tensor(point.timestep, dtype=torch.float64, device="cpu")
-    levels = model.levels_of(timestep, torch.zeros((), dtype=torch.float64, device="cpu"))
+    levels = levels_at(model.scheduler, timestep, torch.zeros((), dtype=torch.float64, device="cpu"))
     if any(abs(float(known) - own) > _SAME for known, own in zip(levels, (point.signal, point.noise), strict=True)):
         numbers = ", ".join(f"{float(value):.6f}" for value in levels)
         raise ValueError(

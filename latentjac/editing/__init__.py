@@ -3,8 +3,8 @@
 from latentjac.editing.diagnostics import Along
 from latentjac.editing.edit import edit
 from latentjac.editing.frames import Frames, walk_frames
-from latentjac.editing.linearity import Linearity, measure_linearity
-from latentjac.editing.masks import masked_basis
+from latentjac.editing.masks import Mask, masked_basis
+from latentjac.editing.methods import Geodesic, Guidance, HSpace, Linear, Method, Published, Reestimation, XSpaceMethod
 from latentjac.editing.null_space import null_space, project_out
 from latentjac.editing.result import Edit
 from latentjac.editing.walk import Way
@@ -13,11 +13,18 @@ __all__ = [
     "Along",
     "Edit",
     "Frames",
-    "Linearity",
+    "Geodesic",
+    "Guidance",
+    "HSpace",
+    "Linear",
+    "Mask",
+    "Method",
+    "Published",
+    "Reestimation",
     "Way",
+    "XSpaceMethod",
     "edit",
     "masked_basis",
-    "measure_linearity",
     "null_space",
     "project_out",
     "walk_frames",

@@ -8,14 +8,15 @@ import torch
 
 from latentjac.diffusion import Point
 from latentjac.diffusion.denoise import MAX_BATCH
-from latentjac.editing.linearity import LENGTHS
+from latentjac.geometry.linearity import LENGTHS, compare
 from latentjac.models import Model
+from latentjac.shaped import Shaped
 
 _MOST_MEASURED = 5
 
 
-@dataclass(frozen=True)
-class Along:
+@dataclass(frozen=True, repr=False)
+class Along(Shaped):
     """Measurements along walks; tensors ``[directions, distances]`` or with the measured steps in front.
 
     Attributes:
@@ -71,9 +72,9 @@ class Observer:
             part = (LENGTHS[0] * self._sigma / length.clamp_min(1e-300)).clamp_max(1.0)
             short = x + part.view(-1, 1, 1, 1).to(x) * change
             tangent = (self._features(short) - here).flatten(1).double() / part[:, None]
-            ratio, cosine = compare(secant, tangent)
-            self.norm_ratio.append(ratio)
-            self.cosine.append(cosine)
+            found = compare(secant, tangent)
+            self.norm_ratio.append(found.norm_ratio.cpu())
+            self.cosine.append(found.cosine.cpu())
         self._here = there
 
     def along(self, layout: tuple[int, int]) -> Along:
@@ -83,15 +84,6 @@ class Observer:
 
     def _features(self, x: torch.Tensor) -> torch.Tensor:
         return features(self._model, x, self._point, self._layer)
-
-
-def compare(secant: torch.Tensor, tangent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Norm ratio and cosine of rows, ``[w]`` on the CPU; both 1 where neither moves."""
-    size = tangent.norm(dim=1)
-    still = (size == 0) & (secant.norm(dim=1) == 0)
-    ratio = secant.norm(dim=1) / size
-    cosine = torch.cosine_similarity(secant, tangent, dim=1)
-    return ratio.masked_fill(still, 1.0).cpu(), cosine.masked_fill(still, 1.0).cpu()
 
 
 def features(model: Model, x: torch.Tensor, point: Point, layer: str) -> torch.Tensor:

@@ -10,10 +10,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from latentjac.arguments import check_bool, check_int, check_kind, shown
-from latentjac.diffusion import Point, denoise, place
+from latentjac.diffusion import Point, place
 from latentjac.diffusion.arguments import check_model
-from latentjac.editing.diagnostics import features
-from latentjac.editing.injection import denoise_injected
+from latentjac.editing.methods.method import Job
 from latentjac.editing.result import Edit
 from latentjac.models import Model, to_pil
 from latentjac.public import public
@@ -58,45 +57,20 @@ def walk_frames(
     """
     check_model("walk_frames", model)
     schedule, level = place("walk_frames", model, point)
+    check_kind("walk_frames", "edit", edit, Edit, "a latentjac.Edit")
     direction, count = _check(edit, direction, count)
+    job = Job(model, point, schedule, level, edit.directions, edit.distances, edit.composed)
     progress = check_bool("walk_frames", "progress", progress)
-    composed = edit.samples.shape[1] != len(edit.distances)
-    low, high = (0.0, 1.0) if composed else (min(0.0, *edit.distances), max(0.0, *edit.distances))
+    low, high = (0.0, 1.0) if edit.composed else (min(0.0, *edit.distances), max(0.0, *edit.distances))
     distances = torch.linspace(low, high, count, dtype=torch.float64, device="cpu").tolist()
     with tqdm(total=level, desc="frames", unit="step", disable=not progress) as bar:
-        if edit.inject is None:
-            x = torch.stack([_on_the_way(edit, direction, d, composed) for d in distances])
-            samples = denoise(model, x, schedule, level, point.conditioning, bar)
-        else:
-            unit = float(features(model, point.sample, point, edit.layer).double().std())
-            along = edit.directions[direction]
-            if composed:
-                ways = edit.directions.new_tensor(edit.distances).view(-1, *[1] * along.ndim)
-                along = (ways * edit.directions).sum(0)
-            offsets = unit * along.new_tensor(distances).view(-1, *[1] * along.ndim) * along
-            samples = denoise_injected(
-                model, point, schedule, level, edit.layer, offsets, edit.inject, bar, edit.asymmetric
-            )
+        samples = edit.method.samples_between(job, edit, direction, distances, bar)
     return Frames(to_pil(model.codec.decode(samples)), tuple(distances))
 
 
-def _on_the_way(edit: Edit, direction: int, distance: float, composed: bool) -> torch.Tensor:
-    """The noisy sample at a distance, from the longest walk on its side."""
-    assert edit.way is not None
-    if composed:
-        return edit.way.at(distance)[0, 0]
-    end = min(edit.distances) if distance < 0 else max(edit.distances)
-    if distance == 0 or end == 0:
-        return edit.way.samples[0, direction, 0]
-    return edit.way.at(distance / end)[direction, edit.distances.index(end)]
-
-
-def _check(edit: Any, direction: Any, count: Any) -> tuple[int, int]:
-    check_kind("walk_frames", "edit", edit, Edit, "a latentjac.Edit")
+def _check(edit: Edit, direction: Any, count: Any) -> tuple[int, int]:
     count = check_int("walk_frames", "count", count, 2, MOST_FRAMES)
     direction = check_int("walk_frames", "direction", direction)
-    if edit.way is None and edit.inject is None:
-        raise ValueError(f"walk_frames: edit must keep its way, got one with compat={edit.compat!r}; draw edit.images")
     if not 0 <= direction < len(edit.samples):
         raise ValueError(f"walk_frames: direction must be in [0, {len(edit.samples)}), got {shown(direction)}")
     return direction, count

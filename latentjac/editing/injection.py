@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 from tqdm import tqdm
 
-from latentjac.diffusion import Point, Schedule, predict
+from latentjac.diffusion import Point, Schedule, predict, predict_noise
 from latentjac.diffusion.denoise import MAX_BATCH, last, predictor
 from latentjac.diffusion.loops import down
+from latentjac.geometry.linearity import Linearity, both_ways, judge_quotients
 from latentjac.models import Conditioning, Model, Prediction
 from latentjac.models.layers import injected
-
-INJECTIONS = ("below", "point")
 
 
 def predict_injected(
@@ -83,3 +82,18 @@ def denoise_injected(
 
     x = point.sample.expand(len(offsets), *point.sample.shape[1:])
     return last(down(x, schedule, level, predict_at, bar=bar))
+
+
+def measure_injection(
+    model: Model, point: Point, layer: str, directions: torch.Tensor, unit: float, tolerance: float
+) -> tuple[Linearity, ...]:
+    """As :func:`latentjac.geometry.measure_linearity`, of directions ``[q, *features]`` added to a layer's output.
+
+    Lengths are in ``unit``.
+    """
+    steps = both_ways(unit, directions)
+    offsets = (steps * directions[:, None]).flatten(0, 1)
+    base = predict_noise(model, point.sample, point.timestep, point.conditioning)
+    copies = point.sample.expand(len(offsets), *point.sample.shape[1:])
+    eps = predict_injected(model, copies, point, point.timestep, layer, offsets)
+    return judge_quotients(eps, base, steps.flatten(), tolerance)

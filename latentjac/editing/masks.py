@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from latentjac.arguments import check_choice, check_dense, check_int, check_kind, check_number, shown
+from latentjac.arguments import (
+    check_choice,
+    check_dense,
+    check_int,
+    check_kind,
+    check_left,
+    check_number,
+    check_tensor,
+    shown,
+)
 from latentjac.diffusion import Point, linearization_at, place
 from latentjac.diffusion.arguments import check_model
+from latentjac.edit_options import NULL_RANK
+from latentjac.editing.arguments import set_checked
 from latentjac.geometry.local_basis import place_of
 from latentjac.models import Model
 from latentjac.models.prepare import inside_of, read_mask
 from latentjac.public import public
+from latentjac.shaped import Shaped
 from latentjac.solvers import LocalBasis, SolverState, svd
 from latentjac.solvers.arguments import check_run
 from latentjac.solvers.building import calling
@@ -25,8 +38,64 @@ MaskInput = torch.Tensor | np.ndarray | Image.Image
 OUTPUT_LAYERS = ("x0", "eps")
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Mask(Shaped):
+    """Where an edit is meant to be, and how much of what the rest listens to is taken out of its steps.
+
+    Attributes:
+        inside: Bool tensor or array ``[H, W]`` at sample size, or a PIL image of that size (bright is inside); kept as
+            a tensor.
+        null_rank: How many directions, that the posterior mean outside listens to most, no step takes: 5 by default,
+            unless ``null_energy`` is given; 0 takes nothing out and only measures ``leakage``. See
+            :func:`latentjac.editing.null_space`.
+        null_energy: Instead: the part of the energy of the Jacobian outside that they carry, in (0, 1).
+        tol: Largest relative residual of those directions, in (0, 1).
+
+    Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If an argument is out of range, the mask marks nothing or everything, or both a rank and an energy
+            are given.
+    """
+
+    inside: MaskInput
+    null_rank: int | None = field(default=None, kw_only=True)
+    null_energy: float | None = field(default=None, kw_only=True)
+    tol: float = field(default=1e-2, kw_only=True)
+
+    def __post_init__(self) -> None:
+        rank = check_int("Mask", "null_rank", self.null_rank, 0, optional=True)
+        energy = check_number("Mask", "null_energy", self.null_energy, 0, 1, optional=True)
+        if rank is not None and energy is not None:
+            raise ValueError(f"Mask: null_rank and null_energy must not both be given, got {rank} and {energy:g}")
+        set_checked(
+            self,
+            inside=_marked("Mask", "inside", self.inside),
+            null_rank=rank,
+            null_energy=energy,
+            tol=check_number("Mask", "tol", self.tol, 0, 1),
+        )
+        if rank == 0:
+            check_left("Mask", "tol", self.tol, 1e-2, "with null_rank=0, which takes nothing out")
+
+    @property
+    def pixels(self) -> torch.Tensor:
+        """What is inside, bool ``[H, W]``."""
+        assert isinstance(self.inside, torch.Tensor)
+        return self.inside
+
+    @property
+    def rank(self) -> int | None:
+        """How many directions no step takes; None where their energy says."""
+        return NULL_RANK if self.null_rank is None and self.null_energy is None else self.null_rank
+
+    @property
+    def has_options(self) -> bool:
+        """Whether it says more than where the edit is meant to be."""
+        return any(getattr(self, f.name) != f.default for f in fields(self) if f.name != "inside")
+
+
 def as_mask(name: str, mask: Any, model: Model) -> torch.Tensor:
-    """A mask as a bool tensor ``[H, W]`` at sample size.
+    """A mask as a bool tensor ``[H, W]`` at sample size, on the model's device.
 
     Args:
         name: The function whose argument it is, for messages.
@@ -37,18 +106,35 @@ def as_mask(name: str, mask: Any, model: Model) -> torch.Tensor:
         TypeError: If mask is none of these.
         ValueError: If it has another size, or marks nothing or everything.
     """
+    return _marked(name, "mask", mask, model.sample_shape[1:]).to(model.device)
+
+
+def mask_for(name: str, mask: Any, model: Model) -> Mask | None:
+    """The mask of an edit, plain or with options, on the model's device; None for None."""
+    if mask is None:
+        return None
+    inside = as_mask(name, mask.inside if isinstance(mask, Mask) else mask, model)
+    mask = mask if isinstance(mask, Mask) else Mask(inside)
+    check_rank(name, "mask.null_rank", mask.rank, ~inside, model)
+    return replace(mask, inside=inside)
+
+
+def _marked(name: str, argument: str, mask: Any, size: tuple[int, ...] | None = None) -> torch.Tensor:
+    """A mask in any of its forms as a bool tensor ``[H, W]``; of a size, if there is one."""
     if isinstance(mask, Image.Image):
-        mask = inside_of(read_mask(mask, f"{name}: mask").image)
-    check_kind(name, "mask", mask, (torch.Tensor, np.ndarray), "a bool tensor, bool array or PIL image")
-    size = model.sample_shape[1:]
-    if mask.dtype not in (torch.bool, np.dtype(bool)) or tuple(mask.shape) != size:
-        raise ValueError(f"{name}: mask must be bool {list(size)}, got {mask.dtype} {list(mask.shape)}")
+        mask = inside_of(read_mask(mask, f"{name}: {argument}").image)
+    check_kind(name, argument, mask, (torch.Tensor, np.ndarray), "a bool tensor, bool array or PIL image")
+    mask = check_dense(name, argument, mask) if isinstance(mask, torch.Tensor) else mask
+    fits = mask.ndim == 2 if size is None else tuple(mask.shape) == size
+    if mask.dtype not in (torch.bool, np.dtype(bool)) or not fits:
+        expected = "[H, W]" if size is None else list(size)
+        raise ValueError(f"{name}: {argument} must be bool {expected}, got {mask.dtype} {list(mask.shape)}")
     if isinstance(mask, np.ndarray):
         mask = torch.from_numpy(mask.copy())  # of any layout, and nobody else's memory
-    mask = check_dense(name, "mask", mask)
     if mask.all() or not mask.any():
-        raise ValueError(f"{name}: mask must mark a part of the picture, got {'all' if mask.all() else 'none'} of it")
-    return mask.to(model.device)
+        part = "all" if mask.all() else "none"
+        raise ValueError(f"{name}: {argument} must mark a part of the picture, got {part} of it")
+    return mask
 
 
 @public
@@ -101,6 +187,7 @@ def masked_basis(
     check_rank("masked_basis", "k", k, inside, model)
     tol = check_number("masked_basis", "tol", tol, 0, 1)
     check_run("masked_basis", generator, callback, progress, False)
+    warm_start = _checked_start("masked_basis", warm_start, point.sample)
     factor = inside.to(point.sample.dtype)[None, None]
     lin = linearization_at(model, point, layer, mask=factor)
     with calling("masked_basis"):
@@ -108,6 +195,20 @@ def masked_basis(
     _keep_inside(basis, inside, generator or torch.Generator().manual_seed(0))
     basis.metadata.update(place_of(model, point, layer), mask_pixels=int(inside.sum()), backend=lin.backend)
     return basis
+
+
+def _checked_start(function: str, warm_start: Any, x: torch.Tensor) -> LocalBasis | torch.Tensor | None:
+    """A warm start, if it is a basis or directions of samples like x, or None; before the network runs."""
+    kinds = (LocalBasis, torch.Tensor)
+    check_kind(function, "warm_start", warm_start, kinds, "a LocalBasis, a tensor", optional=True)
+    if warm_start is None:
+        return None
+    plain = not isinstance(warm_start, LocalBasis)
+    rows = check_tensor(function, "warm_start", warm_start) if plain else warm_start.v
+    if rows.ndim != x.ndim or rows.shape[1:] != x.shape[1:] or len(rows) == 0:
+        expected = ", ".join(map(str, x.shape[1:]))
+        raise ValueError(f"{function}: warm_start must have directions [q, {expected}], got {list(rows.shape)}")
+    return rows if plain else warm_start
 
 
 def _keep_inside(basis: LocalBasis, inside: torch.Tensor, generator: torch.Generator) -> None:

@@ -10,6 +10,7 @@ from latentjac import interrupts
 from latentjac.arguments import check_bool, check_int, check_number, check_tensor
 from latentjac.diffusion import Point, linearization_at
 from latentjac.diffusion.arguments import check_model
+from latentjac.edit_options import NULL_RANK
 from latentjac.editing.masks import MaskInput, as_mask, check_rank, masked_basis
 from latentjac.models import Model
 from latentjac.public import public
@@ -17,7 +18,6 @@ from latentjac.solvers import LocalBasis, effective_rank
 from latentjac.solvers.building import calling
 from latentjac.solvers.orthonormal import orthogonality
 
-DEFAULT_RANK = 5  # of the original for faces
 _LARGEST_RANK = 128
 # A direction of which less is left lies in the span that was taken out; what is left of it is error.
 _LEAST_LEFT = 1e-3
@@ -67,7 +67,7 @@ def null_space(
     progress = check_bool("null_space", "progress", progress)
     with calling("null_space"):
         if energy is None:
-            return masked_basis(model, point, outside, rank or DEFAULT_RANK, tol=tol, progress=progress)
+            return masked_basis(model, point, outside, rank or NULL_RANK, tol=tol, progress=progress)
         return _of_energy(model, point, outside, energy, tol, progress)
 
 

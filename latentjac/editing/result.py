@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from PIL import Image
 
 from latentjac.arguments import check_int, shown
 from latentjac.editing.diagnostics import Along
-from latentjac.editing.linearity import Linearity
+from latentjac.editing.methods.method import Method
 from latentjac.editing.walk import Way
+from latentjac.geometry.linearity import Linearity
+from latentjac.shaped import Shaped
 from latentjac.solvers import Status
 
 
-@dataclass(frozen=True)
-class Edit:
+@dataclass(frozen=True, repr=False)
+class Edit(Shaped):
     """Edited images, one for every pair of a direction and a distance, directions outermost.
 
     Composed directions make one image, as of one direction and one distance.
@@ -28,50 +30,47 @@ class Edit:
             the given ones after null-space projection.
         distances: Signed distances, in :attr:`unit`.
         num_steps: Steps of every walk.
-        method: How it was edited.
+        method: How it was edited, with all options.
         layer: Feature map that ``along`` measures, or that was injected into.
         linearity: How far the network is linear along each direction, at the point.
         along: Lengths and linearity along the walks.
-        way: Noisy samples on the way, at up to 16 equal parts of every walk; None with ``"h-space"``, where the sample
-            does not move. :func:`latentjac.editing.walk_frames` makes pictures of it.
-        inject: With ``"h-space"``, when the direction was added.
-        asymmetric: With ``"h-space"``, whether the noise of each step is predicted without the addition.
-        compat: Whose code was followed, if any.
-        gains: With ``"guidance"``, the factor of the noise difference at every step, ``[num_steps, directions,
-            distances]``; with composed directions ``[num_steps, directions, 1]``, as the next two.
-        retained: With ``"geodesic"``, the energy of each direction that the new tangent space holds, at every step.
-        overlaps: With ``reestimate``, ``|<v, v'>|`` of old and new directions at every look-up.
-        status: How the bases ended that the edit is built on, the worst of them; None if it is built on none.
+        way: Noisy samples on the way, at up to 16 equal parts of every walk; None with ``HSpace``, where the sample
+            does not move, and with ``Published``. :func:`latentjac.editing.walk_frames` makes pictures of it.
+        gains: With ``Guidance`` and ``Published``, the factor of the noise difference at every step, ``[num_steps,
+            directions, distances]``; with composed directions ``[num_steps, directions, 1]``, as the next two.
+        retained: With ``Geodesic``, the energy of each direction that the new tangent space holds, at every step.
+        overlaps: With ``Guidance(reestimate=...)``, ``|<v, v'>|`` of old and new directions at every look-up.
         leakage: With a mask, RMS change of the decoded pixels outside it over that inside, ``[directions, distances]``;
             infinite where nothing changed inside.
+        status: How the bases ended that the edit is built on, the worst of them; None if it is built on none.
     """
 
-    images: list[Image.Image] = field(repr=False)
-    samples: torch.Tensor = field(repr=False)
-    points: torch.Tensor = field(repr=False)
-    directions: torch.Tensor = field(repr=False)
+    images: list[Image.Image]
+    samples: torch.Tensor
+    points: torch.Tensor
+    directions: torch.Tensor
     distances: tuple[float, ...]
     num_steps: int
-    method: str
+    method: Method
     layer: str
-    linearity: list[Linearity] = field(repr=False)
-    along: Along = field(repr=False)
-    way: Way | None = field(default=None, repr=False)
-    inject: str | None = None
-    asymmetric: bool = False
-    compat: str | None = None
-    gains: torch.Tensor | None = field(default=None, repr=False)
-    retained: torch.Tensor | None = field(default=None, repr=False)
-    overlaps: torch.Tensor | None = field(default=None, repr=False)
+    linearity: tuple[Linearity, ...]
+    along: Along
+    way: Way | None = None
+    gains: torch.Tensor | None = None
+    retained: torch.Tensor | None = None
+    overlaps: torch.Tensor | None = None
     leakage: torch.Tensor | None = None
     status: Status | None = None
 
     @property
     def unit(self) -> str:
-        """Unit of the distances: noise or features at the point, or steps of guidance with ``compat``."""
-        if self.compat:
-            return "steps of guidance"
-        return f"{'feature' if self.inject else 'noise'} standard deviations"
+        """Unit of the distances: noise or features at the point, or steps of guidance with ``Published``."""
+        return self.method.unit
+
+    @property
+    def composed(self) -> bool:
+        """Whether all directions were followed at once, each with its own distance."""
+        return self.samples.shape[1] != len(self.distances)
 
     def image(self, direction: int, distance: int) -> Image.Image:
         """The image of one direction and one distance, both by index; negative ones count from the last.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -13,12 +13,13 @@ from latentjac.diffusion import Point
 from latentjac.editing.diagnostics import Observer
 from latentjac.editing.null_space import left_of, remove
 from latentjac.models import Model
+from latentjac.shaped import Shaped
 
 _MOST_PARTS = 16  # of a way that is kept
 
 
-@dataclass(frozen=True)
-class Walks:
+@dataclass(frozen=True, repr=False)
+class Walks(Shaped):
     """What walks side by side have to do.
 
     Attributes:
@@ -33,11 +34,11 @@ class Walks:
 
     model: Model
     point: Point
-    directions: torch.Tensor = field(repr=False)
+    directions: torch.Tensor
     distances: torch.Tensor
     num_steps: int
     sigma: float
-    outside: torch.Tensor | None = field(default=None, repr=False)
+    outside: torch.Tensor | None = None
 
     @property
     def steps(self) -> torch.Tensor:
@@ -55,8 +56,8 @@ class Walks:
         return left_of(v, self.outside)
 
 
-@dataclass(frozen=True)
-class Way:
+@dataclass(frozen=True, repr=False)
+class Way(Shaped):
     """Where walks went: straight lines between the vertices that were kept.
 
     Attributes:
@@ -65,7 +66,7 @@ class Way:
     """
 
     steps: tuple[int, ...]
-    samples: torch.Tensor = field(repr=False)
+    samples: torch.Tensor
 
     def at(self, fraction: float) -> torch.Tensor:
         """Noisy samples ``[directions, distances, C, H, W]`` after a part of every way, from 0 to 1.
@@ -82,28 +83,41 @@ class Way:
         return self.samples[before].lerp(self.samples[after], weight)
 
 
-class Method(Protocol):
+@dataclass(frozen=True, repr=False)
+class StepRecord(Shaped):
+    """What steps were like, ``[steps, w, c]`` each, of walks w along directions c; None where there is none such.
+
+    Attributes:
+        gains: Factors of the noise differences.
+        retained: Energies of the directions that the new tangent spaces hold.
+        overlaps: ``|<v, v'>|`` of old and new directions, one entry a look-up.
+    """
+
+    gains: torch.Tensor | None = None
+    retained: torch.Tensor | None = None
+    overlaps: torch.Tensor | None = None
+
+    def laid_out(self, layout: tuple[int, int]) -> StepRecord:
+        """The same as ``[steps, *layout]``."""
+        parts = (self.gains, self.retained, self.overlaps)
+        return StepRecord(*(None if part is None else part.view(-1, *layout) for part in parts))
+
+
+class Steps(Protocol):
     """Decides on the steps of walks."""
 
     def step(self, number: int, x: torch.Tensor) -> torch.Tensor:
         """Where all walks go next, ``[w, C, H, W]``, from where they are; numbers count from 0."""
         ...
 
-
-class Linear:
-    """The straight walk ``x + d sigma v`` (Chen et al. 2024, section 3): the network has no say in it."""
-
-    def __init__(self, walks: Walks) -> None:
-        self._change = (walks.steps * walks.directions).sum(1)
-
-    def step(self, number: int, x: torch.Tensor) -> torch.Tensor:
-        """The same step every time."""
-        return self._change
+    def record(self) -> StepRecord:
+        """What the steps so far were like."""
+        ...
 
 
 def walk(
     walks: Walks,
-    method: Method,
+    steps: Steps,
     observer: Observer,
     bar: tqdm,
     layout: tuple[int, int],
@@ -113,7 +127,7 @@ def walk(
 
     Args:
         walks: What to do.
-        method: Decides on the steps.
+        steps: Decides on the steps.
         observer: Measures them.
         bar: Progress bar to update once a step.
         layout: Directions and distances of the walks in the result.
@@ -125,7 +139,7 @@ def walk(
         keep = tuple(round(i * walks.num_steps / parts) for i in range(parts + 1))
     kept = dict.fromkeys(keep, x)
     for number in range(walks.num_steps):
-        change = method.step(number, x)
+        change = steps.step(number, x)
         observer.see(number, x, change)
         x = x + change
         if number + 1 in kept:

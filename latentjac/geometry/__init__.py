@@ -2,13 +2,13 @@
 
 from latentjac.geometry.basis_path import BasisPath, basis_path
 from latentjac.geometry.curvature import Curvature, direction_curvature
-from latentjac.geometry.feature_linearity import FeatureLinearity, feature_linearity
 from latentjac.geometry.feature_map import FeatureMap
 from latentjac.geometry.frechet import FrechetMean, frechet_mean
 from latentjac.geometry.global_directions import GlobalDirections, global_directions
 from latentjac.geometry.grassmann import grassmann_exp, grassmann_log
 from latentjac.geometry.intervals import SampleMean, sample_mean
 from latentjac.geometry.jackknife import jackknife, pair_mean, pairs_of, rank_correlation
+from latentjac.geometry.linearity import FeatureLinearity, Linearity, feature_linearity, measure_linearity
 from latentjac.geometry.local_basis import local_basis
 from latentjac.geometry.matching import MatchedMean, assign, matched_mean
 from latentjac.geometry.metric import pullback_inner, pullback_norm
@@ -25,6 +25,7 @@ __all__ = [
     "FeatureMap",
     "FrechetMean",
     "GlobalDirections",
+    "Linearity",
     "MatchedMean",
     "PathMeasure",
     "PowerSpectrum",
@@ -44,6 +45,7 @@ __all__ = [
     "jackknife",
     "local_basis",
     "matched_mean",
+    "measure_linearity",
     "measure_path",
     "pair_mean",
     "pairs_of",

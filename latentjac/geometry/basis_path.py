@@ -16,7 +16,8 @@ from latentjac.diffusion.arguments import check_model
 from latentjac.geometry.local_basis import local_basis
 from latentjac.models import Model
 from latentjac.public import public
-from latentjac.solvers import LocalBasis, SolverState, Status
+from latentjac.solvers import Krylov, LocalBasis, Solver, SolverState, Status
+from latentjac.solvers.arguments import MAX_PASSES, TOL
 from latentjac.solvers.building import calling
 
 # How far the change of the left vectors over the last step is carried on into the next one. Counted on the face model:
@@ -86,13 +87,12 @@ def basis_path(
     k: int = 8,
     layer: str = "mid",
     *,
-    tol: float = 1e-3,
-    max_passes: int = 1000,
-    block_size: int | str | None = None,
+    tol: float = TOL,
+    solver: Solver = Krylov(confirm=0),
+    max_passes: int = MAX_PASSES,
     backend: str = "auto",
     generator: torch.Generator | None = None,
     warm: bool = True,
-    confirm: int = 0,
     callback: Callable[[SolverState], Any] | None = None,
     progress: bool = False,
     strict: bool = False,
@@ -110,13 +110,12 @@ def basis_path(
         k: Number of directions.
         layer: Module name, ``"mid"``, ``"eps"`` or ``"x0"``.
         tol: Largest relative residual.
+        solver: At each point, see :func:`latentjac.svd`. By default no expansion confirms a warm start; a direction
+            that is new in the top k and hardly coupled to the old ones is found more surely with ``Krylov(confirm=1)``.
         max_passes: Most passes of the solver at each point.
-        block_size: Probes a pass, ``"measured"``, or by rule; see :func:`latentjac.svd`.
         backend: Backend of the linearization.
         generator: Source of random start vectors.
         warm: False computes every basis from random vectors, for comparison.
-        confirm: Expansions that have to confirm each warm start; a direction that is new in the top k and hardly
-            coupled to the old ones is found more surely with 1.
         callback: Called with the solver's state after each expansion; returning True stops the whole path.
         progress: Show a progress bar with the vectors used and saved.
         strict: Raise when a basis does not converge.
@@ -148,12 +147,11 @@ def basis_path(
                     k,
                     layer,
                     tol=tol,
+                    solver=solver,
                     max_passes=max_passes,
-                    block_size=block_size,
                     backend=backend,
                     generator=generator,
                     warm_start=_start(bases) if warm and bases else None,
-                    confirm=confirm,
                     callback=callback,
                     strict=strict,
                 )

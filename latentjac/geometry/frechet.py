@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,7 @@ from latentjac.arguments import check_int, check_number
 from latentjac.geometry.grassmann import exponential, logarithm
 from latentjac.geometry.intervals import SampleMean, sample_mean
 from latentjac.geometry.rows import stack_tangent_rows
-from latentjac.public import public
+from latentjac.public import public, warn
 from latentjac.solvers import LocalBasis
 from latentjac.solvers.orthonormal import orthonormalize, polish
 
@@ -80,10 +79,7 @@ def frechet_mean(
         mean = _span_of_average(samples, mean)
     mean, distances, gradient, iterations = _descend(samples, mean, tol, max_iterations)
     if gradient > tol:
-        warnings.warn(
-            f"frechet_mean: not converged after {iterations} iterations: mean tangent {gradient:.1e}, tol {tol:.1e}",
-            stacklevel=3,
-        )
+        warn(f"frechet_mean: not converged after {iterations} iterations: mean tangent {gradient:.1e}, tol {tol:.1e}")
     return FrechetMean(polish((mean @ frame)[None])[0], distances, gradient, iterations, gradient <= tol)
 
 

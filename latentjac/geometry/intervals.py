@@ -10,7 +10,7 @@ import torch
 
 from latentjac.arguments import check_choice, check_generator, check_int, check_left, check_number, check_tensor
 from latentjac.public import public
-from latentjac.student import student_quantile
+from latentjac.statistics import student_quantile
 
 METHODS = ("student", "bootstrap")
 MOST_RESAMPLES = 10_000_000

@@ -11,7 +11,7 @@ import torch
 from latentjac.arguments import check_callable, check_dense, check_int, check_number, check_tensor
 from latentjac.geometry.intervals import SampleMean
 from latentjac.public import public
-from latentjac.student import student_quantile
+from latentjac.statistics import student_quantile
 
 MOST_SAMPLES = 65_536  # each of them is left out once
 

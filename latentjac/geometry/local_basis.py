@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from latentjac.arguments import check_choice, check_int, check_kind
-from latentjac.compat import find_preset
+from latentjac.arguments import check_choice, check_int
+from latentjac.compat import Preset, find_preset
 from latentjac.diffusion import Point, linearization_at, place
 from latentjac.diffusion.arguments import check_model
 from latentjac.diffusion.park2023 import check_park2023
 from latentjac.linearization import BACKENDS, PRECISIONS
 from latentjac.models import Model
 from latentjac.public import public
-from latentjac.solvers import LocalBasis, SolverState, svd
-from latentjac.solvers.arguments import Settings, check_run, check_settings
+from latentjac.solvers import Krylov, LocalBasis, Solver, SolverState, Subspace, svd
+from latentjac.solvers.arguments import MAX_PASSES, TOL, Settings, check_run, check_settings, check_warm_start
 from latentjac.solvers.building import calling
 
 
@@ -27,15 +28,14 @@ def local_basis(
     k: int = 8,
     layer: str = "mid",
     *,
-    tol: float = 1e-3,
-    max_passes: int = 1000,
+    tol: float = TOL,
+    solver: Solver = Krylov(),
+    max_passes: int = MAX_PASSES,
     max_seconds: float | None = None,
-    block_size: int | str | None = None,
     backend: str = "auto",
     precision: str | None = None,
     generator: torch.Generator | None = None,
-    warm_start: LocalBasis | None = None,
-    confirm: int = 1,
+    warm_start: LocalBasis | torch.Tensor | None = None,
     callback: Callable[[SolverState], Any] | None = None,
     progress: bool = False,
     strict: bool = False,
@@ -53,15 +53,14 @@ def local_basis(
         k: Number of directions.
         layer: Module name, ``"mid"`` (h-space), ``"eps"`` or ``"x0"``.
         tol: Largest relative residual.
+        solver: ``Krylov(...)``, ``Subspace(...)`` or ``Randomized(...)`` of :mod:`latentjac.solvers`.
         max_passes: Most passes of the solver.
         max_seconds: Time after which the solver begins nothing new.
-        block_size: Probes a pass, ``"measured"``, or by rule; see :func:`latentjac.svd`.
         backend: Backend of the linearization.
         precision: Arithmetic of the passes for float32 samples, see :func:`latentjac.linearize`; ``"mixed"`` finds the
             basis with bf16 passes and refines it with fp32 ones, of which triplets, residuals and certificate are.
         generator: Source of the solver's start block.
-        warm_start: Basis of a nearby point.
-        confirm: Expansions that have to confirm what a warm start gives; see :func:`latentjac.svd`.
+        warm_start: Basis of a nearby point, or directions ``[q, C, H, W]`` (``[B, q, C, H, W]`` for several samples).
         callback: Called with the solver's state after each expansion; returning True stops.
         progress: Show a progress bar.
         strict: Raise when not converged.
@@ -83,22 +82,15 @@ def local_basis(
     k = check_int(name, "k", k, 1, point.sample[0].numel())
     model.resolve_layer(layer)
     check_run(name, generator, callback, progress, strict)
-    check_kind(name, "warm_start", warm_start, (LocalBasis, torch.Tensor), "a LocalBasis, a tensor", optional=True)
+    warm_start = check_warm_start(name, warm_start, point.sample)
     backend = check_choice(name, "backend", backend, BACKENDS)
     precision = check_choice(name, "precision", precision, (*PRECISIONS, "mixed"), optional=True)
+    settings = check_settings(name, Settings(k, tol, solver, max_passes, max_seconds))
     mixed = precision == "mixed"
-    options = {
-        "tol": (tol, 1e-3),
-        "max_passes": (max_passes, 1000),
-        "block_size": (block_size, None),
-        "confirm": (confirm, 1),
-    }
-    fixed = {**options, "warm_start": (warm_start, None), "precision": (precision, None)}
-    preset = find_preset(name, compat, fixed)
+    preset = _find_preset(compat, settings, warm_start, precision)
     if preset:
         check_park2023(name, model, point)
-    solver = dict(preset.solver) if preset else {option: value for option, (value, _) in options.items()}
-    check_settings(name, Settings(k=k, max_seconds=max_seconds, **solver), mixed)
+        settings = replace(settings, solver=Subspace(**preset.subspace), **preset.limits)
     lin, *exact = (
         linearization_at(model, point, layer, backend=backend, precision=p)
         for p in (("bf16", "fp32") if mixed else (precision,))
@@ -106,20 +98,31 @@ def local_basis(
     with calling("local_basis"):
         basis = svd(
             lin,
-            k,
-            max_seconds=max_seconds,
+            **vars(settings),
             generator=generator,
             warm_start=warm_start,
             refine_with=exact[0] if mixed else None,
             callback=callback,
             progress=progress,
             strict=strict,
-            **solver,
         )
     if not bool((basis.s[..., 0] > 0).all()):
         raise ValueError(f"local_basis: layer must depend on the sample, got {layer!r}, whose Jacobian is zero")
     basis.metadata.update(place_of(model, point, layer), backend=lin.backend, precision=precision)
     return basis
+
+
+def _find_preset(compat: object, settings: Settings, warm_start: object, precision: object) -> Preset | None:
+    """The preset of a name, if what it leaves no choice of is at its default."""
+    usual = Krylov()
+    fixed = {
+        "tol": (settings.tol, TOL),
+        "solver": (usual if settings.solver == usual else settings.solver, usual),
+        "max_passes": (settings.max_passes, MAX_PASSES),
+        "warm_start": (warm_start, None),
+        "precision": (precision, None),
+    }
+    return find_preset("local_basis", compat, fixed)
 
 
 def place_of(model: Model, point: Point, layer: str) -> dict[str, Any]:

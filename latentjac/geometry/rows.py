@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 
 from latentjac.arguments import check_choice, check_kind, check_tensor
 from latentjac.interrupts import raise_unseen
+from latentjac.public import warn
 from latentjac.solvers import LocalBasis
 from latentjac.solvers.building import under_construction
 from latentjac.solvers.orthonormal import orthogonality, polish
@@ -31,10 +31,7 @@ def check_basis(name: str, argument: str, value: Any) -> None:
     raise_unseen(name)
     if not value.status.fine:
         largest = value.residuals.max().item()
-        warnings.warn(
-            f"{name}: {argument} did not converge: {value.status.value}, with largest residual {largest:.1e}",
-            stacklevel=5,
-        )
+        warn(f"{name}: {argument} did not converge: {value.status.value}, with largest residual {largest:.1e}")
 
 
 def tangent_rows(name: str, argument: str, value: Any, space: str) -> torch.Tensor:

@@ -87,13 +87,21 @@ def refuse_differentiated_constants(function: str, constants: Sequence[Any]) -> 
 
     Raises:
         RuntimeError: as for :func:`refuse_differentiated`.
+        ValueError: a container holds itself, or is nested as deeply as if it did.
     """
     for i, constant in enumerate(constants):
-        for path, leaf in tree_flatten_with_path(constant)[0]:
+        try:
+            leaves = tree_flatten_with_path(constant)[0]
+        except RecursionError:
+            kind = type(constant).__name__
+            raise ValueError(
+                f"{function}: constants[{i}] must not be nested deeply or hold itself, got a {kind}"
+            ) from None
+        for path, leaf in leaves:
             trouble = _differentiated(leaf) if isinstance(leaf, torch.Tensor) else ""
             if trouble:
                 raise RuntimeError(
-                    f"{function}: constant {i}{keystr(path)} must be a plain tensor outside differentiation, "
+                    f"{function}: constants[{i}]{keystr(path)} must be a plain tensor outside differentiation, "
                     f"got one that {trouble}; its derivative would silently be zero"
                 )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 
+from latentjac.arguments import check_callable, check_choice
 from latentjac.kernels.guards import refuse_differentiated_constants, refuse_transforms
 from latentjac.linearization.autodiff import AutodiffLinearization
 from latentjac.linearization.compiled import ProgramLinearization
@@ -68,7 +69,8 @@ def linearize(
         The linearization at x, with ``y``, ``jvp``, ``vjp``, ``rebase``, ``check_adjoint`` and ``to_scipy``.
 
     Raises:
-        TypeError: If f is not callable, x is not a tensor, or f(x) not one of floating-point numbers.
+        TypeError: If f is not callable, x is not a tensor, an option has a wrong type, or f(x) is no tensor of
+            floating-point numbers.
         NoDerivativeError: If f has an operator without a derivative, or a custom function whose backward pass cannot be
             transposed; names its line.
         RuntimeError: If x or a constant takes part in differentiation, which would silently end here.
@@ -77,10 +79,8 @@ def linearize(
         NonFiniteError: If f(x) has NaN or Inf.
         TraceError: If the backend is ``"program"``, or CUDA graphs or bf16 are demanded, and f cannot be traced.
     """
-    if not callable(f):
-        raise TypeError(f"linearize: f must be callable, got {type(f).__name__}")
-    if backend not in BACKENDS:
-        raise ValueError(f"linearize: backend must be one of {list(BACKENDS)}, got {backend!r}")
+    check_callable("linearize", "f", f)
+    backend = check_choice("linearize", "backend", backend, BACKENDS)
     refuse_transforms("linearize")
     refuse_differentiated_constants("linearize", constants)
     refusal: TraceError | None = None
@@ -93,7 +93,7 @@ def linearize(
                 f, x, *constants, chunk_size=chunk_size, cuda_graphs=cuda_graphs, precision=precision
             )
         except TraceError as error:
-            if backend == "program" or cuda_graphs is True or precision == "bf16":
+            if backend == "program" or (not isinstance(cuda_graphs, str) and cuda_graphs) or precision == "bf16":
                 raise
             _log_once(f"linearize: torch.func is used for the whole function, which is slower: {error}")
             refusal = error

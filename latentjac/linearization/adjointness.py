@@ -11,7 +11,7 @@ Tensor = torch.Tensor
 
 def random_like(t: Tensor, generator: torch.Generator) -> Tensor:
     """A random tensor that lies in memory as another does; the generator is one of the CPU."""
-    values = torch.randn(t.shape, generator=generator, dtype=t.dtype)
+    values = torch.randn(t.shape, generator=generator, dtype=t.dtype, device="cpu")
     return torch.empty_like(t).copy_(values)
 
 

@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from latentjac.arguments import check_int
 from latentjac.kernels.guards import refuse_differentiated_constants, refuse_dual, refuse_transforms
 from latentjac.linearization.adjointness import answer, mismatch, random_like
 from latentjac.linearization.agreement import distance, refuse_random
@@ -120,10 +121,9 @@ class AutodiffLinearization(Linearization):
         chunk_size: int | None = None,
         precision: str | None = None,
     ) -> None:
-        if chunk_size is not None and (not isinstance(chunk_size, int) or chunk_size < 1):
-            raise ValueError(f"linearize: chunk_size must be a positive int or None, got {chunk_size!r}")
+        chunk_size = check_int("linearize", "chunk_size", chunk_size, 1, optional=True)
         check_base("linearize", x)
-        check_precision(precision, x)
+        precision = check_precision(precision, x)
         if precision == "bf16":
             raise ValueError("linearize: precision must be None, 'fp32' or 'tf32' with torch.func, got 'bf16'")
         self._f, self.precision = f, precision

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from latentjac.arguments import check_int
 from latentjac.linearization.agreement import distance, refuse_random
 from latentjac.linearization.engine import Engine, Options
 from latentjac.linearization.graphs import check_mode
@@ -66,11 +67,10 @@ class ProgramLinearization(Linearization):
         recorder: Recorder | None = None,
         engine: Engine | None = None,
     ) -> None:
-        if chunk_size is not None and (not isinstance(chunk_size, int) or chunk_size < 1):
-            raise ValueError(f"linearize: chunk_size must be a positive int or None, got {chunk_size!r}")
+        chunk_size = check_int("linearize", "chunk_size", chunk_size, 1, optional=True)
         check_base("linearize", x)
-        check_precision(precision, x)
-        check_mode(cuda_graphs, x.is_cuda or recorder is not None, x.device)
+        precision = check_precision(precision, x)
+        cuda_graphs = check_mode(cuda_graphs, x.is_cuda or recorder is not None, x.device)
         options = Options(chunk_size, memory_limit, cuda_graphs, precision, recorder)
         self._f, self.x = f, x
         self._restrictions: dict[int, Pool] = {}
@@ -137,7 +137,8 @@ class ProgramLinearization(Linearization):
 
     def _refuse(self, name: str, x: Tensor, constants: tuple[Any, ...], value: Tensor, off: float) -> None:
         again = distance(self._evaluate(x, constants), value)
-        if not again <= off / 2:
+        # Attention of torch can hide NaN in short rows, which ours shows: such a program is of no use, but f repeats.
+        if not again <= (off / 2 if math.isfinite(off) else 0):
             refuse_random(name, again)
         raise TraceError(f"values of the trace differ from those of f by {off:.1e} of their size")
 
@@ -164,6 +165,7 @@ class ProgramLinearization(Linearization):
 
     def restriction_cost(self, count: int) -> float:
         """See :meth:`Linearization.restriction_cost`."""
+        count = check_int("restriction_cost", "count", count, 1, len(self.x))
         return 1.0 if count in self._restrictions else self._cost_of_again()
 
     def _again(self, x: Tensor, constants: tuple[Any, ...]) -> ProgramLinearization:
@@ -192,5 +194,5 @@ class ProgramLinearization(Linearization):
 
     def prepare(self, probes: int) -> None:
         """Record the passes over so many probes, if passes are recorded; see :meth:`Linearization.prepare`."""
-        super().prepare(probes)
+        probes = check_int("prepare", "probes", probes, 1)
         self.engine.prepare(probes, ("tangent", self.x), ("cotangent", self.y))

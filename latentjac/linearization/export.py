@@ -69,8 +69,10 @@ def export(f: Callable[..., Tensor], x: Tensor, constants: tuple[Any, ...], valu
     """
     refuse_transforms("linearize")
     for i, constant in enumerate(constants):
-        if isinstance(constant, (list, tuple, dict)):
-            raise TraceError(f"constant {i} is a {type(constant).__name__}: pass its tensors as constants of their own")
+        # What holds tensors would count as several arguments.
+        if isinstance(constant, (list, tuple, dict, torch.nn.Module)):
+            kind = type(constant).__name__
+            raise TraceError(f"constants[{i}] is a {kind}: pass its tensors as constants of their own")
     with outside(x.device):
         args = [ordinary(value.detach()) if isinstance(value, Tensor) else value for value in (x, *constants)]
         fixed = {i: args[i + 1] for i, value in enumerate(constants) if values and _is_small(value)}

@@ -12,8 +12,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
+from latentjac.arguments import shown
 from latentjac.linearization.program import Program
 from latentjac.recording import Recorder, Recording
 
@@ -31,12 +33,17 @@ class RecordingError(RuntimeError):
     """A pass could not be recorded, though that was demanded."""
 
 
-def check_mode(cuda_graphs: object, possible: bool, device: torch.device) -> None:
-    """Raise unless it is one of ``MODES``, and graphs are possible where they are demanded."""
-    if cuda_graphs != "auto" and not isinstance(cuda_graphs, bool):
-        raise ValueError(f"linearize: cuda_graphs must be one of {list(MODES)}, got {cuda_graphs!r}")
-    if cuda_graphs is True and not possible:
+def check_mode(cuda_graphs: Any, possible: bool, device: torch.device) -> bool | str:
+    """The one of ``MODES`` that it is, if graphs are possible where they are demanded."""
+    if not isinstance(cuda_graphs, (str, bool, np.bool_)):
+        raise TypeError(f"linearize: cuda_graphs must be one of {list(MODES)}, got {type(cuda_graphs).__name__}")
+    if isinstance(cuda_graphs, str):
+        if cuda_graphs != "auto":
+            raise ValueError(f"linearize: cuda_graphs must be one of {list(MODES)}, got {shown(cuda_graphs)}")
+        return "auto"
+    if cuda_graphs and not possible:
         raise ValueError(f"linearize: cuda_graphs must be 'auto' or False for x on {device}, got True")
+    return bool(cuda_graphs)
 
 
 class Replayed:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from latentjac.arguments import FLOATING, check_dense, check_generator, check_int, check_sequence, shown
 from latentjac.kernels.guards import (
     refuse_differentiated,
     refuse_differentiated_constants,
@@ -151,13 +152,9 @@ class Linearization(ABC):
             TypeError: If points is not a sequence of ints.
             ValueError: If the indices are not as above, or if f, called for these points alone, gives another y.
         """
-        if isinstance(points, (str, bytes)) or not isinstance(points, Sequence):
-            raise TypeError(f"restrict: points must be a sequence of ints, got {type(points).__name__}")
-        if any(isinstance(p, bool) or not isinstance(p, int) for p in points):
-            raise TypeError(f"restrict: points must be ints, got {[type(p).__name__ for p in points]}")
-        points = list(points)
-        if not points or points != sorted(set(points)) or not 0 <= points[0] <= points[-1] < len(self.x):
-            raise ValueError(f"restrict: points must be ascending indices in [0, {len(self.x)}), got {points}")
+        points = [check_int("restrict", "points", p) for p in check_sequence("restrict", "points", points, "ints")]
+        if points != sorted(set(points)) or not 0 <= points[0] <= points[-1] < len(self.x):
+            raise ValueError(f"restrict: points must be ascending indices in [0, {len(self.x)}), got {shown(points)}")
         constants = tuple(_entries(value, len(self.x), points) for value in self._constants)
         kept, expected = self._restriction(self.x[points], constants), self.y[points]
         difference = (kept.y - expected).abs().max().item() if kept.y.shape == expected.shape else float("inf")
@@ -174,7 +171,12 @@ class Linearization(ABC):
         """What :meth:`restrict` to as many points costs, in vectors through the Jacobian of all points.
 
         An estimate from the operations of f, so that it is the same on every run.
+
+        Raises:
+            TypeError: If count is not an int.
+            ValueError: If there are not so many points.
         """
+        check_int("restriction_cost", "count", count, 1, len(self.x))
         return self._cost_of_again()
 
     @property
@@ -191,10 +193,10 @@ class Linearization(ABC):
             probes: k of the ``jvp`` and ``vjp`` to come.
 
         Raises:
-            ValueError: If it is not a positive int.
+            TypeError: If it is not an int.
+            ValueError: If it is not positive.
         """
-        if isinstance(probes, bool) or not isinstance(probes, int) or probes < 1:
-            raise ValueError(f"prepare: probes must be a positive int, got {probes!r}")
+        check_int("prepare", "probes", probes, 1)
 
     def recorder(self) -> Recorder | None:
         """What records work between passes where passes are recorded (CUDA graphs), a new one; None elsewhere."""
@@ -206,9 +208,18 @@ class Linearization(ABC):
         Returns:
             ``|<u, Jv> - <J^T u, v>| / (|u| |Jv|)``; 0 where J v vanishes. Near the rounding unit if both
             passes are right.
+
+        Raises:
+            TypeError: If generator is none of torch's.
+            ValueError: If it is not one of the CPU.
         """
-        v = torch.randn(1, *self.x.shape, generator=generator, dtype=self.x.dtype).to(self.x.device)
-        u = torch.randn(1, *self.y.shape, generator=generator, dtype=self.y.dtype).to(self.y.device)
+        check_generator("check_adjoint", generator)
+        if generator is not None and generator.device.type != "cpu":
+            raise ValueError(f"check_adjoint: generator must be one of the CPU, got one on {generator.device}")
+        v, u = (
+            torch.randn(1, *like.shape, generator=generator, dtype=like.dtype, device="cpu").to(like.device)
+            for like in (self.x, self.y)
+        )
         jv, jtu = self.jvp(v).double(), self.vjp(u).double()
         scale = (u.double().norm() * jv.norm()).item()
         difference = ((u.double() * jv).sum() - (jtu * v.double()).sum()).abs().item()
@@ -229,7 +240,7 @@ class Linearization(ABC):
 
         def columns(product: Callable[[torch.Tensor], torch.Tensor], like: torch.Tensor) -> Callable[[Any], Any]:
             def apply(matrix: Any) -> Any:
-                block = torch.as_tensor(matrix, dtype=like.dtype).reshape(like.numel(), -1).T
+                block = torch.as_tensor(matrix, dtype=like.dtype, device="cpu").reshape(like.numel(), -1).T
                 out = product(block.reshape(-1, *like.shape).to(like.device).contiguous())
                 rows = out.reshape(len(out), -1).T.cpu().numpy()
                 return rows if matrix.ndim == 2 else rows[:, 0]
@@ -237,7 +248,7 @@ class Linearization(ABC):
             return apply
 
         forward, backward = columns(self.jvp, self.x), columns(self.vjp, self.y)
-        dtype = torch.empty(0, dtype=self.x.dtype).numpy().dtype
+        dtype = torch.empty(0, dtype=self.x.dtype, device="cpu").numpy().dtype
         return LinearOperator((m, n), forward, backward, forward, rmatmat=backward, dtype=dtype)
 
     def __repr__(self) -> str:
@@ -256,13 +267,14 @@ def check_probes(name: str, argument: str, probes: torch.Tensor, like: torch.Ten
         raise TypeError(f"{name}: {argument} must be a torch.Tensor, got {type(probes).__name__}")
     refuse_tracing(name)
     refuse_differentiated(name, **{argument: probes})
+    if probes.device != like.device:
+        raise ValueError(f"{name}: {argument} must be on {like.device}, got {probes.device}")
+    check_dense(name, argument, probes)
     if probes.ndim != like.ndim + 1 or probes.shape[1:] != like.shape or len(probes) == 0:
         expected = ", ".join(["k >= 1", *map(str, like.shape)])
         raise ValueError(f"{name}: {argument} must have shape [{expected}], got {list(probes.shape)}")
     if probes.dtype != like.dtype:
         raise ValueError(f"{name}: {argument} must have dtype {like.dtype}, got {probes.dtype}")
-    if probes.device != like.device:
-        raise ValueError(f"{name}: {argument} must be on {like.device}, got {probes.device}")
 
 
 def check_rebase(
@@ -271,6 +283,8 @@ def check_rebase(
     """The constants at another base point; raise unless that point and they can follow those of a linearization."""
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"{name}: x must be a torch.Tensor, got {type(x).__name__}")
+    refuse_differentiated(name, x=x)
+    check_dense(name, "x", x)
     if x.shape != lin.x.shape or x.dtype != lin.x.dtype:
         raise ValueError(f"{name}: x must be {list(lin.x.shape)} {lin.x.dtype}, got {list(x.shape)} {x.dtype}")
     if x.device != lin.x.device:
@@ -303,8 +317,9 @@ def check_base(name: str, x: torch.Tensor) -> None:
         raise TypeError(f"{name}: x must be a torch.Tensor, got {type(x).__name__}")
     refuse_tracing(name)
     refuse_differentiated(name, x=x)
-    if not x.is_floating_point():
-        raise ValueError(f"{name}: x must be a floating-point tensor, got dtype {x.dtype}")
+    check_dense(name, "x", x)
+    if x.dtype not in FLOATING:
+        raise ValueError(f"{name}: x must be a floating-point tensor of 16, 32 or 64 bits, got dtype {x.dtype}")
     if x.ndim < 1 or x.numel() == 0:
         raise ValueError(f"{name}: x must be non-empty with a batch in dimension 0, got shape {list(x.shape)}")
     if not torch.isfinite(x).all():

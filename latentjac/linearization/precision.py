@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,20 +10,58 @@ from typing import Any
 
 import torch
 
+from latentjac.arguments import check_choice
+
 PRECISIONS = ("fp32", "tf32", "bf16")
 
-# The settings belong to the process: who changes them keeps others from queuing work with them.
-_lock = threading.RLock()
+
+class _Settings:
+    """How torch multiplies on a GPU belongs to the process: who changes it keeps others from queuing work with that."""
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.RLock()
+        self._owner: int | None = None
+        self._outside: list[str] | None = None
+
+    @contextmanager
+    def all_as(self, wanted: str) -> Iterator[None]:
+        """Have all of them at one value, and put them back; within that, again."""
+        with self._lock:
+            before = [backend.fp32_precision for backend in _backends()]
+            outermost = self._outside is None
+            if outermost:
+                self._owner, self._outside = threading.get_ident(), before
+            try:
+                _set([wanted] * len(before))
+                yield
+            finally:
+                _set(before)
+                if outermost:
+                    self._owner = self._outside = None
+
+    def after_fork(self) -> None:
+        """In a child: a thread that had changed them does not live on in it, so put them back and let others in."""
+        if self._owner == threading.get_ident():
+            return
+        if self._outside is not None:
+            _set(self._outside)
+        self._begin()
 
 
-def check_precision(precision: object, x: torch.Tensor) -> None:
-    """Raise unless it is None, or one of ``PRECISIONS`` and x float32."""
-    if precision is None:
-        return
-    if precision not in PRECISIONS:
-        raise ValueError(f"linearize: precision must be None or one of {list(PRECISIONS)}, got {precision!r}")
-    if isinstance(x, torch.Tensor) and x.dtype != torch.float32:
-        raise ValueError(f"linearize: precision must be None for x of {x.dtype}, got {precision!r}")
+_settings = _Settings()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_settings.after_fork)
+
+
+def check_precision(precision: Any, x: torch.Tensor) -> str | None:
+    """The precision, if it is None, or one of ``PRECISIONS`` and x float32."""
+    known: str | None = check_choice("linearize", "precision", precision, PRECISIONS, optional=True)
+    if known is not None and x.dtype != torch.float32:
+        raise ValueError(f"linearize: precision must be None for x of {x.dtype}, got {known!r}")
+    return known
 
 
 def lowered(precision: str | None) -> torch.dtype | None:
@@ -66,6 +105,11 @@ def _backends() -> tuple[Any, Any]:
     return torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
 
 
+def _set(values: list[str]) -> None:
+    for backend, value in zip(_backends(), values, strict=True):
+        backend.fp32_precision = value
+
+
 @contextmanager
 def arithmetic(precision: str | None, device: torch.device) -> Iterator[None]:
     """Have torch multiply float32 matrices and images in this precision on a GPU, and put its settings back.
@@ -76,14 +120,5 @@ def arithmetic(precision: str | None, device: torch.device) -> Iterator[None]:
     if precision is None or device.type != "cuda":
         yield
         return
-    wanted = "tf32" if precision == "tf32" else "ieee"
-    with _lock:
-        backends = _backends()
-        before = [backend.fp32_precision for backend in backends]
-        try:
-            for backend in backends:
-                backend.fp32_precision = wanted
-            yield
-        finally:
-            for backend, value in zip(backends, before, strict=True):
-                backend.fp32_precision = value
+    with _settings.all_as("tf32" if precision == "tf32" else "ieee"):
+        yield

@@ -1,7 +1,7 @@
 """Networks, their schedules and codecs, and the taps on them."""
 
 from latentjac.models.codec import ImageInput, PixelCodec, to_pil
-from latentjac.models.conditioning import Conditioning, Guidance
+from latentjac.models.conditioning import ClassifierFreeGuidance, Conditioning
 from latentjac.models.errors import LoadError
 from latentjac.models.guidance import Denoiser, Guided
 from latentjac.models.latents import LatentCodec
@@ -14,9 +14,9 @@ from latentjac.models.prepare import PreparedImage, prepare_image
 from latentjac.models.text import TextEncoder
 
 __all__ = [
+    "ClassifierFreeGuidance",
     "Conditioning",
     "Denoiser",
-    "Guidance",
     "Guided",
     "ImageInput",
     "LatentCodec",

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from latentjac.arguments import check_dense
+from latentjac.arguments import check_dense, check_tensor, check_text
 from latentjac.models.prepare import crop_image, read_image, resize_image
+from latentjac.public import public
 
 ImageInput = str | Path | Image.Image | np.ndarray | torch.Tensor
 
@@ -28,7 +29,8 @@ class PixelCodec:
     def __init__(self, size: int, channels: int = 3) -> None:
         self.size, self.channels = size, channels
 
-    def encode(self, images: ImageInput | list[ImageInput], *, function: str = "encode") -> torch.Tensor:
+    @public
+    def encode(self, images: ImageInput | list[ImageInput], *, subject: str = "encode: images") -> torch.Tensor:
         """Samples ``[B, C, H, W]`` in [-1, 1], float32 on the CPU.
 
         What is done to a picture to make it fit is logged; :func:`prepare_image` says it in its notes.
@@ -38,18 +40,19 @@ class PixelCodec:
                 picture, uint8 ``[H, W]`` or ``[H, W, C]`` of 1, 3 or 4 channels, uint16 or bool ``[H, W]``; float array
                 ``[H, W, C]`` or ``[B, H, W, C]`` in [0, 1] of the network's size; float tensor ``[C, H, W]`` or
                 ``[B, C, H, W]`` in [0, 1] of the network's size, or such a uint8 tensor.
-            function: Called by the user, for messages.
+            subject: Function and argument of the user, for messages.
 
         Raises:
             TypeError: If an entry is none of these.
             FileNotFoundError: If there is no file at a path.
             ValueError: If an array or tensor has another shape, dtype or range, or a picture cannot be prepared.
         """
-        entries = list(images) if isinstance(images, (list, tuple)) else [images]
-        subject = f"{function}: image"
-        if not entries:
+        subject = check_text("encode", "subject", subject)
+        if not isinstance(images, (list, tuple)):
+            return self._encode_one(images, subject)
+        if not images:
             raise ValueError(f"{subject} must be at least one picture, got an empty list")
-        return torch.cat([self._encode_one(entry, subject) for entry in entries])
+        return torch.cat([self._encode_one(entry, f"{subject}[{i}]") for i, entry in enumerate(images)])
 
     def _encode_one(self, image: Any, subject: str) -> torch.Tensor:
         if isinstance(image, np.ndarray):
@@ -100,9 +103,27 @@ class PixelCodec:
             raise ValueError(f"{subject} must have values in [0, 1], got {_range(values)}")
         return values * 2 - 1
 
+    @public
     def decode(self, samples: torch.Tensor) -> torch.Tensor:
-        """Pictures ``[B, C, H, W]`` in [0, 1], float32 on the CPU, clipped."""
-        return (samples.detach().float().cpu() / 2 + 0.5).clamp(0, 1)
+        """Pictures ``[B, C, H, W]`` in [0, 1], float32 on the CPU, clipped.
+
+        Raises:
+            TypeError: If samples are no tensor.
+            ValueError: If they are not finite floating-point samples ``[B, C, H, W]`` of the codec's channels.
+        """
+        samples = check_batch("decode", "samples", samples, (self.channels,))
+        return (samples.float().cpu() / 2 + 0.5).clamp(0, 1)
+
+
+def check_batch(function: str, argument: str, values: Any, channels: tuple[int, ...]) -> torch.Tensor:
+    """The values ``[B, C, H, W]`` without their graph; raise unless they are finite and of as many channels."""
+    values = check_tensor(function, argument, values)
+    if values.ndim != 4 or values.shape[1] not in channels or values.numel() == 0:
+        known = " or ".join(map(str, channels))
+        raise ValueError(
+            f"{function}: {argument} must have shape [B, C, H, W] with C = {known}, got {list(values.shape)}"
+        )
+    return values
 
 
 class NoCodec:
@@ -110,9 +131,9 @@ class NoCodec:
 
     size = 0
 
-    def encode(self, images: Any, *, function: str = "encode") -> torch.Tensor:
+    def encode(self, images: Any, *, subject: str = "encode: images") -> torch.Tensor:
         """Refuses pictures."""
-        raise ValueError(f"{function}: image must go to a model with a codec, got one without (Model(..., codec=...))")
+        raise ValueError(f"{subject} must go to a model with a codec, got one without (Model(..., codec=...))")
 
     def decode(self, samples: torch.Tensor) -> torch.Tensor:
         """Refuses samples."""
@@ -127,7 +148,19 @@ def _range(values: torch.Tensor) -> str:
     return f"{wrong} NaN or Inf" if wrong else f"[{values.min().item():.4g}, {values.max().item():.4g}]"
 
 
+@public
 def to_pil(pictures: torch.Tensor) -> list[Image.Image]:
-    """PIL images of pictures ``[B, C, H, W]`` in [0, 1]."""
-    pixels = (pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    """PIL images of pictures.
+
+    Args:
+        pictures: ``[B, C, H, W]`` in [0, 1], with C = 1 (grey), 3 (RGB) or 4 (RGBA).
+
+    Raises:
+        TypeError: If pictures are no tensor.
+        ValueError: If their shape, type or values are others.
+    """
+    values = check_batch("to_pil", "pictures", pictures, (1, 3, 4)).float()
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(f"to_pil: pictures must have values in [0, 1], got {_range(values)}")
+    pixels = (values * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(p[..., 0] if p.shape[-1] == 1 else p) for p in pixels]

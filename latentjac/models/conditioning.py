@@ -49,16 +49,18 @@ class Conditioning(Mapping[str, torch.Tensor]):
     __slots__ = ("_tensors", "guidance")
     __hash__ = None  # type: ignore[assignment]
     _tensors: Mapping[str, torch.Tensor]
-    guidance: Guidance | None
+    guidance: ClassifierFreeGuidance | None
 
-    def __init__(self, tensors: Mapping[str, torch.Tensor] | None = None, guidance: Guidance | None = None) -> None:
+    def __init__(
+        self, tensors: Mapping[str, torch.Tensor] | None = None, guidance: ClassifierFreeGuidance | None = None
+    ) -> None:
         checked = {}
         given = {} if tensors is None else tensors
         for name, value in check_kind(_NAME, "tensors", given, Mapping, "a mapping", optional=True).items():
             if not isinstance(name, str) or not name.isidentifier():
                 raise ValueError(f"{_NAME}: tensors must be named by identifiers, got {shown(name)}")
             checked[str(name)] = _rows_of(f"tensors[{name!r}]", value)
-        check_kind(_NAME, "guidance", guidance, Guidance, "a Guidance", optional=True)
+        check_kind(_NAME, "guidance", guidance, ClassifierFreeGuidance, "a ClassifierFreeGuidance", optional=True)
         if guidance is not None and guidance.negative.keys() != checked.keys():
             raise ValueError(
                 f"{_NAME}: tensors and the negative of guidance must have the same names, "
@@ -71,12 +73,12 @@ class Conditioning(Mapping[str, torch.Tensor]):
         if len(counts) > 1:
             raise ValueError(f"{_NAME}: tensors must have 1 row or as many as the others, got {counts}")
 
-    def _set(self, tensors: dict[str, torch.Tensor], guidance: Guidance | None) -> None:
+    def _set(self, tensors: dict[str, torch.Tensor], guidance: ClassifierFreeGuidance | None) -> None:
         object.__setattr__(self, "_tensors", MappingProxyType(tensors))
         object.__setattr__(self, "guidance", guidance)
 
     @classmethod
-    def _made(cls, tensors: dict[str, torch.Tensor], guidance: Guidance | None) -> Conditioning:
+    def _made(cls, tensors: dict[str, torch.Tensor], guidance: ClassifierFreeGuidance | None) -> Conditioning:
         """Of tensors that fit, which are not looked at: what is being traced has no values."""
         made = cls.__new__(cls)
         made._set(tensors, guidance)
@@ -214,25 +216,25 @@ class Conditioning(Mapping[str, torch.Tensor]):
             return cls(own)
         if scale is None:
             raise ValueError(f"from_flat: tensors must have {_SCALE} where there is a negative, got none")
-        return cls(own, Guidance(cls(negative), scale))
+        return cls(own, ClassifierFreeGuidance(cls(negative), scale))
 
     @staticmethod
     def _traced(names: Sequence[str], tensors: Sequence[torch.Tensor]) -> Conditioning:
         """The conditioning of flat tensors, which are not looked at."""
         own, negative, scale = _unflat(dict(zip(names, tensors, strict=True)))
-        guidance = None if scale is None else Guidance._made(Conditioning._made(negative, None), scale)
+        guidance = None if scale is None else ClassifierFreeGuidance._made(Conditioning._made(negative, None), scale)
         return Conditioning._made(own, guidance)
 
     def _map(self, change: Any) -> Conditioning:
         tensors = {name: change(tensor) for name, tensor in self.items()}
         if self.guidance is None:
             return Conditioning._made(tensors, None)
-        guidance = Guidance._made(self.guidance.negative._map(change), change(self.guidance.scale))
+        guidance = ClassifierFreeGuidance._made(self.guidance.negative._map(change), change(self.guidance.scale))
         return Conditioning._made(tensors, guidance)
 
 
 @dataclass(frozen=True, eq=False)
-class Guidance:
+class ClassifierFreeGuidance:
     """What classifier-free guidance (Ho & Salimans 2022) leads away from, and how far.
 
     Attributes:
@@ -251,22 +253,25 @@ class Guidance:
     scale: torch.Tensor
 
     def __init__(self, negative: Conditioning, scale: float | torch.Tensor) -> None:
-        check_kind("Guidance", "negative", negative, Conditioning, "a Conditioning")
+        name = "ClassifierFreeGuidance"
+        check_kind("ClassifierFreeGuidance", "negative", negative, Conditioning, "a Conditioning")
         if negative.guidance is not None:
-            raise ValueError("Guidance: negative must have no guidance of its own, got one that has")
+            raise ValueError("ClassifierFreeGuidance: negative must have no guidance of its own, got one that has")
         if is_number(scale):
             like = next((t for t in negative.values() if t.is_floating_point()), torch.zeros((), dtype=torch.float64))
-            number = check_number("Guidance", "scale", scale, -_FURTHEST, _FURTHEST, least=True, most=True)
+            number = check_number(
+                "ClassifierFreeGuidance", "scale", scale, -_FURTHEST, _FURTHEST, least=True, most=True
+            )
             rows = torch.tensor([number], dtype=like.dtype, device=like.device)
         else:
-            rows = check_tensor("Guidance", "scale", scale, _FURTHEST)
+            rows = check_tensor(name, "scale", scale, _FURTHEST)
             if rows.ndim != 1 or len(rows) == 0:
-                raise ValueError(f"Guidance: scale must be a number or have shape [B], got {list(rows.shape)}")
+                raise ValueError(f"{name}: scale must be a number or have shape [B], got {list(rows.shape)}")
         object.__setattr__(self, "negative", negative)
         object.__setattr__(self, "scale", rows)
 
     @classmethod
-    def _made(cls, negative: Conditioning, scale: torch.Tensor) -> Guidance:
+    def _made(cls, negative: Conditioning, scale: torch.Tensor) -> ClassifierFreeGuidance:
         made = cls.__new__(cls)
         object.__setattr__(made, "negative", negative)
         object.__setattr__(made, "scale", scale)

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from latentjac.models.arguments import check_call
 from latentjac.models.conditioning import Conditioning
-from latentjac.models.predictions import Prediction, predicted
+from latentjac.models.predictions import Prediction, levels_at, predicted
+from latentjac.public import public
 
 if TYPE_CHECKING:
     from latentjac.models.model import Model
@@ -24,23 +26,35 @@ class Denoiser:
     def __init__(self, model: Model, conditioning: Conditioning) -> None:
         self.model, self.conditioning = model, conditioning
 
-    def output(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    def _output(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """What the network returns, of the kind that it predicts, ``[B, C, H, W]``."""
-        return self.model.output(x, t, self.conditioning._expanded(len(x)))
+        return self.model._output(x, t, self.conditioning._expanded(len(x)))
 
+    @public
     def predict(self, x: torch.Tensor, t: torch.Tensor) -> Prediction:
         """Clean sample and noise, ``[B, C, H, W]`` each, from one evaluation.
 
         Args:
             x: Noisy samples ``[B, C, H, W]``.
             t: Timestep of the training schedule, tensor ``[]`` or ``[B]``.
-        """
-        return predicted(self.model.prediction_type, self.output(x, t), x, *self.model.levels_of(t, x))
 
+        Raises:
+            TypeError: If an argument is no tensor.
+            ValueError: If one has another shape or type than the network takes.
+        """
+        check_call("predict", self.model, x, t, self.conditioning)
+        return self._predict(x, t)
+
+    def _predict(self, x: torch.Tensor, t: torch.Tensor) -> Prediction:
+        levels = levels_at(self.model.scheduler, t, x)
+        return predicted(self.model.prediction_type, self._output(x, t), x, *levels)
+
+    @public
     def eps(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Predicted noise, ``[B, C, H, W]``; arguments are those of :meth:`predict`."""
         return self.predict(x, t).eps
 
+    @public
     def x0(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Posterior mean of the clean sample, ``[B, C, H, W]`` (Tweedie's formula)."""
         return self.predict(x, t).x0
@@ -64,9 +78,9 @@ class Guided(Denoiser):
         self.negative = negative
         self.scale = scale if isinstance(scale, torch.Tensor) else torch.tensor([float(scale)])
 
-    def output(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    def _output(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """The guided output of the network, ``[B, C, H, W]``."""
         both = self.conditioning._expanded(len(x))._followed_by(self.negative._expanded(len(x)))
         times = t if t.ndim == 0 else torch.cat([t, t])
-        towards, away = self.model.output(torch.cat([x, x]), times, both).chunk(2)
+        towards, away = self.model._output(torch.cat([x, x]), times, both).chunk(2)
         return away + self.scale.to(x).reshape(-1, *[1] * (x.ndim - 1)) * (towards - away)

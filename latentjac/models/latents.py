@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from latentjac.models.codec import ImageInput, PixelCodec
+from latentjac.linearization import NonFiniteError
+from latentjac.models.codec import ImageInput, PixelCodec, check_batch
 from latentjac.public import public
 
 # Pictures at once: at 512x512 the decoder of Stable Diffusion takes some 2 GB for each.
@@ -38,15 +39,26 @@ class LatentCodec:
 
     @public
     @torch.no_grad()
-    def encode(self, images: ImageInput | list[ImageInput], *, function: str = "encode") -> torch.Tensor:
-        """Latents ``[B, C, H, W]``, float32 on the CPU; takes and refuses what :meth:`PixelCodec.encode` does."""
-        return self._in_parts(self._encode, self._pixels.encode(images, function=function))
+    def encode(self, images: ImageInput | list[ImageInput], *, subject: str = "encode: images") -> torch.Tensor:
+        """Latents ``[B, C, H, W]``, float32 on the CPU; takes and refuses what :meth:`PixelCodec.encode` does.
+
+        Raises:
+            NonFiniteError: If the autoencoder gives NaN or Inf, as some do in float16.
+        """
+        return self._in_parts("encode", self._encode, self._pixels.encode(images, subject=subject))
 
     @public
     @torch.no_grad()
     def decode(self, samples: torch.Tensor) -> torch.Tensor:
-        """Pictures ``[B, 3, size, size]`` in [0, 1], float32 on the CPU, clipped."""
-        return self._pixels.decode(self._in_parts(self._decode, samples))
+        """Pictures ``[B, 3, size, size]`` in [0, 1], float32 on the CPU, clipped.
+
+        Raises:
+            TypeError: If samples are no tensor.
+            ValueError: If they are not finite floating-point samples ``[B, C, H, W]`` of the latents' channels.
+            NonFiniteError: If the autoencoder gives NaN or Inf, as some do in float16.
+        """
+        samples = check_batch("decode", "samples", samples, (self.autoencoder.config.latent_channels,))
+        return self._pixels.decode(self._in_parts("decode", self._decode, samples.contiguous()))
 
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
         encoded = self.autoencoder.encode(pixels)
@@ -55,7 +67,10 @@ class LatentCodec:
     def _decode(self, samples: torch.Tensor) -> torch.Tensor:
         return self.autoencoder.decode(samples / self._scale).sample
 
-    def _in_parts(self, apply: Any, values: torch.Tensor) -> torch.Tensor:
+    def _in_parts(self, function: str, apply: Any, values: torch.Tensor) -> torch.Tensor:
         like = next(self.autoencoder.parameters())
-        parts = [apply(part.to(like.device, like.dtype)).float().cpu() for part in values.detach().split(_AT_ONCE)]
-        return torch.cat(parts)
+        parts = [apply(part.to(like.device, like.dtype)).float().cpu() for part in values.split(_AT_ONCE)]
+        result = torch.cat(parts)
+        if not torch.isfinite(result).all():
+            raise NonFiniteError(f"{function}: autoencoder must be finite, got NaN or Inf")
+        return result

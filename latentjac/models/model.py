@@ -9,12 +9,23 @@ from typing import Any, cast
 
 import torch
 
-from latentjac.arguments import check_callable, check_int, check_kind, check_sequence, check_text, is_int, shown
+from latentjac.arguments import (
+    check_callable,
+    check_device,
+    check_dtype,
+    check_int,
+    check_kind,
+    check_sequence,
+    check_text,
+    is_int,
+    shown,
+)
 from latentjac.linearization import Linearization, ProgramLinearization, linearize
 from latentjac.linearization.pool import Pool
 from latentjac.models.adapters import FAMILIES, Call
+from latentjac.models.arguments import check_call, check_factor, check_linearized
 from latentjac.models.codec import NoCodec, PixelCodec
-from latentjac.models.conditioning import Conditioning, Guidance
+from latentjac.models.conditioning import ClassifierFreeGuidance, Conditioning
 from latentjac.models.configs import LARGEST_SIDE
 from latentjac.models.guidance import Denoiser, Guided
 from latentjac.models.identity import network_identity
@@ -132,7 +143,14 @@ class Model:
         return int(self.scheduler.config["num_train_timesteps"])
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Model:
-        """Move the network and what belongs to it; cached traces are dropped."""
+        """Move the network and what belongs to it; cached traces are dropped.
+
+        Raises:
+            TypeError: If device is no device or dtype no floating-point type.
+            ValueError: If there is no such device, or it holds no values.
+        """
+        device = check_device("to", "device", device, optional=True)
+        dtype = check_dtype("to", "dtype", dtype, optional=True)
         options: dict[str, Any] = {} if device is None else {"device": device}
         if dtype is not None and dtype != self.dtype:
             options["dtype"] = dtype
@@ -176,7 +194,7 @@ class Model:
         own = self._encoded(prompt if isinstance(prompt, list) else [prompt or ""])
         if scale == 1:
             return Conditioning(own)
-        return Conditioning(own, Guidance(Conditioning(self._encoded([negative_prompt])), scale))
+        return Conditioning(own, ClassifierFreeGuidance(Conditioning(self._encoded([negative_prompt])), scale))
 
     def _encoded(self, prompts: list[str]) -> dict[str, torch.Tensor]:
         assert self.text is not None
@@ -189,43 +207,48 @@ class Model:
         guidance = conditioning.guidance
         return plain if guidance is None else Guided(plain, guidance.negative, guidance.scale)
 
-    def output(self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
+    def _output(self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
         """What the network returns for samples under a conditioning with a row for each, without guidance."""
         out = run(self.network, self.call, self.network, x, t, conditioning)
         return out[:, : x.shape[1]]  # networks with a learned variance return it behind the prediction
 
+    @public
     def eps(self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
-        """Predicted noise at noisy samples; the network's own prediction converted to noise.
+        """Predicted noise at noisy samples, a function that can be differentiated: it reads no values.
 
         Args:
-            x: Samples ``[B, C, H, W]``.
-            t: Timestep of the training schedule, tensor ``[]`` or ``[B]``.
+            x: Samples ``[B, C, H, W]``, type and device of the network's weights.
+            t: Timestep of the training schedule, tensor ``[]`` or ``[B]`` of whole or fractional numbers.
             conditioning: From :meth:`conditioning`, with one row or one a sample.
 
         Returns:
-            ``[B, C, H, W]``.
-        """
-        return self.denoiser(conditioning).eps(x, t)
+            ``[B, C, H, W]``; the network's own prediction converted to noise.
 
+        Raises:
+            TypeError: If an argument has a wrong type.
+            ValueError: If one has another shape or type than the network takes.
+        """
+        check_call("eps", self, x, t, conditioning)
+        return self._eps(x, t, conditioning)
+
+    @public
     def x0(self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
-        """Posterior mean of the clean sample, ``[B, C, H, W]`` (Tweedie's formula); arguments as of :meth:`eps`."""
-        return self.denoiser(conditioning).x0(x, t)
+        """Posterior mean of the clean sample, ``[B, C, H, W]`` (Tweedie's formula); see :meth:`eps`."""
+        check_call("x0", self, x, t, conditioning)
+        return self._x0(x, t, conditioning)
 
-    def levels_of(self, t: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Signal and noise of noisy samples at timesteps ``[]`` or ``[B]``, broadcast to the samples.
+    def _eps(self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
+        return self.denoiser(conditioning)._predict(x, t).eps
 
-        Those of the whole timestep below a fractional one.
-        """
-        alphas = self.scheduler.alphas_cumprod.to(x.device, x.dtype)
-        # Not alphas[t]: indexing by a scalar tensor reads its value, which no trace can.
-        power = alphas.index_select(0, t.reshape(-1).long()).reshape(-1, *[1] * (x.ndim - 1))
-        return power.sqrt(), (1 - power).sqrt()
+    def _x0(self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
+        return self.denoiser(conditioning)._predict(x, t).x0
 
     @public
     def resolve_layer(self, layer: str) -> str:
         """Full module name of a layer, ``"eps"`` or ``"x0"``; see :func:`latentjac.models.resolve_layer`."""
         return resolve_layer(self.network, layer, self.layers)
 
+    @public
     def feature_map(self, layer: str) -> Callable[..., torch.Tensor]:
         """The map ``(x, t, conditioning) -> features`` of a layer; the conditioning may be left out.
 
@@ -238,15 +261,16 @@ class Model:
         """
         name = self.resolve_layer(layer)
         if name in OUTPUTS:
-            return self.eps if name == "eps" else self.x0
+            return self._eps if name == "eps" else self._x0
         tap = Tap(self.network, name, self.call)
 
         def features(x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
-            # Guidance is of the prediction alone: features are those under the prompt.
+            # ClassifierFreeGuidance is of the prediction alone: features are those under the prompt.
             return tap(self.network, x, t, conditioning.unguided()._expanded(len(x)))
 
         return features
 
+    @public
     def linearization(
         self,
         layer: str,
@@ -273,16 +297,23 @@ class Model:
             precision: Arithmetic of its passes, see :func:`latentjac.linearize`.
 
         Raises:
-            ValueError: If the layer is unknown, or the network in training mode.
+            TypeError: If an argument has a wrong type.
+            ValueError: If the layer is unknown, an argument does not fit the network, or that is in training mode.
+            RuntimeError: If a tensor takes part in differentiation, which would silently end here.
         """
-        refuse_training(self.network)
         name = self.resolve_layer(layer)
+        check_call("linearization", self, x, t, conditioning)
         held = (conditioning if name in OUTPUTS else conditioning.unguided()).flat()
+        mask, backend, precision = check_linearized(x, t, held, mask, backend, precision)
+        refuse_training(self.network)
         # t can be whole or fractional.
         form = (tuple(x.shape), x.dtype, t.dtype, x.device, *((n, tuple(c.shape), c.dtype) for n, c in held.items()))
         key = (name, None if mask is None else mask.shape, *form, backend, precision)
         features, constants = _of_tensors(self.feature_map(name), tuple(held)), (t, *held.values())
         if mask is not None:
+            if key not in self._traces:
+                with torch.no_grad():
+                    check_factor(mask, features(x, *constants))
             features, constants = _masked(features), (mask, *constants)
         with self._lock:
             pool = self._traces.setdefault(key, Pool())

@@ -13,18 +13,18 @@ _MOST_BYTES = 2**32
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis")
 
 
-def open_image(path: str | Path, subject: str = "open_image: image") -> Image.Image:
+def open_image(path: str | Path) -> Image.Image:
     """Open a picture file and read all of it.
 
     Args:
         path: The file.
-        subject: Function and argument of the user, for messages.
 
     Raises:
         TypeError: If path is no path.
         FileNotFoundError: If there is no such file.
         ValueError: If the file is not a picture that Pillow can read, or has more than 600 million pixels.
     """
+    subject = "open_image: path"
     return load_image(identify(path, subject), subject)
 
 

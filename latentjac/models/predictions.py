@@ -91,6 +91,17 @@ def prediction_of(function: str, scheduler: Any) -> str:
     return kind
 
 
+def levels_at(scheduler: Any, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Signal and noise of noisy samples at timesteps ``[]`` or ``[B]``, broadcast to the samples.
+
+    Those of the whole timestep below a fractional one.
+    """
+    alphas = scheduler.alphas_cumprod.to(x.device, x.dtype)
+    # Not alphas[t]: indexing by a scalar tensor reads its value, which no trace can.
+    power = alphas.index_select(0, t.reshape(-1).long()).reshape(-1, *[1] * (x.ndim - 1))
+    return power.sqrt(), (1 - power).sqrt()
+
+
 def training_levels(scheduler: Any) -> tuple[Tensor, Tensor]:
     """Signal and noise of each training timestep, ``[T]`` each, float64 on the CPU."""
     powers = scheduler.alphas_cumprod.double().cpu()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from latentjac.arguments import check_int
+from latentjac.arguments import check_int, is_int, shown
 from latentjac.models.colours import to_rgb
 from latentjac.models.picture_files import identify, load_image
 
@@ -48,9 +48,7 @@ def prepare_image(image: str | Path | Image.Image, size: int, crop: Box | None =
         FileNotFoundError: If there is no such file.
         ValueError: If the file is no picture, the picture has NaN or Inf, or the box is empty or outside.
     """
-    check_int("prepare_image", "size", size, 1)
-    if size > _MOST_SIZE:
-        raise ValueError(f"prepare_image: size must be at most {_MOST_SIZE}, got {size}")
+    size = check_int("prepare_image", "size", size, 1, _MOST_SIZE)
     read = read_image(image, "prepare_image: image")
     return resize_image(crop_image(read, crop, "prepare_image"), size)
 
@@ -163,13 +161,9 @@ def _box(crop: Any, width: int, height: int, function: str) -> Box:
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
         return left, top, left + side, top + side
-    if (
-        not isinstance(crop, (tuple, list))
-        or len(crop) != 4
-        or any(isinstance(c, bool) or not isinstance(c, (int, np.integer)) for c in crop)
-    ):
-        raise ValueError(f"{function}: crop must be four ints (left, top, right, bottom), got {crop!r}")
+    if not isinstance(crop, (tuple, list)) or len(crop) != 4 or not all(map(is_int, crop)):
+        raise ValueError(f"{function}: crop must be four ints (left, top, right, bottom), got {shown(crop)}")
     left, top, right, bottom = map(int, crop)
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-        raise ValueError(f"{function}: crop must be a box inside {width}x{height}, got {tuple(crop)}")
+        raise ValueError(f"{function}: crop must be a box inside {width}x{height}, got {shown(tuple(crop))}")
     return left, top, right, bottom

@@ -4,6 +4,7 @@ from latentjac.solvers.basis import ConvergenceError, LocalBasis
 from latentjac.solvers.certificate import Certificate
 from latentjac.solvers.decompose import svd
 from latentjac.solvers.operator import LinearOperator, Restrictable
+from latentjac.solvers.options import Krylov, Randomized, Solver, Subspace
 from latentjac.solvers.outcome import SolverState, Status
 from latentjac.solvers.rank import EffectiveRank, Estimate, effective_rank
 
@@ -12,11 +13,15 @@ __all__ = [
     "ConvergenceError",
     "EffectiveRank",
     "Estimate",
+    "Krylov",
     "LinearOperator",
     "LocalBasis",
+    "Randomized",
     "Restrictable",
+    "Solver",
     "SolverState",
     "Status",
+    "Subspace",
     "effective_rank",
     "svd",
 ]

@@ -12,92 +12,64 @@ from latentjac.arguments import (
     FLOATING,
     check_bool,
     check_callable,
-    check_choice,
     check_dense,
     check_generator,
     check_int,
     check_kind,
-    check_left,
     check_number,
     check_tensor,
     shown,
 )
 from latentjac.solvers.basis import LocalBasis
-from latentjac.solvers.block_size import MEASURED
 from latentjac.solvers.operator import Products
+from latentjac.solvers.options import SOLVERS, Solver
 from latentjac.solvers.orthonormal import orthonormalize
 
-METHODS = ("krylov", "subspace", "randomized")
-STOPS = ("residual", "paper")
-VECTORS = ("ritz", "paper")
-MOST_POWER_STEPS = 1000
-# Least values of the whole numbers.
-_LEAST = {"k": 1, "max_passes": 2, "confirm": 0, "oversampling": 0}
-# Options that other methods have no use for, and their defaults.
-_OF_ONE_METHOD: dict[str, dict[str, Any]] = {
-    "subspace": {"stop": "residual", "vectors": "ritz"},
-    "randomized": {"oversampling": 10, "power_steps": 2},
-}
+# Defaults of what all solvers share.
+TOL = 1e-3
+MAX_PASSES = 1000
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The numbers and names given to :func:`latentjac.svd`, as described there."""
+    """What :func:`latentjac.svd` is asked for, as described there."""
 
-    k: int = 8
-    tol: float = 1e-3
-    method: str = "krylov"
-    block_size: int | str | None = None
-    max_passes: int = 1000
-    max_seconds: float | None = None
-    confirm: int = 1
-    oversampling: int = 10
-    power_steps: int = 2
-    stop: str = "residual"
-    vectors: str = "ritz"
+    k: int
+    tol: float
+    solver: Solver
+    max_passes: int
+    max_seconds: float | None
 
 
-def check(operator: Any, settings: Settings, refine_with: Any) -> Settings:
-    """The settings in their plain form, if they and the operators given to :func:`latentjac.svd` fit together."""
+def check(
+    operator: Any, settings: Settings, warm_start: Any, refine_with: Any
+) -> tuple[Settings, LocalBasis | torch.Tensor | None]:
+    """Settings and warm start in their plain form, if they and the operators given to :func:`latentjac.svd` fit."""
     check_operator("svd", "operator", operator)
-    settings = check_settings("svd", settings, refine_with is not None)
+    settings = check_settings("svd", settings)
     check_rank_limit("svd", operator, settings.k)
     if refine_with is not None:
         check_operator("svd", "refine_with", refine_with)
         shapes = [[list(o.x.shape), list(o.y.shape)] for o in (operator, refine_with)]
         if shapes[0] != shapes[1]:
             raise ValueError(f"svd: refine_with must have the shapes of operator, {shapes[0]}, got {shapes[1]}")
-    return settings
+    return settings, check_warm_start("svd", warm_start, operator.x, operator.y)
 
 
-def check_settings(function: str, settings: Settings, refined: bool = False) -> Settings:
-    """The settings in their plain form, if they are of the right kind, in range and of use to the method.
+def check_settings(function: str, settings: Settings) -> Settings:
+    """The settings in their plain form, if they are of the right kind and in range.
 
     Args:
         function: That was called, for messages.
         settings: As they were given.
-        refined: Whether another operator refines what the first gives.
     """
-    plain = {name: check_int(function, name, getattr(settings, name), least) for name, least in _LEAST.items()}
-    plain["block_size"] = settings.block_size
-    if isinstance(settings.block_size, str) and settings.block_size != MEASURED:
-        raise ValueError(
-            f"{function}: block_size must be an int, {MEASURED!r} or None, got {shown(settings.block_size)}"
-        )
-    if not isinstance(settings.block_size, str):
-        plain["block_size"] = check_int(function, "block_size", settings.block_size, 1, optional=True)
-    plain["power_steps"] = check_int(function, "power_steps", settings.power_steps, 0, MOST_POWER_STEPS)
-    plain["tol"] = check_number(function, "tol", settings.tol, 0, 1)
-    plain["max_seconds"] = check_number(function, "max_seconds", settings.max_seconds, 0, math.inf, optional=True)
-    for name, names in (("method", METHODS), ("stop", STOPS), ("vectors", VECTORS)):
-        plain[name] = check_choice(function, name, getattr(settings, name), names)
-    settings = Settings(**plain)
-    if settings.method != "krylov" and not refined:
-        check_left(function, "block_size", settings.block_size, None, "unless method='krylov'")
-    for method, options in _OF_ONE_METHOD.items():
-        for name, usual in options.items() if settings.method != method else ():
-            check_left(function, name, getattr(settings, name), usual, f"unless method={method!r}")
-    return settings
+    return Settings(
+        k=check_int(function, "k", settings.k, 1),
+        tol=check_number(function, "tol", settings.tol, 0, 1),
+        solver=check_kind(function, "solver", settings.solver, SOLVERS, "a Krylov, Subspace or Randomized"),
+        max_passes=check_int(function, "max_passes", settings.max_passes, 2),
+        max_seconds=check_number(function, "max_seconds", settings.max_seconds, 0, math.inf, optional=True),
+    )
 
 
 def check_run(function: str, generator: Any, callback: Any, progress: Any, strict: Any) -> None:
@@ -130,31 +102,57 @@ def check_operator(function: str, name: str, operator: Any) -> None:
         check_callable(function, f"{name}.{part}", getattr(operator, part))
 
 
+def check_warm_start(
+    function: str, warm_start: Any, x: torch.Tensor, y: torch.Tensor | None = None
+) -> LocalBasis | torch.Tensor | None:
+    """A warm start in its plain form, if it holds directions at samples x, or a basis whose left vectors fit y.
+
+    Args:
+        function: That was called, for messages.
+        warm_start: As it was given.
+        x: Base point ``[B, ...]``.
+        y: Its value, where that is known yet.
+    """
+    kinds = (LocalBasis, torch.Tensor)
+    check_kind(function, "warm_start", warm_start, kinds, "a LocalBasis, a tensor", optional=True)
+    if warm_start is None or (isinstance(warm_start, LocalBasis) and y is not None and _fits(warm_start.u, y)):
+        return warm_start
+    basis = warm_start if isinstance(warm_start, LocalBasis) else None
+    right = check_tensor(function, "warm_start", warm_start if basis is None else basis.v)
+    if not _fits(right, x):
+        expected = ", ".join(map(str, (["q"] if len(x) == 1 else [len(x), "q"]) + list(x.shape[1:])))
+        raise ValueError(f"{function}: warm_start must have shape [{expected}], got {list(right.shape)}")
+    return right if basis is None else basis
+
+
 def warm_rows(products: Products, warm_start: LocalBasis | torch.Tensor) -> torch.Tensor:
     """Directions to start from as orthonormal rows ``[B, q, n]``.
 
     The left vectors of a basis, where they fit, are pulled back: ``J^T u`` is half a power step nearer to the wanted
     directions than v, and costs one pass.
+
+    Args:
+        products: The operator.
+        warm_start: From :func:`check_warm_start`.
     """
-    operator, points = products.operator, products.points
-    check_kind("svd", "warm_start", warm_start, (LocalBasis, torch.Tensor), "a LocalBasis or a tensor")
+    operator = products.operator
     if isinstance(warm_start, LocalBasis):
-        left = _rows(warm_start.u, operator.y, points)
-        if left is not None:
-            return orthonormalize(products.backward(left.to(products.device, products.dtype)))
+        if _fits(warm_start.u, operator.y):
+            left = _rows(warm_start.u, operator.y).to(products.device, products.dtype)
+            return orthonormalize(products.backward(left))
         warm_start = warm_start.v
-    warm_start = check_tensor("svd", "warm_start", warm_start)
-    right = _rows(warm_start, operator.x, points)
-    if right is None:
-        expected = ", ".join(map(str, (["q"] if points == 1 else [points, "q"]) + list(operator.x.shape[1:])))
-        raise ValueError(f"svd: warm_start must have shape [{expected}], got {list(warm_start.shape)}")
-    return orthonormalize(right.to(products.device, products.dtype))
+    return orthonormalize(_rows(warm_start, operator.x).to(products.device, products.dtype))
 
 
-def _rows(vectors: torch.Tensor, like: torch.Tensor, points: int) -> torch.Tensor | None:
-    """Vectors ``[q, ...]`` or ``[B, q, ...]`` as rows ``[B, q, n]``; None if the shape is another."""
-    if points == 1 and vectors.ndim == like.ndim:
+def _fits(vectors: torch.Tensor, like: torch.Tensor) -> bool:
+    """Whether vectors are ``[B, q, ...]``, or ``[q, ...]`` for one point, of the points ``[B, ...]``."""
+    if len(like) == 1 and vectors.ndim == like.ndim:
         vectors = vectors[None]
-    if vectors.ndim != like.ndim + 1 or len(vectors) != points or vectors.shape[2:] != like.shape[1:]:
-        return None
+    return vectors.ndim == like.ndim + 1 and len(vectors) == len(like) and vectors.shape[2:] == like.shape[1:]
+
+
+def _rows(vectors: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Vectors that fit, as rows ``[B, q, n]``."""
+    if vectors.ndim == like.ndim:
+        vectors = vectors[None]
     return vectors.flatten(2) if vectors.ndim > 2 else vectors[:, :, None]

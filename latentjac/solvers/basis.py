@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ import torch
 
 from latentjac import interrupts
 from latentjac.arguments import check_device, check_dtype, check_int, shown
+from latentjac.public import warn
 from latentjac.solvers import files
 from latentjac.solvers.certificate import Certificate
 from latentjac.solvers.outcome import Status
@@ -85,7 +85,7 @@ class LocalBasis:
 
     @property
     def block_size(self) -> int | None:
-        """Probes a pass; given back as ``block_size=`` it repeats the run. None for methods without one."""
+        """Probes a pass; ``Krylov(block_size=...)`` with it repeats the run. None for ``Randomized``."""
         return self.metadata.get("block_size")
 
     def point(self, index: int) -> LocalBasis:
@@ -163,7 +163,7 @@ class LocalBasis:
         Nothing in the file is trusted: types and shapes, finite values, the order of s, rows that are orthonormal to
         1e-5 (float64), 1e-4 (float32) or 2e-2 (float16, bfloat16), kinds of all facts, and a sum of everything are
         checked, before any tensor is read where the header tells. Rows may be zero where s is. Rows of u are of unit
-        length but not orthogonal in bases of ``svd(..., vectors="paper")``.
+        length but not orthogonal in bases of ``Subspace(vectors="paper")``.
 
         Args:
             path: File name.
@@ -181,10 +181,9 @@ class LocalBasis:
         basis = cls._from_file(*files.read(path))
         known = basis.metadata.get("model_identity")
         if model is not None and known != model.identity():
-            warnings.warn(
+            warn(
                 f"load: the basis in {path} was computed for model {basis.metadata.get('model')!r} with identity "
-                f"{known}, expected {model.identity()}; its directions may mean nothing to this model",
-                stacklevel=2,
+                f"{known}, expected {model.identity()}; its directions may mean nothing to this model"
             )
         return basis
 

@@ -24,19 +24,17 @@ from functools import cache
 import torch
 
 from latentjac.kernels import combine_rows
-from latentjac.solvers.operator import Products
-from latentjac.solvers.remembered import Remembered
+from latentjac.solvers.operator import OperatorCache, Products
 
 ALPHA, BETA = 2.1, 3.8
 SMALLEST, LARGEST = 2, 32
-MEASURED = "measured"
 
 # c0 / c1: what a pass costs beside its probes, in probes. On processors 1 to 2 was measured (docs/solver.md); elsewhere
 # launches weigh more, and narrow products leave a device idle.
 _OVERHEADS = {"cpu": 1.5}
 _OVERHEAD_ELSEWHERE = 8.0
 
-_measured: Remembered[CostCurve] = Remembered()
+_measured: OperatorCache[CostCurve] = OperatorCache()
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,18 +11,18 @@ from typing import Any
 import torch
 
 from latentjac import interrupts
-from latentjac.public import public
+from latentjac.public import public, warn
 from latentjac.solvers import block_size as blocks
-from latentjac.solvers.arguments import Settings, check, check_run, warm_rows
+from latentjac.solvers.arguments import MAX_PASSES, TOL, Settings, check, check_run, warm_rows
 from latentjac.solvers.basis import ConvergenceError, LocalBasis
 from latentjac.solvers.building import called, calling, under_construction
 from latentjac.solvers.certificate import Certificate
 from latentjac.solvers.iterate import Iteration, Limits
 from latentjac.solvers.krylov import BlockKrylov
+from latentjac.solvers.one_block import randomized, subspace_iteration
 from latentjac.solvers.operator import LinearOperator, Products
-from latentjac.solvers.outcome import Found, SolverState, Status, worst
-from latentjac.solvers.progress import shown
-from latentjac.solvers.subspace import paper_iteration, randomized
+from latentjac.solvers.options import MEASURED, Krylov, Randomized, Solver, Subspace
+from latentjac.solvers.outcome import Found, SolverState, Status, shown, worst
 from latentjac.solvers.workspace import workspace_for
 
 # What the caller of svd can do; other functions have other arguments.
@@ -36,6 +35,9 @@ _ADVICE = {
 # Random rows beside the known ones of a warm start, to find what those do not contain.
 _GUARDS = 2
 
+# Probes a pass of a refinement, by default.
+_REFINING_BLOCK = 4
+
 # Residuals reach a few rounding errors of the products, and take ever more of them on the last way there.
 _WITHIN_ROUNDING = 4
 
@@ -44,20 +46,14 @@ _WITHIN_ROUNDING = 4
 def svd(
     operator: LinearOperator,
     k: int = 8,
-    tol: float = 1e-3,
+    tol: float = TOL,
     *,
-    method: str = "krylov",
-    block_size: int | str | None = None,
-    max_passes: int = 1000,
+    solver: Solver = Krylov(),
+    max_passes: int = MAX_PASSES,
     max_seconds: float | None = None,
     generator: torch.Generator | None = None,
     warm_start: LocalBasis | torch.Tensor | None = None,
-    confirm: int = 1,
     refine_with: LinearOperator | None = None,
-    oversampling: int = 10,
-    power_steps: int = 2,
-    stop: str = "residual",
-    vectors: str = "ritz",
     callback: Callable[[SolverState], Any] | None = None,
     progress: bool = False,
     strict: bool = False,
@@ -69,12 +65,8 @@ def svd(
             decomposed side by side; see :class:`latentjac.solvers.Restrictable` for how finished ones can leave.
         k: Number of triplets.
         tol: Largest residual ``|J^T u - s v| / s`` that counts as converged.
-        method: ``"krylov"`` (block Golub-Kahan, thick restart); ``"subspace"`` (the iteration of Park et al. 2023,
-            one block of k, no oversampling); ``"randomized"`` (Halko, Martinsson & Tropp 2011: a fixed number of
-            passes over k + oversampling probes).
-        block_size: Probes a pass of ``"krylov"``, by default chosen by a rule from k and the kind of device. With
-            ``"measured"`` a few passes are timed, once an operator, and choose it: the choice and the costs are in the
-            metadata, and given back here the choice repeats the run.
+        solver: :class:`latentjac.solvers.Krylov`, :class:`latentjac.solvers.Subspace` (Park et al. 2023) or
+            :class:`latentjac.solvers.Randomized` (Halko, Martinsson & Tropp 2011), with its own options.
         max_passes: Most passes; one pass is one block of JVPs or of VJPs.
         max_seconds: No expansion begins after this time.
         generator: Source of the start block; a CPU generator seeded with 0 by default. Equal arguments and equal states
@@ -82,18 +74,9 @@ def svd(
             or the block size is measured.
         warm_start: Basis of a nearby point or map (its u is pulled back first, which halves the error), or
             directions ``[q, *x.shape[1:]]`` (``[B, q, ...]`` for several points) near the wanted ones.
-        confirm: Expansions that have to confirm what a warm start gives, since it can hide larger values behind its
-            own for a while. 0 takes the basis on trust as soon as its residuals allow.
         refine_with: The same map in higher precision. What ``operator`` gives, to ``tol`` or as far as its rounding
-            (``operator.eps``) allows, is then a warm start for it, and triplets and residuals are those of this
-            operator. The adjoint mismatch of the cheap one is in the metadata.
-        oversampling: Further probes of ``"randomized"``.
-        power_steps: At most 1000 applications of ``J^T J`` of ``"randomized"`` before the final one.
-        stop: ``"residual"``, or ``"paper"`` for the rule of the paper's code with ``"subspace"``: no entry of v has
-            changed by more than tol in the last of at least 12 iterations, at most 100.
-        vectors: ``"ritz"``, the best in the span of the last block, or ``"paper"`` for what the paper's code returns
-            with ``"subspace"``: v and s of the next block, and u = J v of the last one, here of unit length; the rows
-            of u are not orthogonal.
+            (``operator.eps``) allows, is then a warm start of ``Krylov`` for it, and triplets and residuals are those
+            of this operator. The adjoint mismatch of the cheap one is in the metadata.
         callback: Called with a :class:`SolverState` after each expansion; returning True stops.
         progress: Show a progress bar.
         strict: Raise instead of warning when not converged.
@@ -109,12 +92,10 @@ def svd(
         ConvergenceError: If ``strict`` and the tolerance was not reached; carries the partial result.
         KeyboardInterrupt: If interrupted before there are triplets, or in a function that builds something on them.
     """
-    settings = Settings(
-        k, tol, method, block_size, max_passes, max_seconds, confirm, oversampling, power_steps, stop, vectors
-    )
+    settings = Settings(k, tol, solver, max_passes, max_seconds)
     with calling("svd"):
         check_run("svd", generator, callback, progress, strict)
-        settings = check(operator, settings, refine_with)
+        settings, warm_start = check(operator, settings, warm_start, refine_with)
         basis, interrupted = _run(operator, settings, generator, warm_start, refine_with, callback, progress)
         _hand_over(basis, interrupted, settings.tol, strict)
     return basis
@@ -136,18 +117,20 @@ def _run(
     with shown(callback, progress, k * operator.x.shape[0]) as watch:
         deadline = float("inf") if max_seconds is None else started + max_seconds
         limits = Limits(tol, settings.max_passes, deadline, watch)
-        first = Products(operator, settings.block_size == blocks.MEASURED)
+        krylov = settings.solver if isinstance(settings.solver, Krylov) else Krylov()
+        first = Products(operator, krylov.block_size == MEASURED)
         cheaply = limits if refine_with is None else _cheaply(limits, first.rounding)
         found, facts = _decompose(first, settings, cheaply, warm_start, generator)
         products = [first]
         if refine_with is not None and not any(f.status is Status.INTERRUPTED for f in found):
             mismatch = max(point.mismatch for point in found)
             if cheaply.tol > tol:  # rounding may have put close values in another order
-                limits = replace(limits, patience=settings.confirm)
-            found, second = _refine(refine_with, found, settings, limits, generator)
+                limits = replace(limits, patience=krylov.confirm)
+            found, second = _refine(refine_with, found, krylov, limits, generator)
             products.append(second)
             facts |= {"refine_jvps": second.jvps, "refine_vjps": second.vjps, "cheap_adjoint_mismatch": mismatch}
-    metadata = {"tol": tol, "method": settings.method, **facts, "passes": sum(p.passes for p in products)}
+    name = type(settings.solver).__name__
+    metadata = {"tol": tol, "solver": name, **facts, "passes": sum(p.passes for p in products)}
     basis = _assemble(operator, found, products, time.perf_counter() - started, metadata)
     return basis, any(p.interrupted for p in products)
 
@@ -159,32 +142,34 @@ def _decompose(
     warm_start: LocalBasis | torch.Tensor | None,
     generator: torch.Generator,
 ) -> tuple[list[Found], dict[str, Any]]:
-    """The triplets by the method asked for, and what to note about the run."""
+    """The triplets by the solver asked for, and what to note about the run."""
     known = None if warm_start is None else warm_rows(products, warm_start)
-    if settings.method == "subspace":
-        found = paper_iteration(products, settings, limits, known, generator)
-        return found, {"block_size": settings.k, "stop": settings.stop, "vectors": settings.vectors}
-    if settings.method == "randomized":
-        return randomized(products, settings, limits, known, generator)
-    return _krylov(products, settings, limits, known, generator)
+    k, solver = settings.k, settings.solver
+    if isinstance(solver, Subspace):
+        found = subspace_iteration(products, k, solver, limits, known, generator)
+        return found, {"block_size": k, "stop": solver.stop, "vectors": solver.vectors}
+    if isinstance(solver, Randomized):
+        return randomized(products, k, solver, limits, known, generator)
+    return _krylov(products, k, solver, limits, known, generator)
 
 
 def _krylov(
     products: Products,
-    settings: Settings,
+    k: int,
+    solver: Krylov,
     limits: Limits,
     known: torch.Tensor | None,
     generator: torch.Generator,
 ) -> tuple[list[Found], dict[str, Any]]:
-    k, given = settings.k, settings.block_size
+    given = solver.block_size
     # Always as many, so that what is drawn later does not depend on who chose the block size.
     random = products.random(min(max(blocks.LARGEST, _number(given) or 0), products.n), generator)
     block, facts = _block_size(products, random, k, given)
     if known is None:
         start = random[:, :block]
     else:
-        start = torch.cat([known, random[:, : _GUARDS if settings.confirm else 1]], dim=1)
-        limits = replace(limits, patience=settings.confirm)
+        start = torch.cat([known, random[:, : _GUARDS if solver.confirm else 1]], dim=1)
+        limits = replace(limits, patience=solver.confirm)
     return _iterate(products, start, k, block, limits, generator), facts
 
 
@@ -192,7 +177,7 @@ def _block_size(
     products: Products, random: torch.Tensor, k: int, given: int | str | None
 ) -> tuple[int, dict[str, Any]]:
     """The block size, as given or chosen, and what to note about it."""
-    if given == blocks.MEASURED:
+    if given == MEASURED:
         block, curve = blocks.measured(products, random, k)
         return block, {"block_size": block, "cost_curve": {"c0": curve.c0, "c1": curve.c1}}
     block = min(_number(given) or blocks.ruled(products, k), products.n)
@@ -224,13 +209,13 @@ def _cheaply(limits: Limits, rounding: float) -> Limits:
 
 
 def _refine(
-    operator: LinearOperator, found: list[Found], settings: Settings, limits: Limits, generator: torch.Generator
+    operator: LinearOperator, found: list[Found], solver: Krylov, limits: Limits, generator: torch.Generator
 ) -> tuple[list[Found], Products]:
     """Go on with a more precise operator where a cheap one ended."""
-    products = Products(operator, settings.block_size == blocks.MEASURED)
+    products = Products(operator, solver.block_size == MEASURED)
     start = torch.stack([point.v for point in found]).to(products.device, products.dtype)
-    block = min(_number(settings.block_size) or 4, products.n)
-    return _iterate(products, start, settings.k, block, limits, generator), products
+    block = min(_number(solver.block_size) or _REFINING_BLOCK, products.n)
+    return _iterate(products, start, len(found[0].s), block, limits, generator), products
 
 
 def _assemble(
@@ -283,7 +268,7 @@ def _hand_over(basis: LocalBasis, interrupted: bool, tol: float, strict: bool) -
         interrupts.leave(basis)
     if strict:
         raise ConvergenceError(message, basis)
-    warnings.warn(message, stacklevel=5)
+    warn(message)
 
 
 def _complaint(basis: LocalBasis, tol: float) -> str:

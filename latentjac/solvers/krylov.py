@@ -12,10 +12,9 @@ from functools import partial
 
 import torch
 
-from latentjac.kernels import combine_rows, gram
+from latentjac.kernels import combine_rows, gram, jacobi_fits, jacobi_svd
 from latentjac.solvers.operator import Deflated, Products
-from latentjac.solvers.orthonormal import NOISE, complete, orthonormalize
-from latentjac.solvers.small import eigenvectors, singular_triplets
+from latentjac.solvers.orthonormal import NOISE, complete, eigenvectors, orthonormalize
 from latentjac.solvers.workspace import Shape, Workspace
 
 _FEWEST_ROWS = 40  # of the bases: restarts sooner cost more vectors than they save
@@ -153,7 +152,7 @@ class BlockKrylov:
 
     def ritz(self, count: int) -> tuple[Ritz, torch.Tensor]:
         """Ritz triplets, with residuals of the first ``count``, and ``J^T u - s v`` of those, ``[B, e, n]``."""
-        d, s, ct = singular_triplets(self.core)
+        d, s, ct = _singular_triplets(self.core)
         c = ct.mT
         count = min(count, s.shape[1])
         rows = combine_rows(d[:, :, :count].mT, self.backward, (c[:, :, :count] * -s[:, None, :count]).mT, self.right)
@@ -277,3 +276,11 @@ def principal(rows: torch.Tensor, weights: torch.Tensor, count: int) -> torch.Te
     rows = rows if rows.is_cuda else rows.double()
     vectors = eigenvectors(gram(rows) * weights[:, :, None] * weights[:, None, :])[:, :, :count]
     return combine_rows(vectors.mT * weights[:, None, :], rows, wide=True)
+
+
+def _singular_triplets(core: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Left vectors as columns, values and right vectors as rows of matrices ``[B, q, p]``, largest first."""
+    if jacobi_fits(core):
+        found = jacobi_svd(core)
+        return found.u, found.s, found.vh
+    return torch.linalg.svd(core, full_matrices=False)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from latentjac.kernels import combine_rows, gram
-from latentjac.solvers.small import eigenvectors
+from latentjac.kernels import combine_rows, gram, jacobi_eigh, jacobi_fits
 
 # Parts of unit rows below this size are rounding noise.
 NOISE = {torch.float64: 1e-12, torch.float32: 2e-6}
@@ -92,3 +91,10 @@ def orthogonality(rows: torch.Tensor) -> float:
     """Largest entry of ``Q Q^T - I`` in size, in float64; over all points for ``[B, b, n]``."""
     gram = rows.double() @ rows.double().mT
     return (gram - torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)).abs().max().item()
+
+
+def eigenvectors(gram: torch.Tensor) -> torch.Tensor:
+    """Orthonormal eigenvectors of Gram matrices ``[B, b, b]``, as columns; those of the largest eigenvalues first."""
+    if jacobi_fits(gram):
+        return jacobi_eigh(gram).vectors
+    return torch.linalg.eigh(gram)[1].flip(2)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import torch
+from tqdm.auto import tqdm
 
 
 class Status(str, Enum):
@@ -90,3 +93,22 @@ class Found:
     next_residual: float
     mismatch: float
     unit: float
+
+
+Callback = Callable[[SolverState], Any]
+
+
+@contextmanager
+def shown(callback: Callback | None, progress: bool, total: int) -> Iterator[Callback | None]:
+    """The callback, with a bar of converged triplets beside it if progress is asked for."""
+    if not progress:
+        yield callback
+        return
+    with tqdm(total=total, desc="svd", unit="triplet") as bar:
+
+        def watch(state: SolverState) -> Any:
+            bar.n = state.converged
+            bar.set_postfix(passes=state.passes, residual=f"{state.residuals.max().item():.1e}")
+            return callback(state) if callback is not None else None
+
+        yield watch

@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 
-from latentjac.arguments import check_generator, check_int, check_kind, check_number
+from latentjac.arguments import check_generator, check_int, check_kind, check_number, shown
 from latentjac.public import public
 from latentjac.solvers.arguments import check_operator, check_rank_limit
 from latentjac.solvers.basis import LocalBasis
 from latentjac.solvers.building import building
 from latentjac.solvers.decompose import svd
 from latentjac.solvers.operator import Deflated, LinearOperator, Products
-from latentjac.student import student_quantile
+from latentjac.statistics import student_quantile
 
 _TOP_TOLERANCE = 1e-2  # residual of the values that are split off; their error is of second order in it
 
@@ -53,6 +53,8 @@ class Estimate:
         """
         factors = tuple(check_number("times", "factors", factor, 0, math.inf) for factor in factors)
         value, low, high = (math.prod([end, *factors]) for end in (self.value, self.low, self.high))
+        if not all(math.isfinite(end) for end in (value, low, high)):
+            raise ValueError(f"times: factors must leave the estimate finite, got {shown(factors)}")
         return Estimate(value, low, high)
 
     def __contains__(self, other: float) -> bool:

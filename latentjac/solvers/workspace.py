@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from latentjac.recording import Recorder, Recording
-from latentjac.solvers.remembered import Remembered
+from latentjac.solvers.operator import OperatorCache
 
 logger = logging.getLogger("latentjac")
 
@@ -132,7 +132,7 @@ class Workspace:
 
 
 # The workspace of the last run on an operator whose passes are recorded: the next run finds its work recorded too.
-_kept: Remembered[Workspace] = Remembered()
+_kept: OperatorCache[Workspace] = OperatorCache()
 
 
 @contextmanager

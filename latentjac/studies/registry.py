@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
 
 from latentjac.studies.finding import Finding
+
+if TYPE_CHECKING:
+    from latentjac.models import Model
+    from latentjac.studies.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,7 @@ class Study:
     Attributes:
         name: As the command line calls it.
         question: In one line.
-        run: ``run(model, settings, progress=False)``; a study of several models takes a sequence of them.
+        run: ``run(model, settings, progress=False)``; a study of several models has a sequence ``models`` of them.
         several: It compares models and takes a sequence of at least two.
         text: It needs a model with text.
     """
@@ -29,13 +33,20 @@ class Study:
     text: bool = False
 
 
-def _study(name: str, question: str, **kind: bool) -> Study:
+def _study(name: str, question: str, *, several: bool = False, text: bool = False) -> Study:
     """The study of a module, which is imported when it runs: names and questions are asked for without torch."""
 
-    def run(*arguments: Any, **options: Any) -> Finding:
-        return import_module(f"latentjac.studies.{name.replace('-', '_')}").run(*arguments, **options)
+    def imported() -> Callable[..., Finding]:
+        study: Callable[..., Finding] = import_module(f"latentjac.studies.{name.replace('-', '_')}").run
+        return study
 
-    return Study(name, question, run, **kind)
+    def run_one(model: Model, settings: Settings, progress: bool = False) -> Finding:
+        return imported()(model, settings, progress)
+
+    def run_several(models: Sequence[Model], settings: Settings, progress: bool = False) -> Finding:
+        return imported()(models, settings, progress)
+
+    return Study(name, question, run_several if several else run_one, several, text)
 
 
 STUDIES = {

@@ -20,7 +20,8 @@ from pipelines import build_stable_diffusion
 from solvers.matrices import MatrixOperator
 
 import latentjac as lj
-from latentjac import diffusion, geometry, kernels, models, report, studies
+from latentjac import diffusion, editing, geometry, kernels, models, report, studies
+from latentjac.solvers import Krylov, Randomized, Subspace
 
 _UNET = {
     "sample_size": 8, "block_out_channels": (8,), "norm_num_groups": 4, "layers_per_block": 1,
@@ -34,11 +35,13 @@ MADE = {
     "Certificate.of", "Conditioning.__getitem__", "Curvature", "Curve", "Denoiser", "Edit", "EffectiveRank",
     "Estimate", "FeatureLinearity", "Finding", "Frames", "FrechetMean", "GlobalDirections", "Guided", "Heat",
     "JacobiEigh", "JacobiSvd", "LatentCodec", "LinearOperator", "Linearity", "Linearization",
-    "Linearization.rebase", "LocalBasis", "MatchedMean", "NormActPrimal", "PathMeasure", "PixelCodec",
+    "Linearization.rebase", "LocalBasis", "MatchedMean", "Method", "NormActPrimal", "PathMeasure", "PixelCodec",
     "PowerSpectrum", "Prediction", "PreparedImage", "PrincipalComponents", "ProgramLinearization", "Restrictable",
     "Row", "SampleMean", "Schedule.nearest", "SelfTest", "SolverState", "Study", "SubspaceDistance", "TextEncoder",
-    "Trajectory", "Transport", "Way",
+    "Trajectory", "Transport", "Way", "XSpaceMethod",
 }  # fmt: skip
+# Of methods of edits, whom `edit` calls.
+CALLED_BY_EDIT = {"check_size", "enough_steps", "layer_in", "samples_between", "steps", "walk"}
 
 
 def targets() -> Iterator[tuple[str, Callable]]:
@@ -69,7 +72,8 @@ def _methods(owner: str, kind: type) -> Iterator[tuple[str, Callable]]:
         method = inspect.getattr_static(kind, name)
         own = not name.startswith("_") or name in ("__getitem__", "__call__")
         if own and (inspect.isfunction(method) or isinstance(method, (classmethod, staticmethod))):
-            if name in vars(kind) and f"{owner}.{name}" not in MADE:
+            called_by_edit = name in CALLED_BY_EDIT and hasattr(kind, "samples_between")
+            if name in vars(kind) and f"{owner}.{name}" not in MADE and not called_by_edit:
                 yield f"{owner}.{name}", getattr(kind, name)
 
 
@@ -95,7 +99,7 @@ def counted() -> lj.Model:
     return model_of(Counted())
 
 
-@dataclass
+@dataclass(eq=False)
 class Things:
     """What calls are made with; made once."""
 
@@ -103,6 +107,11 @@ class Things:
     model: lj.Model = field(init=False)
 
     def __post_init__(self) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # of networks with random weights: the same whatever ran before
+            self._make()
+
+    def _make(self) -> None:
         self.model = counted()
         self.pipeline = self.folder / "pipeline"
         DDIMPipeline(unet=UNet2DModel(**_UNET), scheduler=build_scheduler()).save_pretrained(self.pipeline)
@@ -117,12 +126,14 @@ class Things:
         self.mask = torch.eye(4, dtype=torch.bool)
         self.basis = lj.local_basis(self.model, self.point, 2, tol=0.1)
         self.v, self.u = self.basis.v.clone(), self.basis.u.clone()
-        self.edited = lj.edit(self.model, self.point, self.v, [-0.2, 0.1], 2)
+        self.edited = lj.edit(self.model, self.point, self.v, [-0.2, 0.1], method=editing.Guidance(num_steps=2))
         self.jacobian = rand(5, 6)
         self.exact = basis_of(self.jacobian, k=2, x=(2, 3), y=(5,))
         self.three = basis_of(*(rand(5, 6, seed=i) for i in range(3)), k=2, x=(2, 3), y=(5,))
         self.rows = [orthonormal(2, 6, i) for i in range(3)]
+        self.mean = geometry.frechet_mean(self.rows)
         self.features = lj.geometry.FeatureMap(lambda x: x + x**2, backend="autodiff")
+        self.linearity = geometry.feature_linearity(self.features, rand(1, 6), rand(2, 6, seed=3), [0.1, 0.2])
         self.lin = lj.linearize(lambda x: x**2 + x, rand(1, 6))
         self.autodiff = lj.linearize(lambda x: x**2 + x, rand(1, 6), backend="autodiff")
         self.operator = MatrixOperator(rand(9, 8))
@@ -231,7 +242,12 @@ BASELINES: dict[str, Baseline] = {
     "Trajectory.at": lambda c: call(c.path.at, t=0.5),
     "Trajectory.at/timestep": lambda c: call(c.path.at, timestep=500),
     "edit": lambda c: call(
-        lj.edit, model=c.model, point=c.point, directions=c.v, distance=0.2, num_steps=2, linearity_tolerance=0.5
+        lj.edit,
+        model=c.model,
+        point=c.point,
+        directions=c.v,
+        distance=0.2,
+        method=editing.Guidance(num_steps=2, linearity_tolerance=0.5),
     ),
     "edit/mask": lambda c: call(
         lj.edit,
@@ -239,22 +255,17 @@ BASELINES: dict[str, Baseline] = {
         point=c.point,
         directions=c.v[:1],
         distance=[0.2],
-        num_steps=2,
-        mask=c.mask,
-        tol=0.5,
-        null_rank=1,
+        method=editing.Guidance(num_steps=2),
+        mask=editing.Mask(c.mask, null_rank=1, tol=0.5),
     ),
-    "edit/energy": lambda c: call(
+    "edit/array": lambda c: call(
         lj.edit,
         model=c.model,
         point=c.point,
         directions=c.v[:1],
         distance=(0.2,),
-        num_steps=1,
-        method="linear",
+        method=editing.Linear(num_steps=1),
         mask=c.mask.numpy(),
-        tol=0.5,
-        null_energy=0.1,
     ),
     "edit/geodesic": lambda c: call(
         lj.edit,
@@ -262,15 +273,7 @@ BASELINES: dict[str, Baseline] = {
         point=c.point,
         directions=c.v[:1],
         distance=0.1,
-        num_steps=1,
-        method="geodesic",
-        k=2,
-        tol=0.5,
-        transport="paper",
-        layer="mid",
-    ),
-    "edit/reestimate": lambda c: call(
-        lj.edit, model=c.model, point=c.point, directions=c.v[:1], distance=0.1, num_steps=2, reestimate=1, k=2, tol=0.5
+        method=editing.Geodesic(num_steps=1, k=2, tol=0.5),
     ),
     "edit/h-space": lambda c: call(
         lj.edit,
@@ -278,30 +281,54 @@ BASELINES: dict[str, Baseline] = {
         point=c.point,
         directions=c.u[:1],
         distance=0.2,
-        method="h-space",
-        inject="point",
-        asymmetric=True,
+        method=editing.HSpace(inject="point", asymmetric=True),
     ),
     "edit/compose": lambda c: call(
-        lj.edit, model=c.model, point=c.point, directions=c.v, distance=[0.2, 0.1], num_steps=2, compose=True
-    ),
-    "edit/pullback": lambda c: call(
         lj.edit,
         model=c.model,
-        point=c.published,
-        directions=c.v[0],
-        num_steps=3,
-        compat="pullback",
-        gain=0.1,
+        point=c.point,
+        directions=c.v,
+        distance=[0.2, 0.1],
+        method=editing.Guidance(num_steps=2),
+        compose=True,
+    ),
+    "edit/published": lambda c: call(
+        lj.edit, model=c.model, point=c.published, directions=c.v[0], method=editing.Published(num_steps=3, gain=0.1)
+    ),
+    "Guidance": lambda c: call(
+        editing.Guidance, num_steps=2, prompt="a", layer="mid", linearity_tolerance=0.5, reestimate=2
+    ),
+    "Reestimation": lambda c: call(editing.Reestimation, every=2, k=2, tol=0.5),
+    "Linear": lambda c: call(editing.Linear, num_steps=2, prompt="a", layer="mid", linearity_tolerance=0.5),
+    "Geodesic": lambda c: call(
+        editing.Geodesic,
+        num_steps=2,
+        prompt="a",
+        layer="mid",
+        linearity_tolerance=0.5,
+        transport="pseudoinverse",
+        k=2,
+        tol=0.5,
+    ),
+    "HSpace": lambda c: call(editing.HSpace, layer="mid", inject="point", asymmetric=True, linearity_tolerance=0.5),
+    "Published": lambda c: call(
+        editing.Published,
+        num_steps=2,
+        prompt="a",
+        layer="mid",
+        linearity_tolerance=0.5,
+        gain=0.5,
         generator=seeded(),
     ),
+    "Mask": lambda c: call(editing.Mask, inside=c.mask, null_rank=1, tol=0.5),
+    "Mask/energy": lambda c: call(editing.Mask, inside=c.mask.numpy(), null_energy=0.5),
     "walk_frames": lambda c: call(
         lj.editing.walk_frames, model=c.model, point=c.point, edit=c.edited, direction=1, count=3
     ),
     "Edit.image": lambda c: call(c.edited.image, direction=0, distance=1),
     "Way.at": lambda c: call(c.edited.way.at, fraction=0.5),
     "measure_linearity": lambda c: call(
-        lj_edit("measure_linearity"), model=c.model, point=c.point, directions=c.v, sigma=0.5, tolerance=0.1
+        geometry.measure_linearity, model=c.model, point=c.point, directions=c.v, sigma=0.5, tolerance=0.1
     ),
     "masked_basis": lambda c: call(
         lj.editing.masked_basis, model=c.model, point=c.point, mask=c.mask, k=2, layer="x0", tol=0.5
@@ -361,41 +388,54 @@ BASELINES: dict[str, Baseline] = {
     # bases
     "local_basis": lambda c: call(lj.local_basis, model=c.model, point=c.point, layer="mid", **_SOLVER),
     "local_basis/warm": lambda c: call(
-        lj.local_basis, model=c.model, point=c.point, warm_start=c.basis, confirm=0, block_size=2, **_SOLVER
+        lj.local_basis,
+        model=c.model,
+        point=c.point,
+        warm_start=c.basis,
+        solver=Krylov(block_size=2, confirm=0),
+        **_SOLVER,
     ),
     "local_basis/pullback": lambda c: call(lj.local_basis, model=c.model, point=c.published, k=2, compat="pullback"),
     "basis_path": lambda c: call(
-        lj.basis_path, model=c.model, trajectory=c.path, timesteps=[0.9], k=2, tol=0.5, layer="mid", block_size=2
+        lj.basis_path,
+        model=c.model,
+        trajectory=c.path,
+        timesteps=[0.9],
+        k=2,
+        tol=0.5,
+        layer="mid",
+        solver=Krylov(block_size=2, confirm=0),
     ),
     "BasisPath.__getitem__": lambda c: call(c.bases.__getitem__, index=0),
     "LocalBasis.load": lambda c: call(lj.LocalBasis.load, path=c.saved, model=None),
     "LocalBasis.save": lambda c: call(c.basis.save, path=c.folder / "again.safetensors"),
     "LocalBasis.point": lambda c: call(c.three.point, index=1),
     "LocalBasis.to": lambda c: call(c.basis.to, device="cpu", dtype=torch.float32),
-    "svd": lambda c: call(lj.svd, operator=c.operator, k=2, tol=0.1, max_passes=50, block_size=2),
+    "svd": lambda c: call(lj.svd, operator=c.operator, k=2, tol=0.1, max_passes=50, solver=Krylov(block_size=2)),
     "svd/warm": lambda c: call(
         lj.svd,
         operator=c.operator,
         k=2,
         tol=0.1,
         warm_start=rand(2, 8),
-        confirm=1,
         refine_with=c.operator,
         max_seconds=9.0,
     ),
     "svd/subspace": lambda c: call(
-        lj.svd, operator=c.operator, k=2, tol=0.5, method="subspace", stop="paper", vectors="paper"
+        lj.svd, operator=c.operator, k=2, tol=0.5, solver=Subspace(stop="paper", vectors="paper")
     ),
     "svd/randomized": lambda c: call(
         lj.svd,
         operator=c.operator,
         k=2,
         tol=0.5,
-        method="randomized",
-        oversampling=2,
-        power_steps=1,
+        solver=Randomized(oversampling=2, power_steps=1),
         generator=seeded(),
     ),
+    "Krylov": lambda c: call(lj.solvers.Krylov, block_size=2, confirm=0),
+    "Krylov/measured": lambda c: call(lj.solvers.Krylov, block_size="measured"),
+    "Subspace": lambda c: call(lj.solvers.Subspace, stop="paper", vectors="ritz"),
+    "Randomized": lambda c: call(lj.solvers.Randomized, oversampling=2, power_steps=1),
     "effective_rank": lambda c: call(
         lj.effective_rank, operator=c.operator, k=2, probes=3, steps=2, threshold=0.1, confidence=0.9
     ),
@@ -433,9 +473,7 @@ BASELINES: dict[str, Baseline] = {
         directions=rand(2, 6, seed=3),
         lengths=[0.1, 0.2],
     ),
-    "FeatureLinearity.radius": lambda c: call(
-        lj.geometry.feature_linearity(c.features, rand(1, 6), rand(2, 6, seed=3), [0.1, 0.2]).radius, tolerance=0.1
-    ),
+    "FeatureLinearity.radius": lambda c: call(c.linearity.radius, tolerance=0.1),
     "measure_path": lambda c: call(lj.geometry.measure_path, features=c.features, samples=rand(3, 6), batched=False),
     "measure_path/batched": lambda c: call(
         lj.geometry.measure_path, features=c.features, samples=rand(2, 3, 6), batched=True
@@ -449,7 +487,7 @@ BASELINES: dict[str, Baseline] = {
     "pairwise_distances": lambda c: call(geometry.pairwise_distances, bases=c.rows, space="x"),
     "pairwise_distances/bases": lambda c: call(geometry.pairwise_distances, bases=[c.exact, c.three], space="h"),
     "frechet_mean": lambda c: call(lj.geometry.frechet_mean, bases=c.rows, space="h", tol=1e-6, max_iterations=50),
-    "FrechetMean.spread": lambda c: call(lj.geometry.frechet_mean(c.rows).spread, confidence=0.9),
+    "FrechetMean.spread": lambda c: call(c.mean.spread, confidence=0.9),
     "global_directions": lambda c: call(lj.geometry.global_directions, bases=c.three, method="frechet", confidence=0.9),
     "global_directions/matched": lambda c: call(
         lj.geometry.global_directions, bases=[c.exact, c.three], method="matched"
@@ -573,7 +611,7 @@ BASELINES: dict[str, Baseline] = {
     "Conditioning": lambda c: call(
         lj.Conditioning,
         tensors={"text": rand(2, 3)},
-        guidance=models.Guidance(lj.Conditioning({"text": rand(1, 3)}), 2.0),
+        guidance=models.ClassifierFreeGuidance(lj.Conditioning({"text": rand(1, 3)}), 2.0),
     ),
     "Conditioning.rows": lambda c: call(c.conditioning.rows, index=slice(1)),
     "Conditioning.expand": lambda c: call(c.conditioning.expand, count=2),
@@ -582,17 +620,15 @@ BASELINES: dict[str, Baseline] = {
     "Conditioning.unguided": lambda c: call(c.conditioning.unguided),
     "Conditioning.flat": lambda c: call(c.conditioning.flat),
     "Conditioning.from_flat": lambda c: call(lj.Conditioning.from_flat, tensors=c.conditioning.flat()),
-    "Guidance": lambda c: call(models.Guidance, negative=lj.Conditioning({"text": rand(1, 3)}), scale=2.0),
-    "Guidance/rows": lambda c: call(
-        models.Guidance, negative=lj.Conditioning({"text": rand(1, 3)}), scale=torch.tensor([2.0, 3.0])
+    "ClassifierFreeGuidance": lambda c: call(
+        models.ClassifierFreeGuidance, negative=lj.Conditioning({"text": rand(1, 3)}), scale=2.0
+    ),
+    "ClassifierFreeGuidance/rows": lambda c: call(
+        models.ClassifierFreeGuidance, negative=lj.Conditioning({"text": rand(1, 3)}), scale=torch.tensor([2.0, 3.0])
     ),
     "Denoiser.predict": lambda c: call(c.model.denoiser().predict, x=c.point.sample, t=torch.tensor(500)),
-    "Denoiser.output": lambda c: call(c.model.denoiser().output, x=c.point.sample, t=torch.tensor(500)),
     "Denoiser.eps": lambda c: call(c.model.denoiser().eps, x=c.point.sample, t=torch.tensor(500)),
     "Denoiser.x0": lambda c: call(c.model.denoiser().x0, x=c.point.sample, t=torch.tensor(500)),
-    "Guided.output": lambda c: call(
-        c.text.denoiser(c.conditioning).output, x=rand(2, 4, 8, 8).float(), t=torch.tensor(500)
-    ),
     "Model": lambda c: call(
         lj.Model,
         network=counted().network,
@@ -607,10 +643,6 @@ BASELINES: dict[str, Baseline] = {
     ),
     "Model.conditioning/none": lambda c: call(c.model.conditioning, prompt=None),
     "Model.denoiser": lambda c: call(c.text.denoiser, conditioning=c.conditioning),
-    "Model.output": lambda c: call(
-        c.model.output, x=c.point.sample, t=torch.tensor(500), conditioning=lj.Conditioning()
-    ),
-    "Model.levels_of": lambda c: call(c.model.levels_of, t=torch.tensor(500), x=c.point.sample),
     "Model.resolve_layer": lambda c: call(c.model.resolve_layer, layer="mid"),
     "Model.eps": lambda c: call(c.model.eps, x=c.point.sample, t=torch.tensor(500), conditioning=lj.Conditioning()),
     "Model.x0": lambda c: call(c.model.x0, x=c.point.sample, t=torch.tensor(500), conditioning=lj.Conditioning()),
@@ -628,14 +660,14 @@ BASELINES: dict[str, Baseline] = {
     "Model.identity": lambda c: call(c.model.identity),
     "Linearization.jvp": lambda c: call(c.lin.jvp, v=rand(2, 1, 6)),
     "Linearization.vjp": lambda c: call(c.lin.vjp, u=rand(2, 1, 6)),
-    "ProgramLinearization.rebase": lambda c: call(c.lin.rebase, x=rand(1, 6), constants=()),
-    "AutodiffLinearization.rebase": lambda c: call(c.autodiff.rebase, x=rand(1, 6), constants=()),
+    "ProgramLinearization.rebase": lambda c: call(c.lin.at(c.lin.x).rebase, x=rand(1, 6), constants=()),
+    "AutodiffLinearization.rebase": lambda c: call(c.autodiff.at(c.autodiff.x).rebase, x=rand(1, 6), constants=()),
     "Linearization.at": lambda c: call(c.autodiff.at, x=rand(1, 6), constants=()),
     "ProgramLinearization.at": lambda c: call(c.lin.at, x=rand(1, 6), constants=()),
-    "ProgramLinearization.restriction_cost": lambda c: call(c.lin.restriction_cost, count=1),
+    "ProgramLinearization.restriction_cost": lambda c: call(c.lin.at(c.lin.x).restriction_cost, count=1),
     "Estimate.times": lambda c: call(c.rank.energy.times, factors=(2.0,)),
-    "Linearization.restrict": lambda c: call(c.lin.restrict, points=[0]),
-    "Linearization.restriction_cost": lambda c: call(c.autodiff.restriction_cost, count=1),
+    "Linearization.restrict": lambda c: call(c.lin.at(c.lin.x).restrict, points=[0]),
+    "Linearization.restriction_cost": lambda c: call(c.autodiff.at(c.autodiff.x).restriction_cost, count=1),
     "ProgramLinearization.prepare": lambda c: call(c.lin.prepare, probes=2),
     "Linearization.prepare": lambda c: call(c.autodiff.prepare, probes=2),
     "Linearization.check_adjoint": lambda c: call(c.lin.check_adjoint, generator=seeded()),
@@ -650,7 +682,3 @@ BASELINES: dict[str, Baseline] = {
     "TextEncoder.encode": lambda c: call(c.text.text.encode, prompts=["a", "b"]),
     "write_png": lambda c: call(report.write_png, path=c.folder / "a.png", image=c.picture),
 }
-
-
-def lj_edit(name: str) -> Callable:
-    return getattr(importlib.import_module("latentjac.editing"), name)

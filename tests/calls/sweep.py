@@ -1,4 +1,10 @@
-"""Calls every public function with every hostile value in place of each argument, and judges what comes of it."""
+"""Calls every public function with hostile values in place of each argument, and judges what comes of it.
+
+An argument of a function meets the long table of values once, in the first case that gives it a value of its own (in
+the first case of the function where none does); arguments of which all functions ask the same (``SAME``) meet it in the
+first such case of all functions. Everywhere else an argument meets the short table, which has a value of each kind: a
+check that is missing shows with those. Values derived from the valid one come in every case.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 from calls.baselines import BASELINES, RUNS, Things
-from calls.values import PLAIN, derived
+from calls.values import PLAIN, SHORT, derived
 
 import latentjac as lj
+from latentjac import studies
 from latentjac.studies import points
 
 SECONDS = 20  # that no call on such small networks takes
@@ -29,22 +36,32 @@ RIGHT = {
     ("rowwise_product", "matrices", "not contiguous"): "documented",
     ("BasisPath.__getitem__", "index", "slice"): "as of a tuple",
     **{("Point", "sample", value): "seen where the point is used" for value in ("nan", "inf", "one nan")},
-    ("edit/mask", "mask", "None"): "then tol has no use, and is named",
-    ("edit/energy", "mask", "None"): "then tol has no use, and is named",
     ("effective_rank/basis", "operator", "our lin"): "the basis does not fit it, and is named",
-    ("edit/mask", "null_rank", "0"): "then tol has no use, and is named",
+    ("Mask", "null_rank", "0"): "then tol has no use, and is named",
     **{("write_json", "content", value): "its own error" for value in ("spiteful", "[spiteful]")},
     **{("load", "source", value): "a network needs a scheduler" for value in ("network",)},
+    **{
+        (name, argument, value): "as of any operation of torch: looking at values would wait for the GPU at every pass"
+        for name, argument in (("Linearization.jvp", "v"), ("Linearization.vjp", "u"))
+        for value in ("nan", "inf", "one nan")
+    },
+    **{
+        (name, argument, value): "a function of torch's, which reads no values and can be differentiated"
+        for name in ("Model.eps", "Model.x0")
+        for argument in ("x", "t")
+        for value in ("nan", "inf", "one nan", "subclass")
+    },
 }
 # What only features can tell: whether directions and k fit them, and whether a network listens to a direction.
-SEEN_LATE = ("directions", "k", "sigma")
+SEEN_LATE = ("directions", "k", "sigma", ("Model.linearization", "mask"))
+OWN = ("model", "point", "path", "basis", "edited", "lin", "features", "schedule")
+SAME = ("model", "point", "generator", "progress", "strict", "bar", "layer", "backend", "precision", "conditioning")
 CALLED = ("f", "callback", "statistic")  # an error of what is called is its own
 
 
 def own_values(c: Things) -> dict[str, Any]:
     """Objects of ours, each the wrong one nearly everywhere."""
-    names = ("model", "point", "path", "basis", "edited", "lin", "features", "schedule")
-    return {f"our {name}": getattr(c, name) for name in names}
+    return {f"our {name}": getattr(c, name) for name in OWN}
 
 
 @cache
@@ -52,13 +69,32 @@ def made(name: str) -> Any:
     return PLAIN[name]()
 
 
-def hostile(c: Things, valid: Any) -> Iterator[tuple[str, Any, bool]]:
-    """All values for an argument that has a valid one: names, values, and whether they mean the valid one."""
-    for name, make in PLAIN.items():
-        yield name, make() if name in ("iterator", "generator") else made(name), False
+def hostile(c: Things, valid: Any, long: bool) -> Iterator[tuple[str, Any, bool]]:
+    """Values for an argument that has a valid one: names, values, and whether they mean the valid one."""
+    for name in PLAIN if long else SHORT:
+        yield name, PLAIN[name]() if name in ("iterator", "generator") else made(name), False
     for name, value in own_values(c).items():
-        yield name, value, False
+        if long or name in ("our model", "our point"):
+            yield name, value, False
     yield from derived(valid)
+
+
+@cache
+def long_cases(c: Things) -> dict[tuple[str, str], str]:
+    """The case in which each argument of each function meets the long table."""
+    found: dict[tuple[str, str], str] = {}
+    calls = {key: baseline(c) for key, baseline in BASELINES.items()}
+    for key, (_, arguments) in calls.items():
+        for argument in arguments:
+            found.setdefault(_shared(key, argument), key)
+    for key, (function, _) in calls.items():
+        for argument in inspect.signature(function).parameters:
+            found.setdefault(_shared(key, argument), key)
+    return found
+
+
+def _shared(key: str, argument: str) -> tuple[str, str]:
+    return "" if argument in SAME else key.partition("/")[0], argument
 
 
 def swept(c: Things, key: str) -> Iterator[tuple[str, str, str]]:
@@ -71,7 +107,7 @@ def swept(c: Things, key: str) -> Iterator[tuple[str, str, str]]:
         if parameter.kind is parameter.VAR_KEYWORD or ("/" in key and argument not in arguments):
             continue  # what another case of the same function does not give, its first one does
         valid = arguments.get(argument, parameter.default)
-        for label, value, same in hostile(c, valid):
+        for label, value, same in hostile(c, valid, long_cases(c)[_shared(key, argument)] == key):
             given = {**BASELINES[key](c)[1], argument: value}
             if parameter.kind is parameter.VAR_POSITIONAL:
                 given[argument] = (value,)
@@ -106,13 +142,13 @@ def judge(name: str, argument: str, function: Callable, given: Mapping[str, Any]
             warnings.simplefilter("always")
             result = invoke(function, given)
     except Reached:
-        return ""
+        return "" if fits_study(given[argument]) else "taken by a study"
     except WITHOUT_ARGUMENT as error:
         return "" if " must " in str(error) else f"refused as {error}"
     except (TypeError, ValueError, *OURS) as error:
         if unnamed(function, name, argument, str(error)) or same:
             return f"refused as {type(error).__name__}: {str(error)[:200]}"
-        late = RUNS[0] > before and argument not in SEEN_LATE
+        late = RUNS[0] > before and not {argument, (name, argument)} & set(SEEN_LATE)
         return f"refused after the network ran: {str(error)[:200]}" if late else ""
     except RuntimeError as error:
         if "must be a plain tensor outside differentiation" in str(error) and not unnamed(
@@ -125,13 +161,18 @@ def judge(name: str, argument: str, function: Callable, given: Mapping[str, Any]
     foreign = [str(w.message)[:200] for w in caught if not re.match(r"(\w+|\w+\.\w+): ", str(w.message))]
     if foreign:
         return f"warned: {foreign[0]}"
-    if type(result) is not type(expected) and expected is not None:
+    if expected is not None and kind_of(result) is not kind_of(expected):
         return f"gave a {type(result).__name__} in place of a {type(expected).__name__}"
     if (where := not_finite(result)) and not function.__module__.startswith("latentjac.kernels"):
         return f"gave NaN or Inf in {where}"
     if same and (where := different(result, expected)):
         return f"gave another result: {where}"
     return ""
+
+
+def kind_of(result: Any) -> type:
+    """Its type; which linearization is made is up to the library."""
+    return lj.Linearization if isinstance(result, lj.Linearization) else type(result)
 
 
 def unnamed(function: Callable, name: str, argument: str, message: str) -> bool:
@@ -149,6 +190,12 @@ def unnamed(function: Callable, name: str, argument: str, message: str) -> bool:
 
 class Reached(Exception):
     """A study would begin to compute."""
+
+
+def fits_study(value: Any) -> bool:
+    """Whether a study may begin with this argument."""
+    several = isinstance(value, (list, tuple)) and all(isinstance(each, lj.Model) for each in value)
+    return several or isinstance(value, (lj.Model, studies.Settings, bool, np.bool_))
 
 
 @contextmanager
@@ -186,9 +233,14 @@ def limited() -> Iterator[None]:
 
 def parts(value: Any, where: str = "result") -> Iterator[tuple[str, Any]]:
     """The leaves of a result."""
-    if isinstance(value, (lj.Model, torch.nn.Module)) or callable(value):
+    if isinstance(value, lj.Linearization):
+        ones = torch.ones_like(value.x, device=value.x.device)[None]
+        yield from ((f"{where}.{name}", leaf) for name, leaf in (("y", value.y), ("jvp", value.jvp(ones))))
+    elif hasattr(value, "rmatvec"):  # a linear operator of SciPy's
+        yield f"{where}.matvec", value.matvec(np.ones(value.shape[1]))
+    elif isinstance(value, (lj.Model, torch.nn.Module)) or callable(value):
         return
-    if dataclasses.is_dataclass(value):
+    elif dataclasses.is_dataclass(value):
         for one in dataclasses.fields(value):
             if one.name not in ("seconds", "metadata", "native", "schedule"):
                 yield from parts(getattr(value, one.name), f"{where}.{one.name}")
@@ -221,6 +273,8 @@ def different(result: Any, expected: Any) -> str:
     for (where, one), (_, other) in zip(parts(result), parts(expected), strict=True):
         if isinstance(one, torch.Tensor):
             equal = torch.allclose(one.double(), other.double(), rtol=1e-6, atol=1e-9)
+        elif isinstance(one, np.ndarray) and one.dtype.kind == "f":
+            equal = one.shape == other.shape and np.allclose(one, other, rtol=1e-6, atol=1e-9)
         elif isinstance(one, (int, float, str)):
             equal = one == other or (isinstance(one, float) and abs(one - other) <= 1e-6 * abs(other))
         else:

@@ -8,17 +8,9 @@ import pytest
 from calls.baselines import BASELINES, Things, entry_points
 from calls.sweep import swept
 
-# Functions of which some messages have another form yet, or come after the network ran.
+# Cases of which some messages have another form yet, or come after the network ran.
 PENDING = (
-    "prepare_image", "open_image", "to_pil", "PixelCodec.", "LatentCodec.", "linearize", "Model.to", "Model.eps",
-    "Model.x0", "Model.output", "Model.levels_of", "Model.feature_map", "Model.linearization", "Denoiser.", "Guided.",
-    "Linearization.", "ProgramLinearization.", "AutodiffLinearization.", "edit", "masked_basis", "null_space",
-    "local_basis", "basis_path", "svd", "effective_rank", "spectrum_plot", "Estimate.times",
 )  # fmt: skip
-
-
-def is_pending(key: str) -> bool:
-    return key.startswith(PENDING) or key.endswith(".run")  # studies
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +25,7 @@ def test_every_function_is_swept() -> None:
 
 @pytest.mark.parametrize(
     "key",
-    [pytest.param(key, marks=[pytest.mark.xfail(strict=False)] if is_pending(key) else []) for key in BASELINES],
+    [pytest.param(key, marks=[pytest.mark.xfail(strict=True)] if key in PENDING else []) for key in BASELINES],
 )
 def test_every_argument_is_right_or_named(
     things: Things, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -170,6 +170,13 @@ PLAIN: dict[str, Callable[[], Any]] = {
 }
 PLAIN |= {str(dtype).removeprefix("torch."): lambda dtype=dtype: torch.zeros(2).to(dtype) for dtype in DTYPES}
 
+# One or more of each kind.
+SHORT = (
+    "None", "'x'", "NUL", "object", "spiteful", "list", "dict", "function", "iterator", "True", "0", "-1", "1",
+    "10**5000", "np.int64", "0.5", "nan", "inf", "1e308", "complex", "np floats", "[None]", "[1.0]", "[nan]", "deep",
+    "Path", "picture", "dtype", "network", "0-dim", "meta", "sparse", "nested", "ones", "requires grad", "complex64",
+)  # fmt: skip
+
 Derived = Iterator[tuple[str, Any, bool]]
 
 

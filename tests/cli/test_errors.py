@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import is_dataclass
 
 import numpy as np
 import pytest
@@ -18,10 +19,9 @@ from PIL import Image
 from report.parsed import Page
 
 import latentjac
-from latentjac.cli import edit
+from latentjac import editing
+from latentjac.cli import edit, edit_method
 from latentjac.cli.refusals import OPTIONS, in_options, one_line
-from latentjac.editing.arguments import METHODS
-from latentjac.editing.injection import INJECTIONS
 from latentjac.geometry.transport import METHODS as TRANSPORTS
 
 typer = pytest.importorskip("typer")
@@ -40,11 +40,7 @@ def photo(tmp_path):
         ("svd: k must be in [1, 8], got 9", "-k must be in [1, 8], got 9"),
         ("num_inference_steps: expected an int, got str", "--steps must be an int, got str"),
         ("layer: expected a module name, got 'x'", "--layer must be a module name, got 'x'"),
-        ("edit: k must be left at 8 unless method='geodesic' or reestimate is given, got 9",
-         "-k must be left at 8 unless --method geodesic or --reestimate is given, got 9"),
-        ("edit: gain must be left at None without compat, got 2", "--gain must be left out without --compat, got 2"),
-        ("edit: inject must be left at 'below' unless method='h-space', got 'point'",
-         "--inject must be left at 'below' unless --method h-space, got 'point'"),
+        ("HSpace: layer must be a module, got 'eps'", "--layer must be a module, got 'eps'"),
         ("edit: --gif must be left at False with compat='pullback', got True",
          "--gif must be left at False with --compat pullback, got True"),
         ("load: folder must hold a pipeline, got 'x'", "load: folder must hold a pipeline, got 'x'"),
@@ -77,11 +73,30 @@ def test_messages_are_one_line_of_some_length() -> None:
     assert len(one_line("x" * 10**6)) < 700
 
 
+def is_method(kind: object) -> bool:
+    """Whether it is a class of methods that can be made and walks."""
+    return isinstance(kind, type) and is_dataclass(kind) and hasattr(kind, "walk") and kind is not editing.XSpaceMethod
+
+
+@pytest.mark.parametrize("kind", [kind for kind in vars(editing.methods).values() if is_method(kind)])
+def test_every_option_of_a_method_is_a_flag_with_the_same_default(kind: type) -> None:
+    """But for what has another meaning there: a seed, the tolerance of the first basis, the layer of directions."""
+    from latentjac.cli.app import app
+
+    flags = {param.name: param.default for param in typer.main.get_command(app).commands["edit"].params}
+    typed = {"num_steps": "edit_steps", "prompt": "edit_prompt"}
+    for name, default in edit_method.defaults_of(kind).items():
+        if name not in ("linearity_tolerance", "tol", "generator", "layer"):
+            assert flags[typed.get(name, name)] == default, name
+
+
 def test_choices_are_those_of_the_functions() -> None:
-    assert (edit.METHODS, edit.INJECTIONS, edit.TRANSPORTS) == (METHODS, INJECTIONS, TRANSPORTS)
-    for name in edit.PRESETS:
+    assert edit.TRANSPORTS == TRANSPORTS
+    kinds = {**edit_method.METHODS, **edit_method.PRESETS}.values()
+    assert {*kinds} == {name for name, kind in vars(editing.methods).items() if is_method(kind)}
+    for name in edit_method.PRESETS:
         assert latentjac.compat.find_preset("edit", name, {})
-    with pytest.raises(ValueError, match=rf"one of \[{', '.join(map(repr, edit.PRESETS))}\]"):
+    with pytest.raises(ValueError, match=rf"one of \[{', '.join(map(repr, edit_method.PRESETS))}\]"):
         latentjac.compat.find_preset("edit", "another", {})
 
 
@@ -104,7 +119,7 @@ def uninvertible(monkeypatch):
         (["basis", "PHOTO", "--layer", "nope"], "--layer must be .*got 'nope'; nearest: "),
         (["basis", "PHOTO", "--layer", "time_embedding"], "--layer must be a feature map that depends on the picture"),
         (["edit", "PHOTO", "--direction", "1,900"], "--direction must be numbers from 1 to 256, .* got 900"),
-        (["edit", "PHOTO", "--method", "h-space", "--layer", "eps"], "--layer must be a module with --method h-space"),
+        (["edit", "PHOTO", "--method", "h-space", "--layer", "eps"], "--layer must be a module, to whose output"),
         (["edit", "PHOTO", "--method", "geodesic", "-k", 900], "-k must be at most 256, .* got 900"),
         (["edit", "PHOTO", "--mask", "MASK", "--null-rank", 900], "--null-rank must be at most 384, .* got 900"),
         (["edit", "PHOTO", "--mask", "MASK", "--direction", 385], "--direction must be .* from 1 to 384, .* got 385"),
@@ -119,7 +134,23 @@ def uninvertible(monkeypatch):
         (["edit", "PHOTO", "--direction", "1,1"], "--direction must be different"),
         (["edit", "PHOTO", "--distance", "1,1.0"], "--distance must be different"),
         (["edit", "PHOTO", "--edit-prompt", "a"], "--edit-prompt must be left out since .* got 'a'"),
-        (["edit", "PHOTO", "--null-energy", 0.5], "--null-energy must be left out without a mask"),
+        (["edit", "PHOTO", "--null-energy", 0.5], "--null-energy must be left out unless --mask is given, got 0.5"),
+        (["edit", "PHOTO", "--null-rank", 2], "--null-rank must be left out unless --mask is given, got 2"),
+        (["edit", "PHOTO", "--mask", "MASK", "--method", "h-space", "--null-rank", 2],
+         "--null-rank must be left out with --method h-space, got 2"),
+        (["edit", "PHOTO", "--mask", "MASK", "--null-rank", 2, "--null-energy", 0.5],
+         "--null-energy must be left out with --null-rank, got 0.5"),
+        (["edit", "PHOTO", "--gain", 2], "--gain must be left out unless --compat pullback is given, got 2"),
+        (["edit", "PHOTO", "--inject", "point"],
+         "--inject must be left at below unless --method h-space is given, got point"),
+        (["edit", "PHOTO", "--asymmetric"], "--asymmetric must be left out unless --method h-space is given, got True"),
+        (["edit", "PHOTO", "--method", "h-space", "--edit-steps", 3], "--edit-steps must be left at 16 .* got 3"),
+        (["edit", "PHOTO", "--method", "linear", "--reestimate", 3],
+         "--reestimate must be left out unless --method guidance is given, got 3"),
+        (["edit", "PHOTO", "--transport", "pseudoinverse"],
+         "--transport must be left at paper unless --method geodesic is given, got pseudoinverse"),
+        (["edit", "PHOTO", "--compat", "pullback", "--reestimate", 3], "--reestimate must be left out unless .* got 3"),
+        (["edit", "PHOTO", "--compat", "pullback", "--distance", "1"], "--distance must be left out with --compat"),
         (["edit", "PHOTO", "-k", 9], "-k must be left at 8 unless --method geodesic or --reestimate is given, got 9"),
         (["basis", "PHOTO", "--device", "cuda:99"], "--device must be one that torch sees, got .*cuda:99"),
         (["basis", "NAN"], "PHOTO must be finite, got 1 NaN and 0 Inf"),

@@ -45,7 +45,8 @@ def test_what_is_written_is_what_python_gives(folder, photo, tmp_path) -> None:
     generator = torch.Generator().manual_seed(0)
     basis = latentjac.local_basis(model, point.with_prompt(model, "a dog"), 2, tol=1e-3, generator=generator)
     torch.testing.assert_close(latentjac.LocalBasis.load(tmp_path / "edit" / "basis.safetensors").s, basis.s)
-    edit = latentjac.edit(model, point, basis.v[1], distance=(-1.0, 1.0), num_steps=2, prompt="a dog")
+    method = latentjac.editing.Guidance(num_steps=2, prompt="a dog")
+    edit = latentjac.edit(model, point, basis.v[1], distance=(-1.0, 1.0), method=method)
     for name, image in zip(("direction2_-1.png", "direction2_+1.png"), edit.images, strict=True):
         written = np.asarray(Image.open(tmp_path / "edit" / name)).astype(int)
         assert np.abs(written - np.asarray(image)).max() <= 1

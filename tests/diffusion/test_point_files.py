@@ -12,14 +12,14 @@ from safetensors.torch import save_file
 
 import latentjac
 from latentjac import Conditioning
-from latentjac.models import Guidance
+from latentjac.models import ClassifierFreeGuidance
 from latentjac.strict_json import from_json, to_json
 from latentjac.tensor_files import digest, read_header, read_tensors
 
 
 @pytest.fixture
 def point(tiny_point) -> latentjac.Point:
-    guidance = Guidance(Conditioning({"text": rand(1, 2)}), 3.0)
+    guidance = ClassifierFreeGuidance(Conditioning({"text": rand(1, 2)}), 3.0)
     return replace(tiny_point, conditioning=Conditioning({"text": rand(1, 2, seed=4)}, guidance))
 
 

@@ -82,6 +82,11 @@ def sigma_at(model: Model, timestep: int = 599) -> float:
     return math.sqrt(1 - float(model.scheduler.alphas_cumprod.double()[timestep]))
 
 
+def kind(method: latentjac.editing.Method) -> str:
+    """What tests of a method are called."""
+    return type(method).__name__
+
+
 def unit(*shape: int, seed: int = 3) -> torch.Tensor:
     """A repeatable unit direction."""
     v = rand(*shape, seed=seed)

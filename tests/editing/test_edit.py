@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import pytest
 import torch
-from editing.known import linear, pixelwise, point_for, sigma_at, unit
+from editing.known import kind, linear, pixelwise, point_for, sigma_at, unit
 from networks import build_scheduler, point_at, rand
 
 import latentjac
-from latentjac.editing.linearity import LENGTHS, measure_linearity
+from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Method
+from latentjac.geometry import measure_linearity
+from latentjac.geometry.linearity import LENGTHS
 
-METHODS = ("guidance", "linear", "geodesic", "h-space")
+METHODS = (Guidance(num_steps=2), Linear(num_steps=2), Geodesic(num_steps=2), HSpace())
 
 
-def direction_for(model: latentjac.Model, point: latentjac.Point, method: str) -> torch.Tensor:
+def direction_for(model: latentjac.Model, point: latentjac.Point, method: Method) -> torch.Tensor:
     """A direction of the local basis, in the space the method takes."""
     basis = latentjac.local_basis(model, point, 4, tol=1e-4)
-    return basis.u[0] if method == "h-space" else basis.v[0]
+    return basis.u[0] if method.in_features else basis.v[0]
 
 
-@pytest.mark.parametrize("method", ["guidance", "linear"])
-def test_distance_is_the_way_travelled_in_noise_deviations(tiny_model, tiny_point, method: str) -> None:
-    result = latentjac.edit(tiny_model, tiny_point, unit(3, 16, 16), distance=0.04, num_steps=1, method=method)
+@pytest.mark.parametrize("method", [Guidance(num_steps=1), Linear(num_steps=1)], ids=kind)
+def test_distance_is_the_way_travelled_in_noise_deviations(tiny_model, tiny_point, method: Method) -> None:
+    result = latentjac.edit(tiny_model, tiny_point, unit(3, 16, 16), distance=0.04, method=method)
     way = float((result.points[0, 0] - tiny_point.sample[0]).norm())
     assert result.num_steps == 1
     assert way == pytest.approx(0.04 * sigma_at(tiny_model), rel=1e-9)
@@ -32,15 +34,15 @@ def test_guidance_follows_the_formula() -> None:
     """For a linear network, every step is the same multiple of ``A v``."""
     model = pixelwise()
     point, v = point_for(model), unit(3, 8, 8)
-    result = latentjac.edit(model, point, v, distance=2.0, num_steps=4)
+    result = latentjac.edit(model, point, v, distance=2.0, method=Guidance(num_steps=4))
     image_of_v = torch.einsum("ij,jhw->ihw", model.network.head.mix, v)
     expected = point.sample[0] + 2.0 * sigma_at(model) * image_of_v / image_of_v.norm()
     torch.testing.assert_close(result.points[0, 0], expected)
     assert result.gains.shape == (4, 1, 1)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_signs_walk_opposite_ways(method: str) -> None:
+@pytest.mark.parametrize("method", METHODS, ids=kind)
+def test_signs_walk_opposite_ways(method: Method) -> None:
     """Exactly opposite for a linear network, all the way down to the image."""
     model = linear()
     point = point_for(model)
@@ -51,11 +53,10 @@ def test_signs_walk_opposite_ways(method: str) -> None:
     assert (forth - here).norm() > 1e-2
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_zero_is_the_reconstruction(tiny_model, tiny_point, method: str) -> None:
+@pytest.mark.parametrize("method", METHODS, ids=kind)
+def test_zero_is_the_reconstruction(tiny_model, tiny_point, method: Method) -> None:
     v = direction_for(tiny_model, tiny_point, method)
-    steps = {} if method == "h-space" else {"num_steps": 2}
-    result = latentjac.edit(tiny_model, tiny_point, v, distance=[0.0, 1.0], method=method, **steps)
+    result = latentjac.edit(tiny_model, tiny_point, v, distance=[0.0, 1.0], method=method)
     expected = latentjac.sample(tiny_model, tiny_point, output_type="latent")
     torch.testing.assert_close(result.samples[0, 0], expected[0])
     assert torch.equal(result.points[0, 0], tiny_point.sample[0])
@@ -66,10 +67,11 @@ def test_zero_is_the_reconstruction(tiny_model, tiny_point, method: str) -> None
 
 def test_many_directions_at_once_are_each_alone(tiny_model, tiny_point) -> None:
     v = rand(3, 3, 16, 16)
-    together = latentjac.edit(tiny_model, tiny_point, v, distance=[-1.0, 2.0], num_steps=20)
+    together = latentjac.edit(tiny_model, tiny_point, v, distance=[-1.0, 2.0], method=Guidance(num_steps=20))
     assert len(together.images) == 6
     assert together.image(1, 1) is together.images[3]
-    alone = latentjac.edit(tiny_model, tiny_point, v[1], distance=2.0, num_steps=together.num_steps)
+    same_steps = Guidance(num_steps=together.num_steps)
+    alone = latentjac.edit(tiny_model, tiny_point, v[1], distance=2.0, method=same_steps)
     torch.testing.assert_close(together.samples[1, 1], alone.samples[0, 0])
     for name in ("path", "feature_path"):
         torch.testing.assert_close(getattr(together.along, name)[1, 1], getattr(alone.along, name)[0, 0])
@@ -100,7 +102,7 @@ def test_curvature_limits_the_radius() -> None:
 
 def test_steps_never_leave_the_linear_range() -> None:
     model = pixelwise(30.0)
-    result = latentjac.edit(model, point_for(model), unit(3, 8, 8), distance=3.0, num_steps=1)
+    result = latentjac.edit(model, point_for(model), unit(3, 8, 8), distance=3.0, method=Guidance(num_steps=1))
     radius = min(entry.radius for entry in result.linearity)
     assert 3.0 / result.num_steps <= radius < 3.0
 
@@ -117,11 +119,12 @@ def test_tiny_directions_are_directions(tiny_model, tiny_point) -> None:
     single = latentjac.load(tiny_model.network.float(), build_scheduler())
     at = point_at(tiny_point.sample.float())
     v = rand(3, 16, 16).float()
-    plain, tiny = (latentjac.edit(single, at, f * v, distance=1.0, num_steps=4) for f in (1.0, 1e-30))
+    method = Guidance(num_steps=4)
+    plain, tiny = (latentjac.edit(single, at, f * v, distance=1.0, method=method) for f in (1.0, 1e-30))
     torch.testing.assert_close(plain.samples, tiny.samples, rtol=1e-3, atol=1e-3)
 
 
 def test_progress_counts_steps(tiny_model, tiny_point, capsys) -> None:
-    result = latentjac.edit(tiny_model, tiny_point, unit(3, 16, 16), 0.5, 3, method="linear", progress=True)
+    result = latentjac.edit(tiny_model, tiny_point, unit(3, 16, 16), 0.5, method=Linear(num_steps=3), progress=True)
     assert result.num_steps == 3
     assert "9/9" in capsys.readouterr().err  # 3 steps of the walk and the 6 levels below the point

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from editing.known import linear, pixelwise, point_for, sigma_at, unit
+from editing.known import kind, linear, pixelwise, point_for, sigma_at, unit
 from networks import rand
 
 import latentjac
-from latentjac.editing.walk import Way
+from latentjac.editing import Guidance, HSpace, Linear, Method, Way
 
 
 def same(frames: latentjac.editing.Frames, edit: latentjac.Edit) -> None:
@@ -20,38 +20,39 @@ def same(frames: latentjac.editing.Frames, edit: latentjac.Edit) -> None:
         assert abs(difference).max() <= 1
 
 
-@pytest.mark.parametrize("method", ["linear", "guidance", "h-space"])
-def test_frames_are_edits_of_the_distances_between(method: str) -> None:
+@pytest.mark.parametrize("method", [Linear(layer="mid"), Guidance(layer="mid"), HSpace(layer="mid")], ids=kind)
+def test_frames_are_edits_of_the_distances_between(method: Method) -> None:
     """In a linear network every way is straight, and what lies on it is known from edits that end there."""
     model = linear()
     point, v = point_for(model), unit(3, 6, 6)
-    edit = latentjac.edit(model, point, v, [2.0, -4.0, 1.0], method=method, layer="mid")
+    edit = latentjac.edit(model, point, v, [2.0, -4.0, 1.0], method=method)
     frames = latentjac.editing.walk_frames(model, point, edit, count=4)
-    between = latentjac.edit(model, point, v, [-4.0, -2.0, 0.0, 2.0], method=method, layer="mid")
+    between = latentjac.edit(model, point, v, [-4.0, -2.0, 0.0, 2.0], method=method)
     same(frames, between)
 
 
 def test_each_direction_has_its_own(tiny_model, tiny_point) -> None:
     v = rand(2, 3, 16, 16)
-    edit = latentjac.edit(tiny_model, tiny_point, v, [1.0, 3.0], 4, method="linear")
+    edit = latentjac.edit(tiny_model, tiny_point, v, [1.0, 3.0], method=Linear(num_steps=4))
     for i in range(2):
         frames = latentjac.editing.walk_frames(tiny_model, tiny_point, edit, i, count=4)
-        same(frames, latentjac.edit(tiny_model, tiny_point, v[i], [0.0, 1.0, 2.0, 3.0], 4, method="linear"))
+        distances = [0.0, 1.0, 2.0, 3.0]
+        same(frames, latentjac.edit(tiny_model, tiny_point, v[i], distances, method=Linear(num_steps=4)))
 
 
 def test_frames_take_no_steps(tiny_model, tiny_point, monkeypatch) -> None:
-    edit = latentjac.edit(tiny_model, tiny_point, unit(3, 16, 16), [-1.0, 1.0], 4)
+    edit = latentjac.edit(tiny_model, tiny_point, unit(3, 16, 16), [-1.0, 1.0], method=Guidance(num_steps=4))
     batches, network = [], tiny_model.network.forward
     monkeypatch.setattr(tiny_model.network, "forward", lambda x, *a, **k: batches.append(len(x)) or network(x, *a, **k))
     latentjac.editing.walk_frames(tiny_model, tiny_point, edit, count=5)
     assert batches == [5] * 6  # six levels below the point
 
 
-@pytest.mark.parametrize("method", ["linear", "h-space"])
-def test_composed_directions_are_one_way(method: str) -> None:
+@pytest.mark.parametrize("method", [Linear(layer="mid"), HSpace(layer="mid")], ids=kind)
+def test_composed_directions_are_one_way(method: Method) -> None:
     model = linear()
     point, v = point_for(model), rand(2, 3, 6, 6)
-    options = {"method": method, "compose": True, "layer": "mid"}
+    options = {"method": method, "compose": True}
     edit = latentjac.edit(model, point, v, [2.0, -3.0], **options)
     frames = latentjac.editing.walk_frames(model, point, edit, count=3)
     assert frames.distances == (0.0, 0.5, 1.0)
@@ -69,7 +70,7 @@ def test_a_way_is_straight_between_its_vertices() -> None:
 def test_long_ways_are_kept_in_sixteen_parts() -> None:
     model = pixelwise()
     point, v = point_for(model), unit(3, 8, 8)
-    way = latentjac.edit(model, point, v, 3.0, 40, method="linear").way
+    way = latentjac.edit(model, point, v, 3.0, method=Linear(num_steps=40)).way
     assert way.steps[0] == 0
     assert way.steps[-1] == 40
     assert len(way.steps) == len(way.samples) == 17

@@ -10,14 +10,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from latentjac.editing.linearity import LENGTHS
 from networks import rand, randomize
 from pipelines import build_stable_diffusion
-from published import Published
+from published import Published as ByTheirCode
 from truth import dense_jacobian
 
 import latentjac
-from latentjac.editing import masked_basis
-from latentjac.editing.linearity import LENGTHS
+from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Mask, Published, Reestimation, masked_basis
+from latentjac.geometry.linearity import LENGTHS
 
 STEPS = 5
 DISTANCES = (-1.0, 2.0)
@@ -140,7 +141,7 @@ def test_a_masked_basis(case) -> None:
 def test_linear(case) -> None:
     model, point, hand = case
     v = rand(4, 8, 8, seed=4)
-    result = latentjac.edit(model, point, v, DISTANCES, method="linear")
+    result = latentjac.edit(model, point, v, DISTANCES, method=Linear())
     sigma = (1 - hand.powers[point.timestep]).sqrt()
     for i, distance in enumerate(DISTANCES):
         x = point.sample + distance * sigma * v / v.norm()
@@ -152,7 +153,7 @@ def test_guidance(case) -> None:
     model, point, hand = case
     v = rand(4, 8, 8, seed=4)
     v = v / v.norm()
-    result = latentjac.edit(model, point, v, DISTANCES, num_steps=2)
+    result = latentjac.edit(model, point, v, DISTANCES, method=Guidance(num_steps=2))
     sigma = float((1 - hand.powers[point.timestep]).sqrt())
     probe = min(1.0, result.linearity[0].radius) * sigma
     for i, distance in enumerate(DISTANCES):
@@ -172,13 +173,19 @@ def test_guidance(case) -> None:
     assert all(abs(worse - 1) >= abs(ratio - 1) - 1e-9 for worse, ratio in zip(found, ratios, strict=True))
 
 
-@pytest.mark.parametrize("options", [{"method": "geodesic"}, {"reestimate": 1}, {"mask": MASK, "null_rank": 2}])
+WAYS = [
+    {"method": Geodesic(num_steps=2, layer="eps", k=3, tol=1e-7)},
+    {"method": Guidance(num_steps=2, layer="eps", reestimate=Reestimation(1, k=3, tol=1e-7))},
+    {"method": Guidance(num_steps=2), "mask": Mask(MASK, null_rank=2, tol=1e-7)},
+]
+
+
+@pytest.mark.parametrize("options", WAYS, ids=["geodesic", "reestimate", "mask"])
 def test_bases_on_the_way(case, options: dict) -> None:
     """Walks that look bases up are as long as asked for, and a null space is that of the guided prediction."""
     model, point, hand = case
-    bases = {} if "mask" in options else {"layer": "eps", "k": 3}
     v = latentjac.local_basis(model, point, 3, "eps", tol=1e-9).v[0]
-    result = latentjac.edit(model, point, v, DISTANCES, num_steps=2, tol=1e-7, **bases, **options)
+    result = latentjac.edit(model, point, v, DISTANCES, **options)
     for i, distance in enumerate(DISTANCES):
         close(result.samples[0, i], hand.down(result.points[:, i], point)[0])
         assert float(result.along.path[0, i]) == pytest.approx(abs(distance), rel=1e-6)
@@ -196,8 +203,8 @@ def test_h_space(case, inject: str, asymmetric: bool) -> None:
     model, point, hand = case
     h = model.feature_map("mid")(point.sample, torch.tensor(point.timestep), point.conditioning)
     u = rand(2, *h.shape[1:], seed=5)
-    options = {"method": "h-space", "inject": inject, "asymmetric": asymmetric}
-    result = latentjac.edit(model, point, u, DISTANCES, **options)
+    method = HSpace(inject=inject, asymmetric=asymmetric)
+    result = latentjac.edit(model, point, u, DISTANCES, method=method)
     for i in range(2):
         for j, distance in enumerate(DISTANCES):
             offset = distance * h.std() * u[i] / u[i].norm()
@@ -214,7 +221,7 @@ def test_h_space(case, inject: str, asymmetric: bool) -> None:
 def test_frames_of_an_injection(case) -> None:
     model, point, _ = case
     u = rand(1, 16, 4, 4, seed=5)
-    result = latentjac.edit(model, point, u, DISTANCES, method="h-space")
+    result = latentjac.edit(model, point, u, DISTANCES, method=HSpace())
     frames = latentjac.editing.walk_frames(model, point, result, count=4)
     assert frames.distances == pytest.approx((-1.0, 0.0, 1.0, 2.0))
     for frame, image in zip((frames.images[0], frames.images[-1]), result.images, strict=True):
@@ -224,7 +231,7 @@ def test_frames_of_an_injection(case) -> None:
 def test_as_published(model, scale) -> None:
     """Its walks and its way to the picture, as tests/published.py has them, over a guided network."""
     hand = ByHand(model, "a cat", scale)
-    known = Published(lambda x, t: SimpleNamespace(sample=hand.eps(x, t)), hand.powers, 8)
+    known = ByTheirCode(lambda x, t: SimpleNamespace(sample=hand.eps(x, t)), hand.powers, 8)
     picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     path = latentjac.invert(
         model, picture, 8, "a cat", negative_prompt="dog", guidance_scale=scale or 1.0, compat="pullback"
@@ -232,7 +239,7 @@ def test_as_published(model, scale) -> None:
     clean = model.codec.encode(picture).double()
     close(path.samples[-1], known.invert(clean))
     point, v = path.at(0.6), rand(4, 8, 8, seed=4)
-    result = latentjac.edit(model, point, v, num_steps=4, compat="pullback")
+    result = latentjac.edit(model, point, v, method=Published(num_steps=4))
     forth = known.walk(point.sample, torch.tensor(point.timestep), v / v.norm(), 1.0, 4)
     close(result.points[0, result.distances.index(0) :], torch.cat(forth))
     x = forth[-1]
@@ -244,7 +251,7 @@ def test_as_published(model, scale) -> None:
 def test_the_prompt_of_a_walk_is_that_of_the_walk_alone(case) -> None:
     model, point, hand = case
     v = rand(4, 8, 8, seed=4)
-    result = latentjac.edit(model, point, v, 1.0, num_steps=1, prompt="sky")
-    walked = latentjac.edit(model, point.with_prompt(model, "sky"), v, 1.0, num_steps=1)
+    result = latentjac.edit(model, point, v, 1.0, method=Guidance(num_steps=1, prompt="sky"))
+    walked = latentjac.edit(model, point.with_prompt(model, "sky"), v, 1.0, method=Guidance(num_steps=1))
     close(result.points, walked.points)
     close(result.samples[0], hand.down(result.points[0], point))

@@ -10,6 +10,7 @@ from networks import rand
 
 import latentjac
 from latentjac.diffusion import Schedule
+from latentjac.editing import HSpace
 
 
 def by_hand(model: latentjac.Model, point: latentjac.Point, offset: torch.Tensor, inject: str) -> torch.Tensor:
@@ -33,7 +34,7 @@ def test_injection_is_adding_at_the_tap(tiny_model, tiny_point, monkeypatch, inj
     monkeypatch.setattr(injection, "MAX_BATCH", 3)  # four walks: more than go through the network at once
     h = tiny_model.feature_map("mid")(tiny_point.sample, torch.tensor(599))
     u = rand(2, *h.shape[1:])
-    result = latentjac.edit(tiny_model, tiny_point, u, [-3.0, 6.0], method="h-space", inject=inject)
+    result = latentjac.edit(tiny_model, tiny_point, u, [-3.0, 6.0], method=HSpace(inject=inject))
     for i in range(2):
         for j, d in enumerate((-3.0, 6.0)):
             offset = d * h.std() * u[i] / u[i].norm()
@@ -49,8 +50,7 @@ def test_an_asymmetric_injection_by_hand(tiny_model, tiny_point) -> None:
     """The predicted image from the network with the addition, the noise from the one without."""
     h = tiny_model.feature_map("mid")(tiny_point.sample, torch.tensor(599))
     u = rand(2, *h.shape[1:])
-    options = {"method": "h-space", "asymmetric": True}
-    result = latentjac.edit(tiny_model, tiny_point, u, [-3.0, 6.0], **options)
+    result = latentjac.edit(tiny_model, tiny_point, u, [-3.0, 6.0], method=HSpace(asymmetric=True))
     schedule = Schedule.from_scheduler(tiny_model.scheduler, 10)
     for i in range(2):
         for j, d in enumerate((-3.0, 6.0)):
@@ -64,7 +64,7 @@ def test_an_asymmetric_injection_by_hand(tiny_model, tiny_point) -> None:
                 clean = (x - schedule.noises[level] * shifted) / schedule.signals[level]
                 x = schedule.signals[level - 1] * clean + schedule.noises[level - 1] * plain
             torch.testing.assert_close(result.samples[i, j], x[0])
-    symmetric = latentjac.edit(tiny_model, tiny_point, u, [-3.0, 6.0], method="h-space")
+    symmetric = latentjac.edit(tiny_model, tiny_point, u, [-3.0, 6.0], method=HSpace())
     assert (result.samples - symmetric.samples).abs().max() > 1e-3
     frames = latentjac.editing.walk_frames(tiny_model, tiny_point, result, 1, count=2)
     assert frames.distances == (-3.0, 6.0)
@@ -76,16 +76,16 @@ def test_composed_injections_add() -> None:
     model = linear()
     point = point_for(model)
     u = rand(2, 3, 6, 6)
-    both = latentjac.edit(model, point, u, [2.0, -1.0], method="h-space", compose=True).samples[0, 0]
-    rest = latentjac.edit(model, point, u, 0.0, method="h-space").samples[0, 0]
-    each = [latentjac.edit(model, point, u[i], d, method="h-space").samples[0, 0] for i, d in ((0, 2.0), (1, -1.0))]
+    both = latentjac.edit(model, point, u, [2.0, -1.0], method=HSpace(), compose=True).samples[0, 0]
+    rest = latentjac.edit(model, point, u, 0.0, method=HSpace()).samples[0, 0]
+    each = [latentjac.edit(model, point, u[i], d, method=HSpace()).samples[0, 0] for i, d in ((0, 2.0), (1, -1.0))]
     torch.testing.assert_close(both, each[0] + each[1] - rest)
     assert (both - rest).norm() > 1e-2
 
 
 def test_linearity_of_an_injection() -> None:
     model = linear()
-    result = latentjac.edit(model, point_for(model), rand(3, 6, 6), [-4.0, 4.0], method="h-space")
+    result = latentjac.edit(model, point_for(model), rand(3, 6, 6), [-4.0, 4.0], method=HSpace())
     assert result.linearity[0].cosine == pytest.approx([1.0] * 7)
     torch.testing.assert_close(result.along.norm_ratio, torch.ones(1, 1, 2, dtype=torch.float64))
     torch.testing.assert_close(result.along.cosine, torch.ones(1, 1, 2, dtype=torch.float64))
@@ -96,6 +96,6 @@ def test_leakage_of_an_injection_is_measured() -> None:
     mask = torch.zeros(6, 6, dtype=torch.bool)
     mask[:, :3] = True
     u = rand(3, 6, 6) * mask
-    result = latentjac.edit(model, point_for(model), u, [0.0, 2.0], method="h-space", mask=mask)
+    result = latentjac.edit(model, point_for(model), u, [0.0, 2.0], method=HSpace(), mask=mask)
     assert float(result.leakage[0, 0]) == 0
     assert 0 < float(result.leakage[0, 1]) < 1

@@ -11,7 +11,7 @@ from interrupted import interrupt_at
 from networks import build_scheduler, build_tiny_unet
 
 import latentjac
-from latentjac.editing import masked_basis, null_space
+from latentjac.editing import Geodesic, Guidance, Linear, Mask, Reestimation, masked_basis, null_space
 from latentjac.solvers import Status, decompose
 from latentjac.studies import STUDIES, Settings
 
@@ -33,10 +33,10 @@ def mask() -> torch.Tensor:
 
 
 BUILT: dict[str, dict[str, Any]] = {
-    "mask": {"mask": mask(), "null_rank": 2},
-    "energy": {"mask": mask(), "null_energy": 0.2},
-    "geodesic": {"method": "geodesic", "num_steps": 2, "k": 3},
-    "reestimate": {"reestimate": 1, "num_steps": 2, "k": 3},
+    "mask": {"mask": Mask(mask(), null_rank=2)},
+    "energy": {"mask": Mask(mask(), null_energy=0.2)},
+    "geodesic": {"method": Geodesic(num_steps=2, k=3)},
+    "reestimate": {"method": Guidance(num_steps=2, reestimate=Reestimation(1, k=3))},
 }
 
 
@@ -75,7 +75,7 @@ def test_what_did_not_converge_is_said(kind: str, model, point, directions) -> N
 
 
 def test_an_edit_without_bases_has_no_status(model, point, directions) -> None:
-    assert latentjac.edit(model, point, directions, 0.1, method="linear").status is None
+    assert latentjac.edit(model, point, directions, 0.1, method=Linear()).status is None
 
 
 @pytest.mark.filterwarnings("ignore:.*interrupted")

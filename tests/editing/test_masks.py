@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from editing.known import Diagonal, Network, linear, model_of, pixelwise, point_for, unit
+from editing.known import Diagonal, Network, kind, linear, model_of, pixelwise, point_for, unit
 from networks import build_scheduler, build_tiny_unet, rand
 from PIL import Image
 from truth import dense_jacobian
 
 import latentjac
-from latentjac.editing import masked_basis, null_space, project_out
+from latentjac.editing import Geodesic, Guidance, Linear, Mask, Method, masked_basis, null_space, project_out
 from latentjac.editing.diagnostics import leakage
 
 
@@ -103,10 +103,10 @@ def test_nothing_leaks_where_pixels_are_alone() -> None:
     model = pixelwise(0.05)
     point, mask = point_for(model), box(8)
     v = unit(3, 8, 8) * mask
-    for method in ("linear", "guidance"):
-        result = latentjac.edit(model, point, v, [0.0, 1.0], 2, method=method, mask=mask, tol=1e-8)
+    for method in (Linear(num_steps=2), Guidance(num_steps=2)):
+        result = latentjac.edit(model, point, v, [0.0, 1.0], method=method, mask=Mask(mask, tol=1e-8))
         assert result.leakage.tolist()[0] == pytest.approx([0.0, 0.0], abs=1e-5)
-    everywhere = latentjac.edit(model, point, unit(3, 8, 8), 1.0, 2, method="linear", mask=mask)
+    everywhere = latentjac.edit(model, point, unit(3, 8, 8), 1.0, method=Linear(num_steps=2), mask=mask)
     assert float(everywhere.leakage) > 0.1
 
 
@@ -115,8 +115,8 @@ def test_rank_zero_only_measures() -> None:
     mask, v = box(6), unit(3, 6, 6)
     point = replace(point_for(model), sample=0.01 * point_for(model).sample)  # so that no pixel is clipped
     free, measured, kept = (
-        latentjac.edit(model, point, v, 0.02, 2, method="linear", **options)
-        for options in ({}, {"mask": mask, "null_rank": 0}, {"mask": mask, "null_rank": 20})
+        latentjac.edit(model, point, v, 0.02, method=Linear(num_steps=2), mask=each)
+        for each in (None, Mask(mask, null_rank=0), Mask(mask, null_rank=20))
     )
     assert torch.equal(free.samples, measured.samples)
     assert float(measured.leakage) > float(kept.leakage) > 0
@@ -134,16 +134,17 @@ def test_leakage_is_a_ratio_of_pixel_changes() -> None:
     )
 
 
-@pytest.mark.parametrize("method", ["linear", "guidance", "geodesic"])
-def test_no_step_takes_what_was_taken_out(method: str) -> None:
+@pytest.mark.parametrize(
+    "method", [Linear(num_steps=3), Guidance(num_steps=3), Geodesic(num_steps=3, k=4, tol=1e-8)], ids=kind
+)
+def test_no_step_takes_what_was_taken_out(method: Method) -> None:
     model = linear()
     point, mask = point_for(model), box(6)
     basis = latentjac.local_basis(model, point, 4, tol=1e-6)
     taken = null_space(model, point, mask, 3, tol=1e-8).v.flatten(1)
-    along = {"k": 4, "tol": 1e-8} if method == "geodesic" else {}
     free, kept = (
-        latentjac.edit(model, point, basis.v[0], 2.0, 3, method=method, **options)
-        for options in (along, along | {"mask": mask, "null_rank": 3, "tol": 1e-8})
+        latentjac.edit(model, point, basis.v[0], 2.0, method=method, mask=each)
+        for each in (None, Mask(mask, null_rank=3, tol=1e-8))
     )
     moved = [(edit.points[0, 0] - point.sample[0]).flatten() for edit in (free, kept)]
     assert (taken @ moved[0]).norm() > 1e-2 * moved[0].norm()
@@ -156,7 +157,7 @@ def test_a_direction_that_is_taken_out_is_refused() -> None:
     point, mask = point_for(model), box(6)
     v = null_space(model, point, mask, 5, tol=1e-8).v[0]
     with pytest.raises(ValueError, match=r"part that leaves the rest of the picture alone.*lower null_rank"):
-        latentjac.edit(model, point, v, 1.0, 2, method="linear", mask=mask, tol=1e-8)
+        latentjac.edit(model, point, v, 1.0, method=Linear(num_steps=2), mask=Mask(mask, tol=1e-8))
 
 
 def test_masks_come_as_tensors_arrays_and_pictures() -> None:

@@ -11,6 +11,7 @@ from published import Published, iterate
 from truth import dense_jacobian
 
 import latentjac
+from latentjac import editing
 from latentjac.compat import find_preset
 from latentjac.diffusion import park2023_schedule
 
@@ -84,9 +85,8 @@ def test_the_edit(model, published, path, t: float, num_steps: int) -> None:
     point = path.at(t)
     x, level = published.descend(path.samples[-1], t)
     v = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    result = latentjac.edit(
-        model, point, v, num_steps=num_steps, compat="pullback", gain=3.0, generator=torch.Generator().manual_seed(7)
-    )
+    method = editing.Published(num_steps=num_steps, gain=3.0, generator=torch.Generator().manual_seed(7))
+    result = latentjac.edit(model, point, v, method=method)
     v = v / v.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     moved = []
     for direction in v:
@@ -107,7 +107,7 @@ def test_the_edit(model, published, path, t: float, num_steps: int) -> None:
 def test_lengths_are_those_up_to_each_frame(model, path) -> None:
     point = path.at(0.6)
     v = torch.ones(3, 16, 16)
-    result = latentjac.edit(model, point, v, num_steps=4, compat="pullback", gain=1.0)
+    result = latentjac.edit(model, point, v, method=editing.Published(num_steps=4, gain=1.0))
     assert result.distances == (-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0)
     sigma = (1 - float(model.scheduler.alphas_cumprod.double()[int(point.timestep)])) ** 0.5
     steps = (result.points[0, 1:] - result.points[0, :-1]).flatten(1).norm(dim=1) / sigma
@@ -119,7 +119,7 @@ def test_lengths_are_those_up_to_each_frame(model, path) -> None:
 
 
 def test_the_gain_of_the_scripts(model, path) -> None:
-    result = latentjac.edit(model, path.at(0.6), torch.ones(3, 16, 16), num_steps=1, compat="pullback")
+    result = latentjac.edit(model, path.at(0.6), torch.ones(3, 16, 16), method=editing.Published(num_steps=1))
     assert result.gains.unique().tolist() == [0.1]
     preset = find_preset("", "pullback", {})
     assert preset.gain(text=True) == 1.0
@@ -129,7 +129,7 @@ def test_points_of_its_grid_serve_other_methods(model, path) -> None:
     point = path.at(0.6)
     basis = latentjac.local_basis(model, point, 2, tol=1e-6)
     assert basis.metadata["timestep"] == point.timestep
-    edit = latentjac.edit(model, point, basis.v[0], [0.0, 1.0], 2, method="linear")
+    edit = latentjac.edit(model, point, basis.v[0], [0.0, 1.0], method=editing.Linear(num_steps=2))
     torch.testing.assert_close(edit.samples[0, 0], path.reconstruction[0])
 
 
@@ -145,7 +145,7 @@ def test_other_predictions_take_fractional_timesteps(prediction_type: str) -> No
     scheduler = build_scheduler(prediction_type=prediction_type)
     model = latentjac.load(build_tiny_unet().double(), scheduler)
     x = torch.randn(1, 3, 16, 16, dtype=torch.float64)
-    output = model.output(x, torch.tensor(400.7))
+    output = model.network(x, torch.tensor(400.7)).sample
     a = scheduler.alphas_cumprod[400].double()
     eps = (x - a.sqrt() * output) / (1 - a).sqrt() if prediction_type == "sample" else None
     eps = a.sqrt() * output + (1 - a).sqrt() * x if eps is None else eps

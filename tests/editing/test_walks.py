@@ -6,16 +6,17 @@ import math
 
 import pytest
 import torch
-from editing.known import Mix, Network, OntoSphere, convolution, linear, model_of, point_for, sigma_at, unit
+from editing.known import Mix, Network, OntoSphere, convolution, kind, linear, model_of, point_for, sigma_at, unit
 from networks import point_at, rand
 
 import latentjac
 from latentjac.diffusion import predict_noise
+from latentjac.editing import Geodesic, Guidance, Linear, Method, Reestimation
 
 
 def test_linear_walk(tiny_model, tiny_point) -> None:
     v = torch.stack([unit(3, 16, 16), unit(3, 16, 16, seed=4)])
-    result = latentjac.edit(tiny_model, tiny_point, v, [-2.0, 5.0], 3, method="linear")
+    result = latentjac.edit(tiny_model, tiny_point, v, [-2.0, 5.0], method=Linear(num_steps=3))
     for i in range(2):
         for j, d in enumerate((-2.0, 5.0)):
             expected = tiny_point.sample[0] + d * sigma_at(tiny_model) * v[i]
@@ -30,8 +31,8 @@ def test_a_geodesic_of_a_linear_map_is_straight() -> None:
     model = linear()
     point = point_for(model)
     v = latentjac.local_basis(model, point, 4, tol=1e-8).v[2]
-    bent = latentjac.edit(model, point, v, [-3.0, 3.0], 5, method="geodesic", k=4, tol=1e-8)
-    straight = latentjac.edit(model, point, v, [-3.0, 3.0], 5, method="linear")
+    bent = latentjac.edit(model, point, v, [-3.0, 3.0], method=Geodesic(num_steps=5, k=4, tol=1e-8))
+    straight = latentjac.edit(model, point, v, [-3.0, 3.0], method=Linear(num_steps=5))
     torch.testing.assert_close(bent.points, straight.points, rtol=0, atol=1e-6)
     torch.testing.assert_close(bent.retained, torch.ones(5, 1, 2, dtype=torch.float64))
     torch.testing.assert_close(bent.along.feature_path, straight.along.feature_path, rtol=1e-5, atol=0)
@@ -45,9 +46,8 @@ def test_geodesics_of_the_sphere_are_great_circles() -> None:
     v = rand(12, seed=5)
     v = v - (v @ start) / (start @ start) * start
     v = v / v.norm()
-    result = latentjac.edit(
-        model, point, v.view(3, 2, 2), 12.0, 24, method="geodesic", k=11, tol=1e-9, linearity_tolerance=0.9
-    )
+    method = Geodesic(num_steps=24, k=11, tol=1e-9, linearity_tolerance=0.9)
+    result = latentjac.edit(model, point, v.view(3, 2, 2), 12.0, method=method)
     length = 12.0 * sigma_at(model) / result.num_steps
     angle, radius = 0.0, float(start.norm())
     chords = 0.0
@@ -78,10 +78,8 @@ def test_a_geodesic_by_hand(transport: str) -> None:
     u_rows, s, v_rows = dense(x)
     c = rand(k, seed=8)
     v = v_rows.T @ c / c.norm()
-    result = latentjac.edit(
-        model, point, v.view(3, 2, 2), 2.0, 4, method="geodesic", transport=transport, k=k, tol=1e-10,
-        linearity_tolerance=0.9,
-    )  # fmt: skip
+    method = Geodesic(num_steps=4, transport=transport, k=k, tol=1e-10, linearity_tolerance=0.9)
+    result = latentjac.edit(model, point, v.view(3, 2, 2), 2.0, method=method)
     u = u_rows.T @ (c if transport == "paper" else s * c)
     retained = [1.0]
     for number in range(result.num_steps):
@@ -104,22 +102,23 @@ def test_one_trace_serves_a_geodesic(tiny_model, tiny_point, monkeypatch) -> Non
     traces, linearize = [], model.linearize
     monkeypatch.setattr(model, "linearize", lambda *a, **k: traces.append(1) or linearize(*a, **k))
     v = latentjac.local_basis(tiny_model, tiny_point, 2, tol=1e-2).v
-    latentjac.edit(tiny_model, tiny_point, v, [-0.5, 0.5], 2, method="geodesic", k=2)
+    latentjac.edit(tiny_model, tiny_point, v, [-0.5, 0.5], method=Geodesic(num_steps=2, k=2))
     assert len(traces) == 1
 
 
 def test_directions_outside_the_basis_have_no_geodesic(tiny_model, tiny_point) -> None:
     basis = latentjac.local_basis(tiny_model, tiny_point, 4, tol=1e-8)
     with pytest.raises(ValueError, match="directions must have a part in the top 2 directions"):
-        latentjac.edit(tiny_model, tiny_point, basis.v[3], 1.0, 2, method="geodesic", k=2, tol=1e-8)
+        latentjac.edit(tiny_model, tiny_point, basis.v[3], 1.0, method=Geodesic(num_steps=2, k=2, tol=1e-8))
 
 
 def test_looking_up_in_a_linear_network_changes_nothing() -> None:
     model = linear()
     point = point_for(model)
     v = latentjac.local_basis(model, point, 3, tol=1e-9).v[:2]
-    plain = latentjac.edit(model, point, v, 2.0, 5)
-    again = latentjac.edit(model, point, v, 2.0, 5, reestimate=2, k=3, tol=1e-9)
+    plain = latentjac.edit(model, point, v, 2.0, method=Guidance(num_steps=5))
+    looking_up = Guidance(num_steps=5, reestimate=Reestimation(2, k=3, tol=1e-9))
+    again = latentjac.edit(model, point, v, 2.0, method=looking_up)
     torch.testing.assert_close(plain.points, again.points, rtol=0, atol=1e-7)
     torch.testing.assert_close(again.overlaps, torch.ones(2, 2, 1, dtype=torch.float64))
 
@@ -127,7 +126,8 @@ def test_looking_up_in_a_linear_network_changes_nothing() -> None:
 def test_a_looked_up_direction_is_the_nearest_of_the_new_basis(tiny_model, tiny_point) -> None:
     """Two steps by hand, with a basis computed from scratch between them."""
     v = -latentjac.local_basis(tiny_model, tiny_point, 3, tol=1e-8).v[1]
-    result = latentjac.edit(tiny_model, tiny_point, v, 4.0, 2, reestimate=1, k=3, tol=1e-8, linearity_tolerance=0.9)
+    method = Guidance(num_steps=2, reestimate=Reestimation(1, k=3, tol=1e-8), linearity_tolerance=0.9)
+    result = latentjac.edit(tiny_model, tiny_point, v, 4.0, method=method)
     assert result.num_steps == 2
     sigma = sigma_at(tiny_model)
     probe = min(1.0, result.linearity[0].radius) * sigma
@@ -144,16 +144,17 @@ def test_a_looked_up_direction_is_the_nearest_of_the_new_basis(tiny_model, tiny_
     torch.testing.assert_close(result.points[0], x, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["linear", "guidance", "geodesic"])
-def test_composed_directions_add_their_walks(method: str) -> None:
+@pytest.mark.parametrize(
+    "method", [Linear(num_steps=4), Guidance(num_steps=4), Geodesic(num_steps=4, k=4, tol=1e-8)], ids=kind
+)
+def test_composed_directions_add_their_walks(method: Method) -> None:
     """In a linear network the sum of walks is the walk of the sum."""
     model = linear()
     point = point_for(model)
     v = latentjac.local_basis(model, point, 4, tol=1e-8).v[:2]
-    options = {"method": method} | ({"k": 4, "tol": 1e-8} if method == "geodesic" else {})
-    both = latentjac.edit(model, point, v, [2.0, -1.0], 4, compose=True, **options)
+    both = latentjac.edit(model, point, v, [2.0, -1.0], compose=True, method=method)
     each = [
-        latentjac.edit(model, point, v[i], d, 4, **options).points[0, 0] - point.sample[0]
+        latentjac.edit(model, point, v[i], d, method=method).points[0, 0] - point.sample[0]
         for i, d in enumerate((2.0, -1.0))
     ]
     assert both.points.shape[:2] == (1, 1)
@@ -169,5 +170,5 @@ def test_a_direction_of_one_image_edits_another() -> None:
     model = linear()
     v = latentjac.local_basis(model, point_for(model), 2).v[0]
     other = point_for(model, seed=9)
-    result = latentjac.edit(model, other, v, 2.0, 2, method="linear")
+    result = latentjac.edit(model, other, v, 2.0, method=Linear(num_steps=2))
     torch.testing.assert_close(result.points[0, 0], other.sample[0] + 2 * sigma_at(model) * v)

@@ -8,7 +8,7 @@ from interrupted import interrupt_at
 from PIL import Image
 
 import latentjac
-from latentjac.solvers import Status
+from latentjac.solvers import Krylov, Status
 
 
 @pytest.fixture
@@ -23,8 +23,10 @@ def near(trajectory: latentjac.Trajectory, count: int) -> list[int]:
 
 def test_as_good_as_one_by_one_and_cheaper(tiny_model, trajectory) -> None:
     timesteps = near(trajectory, 4)
-    warm = latentjac.basis_path(tiny_model, trajectory, timesteps, 4, tol=1e-2, block_size=2)
-    cold = latentjac.basis_path(tiny_model, trajectory, timesteps, 4, tol=1e-2, block_size=2, warm=False)
+    warm = latentjac.basis_path(tiny_model, trajectory, timesteps, 4, tol=1e-2, solver=Krylov(block_size=2, confirm=0))
+    cold = latentjac.basis_path(
+        tiny_model, trajectory, timesteps, 4, tol=1e-2, solver=Krylov(block_size=2, confirm=0), warm=False
+    )
     assert [point.timestep for point in warm.points] == timesteps
     assert warm.cold == (True, False, False, False)
     assert sum(warm.vectors[1:]) < 0.95 * sum(cold.vectors[1:])
@@ -85,7 +87,7 @@ def test_several_samples_side_by_side(tiny_model) -> None:
 @pytest.mark.filterwarnings("ignore:basis_path")
 @pytest.mark.parametrize("product", [4, 15, 23, 24])
 def test_ctrl_c_gives_the_path_so_far(product: int, tiny_model, trajectory, monkeypatch) -> None:
-    options = {"k": 2, "tol": 1e-2, "block_size": 2}
+    options = {"k": 2, "tol": 1e-2, "solver": Krylov(block_size=2, confirm=0)}
     whole = latentjac.basis_path(tiny_model, trajectory, near(trajectory, 4), **options)
     with monkeypatch.context() as patch:
         interrupt_at(patch, product)

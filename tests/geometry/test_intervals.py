@@ -7,7 +7,7 @@ import torch
 from networks import rand
 
 from latentjac.geometry import sample_mean
-from latentjac.student import student_quantile
+from latentjac.statistics import student_quantile
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])

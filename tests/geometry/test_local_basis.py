@@ -7,7 +7,7 @@ import torch
 from truth import dense_jacobian
 
 import latentjac
-from latentjac.solvers import Status
+from latentjac.solvers import Krylov, Randomized, Solver, Status, Subspace
 
 
 def jacobian_of(model: latentjac.Model, layer: str, point: latentjac.Point) -> torch.Tensor:
@@ -23,6 +23,23 @@ def test_triplets_of_the_dense_jacobian(tiny_model, tiny_point, layer: str) -> N
     for found, exact in ((basis.v, vt), (basis.u, u.T)):
         cosines = torch.linalg.svdvals(found.flatten(1) @ exact[:4].T)
         assert cosines.min() > 1 - 1e-8  # largest principal angle; the spectrum has a gap at 4 for these layers
+
+
+@pytest.mark.parametrize(
+    "solver", [Krylov(block_size=3), Subspace(), Randomized(power_steps=20)], ids=lambda solver: type(solver).__name__
+)
+def test_triplets_by_every_solver(tiny_model, tiny_point, solver: Solver) -> None:
+    basis = latentjac.local_basis(tiny_model, tiny_point, k=4, tol=1e-3, solver=solver)
+    assert basis.status is Status.CONVERGED
+    assert basis.metadata["solver"] == type(solver).__name__
+    exact = torch.linalg.svdvals(jacobian_of(tiny_model, "mid", tiny_point))
+    torch.testing.assert_close(basis.s, exact[:4], rtol=1e-5, atol=0)
+
+
+def test_a_basis_of_another_size_is_no_warm_start(tiny_model, tiny_point) -> None:
+    basis = latentjac.svd(latentjac.linearize(torch.sin, tiny_point.sample[:, :, :8]), k=2)
+    with pytest.raises(ValueError, match=r"warm_start must have shape \[q, 3, 16, 16\], got \[2, 3, 8, 16\]"):
+        latentjac.local_basis(tiny_model, tiny_point, k=2, warm_start=basis)
 
 
 def test_mixed_precision_gives_the_triplets_of_float32(tiny_model, tiny_point) -> None:

@@ -6,7 +6,7 @@ from cuda_on_cpu import CombineRows, Gram, Jacobi, Rows, WeightedRows
 from solvers.matrices import exact_residuals, with_spectrum
 
 from latentjac.kernels import jacobi, rows
-from latentjac.solvers import Status, svd
+from latentjac.solvers import Krylov, Status, svd
 from latentjac.solvers.orthonormal import orthogonality, orthonormalize
 
 
@@ -63,7 +63,7 @@ def module(emulator, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_a_basis(module, values, k, dtype):
     operator = with_spectrum(values.double(), 90, 70, dtype)
-    basis = svd(operator, k=k, tol=1e-4, block_size=3)
+    basis = svd(operator, k=k, tol=1e-4, solver=Krylov(block_size=3))
     assert min(module.calls.values()) > 5
     assert basis.status is Status.CONVERGED
     exact = torch.zeros(k, dtype=torch.float64)

@@ -10,6 +10,7 @@ import pytest
 TWINS_ONLY = os.environ.get("LATENTJAC_KERNELS") == "torch"
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(TWINS_ONLY, reason="LATENTJAC_KERNELS=torch")]
 COPIES = [*native.copies()]
+WIDEST = COPIES[-1]
 
 
 def built(sanitizers, copies, folder):
@@ -25,7 +26,7 @@ def memory_programs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def thread_programs(tmp_path_factory):
-    return built("thread", ["wide"], tmp_path_factory.mktemp("thread"))
+    return built("thread", [WIDEST], tmp_path_factory.mktemp("thread"))
 
 
 def check(program, *arguments):
@@ -41,7 +42,7 @@ def test_memory_and_arithmetic(memory_programs, copy):
 
 
 def test_races(thread_programs):
-    check(thread_programs["wide"], "threads", "3", "1")
+    check(thread_programs[WIDEST], "threads", "3", "1")
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,6 @@ def test_a_fault_is_found(memory_programs, kind, words):
 
 
 def test_a_race_is_found(thread_programs):
-    done = native.run(thread_programs["wide"], "fault", "race")
+    done = native.run(thread_programs[WIDEST], "fault", "race")
     assert done.returncode != 0
     assert "data race" in done.stderr

@@ -86,7 +86,7 @@ def test_scipy_sees_the_same_operator() -> None:
 def test_the_first_non_finite_operation_is_named(unet) -> None:
     broken = build_tiny_unet(size=8).double()
     with torch.no_grad():
-        broken.mid_block.attentions[0].to_q.weight[0, 0] = float("nan")
+        broken.mid_block.attentions[0].to_v.weight[0, 0] = float("nan")
     with pytest.raises(NonFiniteError, match=r"first made by torch\.nn\.functional\.linear.*Linear\(in_features=16"):
         linearize(lambda z: broken(z, T).sample, torch.randn(1, 3, 8, 8, dtype=torch.float64))
 

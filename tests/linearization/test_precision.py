@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -16,7 +20,7 @@ from truth import dense_jacobian, relative
 from latentjac import linearize
 from latentjac.linearization import PRECISIONS, ProgramLinearization, TraceError
 from latentjac.linearization.precision import allows_tf32, arithmetic, spacing
-from latentjac.solvers import svd
+from latentjac.solvers import Krylov, svd
 
 Tensor = torch.Tensor
 CASES = [block, unet, conditional_unet, weights_as_constants, elementwise]
@@ -72,7 +76,7 @@ def test_residuals_and_what_they_claim(precision: str) -> None:
     if precision == "mixed":
         given = {"tol": 1e-3, "refine_with": linearize(f, x, *constants, precision="fp32")}
     lin = linearize(f, x, *constants, precision="bf16" if precision == "mixed" else precision)
-    basis = svd(lin, k=4, block_size=2, **given)
+    basis = svd(lin, k=4, solver=Krylov(block_size=2), **given)
     u, v, s = (t.double() for t in (basis.u.flatten(1), basis.v.flatten(1), basis.s))
     true = (u @ jacobian - s[:, None] * v).norm(dim=1) / s
     rounding = 4 * lin.eps if precision == "bf16" else 2e-5
@@ -83,7 +87,7 @@ def test_residuals_and_what_they_claim(precision: str) -> None:
     assert (1e-6 < mismatch < 1e-2) if precision == "bf16" else mismatch < 1e-6
     if precision == "mixed":
         assert 1e-6 < basis.metadata["cheap_adjoint_mismatch"] < 1e-2
-        alone = svd(given["refine_with"], k=4, tol=1e-3, block_size=2)
+        alone = svd(given["refine_with"], k=4, tol=1e-3, solver=Krylov(block_size=2))
         assert basis.metadata["refine_jvps"] < alone.jvps
 
 
@@ -100,6 +104,46 @@ def test_settings_of_torch_are_put_back() -> None:
     assert [b.fp32_precision for b in backends] == before
     with arithmetic("fp32", torch.device("cpu")):
         assert [b.fp32_precision for b in backends] == before, "a processor has none of these"
+
+
+def _settings_in_child(results: Any) -> None:
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    found = [b.fp32_precision for b in backends]
+    with arithmetic("fp32", torch.device("cuda")):
+        results.put((found, [b.fp32_precision for b in backends]))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize("by", ["another thread", "the thread that forks"])
+def test_a_child_forked_while_settings_are_changed_can_change_them(by: str) -> None:
+    before = [b.fp32_precision for b in (torch.backends.cuda.matmul, torch.backends.cudnn.conv)]
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with arithmetic("tf32", torch.device("cuda")):
+            held.set()
+            done.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start() if by == "another thread" else held.set()
+    assert held.wait(10)
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    child = context.Process(target=_settings_in_child, args=(results,))
+    own = arithmetic("tf32", torch.device("cuda")) if by != "another thread" else nullcontext()
+    with own:
+        child.start()
+    child.join(60)
+    alive = child.is_alive()
+    if alive:
+        child.kill()
+    done.set()
+    if by == "another thread":
+        holder.join()
+    assert not alive
+    # The copy of the thread that forked is still inside of its own setting.
+    found = before if by == "another thread" else ["tf32"] * 2
+    assert results.get(timeout=10) == (found, ["ieee"] * 2)
 
 
 def test_our_kernels_follow_torchs_matmuls(matmuls: Any) -> None:

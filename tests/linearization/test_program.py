@@ -207,7 +207,7 @@ def test_the_table_shows_what_was_fused(block: Block, x: Tensor) -> None:
 
 
 def test_bad_arguments_are_named(x: Tensor) -> None:
-    with pytest.raises(ValueError, match="linearize: chunk_size must be a positive int or None, got 0"):
+    with pytest.raises(ValueError, match="linearize: chunk_size must be at least 1, got 0"):
         ProgramLinearization(torch.sin, x, chunk_size=0)
     with pytest.raises(ValueError, match="linearize: f must return a batch of 2 points"):
         ProgramLinearization(lambda z: z.sum(), x)

@@ -49,7 +49,9 @@ def test_as_many_points_again_are_not_traced_again(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("points", [[], [1, 0], [0, 0], [0, 4], [-1, 0]])
 def test_indices_are_refused(backend: str, points: list[int]) -> None:
     lin = latentjac.linearize(network, rand(4, 6), rand(()), rand(4, 3, 6, seed=1), backend=backend)
-    with pytest.raises(ValueError, match=r"restrict: points must be ascending indices in \[0, 4\), got"):
+    with pytest.raises(
+        ValueError, match=r"restrict: points must be (ascending indices in \[0, 4\)|a non-empty sequence of ints), got"
+    ):
         lin.restrict(points)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from avatars import draw, sample_factors
-from factor_measures import as_factors, psnr
-from factor_reader import FactorReader
+from factors.measures import as_factors, psnr
+from factors.reader import FactorReader
 
 import latentjac
 from latentjac import models

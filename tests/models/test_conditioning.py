@@ -10,7 +10,7 @@ from networks import rand
 
 import latentjac
 from latentjac import Conditioning
-from latentjac.models import Guidance
+from latentjac.models import ClassifierFreeGuidance
 
 SHARED, OWN = rand(1, 4, 3), rand(3, 2, seed=2)
 LABELS = torch.tensor([1, 5, 7])
@@ -20,7 +20,7 @@ LABELS = torch.tensor([1, 5, 7])
 def guided() -> Conditioning:
     negative = Conditioning({"text": 2 * SHARED, "pooled": -OWN, "label": LABELS + 1})
     scale = torch.tensor([2.0, 3.0, 4.0], dtype=torch.float64)
-    return Conditioning({"text": SHARED, "pooled": OWN, "label": LABELS}, Guidance(negative, scale))
+    return Conditioning({"text": SHARED, "pooled": OWN, "label": LABELS}, ClassifierFreeGuidance(negative, scale))
 
 
 def test_it_is_a_mapping(guided) -> None:
@@ -100,11 +100,11 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match=r"tensors must be named by identifiers, got 'a\.b'"):
         Conditioning({"a.b": OWN})
     with pytest.raises(ValueError, match=r"same names, got \['a'\] and \['b'\]"):
-        Conditioning({"a": OWN}, Guidance(Conditioning({"b": OWN}), 2.0))
+        Conditioning({"a": OWN}, ClassifierFreeGuidance(Conditioning({"b": OWN}), 2.0))
     with pytest.raises(ValueError, match="tensors must be there with guidance"):
-        Conditioning({}, Guidance(Conditioning(), 2.0))
+        Conditioning({}, ClassifierFreeGuidance(Conditioning(), 2.0))
     with pytest.raises(ValueError, match="negative must have no guidance of its own"):
-        Guidance(Conditioning({"a": OWN}, Guidance(Conditioning({"a": OWN}), 2.0)), 3.0)
+        ClassifierFreeGuidance(Conditioning({"a": OWN}, ClassifierFreeGuidance(Conditioning({"a": OWN}), 2.0)), 3.0)
 
 
 def test_every_sample_has_its_scale(tmp_path) -> None:
@@ -113,7 +113,9 @@ def test_every_sample_has_its_scale(tmp_path) -> None:
     model = latentjac.load(build_stable_diffusion(tmp_path), dtype=torch.float64)
     x, t = rand(2, 4, 8, 8), torch.tensor(300)
     plain, away = model.conditioning("a"), model.conditioning("b")
-    both = model.eps(x, t, Conditioning(dict(plain), Guidance(away, torch.tensor([1.5, 4.0], dtype=torch.float64))))
+    both = model.eps(
+        x, t, Conditioning(dict(plain), ClassifierFreeGuidance(away, torch.tensor([1.5, 4.0], dtype=torch.float64)))
+    )
     for i, scale in enumerate((1.5, 4.0)):
         expected = scale * model.eps(x[i : i + 1], t, plain) + (1 - scale) * model.eps(x[i : i + 1], t, away)
         torch.testing.assert_close(both[i : i + 1], expected)

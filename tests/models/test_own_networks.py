@@ -9,7 +9,9 @@ from truth import dense_jacobian
 
 import latentjac
 from latentjac import Conditioning
-from latentjac.models import Guidance, Guided, PixelCodec
+from latentjac.editing import HSpace
+from latentjac.models import ClassifierFreeGuidance, Guided, PixelCodec
+from latentjac.models.predictions import levels_at
 
 
 class Classes(torch.nn.Module):
@@ -42,7 +44,9 @@ def model() -> latentjac.Model:
 
 def label(number: int, away: int | None = None) -> Conditioning:
     own = {"label": torch.tensor([number])}
-    return Conditioning(own, None if away is None else Guidance(Conditioning({"label": torch.tensor([away])}), 2.5))
+    return Conditioning(
+        own, None if away is None else ClassifierFreeGuidance(Conditioning({"label": torch.tensor([away])}), 2.5)
+    )
 
 
 def test_from_a_picture_to_an_edit(model) -> None:
@@ -62,7 +66,7 @@ def test_from_a_picture_to_an_edit(model) -> None:
     torch.testing.assert_close(basis.s, torch.linalg.svdvals(dense_jacobian(mid, point.sample))[:3])
     edit = latentjac.edit(model, point, basis.v[0], [0.0, 2.0])
     torch.testing.assert_close(edit.samples[0, :1], latentjac.sample(model, point, output_type="latent"))
-    injected = latentjac.edit(model, point, basis.u[0], [0.0, 2.0], method="h-space")
+    injected = latentjac.edit(model, point, basis.u[0], [0.0, 2.0], method=HSpace())
     assert (injected.samples[0, 1] - injected.samples[0, 0]).norm() > 1e-3
 
 
@@ -73,7 +77,7 @@ def test_guidance_of_classes(model) -> None:
     torch.testing.assert_close(found, 2.5 * one - 1.5 * three)
     guided = Guided(model.denoiser(label(1)), label(3), 2.5)
     torch.testing.assert_close(guided.eps(x, t), found)
-    signal, noise = model.levels_of(t, x)
+    signal, noise = levels_at(model.scheduler, t, x)
     torch.testing.assert_close(signal * guided.x0(x, t) + noise * found, x)
     point = latentjac.noise_point(model, 2, num_inference_steps=4, conditioning=label(1, away=3))
     assert point.conditioning == label(1, away=3)
@@ -107,7 +111,7 @@ def test_the_codec_is_that_of_pixels_or_none() -> None:
 
     assert isinstance(codec(3, 6, 6), PixelCodec)
     for shape in ((4, 6, 6), (3, 6, 8)):
-        with pytest.raises(ValueError, match="encode: image must go to a model with a codec"):
+        with pytest.raises(ValueError, match="encode: images must go to a model with a codec"):
             codec(*shape).encode(torch.zeros(1, *shape))
 
 

@@ -296,7 +296,7 @@ def test_paths_that_lead_to_no_file(path, kind, message) -> None:
     with pytest.raises(kind, match=message) as caught:
         prepare_image(path, 8)
     assert str(caught.value).startswith("prepare_image: image must be a picture file, got ")
-    with pytest.raises(TypeError, match="open_image: image must be a path, got int"):
+    with pytest.raises(TypeError, match="open_image: path must be a path, got int"):
         open_image(5)
 
 

@@ -14,6 +14,7 @@ from networks import point_at
 from pipelines import TOKENS, build_latent_diffusion, build_stable_diffusion
 
 import latentjac
+from latentjac.editing import Guidance
 
 
 @pytest.fixture(scope="module")
@@ -86,17 +87,16 @@ def test_inversion_edits_and_bases_under_a_prompt(model, picture) -> None:
         torch.testing.assert_close(same.s, bases["a cat", layer].s)
         assert (bases["a dog", layer].s - same.s).abs().max() > 1e-6
     v = bases["a dog", "mid"].v[0]
-    edit = latentjac.edit(model, point, v, distance=(0.0, 2.0), num_steps=2)
-    under = latentjac.edit(model, point, v, distance=(0.0, 2.0), num_steps=2, prompt="a dog")
+    edit = latentjac.edit(model, point, v, distance=(0.0, 2.0), method=Guidance(num_steps=2))
+    under = latentjac.edit(model, point, v, distance=(0.0, 2.0), method=Guidance(num_steps=2, prompt="a dog"))
     assert [image.size for image in edit.images] == [(16, 16)] * 2
     torch.testing.assert_close(under.samples[0, 0], edit.samples[0, 0])  # no way, so no text of a way
-    walked = latentjac.edit(model, point.with_prompt(model, "a dog"), v, distance=2.0, num_steps=2)
+    other = point.with_prompt(model, "a dog")
+    walked = latentjac.edit(model, other, v, distance=2.0, method=Guidance(num_steps=2))
     torch.testing.assert_close(under.points[0, 1], walked.points[0, 0])
     pictures = latentjac.sample(model, replace(point, sample=under.points[0, 1:]), output_type="latent")
     torch.testing.assert_close(under.samples[0, 1:], pictures)
     assert (walked.samples[0, 0] - under.samples[0, 1]).abs().max() > 1e-3
-    with pytest.raises(ValueError, match="prompt must be left at None with method='h-space', got 'a dog'"):
-        latentjac.edit(model, point, bases["a cat", "mid"].u[0], method="h-space", prompt="a dog")
 
 
 def test_a_basis_is_that_of_the_dense_jacobian(model) -> None:

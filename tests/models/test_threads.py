@@ -15,6 +15,7 @@ from networks import build_scheduler, build_tiny_unet, point_at, rand
 
 import latentjac
 from latentjac.linearization.locks import Exclusion
+from latentjac.solvers import Krylov
 
 THREADS = 8
 
@@ -38,7 +39,7 @@ def points() -> list[latentjac.Point]:
 
 def test_one_model_at_many_points(tiny_model: latentjac.Model) -> None:
     def work(point: latentjac.Point) -> latentjac.LocalBasis:
-        return latentjac.local_basis(tiny_model, point, 2, block_size=2, max_passes=6, tol=0.5)
+        return latentjac.local_basis(tiny_model, point, 2, solver=Krylov(block_size=2), max_passes=6, tol=0.5)
 
     got = at_once(work, points())
     for point, basis in zip(points(), got, strict=True):
@@ -50,12 +51,12 @@ def test_bases_samples_and_edits_beside_each_other(tiny_model: latentjac.Model) 
     point = points()[5]
     v, h = rand(1, 3, 16, 16, seed=2), tiny_model.feature_map("mid")(point.sample, torch.tensor(599))
     jobs: list[Callable[[], torch.Tensor]] = [
-        lambda: latentjac.local_basis(tiny_model, point, 1, block_size=2, max_passes=4, tol=0.5).s,
+        lambda: latentjac.local_basis(tiny_model, point, 1, solver=Krylov(block_size=2), max_passes=4, tol=0.5).s,
         lambda: tiny_model.feature_map("up_blocks.0")(point.sample, torch.tensor(599)),
         lambda: tiny_model.feature_map("mid")(point.sample, torch.tensor(599)),
         lambda: tiny_model.eps(point.sample, torch.tensor(599)),
-        lambda: latentjac.edit(tiny_model, point, torch.ones_like(h), 1.0, method="h-space").samples,
-        lambda: latentjac.edit(tiny_model, point, v, 1.0, 2, method="linear").samples,
+        lambda: latentjac.edit(tiny_model, point, torch.ones_like(h), 1.0, method=latentjac.editing.HSpace()).samples,
+        lambda: latentjac.edit(tiny_model, point, v, 1.0, method=latentjac.editing.Linear(num_steps=2)).samples,
         lambda: torch.tensor(latentjac.invert(tiny_model, rand(1, 3, 16, 16).sigmoid(), 3).psnr),
         lambda: latentjac.sample(tiny_model, point, output_type="latent"),
     ]

@@ -10,7 +10,7 @@ import torch
 from solvers.matrices import SPECTRA, MatrixOperator, RestrictableOperator, with_spectrum
 
 import latentjac
-from latentjac.solvers import LocalBasis, svd
+from latentjac.solvers import Krylov, LocalBasis, Randomized, Subspace, svd
 
 POWER, FLAT = SPECTRA["power law"][:140], SPECTRA["cluster"][:140]
 
@@ -40,11 +40,11 @@ RUNS: dict[str, Callable[[], LocalBasis]] = {
     "krylov": lambda: svd(_one(), k=12),
     "krylov, 3 points": lambda: svd(_three(), k=5),
     "krylov, warm": lambda: _warm(_one()),
-    "krylov, warm, 3 points": lambda: _warm(_three(), confirm=0),
-    "subspace": lambda: svd(_one(), k=5, method="subspace", tol=1e-2),
-    "subspace, 3 points": lambda: svd(_three(), k=5, method="subspace", tol=1e-2, max_passes=200),
-    "randomized": lambda: svd(_one(), k=5, method="randomized", tol=0.5),
-    "randomized, 3 points, warm": lambda: _warm(_three(), method="randomized"),
+    "krylov, warm, 3 points": lambda: _warm(_three(), solver=Krylov(confirm=0)),
+    "subspace": lambda: svd(_one(), k=5, solver=Subspace(), tol=1e-2),
+    "subspace, 3 points": lambda: svd(_three(), k=5, solver=Subspace(), tol=1e-2, max_passes=200),
+    "randomized": lambda: svd(_one(), k=5, solver=Randomized(), tol=0.5),
+    "randomized, 3 points, warm": lambda: _warm(_three(), solver=Randomized()),
     "refined": lambda: svd(_one(), k=5, refine_with=with_spectrum(POWER, 150, 220)),
     "network": lambda: svd(_network(1), k=9),
     "network, 3 points": lambda: svd(_network(3), k=5, generator=torch.Generator().manual_seed(5)),

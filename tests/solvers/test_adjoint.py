@@ -6,9 +6,9 @@ import pytest
 import torch
 from solvers.matrices import SPECTRA, MatrixOperator, with_spectrum
 
-from latentjac.solvers import ConvergenceError, Status, svd
+from latentjac.solvers import ConvergenceError, Krylov, Randomized, Solver, Status, Subspace, svd
 
-METHODS = ["krylov", "subspace", "randomized"]
+SOLVERS = [Krylov, Subspace, Randomized]
 
 
 def wrong(size: float, dtype: torch.dtype = torch.float64, name: str = "power law") -> MatrixOperator:
@@ -20,17 +20,17 @@ def wrong(size: float, dtype: torch.dtype = torch.float64, name: str = "power la
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
-@pytest.mark.parametrize("method", METHODS)
-def test_it_is_said(method: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_it_is_said(solver: type[Solver], dtype: torch.dtype) -> None:
     with pytest.warns(
         UserWarning, match=r"svd: jvp and vjp are not adjoint after \d+ passes: <u, J v> and <J\^T u, v>"
     ):
-        basis = svd(wrong(0.1, dtype), k=6, method=method)
+        basis = svd(wrong(0.1, dtype), k=6, solver=solver())
     assert basis.status is Status.NOT_ADJOINT
     assert basis.metadata["passes"] <= 8, "no number of passes helps"
     assert basis.certificate.adjoint_mismatch > 1e-3
     with pytest.raises(ConvergenceError, match="the operator is wrong") as caught:
-        svd(wrong(0.1, dtype), k=6, method=method, strict=True)
+        svd(wrong(0.1, dtype), k=6, solver=solver(), strict=True)
     assert caught.value.basis.status is Status.NOT_ADJOINT
 
 
@@ -58,10 +58,10 @@ def test_points_are_told_apart() -> None:
 
 @pytest.mark.parametrize("name", ["power law", "cluster", "rank 3"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.filterwarnings("ignore:svd")
-def test_rounding_is_no_such_thing(method: str, dtype: torch.dtype, name: str) -> None:
-    basis = svd(with_spectrum(SPECTRA[name], dtype=dtype), k=6, method=method, max_passes=30)
+def test_rounding_is_no_such_thing(solver: type[Solver], dtype: torch.dtype, name: str) -> None:
+    basis = svd(with_spectrum(SPECTRA[name], dtype=dtype), k=6, solver=solver(), max_passes=30)
     assert basis.status is not Status.NOT_ADJOINT
     assert basis.certificate.adjoint_mismatch < 0.02
 

@@ -7,10 +7,10 @@ import torch
 from solvers.matrices import MatrixOperator, with_spectrum
 
 import latentjac
-from latentjac.solvers import LocalBasis, Status, svd
+from latentjac.solvers import Krylov, LocalBasis, Randomized, Solver, Status, Subspace, svd
 from latentjac.solvers.orthonormal import complete, orthogonality, orthonormalize
 
-METHODS = ["krylov", "subspace", "randomized"]
+SOLVERS = [Krylov, Subspace, Randomized]
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-6}
 
 
@@ -59,17 +59,19 @@ def check(basis: LocalBasis, matrix: torch.Tensor, ranks: list[int]) -> None:
     ],
     ids=str,
 )
-@pytest.mark.parametrize("method", METHODS)
-def test_rows_are_orthonormal(method: str, ranks: list[int], k: int, m: int, n: int, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_rows_are_orthonormal(
+    solver: type[Solver], ranks: list[int], k: int, m: int, n: int, dtype: torch.dtype
+) -> None:
     matrix = of_ranks(ranks, m, n, dtype)
     operator = MatrixOperator(matrix)
-    basis = svd(operator, k=k, method=method, tol=1e-3)
+    basis = svd(operator, k=k, solver=solver(), tol=1e-3)
     assert basis.status is Status.CONVERGED
     check(basis, matrix, ranks)
     torch.testing.assert_close(
         basis.s.reshape(len(ranks), k), torch.linalg.svdvals(matrix)[:, :k], rtol=1e-5, atol=3e-6
     )
-    warm = svd(operator, k=k, method=method, warm_start=basis)
+    warm = svd(operator, k=k, solver=solver(), warm_start=basis)
     check(warm, matrix, ranks)
     assert warm.status is Status.CONVERGED
 
@@ -91,15 +93,15 @@ def test_refined_and_started_from_nonsense() -> None:
     check(refined, exact, [3])
     repeated = torch.randn(1, 100, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).repeat(5, 1)
     null = torch.linalg.svd(exact[0])[2][-5:]
-    for method in METHODS:
+    for solver in SOLVERS:
         for start in (repeated, null):
-            basis = svd(MatrixOperator(exact), k=5, method=method, warm_start=start)
+            basis = svd(MatrixOperator(exact), k=5, solver=solver(), warm_start=start)
             check(basis, exact, [3])
 
 
 @pytest.mark.filterwarnings("ignore:svd")
 def test_what_was_not_computed_is_not_a_null_vector() -> None:
-    basis = svd(MatrixOperator(of_ranks([40], 80, 100, torch.float64)), k=20, block_size=4, max_passes=2)
+    basis = svd(MatrixOperator(of_ranks([40], 80, 100, torch.float64)), k=20, solver=Krylov(block_size=4), max_passes=2)
     assert orthogonality(basis.u) < 1e-13
     assert orthogonality(basis.v) < 1e-13
     assert not basis.s[4:].any()
@@ -109,7 +111,7 @@ def test_what_was_not_computed_is_not_a_null_vector() -> None:
 @pytest.mark.filterwarnings("ignore:svd")
 def test_the_published_vectors_are_unit() -> None:
     matrix = of_ranks([3, 0], 80, 100, torch.float64)
-    basis = svd(MatrixOperator(matrix), k=5, method="subspace", stop="paper", vectors="paper", max_passes=30)
+    basis = svd(MatrixOperator(matrix), k=5, solver=Subspace(stop="paper", vectors="paper"), max_passes=30)
     torch.testing.assert_close(basis.u.norm(dim=2), torch.ones(2, 5).double(), rtol=1e-12, atol=0)
     assert orthogonality(basis.v) < 1e-13
     assert basis.residuals.isfinite().all()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from solvers.matrices import SPECTRA, MatrixOperator, exact_residuals, i, largest_sine, with_spectrum
 
-from latentjac.solvers import LocalBasis, Status, svd
+from latentjac.solvers import Krylov, LocalBasis, Status, svd
 
 GAPPED = torch.cat([torch.linspace(2, 1, 6), 0.5 / i[:200]]).double()
 
@@ -17,7 +17,7 @@ GAPPED = torch.cat([torch.linspace(2, 1, 6), 0.5 / i[:200]]).double()
 def test_bounds_hold(dtype: torch.dtype, shape: tuple[int, int], tol: float) -> None:
     for values in (GAPPED, SPECTRA["power law"][:210], SPECTRA["exponential"][:210]):
         operator = with_spectrum(values, *shape, dtype=dtype)
-        basis = svd(operator, k=6, tol=tol, block_size=3)
+        basis = svd(operator, k=6, tol=tol, solver=Krylov(block_size=3))
         u, s, vt = torch.linalg.svd(operator.matrix[0].double(), full_matrices=False)
         c = basis.certificate
         # At a loose tolerance the nearest value need not be the one of the same number.
@@ -34,7 +34,7 @@ def test_bounds_hold(dtype: torch.dtype, shape: tuple[int, int], tol: float) -> 
 def test_bounds_say_something() -> None:
     """With a gap of two the bounds are within a factor of ten of the truth."""
     operator = with_spectrum(GAPPED)
-    basis = svd(operator, k=6, tol=1e-2, block_size=3)
+    basis = svd(operator, k=6, tol=1e-2, solver=Krylov(block_size=3))
     s, vt = torch.linalg.svd(operator.matrix[0])[1:]
     c = basis.certificate
     error = float((basis.s - s[:6]).abs().max())
@@ -110,12 +110,12 @@ def test_refinement_with_a_more_precise_operator() -> None:
     cheap = svd(rough, k=6, tol=1e-4)
     assert exact_residuals(exact.matrix[0], cheap).max() > 3e-4  # what the rough operator cannot know
     exact.vectors.clear()
-    basis = svd(rough, k=6, tol=1e-4, block_size=3, refine_with=exact)
+    basis = svd(rough, k=6, tol=1e-4, solver=Krylov(block_size=3), refine_with=exact)
     assert basis.s.dtype == torch.float64
     torch.testing.assert_close(basis.residuals, exact_residuals(exact.matrix[0], basis), rtol=1e-2, atol=1e-12)
     assert basis.residuals.max() <= 1e-4
     assert basis.metadata["refine_jvps"] + basis.metadata["refine_vjps"] == sum(exact.vectors)
-    alone = svd(exact, k=6, tol=1e-4, block_size=basis.block_size)
+    alone = svd(exact, k=6, tol=1e-4, solver=Krylov(block_size=basis.block_size))
     assert basis.metadata["refine_jvps"] < alone.jvps
 
 

@@ -13,7 +13,7 @@ from solvers.matrices import SPECTRA, MatrixOperator, exact_residuals, largest_s
 
 from latentjac.linearization import ProgramLinearization
 from latentjac.recording import CudaRecorder
-from latentjac.solvers import Status, svd
+from latentjac.solvers import Krylov, Status, svd
 from latentjac.solvers.orthonormal import orthogonality, orthonormalize
 
 
@@ -23,7 +23,7 @@ from latentjac.solvers.orthonormal import orthogonality, orthonormalize
 def test_a_basis(gpu: torch.device, spectrum: str, dtype: torch.dtype) -> None:
     here = with_spectrum(SPECTRA[spectrum], dtype=dtype)
     there = MatrixOperator(here.matrix.to(gpu))
-    expected, found = (svd(operator, k=6, tol=1e-3, block_size=4) for operator in (here, there))
+    expected, found = (svd(operator, k=6, tol=1e-3, solver=Krylov(block_size=4)) for operator in (here, there))
     assert found.status is expected.status is Status.CONVERGED
     assert found.v.device == found.s.device == gpu
     torch.testing.assert_close(found.s.cpu(), expected.s, rtol=1e-5, atol=1e-5)
@@ -67,7 +67,7 @@ def test_work_between_passes_is_recorded(gpu: torch.device, caplog: pytest.LogCa
         for x in (*points, points[0], points[0]):
             plain.rebase(x)
             lin.rebase(x)
-            found, expected = (svd(operator, k=6, tol=1e-3, block_size=4) for operator in (lin, plain))
+            found, expected = (svd(operator, k=6, tol=1e-3, solver=Krylov(block_size=4)) for operator in (lin, plain))
             torch.testing.assert_close(found.s, expected.s, rtol=1e-5, atol=1e-5)
             assert found.status is Status.CONVERGED
             true = [lin.vjp(found.u[:, i][None])[0] - found.s[:, i, None, None, None] * found.v[:, i] for i in range(6)]

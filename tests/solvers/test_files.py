@@ -18,7 +18,7 @@ from safetensors.torch import save
 
 import latentjac
 from latentjac.files import FileError
-from latentjac.solvers import files
+from latentjac.solvers import Randomized, Subspace, files
 from latentjac.tensor_files import digest, read_tensors
 
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -65,8 +65,8 @@ def test_what_is_saved_is_loaded(tmp_path, basis, dtype) -> None:
     "options",
     [
         {"max_passes": 2},
-        {"method": "randomized"},
-        {"method": "subspace", "stop": "paper", "vectors": "paper"},
+        {"solver": Randomized()},
+        {"solver": Subspace(stop="paper", vectors="paper")},
         {"tol": 0.5},
     ],
     ids=str,

@@ -11,33 +11,43 @@ from interrupted import interrupt_at
 from solvers.matrices import SPECTRA, MatrixOperator, exact_residuals, with_spectrum
 
 import latentjac
-from latentjac.solvers import ConvergenceError, LocalBasis, Status, effective_rank, svd
+from latentjac.solvers import (
+    ConvergenceError,
+    Krylov,
+    LocalBasis,
+    Randomized,
+    Solver,
+    Status,
+    Subspace,
+    effective_rank,
+    svd,
+)
 from latentjac.solvers.building import building
 
 pytestmark = pytest.mark.filterwarnings("ignore:svd")
-METHODS = ["krylov", "subspace", "randomized"]
+SOLVERS = [Krylov, Subspace, Randomized]
 
 
 def operator() -> MatrixOperator:
     return with_spectrum(SPECTRA["power law"])
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_hands_back_what_there_is(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver_hands_back_what_there_is(solver: type[Solver], monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt_at(monkeypatch, 4)
     given = operator()
     with pytest.warns(UserWarning, match="svd: interrupted"):
-        basis = svd(given, k=3, method=method)
+        basis = svd(given, k=3, solver=solver())
     assert basis.status is Status.INTERRUPTED
     torch.testing.assert_close(basis.residuals, exact_residuals(given.matrix[0], basis), rtol=0.01, atol=1e-12)
     assert svd(operator(), k=3).status is Status.CONVERGED, "the status was read"
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_before_there_is_anything_it_is_an_interrupt(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_before_there_is_anything_it_is_an_interrupt(solver: type[Solver], monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt_at(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):
-        svd(operator(), k=3, method=method)
+        svd(operator(), k=3, solver=solver())
     assert svd(operator(), k=3).status is Status.CONVERGED, "nothing is left of it"
 
 
@@ -154,7 +164,7 @@ def test_the_next_function_of_the_library_notices(tiny_model, tiny_point, monkey
         interrupt_at(patch, 4)
         bases = [latentjac.local_basis(tiny_model, tiny_point, 2) for _ in range(1)]
     with pytest.raises(KeyboardInterrupt, match="edit: not begun"):
-        latentjac.edit(tiny_model, tiny_point, direction, 1.0, 1, method="linear")
+        latentjac.edit(tiny_model, tiny_point, direction, 1.0, method=latentjac.editing.Linear(num_steps=1))
     for call in (
         lambda: latentjac.invert(tiny_model, picture, 2),
         lambda: latentjac.geometry.parallel_transport(bases[0].v[:1], bases[0], bases[0]),

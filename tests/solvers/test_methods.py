@@ -1,15 +1,17 @@
-"""The paper's subspace iteration and the randomized method, limits, progress, and the choice of a block size."""
+"""Subspace iteration and the randomized solver, limits, progress, and the choice of a block size."""
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import FrozenInstanceError
 
+import numpy as np
 import pytest
 import torch
 from published import iterate
 from solvers.matrices import SPECTRA, MatrixOperator, exact_residuals, largest_sine, with_spectrum
 
-from latentjac.solvers import Status, block_size, svd
+from latentjac.solvers import Krylov, Randomized, Solver, Status, Subspace, block_size, svd
 from latentjac.solvers.operator import Products
 
 GAPPED = torch.cat([torch.linspace(2, 1, 6), 0.5 / torch.arange(1, 201)]).double()
@@ -17,12 +19,12 @@ GAPPED = torch.cat([torch.linspace(2, 1, 6), 0.5 / torch.arange(1, 201)]).double
 
 def test_subspace_iteration_converges_and_is_certified() -> None:
     operator = with_spectrum(GAPPED)
-    basis = svd(operator, k=6, tol=1e-4, method="subspace")
+    basis = svd(operator, k=6, tol=1e-4, solver=Subspace())
     assert basis.status is Status.CONVERGED
     assert basis.s.tolist() == pytest.approx(GAPPED[:6].tolist(), rel=1e-6)
     torch.testing.assert_close(basis.residuals, exact_residuals(operator.matrix[0], basis), rtol=0.01, atol=1e-12)
     assert basis.jvps == 6 * basis.metadata["passes"] / 2
-    assert svd(operator, k=6, tol=1e-4, block_size=2).jvps < basis.jvps
+    assert svd(operator, k=6, tol=1e-4, solver=Krylov(block_size=2)).jvps < basis.jvps
 
 
 def test_subspace_iterates_are_those_of_the_paper() -> None:
@@ -34,20 +36,20 @@ def test_subspace_iterates_are_those_of_the_paper() -> None:
         v = torch.linalg.svd((v @ matrix.T) @ matrix, full_matrices=False)[2]
     spans = []
     with pytest.warns(UserWarning, match="out of passes"):
-        basis = svd(operator, k=6, tol=1e-12, method="subspace", warm_start=start, max_passes=8)
+        basis = svd(operator, k=6, tol=1e-12, solver=Subspace(), warm_start=start, max_passes=8)
     spans.append(largest_sine(basis.v, v))
     assert spans[0] < 1e-10
 
 
 def test_the_rule_of_the_paper() -> None:
     operator = with_spectrum(GAPPED)
-    basis = svd(operator, k=6, tol=1e-3, method="subspace", stop="paper")
+    basis = svd(operator, k=6, tol=1e-3, solver=Subspace(stop="paper"))
     assert basis.status is Status.STOPPED
     assert basis.metadata["passes"] >= 24
     # In a large space the entries of v are small whatever they are: it stops on a subspace that is still wrong. When,
     # depends on the signs of an SVD, and so on the number of threads: sines of 0.5 to 0.9 were seen.
     operator = with_spectrum(SPECTRA["exponential"][:200], 300, 2000)
-    loose = svd(operator, k=6, tol=1e-2, method="subspace", stop="paper")
+    loose = svd(operator, k=6, tol=1e-2, solver=Subspace(stop="paper"))
     exact = torch.linalg.svd(operator.matrix[0], full_matrices=False)[2][:6]
     assert loose.status is Status.STOPPED
     assert largest_sine(loose.v, exact) > 0.1
@@ -57,7 +59,7 @@ def test_the_rule_of_the_paper() -> None:
 @pytest.mark.filterwarnings("ignore:svd")
 def test_randomized(power_steps: int) -> None:
     operator = with_spectrum(SPECTRA["exponential"])
-    basis = svd(operator, k=6, method="randomized", oversampling=8, power_steps=power_steps)
+    basis = svd(operator, k=6, solver=Randomized(oversampling=8, power_steps=power_steps))
     assert basis.metadata["passes"] == 2 * power_steps + 3
     assert basis.jvps == 14 * (power_steps + 1) + 6
     torch.testing.assert_close(basis.residuals, exact_residuals(operator.matrix[0], basis), rtol=0.01, atol=1e-12)
@@ -71,36 +73,58 @@ def test_power_steps_and_oversampling_help() -> None:
     operator = with_spectrum(SPECTRA["power law"])
 
     def worst(power_steps: int, oversampling: int) -> float:
-        basis = svd(operator, k=6, method="randomized", power_steps=power_steps, oversampling=oversampling)
+        basis = svd(operator, k=6, solver=Randomized(oversampling, power_steps))
         return float(basis.residuals.max())
 
     assert worst(3, 10) < 0.7 * worst(0, 10)
     assert worst(2, 30) < 0.7 * worst(2, 0)
 
 
-@pytest.mark.parametrize("method", ["subspace", "randomized"])
-def test_other_methods_take_points_and_rank_deficiency(method: str) -> None:
+@pytest.mark.parametrize("solver", [Subspace, Randomized])
+def test_other_solvers_take_points_and_rank_deficiency(solver: type[Solver]) -> None:
     matrix = torch.cat([with_spectrum(v, 150, 220).matrix for v in (SPECTRA["rank 3"], SPECTRA["rank 5"])])
-    basis = svd(MatrixOperator(matrix), k=3, method=method)
+    basis = svd(MatrixOperator(matrix), k=3, solver=solver())
     assert basis.status is Status.CONVERGED
     torch.testing.assert_close(basis.s, torch.linalg.svdvals(matrix)[:, :3], rtol=1e-9, atol=0)
 
 
-@pytest.mark.parametrize("method", ["krylov", "subspace"])
+@pytest.mark.parametrize("solver", [Krylov, Subspace])
 @pytest.mark.filterwarnings("ignore:svd")
-def test_callbacks_stop_every_method(method: str) -> None:
+def test_callbacks_stop_a_run(solver: type[Solver]) -> None:
     seen = []
-    basis = svd(with_spectrum(SPECTRA["power law"]), k=3, method=method, callback=lambda s: seen.append(s) or True)
+    basis = svd(with_spectrum(SPECTRA["power law"]), k=3, solver=solver(), callback=lambda s: seen.append(s) or True)
     assert basis.status is Status.INTERRUPTED
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize("method", ["krylov", "subspace"])
-def test_time_limit(method: str) -> None:
+@pytest.mark.parametrize("solver", [Krylov, Subspace])
+def test_time_limit(solver: type[Solver]) -> None:
     with pytest.warns(UserWarning, match="out of time"):
-        basis = svd(with_spectrum(SPECTRA["power law"]), k=3, tol=1e-9, method=method, max_seconds=1e-9)
+        basis = svd(with_spectrum(SPECTRA["power law"]), k=3, tol=1e-9, solver=solver(), max_seconds=1e-9)
     assert basis.status is Status.OUT_OF_TIME
     assert basis.metadata["passes"] == 2
+
+
+@pytest.mark.parametrize("solver", [Krylov(block_size=3), Subspace(), Randomized()], ids=lambda s: type(s).__name__)
+def test_every_solver_is_refined_by_krylov(solver: Solver) -> None:
+    exact = with_spectrum(GAPPED)
+    rough = MatrixOperator(exact.matrix.float())
+    basis = svd(rough, k=6, tol=1e-9, solver=solver, refine_with=exact)
+    assert basis.status is Status.CONVERGED
+    assert basis.metadata["solver"] == type(solver).__name__
+    assert basis.metadata["refine_jvps"] > 0
+    assert basis.v.dtype == torch.float64
+    torch.testing.assert_close(basis.residuals, exact_residuals(exact.matrix[0], basis), rtol=0.01, atol=1e-12)
+
+
+def test_solvers_are_values() -> None:
+    """Equal ones are equal, whatever kind of number they were made of, and none can be changed."""
+    assert Krylov(np.int64(4)) == Krylov(4) != Krylov()
+    assert len({Krylov(), Krylov(None, 1), Subspace(), Randomized(), Randomized(np.uint8(10))}) == 3
+    with pytest.raises(FrozenInstanceError):
+        Krylov().block_size = 4
+    with pytest.raises(TypeError, match="unexpected keyword argument 'block_size'"):
+        Subspace(block_size=4)
 
 
 def test_progress_bar(capsys) -> None:
@@ -144,14 +168,14 @@ def test_measured_passes_choose_the_block_where_they_may(monkeypatch) -> None:
 
     operator.jvp = charged
     monkeypatch.setattr(block_size.time, "perf_counter", lambda: clock[0])
-    basis = svd(operator, k=8, block_size="measured")
+    basis = svd(operator, k=8, solver=Krylov(block_size="measured"))
     assert basis.block_size == block_size.CostCurve(40.0, 1.0).best_block(8) == 16
     assert basis.metadata["cost_curve"] == pytest.approx({"c0": 40.0, "c1": 1.0})
     # The choice repeats the run to the bit; what was timed, 1 + 1 + 2 + 4 + 8 + 16 vectors, is counted.
-    repeat = svd(with_spectrum(SPECTRA["power law"]), k=8, block_size=16)
+    repeat = svd(with_spectrum(SPECTRA["power law"]), k=8, solver=Krylov(block_size=16))
     assert torch.equal(repeat.v, basis.v)
     assert basis.jvps == repeat.jvps + 32
-    assert svd(operator, k=8, block_size="measured").jvps == repeat.jvps, "measured once"
+    assert svd(operator, k=8, solver=Krylov(block_size="measured")).jvps == repeat.jvps, "measured once"
     assert "cost_curve" not in svd(operator, k=8).metadata, "not asked for"
     assert svd(operator, k=8).block_size == svd(with_spectrum(SPECTRA["power law"]), k=8).block_size == 2
 
@@ -165,9 +189,7 @@ def test_vectors_of_the_paper(tol: float, most: int) -> None:
     u, s, v = iterate(matrix, start, tol, most=most)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # four iterations do not converge
-        basis = svd(
-            operator, 6, tol, method="subspace", stop="paper", vectors="paper", warm_start=start, max_passes=2 * most
-        )
+        basis = svd(operator, 6, tol, solver=Subspace("paper", "paper"), warm_start=start, max_passes=2 * most)
     torch.testing.assert_close(basis.s, s, rtol=1e-10, atol=0)
     sign = (basis.v * v).sum(1, keepdim=True).sign()
     torch.testing.assert_close(basis.v, sign * v, rtol=0, atol=1e-9)
@@ -189,12 +211,12 @@ def test_operators_get_ready_before_they_are_timed() -> None:
     jvp = operator.jvp
     operator.prepare = lambda count: log.append(f"ready for {count}")
     operator.jvp = lambda v: log.append(f"take {len(v)}") or jvp(v)
-    svd(operator, k=2, block_size="measured")
+    svd(operator, k=2, solver=Krylov(block_size="measured"))
     first = log.index("take 2")
     assert log[: first + 1] == ["ready for 1", "take 1", "ready for 1", "take 1", "ready for 2", "take 2"]
     log.clear()
     for size in ("measured", None):
-        svd(operator, k=2, block_size=size)
+        svd(operator, k=2, solver=Krylov(block_size=size))
         assert not any("ready" in line for line in log), "nothing is timed"
 
 
@@ -207,8 +229,3 @@ def test_the_rule_of_the_block_size() -> None:
     assert svd(operator, k=8).block_size == 16
     small = with_spectrum(SPECTRA["rank 5"], 40, 300)
     assert [block_size.ruled(Products(small), k) for k in (1, 6, 20)] == [4, 6, 8]
-
-
-def test_other_words_for_a_block_size_are_refused() -> None:
-    with pytest.raises(ValueError, match="svd: block_size must be an int, 'measured' or None, got 'timed'"):
-        svd(with_spectrum(GAPPED), k=2, block_size="timed")

@@ -9,7 +9,7 @@ import torch
 from solvers.matrices import SPECTRA, MatrixOperator, RestrictableOperator, exact_residuals, largest_sine, with_spectrum
 
 import latentjac
-from latentjac.solvers import LocalBasis, Restrictable, Status, svd
+from latentjac.solvers import Krylov, LocalBasis, Restrictable, Status, svd
 
 
 @pytest.mark.parametrize("kind", [MatrixOperator, RestrictableOperator])
@@ -17,7 +17,7 @@ def test_points_with_different_spectra(kind: type[MatrixOperator]) -> None:
     names = ["exponential", "rank 3", "step", "zero"]
     values = [SPECTRA[name][:140] for name in names]
     matrix = torch.cat([with_spectrum(v, 150, 220, seed=n).matrix for n, v in enumerate(values)])
-    basis = svd(kind(matrix), k=5, tol=1e-6, block_size=4)
+    basis = svd(kind(matrix), k=5, tol=1e-6, solver=Krylov(block_size=4))
     assert basis.s.shape == (4, 5)
     assert basis.v.shape == (4, 5, 220)
     assert basis.u.shape == (4, 5, 150)
@@ -50,7 +50,7 @@ def test_finished_points_leave_the_batch() -> None:
     riding, leaving = MatrixOperator(matrix), RestrictableOperator(matrix)
     assert isinstance(leaving, Restrictable)
     assert not isinstance(riding, Restrictable)
-    slow, fast = (svd(o, k=3, tol=1e-5, block_size=3) for o in (riding, leaving))
+    slow, fast = (svd(o, k=3, tol=1e-5, solver=Krylov(block_size=3)) for o in (riding, leaving))
     assert leaving.log == [[1]]
     assert fast.jvps < 0.6 * slow.jvps
     torch.testing.assert_close(fast.s, slow.s, rtol=1e-8, atol=0)
@@ -63,10 +63,10 @@ def test_points_leave_once_they_have_cost_as_much_as_leaving(cost: float, leaves
     hard = torch.linspace(1, 0.5, 100).double()
     matrix = torch.cat([with_spectrum(v, 150, 220, seed=n).matrix for n, v in enumerate([easy, hard])])
     operator = RestrictableOperator(matrix, cost)
-    basis = svd(operator, k=3, tol=1e-5, block_size=3)
+    basis = svd(operator, k=3, tol=1e-5, solver=Krylov(block_size=3))
     assert operator.log == ([[1]] if leaves else [])
     # With the hard point alone each vector is counted once; what the easy one took along before is its share.
-    shared, total = 3, svd(MatrixOperator(matrix), k=3, tol=1e-5, block_size=3).jvps
+    shared, total = 3, svd(MatrixOperator(matrix), k=3, tol=1e-5, solver=Krylov(block_size=3)).jvps
     if leaves:
         assert total / 2 <= basis.jvps <= total / 2 + shared * 3 + cost
     else:
@@ -78,7 +78,7 @@ def test_points_that_cannot_be_separated_stay(caplog: pytest.LogCaptureFixture) 
     matrix = torch.cat([with_spectrum(v, 150, 220).matrix for v in (easy, torch.linspace(1, 0.5, 100).double())])
     operator = RestrictableOperator(matrix)
     operator.restrict = Mock(side_effect=ValueError("no"))  # type: ignore[method-assign]
-    basis = svd(operator, k=3, tol=1e-5, block_size=3)
+    basis = svd(operator, k=3, tol=1e-5, solver=Krylov(block_size=3))
     assert basis.point_status == (Status.CONVERGED,) * 2
     operator.restrict.assert_called_once()
     assert caplog.text.count("stay in the batch") == 1
@@ -88,7 +88,7 @@ def test_points_that_cannot_be_separated_stay(caplog: pytest.LogCaptureFixture) 
 def test_each_point_has_its_own_status() -> None:
     easy = torch.cat([torch.tensor([9.0, 8.0, 7.0]), torch.full((100,), 1e-3)]).double()
     matrix = torch.cat([with_spectrum(v, 150, 220).matrix for v in (easy, SPECTRA["power law"][:140])])
-    basis = svd(MatrixOperator(matrix), k=3, tol=1e-6, block_size=4, max_passes=8)
+    basis = svd(MatrixOperator(matrix), k=3, tol=1e-6, solver=Krylov(block_size=4), max_passes=8)
     assert basis.point_status == (Status.CONVERGED, Status.OUT_OF_PASSES)
     assert basis.status is Status.OUT_OF_PASSES
     assert basis.residuals[0].max() <= 1e-6 < basis.residuals[1].max()
@@ -97,9 +97,14 @@ def test_each_point_has_its_own_status() -> None:
 def test_callback_and_warm_start_with_points() -> None:
     matrix = torch.cat([with_spectrum(SPECTRA["power law"][:140], 150, 220, seed=n).matrix for n in range(2)])
     shapes = []
-    cold = svd(MatrixOperator(matrix), k=4, block_size=4, callback=lambda state: shapes.append(state.residuals.shape))
+    cold = svd(
+        MatrixOperator(matrix),
+        k=4,
+        solver=Krylov(block_size=4),
+        callback=lambda state: shapes.append(state.residuals.shape),
+    )
     assert set(shapes) == {(2, 4)}
-    warm = svd(MatrixOperator(matrix), k=4, block_size=4, warm_start=cold)
+    warm = svd(MatrixOperator(matrix), k=4, solver=Krylov(block_size=4), warm_start=cold)
     assert warm.jvps < cold.jvps
     torch.testing.assert_close(warm.s, cold.s, rtol=1e-5, atol=0)
 
@@ -136,6 +141,6 @@ def test_finished_points_leave_a_linearization(backend: str, monkeypatch: pytest
     monkeypatch.setattr(lin, "_cost_of_again", lambda: 0.0)
     left, restrict = [], lin.restrict
     monkeypatch.setattr(lin, "restrict", lambda points: left.append(list(points)) or restrict(points))
-    basis = svd(lin, k=3, tol=1e-6, block_size=2)
+    basis = svd(lin, k=3, tol=1e-6, solver=Krylov(block_size=2))
     torch.testing.assert_close(basis.s, torch.linalg.svdvals(dense)[:, :3], rtol=1e-9, atol=0)
     assert left == [[1]]

@@ -17,7 +17,7 @@ from recorder import Recorder
 from solvers.matrices import SPECTRA, MatrixOperator, RestrictableOperator, with_spectrum
 
 from latentjac.linearization import ProgramLinearization
-from latentjac.solvers import LocalBasis, Status, svd
+from latentjac.solvers import Krylov, LocalBasis, Status, svd
 
 
 class RecordingOperator(MatrixOperator):
@@ -64,8 +64,8 @@ def test_runs_on_one_operator(spectra: list[str], dtype: torch.dtype) -> None:
     operator, counts = RecordingOperator(given[0].clone()), []
     for matrix in given:
         operator.matrix.copy_(matrix)
-        found = svd(operator, k=5, tol=1e-2, block_size=4, max_passes=400)
-        same(found, svd(MatrixOperator(matrix), k=5, tol=1e-2, block_size=4, max_passes=400))
+        found = svd(operator, k=5, tol=1e-2, solver=Krylov(block_size=4), max_passes=400)
+        same(found, svd(MatrixOperator(matrix), k=5, tol=1e-2, solver=Krylov(block_size=4), max_passes=400))
         assert found.status is Status.CONVERGED
         counts.append((len(operator.own.recordings), operator.own.replays))
     assert counts[1][0] > 3, "what came again in the second run was recorded"
@@ -75,10 +75,10 @@ def test_runs_on_one_operator(spectra: list[str], dtype: torch.dtype) -> None:
 def test_restarts_and_shapes_that_come_again_in_one_run() -> None:
     matrix = small("exponential")
     operator = RecordingOperator(matrix)
-    found = svd(operator, k=4, tol=1e-10, block_size=4)
+    found = svd(operator, k=4, tol=1e-10, solver=Krylov(block_size=4))
     assert found.jvps > 60, "several restarts"
     assert operator.own.recordings
-    same(found, svd(MatrixOperator(matrix), k=4, tol=1e-10, block_size=4))
+    same(found, svd(MatrixOperator(matrix), k=4, tol=1e-10, solver=Krylov(block_size=4)))
 
 
 def test_other_settings_are_other_work() -> None:
@@ -86,7 +86,10 @@ def test_other_settings_are_other_work() -> None:
     operator = RecordingOperator(matrix)
     for _ in range(3):
         for settings in ({"k": 3, "tol": 1e-1}, {"k": 3, "tol": 1e-3}, {"k": 2, "tol": 1e-3}):
-            same(svd(operator, block_size=4, **settings), svd(MatrixOperator(matrix), block_size=4, **settings))
+            same(
+                svd(operator, solver=Krylov(block_size=4), **settings),
+                svd(MatrixOperator(matrix), solver=Krylov(block_size=4), **settings),
+            )
 
 
 def test_points_that_leave_take_the_arrays_apart() -> None:
@@ -94,21 +97,27 @@ def test_points_that_leave_take_the_arrays_apart() -> None:
     matrix = torch.cat([easy, hard])
     operator = RecordingRestrictable(matrix, Recorder())
     for _ in range(3):
-        same(svd(operator, k=4, tol=1e-6, block_size=2), svd(RestrictableOperator(matrix), k=4, tol=1e-6, block_size=2))
+        same(
+            svd(operator, k=4, tol=1e-6, solver=Krylov(block_size=2)),
+            svd(RestrictableOperator(matrix), k=4, tol=1e-6, solver=Krylov(block_size=2)),
+        )
     assert operator.log
 
 
 def test_a_run_inside_a_run_has_arrays_of_its_own() -> None:
     matrix = small("power law")
-    operator, expected = RecordingOperator(matrix), svd(MatrixOperator(matrix), k=2, tol=0.1, block_size=4)
+    operator, expected = (
+        RecordingOperator(matrix),
+        svd(MatrixOperator(matrix), k=2, tol=0.1, solver=Krylov(block_size=4)),
+    )
     for _ in range(3):
         inner: list[LocalBasis] = []
 
         def look(state: object, inner: list[LocalBasis] = inner) -> None:
             if not inner:
-                inner.append(svd(operator, k=2, tol=0.1, block_size=4))
+                inner.append(svd(operator, k=2, tol=0.1, solver=Krylov(block_size=4)))
 
-        for found in (svd(operator, k=2, tol=0.1, block_size=4, callback=look), *inner):
+        for found in (svd(operator, k=2, tol=0.1, solver=Krylov(block_size=4), callback=look), *inner):
             same(found, expected)
 
 
@@ -119,9 +128,9 @@ def test_what_cannot_be_recorded_is_launched_and_logged_once(caplog: pytest.LogC
     matrix = small("power law")
     operator = RecordingOperator(matrix, Recorder(fails))
     with caplog.at_level(logging.WARNING, "latentjac"):
-        found = [svd(operator, k=4, tol=1e-8, block_size=3) for _ in range(2)]
+        found = [svd(operator, k=4, tol=1e-8, solver=Krylov(block_size=3)) for _ in range(2)]
     for basis in found:
-        same(basis, svd(MatrixOperator(matrix), k=4, tol=1e-8, block_size=3))
+        same(basis, svd(MatrixOperator(matrix), k=4, tol=1e-8, solver=Krylov(block_size=3)))
     lines = {r.getMessage() for r in caplog.records}
     assert lines == {
         "svd: work between passes is launched piece by piece, since recording failed: "
@@ -132,7 +141,7 @@ def test_what_cannot_be_recorded_is_launched_and_logged_once(caplog: pytest.LogC
 def test_nothing_is_kept_longer_than_the_operator() -> None:
     operator = RecordingOperator(small("power law"))
     for _ in range(2):
-        svd(operator, k=4, block_size=3)
+        svd(operator, k=4, solver=Krylov(block_size=3))
     recorder, alive = weakref.ref(operator.own), weakref.ref(operator)
     del operator
     gc.collect()
@@ -147,7 +156,10 @@ def test_an_operator_that_cannot_be_remembered_begins_anew() -> None:
     matrix = small("power law")
     operator = Equal(matrix)
     for _ in range(2):
-        same(svd(operator, k=2, tol=0.1, block_size=4), svd(MatrixOperator(matrix), k=2, tol=0.1, block_size=4))
+        same(
+            svd(operator, k=2, tol=0.1, solver=Krylov(block_size=4)),
+            svd(MatrixOperator(matrix), k=2, tol=0.1, solver=Krylov(block_size=4)),
+        )
 
 
 def test_a_linearization_records_passes_and_what_is_between_them() -> None:
@@ -161,11 +173,11 @@ def test_a_linearization_records_passes_and_what_is_between_them() -> None:
     for x in (*points, points[0]):
         plain.rebase(x)
         lin.rebase(x)
-        found, expected = (svd(operator, k=2, tol=1e-2, block_size=2) for operator in (lin, plain))
+        found, expected = (svd(operator, k=2, tol=1e-2, solver=Krylov(block_size=2)) for operator in (lin, plain))
         same(found, expected)
     recordings, replays = len(recorder.recordings), recorder.replays
     lin.rebase(points[0])
-    found = svd(lin, k=2, tol=1e-2, block_size=2)
+    found = svd(lin, k=2, tol=1e-2, solver=Krylov(block_size=2))
     assert len(recorder.recordings) == recordings
     # An expansion is four launches: two passes, and what comes after each. The primal is one.
     assert recorder.replays - replays == 1 + 2 * found.metadata["passes"]

@@ -14,7 +14,7 @@ from solvers.matrices import SPECTRA, RestrictableOperator, with_spectrum
 from solvers.repeated import RUNS, digest
 
 import latentjac
-from latentjac.solvers import svd
+from latentjac.solvers import Krylov, svd
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,13 +40,13 @@ def test_runs_before_on_one_operator_decide_nothing() -> None:
     turns = torch.linalg.qr(torch.randn(60, 60, generator=generator, dtype=torch.float64))[0]
     x = torch.randn(2, 60, dtype=torch.float64, generator=generator)
     lin = latentjac.linearize(lambda x, scale: torch.sin((x * scale) @ turns), x, scales)
-    first = svd(lin, k=3, tol=1e-6, block_size=2)
+    first = svd(lin, k=3, tol=1e-6, solver=Krylov(block_size=2))
     cost = lin.leaving_cost
     lin.restrict([1])
     assert lin.leaving_cost == cost
-    svd(lin, k=3, block_size="measured")
+    svd(lin, k=3, solver=Krylov(block_size="measured"))
     svd(lin, k=7, tol=1e-2)
-    assert digest(svd(lin, k=3, tol=1e-6, block_size=2)) == digest(first)
+    assert digest(svd(lin, k=3, tol=1e-6, solver=Krylov(block_size=2))) == digest(first)
 
 
 def test_clocks_decide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,8 +67,8 @@ def test_a_cost_by_rule_goes_before_a_measured_one() -> None:
     matrix = torch.cat([with_spectrum(v, 150, 220).matrix for v in (easy, torch.linspace(1, 0.5, 100).double())])
     operator = RestrictableOperator(matrix, cost=1e9)
     operator.leaving_cost = 0.0
-    svd(operator, k=3, tol=1e-5, block_size=3)
+    svd(operator, k=3, tol=1e-5, solver=Krylov(block_size=3))
     assert operator.log == [[1]]
     operator.log.clear()
-    svd(operator, k=3, tol=1e-5, block_size="measured")
+    svd(operator, k=3, tol=1e-5, solver=Krylov(block_size="measured"))
     assert not operator.log, "measurements were allowed"

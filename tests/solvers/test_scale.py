@@ -6,20 +6,20 @@ import pytest
 import torch
 from solvers.matrices import SPECTRA, MatrixOperator, RestrictableOperator, with_spectrum
 
-from latentjac.solvers import Status, effective_rank, svd
+from latentjac.solvers import Krylov, Randomized, Solver, Status, Subspace, effective_rank, svd
 
-METHODS = ["krylov", "subspace", "randomized"]
+SOLVERS = [Krylov, Subspace, Randomized]
 SCALES = [(2.0**565, torch.float64), (2.0**-565, torch.float64), (2.0**100, torch.float32), (2.0**-100, torch.float32)]
 
 
 @pytest.mark.parametrize(("scale", "dtype"), SCALES, ids=str)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.filterwarnings("ignore:svd")
-def test_every_method(method: str, scale: float, dtype: torch.dtype) -> None:
+def test_every_solver(solver: type[Solver], scale: float, dtype: torch.dtype) -> None:
     """Squares have no number; with a power of two every bit is the same."""
     values = [SPECTRA["exponential"][:140], SPECTRA["rank 3"]]
     matrix = torch.cat([with_spectrum(v, 150, 220, dtype, seed=i).matrix for i, v in enumerate(values)])
-    plain, scaled = (svd(MatrixOperator(matrix * factor), k=5, method=method) for factor in (1.0, scale))
+    plain, scaled = (svd(MatrixOperator(matrix * factor), k=5, solver=solver()) for factor in (1.0, scale))
     for name in ("v", "u", "residuals"):
         assert torch.equal(getattr(scaled, name), getattr(plain, name)), name
     assert torch.equal(scaled.s, plain.s * scale)
@@ -27,7 +27,7 @@ def test_every_method(method: str, scale: float, dtype: torch.dtype) -> None:
     for name in plain.certificate.names():
         factor = scale if name in ("s_error", "next_s", "gap") else 1.0
         assert torch.equal(getattr(scaled.certificate, name), getattr(plain.certificate, name) * factor), name
-    if method == "randomized":
+    if solver is Randomized:
         bounds = [bound * scale for bound in plain.metadata["error_bound"]]
         assert scaled.metadata["error_bound"] == bounds
 
@@ -45,7 +45,7 @@ def test_points_of_different_scale_that_leave_one_by_one() -> None:
     spectra = [easy * 1e-170, torch.linspace(1, 0.5, 100).double(), easy * 1e170]
     matrix = torch.cat([with_spectrum(v / v[0], 150, 220, seed=i).matrix * v[0] for i, v in enumerate(spectra)])
     operator, seen = RestrictableOperator(matrix), []
-    basis = svd(operator, k=3, tol=1e-5, block_size=3, callback=lambda state: seen.append(state.s))
+    basis = svd(operator, k=3, tol=1e-5, solver=Krylov(block_size=3), callback=lambda state: seen.append(state.s))
     assert operator.log, "some have left"
     for i, values in enumerate(spectra):
         assert (basis.s[i] / values[0]).tolist() == pytest.approx((values[:3] / values[0]).tolist(), rel=1e-8)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from solvers.matrices import SPECTRA, MatrixOperator, exact_residuals, i, with_spectrum
 
-from latentjac.solvers import ConvergenceError, LocalBasis, Status, svd
+from latentjac.solvers import ConvergenceError, Krylov, LocalBasis, Status, svd
 from latentjac.solvers.orthonormal import orthogonality, orthonormalize
 
 
@@ -67,7 +67,7 @@ def test_signs_are_canonical() -> None:
 
 def test_small_blocks_and_restarts() -> None:
     operator = with_spectrum(SPECTRA["power law"])
-    basis = svd(operator, k=6, block_size=1, tol=1e-4, max_passes=2000)
+    basis = svd(operator, k=6, solver=Krylov(block_size=1), tol=1e-4, max_passes=2000)
     assert basis.status is Status.CONVERGED
     assert basis.jvps > 18  # more than the largest basis: it was restarted
     assert basis.s.tolist() == pytest.approx(SPECTRA["power law"][:6].tolist(), rel=1e-6)
@@ -98,7 +98,7 @@ def test_callback_sees_every_expansion_and_stops() -> None:
         seen.append(state)
         return len(seen) == 3
 
-    basis = svd(operator, k=8, block_size=8, callback=callback)
+    basis = svd(operator, k=8, solver=Krylov(block_size=8), callback=callback)
     assert basis.status is Status.INTERRUPTED
     assert [state.passes for state in seen] == [2, 4, 6]
     assert seen[-1].residuals.max() < seen[0].residuals.max()
@@ -137,7 +137,7 @@ def test_interrupted_anywhere_the_residuals_are_true(product: int) -> None:
         return call
 
     operator.jvp, operator.vjp = interruptible(operator.jvp), interruptible(operator.vjp)
-    basis = svd(operator, k=2, tol=1e-12, block_size=2)
+    basis = svd(operator, k=2, tol=1e-12, solver=Krylov(block_size=2))
     assert basis.status is Status.INTERRUPTED
     assert len(calls) == product
     torch.testing.assert_close(basis.residuals, exact_residuals(operator.matrix[0], basis), rtol=0.01, atol=1e-12)
@@ -146,11 +146,11 @@ def test_interrupted_anywhere_the_residuals_are_true(product: int) -> None:
 
 def test_warm_start_spares_vectors() -> None:
     operator = with_spectrum(SPECTRA["power law"])
-    cold = svd(operator, k=8, tol=1e-3, block_size=4)
+    cold = svd(operator, k=8, tol=1e-3, solver=Krylov(block_size=4))
     near = MatrixOperator(operator.matrix + 1e-4 * torch.randn_like(operator.matrix))
-    warm = svd(near, k=8, tol=1e-3, block_size=4, warm_start=cold)
+    warm = svd(near, k=8, tol=1e-3, solver=Krylov(block_size=4), warm_start=cold)
     assert warm.status is Status.CONVERGED
-    assert warm.jvps < svd(near, k=8, tol=1e-3, block_size=4).jvps
+    assert warm.jvps < svd(near, k=8, tol=1e-3, solver=Krylov(block_size=4)).jvps
 
 
 def test_non_finite_products_are_refused() -> None:
@@ -224,7 +224,7 @@ def test_dependent_warm_starts() -> None:
     ids=["more copies than the block", "triple, block of one", "doubled, block of one"],
 )
 def test_multiple_values_are_all_found(values: torch.Tensor, k: int, block_size: int | None) -> None:
-    basis = svd(with_spectrum(values.double()), k=k, block_size=block_size, max_passes=3000)
+    basis = svd(with_spectrum(values.double()), k=k, solver=Krylov(block_size=block_size), max_passes=3000)
     torch.testing.assert_close(basis.s, values[:k].double(), rtol=1e-4, atol=0)
 
 
@@ -237,7 +237,7 @@ def test_the_scale_of_the_operator_does_not_matter(scale: float) -> None:
 
 @pytest.mark.filterwarnings("ignore:svd")
 def test_what_was_not_computed_has_no_residual() -> None:
-    basis = svd(with_spectrum(SPECTRA["power law"]), k=20, block_size=4, max_passes=2)
+    basis = svd(with_spectrum(SPECTRA["power law"]), k=20, solver=Krylov(block_size=4), max_passes=2)
     assert basis.status is Status.OUT_OF_PASSES
     assert torch.isinf(basis.residuals[4:]).all()
 

@@ -12,8 +12,8 @@ from recorder import Recorder
 from solvers.matrices import SPECTRA, MatrixOperator, RestrictableOperator, with_spectrum
 from solvers.repeated import digest
 
-from latentjac.solvers import LocalBasis, svd
-from latentjac.solvers.remembered import Remembered
+from latentjac.solvers import Krylov, LocalBasis, Randomized, Solver, Subspace, svd
+from latentjac.solvers.operator import OperatorCache
 
 THREADS = 8
 
@@ -48,27 +48,29 @@ def together(runs: list[Callable[[], LocalBasis]]) -> list[str]:
 @pytest.mark.parametrize("kind", [MatrixOperator, RestrictableOperator, Recording])
 def test_each_its_own_operator(kind: type[MatrixOperator]) -> None:
     operators = [kind(small(seed)) for seed in range(THREADS)]
-    alone = [digest(svd(operator, k=4, block_size=4)) for operator in operators]
-    runs = [lambda operator=o: svd(operator, k=4, block_size=4) for o in operators]
+    alone = [digest(svd(operator, k=4, solver=Krylov(block_size=4))) for operator in operators]
+    runs = [lambda operator=o: svd(operator, k=4, solver=Krylov(block_size=4)) for o in operators]
     assert together(runs) == alone
 
 
-@pytest.mark.parametrize("method", ["krylov", "subspace", "randomized"])
+@pytest.mark.parametrize("solver", [Krylov, Subspace, Randomized])
 @pytest.mark.filterwarnings("ignore:svd")
-def test_all_one_operator(method: str) -> None:
+def test_all_one_operator(solver: type[Solver]) -> None:
     operator = MatrixOperator(torch.cat([small(0), small(1, "rank 3")]))
-    alone = digest(svd(operator, k=4, method=method))
-    assert together([lambda: svd(operator, k=4, method=method)] * THREADS) == [alone] * THREADS
+    alone = digest(svd(operator, k=4, solver=solver()))
+    assert together([lambda: svd(operator, k=4, solver=solver())] * THREADS) == [alone] * THREADS
 
 
 def test_all_one_operator_with_other_settings() -> None:
     operator = MatrixOperator(small(0))
-    settings = [{"k": 1 + i % 4, "tol": 10.0 ** -(1 + i % 3), "block_size": 2 + i % 2} for i in range(THREADS)]
+    settings = [
+        {"k": 1 + i % 4, "tol": 10.0 ** -(1 + i % 3), "solver": Krylov(block_size=2 + i % 2)} for i in range(THREADS)
+    ]
     alone = [digest(svd(operator, **given)) for given in settings]
     assert together([lambda given=g: svd(operator, **given) for g in settings]) == alone
 
 
-def test_what_is_remembered_is_the_engine_s() -> None:
+def test_what_is_kept_is_the_engine_s() -> None:
     class Engine:
         pass
 
@@ -76,7 +78,7 @@ def test_what_is_remembered_is_the_engine_s() -> None:
         def __init__(self, engine: object) -> None:
             self.engine = engine
 
-    engine, store = Engine(), Remembered[int]()
+    engine, store = Engine(), OperatorCache[int]()
     store.put(Handle(engine), 3)
     assert store.get(Handle(engine)) == 3
     assert store.get(Handle(Engine())) is None
@@ -87,7 +89,7 @@ def test_what_is_remembered_is_the_engine_s() -> None:
 
 
 def test_one_value_is_taken_once() -> None:
-    store, key, taken = Remembered[object](), MatrixOperator(small(0)), []
+    store, key, taken = OperatorCache[object](), MatrixOperator(small(0)), []
     begin = threading.Barrier(THREADS)
 
     def use() -> None:

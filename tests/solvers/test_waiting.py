@@ -10,7 +10,7 @@ import torch
 from solvers.matrices import SPECTRA, MatrixOperator, with_spectrum
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from latentjac.solvers import svd
+from latentjac.solvers import Krylov, svd
 from latentjac.solvers.operator import Products
 
 
@@ -45,7 +45,7 @@ def test_one_transfer_an_expansion_and_no_other_wait(points: int, monkeypatch: p
     monkeypatch.setattr(Products, "fetch", counting_fetch)
     monkeypatch.setattr(torch, "tensor", counting_tensor)
     with Waits(counts):
-        svd(MatrixOperator(torch.stack(matrices)), k=20, tol=1e-6, block_size=4)
+        svd(MatrixOperator(torch.stack(matrices)), k=20, tol=1e-6, solver=Krylov(block_size=4))
     # Until the first point is done, which has to be told to the device.
     transfers = transfers[: len(transfers) // 2]
     assert len(transfers) > 5

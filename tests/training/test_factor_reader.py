@@ -9,7 +9,7 @@ import pytest
 import torch
 import train_avatars
 from avatars import BY_NAME, FACTORS, draw, sample_factors
-from factor_measures import (
+from factors.measures import (
     as_factors,
     as_readings,
     changes,
@@ -20,8 +20,8 @@ from factor_measures import (
     refine,
     strongest_correlation,
 )
-from factor_reader import FactorReader
-from reader_training import HELD_OUT_SEED, drawings, roughen, scores, train_reader
+from factors.reader import FactorReader
+from factors.reader_training import HELD_OUT_SEED, drawings, roughen, scores, train_reader
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -122,7 +122,7 @@ def test_reader_comes_back_from_its_file(reader, held_out, tmp_path, monkeypatch
     reader.save(tmp_path / "reader.safetensors")
     loaded = FactorReader.load(tmp_path / "reader.safetensors")
     assert torch.allclose(loaded.read(held_out[1])["skin"], reader.read(held_out[1])["skin"], atol=0.02)
-    monkeypatch.setattr("factor_reader.FACTORS", FACTORS[1:])
+    monkeypatch.setattr("factors.reader.FACTORS", FACTORS[1:])
     with pytest.raises(FileError, match="must be made for the factors"):
         FactorReader.load(tmp_path / "reader.safetensors")
 
@@ -177,7 +177,7 @@ def test_wrong_pictures_and_sizes_are_refused(reader) -> None:
 
 
 def test_evaluation_fills_the_card(reader, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("factor_measures.refine", lambda factors, pictures: factors)
+    monkeypatch.setattr("factors.measures.refine", lambda factors, pictures: factors)
     toy = ["--size", str(SIZE), "--widths", "16", "16", "32", "32", "--batch", "4", "--device", "cpu"]
     folder = tmp_path / "avatars"
     train_avatars.main([*toy, "--work", str(tmp_path / "work"), "--cool-down", "1", "--export", str(folder)])

@@ -11,10 +11,11 @@ import study_factors
 import torch
 from avatars import BY_NAME, FACTORS, draw
 from diffusers import DDIMPipeline
-from equal_effect import at_effect, both_ways, guided_move, linear_move, rms
-from factor_directions import moved_factor, rotated
-from factor_matching import best_in_span, match, single_changes
-from factor_meaning import (
+from factors.collecting import CONTINUOUS, Observation
+from factors.directions import moved_factor, rotated
+from factors.equal_effect import at_effect, both_ways, guided_move, linear_move, rms
+from factors.matching import best_in_span, match, single_changes
+from factors.meaning import (
     NAMES,
     agreement,
     antisymmetry,
@@ -27,13 +28,12 @@ from factor_meaning import (
     scrambled,
     shuffled,
 )
-from factor_reader import FactorReader
-from factor_report import main_row
-from factor_statistics import CONTROLS, difference, summary, tables
-from factor_study import CONTINUOUS, Observation
+from factors.reader import FactorReader
+from factors.reader_training import drawings
+from factors.report import main_row
+from factors.statistics import CONTROLS, difference, summary, tables
 from network import build_scheduler, build_unet
 from networks import point_at
-from reader_training import drawings
 
 import latentjac
 from latentjac.diffusion import predict_noise
@@ -202,7 +202,8 @@ def test_an_effect_that_is_not_reached_is_reported_as_it_is() -> None:
 
 def test_linear_moves_are_those_of_edit(tiny_model, tiny_point) -> None:
     v = torch.randn(2, 3, 16, 16, generator=seeded(), dtype=torch.float64)
-    edit = latentjac.edit(tiny_model, tiny_point, v, [2.0, -2.0], 1, method="linear", layer="eps")
+    method = latentjac.editing.Linear(num_steps=1, layer="eps")
+    edit = latentjac.edit(tiny_model, tiny_point, v, [2.0, -2.0], method=method)
     move = linear_move(tiny_model, tiny_point)
     pictures = move(both_ways(v), torch.full((4,), 2.0, dtype=torch.float64))
     assert torch.allclose(pictures, tiny_model.codec.decode(edit.samples.transpose(0, 1).flatten(0, 1)).to(pictures))

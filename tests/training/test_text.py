@@ -15,7 +15,7 @@ from avatars import sample_factors
 from captions import HELD_OUT_PAIRS, TERMS, seen_together
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from evaluate_text import Asked, ask_for, by_factor, control_prompts, held_out_prompts, together
-from factor_reader import FactorReader
+from factors.reader import FactorReader
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file

@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 
 import torch
 from avatars import BY_NAME, Factors, draw
-from reader_training import drawings
 from torch import Tensor
 
 import latentjac
+from factors.reader_training import drawings
 from latentjac.diffusion import linearization_at
 from latentjac.geometry import ascent_directions
+from latentjac.solvers import Subspace
 
 # The paper's code: two directions, its tolerance and its own stopping rule.
-PAPER = {"k": 2, "tol": 1e-4, "method": "subspace", "stop": "paper"}
+PAPER = {"k": 2, "tol": 1e-4, "solver": Subspace(stop="paper")}
 TOLERANCE = 1e-2
 
 

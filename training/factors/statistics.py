@@ -6,7 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from factor_meaning import (
+from torch import Tensor
+
+from factors.collecting import CONTINUOUS, Collected, Observation, Span
+from factors.meaning import (
     NAMES,
     agreement,
     entropy_purity,
@@ -16,9 +19,6 @@ from factor_meaning import (
     purity_of,
     shuffled,
 )
-from factor_study import CONTINUOUS, Collected, Observation, Span
-from torch import Tensor
-
 from latentjac.geometry import sample_mean
 
 # A direction means something if one factor alone makes at least half of the picture's change, the same both ways.

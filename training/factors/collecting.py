@@ -7,8 +7,11 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from avatars import FACTORS, Factors, draw
-from equal_effect import Edits, Move, at_effect, both_ways, guided_move, linear_move, rms
-from factor_directions import (
+from torch import Tensor
+from tqdm import tqdm
+
+import latentjac
+from factors.directions import (
     TOLERANCE,
     Bank,
     bank_at,
@@ -18,14 +21,11 @@ from factor_directions import (
     pair_directions,
     paper_arms,
 )
-from factor_matching import Singles, best_in_span, match, single_changes
-from factor_meaning import antisymmetry, read_changes, scrambled
-from factor_reader import FactorReader
-from reader_training import HELD_OUT_SEED, drawings
-from torch import Tensor
-from tqdm import tqdm
-
-import latentjac
+from factors.equal_effect import Edits, Move, at_effect, both_ways, guided_move, linear_move, rms
+from factors.matching import Singles, best_in_span, match, single_changes
+from factors.meaning import antisymmetry, read_changes, scrambled
+from factors.reader import FactorReader
+from factors.reader_training import HELD_OUT_SEED, drawings
 
 CONTINUOUS = [factor.name for factor in FACTORS if factor.kind == "continuous"]
 

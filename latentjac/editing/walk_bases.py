@@ -6,18 +6,18 @@ from dataclasses import replace
 
 import torch
 
+from latentjac.arguments import check_int
 from latentjac.diffusion import Point
 from latentjac.geometry.local_basis import local_basis
 from latentjac.models import Model
-from latentjac.solvers import LocalBasis
+from latentjac.solvers import Krylov, LocalBasis
 
 
-class NearbyBases:
+class WalkBases:
     """Local bases where walks are; the first is that of the point they all begin at.
 
     Attributes:
         first: The basis at the point.
-        vectors: Products with the Jacobian and its transpose so far.
     """
 
     def __init__(self, model: Model, point: Point, k: int, layer: str, tol: float) -> None:
@@ -32,7 +32,6 @@ class NearbyBases:
         """
         self._model, self._point, self._layer, self._tol = model, point, layer, tol
         self.first = local_basis(model, point, k, layer, tol=tol)
-        self.vectors = self.first.jvps + self.first.vjps
         self._last: dict[int, LocalBasis] = {}
 
     def at(self, walk: int, x: torch.Tensor) -> LocalBasis:
@@ -40,7 +39,13 @@ class NearbyBases:
         start = self._last.get(walk, self.first)
         point = replace(self._point, sample=x)
         # Steps are short against the range in which the network is linear, so a warm start needs no confirmation.
-        basis = local_basis(self._model, point, self.first.k, self._layer, tol=self._tol, warm_start=start, confirm=0)
-        self.vectors += basis.jvps + basis.vjps
+        basis = local_basis(
+            self._model, point, self.first.k, self._layer, tol=self._tol, solver=Krylov(confirm=0), warm_start=start
+        )
         self._last[walk] = basis
         return basis
+
+
+def check_k(argument: str, k: int, values: int) -> None:
+    """Raise if the Jacobian at samples of so many values has fewer than k singular triplets."""
+    check_int("edit", argument, k, 1, values)

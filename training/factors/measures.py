@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from avatars import FACTORS, Factor, Factors, draw
-from factor_reader import FactorReader, Readings
 from torch import Tensor
 from torch.nn.functional import one_hot
+
+from factors.reader import FactorReader, Readings
 
 # Pictures that are refined together: enough to keep a core busy, few enough to stay in its cache.
 REFINED = 32

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from latentjac.solvers.arguments import Settings
 from latentjac.solvers.iterate import Limits, allowed_mismatch, harvest
 from latentjac.solvers.krylov import BlockKrylov, Ritz
 from latentjac.solvers.operator import Products
+from latentjac.solvers.options import Randomized, Subspace
 from latentjac.solvers.orthonormal import complete, orthonormalize
 from latentjac.solvers.outcome import Found, SolverState, Status
 
@@ -20,8 +20,13 @@ _PAPER_ITERATIONS = (12, 100)  # fewest and most under the rule of the paper's c
 _TEST_ROWS = 6  # of the randomized method's error bound, which fails with probability 10^-6
 
 
-def paper_iteration(
-    products: Products, settings: Settings, limits: Limits, rows: torch.Tensor | None, generator: torch.Generator
+def subspace_iteration(
+    products: Products,
+    k: int,
+    solver: Subspace,
+    limits: Limits,
+    rows: torch.Tensor | None,
+    generator: torch.Generator,
 ) -> list[Found]:
     """Subspace iteration of Park et al. 2023: ``V <- right singular vectors of V J^T J``, on one block of k rows.
 
@@ -30,19 +35,20 @@ def paper_iteration(
 
     Args:
         products: The operator.
-        settings: k, ``stop`` and ``vectors``.
+        k: Triplets wanted.
+        solver: Its options.
         limits: When to stop; its tolerance is that of the entries of v with ``stop="paper"``.
         rows: First block ``[B, q, n]``, filled up with random rows to k; None for random rows alone.
         generator: Source of random rows.
     """
     random = rows is None
-    rows = _block(products, settings.k, rows, generator)
+    rows = _block(products, k, rows, generator)
     last: _Applied | None = None
     for iteration in range(1, limits.max_passes + 1):
         try:
-            last = _apply(products, rows, settings.k, generator, random, last)
+            last = _apply(products, rows, k, generator, random, last)
             following = last.following(generator)
-            status = _status(last, following, iteration, settings, limits, products)
+            status = _status(last, following, iteration, solver, limits, products)
         except KeyboardInterrupt:
             if last is None:
                 raise
@@ -53,14 +59,19 @@ def paper_iteration(
     assert last is not None
     worst = last.residuals.amax(dim=1).tolist()
     done = [Status.CONVERGED if value <= limits.tol else status or Status.OUT_OF_PASSES for value in worst]
-    if settings.stop == "paper":
+    if solver.stop == "paper":
         done = [status or Status.OUT_OF_PASSES] * len(done)
     found = harvest(last.krylov, last.ritz, done, allowed_mismatch(products, limits.tol))
-    return found if settings.vectors == "ritz" else _as_published(last.krylov, last.rows, found)
+    return found if solver.vectors == "ritz" else _as_published(last.krylov, last.rows, found)
 
 
 def randomized(
-    products: Products, settings: Settings, limits: Limits, rows: torch.Tensor | None, generator: torch.Generator
+    products: Products,
+    k: int,
+    solver: Randomized,
+    limits: Limits,
+    rows: torch.Tensor | None,
+    generator: torch.Generator,
 ) -> tuple[list[Found], dict[str, Any]]:
     """Randomized SVD with a fixed number of passes (Halko, Martinsson & Tropp 2011, algorithms 4.4 and 5.1).
 
@@ -69,14 +80,14 @@ def randomized(
         with probability 1e-6 (their equation 4.3, on test rows that had no part in the rest).
     """
     random = rows is None
-    rows = _block(products, min(settings.k + settings.oversampling, products.n), rows, generator)
+    rows = _block(products, min(k + solver.oversampling, products.n), rows, generator)
     last: _Applied | None = None
     bound: torch.Tensor | None = None
     try:
-        for _ in range(settings.power_steps):
-            last = _apply(products, rows, settings.k, generator, random, last)
+        for _ in range(solver.power_steps):
+            last = _apply(products, rows, k, generator, random, last)
             rows, random = last.following(generator), True
-        last = _apply(products, rows, settings.k, generator, random, last)
+        last = _apply(products, rows, k, generator, random, last)
         outside = products.forward(products.random(_TEST_ROWS, generator))
         outside = outside - (outside @ last.krylov.left.mT) @ last.krylov.left
         bound = 10 * math.sqrt(2 / math.pi) * outside.double().norm(dim=2).amax(dim=1) * products.units
@@ -85,7 +96,7 @@ def randomized(
         if last is None:
             raise
         products.interrupted = True
-    facts: dict[str, Any] = {"oversampling": settings.oversampling, "power_steps": settings.power_steps}
+    facts: dict[str, Any] = {"oversampling": solver.oversampling, "power_steps": solver.power_steps}
     worst = products.fetch(last.residuals.amax(dim=1))
     done = [Status.CONVERGED if value <= limits.tol else Status.OUT_OF_PASSES for value in worst]
     if bound is not None:
@@ -180,18 +191,18 @@ def _as_published(krylov: BlockKrylov, rows: torch.Tensor, found: list[Found]) -
 
 
 def _status(
-    last: _Applied, following: torch.Tensor, iteration: int, settings: Settings, limits: Limits, products: Products
+    last: _Applied, following: torch.Tensor, iteration: int, solver: Subspace, limits: Limits, products: Products
 ) -> Status | None:
     """Why the iteration ends, if it does."""
     moved = (following - last.rows).abs().amax().double()
     mismatch = last.krylov.disagreement(last.rows.shape[1])
     facts = products.fetch(torch.cat([moved[None], last.residuals.amax(dim=1), mismatch]))
     moved, worst, mismatch = facts[0], facts[1 : 1 + products.points], facts[1 + products.points :]
-    if settings.stop == "residual" and max(worst) <= limits.tol:
+    if solver.stop == "residual" and max(worst) <= limits.tol:
         return Status.CONVERGED
-    if settings.stop == "paper" and iteration >= _PAPER_ITERATIONS[0] and moved <= limits.tol:
+    if solver.stop == "paper" and iteration >= _PAPER_ITERATIONS[0] and moved <= limits.tol:
         return Status.STOPPED
-    if products.passes >= limits.max_passes or (settings.stop == "paper" and iteration >= _PAPER_ITERATIONS[1]):
+    if products.passes >= limits.max_passes or (solver.stop == "paper" and iteration >= _PAPER_ITERATIONS[1]):
         return Status.OUT_OF_PASSES
     if iteration > 1 and min(mismatch) > allowed_mismatch(products, limits.tol):
         return Status.NOT_ADJOINT

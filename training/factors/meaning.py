@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import torch
 from avatars import FACTORS
-from factor_measures import changes
-from factor_reader import FactorReader, Readings
 from torch import Tensor
+
+from factors.measures import changes
+from factors.reader import FactorReader, Readings
 
 NAMES = tuple(factor.name for factor in FACTORS)
 

@@ -6,9 +6,10 @@ import math
 
 import torch
 from avatars import BY_NAME, FACTORS, Factors, draw, sample_factors
-from factor_reader import FactorReader, Readings
 from torch import Tensor, nn
 from tqdm import trange
+
+from factors.reader import FactorReader, Readings
 
 # Squared errors on [-1, 1] are small beside cross-entropies, and the values matter as much as the categories.
 WEIGHT_OF_VALUES = 3.0

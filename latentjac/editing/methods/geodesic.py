@@ -2,27 +2,73 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
-from latentjac.editing.nearby import NearbyBases
-from latentjac.editing.walk import Walks
+from latentjac.arguments import check_choice, check_int, check_number
+from latentjac.edit_options import K
+from latentjac.editing.arguments import set_checked
+from latentjac.editing.methods.x_space import XSpaceMethod
+from latentjac.editing.walk import StepRecord, Walks
+from latentjac.editing.walk_bases import WalkBases, check_k
+from latentjac.geometry.linearity import Linearity
+from latentjac.geometry.transport import METHODS as TRANSPORTS
 from latentjac.geometry.transport import pull_back
 
 
-class Geodesic:
+@dataclass(frozen=True, kw_only=True)
+class Geodesic(XSpaceMethod):
+    """Steps along v, which is carried on after each: straight on in the geometry of ``layer`` (Park et al. 2023).
+
+    Further options are those of :class:`latentjac.editing.XSpaceMethod`. Steps longer than the range in which the
+    network is linear along a direction are split.
+
+    Attributes:
+        transport: How directions are carried, ``"paper"`` or ``"pseudoinverse"``; see
+            :func:`latentjac.geometry.pull_back`.
+        k: Directions of the local bases on the way.
+        tol: Largest relative residual of those bases, in (0, 1).
+
+    Raises:
+        TypeError: If an option has a wrong type.
+        ValueError: If an option is out of range.
+    """
+
+    transport: str = "paper"
+    k: int = K
+    tol: float = 1e-2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name = "Geodesic"
+        set_checked(
+            self,
+            transport=check_choice(name, "transport", self.transport, TRANSPORTS),
+            k=check_int(name, "k", self.k, 1),
+            tol=check_number(name, "tol", self.tol, 0, 1),
+        )
+
+    def check_size(self, values: int) -> None:
+        """Raise if a basis cannot have as many directions."""
+        check_k("method.k", self.k, values)
+
+    def steps(self, walks: Walks, layer: str, linearity: tuple[Linearity, ...]) -> GeodesicSteps:
+        """Steps along directions that are carried from basis to basis."""
+        bases = WalkBases(walks.model, walks.point, self.k, layer, self.tol)
+        return GeodesicSteps(walks, bases, self.transport)
+
+
+class GeodesicSteps:
     """Steps along v; after each, v is carried to the new point through h-space (Park et al. 2023, first version).
 
     With the local basis ``J = U^T S V`` of a feature map at a point, ``v = V^T c`` in x-space corresponds to a
     direction u in h-space: ``U^T c`` with the paper's transport, the image ``U^T S c`` of v with the pseudoinverse. At
     the next point :func:`latentjac.geometry.pull_back` makes the new v of it, and what the tangent space there holds of
     u is carried on. The rest is lost; the part kept is the retained energy.
-
-    Attributes:
-        retained: Retained energies of every step so far, ``[w, c]`` each. The first says how much of the given
-            directions lies in the basis at the point.
     """
 
-    def __init__(self, walks: Walks, bases: NearbyBases, transport: str) -> None:
+    def __init__(self, walks: Walks, bases: WalkBases, transport: str) -> None:
         """Prepare walks.
 
         Args:
@@ -42,7 +88,7 @@ class Geodesic:
                 f"edit: directions must have a part in the top {first.k} directions of the layer at the point, "
                 f"got {float(energy.min()):.1e} of the energy of one; raise k"
             )
-        self.retained = [energy]
+        self._retained = [energy]
         images = coordinates if transport == "paper" else coordinates * first.s
         self._v = walks.unit_allowed(_unit(coordinates, first.v))
         self._u = _unit(images, first.u)
@@ -53,11 +99,15 @@ class Geodesic:
             self._carry(x)
         return (self._walks.steps * self._v).sum(1)
 
+    def record(self) -> StepRecord:
+        """Retained energies of every step; the first says how much of the directions lies in the basis at the point."""
+        return StepRecord(retained=torch.stack(self._retained))
+
     def _carry(self, x: torch.Tensor) -> None:
         carried = [pull_back(u, self._bases.at(i, x[i : i + 1]), self._transport) for i, u in enumerate(self._u)]
         self._v = self._walks.unit_allowed(torch.stack([each.v for each in carried]).to(self._walks.directions))
         self._u = torch.stack([each.arrived for each in carried])
-        self.retained.append(torch.stack([each.retained for each in carried]).to(self.retained[0]))
+        self._retained.append(torch.stack([each.retained for each in carried]).to(self._retained[0]))
 
 
 def _unit(coordinates: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:

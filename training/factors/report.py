@@ -6,11 +6,11 @@ import io
 from typing import Any
 
 import torch
-from factor_meaning import NAMES, largest
-from factor_statistics import SCRAMBLED
-from factor_study import CONTINUOUS, Example
 from PIL import Image
 
+from factors.collecting import CONTINUOUS, Example
+from factors.meaning import NAMES, largest
+from factors.statistics import SCRAMBLED
 from latentjac.models import to_pil
 from latentjac.report import Row, contact_sheet
 

@@ -1,0 +1,10 @@
+"""Defaults, names and limits of the options of edits, which Python and the command line read; it imports no torch."""
+
+NUM_STEPS = 16
+MOST_STEPS = 1000  # of a walk
+K = 8  # directions of the bases on the way
+DISTANCE = 3.0
+FARTHEST = 1e4  # standard deviations
+NULL_RANK = 5  # of the original for faces
+LARGEST_GAIN = 1e6
+INJECTIONS = ("below", "point")

@@ -1,0 +1,145 @@
+"""x-space guidance: walking a noisy sample along a direction by differences of the predicted noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from latentjac.arguments import check_int, check_kind, check_number, is_int
+from latentjac.diffusion import predict_noise
+from latentjac.edit_options import MOST_STEPS, K
+from latentjac.editing.arguments import set_checked
+from latentjac.editing.methods.x_space import XSpaceMethod
+from latentjac.editing.walk import StepRecord, Walks
+from latentjac.editing.walk_bases import WalkBases, check_k
+from latentjac.geometry.linearity import Linearity
+
+
+@dataclass(frozen=True)
+class Reestimation:
+    """Looking directions up in new local bases on the way.
+
+    Attributes:
+        every: Steps between two look-ups, at most 1000.
+        k: Directions of every basis.
+        tol: Largest relative residual of every basis, in (0, 1).
+
+    Raises:
+        TypeError: If an option has a wrong type.
+        ValueError: If an option is out of range.
+    """
+
+    every: int
+    k: int = K
+    tol: float = 1e-2
+
+    def __post_init__(self) -> None:
+        name = "Reestimation"
+        set_checked(
+            self,
+            every=check_int(name, "every", self.every, 1, MOST_STEPS),
+            k=check_int(name, "k", self.k, 1),
+            tol=check_number(name, "tol", self.tol, 0, 1),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guidance(XSpaceMethod):
+    """Steps ``x <- x + g [eps(x + p v) - eps(x)]``: differences of the predicted noise (Park et al. 2023, section 3.4).
+
+    Further options are those of :class:`latentjac.editing.XSpaceMethod`. Steps longer than the range in which the
+    network is linear along a direction are split.
+
+    Attributes:
+        reestimate: Replace each direction by the nearest one of a new local basis of ``layer`` every so many steps: an
+            int, or a :class:`Reestimation` that also has the size and tolerance of those bases. Never by default.
+
+    Raises:
+        TypeError: If an option has a wrong type.
+        ValueError: If an option is out of range.
+    """
+
+    reestimate: Reestimation | int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = self.reestimate
+        if is_int(given):
+            given = Reestimation(check_int("Guidance", "reestimate", given, 1, MOST_STEPS))
+        check_kind("Guidance", "reestimate", given, Reestimation, "an int, a Reestimation", optional=True)
+        set_checked(self, reestimate=given)
+
+    def check_size(self, values: int) -> None:
+        """Raise if a basis cannot have as many directions."""
+        if isinstance(self.reestimate, Reestimation):
+            check_k("method.reestimate.k", self.reestimate.k, values)
+
+    def steps(self, walks: Walks, layer: str, linearity: tuple[Linearity, ...]) -> GuidedSteps:
+        """Steps with the original's probe of length 1 where the network is linear that far, else a shorter one."""
+        radii = walks.distances.new_tensor([entry.radius for entry in linearity]).clamp_max(1.0)
+        probes = radii.repeat_interleave(walks.distances.numel() // len(radii)).view(walks.distances.shape)
+        again = self.reestimate
+        if not isinstance(again, Reestimation):
+            return GuidedSteps(walks, probes)
+        return GuidedSteps(walks, probes, WalkBases(walks.model, walks.point, again.k, layer, again.tol), again.every)
+
+
+class GuidedSteps:
+    """Steps ``x <- x + g [eps(x + p v) - eps(x)]`` (Park et al. 2023, section 3.4).
+
+    g is chosen anew at every step such that x moves by ``|distance| sigma / num_steps``: the original's
+    constant g makes the way travelled depend on the image, the timestep and the direction. v is fixed, as in the
+    original, or looked up in a new local basis every few steps.
+    """
+
+    def __init__(
+        self, walks: Walks, probe_lengths: torch.Tensor, bases: WalkBases | None = None, reestimate: int | None = None
+    ) -> None:
+        """Prepare walks.
+
+        Args:
+            walks: What to do.
+            probe_lengths: p of each direction in noise standard deviations, ``[w, c]``.
+            bases: Where to look directions up.
+            reestimate: Steps between two look-ups; None keeps the directions.
+        """
+        self._walks, self._bases, self._every = walks, bases, reestimate
+        self._v = walks.directions
+        self._lengths = (probe_lengths * walks.sigma * walks.distances.sign())[..., None, None, None]
+        self._gains: list[torch.Tensor] = []
+        self._overlaps: list[torch.Tensor] = []
+
+    def step(self, number: int, x: torch.Tensor) -> torch.Tensor:
+        """The difference of the predicted noise, as long as a step has to be."""
+        walks = self._walks
+        if self._every and number and number % self._every == 0:
+            self._follow(x)
+        rows = x[:, None] + self._lengths * self._v
+        point = walks.point
+        eps = predict_noise(walks.model, torch.cat([rows.flatten(0, 1), x]), point.timestep, point.conditioning)
+        ahead, here = eps[: -len(x)].view(rows.shape), eps[-len(x) :]
+        change = walks.allowed(ahead - here[:, None])
+        size = change.flatten(2).norm(dim=2).clamp_min(torch.finfo(x.dtype).tiny)[..., None, None, None]
+        gains = walks.steps.abs() / size
+        self._gains.append(gains.flatten(1))
+        return (gains * change).sum(1)
+
+    def record(self) -> StepRecord:
+        """G of every step so far, and the overlaps of every look-up."""
+        overlaps = torch.stack(self._overlaps) if self._overlaps else None
+        return StepRecord(gains=torch.stack(self._gains), overlaps=overlaps)
+
+    def _follow(self, x: torch.Tensor) -> None:
+        """Replace each direction by the one of the basis where its walk is that overlaps it most."""
+        assert self._bases is not None
+        directions, overlaps = [], []
+        for i, old in enumerate(self._v):
+            new = self._bases.at(i, x[i : i + 1]).v.to(old)
+            cosines = old.flatten(1) @ new.flatten(1).mT
+            best = cosines.abs().argmax(1, keepdim=True)
+            cosine = cosines.gather(1, best)
+            directions.append(new[best[:, 0]] * cosine.sign()[..., None, None])
+            overlaps.append(cosine.abs()[:, 0])
+        self._v = self._walks.unit_allowed(torch.stack(directions))
+        self._overlaps.append(torch.stack(overlaps))

@@ -1,0 +1,122 @@
+"""Edits that leave the noisy sample where it is and move the features on the way down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from tqdm import tqdm
+
+from latentjac.arguments import check_bool, check_choice, check_number, check_text
+from latentjac.edit_options import INJECTIONS
+from latentjac.editing.arguments import grouped, set_checked
+from latentjac.editing.diagnostics import Along, features
+from latentjac.editing.injection import denoise_injected, measure_injection, predict_injected
+from latentjac.editing.methods.method import Job, Walked
+from latentjac.geometry.linearity import LENGTHS, compare
+from latentjac.models import Model
+from latentjac.models.layers import OUTPUTS
+
+if TYPE_CHECKING:
+    from latentjac.editing.result import Edit
+
+
+@dataclass(frozen=True, kw_only=True)
+class HSpace:
+    """Adds ``d rho u`` to the output of a layer while the sample is denoised.
+
+    Directions are of the shape of that output, such as ``basis.u``; a distance d is in standard deviations rho of its
+    entries at the point. There are no steps, and no null space to take out: a mask only measures leakage.
+
+    Attributes:
+        layer: Module that is added to.
+        inject: ``"below"`` adds in every step from the point down (Haas et al. 2024), ``"point"`` in the first.
+        asymmetric: Take only the predicted image from the network with the addition, and the noise of each step from
+            the one without (Kwon et al. 2023).
+        linearity_tolerance: Relative change of the noise difference that still counts as linear, in (0, 1).
+
+    Raises:
+        TypeError: If an option has a wrong type.
+        ValueError: If an option is out of range, or the layer is an output of the network.
+    """
+
+    layer: str = "mid"
+    inject: str = "below"
+    asymmetric: bool = False
+    linearity_tolerance: float = 0.1
+
+    unit: ClassVar[str] = "feature standard deviations"
+    in_features: ClassVar[bool] = True
+    projects: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        name = "HSpace"
+        if check_text(name, "layer", self.layer) in OUTPUTS:
+            raise ValueError(f"{name}: layer must be a module, to whose output can be added, got {self.layer!r}")
+        set_checked(
+            self,
+            layer=check_text(name, "layer", self.layer),
+            inject=check_choice(name, "inject", self.inject, INJECTIONS),
+            asymmetric=check_bool(name, "asymmetric", self.asymmetric),
+            linearity_tolerance=check_number(name, "linearity_tolerance", self.linearity_tolerance, 0, 1),
+        )
+
+    def layer_in(self, model: Model) -> str:
+        """The layer; raises where there is none such."""
+        model.resolve_layer(self.layer)
+        return self.layer
+
+    def walk(self, job: Job) -> Walked:
+        """Add directions to the features while denoising."""
+        point, layer = job.point, self.layer_in(job.model)
+        here = features(job.model, point.sample, point, layer)
+        rows, unit = job.rows(here), float(here.double().std())
+        linearity = measure_injection(job.model, point, layer, rows, unit, self.linearity_tolerance)
+        directions, ways, layout = grouped(rows, job.distances, job.compose)
+        offsets = (unit * ways.view(*ways.shape, *[1] * (rows.ndim - 1)) * directions).sum(1)
+        with job.bar(job.level) as bar:
+            samples = self._denoise(job, offsets, bar)
+        points = point.sample.expand(len(offsets), *point.sample.shape[1:])
+        return Walked(
+            samples=samples.view(*layout, *samples.shape[1:]),
+            points=points.reshape(*layout, *points.shape[1:]),
+            directions=rows,
+            distances=job.distances,
+            num_steps=1,
+            layer=layer,
+            linearity=linearity,
+            along=_along(job, layer, offsets, unit, layout),
+        )
+
+    def samples_between(self, job: Job, edit: Edit, direction: int, distances: list[float], bar: tqdm) -> torch.Tensor:
+        """Clean samples from other additions along the same direction."""
+        unit = float(features(job.model, job.point.sample, job.point, edit.layer).double().std())
+        along = edit.directions[direction]
+        if edit.composed:
+            ways = edit.directions.new_tensor(edit.distances).view(-1, *[1] * along.ndim)
+            along = (ways * edit.directions).sum(0)
+        offsets = unit * along.new_tensor(distances).view(-1, *[1] * along.ndim) * along
+        return self._denoise(job, offsets, bar)
+
+    def _denoise(self, job: Job, offsets: torch.Tensor, bar: tqdm) -> torch.Tensor:
+        return denoise_injected(
+            job.model, job.point, job.schedule, job.level, self.layer, offsets, self.inject, bar, self.asymmetric
+        )
+
+
+def _along(job: Job, layer: str, offsets: torch.Tensor, unit: float, layout: tuple[int, int]) -> Along:
+    """The one step of the features, and the change of the predicted noise against that of a short step."""
+    size = offsets.flatten(1).double().norm(dim=1)
+    part = (LENGTHS[0] * unit / size.clamp_min(1e-300)).clamp_max(1.0)
+    point, x = job.point, job.point.sample.expand(len(offsets), *job.point.sample.shape[1:])
+
+    def eps(fraction: torch.Tensor) -> torch.Tensor:
+        scaled = fraction.view(-1, *[1] * (offsets.ndim - 1)).to(offsets) * offsets
+        return predict_injected(job.model, x, point, point.timestep, layer, scaled).flatten(1).double()
+
+    here = eps(torch.zeros_like(part))
+    found = compare(eps(torch.ones_like(part)) - here, (eps(part) - here) / part[:, None])
+    still = torch.zeros(layout, dtype=torch.float64, device="cpu")
+    ratio, cosine = (values.cpu().view(1, *layout) for values in (found.norm_ratio, found.cosine))
+    return Along(still, size.cpu().view(layout), (0,), ratio, cosine)

@@ -1,0 +1,79 @@
+"""Checks of what a network is called with.
+
+Those of :func:`check_call` read no values: a function that makes them can be differentiated and traced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from latentjac.arguments import FLOATING, check_choice, check_kind, check_tensor
+from latentjac.kernels.guards import refuse_differentiated
+from latentjac.linearization import BACKENDS, PRECISIONS
+from latentjac.linearization.interface import check_base
+from latentjac.models.conditioning import Conditioning
+
+if TYPE_CHECKING:
+    from latentjac.models.model import Model
+
+_TIMES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, *FLOATING)
+
+
+def check_call(function: str, model: Model, x: Any, t: Any, conditioning: Any) -> None:
+    """Raise unless a model's network takes these samples, timesteps and conditioning tensors."""
+    _check_held(function, "x", x)
+    if x.ndim != 4 or tuple(x.shape[1:]) != model.sample_shape or len(x) == 0:
+        raise ValueError(f"{function}: x must have shape [B, *{list(model.sample_shape)}], got {list(x.shape)}")
+    if x.dtype != model.dtype or x.device != model.device:
+        raise ValueError(f"{function}: x must be {model.dtype} on {model.device}, got {x.dtype} on {x.device}")
+    _check_held(function, "t", t)
+    if t.dtype not in _TIMES or t.ndim > 1 or (t.ndim == 1 and len(t) != len(x)):
+        raise ValueError(
+            f"{function}: t must be a number or {len(x)}, one a sample, got {t.dtype} of shape {list(t.shape)}"
+        )
+    kind = "a latentjac.Conditioning (from model.conditioning)"
+    check_kind(function, "conditioning", conditioning, Conditioning, kind)
+    if conditioning.num_rows not in (1, len(x)):
+        rows = "1 row" if len(x) == 1 else f"1 or {len(x)} rows"
+        raise ValueError(f"{function}: conditioning must have {rows}, got {conditioning.num_rows}")
+
+
+def check_linearized(
+    x: torch.Tensor,
+    t: torch.Tensor,
+    conditioning: Mapping[str, torch.Tensor],
+    mask: Any,
+    backend: Any,
+    precision: Any,
+) -> tuple[torch.Tensor | None, str, str | None]:
+    """Mask, backend and precision of a linearization, if one can be made of them at a point that can be evaluated."""
+    name = "linearization"
+    check_base(name, x)
+    refuse_differentiated(name, t=t, **{f"conditioning[{n!r}]": c for n, c in conditioning.items()})
+    if mask is not None:
+        if isinstance(mask, torch.Tensor):
+            refuse_differentiated(name, mask=mask)
+        mask = check_tensor(name, "mask", mask)
+        if mask.dtype != x.dtype or mask.device != x.device:
+            raise ValueError(f"{name}: mask must be {x.dtype} on {x.device}, got {mask.dtype} on {mask.device}")
+    backend = check_choice(name, "backend", backend, BACKENDS)
+    return mask, backend, check_choice(name, "precision", precision, PRECISIONS, optional=True)
+
+
+def check_factor(mask: torch.Tensor, features: torch.Tensor) -> None:
+    """Raise unless features times the mask have the shape of the features."""
+    sizes = zip(reversed(mask.shape), reversed(features.shape), strict=False)
+    if mask.ndim > features.ndim or any(size not in (1, expected) for size, expected in sizes):
+        shape = list(features.shape)
+        raise ValueError(f"linearization: mask must broadcast to features {shape}, got {list(mask.shape)}")
+
+
+def _check_held(function: str, argument: str, value: Any) -> None:
+    """Raise unless it is a dense tensor that holds values."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{function}: {argument} must be a torch.Tensor, got {type(value).__name__}")
+    if value.layout != torch.strided or value.is_nested or value.is_quantized or value.is_meta:
+        raise ValueError(f"{function}: {argument} must be a dense tensor that holds values")
