@@ -47,7 +47,7 @@ RIGHT = {
     },
     **{
         (name, argument, value): "a function of torch's, which reads no values and can be differentiated"
-        for name in ("Model.eps", "Model.x0")
+        for name in ("Model.eps", "Model.x0", "Denoiser.predict", "Denoiser.eps", "Denoiser.x0")
         for argument in ("x", "t")
         for value in ("nan", "inf", "one nan", "subclass")
     },

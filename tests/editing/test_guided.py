@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from latentjac.editing.linearity import LENGTHS
 from networks import rand, randomize
 from pipelines import build_stable_diffusion
 from published import Published as ByTheirCode
