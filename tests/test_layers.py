@@ -16,6 +16,7 @@ LAYERS = [
     ["models", "diffusion"],
     ["geometry"],
     ["editing"],
+    ["papers"],
     ["studies"],
     ["cli", "report"],
 ]

@@ -19,11 +19,12 @@ from pretended_gpu import GPU, check_on_gpu, held, place, pretended_gpu
 
 import latentjac
 from latentjac import editing
-from latentjac.diffusion import linearization_at, park2023_schedule
+from latentjac.diffusion import linearization_at
 from latentjac.kernels import attention_primal, attention_tangent
 from latentjac.linearization import ProgramLinearization
 from latentjac.linearization.chunking import chunk_size
 from latentjac.models.layers import Tap
+from latentjac.papers import park2023
 from latentjac.solvers import Krylov, Randomized, Subspace
 from latentjac.studies import STUDIES, Settings
 
@@ -169,7 +170,7 @@ EDITS = [
     {"method": editing.Guidance(num_steps=1), "compose": True, "distance": [1.0, -1.0]},
     {"method": editing.HSpace()},
     {"method": editing.HSpace(asymmetric=True, inject="point"), "mask": MASK},
-    {"method": editing.Published(gain=1.0, num_steps=1)},
+    {"method": park2023.Walk(gain=1.0, num_steps=1)},
 ]
 
 
@@ -179,8 +180,8 @@ def test_edits() -> None:
         model, results = model_on(device), []
         for options in EDITS:
             point = point_on(device)
-            if isinstance(options["method"], editing.Published):
-                point = replace(point, level=5, schedule=park2023_schedule(model.scheduler, 10))
+            if isinstance(options["method"], park2023.Walk):
+                point = replace(point, level=5, schedule=park2023.schedule(model.scheduler, 10))
             shape = (2, 8, 4, 4) if options["method"].in_features else (2, 3, 8, 8)
             way = rand(*shape, seed=4)[: 2 if "compose" in options else 1].to(device)
             results.append(latentjac.edit(model, point, way, **options).samples.cpu())

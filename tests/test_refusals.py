@@ -17,6 +17,7 @@ from PIL import Image
 import latentjac as lj
 from latentjac import editing
 from latentjac.diffusion import Schedule
+from latentjac.papers import park2023
 from latentjac.solvers import Krylov, Randomized, Subspace
 
 X = torch.randn(1, 4, dtype=torch.float64)
@@ -41,8 +42,8 @@ def linear_edit(c: Context) -> lj.Edit:
     return lj.edit(c.model, c.point, c.v, 1.0, method=editing.Linear(num_steps=1))
 
 
-def published(c: Context) -> lj.Point:
-    return lj.invert(c.model, c.picture, 5, compat="pullback").at(0.6)
+def of_park2023(c: Context) -> lj.Point:
+    return park2023.invert(c.model, c.picture, 5).at(0.6)
 
 
 Row = tuple[str, Callable[[Context], object], type[Exception], str]
@@ -329,72 +330,88 @@ TABLE: list[Row] = [
         TypeError,
         "count must be an int, got float",
     ),
-    # compat
-    ("compat", lambda c: lj.invert(c.model, c.picture, 5, compat="asyrp"), ValueError, r"\['pullback'\], got 'asyrp'"),
+    # papers
     (
-        "compat type",
-        lambda c: lj.local_basis(c.model, c.point, compat=1),
+        "park2023 steps",
+        lambda c: park2023.invert(c.model, c.picture, 2),
+        ValueError,
+        r"^park2023.invert: num_inference_steps must be in \[3, T\].*got 2",
+    ),
+    (
+        "park2023 levels",
+        lambda c: park2023.schedule("ddim", 5),
         TypeError,
-        "compat must be None or one of.*got int",
+        "^park2023.schedule: scheduler must .*got str",
     ),
     (
-        "compat refinement",
-        lambda c: lj.invert(c.model, c.picture, 5, refinement=2, compat="pullback"),
+        "park2023 image",
+        lambda c: park2023.invert(c.model, "missing.png", 5),
+        FileNotFoundError,
+        "^park2023.invert: image must .*'missing.png'",
+    ),
+    (
+        "park2023 prompt",
+        lambda c: park2023.invert(c.model, c.picture, 5, "a cat"),
         ValueError,
-        "refinement must be left at 1 with compat='pullback', got 2",
+        "^park2023.invert: prompt must .*got 'a cat'",
     ),
-    ("compat steps", lambda c: lj.invert(c.model, c.picture, 2, compat="pullback"), ValueError, r"in \[3, T\].*got 2"),
     (
-        "compat tol",
-        lambda c: lj.local_basis(c.model, c.point, tol=1e-2, compat="pullback"),
+        "park2023 model",
+        lambda c: park2023.local_basis(None, c.point),
+        TypeError,
+        "^park2023.local_basis: model must be .*got NoneType",
+    ),
+    (
+        "park2023 k",
+        lambda c: park2023.local_basis(c.model, of_park2023(c), 0),
         ValueError,
-        "tol must be left at 0.001",
+        "^park2023.local_basis: k must be at least 1, got 0",
     ),
     (
-        "compat grid",
-        lambda c: lj.local_basis(c.model, c.point, compat="pullback"),
+        "park2023 layer",
+        lambda c: park2023.local_basis(c.model, of_park2023(c), layer="nope"),
         ValueError,
-        r"point must come from invert\(..., compat='pullback'\)",
+        "^park2023.local_basis: layer must be .*got 'nope'",
     ),
     (
-        "published mask",
-        lambda c: lj.edit(c.model, published(c), c.v, mask=c.mask, method=editing.Published()),
+        "park2023 basis elsewhere",
+        lambda c: park2023.local_basis(c.model, c.point),
         ValueError,
-        r"mask must be left out with method=Published\(...\)",
+        r"^park2023.local_basis: point must come from park2023.invert\(...\), got one of other levels",
     ),
     (
-        "published distance",
-        lambda c: lj.edit(c.model, published(c), c.v, [1.0], method=editing.Published()),
+        "park2023 mask",
+        lambda c: lj.edit(c.model, of_park2023(c), c.v, mask=c.mask, method=park2023.Walk()),
         ValueError,
-        r"distance must be left out with method=Published\(...\), which has its own, got \(1.0,\)",
+        r"^edit: mask must be left out with method=Walk\(...\)",
     ),
     (
-        "published composed",
-        lambda c: lj.edit(c.model, published(c), c.v, compose=True, method=editing.Published()),
+        "park2023 distance",
+        lambda c: lj.edit(c.model, of_park2023(c), c.v, [1.0], method=park2023.Walk()),
         ValueError,
-        r"compose must be left out with method=Published\(...\), which has its own, got True",
+        r"^edit: distance must be left out with method=Walk\(...\), which has its own, got \(1.0,\)",
     ),
     (
-        "published grid",
-        lambda c: lj.edit(c.model, c.point, c.v, method=editing.Published()),
+        "park2023 composed",
+        lambda c: lj.edit(c.model, of_park2023(c), c.v, compose=True, method=park2023.Walk()),
         ValueError,
-        r"^edit: point must come from invert\(..., compat='pullback'\)",
+        r"^edit: compose must be left out with method=Walk\(...\), which has its own, got True",
     ),
     (
-        "published frames",
+        "park2023 edit elsewhere",
+        lambda c: lj.edit(c.model, c.point, c.v, method=park2023.Walk()),
+        ValueError,
+        r"^edit: point must come from park2023.invert\(...\), got one of other levels",
+    ),
+    (
+        "park2023 frames",
         lambda c: lj.editing.walk_frames(
-            c.model, published(c), lj.edit(c.model, published(c), c.v, method=editing.Published())
+            c.model, of_park2023(c), lj.edit(c.model, of_park2023(c), c.v, method=park2023.Walk(num_steps=1))
         ),
         ValueError,
-        r"must keep its way, got one with method=Published\(...\)",
+        r"^walk_frames: edit must keep its way, got one with method=Walk\(...\)",
     ),
     ("vectors", lambda c: Subspace(vectors="best"), ValueError, "^Subspace: vectors must be one of .*got 'best'"),
-    (
-        "solver of compat",
-        lambda c: lj.local_basis(c.model, published(c), 2, compat="pullback", solver=Krylov(confirm=0)),
-        ValueError,
-        r"solver must be left at Krylov\(block_size=None, confirm=1\) with compat='pullback', got Krylov",
-    ),
     (
         "warm shape of a layer",
         lambda c: lj.local_basis(c.model, c.point, 2, warm_start=torch.ones(1, 9)),

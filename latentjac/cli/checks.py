@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
+from latentjac import papers
+from latentjac.arguments import check_left
 from latentjac.cli.options import FRAMES
 from latentjac.cli.refusals import Refusal, refusing
 from latentjac.cli.values import refusal
-from latentjac.compat import find_preset
-from latentjac.diffusion import Schedule, park2023_schedule
+from latentjac.diffusion import Schedule
 from latentjac.editing import Mask, Method
 from latentjac.models import Model
 
@@ -50,7 +51,8 @@ def check_prompts(model: Model, prompt: str | None, edit_prompt: str | None = No
 def check_steps(model: Model, steps: int, compat: str | None = None) -> Schedule:
     """The levels of so many steps; raise where the model has none such."""
     with refusing():
-        return (park2023_schedule if compat else Schedule.from_scheduler)(model.scheduler, steps)
+        levels = Schedule.from_scheduler if compat is None else getattr(papers, compat).schedule
+        return levels(model.scheduler, steps)
 
 
 @torch.no_grad()
@@ -94,8 +96,10 @@ def check_fixed(compat: str | None, fixed: dict[str, tuple[Any, Any]]) -> None:
         compat: What was given for it.
         fixed: Options, each with what it got and its default.
     """
-    with refusing():
-        find_preset("edit", compat, fixed)
+    if compat is not None:
+        with refusing():
+            for option, (value, usual) in fixed.items():
+                check_left("edit", option, value, usual, f"with compat={compat!r}")
 
 
 def at_layer(model: Model, method: Method, layer: str | None) -> Method:

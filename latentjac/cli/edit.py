@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from latentjac.cli import values
-from latentjac.cli.edit_method import METHODS, PRESETS, build_method, check_mask_flags
+from latentjac.cli.edit_method import METHODS, PAPERS, build_method, check_mask_flags
 from latentjac.cli.options import (
     FRAMES,
     Crop,
@@ -30,7 +30,7 @@ from latentjac.cli.options import (
 )
 from latentjac.edit_options import FARTHEST, INJECTIONS, LARGEST_GAIN, MOST_STEPS, NULL_RANK, NUM_STEPS, K
 
-TRANSPORTS = ("paper", "pseudoinverse")  # of latentjac.geometry, which imports torch
+TRANSPORTS = ("park2023", "pseudoinverse")  # of latentjac.geometry, which imports torch
 
 
 def edit(
@@ -110,8 +110,8 @@ def edit(
         option(
             "--compat",
             values.choice,
-            tuple(PRESETS),
-            help="pullback: invert, find directions and edit as the published code of Park et al. (2023) does, both "
+            tuple(PAPERS),
+            help="park2023: invert, find directions and edit as the published code of Park et al. (2023) does, both "
             "ways along each direction; most other options are fixed then; default: the methods of this package.",
         ),
     ] = None,
@@ -144,7 +144,7 @@ def edit(
             "--transport",
             values.choice,
             TRANSPORTS,
-            help="With geodesic: carry directions as the paper does, or by the pseudoinverse.",
+            help="With geodesic: carry directions as Park et al. (2023) do, or by the pseudoinverse.",
         ),
     ] = TRANSPORTS[0],
     out: Out = Path("latentjac-edit"),

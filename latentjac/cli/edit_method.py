@@ -12,12 +12,13 @@ from latentjac.cli.values import refusal
 if TYPE_CHECKING:
     from latentjac.editing import Method
 
-# Names of --method and --compat, and the classes of latentjac.editing that they mean.
+# Names of --method and --compat, and the classes that they mean: of latentjac.editing, and of modules of
+# latentjac.papers that have the names.
 METHODS = {"guidance": "Guidance", "linear": "Linear", "geodesic": "Geodesic", "h-space": "HSpace"}
-PRESETS = {"pullback": "Published"}
+PAPERS = {"park2023": "Walk"}
 _KINDS = {
     **{f"--method {name}": kind for name, kind in METHODS.items()},
-    **{f"--compat {name}": kind for name, kind in PRESETS.items()},
+    **{f"--compat {name}": kind for name, kind in PAPERS.items()},
     "--reestimate": "Reestimation",
     "--mask": "Mask",
 }
@@ -29,12 +30,12 @@ def build_method(method: str, compat: str | None, given: Mapping[str, Any]) -> M
 
     Args:
         method: One of ``METHODS``.
-        compat: One of ``PRESETS``, which comes before the method, or None.
+        compat: One of ``PAPERS``, which comes before the method, or None.
         given: What each flag holds, by the name of its field; a flag that was not typed holds the field's default.
     """
     from latentjac import editing
 
-    kind = getattr(editing, METHODS[method] if compat is None else PRESETS[compat])
+    kind = _class_of(METHODS[method] if compat is None else PAPERS[compat])
     options = dict(given)
     with refusing(**_FLAGS):
         if kind is editing.Guidance and options["reestimate"] is not None:
@@ -47,9 +48,7 @@ def build_method(method: str, compat: str | None, given: Mapping[str, Any]) -> M
 
 def check_left_alone(name: str, value: Any) -> None:
     """Raise unless a flag holds the default of the field of its name: what it is for is not there."""
-    from latentjac import editing
-
-    owners = {flag: known for flag, kind in _KINDS.items() if name in (known := defaults_of(getattr(editing, kind)))}
+    owners = {flag: known for flag, kind in _KINDS.items() if name in (known := defaults_of(_class_of(kind)))}
     usual = next(known[name] for known in owners.values())
     if value != usual:
         left = "left out" if usual is None or usual is False else f"left at {usual}"
@@ -69,6 +68,14 @@ def check_mask_flags(method: Method, masked: bool, given: Mapping[str, Any]) -> 
         raise refusal(second, f"left out with {first}", typed[second])
 
 
+def _class_of(kind: str) -> type:
+    """The class of a name, of one of the papers or of ``latentjac.editing``."""
+    from latentjac import editing, papers
+
+    home = next((getattr(papers, paper) for paper, own in PAPERS.items() if own == kind), editing)
+    return getattr(home, kind)
+
+
 def defaults_of(kind: type) -> dict[str, Any]:
     """Names and defaults of the options of a method."""
     return {field.name: field.default for field in fields(kind)}
@@ -77,4 +84,4 @@ def defaults_of(kind: type) -> dict[str, Any]:
 def name_of(method: Method) -> str:
     """What a method is called on the command line."""
     kind = type(method).__name__
-    return next((name for name, own in {**METHODS, **PRESETS}.items() if own == kind), kind)
+    return next((name for name, own in {**METHODS, **PAPERS}.items() if own == kind), kind)

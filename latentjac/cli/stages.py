@@ -69,9 +69,11 @@ def invert_photo(
     for note in prepared.notes:
         print(f"photo: {note}")
     with run.timed("inverting the photo"):
-        trajectory = latentjac.invert(
-            model, prepared.image, steps, prompt, refinement=refinement, compat=compat, progress=True
-        )
+        if compat is None:
+            trajectory = latentjac.invert(model, prepared.image, steps, prompt, refinement=refinement, progress=True)
+        else:
+            paper = getattr(latentjac.papers, compat)
+            trajectory = paper.invert(model, prepared.image, steps, prompt, progress=True)
     print(f"reconstruction: {trajectory.psnr[0]:.1f} dB ({trajectory.evaluations} network evaluations)")
     run.record.update(
         model=describe_model(model),
@@ -122,11 +124,13 @@ def compute_basis(
             bar.set_postfix(passes=state.passes, residual=f"{state.residuals.max().item():.1e}")
 
         generator = torch.Generator().manual_seed(seed)
-        options: dict[str, Any] = {"layer": layer, "tol": tol, "generator": generator, "callback": show}
-        if mask is None:
-            basis = latentjac.local_basis(inverted.model, seen, k, compat=compat, **options)
+        options: dict[str, Any] = {"layer": layer, "generator": generator, "callback": show}
+        if compat is not None:
+            basis = getattr(latentjac.papers, compat).local_basis(inverted.model, seen, k, **options)
+        elif mask is None:
+            basis = latentjac.local_basis(inverted.model, seen, k, tol=tol, **options)
         else:
-            basis = latentjac.editing.masked_basis(inverted.model, seen, mask, k, **options)
+            basis = latentjac.editing.masked_basis(inverted.model, seen, mask, k, tol=tol, **options)
     if basis.status is latentjac.Status.INTERRUPTED:
         raise KeyboardInterrupt
     run.record["seed"] = seed

@@ -3,7 +3,6 @@
 from latentjac.diffusion.at_point import linearization_at
 from latentjac.diffusion.denoise import denoise, descend, predict, predict_noise
 from latentjac.diffusion.inversion import invert
-from latentjac.diffusion.park2023 import park2023_schedule
 from latentjac.diffusion.sampling import noise_point, place, render, sample
 from latentjac.diffusion.schedule import Schedule
 from latentjac.diffusion.trajectory import Point, Trajectory
@@ -17,7 +16,6 @@ __all__ = [
     "invert",
     "linearization_at",
     "noise_point",
-    "park2023_schedule",
     "place",
     "predict",
     "predict_noise",

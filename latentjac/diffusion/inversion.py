@@ -8,11 +8,9 @@ import torch
 from tqdm import tqdm
 
 from latentjac.arguments import check_bool, check_int
-from latentjac.compat import find_preset
 from latentjac.diffusion.arguments import check_model, conditioning_for
-from latentjac.diffusion.denoise import denoise, descend, last, predict_noise
+from latentjac.diffusion.denoise import denoise, predict_noise
 from latentjac.diffusion.loops import NoiseUp, up
-from latentjac.diffusion.park2023 import park2023_schedule
 from latentjac.diffusion.schedule import Schedule
 from latentjac.diffusion.trajectory import Trajectory
 from latentjac.interrupts import raise_unseen
@@ -36,7 +34,6 @@ def invert(
     guidance_scale: float = 1.0,
     conditioning: Conditioning | None = None,
     refinement: int = 1,
-    compat: str | None = None,
     progress: bool = False,
 ) -> Trajectory:
     """Invert images by deterministic DDIM, and check it by going back.
@@ -54,9 +51,6 @@ def invert(
         guidance_scale: See :meth:`Model.conditioning`. Inversion under guidance finds its way back less well.
         conditioning: A ready one instead of a prompt, such as that of a class.
         refinement: Fixed-point iterations a step, at most ``MOST_REFINEMENTS``; each costs one more network evaluation.
-        compat: ``"pullback"`` inverts and goes back as the published code of Park et al. (2023) does: on its grid, with
-            the noise predicted where a step begins and without the last step up, from whose end the way back begins
-            nevertheless. See docs/pullback.md.
         progress: Show a progress bar.
 
     Returns:
@@ -71,20 +65,33 @@ def invert(
     check_model("invert", model)
     refinement = check_int("invert", "refinement", refinement, 0, MOST_REFINEMENTS)
     progress = check_bool("invert", "progress", progress)
-    published = find_preset("invert", compat, {"refinement": (refinement, 1)}) is not None
-    schedule = (park2023_schedule if published else Schedule.from_scheduler)(model.scheduler, num_inference_steps)
-    texts = (prompt, negative_prompt, guidance_scale, conditioning)
-    conditioning_for("invert", model, *texts, None, "")
-    clean = model.codec.encode(image, subject="invert: image").to(model.device, model.dtype)
-    under = conditioning_for("invert", model, *texts, len(clean), "as many as pictures")()
-    with tqdm(total=2 * schedule.top - published, desc="inversion", unit="step", disable=not progress) as bar:
-        if published:
-            return _as_published(model, clean, schedule, under, bar)
+    schedule = Schedule.from_scheduler(model.scheduler, num_inference_steps)
+    clean, under = prepared("invert", model, image, prompt, negative_prompt, guidance_scale, conditioning)
+    with tqdm(total=2 * schedule.top, desc="inversion", unit="step", disable=not progress) as bar:
         noise = _refined(model, schedule, under, refinement)
         samples = [x for _, x in up(clean, schedule, noise, bar=bar)]
         back = denoise(model, samples[-1], schedule, schedule.top, under, bar)
     evaluations = sum(not schedule.same(i, i - 1) for i in range(1, schedule.top + 1)) * (1 + refinement)
     return Trajectory(torch.stack(samples), schedule, back, psnr(model, back, clean), evaluations, under)
+
+
+def prepared(
+    function: str,
+    model: Model,
+    image: ImageInput | list[ImageInput],
+    prompt: str | list[str] | None,
+    negative_prompt: str,
+    guidance_scale: float,
+    conditioning: Conditioning | None,
+) -> tuple[torch.Tensor, Conditioning]:
+    """Clean samples ``[B, C, H, W]`` of pictures, and what the network gets beside them.
+
+    Texts are checked before the pictures are encoded. Arguments are those of :func:`invert`, errors name a function.
+    """
+    texts = (prompt, negative_prompt, guidance_scale, conditioning)
+    conditioning_for(function, model, *texts, None, "")
+    clean = model.codec.encode(image, subject=f"{function}: image").to(model.device, model.dtype)
+    return clean, conditioning_for(function, model, *texts, len(clean), "as many as pictures")()
 
 
 def _refined(model: Model, schedule: Schedule, conditioning: Conditioning, refinement: int) -> NoiseUp:
@@ -99,20 +106,6 @@ def _refined(model: Model, schedule: Schedule, conditioning: Conditioning, refin
         return eps
 
     return noise
-
-
-def _as_published(
-    model: Model, clean: torch.Tensor, schedule: Schedule, conditioning: Conditioning, bar: tqdm
-) -> Trajectory:
-    """Up to the last level but one by the noise where each step begins; from there down as if it were the last."""
-
-    def noise(x: torch.Tensor, level: int) -> torch.Tensor:
-        return predict_noise(model, x, schedule.timesteps[level - 1], conditioning)
-
-    noisy = last(up(clean, schedule, noise, end=schedule.top - 1, bar=bar))
-    samples = [x for _, x in descend(model, noisy, schedule, schedule.top, conditioning, bar)][::-1]
-    back, evaluations = samples[0], schedule.top - 1
-    return Trajectory(torch.stack(samples), schedule, back, psnr(model, back, clean), evaluations, conditioning)
 
 
 def psnr(model: Model, samples: torch.Tensor, reference: torch.Tensor) -> tuple[float, ...]:

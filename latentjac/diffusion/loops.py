@@ -80,7 +80,7 @@ def up(
 
 
 def ancestral(schedule: Schedule, noisy_below: int, generator: torch.Generator | None) -> Step:
-    """Steps that are stochastic (eta = 1) from a level down, as the published code of Park et al. (2023) ends.
+    """Steps that are stochastic (eta = 1) from a level down, and deterministic above it.
 
     Args:
         schedule: The levels.

@@ -27,8 +27,7 @@ class Schedule:
 
     Variance preserving levels have ``signal^2 + noise^2 = 1``, variance exploding ones ``signal = 1``. Both directions,
     from an image to noise and back, walk the same levels. diffusers' own pair of DDIM schedulers does so only where the
-    number of steps divides T, and the published code of Park et al. (2023) starts generation at another level than its
-    inversion ends.
+    number of steps divides T.
 
     Attributes:
         signals: Factor of the clean sample at each level, in [0, 1], descending.

@@ -162,8 +162,8 @@ class Trajectory:
     """Noisy samples of an image at every level of a schedule.
 
     Attributes:
-        samples: ``[levels + 1, B, C, H, W]``; entry 0 is the image itself. With ``compat="pullback"`` they are those of
-            the way back down, and entry 0 is the reconstruction.
+        samples: ``[levels + 1, B, C, H, W]``; entry 0 is the image itself, or the reconstruction where the samples are
+            those of the way back down.
         schedule: The levels; those of ``samples[i]`` are ``schedule.timesteps[i]``, ``signals[i]`` and ``noises[i]``.
         reconstruction: Image that DDIM makes from the last sample, ``[B, C, H, W]``.
         psnr: Peak signal-to-noise ratio of the reconstruction in dB, one an image.

@@ -4,7 +4,7 @@ from latentjac.editing.diagnostics import Along
 from latentjac.editing.edit import edit
 from latentjac.editing.frames import Frames, walk_frames
 from latentjac.editing.masks import Mask, masked_basis
-from latentjac.editing.methods import Geodesic, Guidance, HSpace, Linear, Method, Published, Reestimation, XSpaceMethod
+from latentjac.editing.methods import Geodesic, Guidance, HSpace, Linear, Method, Reestimation, XSpaceMethod
 from latentjac.editing.null_space import null_space, project_out
 from latentjac.editing.result import Edit
 from latentjac.editing.walk import Way
@@ -19,7 +19,6 @@ __all__ = [
     "Linear",
     "Mask",
     "Method",
-    "Published",
     "Reestimation",
     "Way",
     "XSpaceMethod",

@@ -52,7 +52,7 @@ def edit(
         method: How, with the options of this way alone: :class:`latentjac.editing.Guidance` (differences of the
             predicted noise), :class:`~latentjac.editing.Linear` (straight on), :class:`~latentjac.editing.Geodesic`
             (straight on in the geometry of a layer), :class:`~latentjac.editing.HSpace` (added to the output of a
-            layer) or :class:`~latentjac.editing.Published` (as the published code of Park et al. 2023 does).
+            layer), or another :class:`~latentjac.editing.Method`.
         mask: Where the edit is meant to be: bool tensor or array ``[H, W]`` at sample size, or a PIL image of that
             size (bright is inside). No step takes a direction to which the posterior mean outside listens most,
             and ``leakage`` is measured; with ``HSpace`` it is only measured. A :class:`latentjac.editing.Mask` also

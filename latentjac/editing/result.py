@@ -35,8 +35,8 @@ class Edit(Shaped):
         linearity: How far the network is linear along each direction, at the point.
         along: Lengths and linearity along the walks.
         way: Noisy samples on the way, at up to 16 equal parts of every walk; None with ``HSpace``, where the sample
-            does not move, and with ``Published``. :func:`latentjac.editing.walk_frames` makes pictures of it.
-        gains: With ``Guidance`` and ``Published``, the factor of the noise difference at every step, ``[num_steps,
+            does not move, and with methods that keep none. :func:`latentjac.editing.walk_frames` makes pictures of it.
+        gains: With ``Guidance`` and others of its kind, the factor of the noise difference at every step, ``[num_steps,
             directions, distances]``; with composed directions ``[num_steps, directions, 1]``, as the next two.
         retained: With ``Geodesic``, the energy of each direction that the new tangent space holds, at every step.
         overlaps: With ``Guidance(reestimate=...)``, ``|<v, v'>|`` of old and new directions at every look-up.
@@ -64,7 +64,7 @@ class Edit(Shaped):
 
     @property
     def unit(self) -> str:
-        """Unit of the distances: noise or features at the point, or steps of guidance with ``Published``."""
+        """Unit of the distances: noise or features at the point, or what else the method counts in."""
         return self.method.unit
 
     @property

@@ -62,7 +62,7 @@ def frechet_mean(
 
     Args:
         bases: A basis of N points, a sequence of N bases, or orthonormal rows ``[N, k, n]``.
-        space: ``"h"`` for the spans of u, as the paper's code has it, or ``"x"`` for those of v.
+        space: ``"h"`` for the spans of u, as Park et al.'s code has it, or ``"x"`` for those of v.
         tol: Largest norm of the mean tangent, in radians.
         max_iterations: Most steps, at most ``MOST_ITERATIONS``; a warning says if they were not enough.
 

@@ -43,7 +43,7 @@ class GlobalDirections:
         return self.agreement.n
 
     @public
-    def at(self, basis: LocalBasis, method: str = "paper", regularization: float = 0.0) -> Transport:
+    def at(self, basis: LocalBasis, method: str = "park2023", regularization: float = 0.0) -> Transport:
         """The directions in x-space at a new sample, from its local basis; see :func:`latentjac.geometry.pull_back`."""
         check_basis("at", "basis", basis)
         if basis.u.shape[basis.s.ndim :] != self.u.shape[1:]:

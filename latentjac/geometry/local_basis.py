@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
 
 from latentjac.arguments import check_choice, check_int
-from latentjac.compat import Preset, find_preset
 from latentjac.diffusion import Point, linearization_at, place
 from latentjac.diffusion.arguments import check_model
-from latentjac.diffusion.park2023 import check_park2023
 from latentjac.linearization import BACKENDS, PRECISIONS
 from latentjac.models import Model
 from latentjac.public import public
-from latentjac.solvers import Krylov, LocalBasis, Solver, SolverState, Subspace, svd
+from latentjac.solvers import Krylov, LocalBasis, Solver, SolverState, svd
 from latentjac.solvers.arguments import MAX_PASSES, TOL, Settings, check_run, check_settings, check_warm_start
 from latentjac.solvers.building import calling
 
@@ -39,7 +36,6 @@ def local_basis(
     callback: Callable[[SolverState], Any] | None = None,
     progress: bool = False,
     strict: bool = False,
-    compat: str | None = None,
 ) -> LocalBasis:
     """Directions at a point that change a feature map the most.
 
@@ -64,8 +60,6 @@ def local_basis(
         callback: Called with the solver's state after each expansion; returning True stops.
         progress: Show a progress bar.
         strict: Raise when not converged.
-        compat: ``"pullback"`` iterates, stops and returns as the published code of Park et al. (2023) does, at a point
-            of its grid; see docs/pullback.md.
 
     Returns:
         The basis, with model, layer and point in its metadata; the best so far after Ctrl-C, as from
@@ -87,10 +81,6 @@ def local_basis(
     precision = check_choice(name, "precision", precision, (*PRECISIONS, "mixed"), optional=True)
     settings = check_settings(name, Settings(k, tol, solver, max_passes, max_seconds))
     mixed = precision == "mixed"
-    preset = _find_preset(compat, settings, warm_start, precision)
-    if preset:
-        check_park2023(name, model, point)
-        settings = replace(settings, solver=Subspace(**preset.subspace), **preset.limits)
     lin, *exact = (
         linearization_at(model, point, layer, backend=backend, precision=p)
         for p in (("bf16", "fp32") if mixed else (precision,))
@@ -110,19 +100,6 @@ def local_basis(
         raise ValueError(f"local_basis: layer must depend on the sample, got {layer!r}, whose Jacobian is zero")
     basis.metadata.update(place_of(model, point, layer), backend=lin.backend, precision=precision)
     return basis
-
-
-def _find_preset(compat: object, settings: Settings, warm_start: object, precision: object) -> Preset | None:
-    """The preset of a name, if what it leaves no choice of is at its default."""
-    usual = Krylov()
-    fixed = {
-        "tol": (settings.tol, TOL),
-        "solver": (usual if settings.solver == usual else settings.solver, usual),
-        "max_passes": (settings.max_passes, MAX_PASSES),
-        "warm_start": (warm_start, None),
-        "precision": (precision, None),
-    }
-    return find_preset("local_basis", compat, fixed)
 
 
 def place_of(model: Model, point: Point, layer: str) -> dict[str, Any]:

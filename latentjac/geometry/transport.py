@@ -13,7 +13,7 @@ from latentjac.public import public
 from latentjac.shaped import Shaped
 from latentjac.solvers import LocalBasis
 
-METHODS = ("paper", "pseudoinverse")
+METHODS = ("park2023", "pseudoinverse")
 LARGEST_REGULARIZATION = 1e6
 _NOISE = 100  # in rounding units: what of a unit vector is less lies outside a span
 
@@ -29,8 +29,8 @@ class Transport(Shaped):
         retained: ``|U2 u|^2``, the part of each u's energy inside the target's tangent space, float64 ``[q]``; 1 is
             all. What is not retained is lost.
         lengths: Length of each v before it was normalised, float64 ``[q]``. With ``"pseudoinverse"`` and no
-            regularization: walking so far along v moves the features by what was retained of u. With ``"paper"`` it is
-            the root of retained.
+            regularization: walking so far along v moves the features by what was retained of u. With ``"park2023"`` it
+            is the root of retained.
     """
 
     v: torch.Tensor
@@ -45,7 +45,7 @@ def parallel_transport(
     direction: torch.Tensor | LocalBasis,
     source: LocalBasis,
     target: LocalBasis,
-    method: str = "paper",
+    method: str = "park2023",
     regularization: float = 0.0,
 ) -> Transport:
     """Carry x-directions from one local basis to another by way of h-space (Park et al. 2023).
@@ -59,7 +59,7 @@ def parallel_transport(
             is carried.
         source: Basis where the direction belongs.
         target: Basis to carry it to; one of the two may hold one point and the other several.
-        method: ``"paper"`` or ``"pseudoinverse"``; see :func:`pull_back`.
+        method: ``"park2023"`` or ``"pseudoinverse"``; see :func:`pull_back`.
         regularization: See :func:`pull_back`.
 
     Raises:
@@ -88,13 +88,13 @@ def parallel_transport(
 
 
 @public
-def pull_back(u: torch.Tensor, target: LocalBasis, method: str = "paper", regularization: float = 0.0) -> Transport:
+def pull_back(u: torch.Tensor, target: LocalBasis, method: str = "park2023", regularization: float = 0.0) -> Transport:
     """x-directions of h-directions in a tangent space.
 
     Args:
         u: h-directions ``[q, *y.shape[1:]]``, or ``[B, q, *y.shape[1:]]``, of any length; used as unit directions.
         target: Basis of the tangent space.
-        method: ``"paper"``: ``V2^T U2 u``, as published, without the singular values. ``"pseudoinverse"``:
+        method: ``"park2023"``: ``V2^T U2 u``, as published, without the singular values. ``"pseudoinverse"``:
             ``V2^T S2^-1 U2 u``, the shortest step that moves the features by the part of u in the tangent space; it
             leans to directions that the network hardly listens to.
         regularization: Tikhonov's, for ``"pseudoinverse"``, relative to the largest singular value: ``1 / s`` becomes
@@ -121,8 +121,8 @@ def _check_options(name: str, target: Any, method: Any, regularization: Any) -> 
     check_basis(name, "target", target)
     check_choice(name, "method", method, METHODS)
     checked: float = check_number(name, "regularization", regularization, 0, LARGEST_REGULARIZATION, least=True)
-    if method == "paper":
-        check_left(name, "regularization", regularization, 0.0, "with method='paper'")
+    if method == "park2023":
+        check_left(name, "regularization", regularization, 0.0, "with method='park2023'")
     return checked
 
 

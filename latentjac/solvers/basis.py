@@ -163,7 +163,7 @@ class LocalBasis:
         Nothing in the file is trusted: types and shapes, finite values, the order of s, rows that are orthonormal to
         1e-5 (float64), 1e-4 (float32) or 2e-2 (float16, bfloat16), kinds of all facts, and a sum of everything are
         checked, before any tensor is read where the header tells. Rows may be zero where s is. Rows of u are of unit
-        length but not orthogonal in bases of ``Subspace(vectors="paper")``.
+        length but not orthogonal in bases of ``Subspace(vectors="park2023")``.
 
         Args:
             path: File name.

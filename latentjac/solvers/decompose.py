@@ -282,7 +282,7 @@ def _complaint(basis: LocalBasis, tol: float) -> str:
             f"{reached}: <u, J v> and <J^T u, v> differ by {mismatch:.1e} of s[0], far above rounding; the operator is "
             f"wrong, and no number of passes helps ({largest})"
         )
-    if basis.metadata.get("stop") == "paper":
-        return f"{reached} with {largest}; the rule of the paper did not stop it"
+    if basis.metadata.get("stop") == "park2023":
+        return f"{reached} with {largest}; the rule of park2023 did not stop it"
     advice = _ADVICE.get(basis.status, "") if under_construction() is None else ""
     return f"{reached} with {largest} > tol = {tol:g}{advice}"

@@ -1,4 +1,4 @@
-"""Iterations on one block: the paper's subspace iteration, and the randomized method with a fixed number of passes."""
+"""Iterations on one block: subspace iteration, and the randomized method with a fixed number of passes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from latentjac.solvers.options import Randomized, Subspace
 from latentjac.solvers.orthonormal import complete, orthonormalize
 from latentjac.solvers.outcome import Found, SolverState, Status
 
-_PAPER_ITERATIONS = (12, 100)  # fewest and most under the rule of the paper's code
+_PARK2023_ITERATIONS = (12, 100)  # fewest and most under the rule of their code
 _TEST_ROWS = 6  # of the randomized method's error bound, which fails with probability 10^-6
 
 
@@ -32,13 +32,13 @@ def subspace_iteration(
     """Subspace iteration of Park et al. 2023: ``V <- right singular vectors of V J^T J``, on one block of k rows.
 
     What comes back are the Rayleigh-Ritz triplets of the last block whose products are known, or with
-    ``vectors="paper"`` what the paper's code returns; both with true residuals.
+    ``vectors="park2023"`` what their code returns; both with true residuals.
 
     Args:
         products: The operator.
         k: Triplets wanted.
         solver: Its options.
-        limits: When to stop; its tolerance is that of the entries of v with ``stop="paper"``.
+        limits: When to stop; its tolerance is that of the entries of v with ``stop="park2023"``.
         rows: First block ``[B, q, n]``, filled up with random rows to k; None for random rows alone.
         generator: Source of random rows.
     """
@@ -60,10 +60,10 @@ def subspace_iteration(
     assert last is not None
     worst = last.residuals.amax(dim=1).tolist()
     done = [Status.CONVERGED if value <= limits.tol else status or Status.OUT_OF_PASSES for value in worst]
-    if solver.stop == "paper":
+    if solver.stop == "park2023":
         done = [status or Status.OUT_OF_PASSES] * len(done)
     found = harvest(last.krylov, last.ritz, done, allowed_mismatch(products, limits.tol))
-    return found if solver.vectors == "ritz" else _as_published(last.krylov, last.rows, found)
+    return found if solver.vectors == "ritz" else _of_park2023(last.krylov, last.rows, found)
 
 
 def randomized(
@@ -167,7 +167,7 @@ def _apply(
     return _Applied(rows, krylov, ritz, krylov.residuals(ritz))
 
 
-def _as_published(krylov: BlockKrylov, rows: torch.Tensor, found: list[Found]) -> list[Found]:
+def _of_park2023(krylov: BlockKrylov, rows: torch.Tensor, found: list[Found]) -> list[Found]:
     """Triplets of the last block V, the rows: s and v from the singular values and vectors of V J^T J, u from J V.
 
     So u is one iteration older than v. Its rows have different lengths and are not orthogonal; here they are made unit,
@@ -200,9 +200,9 @@ def _status(
     moved, worst, mismatch = facts[0], facts[1 : 1 + products.points], facts[1 + products.points :]
     if solver.stop == "residual" and max(worst) <= limits.tol:
         return Status.CONVERGED
-    if solver.stop == "paper" and iteration >= _PAPER_ITERATIONS[0] and moved <= limits.tol:
+    if solver.stop == "park2023" and iteration >= _PARK2023_ITERATIONS[0] and moved <= limits.tol:
         return Status.STOPPED
-    if products.passes >= limits.max_passes or (solver.stop == "paper" and iteration >= _PAPER_ITERATIONS[1]):
+    if products.passes >= limits.max_passes or (solver.stop == "park2023" and iteration >= _PARK2023_ITERATIONS[1]):
         return Status.OUT_OF_PASSES
     if iteration > 1 and min(mismatch) > allowed_mismatch(products, limits.tol):
         return Status.NOT_ADJOINT

@@ -9,8 +9,8 @@ from latentjac.arguments import check_choice, check_int, is_int, shown
 MEASURED = "measured"
 
 _MOST_POWER_STEPS = 1000
-_STOPS = ("residual", "paper")
-_VECTORS = ("ritz", "paper")
+_STOPS = ("residual", "park2023")
+_VECTORS = ("ritz", "park2023")
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,10 @@ class Subspace:
     """The subspace iteration of Park et al. (2023): one block of k, no oversampling.
 
     Attributes:
-        stop: ``"residual"``, or ``"paper"`` for the rule of the paper's code: no entry of v has changed by more than
-            tol in the last of at least 12 iterations, at most 100.
-        vectors: ``"ritz"``, the best in the span of the last block, or ``"paper"`` for what the paper's code returns:
-            v and s of the next block, and u = J v of the last one, here of unit length; the rows of u are not
-            orthogonal.
+        stop: ``"residual"``, or ``"park2023"`` for the rule of their code: no entry of v has changed by more than tol
+            in the last of at least 12 iterations, at most 100.
+        vectors: ``"ritz"``, the best in the span of the last block, or ``"park2023"`` for what their code returns: v
+            and s of the next block, and u = J v of the last one, here of unit length; rows of u are not orthogonal.
 
     Raises:
         TypeError: If an option has a wrong type.

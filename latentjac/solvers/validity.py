@@ -111,8 +111,8 @@ def check_shapes(entries: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], fac
 def check_values(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], schema: int) -> None:
     """Raise unless s is descending from 0 on and rows are orthonormal.
 
-    Where s is 0, a row may be 0. Rows u of the paper's vectors (``vectors="paper"`` in the metadata; not noted before
-    schema 3) are of unit length or 0, and not orthogonal.
+    Where s is 0, a row may be 0. Rows u of ``vectors="park2023"`` are of unit length or 0, not orthogonal. The
+    metadata name those vectors, ``"paper"`` in older files, and say nothing of them before schema 3.
     """
     for name in ("s", "v", "u"):
         if not bool(torch.isfinite(tensors[name]).all()):
@@ -124,12 +124,12 @@ def check_values(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], 
         if name in tensors:
             _check_bound(name, tensors[name])
     metadata = facts["metadata"]
-    paper = metadata.get("vectors") == "paper" or (schema < 3 and metadata.get("method") == "subspace")
+    slanted = metadata.get("vectors") in ("park2023", "paper") or (schema < 3 and metadata.get("method") == "subspace")
     null = s.reshape(-1, s.shape[-1]) == 0
     for name in ("v", "u"):
         rows = tensors[name].reshape(*null.shape, -1)
         for point, zero in zip(rows, null, strict=True):
-            _check_rows(name, point, zero, orthogonal=name == "v" or not paper)
+            _check_rows(name, point, zero, orthogonal=name == "v" or not slanted)
 
 
 def _check_bound(name: str, values: torch.Tensor) -> None:

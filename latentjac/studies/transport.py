@@ -21,7 +21,7 @@ NAME = "transport"
 _LEAST_WITHIN = 5  # samples: without one of them there are still 6 distances to rank at a level
 _LARGEST_RHO = 0.999999  # its transform is finite
 _LABELS = {
-    "paper": "transported",
+    "park2023": "transported",
     "pseudoinverse": "by the pseudo-inverse",
     "unchanged": "unchanged",
     "own": "target's own of this rank",
@@ -73,8 +73,8 @@ def _finding(spaces: TangentSpaces, distances: BySpace, effects: list[TransportE
     cosines, sizes = (
         torch.stack([getattr(one, name).mean(-1) for one in effects], -1) for name in ("cosines", "sizes")
     )
-    rho = association(distances["h"], cosines[WAYS.index("paper")])
-    better = pair_mean((cosines[WAYS.index("pseudoinverse")] - cosines[WAYS.index("paper")]).mean(-1))
+    rho = association(distances["h"], cosines[WAYS.index("park2023")])
+    better = pair_mean((cosines[WAYS.index("pseudoinverse")] - cosines[WAYS.index("park2023")]).mean(-1))
     holds = float(rho.high) < 0
     cosine, size = (
         {way: f"{float(pair_mean(values[i].mean(-1)).value):.2f}" for i, way in enumerate(WAYS)}
@@ -83,10 +83,10 @@ def _finding(spaces: TangentSpaces, distances: BySpace, effects: list[TransportE
     sentence = (
         f"A direction is carried {'better' if holds else 'no better'} to a sample whose tangent space is closer: "
         f"Spearman's rho of distance and success is {stated(rho)} over the pairs of {spaces.samples} samples at "
-        f"{len(spaces.levels)} levels. The effects of transported directions have a mean cosine of {cosine['paper']} "
-        f"with those at the source and {size['paper']} of their size; unchanged directions {cosine['unchanged']} and "
-        f"{size['unchanged']}, the target's own {cosine['own']}, random ones {cosine['random']}; the pseudo-inverse "
-        f"adds {_small(better)} to the cosine."
+        f"{len(spaces.levels)} levels. The effects of transported directions have a mean cosine of "
+        f"{cosine['park2023']} with those at the source and {size['park2023']} of their size; unchanged directions "
+        f"{cosine['unchanged']} and {size['unchanged']}, the target's own {cosine['own']}, random ones "
+        f"{cosine['random']}; the pseudo-inverse adds {_small(better)} to the cosine."
     )
     table = columns(_rows(spaces, distances, effects))
     return Finding(NAME, table, _curves(spaces, distances, cosines, sizes), sentence, *ends_of(rho), holds)
@@ -98,14 +98,14 @@ def _small(mean: SampleMean) -> str:
 
 
 def _curves(spaces: TangentSpaces, distances: BySpace, cosines: torch.Tensor, sizes: torch.Tensor) -> tuple[Curve, ...]:
-    everyone, paper = torch.arange(spaces.samples, device="cpu"), cosines[WAYS.index("paper")]
+    everyone, carried = torch.arange(spaces.samples, device="cpu"), cosines[WAYS.index("park2023")]
     scatter = Axes("relative distance in h-space", "cosine of the effects", "transport between all pairs")
     curves = [
         Curve(
             f"t = {t:.2f}",
             scatter,
             tuple(pairs_of(distances["h"][..., i], everyone).tolist()),
-            tuple(pairs_of(paper[..., i], everyone).tolist()),
+            tuple(pairs_of(carried[..., i], everyone).tolist()),
         )
         for i, t in enumerate(spaces.levels)
     ]
@@ -116,7 +116,7 @@ def _curves(spaces: TangentSpaces, distances: BySpace, cosines: torch.Tensor, si
     for axes, values in panels.items():
         curves += [curve_of(_LABELS[way], axes, spaces.levels, pair_mean(values[i])) for i, way in enumerate(WAYS)]
     if spaces.samples >= _LEAST_WITHIN:
-        curves += _within_levels(spaces, distances, paper)
+        curves += _within_levels(spaces, distances, carried)
     return tuple(curves)
 
 

@@ -16,9 +16,9 @@ from latentjac.studies.points import one_sample
 from latentjac.studies.settings import Settings
 from latentjac.studies.tangent_spaces import TangentSpaces
 
-# How a direction v of the source is used on the target: transported by the paper's method or by the pseudo-inverse, as
+# How a direction v of the source is used on the target: transported as Park et al. do or by the pseudo-inverse, as
 # it is, not at all (the target's own direction of the same rank, whichever sign suits), or a random one.
-WAYS = ("paper", "pseudoinverse", "unchanged", "own", "random")
+WAYS = ("park2023", "pseudoinverse", "unchanged", "own", "random")
 DIRECTIONS = 3  # at most, the strongest of every sample
 # Length of a step in standard deviations of the noise: edits are made of such, and the network is still nearly linear.
 DISTANCE = 2.0
@@ -80,10 +80,10 @@ def _in_all_ways(
     source: LocalBasis, target: LocalBasis, q: int, random: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Directions ``[W, q, ...]`` and what of their effect the target retains, ``[q]``."""
-    paper, inverse = (
-        parallel_transport(source.v[:q], source, target, method=method) for method in ("paper", "pseudoinverse")
+    carried, inverse = (
+        parallel_transport(source.v[:q], source, target, method=method) for method in ("park2023", "pseudoinverse")
     )
-    return torch.stack([paper.v, inverse.v, source.v[:q], target.v[:q], random]), paper.retained
+    return torch.stack([carried.v, inverse.v, source.v[:q], target.v[:q], random]), carried.retained
 
 
 def _steps(features: FeatureMap, point: Point, sample: int, v: torch.Tensor, length: float) -> torch.Tensor:

@@ -20,7 +20,8 @@ from pipelines import build_stable_diffusion
 from solvers.matrices import MatrixOperator
 
 import latentjac as lj
-from latentjac import diffusion, editing, geometry, kernels, models, report, studies
+from latentjac import diffusion, editing, geometry, kernels, models, papers, report, studies
+from latentjac.papers import park2023
 from latentjac.solvers import Krylov, Randomized, Subspace
 
 _UNET = {
@@ -29,6 +30,7 @@ _UNET = {
 }  # fmt: skip
 RUNS = [0]  # of the network of `counted`
 PACKAGES = ("diffusion", "editing", "geometry", "kernels", "linearization", "models", "report", "solvers", "studies")
+PAPERS = tuple(papers.__all__)  # whose functions are called by the name of the paper and their own
 # What the library makes and hands out: nobody calls these by hand.
 MADE = {
     "Along", "AttentionPrimal", "AutodiffLinearization", "Axes", "BasisPath", "BuildInfo", "Certificate",
@@ -47,15 +49,16 @@ CALLED_BY_EDIT = {"check_size", "enough_steps", "layer_in", "samples_between", "
 def targets() -> Iterator[tuple[str, Callable]]:
     """Every public function, constructor and method: name and itself."""
     seen = set()
-    for package in ("latentjac", *(f"latentjac.{name}" for name in PACKAGES)):
-        module = importlib.import_module(package)
+    homes = ("latentjac", *(f"latentjac.{name}" for name in PACKAGES), *(f"latentjac.papers.{name}" for name in PAPERS))
+    for home in homes:
+        module = importlib.import_module(home)
         for name in module.__all__:
             thing = getattr(module, name)
             if id(thing) in seen or not callable(thing) or (inspect.isclass(thing) and _not_called(thing)):
                 continue
             seen.add(id(thing))
             if not inspect.isclass(thing):
-                yield name, thing
+                yield (f"{home.split('.')[-1]}.{name}" if home.startswith("latentjac.papers") else name), thing
                 continue
             if name not in MADE:
                 yield name, thing
@@ -122,7 +125,7 @@ class Things:
         self.path = lj.invert(self.model, self.picture, 3)
         self.point = self.path.at(0.6)
         self.many = replace(self.point, sample=rand(2, 3, 4, 4))
-        self.published = lj.invert(self.model, self.picture, 5, compat="pullback").at(0.6)
+        self.of_park2023 = park2023.invert(self.model, self.picture, 5).at(0.6)
         self.mask = torch.eye(4, dtype=torch.bool)
         self.basis = lj.local_basis(self.model, self.point, 2, tol=0.1)
         self.v, self.u = self.basis.v.clone(), self.basis.u.clone()
@@ -188,9 +191,6 @@ BASELINES: dict[str, Baseline] = {
     "to_pil": lambda c: call(models.to_pil, pictures=rand(1, 3, 4, 4).sigmoid()),
     "resolve_layer": lambda c: call(models.resolve_layer, network=c.model.network, layer="mid", aliases={"h": "mid"}),
     "invert": lambda c: call(lj.invert, model=c.model, image=c.picture, num_inference_steps=3),
-    "invert/pullback": lambda c: call(
-        lj.invert, model=c.model, image=c.picture, num_inference_steps=5, compat="pullback"
-    ),
     "invert/text": lambda c: call(
         lj.invert,
         model=c.text,
@@ -292,8 +292,8 @@ BASELINES: dict[str, Baseline] = {
         method=editing.Guidance(num_steps=2),
         compose=True,
     ),
-    "edit/published": lambda c: call(
-        lj.edit, model=c.model, point=c.published, directions=c.v[0], method=editing.Published(num_steps=3, gain=0.1)
+    "edit/park2023": lambda c: call(
+        lj.edit, model=c.model, point=c.of_park2023, directions=c.v[0], method=park2023.Walk(num_steps=3, gain=0.1)
     ),
     "Guidance": lambda c: call(
         editing.Guidance, num_steps=2, prompt="a", layer="mid", linearity_tolerance=0.5, reestimate=2
@@ -311,15 +311,6 @@ BASELINES: dict[str, Baseline] = {
         tol=0.5,
     ),
     "HSpace": lambda c: call(editing.HSpace, layer="mid", inject="point", asymmetric=True, linearity_tolerance=0.5),
-    "Published": lambda c: call(
-        editing.Published,
-        num_steps=2,
-        prompt="a",
-        layer="mid",
-        linearity_tolerance=0.5,
-        gain=0.5,
-        generator=seeded(),
-    ),
     "Mask": lambda c: call(editing.Mask, inside=c.mask, null_rank=1, tol=0.5),
     "Mask/energy": lambda c: call(editing.Mask, inside=c.mask.numpy(), null_energy=0.5),
     "walk_frames": lambda c: call(
@@ -349,9 +340,6 @@ BASELINES: dict[str, Baseline] = {
     ),
     "Schedule.from_scheduler": lambda c: call(
         diffusion.Schedule.from_scheduler, scheduler=c.model.scheduler, num_inference_steps=3
-    ),
-    "park2023_schedule": lambda c: call(
-        diffusion.park2023_schedule, scheduler=c.model.scheduler, num_inference_steps=3
     ),
     "Schedule.same": lambda c: call(c.schedule.same, level=1, other=2),
     "Schedule.to_dict": lambda c: call(c.schedule.to_dict),
@@ -395,7 +383,6 @@ BASELINES: dict[str, Baseline] = {
         solver=Krylov(block_size=2, confirm=0),
         **_SOLVER,
     ),
-    "local_basis/pullback": lambda c: call(lj.local_basis, model=c.model, point=c.published, k=2, compat="pullback"),
     "basis_path": lambda c: call(
         lj.basis_path,
         model=c.model,
@@ -422,7 +409,7 @@ BASELINES: dict[str, Baseline] = {
         max_seconds=9.0,
     ),
     "svd/subspace": lambda c: call(
-        lj.svd, operator=c.operator, k=2, tol=0.5, solver=Subspace(stop="paper", vectors="paper")
+        lj.svd, operator=c.operator, k=2, tol=0.5, solver=Subspace(stop="park2023", vectors="park2023")
     ),
     "svd/randomized": lambda c: call(
         lj.svd,
@@ -434,7 +421,7 @@ BASELINES: dict[str, Baseline] = {
     ),
     "Krylov": lambda c: call(lj.solvers.Krylov, block_size=2, confirm=0),
     "Krylov/measured": lambda c: call(lj.solvers.Krylov, block_size="measured"),
-    "Subspace": lambda c: call(lj.solvers.Subspace, stop="paper", vectors="ritz"),
+    "Subspace": lambda c: call(lj.solvers.Subspace, stop="park2023", vectors="ritz"),
     "Randomized": lambda c: call(lj.solvers.Randomized, oversampling=2, power_steps=1),
     "effective_rank": lambda c: call(
         lj.effective_rank, operator=c.operator, k=2, probes=3, steps=2, threshold=0.1, confidence=0.9
@@ -507,7 +494,7 @@ BASELINES: dict[str, Baseline] = {
         method="pseudoinverse",
         regularization=0.1,
     ),
-    "pull_back": lambda c: call(lj.geometry.pull_back, u=c.exact.u, target=c.three, method="paper"),
+    "pull_back": lambda c: call(lj.geometry.pull_back, u=c.exact.u, target=c.three, method="park2023"),
     "pullback_inner": lambda c: call(lj.geometry.pullback_inner, source=c.lin, a=rand(2, 6), b=rand(2, 6, seed=2)),
     "pullback_norm": lambda c: call(lj.geometry.pullback_norm, source=c.exact, v=rand(2, 2, 3)),
     "sample_mean": lambda c: call(geometry.sample_mean, values=rand(5, 2), method="student", confidence=0.9),
@@ -580,6 +567,29 @@ BASELINES: dict[str, Baseline] = {
     "available": lambda c: call(kernels.available, device="cpu"),
     "build_info": lambda c: call(kernels.build_info),
     "self_test": lambda c: call(kernels.self_test, device="cpu"),
+    # papers
+    "park2023.schedule": lambda c: call(park2023.schedule, scheduler=c.model.scheduler, num_inference_steps=3),
+    "park2023.invert": lambda c: call(park2023.invert, model=c.model, image=c.picture, num_inference_steps=5),
+    "park2023.invert/text": lambda c: call(
+        park2023.invert,
+        model=c.text,
+        image=Image.new("RGB", (16, 16)),
+        num_inference_steps=3,
+        prompt="a",
+        negative_prompt="b",
+    ),
+    "park2023.local_basis": lambda c: call(
+        park2023.local_basis, model=c.model, point=c.of_park2023, k=2, layer="mid", max_seconds=60.0, generator=seeded()
+    ),
+    "Walk": lambda c: call(
+        park2023.Walk,
+        num_steps=2,
+        prompt="a",
+        layer="mid",
+        linearity_tolerance=0.5,
+        gain=0.5,
+        generator=seeded(),
+    ),
     # reports and studies
     **{
         f"{name}.run": lambda c, study=each: call(

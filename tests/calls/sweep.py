@@ -35,6 +35,7 @@ INFINITE = ("gap", "leakage")  # where nothing is known, and where nothing chang
 # What is right though the rules above say otherwise.
 RIGHT = {
     ("rowwise_product", "matrices", "not contiguous"): "documented",
+    ("park2023.local_basis", "strict", "True"): "then a network on which its rule does not stop it raises",
     ("BasisPath.__getitem__", "index", "slice"): "as of a tuple",
     **{("Point", "sample", value): "seen where the point is used" for value in ("nan", "inf", "one nan")},
     ("effective_rank/basis", "operator", "our lin"): "the basis does not fit it, and is named",

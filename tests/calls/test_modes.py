@@ -38,7 +38,7 @@ def deterministic() -> Iterator[None]:
 def strict_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", r"\w+: out of passes ")  # of a tight budget
+        warnings.filterwarnings("ignore", r"[\w.]+: out of passes ")  # of a tight budget
         yield
 
 

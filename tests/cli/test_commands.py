@@ -149,9 +149,9 @@ def test_a_composed_edit_of_a_saved_basis(demo, tiny_folder, photo, tmp_path) ->
     assert {p.name for p in tmp_path.iterdir()} == names
 
 
-def test_the_published_way(tiny_folder, photo, tmp_path) -> None:
+def test_the_way_of_park2023(tiny_folder, photo, tmp_path) -> None:
     done = run(
-        "edit", photo, "--compat", "pullback", "--gain", 2, "--direction", "1,2", "--steps", 8, "--edit-steps", 4,
+        "edit", photo, "--compat", "park2023", "--gain", 2, "--direction", "1,2", "--steps", 8, "--edit-steps", 4,
         "--model", tiny_folder, "--out", tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -160,7 +160,7 @@ def test_the_published_way(tiny_folder, photo, tmp_path) -> None:
     assert record["edit"]["unit"] == "steps of guidance"
     assert np.unique(record["edit"]["gains"]) == [2.0]
     assert len(list(tmp_path.glob("direction2_*.png"))) == 9
-    assert latentjac.LocalBasis.load(tmp_path / "basis.safetensors").metadata["stop"] == "paper"
+    assert latentjac.LocalBasis.load(tmp_path / "basis.safetensors").metadata["stop"] == "park2023"
     page = Page((tmp_path / "index.html").read_text())
     assert "steps of guidance" in page.text
 
@@ -243,10 +243,11 @@ def test_help_teaches() -> None:
         (["demo", "--out", "PHOTO"], "which is a file"),
         (["edit", "PHOTO", "--mask", "missing.png", "--model", "TINY"], "does not exist"),
         (["edit", "PHOTO", "--method", "magic", "--model", "TINY"], "--method must be one of"),
-        (["edit", "PHOTO", "--compat", "asyrp", "--model", "TINY"], "--compat must be pullback or left out, got asyrp"),
+        (["edit", "PHOTO", "--compat", "asyrp", "--model", "TINY"], "--compat must be park2023 or left out, got asyrp"),
+        (["edit", "PHOTO", "--compat", "pullback"], "--compat must be park2023 or left out, got pullback"),
         (
-            ["edit", "PHOTO", "--compat", "pullback", "--distance", "1"],
-            "--distance must be left out with --compat pullback, got '1'",
+            ["edit", "PHOTO", "--compat", "park2023", "--distance", "1"],
+            "--distance must be left out with --compat park2023, got '1'",
         ),
         (
             ["edit", "PHOTO", "--null-rank", "2", "--model", "TINY"],

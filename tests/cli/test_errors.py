@@ -19,7 +19,7 @@ from PIL import Image
 from report.parsed import Page
 
 import latentjac
-from latentjac import editing
+from latentjac import editing, papers
 from latentjac.cli import edit, edit_method
 from latentjac.cli.refusals import OPTIONS, in_options, one_line
 from latentjac.geometry.transport import METHODS as TRANSPORTS
@@ -41,8 +41,8 @@ def photo(tmp_path):
         ("num_inference_steps: expected an int, got str", "--steps must be an int, got str"),
         ("layer: expected a module name, got 'x'", "--layer must be a module name, got 'x'"),
         ("HSpace: layer must be a module, got 'eps'", "--layer must be a module, got 'eps'"),
-        ("edit: --gif must be left at False with compat='pullback', got True",
-         "--gif must be left at False with --compat pullback, got True"),
+        ("edit: --gif must be left at False with compat='park2023', got True",
+         "--gif must be left at False with --compat park2023, got True"),
         ("load: folder must hold a pipeline, got 'x'", "load: folder must hold a pipeline, got 'x'"),
         ("No such option: --bogus", "No such option: --bogus"),
     ],
@@ -78,7 +78,7 @@ def is_method(kind: object) -> bool:
     return isinstance(kind, type) and is_dataclass(kind) and hasattr(kind, "walk") and kind is not editing.XSpaceMethod
 
 
-@pytest.mark.parametrize("kind", [kind for kind in vars(editing.methods).values() if is_method(kind)])
+@pytest.mark.parametrize("kind", [*filter(is_method, vars(editing.methods).values()), papers.park2023.Walk])
 def test_every_option_of_a_method_is_a_flag_with_the_same_default(kind: type) -> None:
     """But for what has another meaning there: a seed, the tolerance of the first basis, the layer of directions."""
     from latentjac.cli.app import app
@@ -92,12 +92,11 @@ def test_every_option_of_a_method_is_a_flag_with_the_same_default(kind: type) ->
 
 def test_choices_are_those_of_the_functions() -> None:
     assert edit.TRANSPORTS == TRANSPORTS
-    kinds = {**edit_method.METHODS, **edit_method.PRESETS}.values()
-    assert {*kinds} == {name for name, kind in vars(editing.methods).items() if is_method(kind)}
-    for name in edit_method.PRESETS:
-        assert latentjac.compat.find_preset("edit", name, {})
-    with pytest.raises(ValueError, match=rf"one of \[{', '.join(map(repr, edit_method.PRESETS))}\]"):
-        latentjac.compat.find_preset("edit", "another", {})
+    kinds = {name for name, kind in vars(editing.methods).items() if is_method(kind)}
+    assert {*edit_method.METHODS.values()} == kinds
+    assert [*edit_method.PAPERS] == papers.__all__
+    for name, kind in edit_method.PAPERS.items():
+        assert is_method(getattr(getattr(papers, name), kind))
 
 
 @pytest.fixture
@@ -108,13 +107,14 @@ def uninvertible(monkeypatch):
         raise AssertionError("must be refused before the inversion")
 
     monkeypatch.setattr(latentjac, "invert", refuse)
+    monkeypatch.setattr(papers.park2023, "invert", refuse)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["demo", "--photo", "PHOTO", "--steps", 1001], "--steps must be .*1000.* got 1001"),
-        (["edit", "PHOTO", "--compat", "pullback", "--steps", 2], "--steps must be .* got 2"),
+        (["edit", "PHOTO", "--compat", "park2023", "--steps", 2], "--steps must be .* got 2"),
         (["basis", "PHOTO", "-k", 769], "-k must be at most 256, the number of singular triplets of --layer, got 769"),
         (["basis", "PHOTO", "--layer", "nope"], "--layer must be .*got 'nope'; nearest: "),
         (["basis", "PHOTO", "--layer", "time_embedding"], "--layer must be a feature map that depends on the picture"),
@@ -140,7 +140,7 @@ def uninvertible(monkeypatch):
          "--null-rank must be left out with --method h-space, got 2"),
         (["edit", "PHOTO", "--mask", "MASK", "--null-rank", 2, "--null-energy", 0.5],
          "--null-energy must be left out with --null-rank, got 0.5"),
-        (["edit", "PHOTO", "--gain", 2], "--gain must be left out unless --compat pullback is given, got 2"),
+        (["edit", "PHOTO", "--gain", 2], "--gain must be left out unless --compat park2023 is given, got 2"),
         (["edit", "PHOTO", "--inject", "point"],
          "--inject must be left at below unless --method h-space is given, got point"),
         (["edit", "PHOTO", "--asymmetric"], "--asymmetric must be left out unless --method h-space is given, got True"),
@@ -148,9 +148,9 @@ def uninvertible(monkeypatch):
         (["edit", "PHOTO", "--method", "linear", "--reestimate", 3],
          "--reestimate must be left out unless --method guidance is given, got 3"),
         (["edit", "PHOTO", "--transport", "pseudoinverse"],
-         "--transport must be left at paper unless --method geodesic is given, got pseudoinverse"),
-        (["edit", "PHOTO", "--compat", "pullback", "--reestimate", 3], "--reestimate must be left out unless .* got 3"),
-        (["edit", "PHOTO", "--compat", "pullback", "--distance", "1"], "--distance must be left out with --compat"),
+         "--transport must be left at park2023 unless --method geodesic is given, got pseudoinverse"),
+        (["edit", "PHOTO", "--compat", "park2023", "--reestimate", 3], "--reestimate must be left out unless .* got 3"),
+        (["edit", "PHOTO", "--compat", "park2023", "--distance", "1"], "--distance must be left out with --compat"),
         (["edit", "PHOTO", "-k", 9], "-k must be left at 8 unless --method geodesic or --reestimate is given, got 9"),
         (["basis", "PHOTO", "--device", "cuda:99"], "--device must be one that torch sees, got .*cuda:99"),
         (["basis", "NAN"], "PHOTO must be finite, got 1 NaN and 0 Inf"),

@@ -58,9 +58,9 @@ def test_what_is_written_is_what_python_gives(folder, photo, tmp_path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_published_way_with_text(folder, photo, tmp_path) -> None:
+def test_the_way_of_park2023_with_text(folder, photo, tmp_path) -> None:
     options = ["--model", folder, "--steps", 12, "--edit-steps", 4, "--edit-prompt", "a dog"]
-    done = run("edit", photo, "--compat", "pullback", *options, "--out", tmp_path)
+    done = run("edit", photo, "--compat", "park2023", *options, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("direction1_*.png"))) == 9
 

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 import latentjac
 from latentjac import Conditioning
 from latentjac.models import ClassifierFree
+from latentjac.papers import park2023
 from latentjac.strict_json import from_json, to_json
 from latentjac.tensor_files import digest, read_header, read_tensors
 
@@ -38,8 +39,8 @@ def test_a_point_comes_back(point, tmp_path: Path) -> None:
 
 
 def test_a_trajectory_comes_back(tiny_model, tmp_path: Path) -> None:
-    for compat in (None, "pullback"):
-        path = latentjac.invert(tiny_model, torch.rand(2, 3, 16, 16), 5, compat=compat)
+    for invert in (latentjac.invert, park2023.invert):
+        path = invert(tiny_model, torch.rand(2, 3, 16, 16), 5)
         found = latentjac.Trajectory.load(path.save(tmp_path / "t.safetensors"))
         assert torch.equal(found.samples, path.samples)
         assert torch.equal(found.reconstruction, path.reconstruction)

@@ -11,7 +11,8 @@ from diffusers import DDIMInverseScheduler, DDIMScheduler
 from networks import build_scheduler, build_tiny_unet, rand
 
 import latentjac
-from latentjac.diffusion import Schedule, park2023_schedule
+from latentjac.diffusion import Schedule
+from latentjac.papers import park2023
 
 SPACINGS = [
     {"timestep_spacing": "trailing", "set_alpha_to_one": True},
@@ -113,7 +114,7 @@ def test_an_ancestral_step_has_the_noise_of_its_level() -> None:
 
 
 def test_a_schedule_comes_back_from_plain_values() -> None:
-    for schedule in (Schedule.from_scheduler(build_scheduler(), 7), park2023_schedule(build_scheduler(), 7)):
+    for schedule in (Schedule.from_scheduler(build_scheduler(), 7), park2023.schedule(build_scheduler(), 7)):
         values = json.loads(json.dumps(schedule.to_dict()))
         assert Schedule.from_dict(values) == schedule
         assert Schedule.from_dict(values).timesteps == schedule.timesteps

@@ -11,13 +11,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from networks import rand, randomize
+from park2023_loop import Park2023
 from pipelines import build_stable_diffusion
-from published import Published as PublishedCode
 from truth import dense_jacobian
 
 import latentjac
-from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Mask, Method, Published, Reestimation, masked_basis
+from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Mask, Method, Reestimation, masked_basis
 from latentjac.geometry.linearity import LENGTHS
+from latentjac.papers import park2023
 
 STEPS = 5
 DISTANCES = (-1.0, 2.0)
@@ -228,18 +229,16 @@ def test_frames_of_an_injection(case) -> None:
         assert max(abs(a - b) for a, b in zip(frame.tobytes(), image.tobytes(), strict=True)) <= 1
 
 
-def test_as_published(model, scale) -> None:
-    """Its walks and its way to the picture, as tests/published.py has them, over a guided network."""
+def test_the_walk_of_park2023(model, scale) -> None:
+    """Its walks and its way to the picture, as tests/park2023_loop.py has them, over a guided network."""
     hand = ByHand(model, "a cat", scale)
-    known = PublishedCode(lambda x, t: SimpleNamespace(sample=hand.eps(x, t)), hand.powers, 8)
+    known = Park2023(lambda x, t: SimpleNamespace(sample=hand.eps(x, t)), hand.powers, 8)
     picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    path = latentjac.invert(
-        model, picture, 8, "a cat", negative_prompt="dog", guidance_scale=scale or 1.0, compat="pullback"
-    )
+    path = park2023.invert(model, picture, 8, "a cat", negative_prompt="dog", guidance_scale=scale or 1.0)
     clean = model.codec.encode(picture).double()
     close(path.samples[-1], known.invert(clean))
     point, v = path.at(0.6), rand(4, 8, 8, seed=4)
-    result = latentjac.edit(model, point, v, method=Published(num_steps=4))
+    result = latentjac.edit(model, point, v, method=park2023.Walk(num_steps=4))
     forth = known.walk(point.sample, torch.tensor(point.timestep), v / v.norm(), 1.0, 4)
     close(result.points[0, result.distances.index(0) :], torch.cat(forth))
     x = forth[-1]

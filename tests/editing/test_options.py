@@ -11,7 +11,8 @@ import torch
 from editing.known import kind, linear, point_for, unit
 
 import latentjac
-from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Mask, Published, Reestimation
+from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Mask, Reestimation
+from latentjac.papers.park2023 import Walk
 
 MASK = torch.eye(6, dtype=torch.bool)
 SHARED = {"num_steps": 3, "prompt": "a", "layer": "head", "linearity_tolerance": 0.2}
@@ -21,7 +22,7 @@ OPTIONS: dict[type, dict[str, Any]] = {
     Linear: SHARED,
     Geodesic: {**SHARED, "transport": "pseudoinverse", "k": 4, "tol": 1e-3},
     HSpace: {"layer": "head", "inject": "point", "asymmetric": True, "linearity_tolerance": 0.2},
-    Published: {**SHARED, "gain": 2.0, "generator": torch.Generator()},
+    Walk: {**SHARED, "gain": 2.0, "generator": torch.Generator()},
     Reestimation: {"every": 2, "k": 4, "tol": 1e-3},
 }
 EVERY = {name: value for options in OPTIONS.values() for name, value in options.items()}
@@ -75,7 +76,7 @@ def test_what_is_wrong_is_named_when_it_is_written(method: type) -> None:
 
 
 def test_values_are_kept_in_their_plain_form() -> None:
-    made = Geodesic(num_steps=np.int64(3), tol=np.float32(0.5), transport=np.str_("paper"))
+    made = Geodesic(num_steps=np.int64(3), tol=np.float32(0.5), transport=np.str_("park2023"))
     assert [type(value) for value in (made.num_steps, made.tol, made.transport)] == [int, float, str]
     assert Guidance(reestimate=np.int64(4)) == Guidance(reestimate=Reestimation(4))
     with pytest.raises(FrozenInstanceError):

@@ -251,7 +251,7 @@ TABLE: list[Row] = [
         "method",
         lambda: lj.geometry.pull_back(BASIS.u, BASIS, "pinv"),
         ValueError,
-        r"method must be one of \['paper'.*got 'pinv'",
+        r"method must be one of \['park2023'.*got 'pinv'",
     ),
     (
         "tikhonov",
@@ -261,7 +261,7 @@ TABLE: list[Row] = [
     ),
     (
         "unused",
-        lambda: lj.geometry.pull_back(BASIS.u, BASIS, "paper", 0.1),
+        lambda: lj.geometry.pull_back(BASIS.u, BASIS, "park2023", 0.1),
         ValueError,
         r"left at 0.0 with method=.*got 0.1",
     ),

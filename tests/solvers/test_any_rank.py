@@ -111,7 +111,7 @@ def test_what_was_not_computed_is_not_a_null_vector() -> None:
 @pytest.mark.filterwarnings("ignore:svd")
 def test_the_published_vectors_are_unit() -> None:
     matrix = of_ranks([3, 0], 80, 100, torch.float64)
-    basis = svd(MatrixOperator(matrix), k=5, solver=Subspace(stop="paper", vectors="paper"), max_passes=30)
+    basis = svd(MatrixOperator(matrix), k=5, solver=Subspace(stop="park2023", vectors="park2023"), max_passes=30)
     torch.testing.assert_close(basis.u.norm(dim=2), torch.ones(2, 5).double(), rtol=1e-12, atol=0)
     assert orthogonality(basis.v) < 1e-13
     assert basis.residuals.isfinite().all()

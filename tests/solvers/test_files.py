@@ -66,7 +66,7 @@ def test_what_is_saved_is_loaded(tmp_path, basis, dtype) -> None:
     [
         {"max_passes": 2},
         {"solver": Randomized()},
-        {"solver": Subspace(stop="paper", vectors="paper")},
+        {"solver": Subspace(stop="park2023", vectors="park2023")},
         {"tol": 0.5},
     ],
     ids=str,
@@ -75,7 +75,7 @@ def test_what_is_saved_is_loaded(tmp_path, basis, dtype) -> None:
     "function", [lambda x: x.flatten(1).softmax(-1), lambda x: 0 * x, lambda x: x.flatten(1)[:, :2]]
 )
 def test_every_kind_of_basis_can_be_saved(tmp_path, options, function) -> None:
-    """Not converged, of a rank below k, and with the rows that the paper's code returns."""
+    """Not converged, of a rank below k, and with the rows that the code of Park et al. returns."""
     x = torch.randn(1, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     basis = latentjac.svd(latentjac.linearize(function, x), k=2, **options)
     assert same(latentjac.LocalBasis.load(basis.save(tmp_path / "b.safetensors")), basis)
@@ -304,13 +304,28 @@ def test_older_schemas(tmp_path) -> None:
     del facts["point_status"]
     path.write_bytes(written(tensors, json.dumps(facts), "1"))
     assert same(latentjac.LocalBasis.load(path), replace(BASIS, certificate=None, point_status=()))
-    # The paper's vectors were not noted.
+    # Vectors of park2023 were not noted.
     tensors["u"][1] = tensors["u"][0]
     facts["metadata"]["method"] = "subspace"
     path.write_bytes(written(tensors, json.dumps(facts), "1"))
     assert latentjac.LocalBasis.load(path).k == 3
     path.write_bytes(written(tensors, json.dumps(facts), "1", sha256="0" * 64))
     with pytest.raises(FileError, match="metadata of schema 1 must be"):
+        latentjac.LocalBasis.load(path)
+
+
+def test_vectors_of_park2023_had_another_name(tmp_path) -> None:
+    """As bases had it that were computed with compat="pullback"."""
+    tensors, facts = parts()
+    path = tmp_path / "b.safetensors"
+    tensors["u"][1] = tensors["u"][0]
+    for name in ("paper", "park2023"):
+        facts["metadata"] |= {"vectors": name, "stop": name, "grid": "pullback"}
+        path.write_bytes(written(tensors, json.dumps(facts)))
+        assert latentjac.LocalBasis.load(path).metadata["grid"] == "pullback"
+    facts["metadata"]["vectors"] = "ritz"
+    path.write_bytes(written(tensors, json.dumps(facts)))
+    with pytest.raises(FileError, match="rows of u must be orthonormal"):
         latentjac.LocalBasis.load(path)
 
 

@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError
 import numpy as np
 import pytest
 import torch
-from published import iterate
+from park2023_loop import iterate
 from solvers.matrices import SPECTRA, MatrixOperator, exact_residuals, largest_sine, with_spectrum
 
 from latentjac.solvers import Krylov, Randomized, Solver, Status, Subspace, block_size, svd
@@ -43,13 +43,13 @@ def test_subspace_iterates_are_those_of_the_paper() -> None:
 
 def test_the_rule_of_the_paper() -> None:
     operator = with_spectrum(GAPPED)
-    basis = svd(operator, k=6, tol=1e-3, solver=Subspace(stop="paper"))
+    basis = svd(operator, k=6, tol=1e-3, solver=Subspace(stop="park2023"))
     assert basis.status is Status.STOPPED
     assert basis.metadata["passes"] >= 24
     # In a large space the entries of v are small whatever they are: it stops on a subspace that is still wrong. When,
     # depends on the signs of an SVD, and so on the number of threads: sines of 0.5 to 0.9 were seen.
     operator = with_spectrum(SPECTRA["exponential"][:200], 300, 2000)
-    loose = svd(operator, k=6, tol=1e-2, solver=Subspace(stop="paper"))
+    loose = svd(operator, k=6, tol=1e-2, solver=Subspace(stop="park2023"))
     exact = torch.linalg.svd(operator.matrix[0], full_matrices=False)[2][:6]
     assert loose.status is Status.STOPPED
     assert largest_sine(loose.v, exact) > 0.1
@@ -189,7 +189,7 @@ def test_vectors_of_the_paper(tol: float, most: int) -> None:
     u, s, v = iterate(matrix, start, tol, most=most)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # four iterations do not converge
-        basis = svd(operator, 6, tol, solver=Subspace("paper", "paper"), warm_start=start, max_passes=2 * most)
+        basis = svd(operator, 6, tol, solver=Subspace("park2023", "park2023"), warm_start=start, max_passes=2 * most)
     torch.testing.assert_close(basis.s, s, rtol=1e-10, atol=0)
     sign = (basis.v * v).sum(1, keepdim=True).sign()
     torch.testing.assert_close(basis.v, sign * v, rtol=0, atol=1e-9)

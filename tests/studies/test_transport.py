@@ -28,9 +28,9 @@ def test_small_study_of_faces() -> None:
         way: sum(c for c, w in zip(table["cosine"], table["way"], strict=True) if w == way) / (18 * settings.k)
         for way in WAYS
     }
-    assert 0.3 < mean["paper"] < 0.8
-    assert abs(mean["pseudoinverse"] - mean["paper"]) < 0.02
-    assert abs(mean["random"]) < 0.2 < mean["own"] < mean["paper"]
+    assert 0.3 < mean["park2023"] < 0.8
+    assert abs(mean["pseudoinverse"] - mean["park2023"]) < 0.02
+    assert abs(mean["random"]) < 0.2 < mean["own"] < mean["park2023"]
     assert f"{finding.number:.2f}" in finding.sentence
 
 
@@ -50,7 +50,7 @@ def test_effects_are_those_of_steps_at_source_and_target(tiny_model) -> None:
     here = effect(source, bases[source].v[direction])
     moved = parallel_transport(bases[source].v[[direction]], bases[source], bases[target])
     assert float(carried.retained[source, target, direction]) == pytest.approx(float(moved.retained), rel=1e-6)
-    for way, v in (("paper", moved.v[0]), ("unchanged", bases[source].v[direction])):
+    for way, v in (("park2023", moved.v[0]), ("unchanged", bases[source].v[direction])):
         there = effect(target, v)
         entry = WAYS.index(way), source, target, direction
         cosine = float(torch.cosine_similarity(there, here, dim=0))
@@ -69,7 +69,7 @@ def test_the_pseudo_inverse_has_the_largest_cosine_to_first_order(tiny_model) ->
         images = (v.flatten(1) @ target.v.flatten(1).T * target.s) @ target.u.flatten(1)
         return torch.cosine_similarity(images, u)
 
-    paper, inverse = (parallel_transport(source, source, target, m) for m in ("paper", "pseudoinverse"))
+    paper, inverse = (parallel_transport(source, source, target, m) for m in ("park2023", "pseudoinverse"))
     torch.testing.assert_close(cosines(inverse.v).square(), inverse.retained, rtol=1e-6, atol=1e-9)
     assert (cosines(inverse.v) - cosines(paper.v)).min() > 1e-4
 

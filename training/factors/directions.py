@@ -16,7 +16,7 @@ from latentjac.geometry import ascent_directions
 from latentjac.solvers import Subspace
 
 # The paper's code: two directions, its tolerance and its own stopping rule.
-PAPER = {"k": 2, "tol": 1e-4, "solver": Subspace(stop="paper")}
+PAPER = {"k": 2, "tol": 1e-4, "solver": Subspace(stop="park2023")}
 TOLERANCE = 1e-2
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import latentjac
-from latentjac.editing.methods.park2023 import ConstantGain
+from latentjac.editing.methods import ConstantGain
 
 # From rows [n, C, H, W] and amounts [n] to pictures [n, 3, H, W].
 Move = Callable[[Tensor, Tensor], Tensor]
@@ -51,7 +51,7 @@ def linear_move(model: latentjac.Model, point: latentjac.Point) -> Move:
 def guided_move(model: latentjac.Model, point: latentjac.Point, num_steps: int) -> Move:
     """The paper's edit: ``x <- x + g [eps(x + v) - eps(x)]`` with unit v and constant g, the amount, then DDIM.
 
-    As ``latentjac.editing.Published`` steps, each direction with a gain of its own; the paper's g is 0.1.
+    As ``latentjac.papers.park2023.Walk`` steps, each direction with a gain of its own; the paper's g is 0.1.
     """
 
     def move(rows: Tensor, amounts: Tensor) -> Tensor:

@@ -1,21 +1,20 @@
 """Ways to edit, one a file: each a frozen dataclass of its own options that walks."""
 
 from latentjac.editing.methods.geodesic import Geodesic
-from latentjac.editing.methods.guidance import Guidance, Reestimation
+from latentjac.editing.methods.guidance import ConstantGain, Guidance, Reestimation
 from latentjac.editing.methods.h_space import HSpace
 from latentjac.editing.methods.linear import Linear
 from latentjac.editing.methods.method import Job, Method, Walked
-from latentjac.editing.methods.park2023 import Published
 from latentjac.editing.methods.x_space import XSpaceMethod
 
 __all__ = [
+    "ConstantGain",
     "Geodesic",
     "Guidance",
     "HSpace",
     "Job",
     "Linear",
     "Method",
-    "Published",
     "Reestimation",
     "Walked",
     "XSpaceMethod",

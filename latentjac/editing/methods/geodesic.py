@@ -25,7 +25,7 @@ class Geodesic(XSpaceMethod):
     network is linear along a direction are split.
 
     Attributes:
-        transport: How directions are carried, ``"paper"`` or ``"pseudoinverse"``; see
+        transport: How directions are carried, ``"park2023"`` or ``"pseudoinverse"``; see
             :func:`latentjac.geometry.pull_back`.
         k: Directions of the local bases on the way.
         tol: Largest relative residual of those bases, in (0, 1).
@@ -35,7 +35,7 @@ class Geodesic(XSpaceMethod):
         ValueError: If an option is out of range.
     """
 
-    transport: str = "paper"
+    transport: str = "park2023"
     k: int = K
     tol: float = TOL
 
@@ -63,7 +63,7 @@ class GeodesicSteps:
     """Steps along v; after each, v is carried to the new point through h-space (Park et al. 2023, first version).
 
     With the local basis ``J = U^T S V`` of a feature map at a point, ``v = V^T c`` in x-space corresponds to a
-    direction u in h-space: ``U^T c`` with the paper's transport, the image ``U^T S c`` of v with the pseudoinverse. At
+    direction u in h-space: ``U^T c`` with ``"park2023"``, the image ``U^T S c`` of v with the pseudoinverse. At
     the next point :func:`latentjac.geometry.pull_back` makes the new v of it, and what the tangent space there holds of
     u is carried on. The rest is lost; the part kept is the retained energy.
     """
@@ -74,7 +74,7 @@ class GeodesicSteps:
         Args:
             walks: What to do.
             bases: The bases on the way.
-            transport: ``"paper"`` or ``"pseudoinverse"``.
+            transport: ``"park2023"`` or ``"pseudoinverse"``.
 
         Raises:
             ValueError: If a direction has no part in the basis at the point.
@@ -89,7 +89,7 @@ class GeodesicSteps:
                 f"got {float(energy.min()):.1e} of the energy of one; raise k"
             )
         self._retained = [energy]
-        images = coordinates if transport == "paper" else coordinates * first.s
+        images = coordinates if transport == "park2023" else coordinates * first.s
         self._v = walks.unit_allowed(_unit(coordinates, first.v))
         self._u = _unit(images, first.u)
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import torch
 
 from latentjac.arguments import check_int, check_kind, check_number, is_int
-from latentjac.diffusion import predict_noise
+from latentjac.diffusion import Point, predict_noise
 from latentjac.edit_options import MOST_STEPS, TOL, K
 from latentjac.editing.arguments import set_checked
 from latentjac.editing.methods.x_space import XSpaceMethod
 from latentjac.editing.walk import StepRecord, Walks
 from latentjac.editing.walk_bases import WalkBases, check_k
 from latentjac.geometry.linearity import Linearity
+from latentjac.models import Model
 
 
 @dataclass(frozen=True)
@@ -143,3 +144,23 @@ class GuidedSteps:
             overlaps.append(cosine.abs()[:, 0])
         self._v = self._walks.unit_allowed(torch.stack(directions))
         self._overlaps.append(torch.stack(overlaps))
+
+
+class ConstantGain:
+    """Steps ``x <- x + gain [eps(x + v) - eps(x)]`` along directions v ``[w, C, H, W]`` of any length.
+
+    The gain is one for all, or ``[w, 1, 1, 1]``; how far a step leads depends on the image, the timestep and v.
+    """
+
+    def __init__(self, model: Model, point: Point, directions: torch.Tensor, gain: float | torch.Tensor) -> None:
+        self._model, self._point, self._probes, self._gain = model, point, directions, gain
+
+    def step(self, number: int, x: torch.Tensor) -> torch.Tensor:
+        """The difference of the predicted noise, as long as it comes out."""
+        both = torch.cat([x + self._probes, x])
+        ahead, here = predict_noise(self._model, both, self._point.timestep, self._point.conditioning).chunk(2)
+        return self._gain * (ahead - here)
+
+    def record(self) -> StepRecord:
+        """Nothing: the gain is known before."""
+        return StepRecord()

@@ -30,8 +30,8 @@ class XSpaceMethod:
 
     Attributes:
         num_steps: Least number of steps of a walk, at most 1000.
-        prompt: For models with text, what the walk is under, as in the published code of Park et al. (2023); images are
-            made under the conditioning of the point, which is also that of the walk by default.
+        prompt: For models with text, what the walk is under; images are made under the conditioning of the point, which
+            is also that of the walk by default.
         layer: Feature map that is measured on the way (and followed, where the method follows one); by default
             ``"mid"``, or ``"eps"`` for networks that have no such layer.
         linearity_tolerance: Relative change of the noise difference that still counts as linear, in (0, 1).

@@ -1,4 +1,4 @@
-"""compat="pullback" from photo to pictures, against the published formulas written as plain loops."""
+"""latentjac.papers.park2023 from photo to pictures, against the published formulas written as plain loops."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 from networks import build_scheduler, build_tiny_unet
+from park2023_loop import Park2023, iterate
 from PIL import Image
-from published import Published, iterate
 from truth import dense_jacobian
 
 import latentjac
 from latentjac import editing
-from latentjac.compat import find_preset
-from latentjac.diffusion import park2023_schedule
+from latentjac.papers import park2023
 
 STEPS = 20
 
@@ -24,8 +23,8 @@ def model() -> latentjac.Model:
 
 
 @pytest.fixture(scope="module")
-def published(model) -> Published:
-    return Published(model.network, model.scheduler.alphas_cumprod.double(), STEPS)
+def published(model) -> Park2023:
+    return Park2023(model.network, model.scheduler.alphas_cumprod.double(), STEPS)
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +34,11 @@ def picture() -> Image.Image:
 
 @pytest.fixture(scope="module")
 def path(model, picture) -> latentjac.Trajectory:
-    return latentjac.invert(model, picture, STEPS, compat="pullback")
+    return park2023.invert(model, picture, STEPS)
 
 
 def test_the_grid(model, published) -> None:
-    schedule = park2023_schedule(model.scheduler, 100)
+    schedule = park2023.schedule(model.scheduler, 100)
     times = torch.linspace(0, 1, 100) * 999
     assert (schedule.top, schedule.num_inference_steps) == (99, 100)
     assert schedule.timesteps == tuple(times.tolist())
@@ -68,14 +67,14 @@ def test_the_basis(model, path) -> None:
     """From the same start, the triplets of the published loop with a dense Jacobian at the fractional timestep."""
     point = path.at(0.6)
     jacobian = dense_jacobian(model.feature_map("mid"), point.sample, torch.tensor(point.timestep))
-    basis = latentjac.local_basis(model, point, 2, compat="pullback")
+    basis = park2023.local_basis(model, point)
     # A start of its own: once converged, it does not matter up to what the loop's tolerance leaves.
     start = torch.linalg.qr(torch.randn(768, 2, dtype=torch.float64))[0].T
     _, s, v = iterate(jacobian, start, 1e-4)
     assert basis.status in (latentjac.Status.STOPPED, latentjac.Status.OUT_OF_PASSES)
     torch.testing.assert_close(basis.s, s, rtol=1e-4, atol=0)
     torch.testing.assert_close((basis.v.flatten(1) @ v.T).abs().diagonal(), torch.ones(2).double(), rtol=0, atol=1e-3)
-    assert basis.metadata["stop"] == "paper"
+    assert basis.metadata["stop"] == "park2023"
     assert 24 <= basis.metadata["passes"] <= 101
 
 
@@ -85,7 +84,7 @@ def test_the_edit(model, published, path, t: float, num_steps: int) -> None:
     point = path.at(t)
     x, level = published.descend(path.samples[-1], t)
     v = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    method = editing.Published(num_steps=num_steps, gain=3.0, generator=torch.Generator().manual_seed(7))
+    method = park2023.Walk(num_steps=num_steps, gain=3.0, generator=torch.Generator().manual_seed(7))
     result = latentjac.edit(model, point, v, method=method)
     v = v / v.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     moved = []
@@ -107,7 +106,7 @@ def test_the_edit(model, published, path, t: float, num_steps: int) -> None:
 def test_lengths_are_those_up_to_each_frame(model, path) -> None:
     point = path.at(0.6)
     v = torch.ones(3, 16, 16)
-    result = latentjac.edit(model, point, v, method=editing.Published(num_steps=4, gain=1.0))
+    result = latentjac.edit(model, point, v, method=park2023.Walk(num_steps=4, gain=1.0))
     assert result.distances == (-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0)
     sigma = (1 - float(model.scheduler.alphas_cumprod.double()[int(point.timestep)])) ** 0.5
     steps = (result.points[0, 1:] - result.points[0, :-1]).flatten(1).norm(dim=1) / sigma
@@ -118,11 +117,9 @@ def test_lengths_are_those_up_to_each_frame(model, path) -> None:
     assert result.gains.shape == (4, 1, 9)
 
 
-def test_the_gain_of_the_scripts(model, path) -> None:
-    result = latentjac.edit(model, path.at(0.6), torch.ones(3, 16, 16), method=editing.Published(num_steps=1))
+def test_the_gain_of_the_scripts_without_text(model, path) -> None:
+    result = latentjac.edit(model, path.at(0.6), torch.ones(3, 16, 16), method=park2023.Walk(num_steps=1))
     assert result.gains.unique().tolist() == [0.1]
-    preset = find_preset("", "pullback", {})
-    assert preset.gain(text=True) == 1.0
 
 
 def test_points_of_its_grid_serve_other_methods(model, path) -> None:

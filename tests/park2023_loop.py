@@ -1,4 +1,4 @@
-"""The published code's formulas (Park et al. 2023), written down straight from them, without latentjac's own layers."""
+"""The formulas of Park et al.'s code (2023), written down straight from them, without latentjac's own layers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 Tensor = torch.Tensor
 
 
-class Published:
+class Park2023:
     """One denoiser with its schedule; images are one at a time ``[1, C, H, W]``.
 
     Args:
