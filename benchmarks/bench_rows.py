@@ -2,7 +2,8 @@
 
 The floor of the first two is one read of the rows in float32 (and one write of the results), what a copy moves, or
 their multiply-adds in float64 at the rate of the tensor cores. `torch` is the same with a float64 copy of the rows and
-a product, as the PyTorch twin has it; for the small problems its own drivers. Without a GPU the twins meet themselves.
+a product, as the reference implementation has it; for the small problems its own drivers. Without a GPU these
+meet themselves.
 
     python benchmarks/bench_rows.py [--threads 1] [--device cpu|cuda] [--quick]
 """
@@ -98,7 +99,7 @@ def small_row(size: int, rounds: int, device: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    options = begin(command_line(__doc__, quick="one case each"), twins=True)
+    options = begin(command_line(__doc__, quick="one case each"), references=True)
     device, rounds = options.device, 3 if options.quick else 41
     rows = [gram_row(*sizes, rounds, device) for sizes in (GRAMS[:1] if options.quick else GRAMS)]
     rows += [combination_row(*sizes, rounds, device) for sizes in (COMBINATIONS[:1] if options.quick else COMBINATIONS)]

@@ -27,17 +27,17 @@ def command_line(doc: str, quick: str) -> argparse.ArgumentParser:
     return parser
 
 
-def begin(parser: argparse.ArgumentParser, twins: bool = False) -> argparse.Namespace:
+def begin(parser: argparse.ArgumentParser, references: bool = False) -> argparse.Namespace:
     """Parse, prepare torch, and refuse to time what is not there.
 
     Args:
         parser: of :func:`command_line`.
-        twins: on a processor PyTorch's twins will do.
+        references: on a processor the reference implementations will do.
     """
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    if not kernels.available(options.device) and not (twins and options.device == "cpu"):
+    if not kernels.available(options.device) and not (references and options.device == "cpu"):
         why = kernels.build_info().why_not or "no GPU or built without CUDA"
         raise SystemExit(f"no native kernels for {options.device}: {why}")
     return options

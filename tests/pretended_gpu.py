@@ -2,7 +2,7 @@
 
 As on a GPU, an operator refuses tensors of two devices, a generator of another device than its result, and NumPy. Where
 the host would wait for a value, or copy one over, that is counted, and refused while passes are recorded. Kernels are
-the PyTorch twins; a recording runs its function again. Memory, streams and speed are not there.
+the reference implementations; a recording runs its function again. Memory, streams and speed are not there.
 
 Networks are traced on the CPU.
 """

@@ -1,4 +1,4 @@
-"""A build that cannot work says so in one sentence, with the remedy and the switch."""
+"""A build that cannot work gives one sentence with the remedy and the switch."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class StreamOrder:
                 yield
             finally:
                 self._done = stream.record_event()
-                # Memory that was allocated on a stream is reused by that stream's later work without a word.
+                # Memory that was allocated on a stream is reused by that stream's later work unasked.
                 for other in self._streams:
                     if other != stream:
                         other.wait_event(self._done)

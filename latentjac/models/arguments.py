@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 _TIMES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, *FLOATING)
 
 
-def check_call(function: str, model: Model, x: Any, t: Any, conditioning: Any) -> None:
-    """Raise unless a model's network takes these samples, timesteps and conditioning."""
+def check_call(function: str, model: Model, x: Any, t: Any, conditioning: Any, *, held: bool = False) -> None:
+    """Raise unless a model's network takes these samples, timesteps and conditioning.
+
+    With ``held`` the conditioning is no argument of the function: samples have to fit it.
+    """
     _check_held(function, "x", x)
     if x.ndim != 4 or tuple(x.shape[1:]) != model.sample_shape or len(x) == 0:
         raise ValueError(f"{function}: x must have shape [B, *{list(model.sample_shape)}], got {list(x.shape)}")
@@ -35,6 +38,9 @@ def check_call(function: str, model: Model, x: Any, t: Any, conditioning: Any) -
         )
     check_kind(function, "conditioning", conditioning, Conditioning, "a latentjac.Conditioning")
     if conditioning.num_rows not in (1, len(x)):
+        if held:
+            count = conditioning.num_rows
+            raise ValueError(f"{function}: x must hold {count} samples, as conditioning has rows, got {len(x)}")
         rows = "1 row" if len(x) == 1 else f"1 or {len(x)} rows"
         raise ValueError(f"{function}: conditioning must have {rows}, got {conditioning.num_rows}")
     if model._names is not None and set(conditioning) != set(model._names):

@@ -29,7 +29,7 @@ class Denoiser:
     @public
     def output(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """What the network returns, of the kind that it predicts, ``[B, C, H, W]``; arguments as of :meth:`predict`."""
-        check_call("output", self.model, x, t, self.conditioning)
+        check_call("output", self.model, x, t, self.conditioning, held=True)
         return self._output(x, t)
 
     @public
@@ -44,19 +44,19 @@ class Denoiser:
             TypeError: If an argument is no tensor.
             ValueError: If one has another shape or type than the network takes.
         """
-        check_call("predict", self.model, x, t, self.conditioning)
+        check_call("predict", self.model, x, t, self.conditioning, held=True)
         return self._predict(x, t)
 
     @public
     def eps(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Predicted noise, ``[B, C, H, W]``; arguments are those of :meth:`predict`."""
-        check_call("eps", self.model, x, t, self.conditioning)
+        check_call("eps", self.model, x, t, self.conditioning, held=True)
         return self._predict(x, t).eps
 
     @public
     def x0(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Posterior mean of the clean sample, ``[B, C, H, W]`` (Tweedie's formula)."""
-        check_call("x0", self.model, x, t, self.conditioning)
+        check_call("x0", self.model, x, t, self.conditioning, held=True)
         return self._predict(x, t).x0
 
     # Without checks, for traces.

@@ -639,7 +639,7 @@ BASELINES: dict[str, Baseline] = {
     "Denoiser.output": lambda c: call(c.model.denoiser().output, x=c.point.sample, t=torch.tensor(500)),
     "Denoiser.eps": lambda c: call(c.model.denoiser().eps, x=c.point.sample, t=torch.tensor(500)),
     "Denoiser.x0": lambda c: call(c.model.denoiser().x0, x=c.point.sample, t=torch.tensor(500)),
-    "Guided.output": lambda c: call(
+    "Denoiser.output/guided": lambda c: call(
         c.text.denoiser(c.conditioning).output, x=rand(2, 4, 8, 8).float(), t=torch.tensor(500)
     ),
     "Model": lambda c: call(
@@ -656,10 +656,6 @@ BASELINES: dict[str, Baseline] = {
     ),
     "Model.conditioning/none": lambda c: call(c.model.conditioning, prompt=None),
     "Model.denoiser": lambda c: call(c.text.denoiser, conditioning=c.conditioning),
-    "Model.output": lambda c: call(
-        c.model.output, x=c.point.sample, t=torch.tensor(500), conditioning=lj.Conditioning()
-    ),
-    "Model.levels_of": lambda c: call(c.model.levels_of, t=torch.tensor(500), x=c.point.sample),
     "Model.resolve_layer": lambda c: call(c.model.resolve_layer, layer="mid"),
     "Model.eps": lambda c: call(c.model.eps, x=c.point.sample, t=torch.tensor(500), conditioning=lj.Conditioning()),
     "Model.x0": lambda c: call(c.model.x0, x=c.point.sample, t=torch.tensor(500), conditioning=lj.Conditioning()),

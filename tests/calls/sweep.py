@@ -47,9 +47,10 @@ RIGHT = {
         for name, argument in (("Linearization.jvp", "v"), ("Linearization.vjp", "u"))
         for value in ("nan", "inf", "one nan")
     },
+    ("Denoiser.output/guided", "x", "huge"): "guidance takes a difference of large values",
     **{
         (name, argument, value): "a function of torch's, which reads no values and can be differentiated"
-        for name in ("Model.eps", "Model.x0")
+        for name in ("Model.eps", "Model.x0", "Denoiser.eps", "Denoiser.x0", "Denoiser.output", "Denoiser.predict")
         for argument in ("x", "t")
         for value in ("nan", "inf", "one nan", "subclass")
     },

@@ -133,7 +133,7 @@ def uninvertible(monkeypatch):
         (["edit", "PHOTO", "--compose", "--direction", "1,2", "--distance", "1"], "--distance must be one number"),
         (["edit", "PHOTO", "--direction", "1,1"], "--direction must be different"),
         (["edit", "PHOTO", "--distance", "1,1.0"], "--distance must be different"),
-        (["edit", "PHOTO", "--edit-prompt", "a"], "--edit-prompt must be left out, since .* got 'a'"),
+        (["edit", "PHOTO", "--edit-prompt", "a"], "--edit-prompt must be left out since .* got 'a'"),
         (["edit", "PHOTO", "--null-energy", 0.5], "--null-energy must be left out unless --mask is given, got 0.5"),
         (["edit", "PHOTO", "--null-rank", 2], "--null-rank must be left out unless --mask is given, got 2"),
         (["edit", "PHOTO", "--mask", "MASK", "--method", "h-space", "--null-rank", 2],

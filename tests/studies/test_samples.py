@@ -30,7 +30,7 @@ def test_small_study_of_faces() -> None:
         assert curve.y == pytest.approx(means.tolist())
         assert means[2] - means[0] > 0.2
     assert finding.number == pytest.approx(finding.curves[0].y[-1] - finding.curves[0].y[0])
-    # Three samples are too few to be sure of it, and the study says so.
+    # Three samples are too few to be sure of it, and the study names that.
     assert finding.holds == (finding.interval[0] > 0) == ("do not part" not in finding.sentence)
 
 
