@@ -46,10 +46,10 @@ Row = dict[str, Any]
 
 
 def built() -> tuple[list[Path], list[str]]:
-    """Sources and architectures with machine code, as CMakeLists.txt has them."""
+    """Sources, all of the folder of CUDA, and architectures with machine code, as CMakeLists.txt has them."""
     text = (ROOT / "CMakeLists.txt").read_text()
-    architectures = re.findall(r"(\d+\w?)-real", text)
-    return [ROOT / name for name in re.findall(r"csrc/cuda/\w+\.cu", text)], [f"sm_{name}" for name in architectures]
+    (pattern,) = re.findall(r"csrc/cuda/\*\.cu", text)
+    return sorted(ROOT.glob(pattern)), [f"sm_{name}" for name in re.findall(r"(\d+\w?)-real", text)]
 
 
 def compile_source(nvcc: str, source: Path, architecture: str, cubin: Path) -> str:
