@@ -15,8 +15,9 @@ from solvers.matrices import MatrixOperator
 
 import latentjac
 from latentjac import geometry
+from latentjac.solvers import Krylov
 
-TIGHT: dict[str, Any] = {"k": 2, "tol": 1e-9, "max_passes": 2, "block_size": 2}
+TIGHT: dict[str, Any] = {"k": 2, "tol": 1e-9, "max_passes": 2, "solver": Krylov(block_size=2)}
 
 
 def _unfinished() -> latentjac.LocalBasis:
