@@ -7,7 +7,9 @@ run on plain tensors without recording. The reference implementations are guarde
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -53,6 +55,29 @@ def refuse_transforms(function: str) -> None:
         )
 
 
+class _Pass(threading.local):
+    """Whether this thread is in a pass of a program."""
+
+    running = False
+
+
+current_pass = _Pass()
+
+
+@contextmanager
+def program_pass() -> Iterator[None]:
+    """Have kernels take their tensors as plain ones with memory of their own, as those of a program's pass are.
+
+    The program refused others where it was entered, and its own lie in its arena: to look at each again would cost a
+    tenth of a pass of few probes.
+    """
+    before, current_pass.running = current_pass.running, True
+    try:
+        yield
+    finally:
+        current_pass.running = before
+
+
 def refuse_differentiated(function: str, **tensors: torch.Tensor | None) -> None:
     """Refuse tensors that take part in differentiation or tracing.
 
@@ -65,6 +90,8 @@ def refuse_differentiated(function: str, **tensors: torch.Tensor | None) -> None
         RuntimeError: a tensor requires grad while grad mode is on, carries a forward-mode tangent, or is wrapped by
             `torch.func` or another tracing tensor type.
     """
+    if current_pass.running:
+        return
     for name, tensor in tensors.items():
         if tensor is None:
             continue

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 import latentjac.linearization.rules  # noqa: F401  (registers the rules)
+from latentjac.kernels.guards import program_pass
 from latentjac.linearization.arena import Arena
 from latentjac.linearization.chunking import chunk_size, live_bytes
 from latentjac.linearization.describe import describe
@@ -241,6 +242,10 @@ class Program:
         if not is_plain(probes.device):
             with outside(probes.device):
                 return self.tangent(probes)
+        with program_pass():
+            return self._tangent(probes)
+
+    def _tangent(self, probes: Tensor) -> Tensor:
         values = self.arena.values()
         laid = lay_out(probes.to(self.metas[self._trace.x].dtype))
         values.put(self._trace.x, laid, borrowed=laid.data_ptr() == probes.data_ptr())
@@ -268,6 +273,10 @@ class Program:
         if not is_plain(probes.device):
             with outside(probes.device):
                 return self.cotangent(probes)
+        with program_pass():
+            return self._cotangent(probes)
+
+    def _cotangent(self, probes: Tensor) -> Tensor:
         values = self.arena.values()
         laid = lay_out(probes.to(self.metas[self._trace.y].dtype))
         values.put(self._trace.y, laid, borrowed=laid.data_ptr() == probes.data_ptr())

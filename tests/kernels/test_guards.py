@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.autograd import forward_ad
 
+from latentjac import kernels
 from latentjac.kernels import (
     attention_cotangent,
     attention_primal,
@@ -13,6 +14,7 @@ from latentjac.kernels import (
     norm_act_tangent,
     rowwise_product,
 )
+from latentjac.kernels.guards import program_pass
 
 X = torch.randn(2, 3, 8, dtype=torch.float64)
 T = torch.randn(4, 2, 3, 8, dtype=torch.float64)
@@ -153,3 +155,16 @@ def test_fake_tensors_are_refused():
 
     with FakeTensorMode() as mode, pytest.raises(RuntimeError, match="is a FakeTensor"):
         primal(mode.from_tensor(X))
+
+
+def test_a_pass_leaves_the_checks_on_behind_it() -> None:
+    """A program's own tensors are not looked at again; those of the next call are, also after a pass that failed."""
+    x = torch.randn(2, 4, 6, dtype=torch.float64, requires_grad=True)
+    with program_pass():
+        kernels.norm_act_primal(x, groups=2)
+    with pytest.raises(RuntimeError, match="norm_act_primal: x must be a plain tensor"):
+        kernels.norm_act_primal(x, groups=2)
+    with pytest.raises(KeyError), program_pass():
+        raise KeyError
+    with pytest.raises(RuntimeError, match="norm_act_primal: x must be a plain tensor"):
+        kernels.norm_act_primal(x, groups=2)
