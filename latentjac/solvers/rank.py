@@ -53,10 +53,14 @@ class Estimate:
             ValueError: If a factor is not positive and finite.
         """
         factors = tuple(check_number("times", "factors", factor, 0, math.inf) for factor in factors)
-        value, low, high = (math.prod([end, *factors]) for end in (self.value, self.low, self.high))
-        if not all(math.isfinite(end) for end in (value, low, high)):
+        scaled = self._scaled(*factors)
+        if not all(math.isfinite(end) for end in (scaled.value, scaled.low, scaled.high)):
             raise ValueError(f"times: factors must leave the estimate finite, got {shown(factors)}")
-        return Estimate(value, low, high)
+        return scaled
+
+    def _scaled(self, *factors: float) -> Estimate:
+        """As :meth:`times`; infinite where no float is so large."""
+        return Estimate(*(math.prod([end, *factors]) for end in (self.value, self.low, self.high)))
 
     def __contains__(self, other: float) -> bool:
         return self.low <= other <= self.high
@@ -196,8 +200,8 @@ def effective_rank(
     rest = _Quadrature(known_s, nodes, weights * (products.n - len(s)), confidence, limit, unit)
     sums = torch.cumsum(known_s.square(), 0)
     return EffectiveRank(
-        rest.estimate(lambda x: x).times(unit, unit),
-        rest.estimate(torch.square).times(unit, unit, unit, unit),
+        rest.estimate(lambda x: x)._scaled(unit, unit),
+        rest.estimate(torch.square)._scaled(unit, unit, unit, unit),
         participation=rest.ratio(lambda t, q, _: t * t / q),
         stable=rest.ratio(lambda t, *_: t / known_s[0].square()),
         entropy=rest.ratio(lambda t, _, e: torch.exp(torch.log(t) - e / t)),

@@ -75,7 +75,8 @@ def test_guidance_of_classes(model) -> None:
     torch.testing.assert_close(found, 2.5 * one - 1.5 * three)
     guided = Guided(model.denoiser(label(1)), label(3), 2.5)
     torch.testing.assert_close(guided.eps(x, t), found)
-    signal, noise = model.levels_of(t, x)
+    power = model.scheduler.alphas_cumprod.double()[400]
+    signal, noise = power.sqrt(), (1 - power).sqrt()
     torch.testing.assert_close(signal * guided.x0(x, t) + noise * found, x)
     point = latentjac.noise_point(model, 2, num_inference_steps=4, conditioning=label(1, away=3))
     assert point.conditioning == label(1, away=3)
