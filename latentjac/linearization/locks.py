@@ -37,14 +37,16 @@ class Exclusion:
             # Those that wait to be alone go first, or they would wait for ever beside busy threads.
             self._free.wait_for(lambda: self._owner is None and not self._waiting)
             self._evaluating += 1
-        self._mine.evaluates = True
+        self._mine.evaluates, begun = True, self._free
         try:
             yield
         finally:
             self._mine.evaluates = False
-            with self._free:
-                self._evaluating -= 1
-                self._free.notify_all()
+            # What a thread entered before it forked does not count in the child.
+            if begun is self._free:
+                with self._free:
+                    self._evaluating -= 1
+                    self._free.notify_all()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -54,14 +56,16 @@ class Exclusion:
             RuntimeError: If this thread is evaluating a function: it would wait for itself.
         """
         self._take()
+        begun = self._free
         try:
             yield
         finally:
-            with self._free:
-                self._depth -= 1
-                if not self._depth:
-                    self._owner = None
-                    self._free.notify_all()
+            if begun is self._free:
+                with self._free:
+                    self._depth -= 1
+                    if not self._depth:
+                        self._owner = None
+                        self._free.notify_all()
 
     def _take(self) -> None:
         me = threading.get_ident()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -144,3 +145,25 @@ def test_a_child_forked_while_another_thread_traces_can_trace() -> None:
     holder.join()
     assert not alive
     assert results.get(timeout=10) < 1e-12
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize("enter", [exclusion.alone, exclusion.evaluating])
+def test_a_child_leaves_what_its_thread_had_entered(enter: Callable[[], Any]) -> None:
+    """A thread forks while it traces or evaluates: its copy leaves that, and others enter."""
+    with enter():
+        child = os.fork()
+    if not child:
+        entered = threading.Event()
+
+        def both() -> None:
+            with exclusion.alone():
+                pass
+            with exclusion.evaluating():
+                entered.set()
+
+        threading.Thread(target=both, daemon=True).start()
+        os._exit(0 if entered.wait(20) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with exclusion.alone(), exclusion.evaluating():
+        pass
