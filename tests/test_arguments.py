@@ -14,7 +14,7 @@ from latentjac.arguments import check_bool, check_int, check_number
 @pytest.mark.parametrize("value", [True, False, np.bool_(True)])
 @pytest.mark.parametrize("check", [check_int, check_number])
 def test_a_truth_value_is_no_number(check: Callable, value: Any) -> None:
-    with pytest.raises(TypeError, match="f: k must be an? (int|number), got bool"):
+    with pytest.raises(TypeError, match=r"f: k must be an? (int|number), got bool"):
         check("f", "k", value)
 
 
