@@ -73,6 +73,27 @@ def read_header(function: str, path: str | Path) -> Header:
         return _checked_header(function, path, "a safetensors file", file)
 
 
+def check_replaced(path: Path, key: str, what: str) -> None:
+    """Raise if there is a file that is another one than of the kind that is to be written.
+
+    Args:
+        path: Where it is to be.
+        key: Of the metadata that files of the kind have.
+        what: The kind, for messages.
+
+    Raises:
+        FileExistsError: If there is such a file.
+    """
+    if not path.is_file():
+        return
+    try:
+        if key in read_header("save", path).metadata:
+            return
+    except FileError:
+        pass
+    raise FileExistsError(f"save: path must be new or that of a {what}, got {str(path)!r}, which is another file")
+
+
 def read_tensors(
     function: str, path: str | Path, kind: str, check: Callable[[Header], None]
 ) -> Iterator[tuple[str, torch.Tensor]]:

@@ -20,7 +20,7 @@ from latentjac.diffusion.schedule import Schedule
 from latentjac.files import FileError, write_bytes
 from latentjac.models import Conditioning
 from latentjac.strict_json import from_json, to_json
-from latentjac.tensor_files import Header, digest, read_header, read_tensors
+from latentjac.tensor_files import Header, check_replaced, digest, read_tensors
 
 SCHEMA = 1
 LARGEST_FILE = 64 * 2**30  # bytes
@@ -34,8 +34,7 @@ def write(
 ) -> Path:
     """Write what a thing of a kind consists of. Errors as in :meth:`Point.save`."""
     path = _checked("save", path)
-    if path.is_file() and not _is(kind, path):
-        raise FileExistsError(f"save: path must be new or that of a {kind}, got {str(path)!r}, which is another file")
+    check_replaced(path, f"latentjac-{kind}", kind)
     everything = {**tensors, **{f"{_CONDITIONING}{name}": tensor for name, tensor in conditioning.flat().items()}}
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in everything.items()}
     text = to_json(facts)
@@ -111,13 +110,6 @@ def _facts(kind: str, metadata: Mapping[str, str], known: Sequence[str]) -> dict
         got = sorted(facts) if isinstance(facts, dict) else type(facts).__name__
         raise ValueError(f"facts must be {sorted([*known, 'schedule'])}, got {got}")
     return facts
-
-
-def _is(kind: str, path: Path) -> bool:
-    try:
-        return f"latentjac-{kind}" in read_header("save", path).metadata
-    except FileError:
-        return False
 
 
 def _checked(function: str, path: Any) -> Path:

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from latentjac.files import FileError, write_bytes
 from latentjac.solvers.validity import check_facts, check_shapes, check_values
 from latentjac.strict_json import from_json, to_json
-from latentjac.tensor_files import Header, digest, read_header, read_tensors
+from latentjac.tensor_files import Header, check_replaced, digest, read_tensors
 
 SCHEMA = 3
 LARGEST_BASIS = 8 * 2**30  # bytes of a file
@@ -30,7 +30,7 @@ def write(path: str | Path, tensors: dict[str, torch.Tensor], facts: dict[str, A
     path = _check_path("save", path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"save: path must lie in an existing folder, got {str(path)!r}")
-    _check_replaced(path)
+    check_replaced(path, "latentjac", "basis")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = to_json(facts)
     try:
@@ -96,18 +96,6 @@ def _facts_of(metadata: dict[str, str]) -> dict[str, Any]:
 def _check_size(size: int) -> None:
     if size > LARGEST_BASIS:
         raise ValueError(f"tensors must have at most {LARGEST_BASIS} bytes (LARGEST_BASIS), got {size}")
-
-
-def _check_replaced(path: Path) -> None:
-    """Raise if there is a file that is no basis."""
-    if not path.is_file():
-        return
-    try:
-        if "latentjac" in read_header("save", path).metadata:
-            return
-    except FileError:
-        pass
-    raise FileExistsError(f"save: path must be new or that of a basis, got {str(path)!r}, which is another file")
 
 
 def _check_path(name: str, path: str | Path) -> Path:
