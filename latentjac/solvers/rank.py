@@ -341,7 +341,7 @@ def _lanczos(
 def _outside(rows: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
     """Rows ``[P, n]`` without their parts in ``[P, j, n]``, twice for rounding."""
     for _ in range(2):
-        rows = rows - torch.einsum("pj,pjn->pn", torch.einsum("pn,pjn->pj", rows, found), found)
+        rows = orthogonal_part(rows[:, None], found)[:, 0]
     return rows
 
 
