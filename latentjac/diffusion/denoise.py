@@ -50,7 +50,7 @@ def predict(model: Model, x: torch.Tensor, timestep: int | float, conditioning: 
     rows = conditioning.split(MAX_BATCH, len(x))
     parts = [model.denoiser(c)._predict(part, t) for part, c in zip(x.split(MAX_BATCH), rows, strict=True)]
     found = Prediction(torch.cat([part.x0 for part in parts]), torch.cat([part.eps for part in parts]))
-    if not all(bool(torch.isfinite(values).all()) for values in found):
+    if not bool(torch.stack([torch.isfinite(values).all() for values in found]).all()):  # one wait for a device
         raise NonFiniteError(f"{name}: network must be finite, got NaN or Inf at timestep {timestep}")
     return found
 
