@@ -9,6 +9,7 @@ import torch
 
 from latentjac.arguments import check_dense, check_int, check_kind, check_left, check_number, is_int, shown
 from latentjac.models import Conditioning, Model
+from latentjac.models.arguments import check_fit
 from latentjac.models.text import check_prompts
 
 
@@ -23,12 +24,7 @@ def check_samples(function: str, argument: str, x: Any, model: Model) -> torch.T
     Whether they are finite is seen by what the network makes of them.
     """
     x = check_dense(function, argument, x)
-    if x.ndim != 4 or tuple(x.shape[1:]) != model.sample_shape or len(x) == 0:
-        raise ValueError(
-            f"{function}: {argument} must have shape [B, *{list(model.sample_shape)}], got {list(x.shape)}"
-        )
-    if x.dtype != model.dtype or x.device != model.device:
-        raise ValueError(f"{function}: {argument} must be {model.dtype} on {model.device}, got {x.dtype} on {x.device}")
+    check_fit(function, argument, x, model)
     return x
 
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from latentjac.diffusion.arguments import check_model
 from latentjac.diffusion.sampling import place
 from latentjac.public import public
 
@@ -24,7 +23,6 @@ def linearization_at(model: Model, point: Point, layer: str, **options: Any) -> 
         TypeError: If an argument has a wrong type.
         ValueError: If the point does not fit the model or the layer is unknown.
     """
-    check_model("linearization_at", model)
     place("linearization_at", model, point)
     t = torch.tensor(point.timestep, device=point.sample.device)
     return model.linearization(layer, point.sample, t, point.conditioning, **options)

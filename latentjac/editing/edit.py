@@ -8,7 +8,6 @@ import torch
 
 from latentjac.arguments import check_bool, check_tensor
 from latentjac.diffusion import Point, denoise, place
-from latentjac.diffusion.arguments import check_model
 from latentjac.edit_options import DISTANCE
 from latentjac.editing.arguments import check_distances
 from latentjac.editing.diagnostics import leakage
@@ -68,7 +67,6 @@ def edit(
         TypeError: If an argument has a wrong type.
         ValueError: If an argument is out of range, or does not fit the model or the method.
     """
-    check_model("edit", model)
     schedule, level = place("edit", model, point)
     if len(point.sample) != 1:
         raise ValueError(f"edit: point must hold one sample, got {len(point.sample)}")

@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from latentjac.arguments import check_bool, check_int, check_kind, shown
 from latentjac.diffusion import Point, place
-from latentjac.diffusion.arguments import check_model
 from latentjac.editing.methods.method import Job
 from latentjac.editing.result import Edit
 from latentjac.models import Model, to_pil
@@ -55,7 +54,6 @@ def walk_frames(
         TypeError: If an argument has a wrong type.
         ValueError: If an argument is out of range or the point does not fit the model.
     """
-    check_model("walk_frames", model)
     schedule, level = place("walk_frames", model, point)
     check_kind("walk_frames", "edit", edit, Edit, "a latentjac.Edit")
     direction, count = _check(edit, direction, count)

@@ -17,11 +17,9 @@ from latentjac.arguments import (
     check_kind,
     check_left,
     check_number,
-    check_tensor,
     shown,
 )
 from latentjac.diffusion import Point, linearization_at, place
-from latentjac.diffusion.arguments import check_model
 from latentjac.edit_options import NULL_RANK, TOL
 from latentjac.editing.arguments import set_checked
 from latentjac.geometry.local_basis import place_of
@@ -30,7 +28,7 @@ from latentjac.models.prepare import inside_of, read_mask
 from latentjac.public import public
 from latentjac.shaped import Shaped
 from latentjac.solvers import LocalBasis, SolverState, svd
-from latentjac.solvers.arguments import check_run
+from latentjac.solvers.arguments import check_run, check_warm_start
 from latentjac.solvers.building import calling
 from latentjac.solvers.orthonormal import complete
 
@@ -177,7 +175,6 @@ def masked_basis(
         TypeError: If an argument has a wrong type.
         ValueError: If an argument is out of range or does not fit the model.
     """
-    check_model("masked_basis", model)
     place("masked_basis", model, point)
     if len(point.sample) != 1:
         raise ValueError(f"masked_basis: point must hold one sample, got {len(point.sample)}")
@@ -187,7 +184,7 @@ def masked_basis(
     check_rank("masked_basis", "k", k, inside, model)
     tol = check_number("masked_basis", "tol", tol, 0, 1)
     check_run("masked_basis", generator, callback, progress, False)
-    warm_start = _checked_start("masked_basis", warm_start, point.sample)
+    warm_start = check_warm_start("masked_basis", warm_start, point.sample)
     factor = inside.to(point.sample.dtype)[None, None]
     lin = linearization_at(model, point, layer, mask=factor)
     with calling("masked_basis"):
@@ -195,20 +192,6 @@ def masked_basis(
     _keep_inside(basis, inside, generator or torch.Generator().manual_seed(0))
     basis.metadata.update(place_of(model, point, layer), mask_pixels=int(inside.sum()), backend=lin.backend)
     return basis
-
-
-def _checked_start(function: str, warm_start: Any, x: torch.Tensor) -> LocalBasis | torch.Tensor | None:
-    """A warm start, if it is a basis or directions of samples like x, or None; before the network runs."""
-    kinds = (LocalBasis, torch.Tensor)
-    check_kind(function, "warm_start", warm_start, kinds, "a LocalBasis, a tensor", optional=True)
-    if warm_start is None:
-        return None
-    plain = not isinstance(warm_start, LocalBasis)
-    rows = check_tensor(function, "warm_start", warm_start) if plain else warm_start.v
-    if rows.ndim != x.ndim or rows.shape[1:] != x.shape[1:] or len(rows) == 0:
-        expected = ", ".join(map(str, x.shape[1:]))
-        raise ValueError(f"{function}: warm_start must have directions [q, {expected}], got {list(rows.shape)}")
-    return rows if plain else warm_start
 
 
 def _keep_inside(basis: LocalBasis, inside: torch.Tensor, generator: torch.Generator) -> None:

@@ -9,7 +9,6 @@ import torch
 
 from latentjac.arguments import check_callable, check_choice, check_int, check_kind, check_tensor
 from latentjac.diffusion import Point, place
-from latentjac.diffusion.arguments import check_model
 from latentjac.linearization import BACKENDS, Linearization, NonFiniteError, linearize
 from latentjac.models import Model
 from latentjac.public import public
@@ -66,7 +65,6 @@ class FeatureMap:
             TypeError: If an argument has a wrong type.
             ValueError: If the point does not fit the model or the layer is unknown.
         """
-        check_model("FeatureMap.at", model)
         place("FeatureMap.at", model, point)
         if point.conditioning.num_rows != 1:
             raise ValueError(f"FeatureMap.at: point.conditioning must have one row, got {point.conditioning.num_rows}")

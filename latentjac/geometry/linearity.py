@@ -11,7 +11,6 @@ import torch
 
 from latentjac.arguments import check_moved, check_number, check_overflow, check_sequence, shown
 from latentjac.diffusion import Point, place, predict_noise
-from latentjac.diffusion.arguments import check_model
 from latentjac.geometry.curvature import least_step
 from latentjac.geometry.feature_map import FeatureMap, check_features
 from latentjac.geometry.rows import check_points, directions_at
@@ -173,7 +172,6 @@ def measure_linearity(
             direction at all.
     """
     name = "measure_linearity"
-    check_model(name, model)
     place(name, model, point)
     if len(point.sample) != 1:
         raise ValueError(f"{name}: point must hold one sample, got {len(point.sample)}")

@@ -9,7 +9,6 @@ import torch
 
 from latentjac.arguments import check_choice, check_int
 from latentjac.diffusion import Point, linearization_at, place
-from latentjac.diffusion.arguments import check_model
 from latentjac.linearization import BACKENDS, PRECISIONS
 from latentjac.models import Model
 from latentjac.public import public
@@ -71,7 +70,6 @@ def local_basis(
         ConvergenceError: If ``strict`` and not converged.
     """
     name = "local_basis"
-    check_model(name, model)
     place(name, model, point)
     k = check_int(name, "k", k, 1, point.sample[0].numel())
     model.resolve_layer(layer)

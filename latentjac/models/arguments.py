@@ -21,16 +21,23 @@ if TYPE_CHECKING:
 _TIMES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, *FLOATING)
 
 
+def check_fit(function: str, argument: str, x: torch.Tensor, model: Model) -> None:
+    """Raise unless samples ``[B, C, H, W]`` have the shape, type and device that a model's network takes."""
+    if x.ndim != 4 or tuple(x.shape[1:]) != model.sample_shape or len(x) == 0:
+        raise ValueError(
+            f"{function}: {argument} must have shape [B, *{list(model.sample_shape)}], got {list(x.shape)}"
+        )
+    if x.dtype != model.dtype or x.device != model.device:
+        raise ValueError(f"{function}: {argument} must be {model.dtype} on {model.device}, got {x.dtype} on {x.device}")
+
+
 def check_call(function: str, model: Model, x: Any, t: Any, conditioning: Any, *, held: bool = False) -> None:
     """Raise unless a model's network takes these samples, timesteps and conditioning.
 
     With ``held`` the conditioning is no argument of the function: samples have to fit it.
     """
     _check_held(function, "x", x)
-    if x.ndim != 4 or tuple(x.shape[1:]) != model.sample_shape or len(x) == 0:
-        raise ValueError(f"{function}: x must have shape [B, *{list(model.sample_shape)}], got {list(x.shape)}")
-    if x.dtype != model.dtype or x.device != model.device:
-        raise ValueError(f"{function}: x must be {model.dtype} on {model.device}, got {x.dtype} on {x.device}")
+    check_fit(function, "x", x, model)
     _check_held(function, "t", t)
     if t.dtype not in _TIMES or t.ndim > 1 or (t.ndim == 1 and len(t) != len(x)):
         raise ValueError(
@@ -61,7 +68,7 @@ def check_linearized(
     """Mask, backend and precision of a linearization, if one can be made of them at a point that can be evaluated."""
     name = "linearization"
     check_base(name, x)
-    refuse_differentiated(name, t=t, **{f"conditioning[{name!r}]": c for name, c in conditioning.items()})
+    refuse_differentiated(name, t=t, **{f"conditioning[{key!r}]": c for key, c in conditioning.items()})
     if mask is not None:
         if isinstance(mask, torch.Tensor):
             refuse_differentiated(name, mask=mask)

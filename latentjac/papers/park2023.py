@@ -172,7 +172,6 @@ def local_basis(
         ConvergenceError: If ``strict`` and not stopped by the rule.
     """
     name = "park2023.local_basis"
-    check_model(name, model)
     place(name, model, point)
     _check_levels(name, model, point)
     with calling(name):
