@@ -81,7 +81,9 @@ def _module(module: nn.Module) -> tuple[Any, ...]:
         if type(value) in _PLAIN:
             tokens += (name, value)
         elif name not in _PARTS and not (isinstance(value, dict) and not value):
-            tokens += (name, _token(value))
+            token = _token(value)
+            if token:  # there is more than hooks of ours, which other threads may have there now
+                tokens += (name, token)
     return tuple(tokens)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def export(f: Callable[..., Tensor], x: Tensor, constants: tuple[Any, ...], valu
         wrapped = _AsModule(f, recorder, fixed, _Known() if values else None)
         free = tuple(value for i, value in enumerate(args) if i - 1 not in fixed)
         try:
-            with exclusion.alone(), _nothing_left(wrapped), torch.enable_grad():
+            with exclusion.alone(), _nothing_left(wrapped), _settings_kept(), torch.enable_grad():
                 program = torch.export.export(wrapped, free, strict=False)
                 if any(mutates(node) or _is_region(node) for node in program.graph.nodes):
                     program = program.run_decompositions({})
@@ -112,6 +113,24 @@ def mutates(node: torch.fx.Node) -> bool:
 def _is_region(node: torch.fx.Node) -> bool:
     """Whether it is a region with its own autocast; decomposition puts the conversions in that autocast makes."""
     return isinstance(node.target, torch._ops.HigherOrderOperator)
+
+
+@contextmanager
+def _settings_kept() -> Iterator[None]:
+    """Have export leave the libraries that torch computes with as they are set.
+
+    It switches oneDNN and cuDNN off for the whole process: passes of other threads would round differently meanwhile.
+    """
+    switched, thread = exporter._ignore_backend_decomps, threading.get_ident()
+
+    def unless_here() -> Any:
+        return nullcontext() if threading.get_ident() == thread else switched()
+
+    exporter._ignore_backend_decomps = unless_here
+    try:
+        yield
+    finally:
+        exporter._ignore_backend_decomps = switched
 
 
 @contextmanager

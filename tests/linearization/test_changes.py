@@ -12,7 +12,7 @@ from networks import rand
 from torch import nn
 
 from latentjac import linearize
-from latentjac.linearization.changes import Stamp, structure
+from latentjac.linearization.changes import Stamp, ours, structure
 
 Tensor = torch.Tensor
 
@@ -248,3 +248,13 @@ def test_stamps_and_structures_are_steady(net: Net) -> None:
     net.out.weight.data[0, 0] = float("nan")
     assert not stamp.holds()
     assert Stamp(net.parameters()).holds(), "NaN are equal to themselves"
+
+
+def test_hooks_of_taps_in_other_threads_are_no_change() -> None:
+    net = Net()
+    before = structure([net])
+    handle = net.conv.register_forward_hook(ours(lambda *args: None))
+    assert structure([net]) == before
+    handle.remove()
+    net.conv.register_forward_hook(lambda *args: None)
+    assert structure([net]) != before

@@ -44,6 +44,25 @@ def test_tracing_works_after_any_exception_in_f(error: type[BaseException]) -> N
     assert linearize(module, X, backend="program").check_adjoint() < 1e-12
 
 
+def test_other_threads_compute_as_they_did_while_one_traces() -> None:
+    module, met = net(), []
+
+    def f(x: Tensor) -> Tensor:
+        met.append((torch.compiler.is_exporting(), torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled))
+        return module(x)
+
+    linearize(f, X, backend="program")
+    assert (True, True, True) in met
+    assert all(rest == [True, True] for _, *rest in met)
+
+
+def test_recurrent_layers_have_no_operator_of_one_library() -> None:
+    module = nn.GRU(4, 6, batch_first=True)
+    lin = linearize(lambda x: module(x)[0], rand(2, 3, 4).float(), backend="program")
+    assert not [call.target for i in lin.program.instructions for call in i.calls if "mkldnn" in call.target]
+    assert lin.check_adjoint() < 1e-5
+
+
 def test_flags_that_torch_left_set_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     def export(*args: Any, **kwargs: Any) -> Any:
         torch.compiler._is_compiling_flag = torch.compiler._is_exporting_flag = True
