@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from latentjac.arguments import check_bool, check_device, check_dtype, check_kind, check_text
+from latentjac.models.adapters import NETWORK_PARTS
 from latentjac.models.codec import PixelCodec
 from latentjac.models.configs import check_part, check_schedule
 from latentjac.models.errors import LoadError
@@ -21,7 +22,7 @@ from latentjac.public import made_on_cpu, public
 
 _BUILTIN = Path(__file__).parent / "builtin"
 # Of a hub repository: not the checkpoints in its root, which are as large again.
-_FOLDERS = ("unet", "vae", "vqvae", "text_encoder")
+_FOLDERS = (*NETWORK_PARTS, "vae", "vqvae", "text_encoder")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -130,7 +131,7 @@ def _download(hub_id: str, variant: str | None, options: dict[str, Any]) -> Path
 def _from_folder(
     name: str, folder: Path, variant: str | None, dtype: torch.dtype | None, device: torch.device | None
 ) -> Model:
-    for file in ("model_index.json", "scheduler/scheduler_config.json", "unet/config.json"):
+    for file in ("model_index.json", "scheduler/scheduler_config.json"):
         if not (folder / file).exists():
             raise LoadError(
                 f"load: folder must hold a diffusers pipeline with safetensors weights, got {str(folder)!r} "

@@ -22,7 +22,7 @@ from latentjac.arguments import (
 )
 from latentjac.linearization import Linearization, ProgramLinearization, linearize
 from latentjac.linearization.pool import Pool
-from latentjac.models.adapters import FAMILIES, Call
+from latentjac.models.adapters import PIXEL_UNET, Call, family_of
 from latentjac.models.arguments import check_call, check_factor, check_linearized
 from latentjac.models.codec import NoCodec, PixelCodec
 from latentjac.models.conditioning import ClassifierFree, Conditioning
@@ -94,13 +94,14 @@ class Model:
         self.network = cast(Any, getattr(network, "_orig_mod", network))
         self.prediction_type = prediction_of("Model", scheduler)
         kind = type(self.network).__name__
-        family = next((f for f in FAMILIES if f.network == kind), FAMILIES[0])
+        known = family_of(self.network)
+        family = known or PIXEL_UNET
         self.name = check_text("Model", "name", name, optional=True) or kind
         _check_has("codec", codec, ("encode", "decode"))
         _check_has("text", text, ("tensors",))
         self.scheduler, self.text = scheduler, text
         self.call: Call = call or family.call
-        self._names = family.conditioning if call is None and family.network == kind else None
+        self._names = None if call is not None or known is None else known.conditioning
         self.layers = {**family.layers, **_names_of(self.network, layers)}
         if sample_shape is not None:
             self.sample_shape = _shape(sample_shape)

@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-from latentjac.models.adapters import FAMILIES, Family
+from latentjac.models.adapters import FAMILIES, NETWORK_PARTS, Family
 from latentjac.models.configs import check_part, check_schedule, read_config
 from latentjac.models.errors import LoadError
 from latentjac.models.text import TextEncoder
 from latentjac.models.weights import plan
 
 # Parts that change neither the network's input nor what becomes of its output.
-_IGNORED = ("safety_checker", "feature_extractor", "scheduler", "unet")
+_IGNORED = ("safety_checker", "feature_extractor", "scheduler")
 _AUTOENCODERS = {"vae": "AutoencoderKL", "vqvae": "VQModel"}
-_LIBRARIES = {"unet": "diffusers", "vae": "diffusers", "vqvae": "diffusers"}
+_LIBRARIES = dict.fromkeys((*NETWORK_PARTS, *_AUTOENCODERS), "diffusers")
 _LIBRARIES |= dict.fromkeys(("text_encoder", "tokenizer"), "transformers")
 
 
@@ -46,9 +46,11 @@ def parts_of(pipeline: Any) -> Parts:
         LoadError: If the pipeline has others than a model knows.
     """
     held = {name: part for name, part in pipeline.components.items() if part is not None}
-    family = _family(type(pipeline).__name__, {name: type(part).__name__ for name, part in held.items()})
+    classes = {name: type(part).__name__ for name, part in held.items()}
+    configs = {name: dict(getattr(held[name], "config", {})) for name in NETWORK_PARTS if name in held}
+    family = _family(type(pipeline).__name__, classes, configs)
     text = None if family.make_text is None else family.make_text(held)
-    return Parts(held["unet"], pipeline.scheduler, held.get("vae", held.get("vqvae")), text)
+    return Parts(held[family.part], pipeline.scheduler, held.get("vae", held.get("vqvae")), text)
 
 
 def read_parts(folder: Path, variant: str | None, dtype: torch.dtype) -> Parts:
@@ -65,7 +67,15 @@ def read_parts(folder: Path, variant: str | None, dtype: torch.dtype) -> Parts:
     index = read_config(folder / "model_index.json")
     entries = {name: entry for name, entry in index.items() if isinstance(entry, list) and len(entry) == 2 and entry[1]}
     classes = {name: str(kind) for name, (_, kind) in entries.items()}
-    family = _family(str(index.get("_class_name")), classes)
+    networks = [name for name in NETWORK_PARTS if name in classes]
+    for name in networks:
+        if not (folder / name / "config.json").exists():
+            raise LoadError(
+                f"load: folder must hold a diffusers pipeline with safetensors weights, got {str(folder)!r} "
+                f"without {name}/config.json"
+            )
+    configs = {name: read_config(folder / name / "config.json") for name in networks}
+    family = _family(str(index.get("_class_name")), classes, configs)
     for name, (library, kind) in entries.items():
         if name in _LIBRARIES and library != _LIBRARIES[name]:
             where = str(folder / "model_index.json")
@@ -75,16 +85,22 @@ def read_parts(folder: Path, variant: str | None, dtype: torch.dtype) -> Parts:
     coder = next((name for name in ("vae", "vqvae") if name in classes), None)
     scheduler = _read_scheduler(folder / "scheduler" / "scheduler_config.json")
     # All files are looked at before the first is read whole.
-    plans = {name: _plan_network(folder / name, classes[name], variant, dtype) for name in ("unet", coder) if name}
+    plans = {name: _plan_network(folder / name, classes[name], variant, dtype) for name in (family.part, coder) if name}
     text = None if family.read_text is None else family.read_text(folder, variant, dtype)
-    network, autoencoder = plans["unet"](), None if coder is None else plans[coder]()
+    network, autoencoder = plans[family.part](), None if coder is None else plans[coder]()
     return Parts(network, scheduler, autoencoder, None if text is None else text())
 
 
-def _family(pipeline: str, classes: Mapping[str, str]) -> Family:
-    """The family that a pipeline of parts of these classes is one of; raise unless a model can be made of them."""
-    family = next((family for family in FAMILIES if family.takes(classes)), None)
-    known = dict.fromkeys(_IGNORED, "") if family is None else {**dict.fromkeys(_IGNORED, ""), **family.requires}
+def _family(pipeline: str, classes: Mapping[str, str], configs: Mapping[str, Mapping[str, Any]]) -> Family:
+    """The family that a pipeline of parts of these classes is one of; raise unless a model can be made of them.
+
+    Args:
+        pipeline: Its class.
+        classes: Of its parts by name.
+        configs: Configurations of its networks by name.
+    """
+    family = next((f for f in FAMILIES if f.takes(classes, configs.get(f.part, {}))), None)
+    known: set[str] = {*_IGNORED, *NETWORK_PARTS} if family is None else {*_IGNORED, family.part, *family.requires}
     others = {
         name: kind
         for name, kind in classes.items()
@@ -93,9 +109,10 @@ def _family(pipeline: str, classes: Mapping[str, str]) -> Family:
     if family is not None and not others:
         return family
     beside = f" beside {others}" if others else ""
+    networks = ", ".join(f"{name}: {classes[name]}" for name in NETWORK_PARTS if name in classes) or "no network"
     raise LoadError(
         f"load: pipeline must have {', or '.join(map(str, FAMILIES))}, on pixels or on latents of AutoencoderKL or "
-        f"VQModel, got {pipeline} with unet: {classes.get('unet')}{beside}"
+        f"VQModel, got {pipeline} with {networks}{beside}"
     )
 
 

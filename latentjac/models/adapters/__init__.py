@@ -1,10 +1,21 @@
 """Families of networks: one file each, and a row in the table."""
 
+from typing import Any
+
 from latentjac.models.adapters.family import Call, Family
 from latentjac.models.adapters.pixel_unet import PIXEL_UNET
 from latentjac.models.adapters.text_unet import TEXT_UNET
 
-# What `load` knows.
+# What `load` knows; of several that suit a network the first is taken.
 FAMILIES = (PIXEL_UNET, TEXT_UNET)
+# What pipelines call their networks.
+NETWORK_PARTS = tuple(dict.fromkeys(family.part for family in FAMILIES))
 
-__all__ = ["FAMILIES", "PIXEL_UNET", "TEXT_UNET", "Call", "Family"]
+
+def family_of(network: Any) -> Family | None:
+    """The family of a network by its class and configuration; None for others."""
+    config = getattr(network, "config", None) or {}
+    return next((f for f in FAMILIES if f.network == type(network).__name__ and f.suits(config)), None)
+
+
+__all__ = ["FAMILIES", "NETWORK_PARTS", "PIXEL_UNET", "TEXT_UNET", "Call", "Family", "family_of"]

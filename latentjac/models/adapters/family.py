@@ -23,6 +23,8 @@ class Family:
 
     Attributes:
         network: Class of the network in diffusers.
+        part: What a pipeline calls its network.
+        suits: Whether a network of this configuration is one of the family; a class can have several.
         call: How the network is called.
         sample_shape: Shape ``(C, H, W)`` of its samples, of the network.
         layers: Names that mean the same for every family, as module names.
@@ -37,6 +39,8 @@ class Family:
     call: Call = field(repr=False)
     sample_shape: Callable[[Any], tuple[int, ...]] = field(repr=False)
     layers: Mapping[str, str]
+    part: str = "unet"
+    suits: Callable[[Mapping[str, Any]], bool] = field(default=lambda config: True, repr=False)
     conditioning: tuple[str, ...] = ()
     requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     read_text: Callable[[Path, str | None, torch.dtype], Callable[[], TextEncoder]] | None = field(
@@ -44,11 +48,10 @@ class Family:
     )
     make_text: Callable[[Mapping[str, Any]], TextEncoder] | None = field(default=None, repr=False)
 
-    def takes(self, classes: Mapping[str, str]) -> bool:
-        """Whether a pipeline of parts of these classes is one of the family, whatever else is in it."""
-        return classes.get("unet") == self.network and all(
-            classes.get(p) in known for p, known in self.requires.items()
-        )
+    def takes(self, classes: Mapping[str, str], config: Mapping[str, Any]) -> bool:
+        """Whether a pipeline of parts of these classes, its network of this configuration, is one of the family."""
+        parts = all(classes.get(part) in known for part, known in self.requires.items())
+        return classes.get(self.part) == self.network and parts and self.suits(config)
 
     def __str__(self) -> str:
         parts = " and ".join("/".join(known) for known in self.requires.values())
