@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any, overload
 
 import torch
 
@@ -13,6 +14,7 @@ from latentjac.linearization.autodiff import AutodiffLinearization
 from latentjac.linearization.compiled import ProgramLinearization
 from latentjac.linearization.graphs import RecordingError, check_mode
 from latentjac.linearization.interface import Linearization
+from latentjac.linearization.joint import JointLinearization, SeveralResultsError, of_one, side_by_side
 from latentjac.linearization.non_finite import NonFiniteError
 from latentjac.linearization.precision import PRECISIONS
 from latentjac.linearization.trace import TraceError
@@ -22,6 +24,7 @@ __all__ = [
     "BACKENDS",
     "PRECISIONS",
     "AutodiffLinearization",
+    "JointLinearization",
     "Linearization",
     "NoDerivativeError",
     "NonFiniteError",
@@ -37,20 +40,32 @@ logger = logging.getLogger("latentjac")
 _logged: set[str] = set()
 
 
+@overload
+def linearize(f: Callable[..., torch.Tensor], x: torch.Tensor, *constants: Any, **options: Any) -> Linearization: ...
+@overload
 def linearize(
-    f: Callable[..., torch.Tensor],
-    x: torch.Tensor,
+    f: Callable[..., tuple[torch.Tensor, ...]], x: torch.Tensor, *constants: Any, **options: Any
+) -> JointLinearization: ...
+@overload
+def linearize(
+    f: Callable[..., Any], x: tuple[torch.Tensor, ...], *constants: Any, **options: Any
+) -> JointLinearization: ...
+
+
+def linearize(
+    f: Callable[..., Any],
+    x: torch.Tensor | tuple[torch.Tensor, ...],
     *constants: torch.Tensor,
     backend: str = "auto",
     chunk_size: int | None = None,
     cuda_graphs: bool | str = "auto",
     precision: str | None = None,
-) -> Linearization:
-    """Linearize ``y = f(x, *constants)`` at x.
+) -> Linearization | JointLinearization:
+    """Linearize ``y = f(x, *constants)`` at x, or ``y = f(*x, *constants)`` where x is a tuple.
 
     Args:
-        f: Maps tensors to a tensor. Dimension 0 of x and y is a batch of independent points.
-        x: Base point ``[B, ...]``, floating point.
+        f: Maps tensors to a tensor, or to a tuple of such. Dimension 0 of x and y is a batch of independent points.
+        x: Base point ``[B, ...]``, floating point, or a tuple of such of one type: f is differentiated by all of them.
         *constants: Further arguments of f, such as the timestep or text embeddings; not differentiated.
         backend: ``"program"`` traces f once and is the fastest, ``"autodiff"`` is torch.func and takes any f,
             ``"auto"`` is the first that can take f.
@@ -66,7 +81,8 @@ def linearize(
             what torch is set to; attention follows the setting of matmuls.
 
     Returns:
-        The linearization at x, with ``y``, ``jvp``, ``vjp``, ``rebase``, ``check_adjoint`` and ``to_scipy``.
+        The linearization at x, with ``y``, ``jvp``, ``vjp``, ``rebase``, ``check_adjoint`` and ``to_scipy``. Where x or
+        y is a tuple, a :class:`JointLinearization`, whose products take and give tuples.
 
     Raises:
         TypeError: If f is not callable, x is not a tensor, an option has a wrong type, or f(x) is no tensor of
@@ -80,6 +96,38 @@ def linearize(
         TraceError: If the backend is ``"program"``, or CUDA graphs or bf16 are demanded, and f cannot be traced.
     """
     check_callable("linearize", "f", f)
+    options: dict[str, Any] = {
+        "backend": backend, "chunk_size": chunk_size, "cuda_graphs": cuda_graphs, "precision": precision
+    }  # fmt: skip
+    if isinstance(x, (tuple, list)):
+        return _joint(f, tuple(x), constants, options)
+    try:
+        return _linearize(f, x, constants, **options)
+    except SeveralResultsError:
+        return _joint(f, x, constants, options)
+
+
+def _joint(
+    f: Callable[..., Any],
+    x: torch.Tensor | tuple[torch.Tensor, ...],
+    constants: tuple[Any, ...],
+    options: dict[str, Any],
+) -> JointLinearization:
+    flat = side_by_side("linearize", x)
+    joined, several = of_one(f, None if isinstance(x, torch.Tensor) else [part.shape for part in x])
+    return JointLinearization(_linearize(joined, flat, constants, **options), x, several)
+
+
+def _linearize(
+    f: Callable[..., torch.Tensor],
+    x: torch.Tensor,
+    constants: tuple[Any, ...],
+    *,
+    backend: str,
+    chunk_size: int | None,
+    cuda_graphs: bool | str,
+    precision: str | None,
+) -> Linearization:
     backend = check_choice("linearize", "backend", backend, BACKENDS)
     refuse_transforms("linearize")
     refuse_differentiated_constants("linearize", constants)

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 from latentjac.kernels.guards import refuse_dual, refuse_transforms
 from latentjac.linearization.changes import modules_of
 from latentjac.linearization.declared import Declared, Recorder
+from latentjac.linearization.joint import SeveralResultsError
 from latentjac.linearization.locks import exclusion
 from latentjac.linearization.places import at, line_of_error
 from latentjac.linearization.regions import of_values
@@ -48,6 +49,8 @@ class Exported:
 
 def check_output(name: str, y: object) -> None:
     """Raise unless y is one floating-point tensor."""
+    if isinstance(y, (tuple, list)) and y and all(isinstance(part, Tensor) for part in y):
+        raise SeveralResultsError(f"{name}: f must return one floating-point torch.Tensor, got {len(y)}")
     if not isinstance(y, Tensor):
         raise TypeError(f"{name}: f must return one floating-point torch.Tensor, got {type(y).__name__}")
     if not y.is_floating_point():

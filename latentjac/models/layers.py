@@ -16,14 +16,16 @@ from latentjac.linearization.changes import is_ours, ours
 from latentjac.linearization.locks import exclusion
 
 OUTPUTS = ("eps", "x0")
+SIDE_BY_SIDE = "+"  # between names of layers whose features are taken together
 
 
 def resolve_layer(network: torch.nn.Module, layer: str, aliases: Mapping[str, str] | None = None) -> str:
-    """Full module name of a layer, or the output name itself.
+    """Full module name of a layer, or the output name itself; of several layers side by side those of each.
 
     Args:
         network: The network the names refer to.
-        layer: A module name (``"down_blocks.1"``), an alias, ``"eps"`` or ``"x0"``.
+        layer: A module name (``"down_blocks.1"``), an alias, ``"eps"`` or ``"x0"``; or several of the first two kinds
+            (``"mid+up_blocks.0"``).
         aliases: Other names of modules, such as those of :attr:`Model.layers`.
 
     Raises:
@@ -37,8 +39,19 @@ def resolve_layer(network: torch.nn.Module, layer: str, aliases: Mapping[str, st
     if layer in OUTPUTS:
         return layer
     check_kind("resolve_layer", "aliases", aliases, Mapping, "a mapping of names", optional=True)
-    others = dict(aliases or {})
     names = {name for name, _ in network.named_modules(remove_duplicate=False) if name}
+    parts = layer.split(SIDE_BY_SIDE)
+    found = [_resolved(names, part.strip(), dict(aliases or {})) for part in parts]
+    if len(set(found)) < len(found) or (len(found) > 1 and not set(found).isdisjoint(OUTPUTS)):
+        raise ValueError(
+            f"resolve_layer: layer must join different modules, got {shown(layer)} ({SIDE_BY_SIDE.join(found)})"
+        )
+    return SIDE_BY_SIDE.join(found)
+
+
+def _resolved(names: set[str], layer: str, others: Mapping[str, str]) -> str:
+    if layer in OUTPUTS:
+        return layer
     full = layer if layer in names else others.get(layer, layer)
     if full in names:
         return full
@@ -96,50 +109,61 @@ class _Reached(Exception):
 
 
 class Tap:
-    """Captures the output of one module and, in eager mode, skips the rest of the network.
+    """Captures the output of a module and, in eager mode, skips the rest of the network.
 
     A module that runs several times is tapped at its first run.
 
     Args:
         network: The network.
-        name: Full name of the module.
+        name: Full name of the module, or of several with ``+`` between them, whose features are side by side,
+            ``[B, n]``.
         call: How the network is called; by default as it is.
     """
 
     def __init__(self, network: torch.nn.Module, name: str, call: Callable[..., Any] | None = None) -> None:
-        self._network, self._name, self._call = network, name, call or network
-        self._module = network.get_submodule(name)
+        self._network, self._call = network, call or network
+        self._modules = {part: network.get_submodule(part) for part in name.split(SIDE_BY_SIDE)}
 
     def __call__(self, *args: object, **kwargs: object) -> torch.Tensor:
         """First tensor of the module's first output while the network runs on the arguments."""
-        captured: list[torch.Tensor] = []
+        captured: dict[str, torch.Tensor] = {}
         # An exception cannot be traced; under export the rest is dead code and is removed there.
         tracing = is_traced_here()
 
-        @_of_this_thread
-        def hook(module: torch.nn.Module, inputs: object, output: object) -> None:
-            if captured:
+        def capture(name: str, output: object) -> None:
+            if name in captured:
                 return
-            while isinstance(output, (tuple, list)) and output:
-                output = output[0]
-            if not isinstance(output, torch.Tensor):
-                output = getattr(output, "sample", None)
-            if not isinstance(output, torch.Tensor):
-                raise ValueError(f"layer: {self._name!r} must return a tensor, got none in its output")
-            captured.append(output)
-            if not tracing:
+            captured[name] = _first_tensor(name, output)
+            if len(captured) == len(self._modules) and not tracing:
                 raise _Reached
 
-        handle = self._module.register_forward_hook(hook)
+        handles = [
+            module.register_forward_hook(_of_this_thread(lambda _, inputs, output, name=name: capture(name, output)))
+            for name, module in self._modules.items()
+        ]
         try:
             run(self._network, self._call, *args, **kwargs)
         except _Reached:
             pass
         finally:
-            handle.remove()
-        if not captured:
-            raise ValueError(f"layer: {self._name!r} must be run by the network, but it is not")
-        return captured[0]
+            for handle in handles:
+                handle.remove()
+        missing = [name for name in self._modules if name not in captured]
+        if missing:
+            raise ValueError(f"layer: {missing[0]!r} must be run by the network, but it is not")
+        if len(captured) == 1:
+            return next(iter(captured.values()))
+        return torch.cat([captured[name].flatten(1) for name in self._modules], dim=1)
+
+
+def _first_tensor(name: str, output: Any) -> torch.Tensor:
+    while isinstance(output, (tuple, list)) and output:
+        output = output[0]
+    if not isinstance(output, torch.Tensor):
+        output = getattr(output, "sample", None)
+    if not isinstance(output, torch.Tensor):
+        raise ValueError(f"layer: {name!r} must return a tensor, got none in its output")
+    return output
 
 
 @contextmanager

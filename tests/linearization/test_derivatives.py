@@ -378,7 +378,8 @@ def test_tensors_that_f_closes_over_and_that_take_part_in_differentiation_are_re
 @pytest.mark.parametrize("backend", ["auto", "program", "autodiff"])
 @pytest.mark.parametrize(
     ("f", "got"),
-    [(lambda x: {"a": x}, "dict"), (lambda x: (x, x), "tuple"), (lambda x: None, "NoneType"), (lambda x: 3.0, "float"),
+    [(lambda x: {"a": x}, "dict"), (lambda x: (x, 1), "tuple"), (lambda x: (), "tuple"),
+     (lambda x: None, "NoneType"), (lambda x: 3.0, "float"),
      (lambda x: x.argmax(-1), "dtype torch.int64"), (lambda x: x > 0, "dtype torch.bool"),
      (lambda x: torch.fft.fft(x), "dtype torch.complex128")],
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import latentjac
 from latentjac.models.layers import injected
 
 T = torch.tensor(300)
@@ -141,3 +142,25 @@ def test_a_module_without_a_tensor_is_refused() -> None:
     network = torch.nn.Sequential(torch.nn.Identity())
     with injected(network, "0", torch.ones(1)), pytest.raises(ValueError, match=r"'0' must return a tensor.*got str"):
         network("text")
+
+
+def test_layers_side_by_side_are_one_feature_map(tiny_model, tiny_point) -> None:
+    x, t, names = tiny_point.sample, torch.tensor(tiny_point.timestep), ("mid", "mid_block.resnets.0")
+    maps = [tiny_model.feature_map(name) for name in names]
+    features = tiny_model.feature_map("+".join(names))(x, t)
+    torch.testing.assert_close(features, torch.cat([f(x, t).flatten(1) for f in maps], dim=1), rtol=0, atol=0)
+    assert tiny_model.resolve_layer("+".join(names)) == "mid_block+mid_block.resnets.0"
+    dense = torch.cat([torch.func.jacrev(lambda z, f=f: f(z, t).flatten())(x).reshape(-1, x.numel()) for f in maps])
+    basis = latentjac.local_basis(tiny_model, tiny_point, k=2, layer="+".join(names), tol=1e-6)
+    torch.testing.assert_close(basis.s.flatten(), torch.linalg.svdvals(dense)[:2], rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(("layer", "join"), [("mid+mid_block", "mid_block"), ("mid+x0", "x0"), ("x0+eps", "eps")])
+def test_layers_that_cannot_be_joined(tiny_model, layer: str, join: str) -> None:
+    with pytest.raises(ValueError, match=rf"layer must join different modules, got .*{join}"):
+        tiny_model.resolve_layer(layer)
+
+
+def test_nothing_is_added_to_several_layers_at_once() -> None:
+    with pytest.raises(ValueError, match="layer must be a module"):
+        latentjac.editing.HSpace(layer="mid+up_blocks.0")

@@ -16,7 +16,7 @@ from latentjac.editing.injection import denoise_injected, measure_injection, pre
 from latentjac.editing.methods.method import Job, Walked
 from latentjac.geometry.linearity import LENGTHS, compare
 from latentjac.models import Model
-from latentjac.models.layers import OUTPUTS
+from latentjac.models.layers import OUTPUTS, SIDE_BY_SIDE
 
 if TYPE_CHECKING:
     from latentjac.editing.result import Edit
@@ -52,11 +52,12 @@ class HSpace:
 
     def __post_init__(self) -> None:
         name = "HSpace"
-        if check_text(name, "layer", self.layer) in OUTPUTS:
+        layer = check_text(name, "layer", self.layer)
+        if layer in OUTPUTS or SIDE_BY_SIDE in layer:
             raise ValueError(f"{name}: layer must be a module, to whose output can be added, got {self.layer!r}")
         set_checked(
             self,
-            layer=check_text(name, "layer", self.layer),
+            layer=layer,
             inject=check_choice(name, "inject", self.inject, INJECTIONS),
             asymmetric=check_bool(name, "asymmetric", self.asymmetric),
             linearity_tolerance=check_number(name, "linearity_tolerance", self.linearity_tolerance, 0, 1),
