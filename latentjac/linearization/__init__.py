@@ -99,8 +99,8 @@ def linearize(
     options: dict[str, Any] = {
         "backend": backend, "chunk_size": chunk_size, "cuda_graphs": cuda_graphs, "precision": precision
     }  # fmt: skip
-    if isinstance(x, (tuple, list)):
-        return _joint(f, tuple(x), constants, options)
+    if isinstance(x, tuple):
+        return _joint(f, x, constants, options)
     try:
         return _linearize(f, x, constants, **options)
     except SeveralResultsError:

@@ -77,11 +77,11 @@ class JointLinearization:
 
     def split_x(self, rows: Tensor) -> Parts:
         """Rows ``[k, n]`` or ``[k, B, n]`` as svd gives them, such as right singular vectors, in the form of x."""
-        return _apart(check_tensor("split_x", "rows", rows), self._x)
+        return _apart(_check_rows("split_x", rows, self.flat.x), self._x)
 
     def split_y(self, rows: Tensor) -> Parts:
         """Rows ``[k, m]`` or ``[k, B, m]``, such as left singular vectors, in the form of y."""
-        return _apart(check_tensor("split_y", "rows", rows), self._y)
+        return _apart(_check_rows("split_y", rows, self.flat.y), self._y)
 
     def rebase(self, x: Parts, *constants: Any) -> None:
         """Move to another base point of the same form; see :meth:`Linearization.rebase`."""
@@ -105,9 +105,9 @@ def side_by_side(function: str, x: Any, like: Sequence[torch.Size] | None = None
     """
     if isinstance(x, Tensor) and like is None:
         return x
-    if not isinstance(x, (tuple, list)) or not x or (like is not None and len(x) != len(like)):
+    if not isinstance(x, tuple) or not x or (like is not None and len(x) != len(like)):
         count = "at least one tensor" if like is None else f"{len(like)} tensors"
-        got = f"{len(x)}" if isinstance(x, (tuple, list)) else type(x).__name__
+        got = f"{len(x)}" if isinstance(x, tuple) else type(x).__name__
         raise TypeError(f"{function}: x must be a tuple of {count}, got {got}")
     for i, part in enumerate(x):
         check_base(function, part)
@@ -150,12 +150,20 @@ def _apart(rows: Tensor, shapes: Sequence[torch.Size] | None) -> Any:
     return tuple(piece.reshape(*rows.shape[:-1], *shape[1:]) for piece, shape in zip(pieces, shapes, strict=True))
 
 
+def _check_rows(function: str, rows: Any, like: Tensor) -> Tensor:
+    rows = check_tensor(function, "rows", rows)
+    if rows.ndim < like.ndim - 1 or (like.ndim > 1 and rows.shape[1 - like.ndim :] != like.shape[1:]):
+        expected = ", ".join(["...", *map(str, like.shape[1:])])
+        raise ValueError(f"{function}: rows must have shape [{expected}], got {list(rows.shape)}")
+    return rows
+
+
 def _together(function: str, argument: str, probes: Any, like: Parts) -> Tensor:
     if isinstance(like, Tensor):
         check_probes(function, argument, probes, like)
         return probes
-    if not isinstance(probes, (tuple, list)) or len(probes) != len(like):
-        got = f"{len(probes)}" if isinstance(probes, (tuple, list)) else type(probes).__name__
+    if not isinstance(probes, tuple) or len(probes) != len(like):
+        got = f"{len(probes)}" if isinstance(probes, tuple) else type(probes).__name__
         raise TypeError(f"{function}: {argument} must be a tuple of {len(like)} tensors, got {got}")
     for i, (part, one) in enumerate(zip(probes, like, strict=True)):
         check_probes(function, f"{argument}[{i}]", part, one)

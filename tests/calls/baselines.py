@@ -36,7 +36,7 @@ MADE = {
     "Along", "AttentionPrimal", "AutodiffLinearization", "Axes", "BasisPath", "BuildInfo", "Certificate",
     "Certificate.of", "Conditioning.__getitem__", "Curvature", "Curve", "Denoiser", "Edit", "EffectiveRank",
     "Estimate", "FeatureLinearity", "Finding", "Frames", "FrechetMean", "GlobalDirections", "Guided", "Heat",
-    "JacobiEigh", "JacobiSvd", "LatentCodec", "LinearOperator", "Linearity", "Linearization",
+    "JacobiEigh", "JacobiSvd", "JointLinearization", "LatentCodec", "LinearOperator", "Linearity", "Linearization",
     "Linearization.rebase", "LocalBasis", "MatchedMean", "Method", "NormActPrimal", "PathMeasure", "PixelCodec",
     "PowerSpectrum", "Prediction", "PreparedImage", "PrincipalComponents", "ProgramLinearization", "Restrictable",
     "Row", "SampleMean", "Schedule.nearest", "SelfTest", "SolverState", "Study", "SubspaceDistance", "TextEncoder",
@@ -139,6 +139,7 @@ class Things:
         self.linearity = geometry.feature_linearity(self.features, rand(1, 6), rand(2, 6, seed=3), [0.1, 0.2])
         self.lin = lj.linearize(lambda x: x**2 + x, rand(1, 6))
         self.autodiff = lj.linearize(lambda x: x**2 + x, rand(1, 6), backend="autodiff")
+        self.joint = lj.linearize(lambda a, b: (a * b, b.sin()), (rand(1, 6), rand(1, 1)))
         self.operator = MatrixOperator(rand(9, 8))
         self.of_operator = lj.svd(self.operator, 2)
         self.rank = lj.effective_rank(self.operator, 2, probes=3, steps=3)
@@ -685,6 +686,12 @@ BASELINES: dict[str, Baseline] = {
     "Linearization.prepare": lambda c: call(c.autodiff.prepare, probes=2),
     "Linearization.check_adjoint": lambda c: call(c.lin.check_adjoint, generator=seeded()),
     "Linearization.to_scipy": lambda c: call(c.lin.to_scipy),
+    "JointLinearization.jvp": lambda c: call(c.joint.jvp, v=(rand(2, 1, 6), rand(2, 1, 1))),
+    "JointLinearization.vjp": lambda c: call(c.joint.vjp, u=(rand(2, 1, 6), rand(2, 1, 1))),
+    "JointLinearization.split_x": lambda c: call(c.joint.split_x, rows=rand(2, 7)),
+    "JointLinearization.split_y": lambda c: call(c.joint.split_y, rows=rand(2, 7)),
+    "JointLinearization.rebase": lambda c: call(c.joint.rebase, x=(rand(1, 6), rand(1, 1)), constants=()),
+    "JointLinearization.check_adjoint": lambda c: call(c.joint.check_adjoint, generator=seeded()),
     "Linearization.recorder": lambda c: call(c.lin.recorder),
     "ProgramLinearization.recorder": lambda c: call(c.lin.recorder),
     "PixelCodec.encode": lambda c: call(c.model.codec.encode, images=[c.picture]),
