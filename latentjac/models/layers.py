@@ -16,6 +16,15 @@ from latentjac.linearization.changes import is_ours, ours
 from latentjac.linearization.locks import exclusion
 
 OUTPUTS = ("eps", "x0")
+# Blocks of diffusers that return the stream of text before that of the picture.
+TEXT_FIRST = frozenset(
+    """
+    JointTransformerBlock AuraFlowJointTransformerBlock BriaFiboTransformerBlock BriaSingleTransformerBlock
+    BriaTransformerBlock ChromaTransformerBlock Flux2SingleTransformerBlock Flux2TransformerBlock
+    Flux3SingleTransformerBlock FluxSingleTransformerBlock FluxTransformerBlock LongCatImageSingleTransformerBlock
+    LongCatImageTransformerBlock OvisImageSingleTransformerBlock OvisImageTransformerBlock QwenImageTransformerBlock
+    """.split()
+)
 SIDE_BY_SIDE = "+"  # between names of layers whose features are taken together
 
 
@@ -125,7 +134,10 @@ class Tap:
         self._modules = {part: network.get_submodule(part) for part in name.split(SIDE_BY_SIDE)}
 
     def __call__(self, *args: object, **kwargs: object) -> torch.Tensor:
-        """First tensor of the module's first output while the network runs on the arguments."""
+        """Features of the module's first output while the network runs on the arguments.
+
+        The first tensor in it; of blocks with a stream of text and one of the picture the latter.
+        """
         captured: dict[str, torch.Tensor] = {}
         # An exception cannot be traced; under export the rest is dead code and is removed there.
         tracing = is_traced_here()
@@ -133,7 +145,7 @@ class Tap:
         def capture(name: str, output: object) -> None:
             if name in captured:
                 return
-            captured[name] = _first_tensor(name, output)
+            captured[name] = _features(name, self._modules[name], output)
             if len(captured) == len(self._modules) and not tracing:
                 raise _Reached
 
@@ -156,7 +168,15 @@ class Tap:
         return torch.cat([captured[name].flatten(1) for name in self._modules], dim=1)
 
 
-def _first_tensor(name: str, output: Any) -> torch.Tensor:
+def _place(module: torch.nn.Module, output: object) -> int:
+    """Where in what a module returns its features are."""
+    pair = isinstance(output, (tuple, list)) and len(output) > 1
+    return 1 if pair and type(module).__name__ in TEXT_FIRST else 0
+
+
+def _features(name: str, module: torch.nn.Module, output: Any) -> torch.Tensor:
+    if isinstance(output, (tuple, list)) and output:
+        output = output[_place(module, output)]
     while isinstance(output, (tuple, list)) and output:
         output = output[0]
     if not isinstance(output, torch.Tensor):
@@ -189,7 +209,7 @@ def injected(network: torch.nn.Module, name: str, offset: torch.Tensor) -> Itera
         if ran:
             return None
         ran.append(True)
-        return _plus(output, offset, name)
+        return _plus(output, offset, name, _place(module, output))
 
     handles = [network.register_forward_pre_hook(begin), network.get_submodule(name).register_forward_hook(add)]
     try:
@@ -199,13 +219,13 @@ def injected(network: torch.nn.Module, name: str, offset: torch.Tensor) -> Itera
             handle.remove()
 
 
-def _plus(output: object, offset: torch.Tensor, name: str) -> object:
-    """The output with the offset added to its first tensor."""
+def _plus(output: object, offset: torch.Tensor, name: str, place: int = 0) -> object:
+    """The output with the offset added to its tensor at a place, or to the first one in there."""
     if isinstance(output, torch.Tensor):
         times, rest = divmod(len(output), len(offset))
         if rest:
             raise ValueError(f"layer: {name!r} must return a multiple of {len(offset)} rows, got {len(output)}")
         return output + (offset if times == 1 else offset.repeat(times, *[1] * (offset.ndim - 1)))
     if isinstance(output, (tuple, list)) and output:
-        return type(output)((_plus(output[0], offset, name), *output[1:]))
+        return type(output)(_plus(part, offset, name) if i == place else part for i, part in enumerate(output))
     raise ValueError(f"layer: {name!r} must return a tensor to add to, got {type(output).__name__}")

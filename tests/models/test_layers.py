@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
+import diffusers
 import pytest
 import torch
+from diffusers import FluxTransformer2DModel
+from networks import rand
 
 import latentjac
-from latentjac.models.layers import injected
+from latentjac.models.layers import TEXT_FIRST, Tap, injected
 
 T = torch.tensor(300)
 
@@ -164,3 +170,44 @@ def test_layers_that_cannot_be_joined(tiny_model, layer: str, join: str) -> None
 def test_nothing_is_added_to_several_layers_at_once() -> None:
     with pytest.raises(ValueError, match="layer must be a module"):
         latentjac.editing.HSpace(layer="mid+up_blocks.0")
+
+
+def test_all_blocks_of_diffusers_that_return_text_first_are_known() -> None:
+    found = set()
+    for file in (Path(diffusers.__file__).parent / "models").rglob("*.py"):
+        for part in ast.walk(ast.parse(file.read_text())):
+            if isinstance(part, ast.ClassDef) and any(
+                "encoder_hidden_states, hidden_states" == r for r in _returned(part)
+            ):
+                found.add(part.name)
+    assert found <= TEXT_FIRST
+    assert {"JointTransformerBlock", "FluxTransformerBlock"} <= found
+
+
+def _returned(part: ast.ClassDef) -> list[str]:
+    forward = next((f for f in part.body if isinstance(f, ast.FunctionDef) and f.name == "forward"), None)
+    returns = [] if forward is None else [node for node in ast.walk(forward) if isinstance(node, ast.Return)]
+    return [ast.unparse(r.value).strip("()") for r in returns if r.value is not None]
+
+
+@pytest.mark.parametrize("layer", ["transformer_blocks.0", "single_transformer_blocks.0"])
+def test_joint_blocks_are_tapped_and_added_to_in_the_stream_of_the_picture(layer: str) -> None:
+    torch.manual_seed(0)
+    net = FluxTransformer2DModel(
+        in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=8, num_attention_heads=2,
+        joint_attention_dim=6, pooled_projection_dim=5, axes_dims_rope=(2, 2, 4),
+    ).eval().requires_grad_(False)  # fmt: skip
+    given = {
+        "encoder_hidden_states": rand(1, 3, 6).float(), "pooled_projections": rand(1, 5).float(),
+        "timestep": torch.tensor([0.5]), "img_ids": torch.zeros(9, 3), "txt_ids": torch.zeros(3, 3),
+    }  # fmt: skip
+    x = rand(1, 9, 4).float()
+    features = Tap(net, layer)(x, **given)
+    assert features.shape == (1, 9, 16)  # tokens of the picture, not the 3 of the text
+    seen: list = []
+    with injected(net, layer, torch.ones_like(features)):
+        kept = net.get_submodule(layer).register_forward_hook(lambda m, i, output: seen.append(output))
+        net(x, **given)
+        kept.remove()
+    torch.testing.assert_close(seen[0][1], features + 1)
+    assert seen[0][0].shape == (1, 3, 16)
