@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 from networks import build_scheduler, build_text_unet, point_at, rand, randomize
@@ -86,7 +88,8 @@ def test_embeddings_of_several_vectors(pipeline, tmp_path: Path) -> None:
 def mid(model: latentjac.Model, point: latentjac.Point) -> torch.Tensor:
     """Largest singular values of the dense Jacobian of h-space, at what the network is now."""
     found: list[torch.Tensor] = []
-    handle = model.network.mid_block.register_forward_hook(lambda module, inputs, output: found.append(output))
+    module = model.network.get_submodule(model.resolve_layer("mid"))
+    handle = module.register_forward_hook(lambda module, inputs, output: found.append(output))
 
     def features(x: torch.Tensor) -> torch.Tensor:
         found.clear()
@@ -183,13 +186,42 @@ def test_inputs_that_are_not_given_are_named(tmp_path: Path, config: dict[str, A
             latentjac.load(source)
 
 
-def test_parts_that_are_not_used_are_named(tmp_path: Path) -> None:
+@pytest.fixture
+def controlnet_pipeline(tmp_path: Path) -> Any:
     plain = build_stable_diffusion(tmp_path)
     torch.manual_seed(0)
     controlnet = diffusers.ControlNetModel.from_unet(plain.unet, conditioning_embedding_out_channels=(4, 4))
-    pipeline = diffusers.StableDiffusionControlNetPipeline(
+    randomize(plain.unet).float()
+    randomize(controlnet).float()
+    return diffusers.StableDiffusionControlNetPipeline(
         **plain.components, controlnet=controlnet, requires_safety_checker=False
     )
+
+
+def test_a_controlnet_by_hand(controlnet_pipeline) -> None:
+    """As docs/text.md has it: pictures are those of diffusers, and a basis that of the dense Jacobian."""
+    page = Path(__file__).parents[2] / "docs" / "text.md"
+    block = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)[-1]
+    defined: dict[str, Any] = {"torch": torch, "latentjac": latentjac}
+    exec(compile(block, page.name, "exec"), defined)
+    model = defined["controlled"](controlnet_pipeline)
+    control = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    controlnet_pipeline.set_progress_bar_config(disable=True)
+    theirs = controlnet_pipeline(
+        "a cat", image=control, latents=noise, num_inference_steps=4, guidance_scale=1.0, output_type="np"
+    ).images
+    under = latentjac.Conditioning({**model.conditioning("a cat"), "control": control})
+    options = {"num_inference_steps": 4, "generator": torch.Generator().manual_seed(2), "output_type": "np"}
+    np.testing.assert_allclose(latentjac.sample(model, conditioning=under, **options), theirs, atol=1e-4)
+    model.to(dtype=torch.float64)
+    point = point_at(rand(1, 4, 8, 8), 501, 50, scheduler=model.scheduler, conditioning=under.to(dtype=torch.float64))
+    found = latentjac.local_basis(model, point, 2, tol=1e-7)
+    torch.testing.assert_close(found.s, mid(model, point), rtol=1e-6, atol=0)
+
+
+def test_parts_that_are_not_used_are_named(controlnet_pipeline, tmp_path: Path) -> None:
+    pipeline = controlnet_pipeline
     pipeline.save_pretrained(tmp_path / "saved")
     for source in (pipeline, tmp_path / "saved"):
         with pytest.raises(
