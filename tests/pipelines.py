@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, LDMPipeline, StableDiffusionPipeline, VQModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    LDMPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    VQModel,
+)
 from networks import build_text_unet, build_tiny_unet
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TOKENS = 12
@@ -22,15 +30,15 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
     return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=TOKENS)
 
 
-def build_text_encoder(vocabulary: int) -> CLIPTextModel:
+def build_text_encoder(vocabulary: int, kind: Any = CLIPTextModel, layers: int = 2) -> Any:
     torch.manual_seed(2)
-    return CLIPTextModel(
+    return kind(
         CLIPTextConfig(
             vocab_size=vocabulary,
             hidden_size=16,
             intermediate_size=24,
             projection_dim=16,
-            num_hidden_layers=2,
+            num_hidden_layers=layers,
             num_attention_heads=2,
             max_position_embeddings=TOKENS,
             bos_token_id=vocabulary - 2,
@@ -53,10 +61,8 @@ def build_autoencoder() -> AutoencoderKL:
     )
 
 
-def build_stable_diffusion(folder: Path) -> StableDiffusionPipeline:
-    """A pipeline of the parts that Stable Diffusion 1 has; its tokenizer's files come into the folder."""
-    tokenizer = build_tokenizer(folder)
-    scheduler = DDIMScheduler(
+def build_latent_scheduler() -> DDIMScheduler:
+    return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
@@ -64,15 +70,54 @@ def build_stable_diffusion(folder: Path) -> StableDiffusionPipeline:
         set_alpha_to_one=False,
         steps_offset=1,
     )
-    return StableDiffusionPipeline(
+
+
+def build_stable_diffusion(folder: Path, kind: Any = StableDiffusionPipeline, **options: object) -> Any:
+    """A pipeline of the parts that Stable Diffusion 1 has; its tokenizer's files come into the folder.
+
+    Args:
+        folder: For files of the tokenizer.
+        kind: Class of the pipeline.
+        options: Of the U-Net.
+    """
+    tokenizer = build_tokenizer(folder)
+    return kind(
         vae=build_autoencoder(),
         text_encoder=build_text_encoder(len(tokenizer)),
         tokenizer=tokenizer,
-        unet=build_text_unet(in_channels=4, out_channels=4, cross_attention_dim=16),
-        scheduler=scheduler,
+        unet=build_text_unet(**{"in_channels": 4, "out_channels": 4, "cross_attention_dim": 16, **options}),
+        scheduler=build_latent_scheduler(),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
+    )
+
+
+def build_sdxl(folder: Path, kind: Any = StableDiffusionXLPipeline, *, refiner: bool = False, **options: object) -> Any:
+    """One of the parts that Stable Diffusion XL has, or its refiner; see :func:`build_stable_diffusion`."""
+    tokenizers = build_tokenizer(folder), build_tokenizer(folder)
+    halves = CLIPTextModel, CLIPTextModelWithProjection
+    first, second = (build_text_encoder(len(tokenizers[0]), half, layers=3) for half in halves)
+    usual = {
+        "in_channels": 4,
+        "out_channels": 4,
+        "cross_attention_dim": 16 if refiner else 32,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 8 * (5 if refiner else 6) + 16,
+    }
+    unet = build_text_unet(**{**usual, **options})
+    settings = {"requires_aesthetics_score": True, "force_zeros_for_empty_prompt": False} if refiner else {}
+    return kind(
+        vae=build_autoencoder(),
+        text_encoder=None if refiner else first,
+        text_encoder_2=second,
+        tokenizer=None if refiner else tokenizers[0],
+        tokenizer_2=tokenizers[1],
+        unet=unet,
+        scheduler=build_latent_scheduler(),
+        **({} if "InstructPix2Pix" in kind.__name__ else {"add_watermarker": False}),
+        **settings,
     )
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pytest
 import torch
 from networks import build_scheduler, build_tiny_unet
 from PIL import Image
-from pipelines import build_stable_diffusion
+from pipelines import build_sdxl, build_stable_diffusion
 
 import latentjac
 from latentjac.solvers import LinearOperator
@@ -35,16 +36,31 @@ def model() -> latentjac.Model:
 
 
 @pytest.fixture(scope="module")
-def text_model(tmp_path_factory) -> latentjac.Model:
-    return latentjac.load(build_stable_diffusion(tmp_path_factory.mktemp("tokenizer")))
+def text_models(tmp_path_factory) -> Callable[[str], latentjac.Model]:
+    """Small models of the families that pages load, by a word of their names; each is made when it is asked for."""
+    load = latentjac.load
+    kinds = {
+        "stable": (build_stable_diffusion, "StableDiffusionPipeline", {}),
+        "sdxl": (build_sdxl, "StableDiffusionXLPipeline", {}),
+        "lcm": (build_stable_diffusion, "StableDiffusionPipeline", {"time_cond_proj_dim": 8}),
+        "inpainting": (build_stable_diffusion, "StableDiffusionInpaintPipeline", {"in_channels": 9}),
+        "pix2pix": (build_stable_diffusion, "StableDiffusionInstructPix2PixPipeline", {"in_channels": 8}),
+    }
+
+    @functools.cache
+    def made(word: str) -> latentjac.Model:
+        build, kind, options = kinds[word]
+        return load(build(tmp_path_factory.mktemp("tokenizer"), getattr(diffusers, kind), **options))
+
+    return lambda source: made(next(word for word in kinds if word in source))
 
 
 @pytest.fixture
-def known(model, text_model, tmp_path, monkeypatch) -> dict[str, object]:
+def known(model, text_models, tmp_path, monkeypatch) -> dict[str, object]:
     """What pages take for known: a model, a photo, points, a function. The model is tiny, grids and studies short."""
     small = Settings(samples=2, levels=(0.9, 0.1), k=2, tol=0.1, steps=5)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(latentjac, "load", lambda source, **given: text_model if "stable" in source else model)
+    monkeypatch.setattr(latentjac, "load", lambda source, **given: text_models(source) if "owner" in source else model)
     for name in ("invert", "sample"):
         monkeypatch.setattr(latentjac, name, functools.partial(getattr(latentjac, name), num_inference_steps=5))
     monkeypatch.setattr("latentjac.studies.Settings", lambda **given: small)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from latentjac.arguments import check_dense, check_int, check_kind, check_left, check_number, is_int, shown
 from latentjac.models import Conditioning, Model
 from latentjac.models.arguments import check_fit
+from latentjac.models.prompted import conditioning_under
 from latentjac.models.text import check_prompts
 
 
@@ -64,6 +65,7 @@ def conditioning_for(
     conditioning: Any,
     count: int | None,
     what: str,
+    pictures: Mapping[str, torch.Tensor] | None = None,
 ) -> Callable[[], Conditioning]:
     """What makes the conditioning that is asked for: that of prompts, or a ready one; all is checked before.
 
@@ -76,6 +78,7 @@ def conditioning_for(
         conditioning: Instead of these.
         count: Number of samples; None where it is not known yet.
         what: What the samples are, for messages.
+        pictures: Those that the network gets beside a sample, which go with the prompts.
     """
     if conditioning is not None:
         left = {
@@ -90,4 +93,6 @@ def conditioning_for(
     texts = check_prompts(function, model, prompt, negative_prompt, guidance_scale)
     if count is not None and isinstance(texts[0], list) and len(texts[0]) not in (1, count):
         raise ValueError(f"{function}: prompt must be one text or {count} ({what}), got {len(texts[0])}")
+    if pictures:
+        return lambda: conditioning_under(model, *texts, pictures).to(model.device, model.dtype)
     return lambda: model.conditioning(*texts)

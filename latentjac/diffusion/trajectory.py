@@ -13,6 +13,7 @@ from latentjac.diffusion import point_files
 from latentjac.diffusion.arguments import check_conditioning, check_model, conditioning_for
 from latentjac.diffusion.schedule import Schedule
 from latentjac.models import Conditioning
+from latentjac.models.prompted import pictures_of
 from latentjac.public import public
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ class Point:
     ) -> Point:
         """The same sample under another prompt; arguments are those of :meth:`Model.conditioning`.
 
-        Bases at the new point, and edits from it, are those under this prompt.
+        Bases at the new point, and edits from it, are those under this prompt. Pictures that the network gets beside
+        the sample stay.
 
         Raises:
             TypeError: If an argument has a wrong type.
@@ -97,6 +99,7 @@ class Point:
             None,
             count=len(self.sample),
             what="as many as samples",
+            pictures=pictures_of(self.conditioning),
         )
         return replace(self, conditioning=conditioning())
 

@@ -9,20 +9,22 @@ from typing import Any
 import torch
 
 from latentjac.arguments import check_bool, check_device, check_dtype, check_kind, check_text
-from latentjac.models.adapters import NETWORK_PARTS
+from latentjac.models.adapters import BY_HAND, NETWORK_PARTS
 from latentjac.models.codec import PixelCodec
+from latentjac.models.conditioning import Conditioning
 from latentjac.models.configs import check_part, check_schedule
 from latentjac.models.errors import LoadError
 from latentjac.models.latents import LatentCodec
 from latentjac.models.model import Model
 from latentjac.models.pipeline import Parts, parts_of, read_parts
 from latentjac.models.predictions import check_scheduler, prediction_of
+from latentjac.models.prompted import blank_pictures, conditioning_under
 from latentjac.models.weights import check_finite
 from latentjac.public import made_on_cpu, public
 
 _BUILTIN = Path(__file__).parent / "builtin"
 # Of a hub repository: not the checkpoints in its root, which are as large again.
-_FOLDERS = (*NETWORK_PARTS, "vae", "vqvae", "text_encoder")
+_FOLDERS = (*NETWORK_PARTS, "vae", "vqvae", "text_encoder", "text_encoder_2")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -115,7 +117,7 @@ def _download(hub_id: str, variant: str | None, options: dict[str, Any]) -> Path
     from huggingface_hub import snapshot_download
 
     weights = f"*.{variant}.safetensors" if variant else "*.safetensors"
-    wanted = ["model_index.json", "scheduler/*.json", "tokenizer/*"]
+    wanted = ["model_index.json", "scheduler/*.json", "tokenizer/*", "tokenizer_2/*"]
     wanted += [f"{name}/{kind}" for name in _FOLDERS for kind in ("*.json", weights)]
     others = None if variant else [f"*.{kind}.safetensors" for kind in ("fp16", "bf16", "non_ema")]
     try:
@@ -146,7 +148,7 @@ def _assemble(name: str, parts: Parts, dtype: torch.dtype | None, device: torch.
     if config is None or not config.get("sample_size") or not config.get("in_channels"):
         raise LoadError(
             f"load: network must have a config with sample_size and in_channels, got {type(network).__name__} "
-            "(networks of other kinds: latentjac.Model(network, scheduler, call=...))"
+            f"({BY_HAND})"
         )
     check_part(f"config of {type(network).__name__}", config)
     try:
@@ -173,7 +175,8 @@ def _try_out(model: Model) -> None:
     x = torch.zeros(1, *model.sample_shape, dtype=model.dtype, device=model.device)
     kind = type(model.network).__name__
     try:
-        out = model.call(model.network, x, torch.tensor(0, device=x.device), model.conditioning())
+        c = Conditioning() if model.text is None else conditioning_under(model, None, "", 1.0, blank_pictures(model))
+        out = model.call(model.network, x, torch.tensor(0, device=x.device), c)
     except Exception as error:
         raise LoadError(
             f"load: network must be callable with a sample {list(x.shape)} and a timestep alone, got {kind}: {error}"

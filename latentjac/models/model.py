@@ -15,6 +15,7 @@ from latentjac.arguments import (
     check_dtype,
     check_int,
     check_kind,
+    check_left,
     check_sequence,
     check_text,
     is_int,
@@ -24,15 +25,16 @@ from latentjac.linearization import Linearization, ProgramLinearization, lineari
 from latentjac.linearization.pool import Pool
 from latentjac.models.adapters import PIXEL_UNET, Call, family_of
 from latentjac.models.arguments import check_call, check_factor, check_linearized
-from latentjac.models.codec import NoCodec, PixelCodec
-from latentjac.models.conditioning import ClassifierFree, Conditioning
+from latentjac.models.codec import ImageInput, NoCodec, PixelCodec
+from latentjac.models.conditioning import Conditioning
 from latentjac.models.configs import LARGEST_SIDE
 from latentjac.models.guidance import Denoiser, Guided
 from latentjac.models.identity import network_identity
 from latentjac.models.latents import LatentCodec
 from latentjac.models.layers import OUTPUTS, Tap, refuse_training, resolve_layer, run
 from latentjac.models.predictions import prediction_of
-from latentjac.models.text import TextEncoder, check_prompts
+from latentjac.models.prompted import conditioning_under, pictures_for
+from latentjac.models.text import TextEncoder, TextEncoders, check_prompts
 from latentjac.public import public
 
 _MAX_CACHED_TRACES = 4
@@ -85,7 +87,7 @@ class Model:
         layers: Mapping[str, torch.nn.Module | str] | None = None,
         sample_shape: Sequence[int] | None = None,
         codec: PixelCodec | LatentCodec | None = None,
-        text: TextEncoder | None = None,
+        text: TextEncoder | TextEncoders | None = None,
         name: str | None = None,
     ) -> None:
         check_kind("Model", "network", network, torch.nn.Module, "a torch.nn.Module")
@@ -101,7 +103,9 @@ class Model:
         _check_has("text", text, ("tensors",))
         self.scheduler, self.text = scheduler, text
         self.call: Call = call or family.call
-        self._names = None if call is not None or known is None else known.conditioning
+        usual = None if call is not None else known
+        self._names = None if usual is None else usual.names(self.network.config)
+        self._inputs = None if usual is None else usual.inputs
         self.layers = {**family.layers, **_names_of(self.network, layers)}
         if sample_shape is not None:
             self.sample_shape = _shape(sample_shape)
@@ -173,34 +177,43 @@ class Model:
 
     @public
     def conditioning(
-        self, prompt: str | list[str] | None = None, negative_prompt: str = "", guidance_scale: float = 1.0
+        self,
+        prompt: str | list[str] | None = None,
+        negative_prompt: str = "",
+        guidance_scale: float = 1.0,
+        *,
+        clip_skip: int | None = None,
+        image: ImageInput | list[ImageInput] | None = None,
+        mask: ImageInput | None = None,
     ) -> Conditioning:
         """What the network gets beside sample and timestep under a prompt.
 
         Args:
-            prompt: Text, or one a sample; None is the empty text. Only None for models without text.
-            negative_prompt: Text that guidance leads away from.
+            prompt: Text, or one a sample; None is no text, which is the empty text or what the network was trained with
+                in its place. Only None for models without text.
+            negative_prompt: Text that guidance leads away from; the empty text is none.
             guidance_scale: Classifier-free guidance (Ho & Salimans 2022) of the predicted noise and clean sample; 1 is
-                none. The features of a layer are those under the prompt in any case.
+                none. The features of a layer are those under the prompt in any case. Networks that were trained with
+                the scale as an input (latent consistency) get it as such.
+            clip_skip: How many of the last layers of text encoders are left out for the prompt, as diffusers counts.
+            image: For networks that get a picture beside the sample: the one to be edited or completed, or one a
+                sample; see :meth:`PixelCodec.encode`.
+            mask: For networks that complete a picture: where; white is inside. A picture or its file, or a tensor
+                ``[H, W]`` of the picture's size, bool or with 1 inside.
 
         Returns:
             Empty for models without text.
 
         Raises:
             TypeError: If an argument has a wrong type.
-            ValueError: If an argument is out of range, or a prompt or guidance is asked of a model without text.
+            ValueError: If an argument is out of range, or one is given that the network does not take, or missing.
         """
         prompt, negative_prompt, scale = check_prompts("conditioning", self, prompt, negative_prompt, guidance_scale)
+        pictures = pictures_for("conditioning", self, image, mask)
         if self.text is None:
+            check_left("conditioning", "clip_skip", clip_skip, None, f"since model {self.name!r} has no text encoder")
             return _NONE
-        own = self._encoded(prompt if isinstance(prompt, list) else [prompt or ""])
-        if scale == 1:
-            return Conditioning(own)
-        return Conditioning(own, ClassifierFree(Conditioning(self._encoded([negative_prompt])), scale))
-
-    def _encoded(self, prompts: list[str]) -> dict[str, torch.Tensor]:
-        assert self.text is not None
-        return {name: tensor.to(self.device, self.dtype) for name, tensor in self.text.tensors(prompts).items()}
+        return conditioning_under(self, prompt, negative_prompt, scale, pictures, clip_skip)
 
     def denoiser(self, conditioning: Conditioning = _NONE) -> Denoiser:
         """The network under a conditioning, guided where that has guidance."""

@@ -9,17 +9,21 @@ from typing import Any
 
 import torch
 
-from latentjac.models.adapters import FAMILIES, NETWORK_PARTS, Family
+from latentjac.models.adapters import BY_HAND, FAMILIES, NETWORK_PARTS, Encoder, Family
 from latentjac.models.configs import check_part, check_schedule, read_config
 from latentjac.models.errors import LoadError
-from latentjac.models.text import TextEncoder
 from latentjac.models.weights import plan
 
 # Parts that change neither the network's input nor what becomes of its output.
 _IGNORED = ("safety_checker", "feature_extractor", "scheduler")
 _AUTOENCODERS = {"vae": "AutoencoderKL", "vqvae": "VQModel"}
 _LIBRARIES = dict.fromkeys((*NETWORK_PARTS, *_AUTOENCODERS), "diffusers")
-_LIBRARIES |= dict.fromkeys(("text_encoder", "tokenizer"), "transformers")
+_LIBRARIES |= dict.fromkeys(("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"), "transformers")
+# Files of low-rank adapters, which diffusers and transformers write beside the weights of what they change.
+_ADAPTER_STEMS = ("pytorch_lora_weights", "adapter_model")
+_ADAPTERS = tuple(
+    f"{stem}.{kind}" for stem in ("pytorch_lora_weights", "adapter_model") for kind in ("safetensors", "bin")
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Parts:
     network: Any
     scheduler: Any
     autoencoder: Any = None
-    text: TextEncoder | None = None
+    text: Encoder | None = None
 
 
 def parts_of(pipeline: Any) -> Parts:
@@ -49,7 +53,7 @@ def parts_of(pipeline: Any) -> Parts:
     classes = {name: type(part).__name__ for name, part in held.items()}
     configs = {name: dict(getattr(held[name], "config", {})) for name in NETWORK_PARTS if name in held}
     family = _family(type(pipeline).__name__, classes, configs)
-    text = None if family.make_text is None else family.make_text(held)
+    text = None if family.make_text is None else family.make_text(held, pipeline.config)
     return Parts(held[family.part], pipeline.scheduler, held.get("vae", held.get("vqvae")), text)
 
 
@@ -74,7 +78,7 @@ def read_parts(folder: Path, variant: str | None, dtype: torch.dtype) -> Parts:
                 f"load: folder must hold a diffusers pipeline with safetensors weights, got {str(folder)!r} "
                 f"without {name}/config.json"
             )
-    configs = {name: read_config(folder / name / "config.json") for name in networks}
+    configs = {name: _read_part(folder / name / "config.json") for name in networks}
     family = _family(str(index.get("_class_name")), classes, configs)
     for name, (library, kind) in entries.items():
         if name in _LIBRARIES and library != _LIBRARIES[name]:
@@ -82,11 +86,12 @@ def read_parts(folder: Path, variant: str | None, dtype: torch.dtype) -> Parts:
             raise LoadError(
                 f"load: {where!r}: {name} must be of {_LIBRARIES[name]}, got {str(library)[:60]!r} ({kind})"
             )
+    _refuse_adapters(folder)
     coder = next((name for name in ("vae", "vqvae") if name in classes), None)
     scheduler = _read_scheduler(folder / "scheduler" / "scheduler_config.json")
     # All files are looked at before the first is read whole.
     plans = {name: _plan_network(folder / name, classes[name], variant, dtype) for name in (family.part, coder) if name}
-    text = None if family.read_text is None else family.read_text(folder, variant, dtype)
+    text = None if family.read_text is None else family.read_text(folder, index, variant, dtype)
     network, autoencoder = plans[family.part](), None if coder is None else plans[coder]()
     return Parts(network, scheduler, autoencoder, None if text is None else text())
 
@@ -107,13 +112,32 @@ def _family(pipeline: str, classes: Mapping[str, str], configs: Mapping[str, Map
         if name not in known and _AUTOENCODERS.get(name) != kind and not name.startswith("_")
     }
     if family is not None and not others:
+        why = family.refusal(configs[family.part], pipeline)
+        if why is not None:
+            raise LoadError(f"load: config of {family.network}: {why} ({BY_HAND})")
         return family
     beside = f" beside {others}" if others else ""
+    if family is not None:
+        raise LoadError(
+            "load: pipeline must have no parts whose output a network gets and that are not run here, "
+            f"got {pipeline} with a {family.network}{beside} ({BY_HAND})"
+        )
     networks = ", ".join(f"{name}: {classes[name]}" for name in NETWORK_PARTS if name in classes) or "no network"
     raise LoadError(
         f"load: pipeline must have {', or '.join(map(str, FAMILIES))}, on pixels or on latents of AutoencoderKL or "
-        f"VQModel, got {pipeline} with {networks}{beside}"
+        f"VQModel, got {pipeline} with {networks}{beside} ({BY_HAND})"
     )
+
+
+def _refuse_adapters(folder: Path) -> None:
+    """Raise if there are weights of adapters, without which the model would be another."""
+    for place in (folder, *(folder / name for name in _LIBRARIES)):
+        for name in _ADAPTERS:
+            if (place / name).exists():
+                raise LoadError(
+                    f"load: folder must hold no weights of adapters (LoRA), got {str(place / name)!r}: remove it, or "
+                    "load the pipeline and the adapter by diffusers, and the pipeline object by latentjac.load"
+                )
 
 
 def _read_scheduler(path: Path) -> Any:
@@ -130,13 +154,18 @@ def _read_scheduler(path: Path) -> Any:
         raise LoadError(f"load: {str(path)!r}: beta_schedule must be one of DDIM, got {error}") from error
 
 
+def _read_part(path: Path) -> dict[str, Any]:
+    config = read_config(path)
+    check_part(repr(str(path)), config)
+    return config
+
+
 def _plan_network(folder: Path, kind: str, variant: str | None, dtype: torch.dtype) -> Callable[[], Any]:
     import diffusers
 
     path = folder / "config.json"
-    config = read_config(path)
+    config = _read_part(path)
     if config.get("_class_name", kind) != kind:
         raise LoadError(f"load: {str(path)!r}: _class_name must be {kind}, got {str(config['_class_name'])[:60]!r}")
-    check_part(repr(str(path)), config)
     # Of an object: given a text, diffusers would ask the hub for it.
     return plan(lambda: getattr(diffusers, kind).from_config(config), path, "diffusion_pytorch_model", variant, dtype)

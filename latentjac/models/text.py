@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from latentjac.arguments import check_kind, check_left, check_number, check_text
+from latentjac.arguments import check_int, check_kind, check_left, check_number, check_text
 from latentjac.public import made_on_cpu, public
 
 if TYPE_CHECKING:
     from latentjac.models.model import Model
 
 logger = logging.getLogger("latentjac")
+# What a network is conditioned on that gets the scale of guidance as an input (Meng et al. 2023).
+GUIDANCE_EMBEDDING = "guidance_embedding"
 
 
 class TextEncoder:
@@ -32,42 +34,130 @@ class TextEncoder:
         self._tokenizer, self.encoder = tokenizer, encoder.eval().requires_grad_(False)
 
     @public
-    def tensors(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
-        """What a :class:`Conditioning` holds of B prompts: ``"text"``, the embeddings."""
-        return {"text": self.encode(prompts)}
+    def tensors(self, prompts: Sequence[str], *, clip_skip: int | None = None) -> dict[str, torch.Tensor]:
+        """What a :class:`Conditioning` holds of B prompts: ``"text"``, the embeddings; see :meth:`encode`."""
+        return {"text": self.encode(prompts, clip_skip=clip_skip)}
 
     @public
     @torch.no_grad()
-    def encode(self, prompts: Sequence[str]) -> torch.Tensor:
+    def encode(self, prompts: Sequence[str], *, clip_skip: int | None = None) -> torch.Tensor:
         """Embeddings ``[B, tokens, channels]`` of B prompts; words beyond the last token are cut off, and named.
 
+        Args:
+            prompts: Texts. The name of an embedding of several vectors (textual inversion, Gal et al. 2022) that the
+                tokenizer has learned stands for all of them.
+            clip_skip: How many of the last layers are left out, behind which the last norm is applied.
+
         Raises:
-            TypeError: If prompts are no list of texts.
-            ValueError: If there are none.
+            TypeError: If prompts are no list of texts, or clip_skip is no int.
+            ValueError: If there are none, or fewer layers.
         """
-        check_kind("encode", "prompts", prompts, (list, tuple), "a list of texts")
-        if not prompts:
-            raise ValueError("encode: prompts must hold at least one text, got none")
-        prompts = [str(check_text("encode", f"prompts[{i}]", text)) for i, text in enumerate(prompts)]
-        length = self._tokenizer.model_max_length
-        whole, tokens = self._tokens(prompts, length)
-        if whole.shape[1] > length:
-            lost = self._tokenizer.batch_decode(whole[:, length - 1 :], skip_special_tokens=True)
-            cut = [text.strip() for text in lost if text.strip()]
-            logger.warning("prompt: only %d tokens are read, so these words are not: %s", length, cut)
+        prompts = _check_texts("encode", prompts)
+        skipped = _check_skipped("encode", clip_skip, self.encoder, 1)
+        tokens = tokens_of(self._tokenizer, prompts, named=True)
         parameter = next(self.encoder.parameters())
         mask = tokens.attention_mask if getattr(self.encoder.config, "use_attention_mask", False) else None
         mask = None if mask is None else mask.to(parameter.device)
-        return self.encoder(tokens.input_ids.to(parameter.device), attention_mask=mask)[0]
+        ids = tokens.input_ids.to(parameter.device)
+        if not skipped:
+            return self.encoder(ids, attention_mask=mask)[0]
+        hidden = self.encoder(ids, attention_mask=mask, output_hidden_states=True).hidden_states[-skipped - 1]
+        # Old versions of transformers have the layers one level down.
+        return getattr(self.encoder, "text_model", self.encoder).final_layer_norm(hidden)
 
-    @made_on_cpu
-    def _tokens(self, prompts: Sequence[str], length: int) -> tuple[torch.Tensor, Any]:
-        """All tokens, and what is left of them at the length that the encoder takes."""
+
+class TextEncoders:
+    """Tokenizers and text halves of CLIP, as Stable Diffusion XL uses them: two, or the second alone.
+
+    Attributes:
+        encoder: The text models, in evaluation mode, gradients off.
+
+    Args:
+        tokenizers: Of transformers.
+        encoders: Their text models; the last has a projection.
+        zeros: Whether the network was trained with zeros in place of an empty text.
+    """
+
+    def __init__(self, tokenizers: Sequence[Any], encoders: Sequence[Any], *, zeros: bool) -> None:
+        self._tokenizers, self._zeros = list(tokenizers), zeros
+        self.encoder = torch.nn.ModuleList(encoders).eval().requires_grad_(False)
+
+    @public
+    @torch.no_grad()
+    def tensors(self, prompts: Sequence[str], *, clip_skip: int | None = None) -> dict[str, torch.Tensor]:
+        """What a :class:`Conditioning` holds of B prompts.
+
+        Args:
+            prompts: Texts, as of :meth:`TextEncoder.encode`.
+            clip_skip: How many layers before the last but one are left out as well.
+
+        Returns:
+            ``"text"``, the features before the last layer of all encoders side by side, ``[B, tokens, channels]``, and
+            ``"pooled"``, what the last encoder says of the text as a whole, ``[B, channels]``.
+
+        Raises:
+            TypeError: If prompts are no list of texts, or clip_skip is no int.
+            ValueError: If there are none, or fewer layers.
+        """
+        prompts = _check_texts("tensors", prompts)
+        found = []
+        for i, (tokenizer, encoder) in enumerate(zip(self._tokenizers, self.encoder, strict=True)):
+            skipped = _check_skipped("tensors", clip_skip, encoder, 2)
+            ids = tokens_of(tokenizer, prompts, named=i == 0).input_ids.to(next(encoder.parameters()).device)
+            output = encoder(ids, output_hidden_states=True)
+            found.append(output.hidden_states[-skipped - 2])
+        return {"text": torch.cat(found, dim=-1), "pooled": output.text_embeds}
+
+    @public
+    def without_text(self, *, clip_skip: int | None = None) -> dict[str, torch.Tensor]:
+        """The same where there is no text, of one row: of the empty text, or zeros where these were trained."""
+        tensors = self.tensors([""], clip_skip=clip_skip)
+        return {name: torch.zeros_like(t) for name, t in tensors.items()} if self._zeros else tensors
+
+
+def _check_texts(function: str, prompts: Any) -> list[str]:
+    check_kind(function, "prompts", prompts, (list, tuple), "a list of texts")
+    if not prompts:
+        raise ValueError(f"{function}: prompts must hold at least one text, got none")
+    return [str(check_text(function, f"prompts[{i}]", text)) for i, text in enumerate(prompts)]
+
+
+def _check_skipped(function: str, clip_skip: Any, encoder: Any, used: int) -> int:
+    """How many layers are left out, so that of ``used`` layers or more one is left."""
+    if clip_skip is None:
+        return 0
+    return int(check_int(function, "clip_skip", clip_skip, 0, encoder.config.num_hidden_layers - used))
+
+
+@made_on_cpu
+def tokens_of(tokenizer: Any, prompts: Sequence[str], *, named: bool) -> Any:
+    """What a tokenizer makes of prompts, at the length that its encoder takes; words that are cut off can be named."""
+    prompts = [_with_all_vectors(tokenizer, text) for text in prompts]
+    length = tokenizer.model_max_length
+    if named:
         # Not verbose: what is said of words that are cut off says more.
-        whole = self._tokenizer(list(prompts), padding="longest", return_tensors="pt", verbose=False).input_ids
-        return whole, self._tokenizer(
-            list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        )
+        whole = tokenizer(prompts, padding="longest", return_tensors="pt", verbose=False).input_ids
+        if whole.shape[1] > length:
+            lost = tokenizer.batch_decode(whole[:, length - 1 :], skip_special_tokens=True)
+            cut = [text.strip() for text in lost if text.strip()]
+            logger.warning("prompt: only %d tokens are read, so these words are not: %s", length, cut)
+    return tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+
+
+def _with_all_vectors(tokenizer: Any, prompt: str) -> str:
+    """A prompt in which the name of an embedding of several vectors is followed by the names of the others.
+
+    Diffusers calls the vectors of ``<cat>`` ``<cat>``, ``<cat>_1``, ``<cat>_2`` and so on.
+    """
+    known = getattr(tokenizer, "added_tokens_encoder", {})
+    if not any(f"{token}_1" in known for token in known):
+        return prompt
+    for token in sorted(set(tokenizer.tokenize(prompt)) & set(known)):
+        names = [token]
+        while f"{token}_{len(names)}" in known:
+            names.append(f"{token}_{len(names)}")
+        prompt = prompt.replace(token, " ".join(names))
+    return prompt
 
 
 def check_prompts(
@@ -80,6 +170,9 @@ def check_prompts(
             check_left(function, name, value, usual, where)
         check_left(function, "guidance_scale", guidance_scale, 1.0, where)
         return None, "", 1.0
+    if GUIDANCE_EMBEDDING in (model._names or ()):
+        where = f"since the network of {model.name!r} gets the scale of guidance as an input"
+        check_left(function, "negative_prompt", negative_prompt, "", where)
     check_kind(function, "prompt", prompt, (str, list), "a text, a list of texts", optional=True)
     if isinstance(prompt, list):
         if not prompt:

@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from latentjac.models.adapters.family import Call, Family
+from latentjac.models.adapters.family import BY_HAND, Call, Encoder, Family
 from latentjac.models.adapters.pixel_unet import PIXEL_UNET
+from latentjac.models.adapters.sdxl import SDXL, SDXL_REFINER
 from latentjac.models.adapters.text_unet import TEXT_UNET
 
 # What `load` knows; of several that suit a network the first is taken.
-FAMILIES = (PIXEL_UNET, TEXT_UNET)
+FAMILIES = (PIXEL_UNET, TEXT_UNET, SDXL, SDXL_REFINER)
 # What pipelines call their networks.
 NETWORK_PARTS = tuple(dict.fromkeys(family.part for family in FAMILIES))
 
@@ -18,4 +19,16 @@ def family_of(network: Any) -> Family | None:
     return next((f for f in FAMILIES if f.network == type(network).__name__ and f.suits(config)), None)
 
 
-__all__ = ["FAMILIES", "NETWORK_PARTS", "PIXEL_UNET", "TEXT_UNET", "Call", "Family", "family_of"]
+__all__ = [
+    "BY_HAND",
+    "FAMILIES",
+    "NETWORK_PARTS",
+    "PIXEL_UNET",
+    "SDXL",
+    "SDXL_REFINER",
+    "TEXT_UNET",
+    "Call",
+    "Encoder",
+    "Family",
+    "family_of",
+]

@@ -10,11 +10,17 @@ from typing import Any
 import torch
 
 from latentjac.models.conditioning import Conditioning
-from latentjac.models.text import TextEncoder
+from latentjac.models.text import TextEncoder, TextEncoders
 
 # What a network returns for noisy samples ``[B, C, H, W]``, a timestep ``[]`` or ``[B]``, and a conditioning with a row
 # for each sample.
 Call = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor, Conditioning], torch.Tensor]
+Encoder = TextEncoder | TextEncoders
+ReadText = Callable[[Path, Mapping[str, Any], str | None, torch.dtype], Callable[[], Encoder]]
+Inputs = Callable[[Any, Mapping[str, torch.Tensor], float, bool], dict[str, torch.Tensor]]
+
+# What to do with networks that are of no family.
+BY_HAND = "networks of other kinds: latentjac.Model(network, scheduler, call=...)"
 
 
 @dataclass(frozen=True)
@@ -29,10 +35,15 @@ class Family:
         sample_shape: Shape ``(C, H, W)`` of its samples, of the network.
         layers: Names that mean the same for every family, as module names.
         conditioning: Names of the tensors that the network gets beside sample and timestep.
+        further: Names of more such tensors, of networks of this configuration.
+        inputs: Makes those that follow from the model itself, of a row for all samples. Called with the model, the
+            tensors of the text, the scale of guidance, and whether they are what guidance leads away from.
+        refusal: Why a network of this configuration in a pipeline of this class cannot be used, and None where it can.
         requires: Other parts of a pipeline that it needs, each with the classes it can be of.
         read_text: For families with text: reads the encoder of prompts from a pipeline folder. Called with the folder,
-            the variant and the type of weights; everything is checked then, and weights are read by what comes back.
-        make_text: For families with text: the encoder of prompts, of parts by name.
+            the settings of the pipeline, the variant and the type of weights; everything is checked then, and weights
+            are read by what comes back.
+        make_text: For families with text: the encoder of prompts, of parts by name and the settings of the pipeline.
     """
 
     network: str
@@ -42,11 +53,16 @@ class Family:
     part: str = "unet"
     suits: Callable[[Mapping[str, Any]], bool] = field(default=lambda config: True, repr=False)
     conditioning: tuple[str, ...] = ()
+    further: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(default=lambda config: (), repr=False)
+    inputs: Inputs | None = field(default=None, repr=False)
+    refusal: Callable[[Mapping[str, Any], str], str | None] = field(default=lambda config, kind: None, repr=False)
     requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    read_text: Callable[[Path, str | None, torch.dtype], Callable[[], TextEncoder]] | None = field(
-        default=None, repr=False
-    )
-    make_text: Callable[[Mapping[str, Any]], TextEncoder] | None = field(default=None, repr=False)
+    read_text: ReadText | None = field(default=None, repr=False)
+    make_text: Callable[[Mapping[str, Any], Mapping[str, Any]], Encoder] | None = field(default=None, repr=False)
+
+    def names(self, config: Mapping[str, Any]) -> tuple[str, ...]:
+        """Names of all tensors that a network of this configuration gets beside sample and timestep."""
+        return (*self.conditioning, *self.further(config))
 
     def takes(self, classes: Mapping[str, str], config: Mapping[str, Any]) -> bool:
         """Whether a pipeline of parts of these classes, its network of this configuration, is one of the family."""

@@ -1,4 +1,4 @@
-"""U-Nets that attend to a prompt: Stable Diffusion 1 and 2."""
+"""U-Nets that attend to a prompt: Stable Diffusion 1 and 2, those of pictures beside it, and latent consistency."""
 
 from __future__ import annotations
 
@@ -8,89 +8,133 @@ from typing import Any
 
 import torch
 
-from latentjac.files import open_file
+from latentjac.models.adapters import pixel_unet
 from latentjac.models.adapters.family import Family
-from latentjac.models.adapters.pixel_unet import LAYERS, sample_shape
 from latentjac.models.conditioning import Conditioning
-from latentjac.models.configs import check_part, read_config
-from latentjac.models.errors import LoadError, reading
-from latentjac.models.text import TextEncoder
-from latentjac.models.weights import plan
+from latentjac.models.text import GUIDANCE_EMBEDDING, TextEncoder
+from latentjac.models.text_files import TOKENIZERS, plan_text
 
-_TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
-# What decides on the network of a text encoder; other keys, such as quantization, are not for weights as they are.
-_TEXT_KEYS = (
-    "vocab_size", "hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers", "num_attention_heads",
-    "max_position_embeddings", "hidden_act", "layer_norm_eps", "attention_dropout", "initializer_range",
-    "initializer_factor", "pad_token_id", "bos_token_id", "eos_token_id",
-)  # fmt: skip
+# Inputs that the configuration of a network can ask for, with the values that ask for none that is not given here.
+_INPUTS: dict[str, tuple[tuple[Any, ...], str]] = {
+    "class_embed_type": ((None,), "a class, a level of noise or an embedding of a picture"),
+    "num_class_embeds": ((None,), "a class or a level of noise"),
+    "addition_embed_type": ((None, "text", "text_time"), "an embedding of a picture"),
+    "encoder_hid_dim_type": ((None, "text_proj"), "an embedding of a picture, as with an IP-Adapter"),
+    "attention_type": (("default",), "boxes with phrases"),
+}
+# Pipelines whose networks get pictures beside the sample, in this order.
+_PICTURES = {
+    ("mask", "image"): ("StableDiffusionInpaintPipeline", "StableDiffusionXLInpaintPipeline"),
+    ("image",): ("StableDiffusionInstructPix2PixPipeline", "StableDiffusionXLInstructPix2PixPipeline"),
+}
 
 
 def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
-    """Attend to ``"text"``, embeddings ``[B, tokens, channels]``."""
-    return network(x, t, conditioning["text"], return_dict=False)[0]
+    """What such a network predicts.
+
+    It attends to ``"text"``, embeddings ``[B, tokens, channels]``. By its configuration it gets ``"pooled"`` and
+    ``"time_ids"`` (Stable Diffusion XL), a ``"guidance_embedding"`` (latent consistency), and behind the channels of
+    the sample those of a ``"mask"`` and of an ``"image"``.
+    """
+    beside = [conditioning[name] for name in ("mask", "image") if name in conditioning]
+    options: dict[str, Any] = {}
+    if "pooled" in conditioning:
+        added = {"text_embeds": conditioning["pooled"], "time_ids": conditioning["time_ids"]}
+        options["added_cond_kwargs"] = added
+    if GUIDANCE_EMBEDDING in conditioning:
+        options["timestep_cond"] = conditioning[GUIDANCE_EMBEDDING]
+    x = torch.cat([x, *beside], dim=1) if beside else x
+    return network(x, t, conditioning["text"], **options, return_dict=False)[0]
 
 
-def make_text(parts: Mapping[str, Any]) -> TextEncoder:
+def pictures(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of what the network gets behind the channels of the sample, by their numbers."""
+    channels, predicted = _channels(config)
+    return {2 * predicted: ("image",), 2 * predicted + 1: ("mask", "image")}.get(channels, ())
+
+
+def _channels(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Those that the network takes and those that it predicts; files can leave them to the class."""
+    return config.get("in_channels", 4), config.get("out_channels", 4)
+
+
+def further(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of what the network gets beside texts."""
+    embedded = (GUIDANCE_EMBEDDING,) if config.get("time_cond_proj_dim") else ()
+    return (*embedded, *pictures(config))
+
+
+def sample_shape(network: Any) -> tuple[int, ...]:
+    """Channels, height and width of a sample, without those of pictures beside it."""
+    channels, height, width = pixel_unet.sample_shape(network)
+    return network.config["out_channels"] if pictures(network.config) else channels, height, width
+
+
+def inputs(model: Any, text: Mapping[str, torch.Tensor], scale: float, away: bool) -> dict[str, torch.Tensor]:
+    """The embedding of the scale of guidance, of networks that get one."""
+    width = model.network.config.get("time_cond_proj_dim")
+    return {GUIDANCE_EMBEDDING: embedded(scale, width)} if width else {}
+
+
+def embedded(scale: float, width: int) -> torch.Tensor:
+    """What networks of latent consistency (Luo et al. 2023) know of a scale of guidance, ``[1, width]``.
+
+    Sines and cosines of 1000 (scale - 1), at frequencies that fall geometrically from 1 to 1/10000; in float32, as
+    these networks were trained: phases are so large that its rounding shows.
+    """
+    half = width // 2
+    step = torch.log(torch.tensor(10000.0)) / (half - 1)
+    phases = torch.tensor([scale - 1]) * 1000.0 * torch.exp(torch.arange(half) * -step)
+    return torch.nn.functional.pad(torch.cat([phases.sin(), phases.cos()])[None], (0, width % 2))
+
+
+def refusal(config: Mapping[str, Any], pipeline: str) -> str | None:
+    """Why a network of this configuration cannot be used: it gets something that is not given to it here."""
+    for key, (usual, what) in _INPUTS.items():
+        if config.get(key, usual[0]) not in usual:
+            return f"{key} must be {' or '.join(map(repr, usual))}, got {config[key]!r}, so it gets {what} as well"
+    channels, predicted = _channels(config)
+    beside = pictures(config)
+    if channels > predicted and not beside:
+        taken = f"{predicted}, as out_channels, or {2 * predicted} or {2 * predicted + 1} (with pictures)"
+        return f"in_channels must be {taken}, got {channels}"
+    if beside and pipeline not in _PICTURES[beside]:
+        known = " or ".join(_PICTURES[beside])
+        return f"in_channels must be {predicted} unless the pipeline is a {known}, got {channels} in a {pipeline}"
+    width = config.get("time_cond_proj_dim")
+    if width is not None and width < 4:
+        return f"time_cond_proj_dim must be 4 or more, got {width}"
+    return None
+
+
+def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> TextEncoder:
     """The encoder of prompts of a pipeline."""
     return TextEncoder(parts["tokenizer"], parts["text_encoder"])
 
 
-def read_text(folder: Path, variant: str | None, dtype: torch.dtype) -> Callable[[], TextEncoder]:
+def read_text(
+    folder: Path, settings: Mapping[str, Any], variant: str | None, dtype: torch.dtype
+) -> Callable[[], TextEncoder]:
     """The encoder of prompts of a pipeline folder; weights are read when what comes back is called.
 
     Raises:
         LoadError: If transformers is missing, or files cannot be or do not fit together.
     """
-    try:
-        from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-    except ImportError as error:
-        raise LoadError("load: models with text need transformers: pip install 'latentjac[text]'") from error
-    path = folder / "text_encoder" / "config.json"
-    config = read_config(path)
-    config = config["text_config"] if isinstance(config.get("text_config"), dict) else config
-    check_part(repr(str(path)), config)
-    kept = {name: value for name, value in config.items() if name in _TEXT_KEYS}
-    read = plan(lambda: CLIPTextModel(CLIPTextConfig(**kept)), path, "model", variant, dtype)
-    _check_tokenizer(folder / "tokenizer", CLIPTextConfig(**kept).max_position_embeddings)
-
-    def read_both() -> TextEncoder:
-        try:
-            tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        except Exception as error:
-            raise LoadError(f"load: {str(folder / 'tokenizer')!r} must hold a CLIPTokenizer, got {error}") from error
-        return TextEncoder(tokenizer, read())
-
-    return read_both
-
-
-def _check_tokenizer(folder: Path, positions: int) -> None:
-    """Raise unless a folder holds the files of a tokenizer, in strict JSON, and none that opening would wait for."""
-    held = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
-    if not ("tokenizer.json" in held or {"vocab.json", "merges.txt"} <= held):
-        raise LoadError(
-            f"load: folder must hold tokenizer.json, or vocab.json and merges.txt, got none in {str(folder)!r}"
-        )
-    for name in sorted(held):
-        if name.endswith(".json"):
-            read_config(folder / name)
-        elif not (folder / name).is_dir():
-            with reading():
-                open_file("load", folder / name).close()
-    if "tokenizer_config.json" in held:
-        path = folder / "tokenizer_config.json"
-        length = read_config(path).get("model_max_length", positions)
-        if type(length) is not int or not 2 <= length <= positions:
-            raise LoadError(f"load: {str(path)!r}: model_max_length must be an int in [2, {positions}], got {length!r}")
+    read = plan_text(folder, "text_encoder", "tokenizer", "CLIPTextModel", variant, dtype)
+    return lambda: TextEncoder(*read())
 
 
 TEXT_UNET = Family(
     "UNet2DConditionModel",
     call,
     sample_shape,
-    LAYERS,
+    pixel_unet.LAYERS,
+    suits=lambda config: config.get("addition_embed_type") != "text_time",
     conditioning=("text",),
-    requires={"text_encoder": ("CLIPTextModel",), "tokenizer": _TOKENIZERS},
+    further=further,
+    inputs=inputs,
+    refusal=refusal,
+    requires={"text_encoder": ("CLIPTextModel",), "tokenizer": TOKENIZERS},
     read_text=read_text,
     make_text=make_text,
 )

@@ -1,0 +1,111 @@
+"""The conditioning of a model under prompts, and the pictures that some networks get beside the sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from latentjac.arguments import check_left, check_tensor
+from latentjac.models.codec import PixelCodec
+from latentjac.models.conditioning import ClassifierFree, Conditioning
+from latentjac.models.prepare import crop_image, inside_of, read_mask, resize_image
+from latentjac.models.text import GUIDANCE_EMBEDDING
+
+if TYPE_CHECKING:
+    from latentjac.models.model import Model
+
+_PICTURES = ("mask", "image")
+
+
+def conditioning_under(
+    model: Model,
+    prompt: str | list[str] | None,
+    negative_prompt: str,
+    scale: float,
+    pictures: Mapping[str, torch.Tensor],
+    clip_skip: int | None = None,
+) -> Conditioning:
+    """What the network of a model with text gets; of arguments that were checked.
+
+    A network that gets the scale of guidance as an input is not guided from outside.
+    """
+    own = _tensors(model, prompt, scale, clip_skip=clip_skip)
+    if scale == 1 or GUIDANCE_EMBEDDING in own:
+        return Conditioning({**own, **pictures})
+    away = _tensors(model, negative_prompt or None, scale, away=True)
+    return Conditioning({**own, **pictures}, ClassifierFree(Conditioning({**away, **pictures}), scale))
+
+
+def _tensors(
+    model: Model, prompt: str | list[str] | None, scale: float, *, clip_skip: int | None = None, away: bool = False
+) -> dict[str, torch.Tensor]:
+    text: Any = model.text
+    skipped = {} if clip_skip is None else {"clip_skip": clip_skip}
+    if prompt is None and hasattr(text, "without_text"):
+        tensors = dict(text.without_text(**skipped))
+    else:
+        tensors = dict(text.tensors(prompt if isinstance(prompt, list) else [prompt or ""], **skipped))
+    if model._inputs is not None:
+        tensors |= model._inputs(model, tensors, scale, away)
+    return {name: tensor.to(model.device, model.dtype) for name, tensor in tensors.items()}
+
+
+def pictures_for(function: str, model: Model, image: Any, mask: Any) -> dict[str, torch.Tensor]:
+    """Tensors of the pictures that a model's network gets behind the channels of a sample.
+
+    Raises:
+        TypeError: If image or mask is no picture.
+        ValueError: If the network gets one that is not given, or does not get one that is.
+    """
+    names = [name for name in _PICTURES if name in (model._names or ())]
+    for name, value in (("image", image), ("mask", mask)):
+        if name not in names:
+            check_left(function, name, value, None, f"since the network of {model.name!r} gets none")
+        elif value is None:
+            raise ValueError(
+                f"{function}: {name} must be given since the network of {model.name!r} gets {' and '.join(names)} "
+                "beside a sample (conditioning=model.conditioning(prompt, ...)), got None"
+            )
+    if not names:
+        return {}
+    codec: Any = model.codec
+    if "mask" not in names:
+        # Networks of InstructPix2Pix get latents as the autoencoder gives them.
+        scale = codec.autoencoder.config.scaling_factor if hasattr(codec, "autoencoder") else 1.0
+        return _placed(model, image=codec.encode(image, subject=f"{function}: image") / scale)
+    pixels = PixelCodec(codec.size, codec.channels).encode(image, subject=f"{function}: image")
+    inside = _inside(function, mask, pixels.shape[-2:])
+    # Grey is 0 in [-1, 1].
+    seen = codec.encode((pixels / 2 + 0.5).masked_fill(inside, 0.5))
+    at_latents = torch.nn.functional.interpolate(inside.float(), size=model.sample_shape[1:])
+    return _placed(model, mask=at_latents, image=seen)
+
+
+def blank_pictures(model: Model) -> dict[str, torch.Tensor]:
+    """Zeros in place of such pictures, to try a network out."""
+    channels, height, width = model.sample_shape
+    shapes = {"mask": (1, 1, height, width), "image": (1, channels, height, width)}
+    return _placed(model, **{name: torch.zeros(shapes[name]) for name in _PICTURES if name in (model._names or ())})
+
+
+def pictures_of(conditioning: Conditioning) -> dict[str, torch.Tensor]:
+    """Those that a conditioning holds."""
+    return {name: conditioning[name] for name in _PICTURES if name in conditioning}
+
+
+def _placed(model: Model, **tensors: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {name: tensor.to(model.device, model.dtype) for name, tensor in tensors.items()}
+
+
+def _inside(function: str, mask: Any, size: tuple[int, ...]) -> torch.Tensor:
+    """Where a mask is to be painted anew, bool ``[1, 1, H, W]``."""
+    if not isinstance(mask, torch.Tensor):
+        subject = f"{function}: mask"
+        prepared = resize_image(crop_image(read_mask(mask, subject), None, subject), size[-1])
+        return torch.from_numpy(inside_of(prepared.image).copy())[None, None]
+    given = mask if mask.dtype == torch.bool else check_tensor(function, "mask", mask) >= 0.5
+    if tuple(given.shape) != tuple(size):
+        raise ValueError(f"{function}: mask must have the shape {list(size)} of the picture, got {list(mask.shape)}")
+    return given.cpu()[None, None]
