@@ -6,8 +6,16 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, LDMPipeline, StableDiffusionPipeline, VQModel
-from networks import build_text_unet, build_tiny_unet
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DiTPipeline,
+    DiTTransformer2DModel,
+    LDMPipeline,
+    StableDiffusionPipeline,
+    VQModel,
+)
+from networks import build_scheduler, build_text_unet, build_tiny_unet
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -76,8 +84,23 @@ def build_stable_diffusion(folder: Path) -> StableDiffusionPipeline:
     )
 
 
-def build_latent_diffusion() -> LDMPipeline:
-    """An unconditional network on latents of 8x8 of a quantizing autoencoder."""
+def build_dit() -> DiTPipeline:
+    """A learned variance, three blocks on latents of 8x8, and 1000 classes: the pipeline knows no other number."""
+    torch.manual_seed(6)
+    network = DiTTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=8,
+        num_layers=3,
+        sample_size=8,
+        num_embeds_ada_norm=1000,
+    )
+    return DiTPipeline(network.eval(), build_autoencoder(), build_scheduler())
+
+
+def build_latent_diffusion(**options: object) -> LDMPipeline:
+    """A network on latents of 8x8 of a quantizing autoencoder, unconditional unless options give it classes."""
     torch.manual_seed(5)
     autoencoder = VQModel(
         block_out_channels=(8, 8),
@@ -87,4 +110,6 @@ def build_latent_diffusion() -> LDMPipeline:
         norm_num_groups=4,
         num_vq_embeddings=32,
     )
-    return LDMPipeline(vqvae=autoencoder, unet=build_tiny_unet(size=8), scheduler=DDIMScheduler(clip_sample=False))
+    return LDMPipeline(
+        vqvae=autoencoder, unet=build_tiny_unet(size=8, **options), scheduler=DDIMScheduler(clip_sample=False)
+    )

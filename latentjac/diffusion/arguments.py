@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from latentjac.arguments import check_dense, check_int, check_kind, check_left, check_number, is_int, shown
+from latentjac.arguments import check_dense, check_int, check_kind, check_number, is_int, shown
 from latentjac.models import Conditioning, Model
 from latentjac.models.arguments import check_fit
-from latentjac.models.text import check_prompts
+from latentjac.models.classes import Asked
 
 
 def check_model(function: str, model: object) -> None:
@@ -56,38 +56,24 @@ def check_conditioning(function: str, argument: str, conditioning: Any, count: i
 
 
 def conditioning_for(
-    function: str,
-    model: Model,
-    prompt: Any,
-    negative_prompt: Any,
-    guidance_scale: Any,
-    conditioning: Any,
-    count: int | None,
-    what: str,
+    function: str, model: Model, asked: Asked, conditioning: Any, count: int | None, what: str
 ) -> Callable[[], Conditioning]:
-    """What makes the conditioning that is asked for: that of prompts, or a ready one; all is checked before.
+    """What makes the conditioning that is asked for: that of prompts or classes, or a ready one; all is checked before.
 
     Args:
         function: For messages.
         model: The model.
-        prompt: As of :meth:`Model.conditioning`, like the next two.
-        negative_prompt: The same.
-        guidance_scale: The same.
+        asked: Arguments of :meth:`Model.conditioning`.
         conditioning: Instead of these.
         count: Number of samples; None where it is not known yet.
         what: What the samples are, for messages.
     """
     if conditioning is not None:
-        left = {
-            "prompt": (prompt, None),
-            "negative_prompt": (negative_prompt, ""),
-            "guidance_scale": (guidance_scale, 1.0),
-        }
-        for name, (value, usual) in left.items():
-            check_left(function, name, value, usual, "with a conditioning")
+        asked.check_left(function, "with a conditioning")
         check_conditioning(function, "conditioning", conditioning, count)
         return lambda: conditioning.to(model.device, model.dtype)
-    texts = check_prompts(function, model, prompt, negative_prompt, guidance_scale)
-    if count is not None and isinstance(texts[0], list) and len(texts[0]) not in (1, count):
-        raise ValueError(f"{function}: prompt must be one text or {count} ({what}), got {len(texts[0])}")
-    return lambda: model.conditioning(*texts)
+    asked = asked.checked(function, model)
+    for name, one, several in (("prompt", "one text", asked.prompt), ("class_label", "one label", asked.class_label)):
+        if count is not None and isinstance(several, list) and len(several) not in (1, count):
+            raise ValueError(f"{function}: {name} must be {one} or {count} ({what}), got {len(several)}")
+    return lambda: model.conditioning(**vars(asked))

@@ -1,5 +1,6 @@
 """Networks, their schedules and codecs, and the taps on them."""
 
+from latentjac.models.classes import Classes
 from latentjac.models.codec import ImageInput, PixelCodec, to_pil
 from latentjac.models.conditioning import ClassifierFree, Conditioning
 from latentjac.models.errors import LoadError
@@ -14,6 +15,7 @@ from latentjac.models.prepare import PreparedImage, prepare_image
 from latentjac.models.text import TextEncoder
 
 __all__ = [
+    "Classes",
     "ClassifierFree",
     "Conditioning",
     "Denoiser",

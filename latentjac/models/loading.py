@@ -162,18 +162,22 @@ def _assemble(name: str, parts: Parts, dtype: torch.dtype | None, device: torch.
         size = size[0]
     latent = parts.autoencoder is not None
     codec = LatentCodec(parts.autoencoder, size) if latent else PixelCodec(size, config["in_channels"])
-    model = Model(network, scheduler, codec=codec, text=parts.text, name=name).to(device, dtype)
+    try:
+        model = Model(network, scheduler, codec=codec, text=parts.text, name=name)
+    except ValueError as error:
+        raise LoadError(f"load: {str(error).removeprefix('Model: ')}") from error
+    model.to(device, dtype)
     _try_out(model)
     return model
 
 
 @torch.no_grad()
 def _try_out(model: Model) -> None:
-    """Raise unless the network takes a sample, a timestep and a prompt if any, and predicts in the sample's shape."""
+    """Raise unless the network takes a sample, a timestep and its conditioning, and predicts in the sample's shape."""
     x = torch.zeros(1, *model.sample_shape, dtype=model.dtype, device=model.device)
     kind = type(model.network).__name__
     try:
-        out = model.call(model.network, x, torch.tensor(0, device=x.device), model.conditioning())
+        out = model.call(model.network, x, torch.tensor(0, device=x.device), model._any_conditioning())
     except Exception as error:
         raise LoadError(
             f"load: network must be callable with a sample {list(x.shape)} and a timestep alone, got {kind}: {error}"

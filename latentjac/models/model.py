@@ -24,6 +24,7 @@ from latentjac.linearization import Linearization, ProgramLinearization, lineari
 from latentjac.linearization.pool import Pool
 from latentjac.models.adapters import PIXEL_UNET, Call, family_of
 from latentjac.models.arguments import check_call, check_factor, check_linearized
+from latentjac.models.classes import Asked, Classes
 from latentjac.models.codec import NoCodec, PixelCodec
 from latentjac.models.conditioning import ClassifierFree, Conditioning
 from latentjac.models.configs import LARGEST_SIDE
@@ -32,7 +33,7 @@ from latentjac.models.identity import network_identity
 from latentjac.models.latents import LatentCodec
 from latentjac.models.layers import OUTPUTS, Tap, refuse_training, resolve_layer, run
 from latentjac.models.predictions import prediction_of
-from latentjac.models.text import TextEncoder, check_prompts
+from latentjac.models.text import TextEncoder
 from latentjac.public import public
 
 _MAX_CACHED_TRACES = 4
@@ -58,6 +59,8 @@ class Model:
         sample_shape: Shape ``(C, H, W)`` of one noisy sample.
         codec: Turns pictures into samples and back.
         text: Turns prompts into tensors of a conditioning; None for networks without.
+        classes: Labels of classes that the network takes; None for networks without.
+        guidance_scale: That of :func:`latentjac.sample` by default where a prompt or a class is given.
         prediction_type: What the network predicts, one of ``PREDICTIONS``.
 
     Args:
@@ -69,6 +72,8 @@ class Model:
         codec: With ``encode`` and ``decode`` as :class:`PixelCodec` has them; by default that one for square samples of
             1 or 3 channels, and none for others.
         text: With ``tensors(prompts)`` as :class:`TextEncoder` has it.
+        classes: For networks with classes, whose labels come as ``"class_label"``, int64 ``[B]``. By default those of
+            the network's family, and none with a ``call`` of your own.
         name: By default that of the network's class.
 
     Raises:
@@ -86,6 +91,7 @@ class Model:
         sample_shape: Sequence[int] | None = None,
         codec: PixelCodec | LatentCodec | None = None,
         text: TextEncoder | None = None,
+        classes: Classes | None = None,
         name: str | None = None,
     ) -> None:
         check_kind("Model", "network", network, torch.nn.Module, "a torch.nn.Module")
@@ -99,10 +105,14 @@ class Model:
         self.name = check_text("Model", "name", name, optional=True) or kind
         _check_has("codec", codec, ("encode", "decode"))
         _check_has("text", text, ("tensors",))
-        self.scheduler, self.text = scheduler, text
+        check_kind("Model", "classes", classes, Classes, "a latentjac.models.Classes", optional=True)
+        self.scheduler, self.text, self.classes = scheduler, text, classes
+        self.guidance_scale = family.guidance_scale
+        if classes is None and call is None and family.classes is not None:
+            self.classes = family.classes(self.network)
         self.call: Call = call or family.call
         self._names = None if call is not None or known is None else known.conditioning
-        self.layers = {**family.layers, **_names_of(self.network, layers)}
+        self.layers = {**family.layers(self.network), **_names_of(self.network, layers)}
         if sample_shape is not None:
             self.sample_shape = _shape(sample_shape)
         elif getattr(self.network, "config", None):
@@ -173,32 +183,52 @@ class Model:
 
     @public
     def conditioning(
-        self, prompt: str | list[str] | None = None, negative_prompt: str = "", guidance_scale: float = 1.0
+        self,
+        prompt: str | list[str] | None = None,
+        negative_prompt: str = "",
+        guidance_scale: float = 1.0,
+        *,
+        class_label: int | list[int] | None = None,
+        negative_class_label: int | None = None,
     ) -> Conditioning:
-        """What the network gets beside sample and timestep under a prompt.
+        """What the network gets beside sample and timestep under a prompt or a class.
 
         Args:
             prompt: Text, or one a sample; None is the empty text. Only None for models without text.
             negative_prompt: Text that guidance leads away from.
             guidance_scale: Classifier-free guidance (Ho & Salimans 2022) of the predicted noise and clean sample; 1 is
                 none. The features of a layer are those under the prompt in any case.
+            class_label: A class, or one a sample; None is the null class. Only None for models without classes.
+            negative_class_label: Class that guidance leads away from; the null class by default.
 
         Returns:
-            Empty for models without text.
+            Empty for models without text and classes.
 
         Raises:
             TypeError: If an argument has a wrong type.
-            ValueError: If an argument is out of range, or a prompt or guidance is asked of a model without text.
+            ValueError: If an argument is out of range, a prompt, a class or guidance is asked of a model without, or a
+                class is missing where there is no null class.
         """
-        prompt, negative_prompt, scale = check_prompts("conditioning", self, prompt, negative_prompt, guidance_scale)
-        if self.text is None:
+        asked = Asked(prompt, negative_prompt, guidance_scale, class_label, negative_class_label)
+        asked = asked.checked("conditioning", self)
+        if self.text is None and self.classes is None:
             return _NONE
-        own = self._encoded(prompt if isinstance(prompt, list) else [prompt or ""])
-        if scale == 1:
+        prompts = asked.prompt if isinstance(asked.prompt, list) else [asked.prompt or ""]
+        own = self._encoded(prompts, asked.class_label)
+        if asked.guidance_scale == 1:
             return Conditioning(own)
-        return Conditioning(own, ClassifierFree(Conditioning(self._encoded([negative_prompt])), scale))
+        negative = self._encoded([asked.negative_prompt], [asked.negative_class_label])
+        return Conditioning(own, ClassifierFree(Conditioning(negative), asked.guidance_scale))
 
-    def _encoded(self, prompts: list[str]) -> dict[str, torch.Tensor]:
+    def _any_conditioning(self) -> Conditioning:
+        """One that the network takes: under the empty text, or no class, or the first one."""
+        none = self.classes is None or self.classes.null is not None
+        return self.conditioning(class_label=None if none else 0)
+
+    def _encoded(self, prompts: list[str], labels: list[int]) -> dict[str, torch.Tensor]:
+        """Tensors by name: of classes for networks that take such, else of prompts."""
+        if self.classes is not None:
+            return {"class_label": torch.tensor(labels, device=self.device)}
         assert self.text is not None
         return {name: tensor.to(self.device, self.dtype) for name, tensor in self.text.tensors(prompts).items()}
 

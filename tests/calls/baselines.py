@@ -207,6 +207,7 @@ BASELINES: dict[str, Baseline] = {
     "noise_point/text": lambda c: call(
         lj.noise_point, model=c.text, prompt=["a"], guidance_scale=2.0, generator=seeded()
     ),
+    "Classes": lambda c: call(models.Classes, count=3, null=0),
     "sample": lambda c: call(lj.sample, model=c.model, num_inference_steps=3, generator=seeded()),
     "sample/point": lambda c: call(lj.sample, model=c.model, point=c.point, output_type="pt"),
     "sample/text": lambda c: call(

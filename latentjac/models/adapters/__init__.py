@@ -2,12 +2,14 @@
 
 from typing import Any
 
+from latentjac.models.adapters.class_unet import CLASS_UNET
+from latentjac.models.adapters.dit import DIT
 from latentjac.models.adapters.family import Call, Family
 from latentjac.models.adapters.pixel_unet import PIXEL_UNET
 from latentjac.models.adapters.text_unet import TEXT_UNET
 
 # What `load` knows; of several that suit a network the first is taken.
-FAMILIES = (PIXEL_UNET, TEXT_UNET)
+FAMILIES = (PIXEL_UNET, CLASS_UNET, TEXT_UNET, DIT)
 # What pipelines call their networks.
 NETWORK_PARTS = tuple(dict.fromkeys(family.part for family in FAMILIES))
 
@@ -18,4 +20,4 @@ def family_of(network: Any) -> Family | None:
     return next((f for f in FAMILIES if f.network == type(network).__name__ and f.suits(config)), None)
 
 
-__all__ = ["FAMILIES", "NETWORK_PARTS", "PIXEL_UNET", "TEXT_UNET", "Call", "Family", "family_of"]
+__all__ = ["CLASS_UNET", "DIT", "FAMILIES", "NETWORK_PARTS", "PIXEL_UNET", "TEXT_UNET", "Call", "Family", "family_of"]

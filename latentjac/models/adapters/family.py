@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from latentjac.models.classes import Classes
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.text import TextEncoder
 
@@ -27,8 +28,10 @@ class Family:
         suits: Whether a network of this configuration is one of the family; a class can have several.
         call: How the network is called.
         sample_shape: Shape ``(C, H, W)`` of its samples, of the network.
-        layers: Names that mean the same for every family, as module names.
+        layers: Names that mean the same for every family, as module names, of the network.
         conditioning: Names of the tensors that the network gets beside sample and timestep.
+        classes: For families with classes: which labels the network takes.
+        guidance_scale: That of its pipeline in diffusers by default, the default of :func:`latentjac.sample`.
         requires: Other parts of a pipeline that it needs, each with the classes it can be of.
         read_text: For families with text: reads the encoder of prompts from a pipeline folder. Called with the folder,
             the variant and the type of weights; everything is checked then, and weights are read by what comes back.
@@ -38,10 +41,12 @@ class Family:
     network: str
     call: Call = field(repr=False)
     sample_shape: Callable[[Any], tuple[int, ...]] = field(repr=False)
-    layers: Mapping[str, str]
+    layers: Callable[[Any], Mapping[str, str]] = field(repr=False)
     part: str = "unet"
     suits: Callable[[Mapping[str, Any]], bool] = field(default=lambda config: True, repr=False)
     conditioning: tuple[str, ...] = ()
+    classes: Callable[[Any], Classes] | None = field(default=None, repr=False)
+    guidance_scale: float = 7.5
     requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     read_text: Callable[[Path, str | None, torch.dtype], Callable[[], TextEncoder]] | None = field(
         default=None, repr=False

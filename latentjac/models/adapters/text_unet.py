@@ -10,7 +10,7 @@ import torch
 
 from latentjac.files import open_file
 from latentjac.models.adapters.family import Family
-from latentjac.models.adapters.pixel_unet import LAYERS, sample_shape
+from latentjac.models.adapters.pixel_unet import layers, sample_shape
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.configs import check_part, read_config
 from latentjac.models.errors import LoadError, reading
@@ -88,7 +88,7 @@ TEXT_UNET = Family(
     "UNet2DConditionModel",
     call,
     sample_shape,
-    LAYERS,
+    layers,
     conditioning=("text",),
     requires={"text_encoder": ("CLIPTextModel",), "tokenizer": _TOKENIZERS},
     read_text=read_text,
