@@ -12,11 +12,13 @@ from diffusers import (
     DiTPipeline,
     DiTTransformer2DModel,
     LDMPipeline,
+    PixArtAlphaPipeline,
+    PixArtTransformer2DModel,
     StableDiffusionPipeline,
     VQModel,
 )
 from networks import build_scheduler, build_text_unet, build_tiny_unet
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TOKENS = 12
@@ -97,6 +99,37 @@ def build_dit() -> DiTPipeline:
         num_embeds_ada_norm=1000,
     )
     return DiTPipeline(network.eval(), build_autoencoder(), build_scheduler())
+
+
+def build_pixart(*, sized: bool = False) -> PixArtAlphaPipeline:
+    """A learned variance, three blocks that attend to a text of one token a letter.
+
+    Args:
+        sized: Told the size of the picture, which takes latents of 128x128; by default of 8x8.
+    """
+    letters = [(letter, -3.0) for letter in ("\u2581", *LETTERS)]
+    tokenizer = T5Tokenizer(
+        vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -10.0), *letters], extra_ids=0, model_max_length=TOKENS
+    )
+    torch.manual_seed(7)
+    text = T5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2)
+    network = PixArtTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=4,
+        num_layers=3,
+        cross_attention_dim=24,
+        caption_channels=16,
+        sample_size=128 if sized else 8,
+        patch_size=16 if sized else 2,
+    )
+    parts = (
+        T5EncoderModel(text).eval(),
+        build_autoencoder(),
+        network.eval(),
+        build_scheduler(timestep_spacing="leading"),
+    )
+    return PixArtAlphaPipeline(tokenizer, *parts)
 
 
 def build_latent_diffusion(**options: object) -> LDMPipeline:

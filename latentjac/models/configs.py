@@ -88,6 +88,7 @@ _RULES: dict[str, _Rule] = {
     "norm_num_groups": _CHANNELS,
     "attention_head_dim": _SEVERAL_CHANNELS,
     "num_attention_heads": _SEVERAL_CHANNELS,
+    "caption_channels": _CHANNELS,
     "cross_attention_dim": _SEVERAL_CHANNELS,
     "norm_eps": _POSITIVE,
     "num_class_embeds": _TOKENS,

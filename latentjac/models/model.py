@@ -22,7 +22,7 @@ from latentjac.arguments import (
 )
 from latentjac.linearization import Linearization, ProgramLinearization, linearize
 from latentjac.linearization.pool import Pool
-from latentjac.models.adapters import PIXEL_UNET, Call, family_of
+from latentjac.models.adapters import PIXEL_UNET, Call, Encoder, family_of
 from latentjac.models.arguments import check_call, check_factor, check_linearized
 from latentjac.models.classes import Asked, Classes
 from latentjac.models.codec import NoCodec, PixelCodec
@@ -33,7 +33,6 @@ from latentjac.models.identity import network_identity
 from latentjac.models.latents import LatentCodec
 from latentjac.models.layers import OUTPUTS, Tap, refuse_training, resolve_layer, run
 from latentjac.models.predictions import prediction_of
-from latentjac.models.text import TextEncoder
 from latentjac.public import public
 
 _MAX_CACHED_TRACES = 4
@@ -90,7 +89,7 @@ class Model:
         layers: Mapping[str, torch.nn.Module | str] | None = None,
         sample_shape: Sequence[int] | None = None,
         codec: PixelCodec | LatentCodec | None = None,
-        text: TextEncoder | None = None,
+        text: Encoder | None = None,
         classes: Classes | None = None,
         name: str | None = None,
     ) -> None:

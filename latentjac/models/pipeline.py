@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 
-from latentjac.models.adapters import FAMILIES, NETWORK_PARTS, Family
+from latentjac.models.adapters import FAMILIES, NETWORK_PARTS, Encoder, Family
 from latentjac.models.configs import check_part, check_schedule, read_config
 from latentjac.models.errors import LoadError
-from latentjac.models.text import TextEncoder
 from latentjac.models.weights import plan
 
 # Parts that change neither the network's input nor what becomes of its output.
@@ -36,7 +35,7 @@ class Parts:
     network: Any
     scheduler: Any
     autoencoder: Any = None
-    text: TextEncoder | None = None
+    text: Encoder | None = None
 
 
 def parts_of(pipeline: Any) -> Parts:

@@ -39,8 +39,8 @@ MADE = {
     "JacobiEigh", "JacobiSvd", "LatentCodec", "LinearOperator", "Linearity", "Linearization",
     "Linearization.rebase", "LocalBasis", "MatchedMean", "Method", "NormActPrimal", "PathMeasure", "PixelCodec",
     "PowerSpectrum", "Prediction", "PreparedImage", "PrincipalComponents", "ProgramLinearization", "Restrictable",
-    "Row", "SampleMean", "Schedule.nearest", "SelfTest", "SolverState", "Study", "SubspaceDistance", "TextEncoder",
-    "Trajectory", "Transport", "Way", "XSpaceMethod",
+    "Row", "SampleMean", "Schedule.nearest", "SelfTest", "SolverState", "Study", "SubspaceDistance", "T5TextEncoder",
+    "TextEncoder", "Trajectory", "Transport", "Way", "XSpaceMethod",
 }  # fmt: skip
 # Of methods of edits, whom `edit` calls.
 CALLED_BY_EDIT = {"check_size", "enough_steps", "layer_in", "samples_between", "steps", "walk"}

@@ -4,12 +4,13 @@ from typing import Any
 
 from latentjac.models.adapters.class_unet import CLASS_UNET
 from latentjac.models.adapters.dit import DIT
-from latentjac.models.adapters.family import Call, Family
+from latentjac.models.adapters.family import Call, Encoder, Family
+from latentjac.models.adapters.pixart import PIXART, PIXART_SIZED
 from latentjac.models.adapters.pixel_unet import PIXEL_UNET
 from latentjac.models.adapters.text_unet import TEXT_UNET
 
 # What `load` knows; of several that suit a network the first is taken.
-FAMILIES = (PIXEL_UNET, CLASS_UNET, TEXT_UNET, DIT)
+FAMILIES = (PIXEL_UNET, CLASS_UNET, TEXT_UNET, DIT, PIXART, PIXART_SIZED)
 # What pipelines call their networks.
 NETWORK_PARTS = tuple(dict.fromkeys(family.part for family in FAMILIES))
 
@@ -20,4 +21,17 @@ def family_of(network: Any) -> Family | None:
     return next((f for f in FAMILIES if f.network == type(network).__name__ and f.suits(config)), None)
 
 
-__all__ = ["CLASS_UNET", "DIT", "FAMILIES", "NETWORK_PARTS", "PIXEL_UNET", "TEXT_UNET", "Call", "Family", "family_of"]
+__all__ = [
+    "CLASS_UNET",
+    "DIT",
+    "FAMILIES",
+    "NETWORK_PARTS",
+    "PIXART",
+    "PIXART_SIZED",
+    "PIXEL_UNET",
+    "TEXT_UNET",
+    "Call",
+    "Encoder",
+    "Family",
+    "family_of",
+]

@@ -11,11 +11,13 @@ import torch
 
 from latentjac.models.classes import Classes
 from latentjac.models.conditioning import Conditioning
+from latentjac.models.t5 import T5TextEncoder
 from latentjac.models.text import TextEncoder
 
 # What a network returns for noisy samples ``[B, C, H, W]``, a timestep ``[]`` or ``[B]``, and a conditioning with a row
 # for each sample.
 Call = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor, Conditioning], torch.Tensor]
+Encoder = TextEncoder | T5TextEncoder
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,8 @@ class Family:
     classes: Callable[[Any], Classes] | None = field(default=None, repr=False)
     guidance_scale: float = 7.5
     requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    read_text: Callable[[Path, str | None, torch.dtype], Callable[[], TextEncoder]] | None = field(
-        default=None, repr=False
-    )
-    make_text: Callable[[Mapping[str, Any]], TextEncoder] | None = field(default=None, repr=False)
+    read_text: Callable[[Path, str | None, torch.dtype], Callable[[], Encoder]] | None = field(default=None, repr=False)
+    make_text: Callable[[Mapping[str, Any]], Encoder] | None = field(default=None, repr=False)
 
     def takes(self, classes: Mapping[str, str], config: Mapping[str, Any]) -> bool:
         """Whether a pipeline of parts of these classes, its network of this configuration, is one of the family."""
