@@ -11,7 +11,7 @@ import latentjac
 from latentjac.diffusion import Schedule
 
 
-def build_tiny_unet(seed: int = 0, size: int = 16) -> UNet2DModel:
+def build_tiny_unet(seed: int = 0, size: int = 16, **options: object) -> UNet2DModel:
     """Three resolutions with attention and a mid block, random weights."""
     torch.manual_seed(seed)
     return UNet2DModel(
@@ -24,6 +24,7 @@ def build_tiny_unet(seed: int = 0, size: int = 16) -> UNet2DModel:
         up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
         attention_head_dim=8,
         norm_num_groups=4,
+        **options,
     ).eval()
 
 

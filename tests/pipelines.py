@@ -10,13 +10,25 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
+    DiTPipeline,
+    DiTTransformer2DModel,
     LDMPipeline,
+    PixArtAlphaPipeline,
+    PixArtTransformer2DModel,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     VQModel,
 )
-from networks import build_text_unet, build_tiny_unet
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from networks import build_scheduler, build_text_unet, build_tiny_unet
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TOKENS = 12
@@ -121,8 +133,54 @@ def build_sdxl(folder: Path, kind: Any = StableDiffusionXLPipeline, *, refiner: 
     )
 
 
-def build_latent_diffusion() -> LDMPipeline:
-    """An unconditional network on latents of 8x8 of a quantizing autoencoder."""
+def build_dit() -> DiTPipeline:
+    """A learned variance, three blocks on latents of 8x8, and 1000 classes: the pipeline knows no other number."""
+    torch.manual_seed(6)
+    network = DiTTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=8,
+        num_layers=3,
+        sample_size=8,
+        num_embeds_ada_norm=1000,
+    )
+    return DiTPipeline(network.eval(), build_autoencoder(), build_scheduler())
+
+
+def build_pixart(*, sized: bool = False) -> PixArtAlphaPipeline:
+    """A learned variance, three blocks that attend to a text of one token a letter.
+
+    Args:
+        sized: Told the size of the picture, which takes latents of 128x128; by default of 8x8.
+    """
+    letters = [(letter, -3.0) for letter in ("\u2581", *LETTERS)]
+    tokenizer = T5Tokenizer(
+        vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -10.0), *letters], extra_ids=0, model_max_length=TOKENS
+    )
+    torch.manual_seed(7)
+    text = T5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2)
+    network = PixArtTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=4,
+        num_layers=3,
+        cross_attention_dim=24,
+        caption_channels=16,
+        sample_size=128 if sized else 8,
+        patch_size=16 if sized else 2,
+    )
+    parts = (
+        T5EncoderModel(text).eval(),
+        build_autoencoder(),
+        network.eval(),
+        build_scheduler(timestep_spacing="leading"),
+    )
+    return PixArtAlphaPipeline(tokenizer, *parts)
+
+
+def build_latent_diffusion(**options: object) -> LDMPipeline:
+    """A network on latents of 8x8 of a quantizing autoencoder, unconditional unless options give it classes."""
     torch.manual_seed(5)
     autoencoder = VQModel(
         block_out_channels=(8, 8),
@@ -132,4 +190,6 @@ def build_latent_diffusion() -> LDMPipeline:
         norm_num_groups=4,
         num_vq_embeddings=32,
     )
-    return LDMPipeline(vqvae=autoencoder, unet=build_tiny_unet(size=8), scheduler=DDIMScheduler(clip_sample=False))
+    return LDMPipeline(
+        vqvae=autoencoder, unet=build_tiny_unet(size=8, **options), scheduler=DDIMScheduler(clip_sample=False)
+    )

@@ -8,6 +8,7 @@ import typer
 
 from latentjac.cli import values
 from latentjac.cli.options import (
+    ClassLabel,
     Crop,
     Device,
     EditPrompt,
@@ -42,6 +43,7 @@ def basis(
     seed: Seed = 0,
     prompt: Prompt = None,
     edit_prompt: EditPrompt = None,
+    class_label: ClassLabel = None,
 ) -> None:
     """Compute the local basis of a photo at one noise level and save it."""
     arguments = dict(locals())
@@ -53,9 +55,9 @@ def basis(
     run = open_run(context, out, "basis", arguments)
     picture = read_photo("PHOTO", photo, parse_crop(crop))
     loaded = stages.load_model(run, model, device)
-    checks.check_prompts(loaded, prompt, edit_prompt)
+    checks.check_prompts(loaded, prompt, edit_prompt, class_label)
     place = checks.check_place(loaded, steps, t, layer)
     checks.check_count("-k", k, place.triplets)
-    inverted = stages.invert_photo(run, loaded, picture, steps, refinement, prompt=prompt)
+    inverted = stages.invert_photo(run, loaded, picture, steps, refinement, prompt=prompt, class_label=class_label)
     stages.compute_basis(run, inverted, t, k, layer, tol, seed, prompt=edit_prompt)
     run.finish()

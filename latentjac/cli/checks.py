@@ -16,6 +16,7 @@ from latentjac.cli.values import refusal
 from latentjac.diffusion import Schedule
 from latentjac.editing import Mask, Method
 from latentjac.models import Model
+from latentjac.models.prompted import any_conditioning
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,12 @@ def check_frames(gif: bool, frames: int) -> None:
         raise Refusal(f"--frames must be left at {FRAMES} without --gif, got {frames}")
 
 
-def check_prompts(model: Model, prompt: str | None, edit_prompt: str | None = None) -> None:
-    """Raise where a text is given to a model that takes none."""
+def check_prompts(
+    model: Model, prompt: str | None, edit_prompt: str | None = None, class_label: int | None = None
+) -> None:
+    """Raise where a text or a class is given to a model that takes none, or a class is missing."""
     with refusing():
-        model.conditioning(prompt)
+        model.conditioning(prompt, class_label=class_label)
     if edit_prompt is not None:
         with refusing(prompt="--edit-prompt"):
             model.conditioning(edit_prompt)
@@ -77,7 +80,7 @@ def check_place(
         features = model.feature_map(layer)
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(2, *model.sample_shape, generator=generator).to(model.device, model.dtype)
-        made = features(x, torch.tensor(timestep, device=model.device), model.conditioning())
+        made = features(x, torch.tensor(timestep, device=model.device), any_conditioning(model))
     if len(made) != 2 or torch.equal(made[0], made[1]):
         raise refusal(option, "a feature map that depends on the picture", layer)
     return Place(layer, made.shape[1:], min(x[0].numel(), made[0].numel()))

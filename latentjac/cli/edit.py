@@ -11,6 +11,7 @@ from latentjac.cli import values
 from latentjac.cli.edit_method import METHODS, PAPERS, build_method, check_mask_flags
 from latentjac.cli.options import (
     FRAMES,
+    ClassLabel,
     Crop,
     Device,
     EditPrompt,
@@ -200,6 +201,7 @@ def edit(
     seed: Seed = 0,
     prompt: Prompt = None,
     edit_prompt: EditPrompt = None,
+    class_label: ClassLabel = None,
 ) -> None:
     """Edit a photo along directions of its own basis, or of a saved one.
 
@@ -242,7 +244,7 @@ def edit(
     drawn = None if mask is None else open_mask(mask, picture)
     loaded = stages.load_model(run, model, device)
 
-    checks.check_prompts(loaded, prompt, edit_prompt)
+    checks.check_prompts(loaded, prompt, edit_prompt, class_label)
     inside = None if drawn is None else fit_mask(drawn, picture, loaded.sample_shape[-1], loaded.codec.size)
     if saved is not None:
         layer = layer or saved.metadata.get("layer")
@@ -260,7 +262,7 @@ def edit(
     else:
         check_basis(loaded, saved, place, built)
 
-    inverted = stages.invert_photo(run, loaded, picture, steps, refinement, compat, prompt)
+    inverted = stages.invert_photo(run, loaded, picture, steps, refinement, compat, prompt, class_label)
     if saved is None:
         point, used = stages.compute_basis(
             run, inverted, t, max(chosen) + 1, place.layer, tol, seed, part, compat, edit_prompt

@@ -7,7 +7,18 @@ from pathlib import Path
 import typer
 
 from latentjac.cli import values
-from latentjac.cli.options import Crop, Device, ModelName, Out, Photo, Prompt, Refinement, Steps, parse_crop
+from latentjac.cli.options import (
+    ClassLabel,
+    Crop,
+    Device,
+    ModelName,
+    Out,
+    Photo,
+    Prompt,
+    Refinement,
+    Steps,
+    parse_crop,
+)
 
 
 def invert(
@@ -20,6 +31,7 @@ def invert(
     steps: Steps = 100,
     refinement: Refinement = 1,
     prompt: Prompt = None,
+    class_label: ClassLabel = None,
 ) -> None:
     """Invert a photo to noise, go back, and say how well that worked."""
     arguments = dict(locals())
@@ -31,8 +43,8 @@ def invert(
     run = open_run(context, out, "invert", arguments)
     picture = read_photo("PHOTO", photo, parse_crop(crop))
     loaded = stages.load_model(run, model, device)
-    checks.check_prompts(loaded, prompt)
+    checks.check_prompts(loaded, prompt, class_label=class_label)
     checks.check_steps(loaded, steps)
-    inverted = stages.invert_photo(run, loaded, picture, steps, refinement, prompt=prompt)
+    inverted = stages.invert_photo(run, loaded, picture, steps, refinement, prompt=prompt, class_label=class_label)
     stages.draw_inversion(run, inverted, steps)
     run.finish()

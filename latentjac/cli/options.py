@@ -105,6 +105,16 @@ EditPrompt = Annotated[
         help="For models with text: what directions are found and followed under; default: --prompt.",
     ),
 ]
+ClassLabel = Annotated[
+    int | None,
+    option(
+        "--class-label",
+        values.whole,
+        0,
+        help="For models with classes: number of the class that the photo shows; default: no class, where there is one "
+        "that stands for none.",
+    ),
+]
 Seed = Annotated[int, option("--seed", values.whole, 0, MOST_SEED, help="Seed of the solver's start block.")]
 Distances = Annotated[
     str,

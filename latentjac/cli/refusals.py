@@ -17,6 +17,7 @@ class Refusal(Exception):
 
 # Arguments of Python functions, and the options that they come from.
 OPTIONS = {
+    "class_label": "--class-label",
     "compat": "--compat",
     "compose": "--compose",
     "asymmetric": "--asymmetric",

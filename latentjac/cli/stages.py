@@ -63,6 +63,7 @@ def invert_photo(
     refinement: int,
     compat: str | None = None,
     prompt: str | None = None,
+    class_label: int | None = None,
 ) -> Inverted:
     """Fit the photo to the model, invert it and say how well that went."""
     prepared = resize_image(picture.cropped, model.codec.size)
@@ -70,10 +71,12 @@ def invert_photo(
         print(f"photo: {note}")
     with run.timed("inverting the photo"):
         if compat is None:
-            trajectory = latentjac.invert(model, prepared.image, steps, prompt, refinement=refinement, progress=True)
+            trajectory = latentjac.invert(
+                model, prepared.image, steps, prompt, class_label=class_label, refinement=refinement, progress=True
+            )
         else:
             paper = getattr(latentjac.papers, compat)
-            trajectory = paper.invert(model, prepared.image, steps, prompt, progress=True)
+            trajectory = paper.invert(model, prepared.image, steps, prompt, class_label=class_label, progress=True)
     print(f"reconstruction: {trajectory.psnr[0]:.1f} dB ({trajectory.evaluations} network evaluations)")
     run.record.update(
         model=describe_model(model),

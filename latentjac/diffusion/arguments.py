@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from latentjac.arguments import check_dense, check_int, check_kind, check_left, check_number, is_int, shown
+from latentjac.arguments import check_dense, check_int, check_kind, check_number, is_int, shown
 from latentjac.models import Conditioning, Model
 from latentjac.models.arguments import check_fit
+from latentjac.models.classes import Asked
 from latentjac.models.prompted import conditioning_under
-from latentjac.models.text import check_prompts
 
 
 def check_model(function: str, model: object) -> None:
@@ -59,40 +59,31 @@ def check_conditioning(function: str, argument: str, conditioning: Any, count: i
 def conditioning_for(
     function: str,
     model: Model,
-    prompt: Any,
-    negative_prompt: Any,
-    guidance_scale: Any,
+    asked: Asked,
     conditioning: Any,
     count: int | None,
     what: str,
     pictures: Mapping[str, torch.Tensor] | None = None,
 ) -> Callable[[], Conditioning]:
-    """What makes the conditioning that is asked for: that of prompts, or a ready one; all is checked before.
+    """What makes the conditioning that is asked for: that of prompts or classes, or a ready one; all is checked before.
 
     Args:
         function: For messages.
         model: The model.
-        prompt: As of :meth:`Model.conditioning`, like the next two.
-        negative_prompt: The same.
-        guidance_scale: The same.
+        asked: Arguments of :meth:`Model.conditioning`.
         conditioning: Instead of these.
         count: Number of samples; None where it is not known yet.
         what: What the samples are, for messages.
         pictures: Those that the network gets beside a sample, which go with the prompts.
     """
     if conditioning is not None:
-        left = {
-            "prompt": (prompt, None),
-            "negative_prompt": (negative_prompt, ""),
-            "guidance_scale": (guidance_scale, 1.0),
-        }
-        for name, (value, usual) in left.items():
-            check_left(function, name, value, usual, "with a conditioning")
+        asked.check_left(function, "with a conditioning")
         check_conditioning(function, "conditioning", conditioning, count)
         return lambda: conditioning.to(model.device, model.dtype)
-    texts = check_prompts(function, model, prompt, negative_prompt, guidance_scale)
-    if count is not None and isinstance(texts[0], list) and len(texts[0]) not in (1, count):
-        raise ValueError(f"{function}: prompt must be one text or {count} ({what}), got {len(texts[0])}")
+    asked = asked.checked(function, model)
+    for name, one, several in (("prompt", "one text", asked.prompt), ("class_label", "one label", asked.class_label)):
+        if count is not None and isinstance(several, list) and len(several) not in (1, count):
+            raise ValueError(f"{function}: {name} must be {one} or {count} ({what}), got {len(several)}")
     if pictures:
-        return lambda: conditioning_under(model, *texts, pictures).to(model.device, model.dtype)
-    return lambda: model.conditioning(*texts)
+        return lambda: conditioning_under(model, asked, pictures)
+    return lambda: model.conditioning(**vars(asked))

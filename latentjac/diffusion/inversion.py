@@ -14,6 +14,7 @@ from latentjac.diffusion.loops import NoiseUp, up
 from latentjac.diffusion.schedule import Schedule
 from latentjac.diffusion.trajectory import Trajectory
 from latentjac.interrupts import raise_unseen
+from latentjac.models.classes import Asked
 from latentjac.public import public
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def invert(
     *,
     negative_prompt: str = "",
     guidance_scale: float = 1.0,
+    class_label: int | list[int] | None = None,
+    negative_class_label: int | None = None,
     conditioning: Conditioning | None = None,
     refinement: int = 1,
     progress: bool = False,
@@ -49,7 +52,9 @@ def invert(
         prompt: Text, for models that take one, or one a picture; the empty text by default.
         negative_prompt: Text that guidance leads away from.
         guidance_scale: See :meth:`Model.conditioning`. Inversion under guidance finds its way back less well.
-        conditioning: A ready one instead of a prompt, such as that of a class.
+        class_label: Class, for models that take one, or one a picture; the null class by default.
+        negative_class_label: Class that guidance leads away from; the null class by default.
+        conditioning: A ready one instead of a prompt or a class.
         refinement: Fixed-point iterations a step, at most ``MOST_REFINEMENTS``; each costs one more network evaluation.
         progress: Show a progress bar.
 
@@ -58,7 +63,7 @@ def invert(
 
     Raises:
         TypeError: If an argument has a wrong type.
-        ValueError: If an argument is out of range, or the model takes no prompt and got one.
+        ValueError: If an argument is out of range, or the model takes no prompt or class and got one.
         KeyboardInterrupt: If Ctrl-C interrupted a basis before whose status was not read.
     """
     raise_unseen("invert")
@@ -66,7 +71,8 @@ def invert(
     refinement = check_int("invert", "refinement", refinement, 0, MOST_REFINEMENTS)
     progress = check_bool("invert", "progress", progress)
     schedule = Schedule.from_scheduler(model.scheduler, num_inference_steps)
-    clean, under = prepared("invert", model, image, prompt, negative_prompt, guidance_scale, conditioning)
+    asked = Asked(prompt, negative_prompt, guidance_scale, class_label, negative_class_label)
+    clean, under = prepared("invert", model, image, asked, conditioning)
     with tqdm(total=2 * schedule.top, desc="inversion", unit="step", disable=not progress) as bar:
         noise = _refined(model, schedule, under, refinement)
         samples = [x for _, x in up(clean, schedule, noise, bar=bar)]
@@ -79,19 +85,17 @@ def prepared(
     function: str,
     model: Model,
     image: ImageInput | list[ImageInput],
-    prompt: str | list[str] | None,
-    negative_prompt: str,
-    guidance_scale: float,
+    asked: Asked,
     conditioning: Conditioning | None,
 ) -> tuple[torch.Tensor, Conditioning]:
     """Clean samples ``[B, C, H, W]`` of pictures, and what the network gets beside them.
 
-    Texts are checked before the pictures are encoded. Arguments are those of :func:`invert`, errors name a function.
+    What is asked for is checked before the pictures are encoded. Arguments are those of :func:`invert`, errors name a
+    function.
     """
-    texts = (prompt, negative_prompt, guidance_scale, conditioning)
-    conditioning_for(function, model, *texts, None, "")
+    conditioning_for(function, model, asked, conditioning, None, "")
     clean = model.codec.encode(image, subject=f"{function}: image").to(model.device, model.dtype)
-    return clean, conditioning_for(function, model, *texts, len(clean), "as many as pictures")()
+    return clean, conditioning_for(function, model, asked, conditioning, len(clean), "as many as pictures")()
 
 
 def _refined(model: Model, schedule: Schedule, conditioning: Conditioning, refinement: int) -> NoiseUp:

@@ -21,12 +21,12 @@ from latentjac.diffusion.arguments import check_model, check_samples, conditioni
 from latentjac.diffusion.denoise import denoise
 from latentjac.diffusion.schedule import Schedule
 from latentjac.diffusion.trajectory import Point
+from latentjac.models.classes import Asked
 from latentjac.public import public
 
 if TYPE_CHECKING:
     from latentjac.models import Conditioning, Model
 
-_GUIDANCE = 7.5  # the default of diffusers
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 MOST_IMAGES = 65_536  # of one call
 _SAME = 1e-6  # by how much signal and noise of a schedule may differ from those of the model
@@ -42,6 +42,8 @@ def noise_point(
     prompt: str | list[str] | None = None,
     negative_prompt: str = "",
     guidance_scale: float | None = None,
+    class_label: int | list[int] | None = None,
+    negative_class_label: int | None = None,
     conditioning: Conditioning | None = None,
 ) -> Point:
     """Pure noise at the noisiest level of a grid.
@@ -53,8 +55,11 @@ def noise_point(
         generator: Source of the noise; a CPU generator gives the same noise for every device.
         prompt: Text, for models that take one, or one an image.
         negative_prompt: Text that guidance leads away from.
-        guidance_scale: See :meth:`Model.conditioning`; 7.5 with a prompt and 1 without by default.
-        conditioning: A ready one instead of a prompt, such as that of a class.
+        guidance_scale: See :meth:`Model.conditioning`; by default that of diffusers (``model.guidance_scale``, mostly
+            7.5) with a prompt, or with a class where there is one to lead away from, and 1 without.
+        class_label: Class, for models that take one, or one an image; the null class by default.
+        negative_class_label: Class that guidance leads away from; the null class by default.
+        conditioning: A ready one instead of a prompt or a class.
 
     Raises:
         TypeError: If an argument has a wrong type.
@@ -67,11 +72,8 @@ def noise_point(
     schedule = Schedule.from_scheduler(model.scheduler, num_inference_steps)
     num_images = check_int(name, "num_images", num_images, 1, MOST_IMAGES)
     check_generator(name, generator)
-    scale = guidance_scale
-    if scale is None:
-        prompted = isinstance(prompt, (str, list)) and len(prompt) > 0 and model.text is not None
-        scale = _GUIDANCE if prompted else 1.0
-    under = conditioning_for(name, model, prompt, negative_prompt, scale, conditioning, num_images, "num_images")
+    asked = Asked(prompt, negative_prompt, guidance_scale, class_label, negative_class_label).with_usual_scale(model)
+    under = conditioning_for(name, model, asked, conditioning, num_images, "num_images")
     shape = (num_images, *model.sample_shape)
     noise = randn_tensor(shape, generator=generator, device=model.device, dtype=model.dtype)
     return Point(noise, schedule.top, schedule, under())
@@ -89,6 +91,8 @@ def sample(
     prompt: str | list[str] | None = None,
     negative_prompt: str = "",
     guidance_scale: float | None = None,
+    class_label: int | list[int] | None = None,
+    negative_class_label: int | None = None,
     conditioning: Conditioning | None = None,
     output_type: str = "pil",
     progress: bool = False,
@@ -97,15 +101,18 @@ def sample(
 
     Args:
         model: The model.
-        point: Where to start; fresh noise by default, which the next seven arguments describe. They are refused with a
-            point, which has its own; :meth:`Point.with_prompt` puts it under another prompt.
+        point: Where to start; fresh noise by default, which the next nine arguments describe. They are refused with a
+            point, which has its own; :meth:`Point.with_prompt` puts it under another prompt or class.
         num_images: How many images, at most ``MOST_IMAGES``.
         num_inference_steps: Steps from noise to image.
         generator: Source of the noise.
         prompt: Text, for models that take one, or one an image.
         negative_prompt: Text that guidance leads away from.
-        guidance_scale: See :meth:`Model.conditioning`; 7.5 with a prompt and 1 without by default.
-        conditioning: A ready one instead of a prompt, such as that of a class.
+        guidance_scale: See :meth:`Model.conditioning`; by default that of diffusers (``model.guidance_scale``, mostly
+            7.5) with a prompt, or with a class where there is one to lead away from, and 1 without.
+        class_label: Class, for models that take one, or one an image; the null class by default.
+        negative_class_label: Class that guidance leads away from; the null class by default.
+        conditioning: A ready one instead of a prompt or a class.
         output_type: ``"pil"`` (list of PIL images), ``"np"`` (float ``[B, H, W, C]`` in [0, 1]), ``"pt"`` (tensor
             ``[B, C, H, W]`` in [0, 1]) or ``"latent"`` (the samples themselves).
         progress: Show a progress bar.
@@ -125,6 +132,8 @@ def sample(
             prompt=prompt,
             negative_prompt=negative_prompt,
             guidance_scale=guidance_scale,
+            class_label=class_label,
+            negative_class_label=negative_class_label,
             conditioning=conditioning,
         )
     else:
@@ -132,13 +141,12 @@ def sample(
             "num_images": (num_images, 1),
             "num_inference_steps": (num_inference_steps, 50),
             "generator": (generator, None),
-            "prompt": (prompt, None),
-            "negative_prompt": (negative_prompt, ""),
-            "guidance_scale": (guidance_scale, None),
             "conditioning": (conditioning, None),
         }
         for name, (value, usual) in of_noise.items():
             check_left("sample", name, value, usual, "with a point")
+        asked = Asked(prompt, negative_prompt, guidance_scale, class_label, negative_class_label)
+        asked.check_left("sample", "with a point", usual_scale=None)
     schedule, level = place("sample", model, point)
     with tqdm(total=level, desc="sampling", unit="step", disable=not progress) as bar:
         samples = denoise(model, point.sample, schedule, level, point.conditioning, bar)

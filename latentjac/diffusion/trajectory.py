@@ -13,6 +13,7 @@ from latentjac.diffusion import point_files
 from latentjac.diffusion.arguments import check_conditioning, check_model, conditioning_for
 from latentjac.diffusion.schedule import Schedule
 from latentjac.models import Conditioning
+from latentjac.models.classes import Asked
 from latentjac.models.prompted import pictures_of
 from latentjac.public import public
 
@@ -78,28 +79,34 @@ class Point:
 
     @public
     def with_prompt(
-        self, model: Model, prompt: str | list[str] | None, negative_prompt: str = "", guidance_scale: float = 1.0
+        self,
+        model: Model,
+        prompt: str | list[str] | None = None,
+        negative_prompt: str = "",
+        guidance_scale: float = 1.0,
+        *,
+        class_label: int | list[int] | None = None,
+        negative_class_label: int | None = None,
     ) -> Point:
-        """The same sample under another prompt; arguments are those of :meth:`Model.conditioning`.
+        """The same sample under another prompt or class; arguments are those of :meth:`Model.conditioning`.
 
-        Bases at the new point, and edits from it, are those under this prompt. Pictures that the network gets beside
-        the sample stay.
+        Bases at the new point, and edits from it, are those under this prompt or class. Pictures that the network gets
+        beside the sample stay.
 
         Raises:
             TypeError: If an argument has a wrong type.
-            ValueError: If the model takes no prompt, or there are several texts but not one a sample.
+            ValueError: If the model takes no prompt or class, or there are several but not one a sample.
         """
         check_model("with_prompt", model)
+        asked = Asked(prompt, negative_prompt, guidance_scale, class_label, negative_class_label)
         conditioning = conditioning_for(
             "with_prompt",
             model,
-            prompt,
-            negative_prompt,
-            guidance_scale,
+            asked,
             None,
-            count=len(self.sample),
-            what="as many as samples",
-            pictures=pictures_of(self.conditioning),
+            len(self.sample),
+            "as many as samples",
+            pictures_of(self.conditioning),
         )
         return replace(self, conditioning=conditioning())
 

@@ -1,5 +1,6 @@
 """Networks, their schedules and codecs, and the taps on them."""
 
+from latentjac.models.classes import Classes
 from latentjac.models.codec import ImageInput, PixelCodec, to_pil
 from latentjac.models.conditioning import ClassifierFree, Conditioning
 from latentjac.models.errors import LoadError
@@ -11,9 +12,11 @@ from latentjac.models.model import Model
 from latentjac.models.picture_files import open_image
 from latentjac.models.predictions import Prediction
 from latentjac.models.prepare import PreparedImage, prepare_image
+from latentjac.models.t5 import T5TextEncoder
 from latentjac.models.text import TextEncoder
 
 __all__ = [
+    "Classes",
     "ClassifierFree",
     "Conditioning",
     "Denoiser",
@@ -25,6 +28,7 @@ __all__ = [
     "PixelCodec",
     "Prediction",
     "PreparedImage",
+    "T5TextEncoder",
     "TextEncoder",
     "builtin_models",
     "load",

@@ -11,14 +11,13 @@ import torch
 from latentjac.arguments import check_bool, check_device, check_dtype, check_kind, check_text
 from latentjac.models.adapters import BY_HAND, NETWORK_PARTS
 from latentjac.models.codec import PixelCodec
-from latentjac.models.conditioning import Conditioning
 from latentjac.models.configs import check_part, check_schedule
 from latentjac.models.errors import LoadError
 from latentjac.models.latents import LatentCodec
 from latentjac.models.model import Model
 from latentjac.models.pipeline import Parts, parts_of, read_parts
 from latentjac.models.predictions import check_scheduler, prediction_of
-from latentjac.models.prompted import blank_pictures, conditioning_under
+from latentjac.models.prompted import any_conditioning
 from latentjac.models.weights import check_finite
 from latentjac.public import made_on_cpu, public
 
@@ -164,19 +163,22 @@ def _assemble(name: str, parts: Parts, dtype: torch.dtype | None, device: torch.
         size = size[0]
     latent = parts.autoencoder is not None
     codec = LatentCodec(parts.autoencoder, size) if latent else PixelCodec(size, config["in_channels"])
-    model = Model(network, scheduler, codec=codec, text=parts.text, name=name).to(device, dtype)
+    try:
+        model = Model(network, scheduler, codec=codec, text=parts.text, name=name)
+    except ValueError as error:
+        raise LoadError(f"load: {str(error).removeprefix('Model: ')}") from error
+    model.to(device, dtype)
     _try_out(model)
     return model
 
 
 @torch.no_grad()
 def _try_out(model: Model) -> None:
-    """Raise unless the network takes a sample, a timestep and a prompt if any, and predicts in the sample's shape."""
+    """Raise unless the network takes a sample, a timestep and its conditioning, and predicts in the sample's shape."""
     x = torch.zeros(1, *model.sample_shape, dtype=model.dtype, device=model.device)
     kind = type(model.network).__name__
     try:
-        c = Conditioning() if model.text is None else conditioning_under(model, None, "", 1.0, blank_pictures(model))
-        out = model.call(model.network, x, torch.tensor(0, device=x.device), c)
+        out = model.call(model.network, x, torch.tensor(0, device=x.device), any_conditioning(model))
     except Exception as error:
         raise LoadError(
             f"load: network must be callable with a sample {list(x.shape)} and a timestep alone, got {kind}: {error}"

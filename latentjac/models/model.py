@@ -23,8 +23,9 @@ from latentjac.arguments import (
 )
 from latentjac.linearization import Linearization, ProgramLinearization, linearize
 from latentjac.linearization.pool import Pool
-from latentjac.models.adapters import PIXEL_UNET, Call, family_of
+from latentjac.models.adapters import PIXEL_UNET, Call, Encoder, family_of
 from latentjac.models.arguments import check_call, check_factor, check_linearized
+from latentjac.models.classes import Asked, Classes
 from latentjac.models.codec import ImageInput, NoCodec, PixelCodec
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.configs import LARGEST_SIDE
@@ -34,7 +35,6 @@ from latentjac.models.latents import LatentCodec
 from latentjac.models.layers import OUTPUTS, Tap, refuse_training, resolve_layer, run
 from latentjac.models.predictions import prediction_of
 from latentjac.models.prompted import conditioning_under, pictures_for
-from latentjac.models.text import TextEncoder, TextEncoders, check_prompts
 from latentjac.public import public
 
 _MAX_CACHED_TRACES = 4
@@ -60,6 +60,8 @@ class Model:
         sample_shape: Shape ``(C, H, W)`` of one noisy sample.
         codec: Turns pictures into samples and back.
         text: Turns prompts into tensors of a conditioning; None for networks without.
+        classes: Labels of classes that the network takes; None for networks without.
+        guidance_scale: That of :func:`latentjac.sample` by default where a prompt or a class is given.
         prediction_type: What the network predicts, one of ``PREDICTIONS``.
 
     Args:
@@ -71,6 +73,8 @@ class Model:
         codec: With ``encode`` and ``decode`` as :class:`PixelCodec` has them; by default that one for square samples of
             1 or 3 channels, and none for others.
         text: With ``tensors(prompts)`` as :class:`TextEncoder` has it.
+        classes: For networks with classes, whose labels come as ``"class_label"``, int64 ``[B]``. By default those of
+            the network's family, and none with a ``call`` of your own.
         name: By default that of the network's class.
 
     Raises:
@@ -87,7 +91,8 @@ class Model:
         layers: Mapping[str, torch.nn.Module | str] | None = None,
         sample_shape: Sequence[int] | None = None,
         codec: PixelCodec | LatentCodec | None = None,
-        text: TextEncoder | TextEncoders | None = None,
+        text: Encoder | None = None,
+        classes: Classes | None = None,
         name: str | None = None,
     ) -> None:
         check_kind("Model", "network", network, torch.nn.Module, "a torch.nn.Module")
@@ -101,12 +106,16 @@ class Model:
         self.name = check_text("Model", "name", name, optional=True) or kind
         _check_has("codec", codec, ("encode", "decode"))
         _check_has("text", text, ("tensors",))
-        self.scheduler, self.text = scheduler, text
+        check_kind("Model", "classes", classes, Classes, "a latentjac.models.Classes", optional=True)
+        self.scheduler, self.text, self.classes = scheduler, text, classes
+        self.guidance_scale = family.guidance_scale
+        if classes is None and call is None and family.classes is not None:
+            self.classes = family.classes(self.network)
         self.call: Call = call or family.call
         usual = None if call is not None else known
         self._names = None if usual is None else usual.names(self.network.config)
         self._inputs = None if usual is None else usual.inputs
-        self.layers = {**family.layers, **_names_of(self.network, layers)}
+        self.layers = {**family.layers(self.network), **_names_of(self.network, layers)}
         if sample_shape is not None:
             self.sample_shape = _shape(sample_shape)
         elif getattr(self.network, "config", None):
@@ -182,11 +191,13 @@ class Model:
         negative_prompt: str = "",
         guidance_scale: float = 1.0,
         *,
+        class_label: int | list[int] | None = None,
+        negative_class_label: int | None = None,
         clip_skip: int | None = None,
         image: ImageInput | list[ImageInput] | None = None,
         mask: ImageInput | None = None,
     ) -> Conditioning:
-        """What the network gets beside sample and timestep under a prompt.
+        """What the network gets beside sample and timestep under a prompt or a class.
 
         Args:
             prompt: Text, or one a sample; None is no text, which is the empty text or what the network was trained with
@@ -195,6 +206,8 @@ class Model:
             guidance_scale: Classifier-free guidance (Ho & Salimans 2022) of the predicted noise and clean sample; 1 is
                 none. The features of a layer are those under the prompt in any case. Networks that were trained with
                 the scale as an input (latent consistency) get it as such.
+            class_label: A class, or one a sample; None is the null class. Only None for models without classes.
+            negative_class_label: Class that guidance leads away from; the null class by default.
             clip_skip: How many of the last layers of text encoders are left out for the prompt, as diffusers counts.
             image: For networks that get a picture beside the sample: the one to be edited or completed, or one a
                 sample; see :meth:`PixelCodec.encode`.
@@ -202,18 +215,18 @@ class Model:
                 ``[H, W]`` of the picture's size, bool or with 1 inside.
 
         Returns:
-            Empty for models without text.
+            Empty for models without text and classes.
 
         Raises:
             TypeError: If an argument has a wrong type.
             ValueError: If an argument is out of range, or one is given that the network does not take, or missing.
         """
-        prompt, negative_prompt, scale = check_prompts("conditioning", self, prompt, negative_prompt, guidance_scale)
+        asked = Asked(prompt, negative_prompt, guidance_scale, class_label, negative_class_label)
+        asked = asked.checked("conditioning", self)
         pictures = pictures_for("conditioning", self, image, mask)
         if self.text is None:
             check_left("conditioning", "clip_skip", clip_skip, None, f"since model {self.name!r} has no text encoder")
-            return _NONE
-        return conditioning_under(self, prompt, negative_prompt, scale, pictures, clip_skip)
+        return conditioning_under(self, asked, pictures, clip_skip)
 
     def denoiser(self, conditioning: Conditioning = _NONE) -> Denoiser:
         """The network under a conditioning, guided where that has guidance."""

@@ -123,9 +123,10 @@ def _family(pipeline: str, classes: Mapping[str, str], configs: Mapping[str, Map
             f"got {pipeline} with a {family.network}{beside} ({BY_HAND})"
         )
     networks = ", ".join(f"{name}: {classes[name]}" for name in NETWORK_PARTS if name in classes) or "no network"
+    families = ", or ".join(dict.fromkeys(map(str, FAMILIES)))
     raise LoadError(
-        f"load: pipeline must have {', or '.join(map(str, FAMILIES))}, on pixels or on latents of AutoencoderKL or "
-        f"VQModel, got {pipeline} with {networks}{beside} ({BY_HAND})"
+        f"load: pipeline must have {families}, on pixels or on latents of AutoencoderKL or VQModel, got {pipeline} "
+        f"with {networks}{beside} ({BY_HAND})"
     )
 
 

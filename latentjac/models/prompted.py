@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from latentjac.arguments import check_left, check_tensor
+from latentjac.models.classes import Asked
 from latentjac.models.codec import PixelCodec
 from latentjac.models.conditioning import ClassifierFree, Conditioning
 from latentjac.models.prepare import crop_image, inside_of, read_mask, resize_image
@@ -20,27 +21,41 @@ _PICTURES = ("mask", "image")
 
 
 def conditioning_under(
-    model: Model,
-    prompt: str | list[str] | None,
-    negative_prompt: str,
-    scale: float,
-    pictures: Mapping[str, torch.Tensor],
-    clip_skip: int | None = None,
+    model: Model, asked: Asked, pictures: Mapping[str, torch.Tensor], clip_skip: int | None = None
 ) -> Conditioning:
-    """What the network of a model with text gets; of arguments that were checked.
+    """What a model's network gets; of arguments that were checked.
 
     A network that gets the scale of guidance as an input is not guided from outside.
     """
-    own = _tensors(model, prompt, scale, clip_skip=clip_skip)
+    if model.text is None and model.classes is None:
+        return Conditioning()
+    scale = asked.guidance_scale
+    own = _tensors(model, asked.prompt, asked.class_label, scale, clip_skip=clip_skip)
     if scale == 1 or GUIDANCE_EMBEDDING in own:
         return Conditioning({**own, **pictures})
-    away = _tensors(model, negative_prompt or None, scale, away=True)
+    away = _tensors(model, asked.negative_prompt or None, [asked.negative_class_label], scale, away=True)
     return Conditioning({**own, **pictures}, ClassifierFree(Conditioning({**away, **pictures}), scale))
 
 
+def any_conditioning(model: Model) -> Conditioning:
+    """One that the network takes, to try it out: under no text, or no class or the first one, with blank pictures."""
+    none = model.classes is None or model.classes.null is not None
+    asked = Asked(class_label=None if none else 0).checked("load", model)
+    return conditioning_under(model, asked, blank_pictures(model))
+
+
 def _tensors(
-    model: Model, prompt: str | list[str] | None, scale: float, *, clip_skip: int | None = None, away: bool = False
+    model: Model,
+    prompt: str | list[str] | None,
+    labels: Any,
+    scale: float,
+    *,
+    clip_skip: int | None = None,
+    away: bool = False,
 ) -> dict[str, torch.Tensor]:
+    """Tensors by name: of classes for networks that take such, else of texts."""
+    if model.classes is not None:
+        return {"class_label": torch.tensor(labels, device=model.device)}
     text: Any = model.text
     skipped = {} if clip_skip is None else {"clip_skip": clip_skip}
     if prompt is None and hasattr(text, "without_text"):

@@ -29,6 +29,7 @@ from latentjac.editing.walk import Walks, walk
 from latentjac.geometry import measure_linearity
 from latentjac.geometry.local_basis import local_basis as any_local_basis
 from latentjac.interrupts import raise_unseen
+from latentjac.models.classes import Asked
 from latentjac.models.predictions import check_scheduler, training_levels
 from latentjac.public import public_as
 from latentjac.solvers import LocalBasis, SolverState, Subspace
@@ -89,6 +90,8 @@ def invert(
     *,
     negative_prompt: str = "",
     guidance_scale: float = 1.0,
+    class_label: int | list[int] | None = None,
+    negative_class_label: int | None = None,
     conditioning: Conditioning | None = None,
     progress: bool = False,
 ) -> Trajectory:
@@ -103,7 +106,9 @@ def invert(
         prompt: Text, for models that take one, or one a picture; the empty text by default.
         negative_prompt: Text that guidance leads away from.
         guidance_scale: See :meth:`Model.conditioning`.
-        conditioning: A ready one instead of a prompt, such as that of a class.
+        class_label: Class, for models that take one, or one a picture; the null class by default.
+        negative_class_label: Class that guidance leads away from; the null class by default.
+        conditioning: A ready one instead of a prompt or a class.
         progress: Show a progress bar.
 
     Returns:
@@ -111,7 +116,7 @@ def invert(
 
     Raises:
         TypeError: If an argument has a wrong type.
-        ValueError: If an argument is out of range, or the model takes no prompt and got one.
+        ValueError: If an argument is out of range, or the model takes no prompt or class and got one.
         KeyboardInterrupt: If Ctrl-C interrupted a basis before whose status was not read.
     """
     name = "park2023.invert"
@@ -119,7 +124,8 @@ def invert(
     check_model(name, model)
     progress = check_bool(name, "progress", progress)
     levels = schedule(model.scheduler, num_inference_steps)
-    clean, under = prepared(name, model, image, prompt, negative_prompt, guidance_scale, conditioning)
+    asked = Asked(prompt, negative_prompt, guidance_scale, class_label, negative_class_label)
+    clean, under = prepared(name, model, image, asked, conditioning)
 
     def noise(x: torch.Tensor, level: int) -> torch.Tensor:
         return predict_noise(model, x, levels.timesteps[level - 1], under)

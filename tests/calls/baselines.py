@@ -39,8 +39,8 @@ MADE = {
     "JacobiEigh", "JacobiSvd", "JointLinearization", "LatentCodec", "LinearOperator", "Linearity", "Linearization",
     "Linearization.rebase", "LocalBasis", "MatchedMean", "Method", "NormActPrimal", "PathMeasure", "PixelCodec",
     "PowerSpectrum", "Prediction", "PreparedImage", "PrincipalComponents", "ProgramLinearization", "Restrictable",
-    "Row", "SampleMean", "Schedule.nearest", "SelfTest", "SolverState", "Study", "SubspaceDistance", "TextEncoder",
-    "Trajectory", "Transport", "Way", "XSpaceMethod",
+    "Row", "SampleMean", "Schedule.nearest", "SelfTest", "SolverState", "Study", "SubspaceDistance", "T5TextEncoder",
+    "TextEncoder", "Trajectory", "Transport", "Way", "XSpaceMethod",
 }  # fmt: skip
 # Of methods of edits, whom `edit` calls.
 CALLED_BY_EDIT = {"check_size", "enough_steps", "layer_in", "samples_between", "steps", "walk"}
@@ -208,6 +208,7 @@ BASELINES: dict[str, Baseline] = {
     "noise_point/text": lambda c: call(
         lj.noise_point, model=c.text, prompt=["a"], guidance_scale=2.0, generator=seeded()
     ),
+    "Classes": lambda c: call(models.Classes, count=3, null=0),
     "sample": lambda c: call(lj.sample, model=c.model, num_inference_steps=3, generator=seeded()),
     "sample/point": lambda c: call(lj.sample, model=c.model, point=c.point, output_type="pt"),
     "sample/text": lambda c: call(

@@ -37,7 +37,7 @@ TAKEN = {
     "--refinement": {"zero"},
 }
 # Whether these can be done is known to the model alone.
-ASKS_THE_MODEL = {"--steps", "-k", "--layer", "--direction", "--prompt", "--edit-prompt"}
+ASKS_THE_MODEL = {"--steps", "-k", "--layer", "--direction", "--prompt", "--edit-prompt", "--class-label"}
 
 
 class Reached(BaseException):

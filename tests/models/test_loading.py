@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -137,10 +138,21 @@ def test_networks_that_need_more_are_refused() -> None:
     from diffusers import UNet2DModel
 
     config = {k: v for k, v in build_tiny_unet().config.items() if not k.startswith("_")}
-    changes = (({"num_class_embeds": 3}, "timestep alone"), ({"out_channels": 1}, "prediction"))
+    changes = (({"class_embed_type": "identity"}, "labels .*'identity'"), ({"out_channels": 1}, "prediction"))
     for change, message in changes:
-        with pytest.raises(latentjac.LoadError, match=message):
+        with pytest.raises(latentjac.LoadError, match=f"load: network must .*{message}"):
             latentjac.load(UNet2DModel.from_config({**config, **change}), build_scheduler())
+
+
+def test_a_network_without_a_family_is_called_with_a_sample_and_a_timestep_alone() -> None:
+    class Other(torch.nn.Conv2d):
+        config = MappingProxyType({"sample_size": 8, "in_channels": 3})
+
+        def forward(self, x, t, label):
+            return super().forward(x)
+
+    with pytest.raises(latentjac.LoadError, match=r"callable with a sample .* and a timestep alone, got Other"):
+        latentjac.load(Other(3, 3, 1), build_scheduler())
 
 
 def test_identity_does_not_depend_on_the_folder(tiny_folder, tmp_path) -> None:

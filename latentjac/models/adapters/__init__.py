@@ -2,13 +2,16 @@
 
 from typing import Any
 
+from latentjac.models.adapters.class_unet import CLASS_UNET
+from latentjac.models.adapters.dit import DIT
 from latentjac.models.adapters.family import BY_HAND, Call, Encoder, Family
+from latentjac.models.adapters.pixart import PIXART, PIXART_SIZED
 from latentjac.models.adapters.pixel_unet import PIXEL_UNET
 from latentjac.models.adapters.sdxl import SDXL, SDXL_REFINER
 from latentjac.models.adapters.text_unet import TEXT_UNET
 
 # What `load` knows; of several that suit a network the first is taken.
-FAMILIES = (PIXEL_UNET, TEXT_UNET, SDXL, SDXL_REFINER)
+FAMILIES = (PIXEL_UNET, CLASS_UNET, TEXT_UNET, SDXL, SDXL_REFINER, DIT, PIXART, PIXART_SIZED)
 # What pipelines call their networks.
 NETWORK_PARTS = tuple(dict.fromkeys(family.part for family in FAMILIES))
 
@@ -21,8 +24,12 @@ def family_of(network: Any) -> Family | None:
 
 __all__ = [
     "BY_HAND",
+    "CLASS_UNET",
+    "DIT",
     "FAMILIES",
     "NETWORK_PARTS",
+    "PIXART",
+    "PIXART_SIZED",
     "PIXEL_UNET",
     "SDXL",
     "SDXL_REFINER",

@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 
+from latentjac.models.classes import Classes
 from latentjac.models.conditioning import Conditioning
+from latentjac.models.t5 import T5TextEncoder
 from latentjac.models.text import TextEncoder, TextEncoders
 
 # What a network returns for noisy samples ``[B, C, H, W]``, a timestep ``[]`` or ``[B]``, and a conditioning with a row
 # for each sample.
 Call = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor, Conditioning], torch.Tensor]
-Encoder = TextEncoder | TextEncoders
+Encoder = TextEncoder | TextEncoders | T5TextEncoder
 ReadText = Callable[[Path, Mapping[str, Any], str | None, torch.dtype], Callable[[], Encoder]]
 Inputs = Callable[[Any, Mapping[str, torch.Tensor], float, bool], dict[str, torch.Tensor]]
 
@@ -33,12 +35,14 @@ class Family:
         suits: Whether a network of this configuration is one of the family; a class can have several.
         call: How the network is called.
         sample_shape: Shape ``(C, H, W)`` of its samples, of the network.
-        layers: Names that mean the same for every family, as module names.
+        layers: Names that mean the same for every family, as module names, of the network.
         conditioning: Names of the tensors that the network gets beside sample and timestep.
         further: Names of more such tensors, of networks of this configuration.
         inputs: Makes those that follow from the model itself, of a row for all samples. Called with the model, the
             tensors of the text, the scale of guidance, and whether they are what guidance leads away from.
         refusal: Why a network of this configuration in a pipeline of this class cannot be used, and None where it can.
+        classes: For families with classes: which labels the network takes.
+        guidance_scale: That of its pipeline in diffusers by default, the default of :func:`latentjac.sample`.
         requires: Other parts of a pipeline that it needs, each with the classes it can be of.
         read_text: For families with text: reads the encoder of prompts from a pipeline folder. Called with the folder,
             the settings of the pipeline, the variant and the type of weights; everything is checked then, and weights
@@ -49,10 +53,12 @@ class Family:
     network: str
     call: Call = field(repr=False)
     sample_shape: Callable[[Any], tuple[int, ...]] = field(repr=False)
-    layers: Mapping[str, str]
+    layers: Callable[[Any], Mapping[str, str]] = field(repr=False)
     part: str = "unet"
     suits: Callable[[Mapping[str, Any]], bool] = field(default=lambda config: True, repr=False)
     conditioning: tuple[str, ...] = ()
+    classes: Callable[[Any], Classes] | None = field(default=None, repr=False)
+    guidance_scale: float = 7.5
     further: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(default=lambda config: (), repr=False)
     inputs: Inputs | None = field(default=None, repr=False)
     refusal: Callable[[Mapping[str, Any], str], str | None] = field(default=lambda config, kind: None, repr=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -22,5 +23,15 @@ def sample_shape(network: Any) -> tuple[int, ...]:
     return network.config["in_channels"], height, width
 
 
-LAYERS = {"mid": "mid_block", "h": "mid_block"}  # h-space of Park et al. (2023) and Kwon et al. (2023)
-PIXEL_UNET = Family("UNet2DModel", call, sample_shape, LAYERS)
+def layers(network: Any) -> Mapping[str, str]:
+    """The middle block is h-space of Park et al. (2023) and Kwon et al. (2023)."""
+    return {"mid": "mid_block", "h": "mid_block"}
+
+
+def takes_classes(config: Mapping[str, Any]) -> bool:
+    """Whether a U-Net of this configuration is told a class."""
+    kind = config.get("class_embed_type")
+    return config.get("num_class_embeds") is not None if kind is None else kind in ("timestep", "identity")
+
+
+PIXEL_UNET = Family("UNet2DModel", call, sample_shape, layers, suits=lambda config: not takes_classes(config))

@@ -128,7 +128,7 @@ TEXT_UNET = Family(
     "UNet2DConditionModel",
     call,
     sample_shape,
-    pixel_unet.LAYERS,
+    pixel_unet.layers,
     suits=lambda config: config.get("addition_embed_type") != "text_time",
     conditioning=("text",),
     further=further,

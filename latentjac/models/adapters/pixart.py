@@ -1,0 +1,85 @@
+"""Transformers that attend to a prompt of T5: PixArt alpha and sigma."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from latentjac.models.adapters.dit import layers, times
+from latentjac.models.adapters.family import Family
+from latentjac.models.adapters.pixel_unet import sample_shape
+from latentjac.models.conditioning import Conditioning
+from latentjac.models.errors import LoadError
+from latentjac.models.t5 import T5TextEncoder
+
+_MOST_TOKENS = 300  # of sigma; the tokenizer of alpha has 120
+_SIZE = ("resolution", "aspect_ratio")  # of the picture
+
+
+def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+    """Attend to ``"text"``, ``[B, tokens, channels]``, where ``"text_mask"``, ``[B, tokens]``, is 1.
+
+    Networks for large pictures also get ``"resolution"``, height and width of the picture in pixels, ``[B, 2]``, and
+    ``"aspect_ratio"``, ``[B, 1]``. Channels of a learned variance come behind the prediction.
+    """
+    return network(
+        x,
+        encoder_hidden_states=conditioning["text"],
+        encoder_attention_mask=conditioning["text_mask"],
+        timestep=times(x, t),
+        added_cond_kwargs={name: conditioning.get(name) for name in _SIZE},
+        return_dict=False,
+    )[0]
+
+
+def _gets_size(config: Mapping[str, Any]) -> bool:
+    """Whether a network of this configuration is told the size of the picture."""
+    told = config.get("use_additional_conditions")
+    return bool(config.get("sample_size") == 128 if told is None else told)
+
+
+def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> T5TextEncoder:
+    """The encoder of prompts of a pipeline; it says the size of the picture, too, where the network is told."""
+    config, blocks = parts["transformer"].config, parts["vae"].config.block_out_channels
+    side = float(config["sample_size"] * 2 ** (len(blocks) - 1))
+    size = {"resolution": torch.tensor([[side, side]]), "aspect_ratio": torch.ones(1, 1)}
+    beside = size if _gets_size(config) else None
+    return T5TextEncoder(parts["tokenizer"], parts["text_encoder"], _MOST_TOKENS, beside)
+
+
+def read_text(
+    folder: Path, settings: Mapping[str, Any], variant: str | None, dtype: torch.dtype
+) -> Callable[[], T5TextEncoder]:
+    """Not from a folder.
+
+    Raises:
+        LoadError: Always.
+    """
+    raise LoadError(
+        f"load: source must be a pipeline object where the text encoder is T5, got the folder {str(folder)!r}: "
+        "latentjac.load(diffusers.DiffusionPipeline.from_pretrained(...))"
+    )
+
+
+PIXART = Family(
+    "PixArtTransformer2DModel",
+    call,
+    sample_shape,
+    layers,
+    part="transformer",
+    suits=lambda config: not _gets_size(config),
+    conditioning=("text", "text_mask"),
+    guidance_scale=4.5,
+    requires={
+        "text_encoder": ("T5EncoderModel",),
+        "tokenizer": ("T5Tokenizer", "T5TokenizerFast"),
+        "vae": ("AutoencoderKL",),
+    },
+    read_text=read_text,
+    make_text=make_text,
+)
+PIXART_SIZED = replace(PIXART, suits=_gets_size, conditioning=("text", "text_mask", *_SIZE))
