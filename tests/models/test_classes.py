@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,21 @@ def test_a_folder_gives_what_the_object_gives(dit, tmp_path: Path) -> None:
         under = read.conditioning(class_label=2)
         torch.testing.assert_close(read.eps(x, t, under), held.eps(x, t, under))
         assert (read.eps(x, t, under) - read.eps(x, t, read.conditioning(class_label=3))).abs().max() > 1e-5
+
+
+def test_a_folder_of_the_time_when_transformers_had_one_class(dit, tmp_path: Path) -> None:
+    dit.save_pretrained(tmp_path)
+    index, config = tmp_path / "model_index.json", tmp_path / "transformer" / "config.json"
+    index.write_text(index.read_text().replace("DiTTransformer2DModel", "Transformer2DModel"))
+    settings = json.loads(config.read_text()) | {"_class_name": "Transformer2DModel", "num_vector_embeds": None}
+    config.write_text(json.dumps(settings))
+    read, held = latentjac.load(tmp_path), latentjac.load(dit)
+    x, t = torch.ones(1, *read.sample_shape), torch.tensor(300)
+    under = read.conditioning(class_label=2)
+    torch.testing.assert_close(read.eps(x, t, under), held.eps(x, t, under))
+    config.write_text(json.dumps(settings | {"norm_type": "layer_norm"}))
+    with pytest.raises(latentjac.LoadError, match=r"transformer: Transformer2DModel"):
+        latentjac.load(tmp_path)
 
 
 def test_classes_that_are_embedded_as_timesteps_are() -> None:
