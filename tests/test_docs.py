@@ -13,7 +13,7 @@ import pytest
 import torch
 from networks import build_scheduler, build_tiny_unet
 from PIL import Image
-from pipelines import build_stable_diffusion
+from pipelines import build_dit, build_stable_diffusion
 
 import latentjac
 from latentjac.solvers import LinearOperator
@@ -39,12 +39,18 @@ def text_model(tmp_path_factory) -> latentjac.Model:
     return latentjac.load(build_stable_diffusion(tmp_path_factory.mktemp("tokenizer")))
 
 
+@pytest.fixture(scope="module")
+def class_model() -> latentjac.Model:
+    return latentjac.load(build_dit())
+
+
 @pytest.fixture
-def known(model, text_model, tmp_path, monkeypatch) -> dict[str, object]:
+def known(model, text_model, class_model, tmp_path, monkeypatch) -> dict[str, object]:
     """What pages take for known: a model, a photo, points, a function. The model is tiny, grids and studies short."""
     small = Settings(samples=2, levels=(0.9, 0.1), k=2, tol=0.1, steps=5)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(latentjac, "load", lambda source, **given: text_model if "stable" in source else model)
+    named = {"owner/stable-diffusion": text_model, "owner/dit": class_model}
+    monkeypatch.setattr(latentjac, "load", lambda source, **given: named.get(source, model))
     for name in ("invert", "sample"):
         monkeypatch.setattr(latentjac, name, functools.partial(getattr(latentjac, name), num_inference_steps=5))
     monkeypatch.setattr("latentjac.studies.Settings", lambda **given: small)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMPipeline, DiTPipeline
+from diffusers import CMStochasticIterativeScheduler, ConsistencyModelPipeline, DDPMPipeline, DiTPipeline
 from networks import build_scheduler, build_tiny_unet, rand, randomize
 from pipelines import build_dit, build_latent_diffusion
 from truth import dense_jacobian
@@ -139,6 +140,27 @@ def test_edits(case, method: Method) -> None:
     edit = latentjac.edit(model, point, directions[0], [0.0, 1.0], method=method)
     torch.testing.assert_close(edit.samples[0, :1], latentjac.sample(model, point, output_type="latent"))
     assert (edit.samples[0, 1] - edit.samples[0, 0]).norm() > 1e-3
+
+
+def test_the_class_of_a_walk_is_that_of_the_walk_alone(case) -> None:
+    model, _ = case
+    point = latentjac.noise_point(model, num_inference_steps=5, class_label=1, guidance_scale=1.0)
+    v = latentjac.local_basis(model, point, 1, tol=1e-3).v
+    edit = latentjac.edit(model, point, v, 1.0, method=Guidance(num_steps=1, class_label=2))
+    other = point.with_prompt(model, class_label=2)
+    walked = latentjac.edit(model, other, v, 1.0, method=Guidance(num_steps=1))
+    torch.testing.assert_close(edit.points, walked.points)
+    there = replace(point, sample=edit.points[0])
+    torch.testing.assert_close(edit.samples[0], latentjac.sample(model, there, output_type="latent"))
+    with pytest.raises(ValueError, match=r"edit: class_label must be in \[0, "):
+        latentjac.edit(model, point, v, 1.0, method=Guidance(num_steps=1, class_label=9999))
+
+
+def test_a_scheduler_of_another_kind_is_named() -> None:
+    """Consistency models have U-Nets with classes, and levels of their own."""
+    pipeline = ConsistencyModelPipeline(build_tiny_unet(num_class_embeds=4), CMStochasticIterativeScheduler())
+    with pytest.raises(latentjac.LoadError, match=r"scheduler must be .* got CMStochasticIterativeScheduler"):
+        latentjac.load(pipeline)
 
 
 def test_a_folder_gives_what_the_object_gives(dit, tmp_path: Path) -> None:
