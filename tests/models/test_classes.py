@@ -17,6 +17,8 @@ from truth import dense_jacobian
 import latentjac
 from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Method
 from latentjac.models import Classes
+from latentjac.studies import Settings
+from latentjac.studies.points import followed_points
 
 NULL = 1000  # of DiT
 AWAY = {"unet": {"negative_class_label": 0}, "dit": {}}  # the U-Net has no null class
@@ -163,6 +165,13 @@ def test_a_scheduler_of_another_kind_is_named() -> None:
         latentjac.load(pipeline)
 
 
+def test_studies_are_of_samples_of_a_class(case) -> None:
+    model, _ = case
+    settings = Settings(samples=2, levels=(0.9, 0.5), k=2, steps=4, class_label=2)
+    points = followed_points(model, settings)
+    assert all(point.conditioning == model.conditioning(class_label=2) for point in points)
+
+
 def test_a_folder_gives_what_the_object_gives(dit, tmp_path: Path) -> None:
     unet = DDPMPipeline(unet=build_tiny_unet(num_class_embeds=4), scheduler=build_scheduler())
     for name, pipeline in (("dit", dit), ("ddpm", unet), ("ldm", build_latent_diffusion(num_class_embeds=4))):
@@ -239,6 +248,8 @@ def test_what_is_not_understood_is_named(case) -> None:
         latentjac.sample(model, num_images=3, class_label=[0, 1])
     with pytest.raises(ValueError, match=r"invert: class_label must be left at None with a conditioning, got 1"):
         latentjac.invert(model, picture(model), class_label=1, conditioning=model.conditioning(class_label=1))
+    with pytest.raises(ValueError, match=r"sample: class_label must be left at None with a conditioning, got 1"):
+        latentjac.sample(model, class_label=1, conditioning=model.conditioning(class_label=1))
     point = latentjac.noise_point(model, class_label=1)
     with pytest.raises(ValueError, match=r"sample: class_label must be left at None with a point, got 1"):
         latentjac.sample(model, point, class_label=1)
