@@ -14,7 +14,7 @@ import pytest
 import torch
 from networks import build_scheduler, build_tiny_unet
 from PIL import Image
-from pipelines import build_sdxl, build_stable_diffusion
+from pipelines import build_dit, build_sdxl, build_stable_diffusion
 
 import latentjac
 from latentjac.solvers import LinearOperator
@@ -55,12 +55,18 @@ def text_models(tmp_path_factory) -> Callable[[str], latentjac.Model]:
     return lambda source: made(next(word for word in kinds if word in source))
 
 
+@pytest.fixture(scope="module")
+def class_model() -> latentjac.Model:
+    return latentjac.load(build_dit())
+
+
 @pytest.fixture
-def known(model, text_models, tmp_path, monkeypatch) -> dict[str, object]:
+def known(model, text_models, class_model, tmp_path, monkeypatch) -> dict[str, object]:
     """What pages take for known: a model, a photo, points, a function. The model is tiny, grids and studies short."""
     small = Settings(samples=2, levels=(0.9, 0.1), k=2, tol=0.1, steps=5)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(latentjac, "load", lambda source, **given: text_models(source) if "owner" in source else model)
+    by_name = lambda source: class_model if "dit" in source else text_models(source)  # noqa: E731
+    monkeypatch.setattr(latentjac, "load", lambda source, **given: by_name(source) if "owner" in source else model)
     for name in ("invert", "sample"):
         monkeypatch.setattr(latentjac, name, functools.partial(getattr(latentjac, name), num_inference_steps=5))
     monkeypatch.setattr("latentjac.studies.Settings", lambda **given: small)

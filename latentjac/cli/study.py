@@ -88,6 +88,16 @@ Prompts = Annotated[
         f"{len(Settings.prompts)} unrelated ones.",
     ),
 ]
+ClassLabel = Annotated[
+    int | None,
+    option(
+        "--class-label",
+        values.whole,
+        0,
+        help="For models with classes: number of the class of the samples; default: no class, where there is one that "
+        "stands for none.",
+    ),
+]
 Small = Annotated[bool, typer.Option("--small", help="Smaller defaults of all these: seconds instead of minutes.")]
 
 
@@ -106,6 +116,7 @@ def _command(name: str) -> Callable[..., None]:
         seed: Seed = None,
         steps: Steps = None,
         prompt: Prompts = None,
+        class_label: ClassLabel = None,
         small: Small = False,
     ) -> None:
         arguments = {option: value for option, value in locals().items() if option not in ("name", "context")}
@@ -153,7 +164,7 @@ def _run_all(context: typer.Context, name: str, arguments: dict[str, Any]) -> No
 
 def _settings(arguments: dict[str, Any]) -> Settings:
     """Defaults, and what was asked for instead."""
-    given = {name: arguments[name] for name in ("samples", "k", "tol", "seed", "steps")}
+    given = {name: arguments[name] for name in ("samples", "k", "tol", "seed", "steps", "class_label")}
     if arguments["levels"] is not None:
         given["levels"] = tuple(values.parse_numbers("--levels", arguments["levels"], 0, 1, 2))
     if arguments["prompt"]:
@@ -176,6 +187,7 @@ def _run(run: RunFolder, study: Study, sources: list[str], device: str, settings
         print(f"{study.name}: left out, since model {models[0].name!r} has no text")
         return
     for model in models:
+        checks.check_prompts(model, None, class_label=settings.class_label)
         place = checks.check_place(model, settings.steps, settings.levels[0], "mid", option="--model")
         checks.check_count("-k", settings.k, place.triplets)
     with run.timed(study.name), refusing(source="--model", model="--model"):

@@ -54,9 +54,10 @@ class Asked:
 
     def check_left(self, function: str, where: str, usual_scale: float | None = 1.0) -> None:
         """Raise unless nothing is asked for."""
-        for field in fields(self):
-            usual = usual_scale if field.name == "guidance_scale" else field.default
-            check_left(function, field.name, getattr(self, field.name), usual, where)
+        usual = {field.name: field.default for field in fields(self)}
+        del usual["guidance_scale"]  # comes last: it can be one that follows from the others
+        for name, value in {**usual, "guidance_scale": usual_scale}.items():
+            check_left(function, name, getattr(self, name), value, where)
 
     def with_usual_scale(self, model: Model) -> Asked:
         """With the scale that the pipelines of the model have by default where there is none, and guidance can be."""

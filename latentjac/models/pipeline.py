@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from latentjac.models.adapters import BY_HAND, FAMILIES, NETWORK_PARTS, Encoder, Family
+from latentjac.models.adapters import BY_HAND, FAMILIES, NETWORK_PARTS, Encoder, Family, class_now
 from latentjac.models.configs import check_part, check_schedule, read_config
 from latentjac.models.errors import LoadError
 from latentjac.models.weights import plan
@@ -79,6 +79,7 @@ def read_parts(folder: Path, variant: str | None, dtype: torch.dtype) -> Parts:
                 f"without {name}/config.json"
             )
     configs = {name: _read_part(folder / name / "config.json") for name in networks}
+    classes |= {name: class_now(classes[name], config) for name, config in configs.items()}
     family = _family(str(index.get("_class_name")), classes, configs)
     for name, (library, kind) in entries.items():
         if name in _LIBRARIES and library != _LIBRARIES[name]:
@@ -166,7 +167,7 @@ def _plan_network(folder: Path, kind: str, variant: str | None, dtype: torch.dty
 
     path = folder / "config.json"
     config = _read_part(path)
-    if config.get("_class_name", kind) != kind:
+    if class_now(str(config.get("_class_name", kind)), config) != kind:
         raise LoadError(f"load: {str(path)!r}: _class_name must be {kind}, got {str(config['_class_name'])[:60]!r}")
     # Of an object: given a text, diffusers would ask the hub for it.
     return plan(lambda: getattr(diffusers, kind).from_config(config), path, "diffusion_pytorch_model", variant, dtype)

@@ -231,7 +231,7 @@ class Walk(XSpaceMethod):
         """Walk every direction both ways and make images of frames at regular steps of the walks."""
         self._check(job)
         model, num_steps = job.model, self.num_steps
-        layer, point = self.layer_in(model), job.point_under(self.prompt)
+        layer, point = self.layer_in(model), job.point_under(self.prompt, self.class_label)
         rows = job.rows(point.sample)
         gain = self._gain_at(point)
         linearity = measure_linearity(model, point, rows, job.sigma, self.linearity_tolerance)

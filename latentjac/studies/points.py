@@ -22,13 +22,21 @@ POINTS_AT_ONCE = 4
 def followed_points(model: Model, settings: Settings, progress: bool = False) -> tuple[Point, ...]:
     """The same generated samples at every level of the settings, from the noisiest to the cleanest.
 
-    Random noise goes down the grid by deterministic DDIM steps; each point holds all samples at one level.
+    Random noise goes down the grid by deterministic DDIM steps, without guidance; each point holds all samples at one
+    level.
 
     Raises:
         ValueError: If two levels are the same level of the grid.
     """
     generator = torch.Generator().manual_seed(settings.seed)
-    start = noise_point(model, settings.samples, num_inference_steps=settings.steps, generator=generator)
+    start = noise_point(
+        model,
+        settings.samples,
+        num_inference_steps=settings.steps,
+        generator=generator,
+        guidance_scale=1.0,
+        class_label=settings.class_label,
+    )
     schedule = start.schedule
     wanted = [schedule.level(t=t) for t in settings.levels]
     if len(set(wanted)) < len(wanted):

@@ -23,6 +23,7 @@ class Settings:
         seed: Of the samples' noise and of all other random choices.
         steps: DDIM steps of the grid that the levels lie on.
         prompts: Texts that the study ``prompts`` compares, at least 3.
+        class_label: For models with classes: that of the samples; the null class by default.
 
     Raises:
         TypeError: If a value has a wrong type.
@@ -42,6 +43,7 @@ class Settings:
         "a city street at night",
         "a dog running on a beach",
     )
+    class_label: int | None = None
 
     def __post_init__(self) -> None:
         from latentjac.arguments import check_int, check_number
@@ -52,6 +54,7 @@ class Settings:
             name: check_int("Settings", name, getattr(self, name), least, most)
             for name, (least, most) in limits.items()
         }
+        checked["class_label"] = check_int("Settings", "class_label", self.class_label, 0, optional=True)
         checked["tol"] = check_number("Settings", "tol", self.tol, 0, 1)
         checked["levels"] = _checked_levels(self.levels)
         checked["prompts"] = _checked_prompts(self.prompts)

@@ -16,7 +16,7 @@ from editing.known import Network, convolution, model_of
 from geometry.subspaces import basis_of, orthonormal
 from networks import build_scheduler, rand
 from PIL import Image
-from pipelines import build_stable_diffusion
+from pipelines import build_pixart, build_stable_diffusion
 from solvers.matrices import MatrixOperator
 
 import latentjac as lj
@@ -121,6 +121,8 @@ class Things:
         self.text = lj.load(build_stable_diffusion(self.folder))
         # Tangent spaces of a linear network are all the same, which leaves a study nothing to rank.
         self.bent = model_of(Network(4, torch.nn.Sequential(convolution(1), torch.nn.SiLU()), convolution(2)))
+        self.t5 = lj.load(build_pixart())
+        self.classes = lj.load(UNet2DModel(**_UNET, num_class_embeds=4), build_scheduler())
         self.picture = Image.new("RGB", (4, 4), "orange")
         self.path = lj.invert(self.model, self.picture, 3)
         self.point = self.path.at(0.6)
@@ -207,6 +209,14 @@ BASELINES: dict[str, Baseline] = {
     ),
     "noise_point/text": lambda c: call(
         lj.noise_point, model=c.text, prompt=["a"], guidance_scale=2.0, generator=seeded()
+    ),
+    "noise_point/class": lambda c: call(
+        lj.noise_point,
+        model=c.classes,
+        class_label=[1],
+        negative_class_label=0,
+        guidance_scale=2.0,
+        generator=seeded(),
     ),
     "Classes": lambda c: call(models.Classes, count=3, null=0),
     "sample": lambda c: call(lj.sample, model=c.model, num_inference_steps=3, generator=seeded()),
@@ -699,6 +709,7 @@ BASELINES: dict[str, Baseline] = {
     "PixelCodec.decode": lambda c: call(c.model.codec.decode, samples=rand(1, 3, 4, 4)),
     "LatentCodec.encode": lambda c: call(c.text.codec.encode, images=[c.picture]),
     "LatentCodec.decode": lambda c: call(c.text.codec.decode, samples=rand(1, 4, 8, 8).float()),
+    "T5TextEncoder.tensors": lambda c: call(c.t5.text.tensors, prompts=["a", "b"]),
     "TextEncoder.tensors": lambda c: call(c.text.text.tensors, prompts=["a", "b"]),
     "TextEncoder.encode": lambda c: call(c.text.text.encode, prompts=["a", "b"]),
     "write_png": lambda c: call(report.write_png, path=c.folder / "a.png", image=c.picture),

@@ -31,6 +31,11 @@ def test_a_class_label(tmp_path: Path) -> None:
     basis = latentjac.local_basis(model, point, 2, tol=1e-3, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(latentjac.LocalBasis.load(tmp_path / "basis" / "basis.safetensors").s, basis.s)
 
+    small = ["--model", folder, "--small", "--levels", "0.9,0.3", "--class-label", 2, "--out", tmp_path / "study"]
+    done = run("study", "linearity", *small)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "study" / "run.json").read_text())["settings"]["class_label"] == 2
+
     for label, message in (([], "must be given since model "), (["--class-label", 4], "must be in [0, 3], ")):
         done = run("basis", photo, *quick[:-3], tmp_path / "refused", *label)
         assert done.returncode != 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMPipeline, DiTPipeline
+from diffusers import CMStochasticIterativeScheduler, ConsistencyModelPipeline, DDPMPipeline, DiTPipeline
 from networks import build_scheduler, build_tiny_unet, rand, randomize
 from pipelines import build_dit, build_latent_diffusion
 from truth import dense_jacobian
@@ -15,6 +17,8 @@ from truth import dense_jacobian
 import latentjac
 from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Method
 from latentjac.models import Classes
+from latentjac.studies import Settings
+from latentjac.studies.points import followed_points
 
 NULL = 1000  # of DiT
 AWAY = {"unet": {"negative_class_label": 0}, "dit": {}}  # the U-Net has no null class
@@ -140,6 +144,34 @@ def test_edits(case, method: Method) -> None:
     assert (edit.samples[0, 1] - edit.samples[0, 0]).norm() > 1e-3
 
 
+def test_the_class_of_a_walk_is_that_of_the_walk_alone(case) -> None:
+    model, _ = case
+    point = latentjac.noise_point(model, num_inference_steps=5, class_label=1, guidance_scale=1.0)
+    v = latentjac.local_basis(model, point, 1, tol=1e-3).v
+    edit = latentjac.edit(model, point, v, 1.0, method=Guidance(num_steps=1, class_label=2))
+    other = point.with_prompt(model, class_label=2)
+    walked = latentjac.edit(model, other, v, 1.0, method=Guidance(num_steps=1))
+    torch.testing.assert_close(edit.points, walked.points)
+    there = replace(point, sample=edit.points[0])
+    torch.testing.assert_close(edit.samples[0], latentjac.sample(model, there, output_type="latent"))
+    with pytest.raises(ValueError, match=r"edit: class_label must be in \[0, "):
+        latentjac.edit(model, point, v, 1.0, method=Guidance(num_steps=1, class_label=9999))
+
+
+def test_a_scheduler_of_another_kind_is_named() -> None:
+    """Consistency models have U-Nets with classes, and levels of their own."""
+    pipeline = ConsistencyModelPipeline(build_tiny_unet(num_class_embeds=4), CMStochasticIterativeScheduler())
+    with pytest.raises(latentjac.LoadError, match=r"scheduler must be .* got CMStochasticIterativeScheduler"):
+        latentjac.load(pipeline)
+
+
+def test_studies_are_of_samples_of_a_class(case) -> None:
+    model, _ = case
+    settings = Settings(samples=2, levels=(0.9, 0.5), k=2, steps=4, class_label=2)
+    points = followed_points(model, settings)
+    assert all(point.conditioning == model.conditioning(class_label=2) for point in points)
+
+
 def test_a_folder_gives_what_the_object_gives(dit, tmp_path: Path) -> None:
     unet = DDPMPipeline(unet=build_tiny_unet(num_class_embeds=4), scheduler=build_scheduler())
     for name, pipeline in (("dit", dit), ("ddpm", unet), ("ldm", build_latent_diffusion(num_class_embeds=4))):
@@ -151,6 +183,21 @@ def test_a_folder_gives_what_the_object_gives(dit, tmp_path: Path) -> None:
         under = read.conditioning(class_label=2)
         torch.testing.assert_close(read.eps(x, t, under), held.eps(x, t, under))
         assert (read.eps(x, t, under) - read.eps(x, t, read.conditioning(class_label=3))).abs().max() > 1e-5
+
+
+def test_a_folder_of_the_time_when_transformers_had_one_class(dit, tmp_path: Path) -> None:
+    dit.save_pretrained(tmp_path)
+    index, config = tmp_path / "model_index.json", tmp_path / "transformer" / "config.json"
+    index.write_text(index.read_text().replace("DiTTransformer2DModel", "Transformer2DModel"))
+    settings = json.loads(config.read_text()) | {"_class_name": "Transformer2DModel", "num_vector_embeds": None}
+    config.write_text(json.dumps(settings))
+    read, held = latentjac.load(tmp_path), latentjac.load(dit)
+    x, t = torch.ones(1, *read.sample_shape), torch.tensor(300)
+    under = read.conditioning(class_label=2)
+    torch.testing.assert_close(read.eps(x, t, under), held.eps(x, t, under))
+    config.write_text(json.dumps(settings | {"norm_type": "layer_norm"}))
+    with pytest.raises(latentjac.LoadError, match=r"transformer: Transformer2DModel"):
+        latentjac.load(tmp_path)
 
 
 def test_classes_that_are_embedded_as_timesteps_are() -> None:
@@ -201,6 +248,8 @@ def test_what_is_not_understood_is_named(case) -> None:
         latentjac.sample(model, num_images=3, class_label=[0, 1])
     with pytest.raises(ValueError, match=r"invert: class_label must be left at None with a conditioning, got 1"):
         latentjac.invert(model, picture(model), class_label=1, conditioning=model.conditioning(class_label=1))
+    with pytest.raises(ValueError, match=r"sample: class_label must be left at None with a conditioning, got 1"):
+        latentjac.sample(model, class_label=1, conditioning=model.conditioning(class_label=1))
     point = latentjac.noise_point(model, class_label=1)
     with pytest.raises(ValueError, match=r"sample: class_label must be left at None with a point, got 1"):
         latentjac.sample(model, point, class_label=1)

@@ -47,9 +47,11 @@ class Job:
     mask: Mask | None = None
     progress: bool = False
 
-    def point_under(self, prompt: str | None) -> Point:
-        """The point under a prompt; as it is without one."""
-        return self.point if prompt is None else self.point.with_prompt(self.model, prompt)
+    def point_under(self, prompt: str | None, class_label: int | None = None) -> Point:
+        """The point under a prompt or a class; as it is without one."""
+        if prompt is None and class_label is None:
+            return self.point
+        return self.point.with_prompt(self.model, prompt, class_label=class_label)
 
     def rows(self, like: torch.Tensor) -> torch.Tensor:
         """Unit directions ``[q, ...]`` with the shape, type and device of one row of ``like``.

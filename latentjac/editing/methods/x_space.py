@@ -32,6 +32,7 @@ class XSpaceMethod:
         num_steps: Least number of steps of a walk, at most 1000.
         prompt: For models with text, what the walk is under; images are made under the conditioning of the point, which
             is also that of the walk by default.
+        class_label: The same for models with classes.
         layer: Feature map that is measured on the way (and followed, where the method follows one); by default
             ``"mid"``, or ``"eps"`` for networks that have no such layer.
         linearity_tolerance: Relative change of the noise difference that still counts as linear, in (0, 1).
@@ -43,6 +44,7 @@ class XSpaceMethod:
 
     num_steps: int = NUM_STEPS
     prompt: str | None = None
+    class_label: int | None = None
     layer: str | None = None
     linearity_tolerance: float = LINEARITY_TOLERANCE
 
@@ -56,6 +58,7 @@ class XSpaceMethod:
             self,
             num_steps=check_int(name, "num_steps", self.num_steps, 1, MOST_STEPS),
             prompt=check_text(name, "prompt", self.prompt, optional=True),
+            class_label=check_int(name, "class_label", self.class_label, 0, optional=True),
             layer=check_text(name, "layer", self.layer, optional=True),
             linearity_tolerance=check_number(name, "linearity_tolerance", self.linearity_tolerance, 0, 1),
         )
@@ -95,7 +98,7 @@ class XSpaceMethod:
 
     def walk(self, job: Job) -> Walked:
         """Walk all walks side by side, then go down to images."""
-        model, layer, point = job.model, self.layer_in(job.model), job.point_under(self.prompt)
+        model, layer, point = job.model, self.layer_in(job.model), job.point_under(self.prompt, self.class_label)
         self.check_size(point.sample.numel())
         rows = job.rows(point.sample)
         outside = _outside(job, point)

@@ -1,5 +1,6 @@
 """Families of networks: one file each, and a row in the table."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from latentjac.models.adapters.class_unet import CLASS_UNET
@@ -12,6 +13,8 @@ from latentjac.models.adapters.text_unet import TEXT_UNET
 
 # What `load` knows; of several that suit a network the first is taken.
 FAMILIES = (PIXEL_UNET, CLASS_UNET, TEXT_UNET, SDXL, SDXL_REFINER, DIT, PIXART, PIXART_SIZED)
+# Of networks that had one class before diffusers 0.30, and have one each since: by the kind of their norm.
+_NEW_CLASSES = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
 # What pipelines call their networks.
 NETWORK_PARTS = tuple(dict.fromkeys(family.part for family in FAMILIES))
 
@@ -20,6 +23,11 @@ def family_of(network: Any) -> Family | None:
     """The family of a network by its class and configuration; None for others."""
     config = getattr(network, "config", None) or {}
     return next((f for f in FAMILIES if f.network == type(network).__name__ and f.suits(config)), None)
+
+
+def class_now(kind: str, config: Mapping[str, Any]) -> str:
+    """What diffusers calls the class of a network of a file today."""
+    return _NEW_CLASSES.get(str(config.get("norm_type")), kind) if kind == "Transformer2DModel" else kind
 
 
 __all__ = [
@@ -37,5 +45,6 @@ __all__ = [
     "Call",
     "Encoder",
     "Family",
+    "class_now",
     "family_of",
 ]
