@@ -85,8 +85,6 @@ def test_edit_from_a_saved_basis(demo, tiny_folder, photo, tmp_path) -> None:
         "--gif", "--frames", 3, "--out", tmp_path / "edit", "--edit-steps", 2,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    arguments = json.loads((tmp_path / "edit" / "run.json").read_text())["arguments"]
-    assert (arguments["steps"], arguments["t"]) == (6, latentjac.LocalBasis.load(basis).metadata["t"])
     names = {p.name for p in (tmp_path / "edit").glob("direction*.png")}
     assert names == {f"direction{i}_{d}.png" for i in (1, 3) for d in ("-1", "+2")}
     assert {p.name for p in (tmp_path / "edit").glob("*.gif")} == {"walk_direction1.gif", "walk_direction3.gif"}
