@@ -118,6 +118,9 @@ def test_a_number_of_the_cpu_among_the_factors() -> None:
 def test_a_pass_takes_no_more_entries_than_32_bits_count() -> None:
     assert chunk_size(1, 2**20, GPU, memory_limit=2**40, entries=2**20) == 2**11 - 1
     assert chunk_size(1, 2**40, GPU, memory_limit=2**40, entries=2**40) == 1
+    with pretended_gpu():
+        lin = ProgramLinearization(lambda z: torch.tanh(z.repeat(1, 100)).sum(1), rand(2, 3).to(GPU))
+        assert lin.program.chunk_size(2**50) == (2**31 - 1) // (2 * 300), "those of the largest tangent"
 
 
 def test_the_twin_of_attention_takes_large_blocks() -> None:

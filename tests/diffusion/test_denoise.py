@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 import torch
 from networks import build_scheduler, build_tiny_unet, rand
 
@@ -37,3 +38,14 @@ def test_no_step_between_levels_of_the_same_power() -> None:
     assert len(samples) == 3
     assert len(asked) == 1
     assert torch.equal(samples[1], samples[2])
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_prediction_that_is_not_finite_is_refused(value: float) -> None:
+    model = latentjac.load(build_tiny_unet().double(), build_scheduler())
+    model.network.conv_out.bias[1] = value
+    with pytest.raises(latentjac.NonFiniteError, match="network must be finite, got NaN or Inf at timestep 300"):
+        predict_noise(model, X, 300)
+    schedule = Schedule.from_scheduler(model.scheduler, 6)
+    with pytest.raises(latentjac.NonFiniteError, match=f"at timestep {schedule.timesteps[2]}"):
+        denoise(model, X, schedule, 2)

@@ -79,3 +79,8 @@ def test_a_step_along_v_moves_the_features_by_s(tiny_model, tiny_point) -> None:
     h, t, step = tiny_model.feature_map("mid"), torch.tensor(599), 1e-5
     moved = (h(tiny_point.sample + step * basis.v[:1], t) - h(tiny_point.sample, t)).norm() / step
     assert float(moved) == pytest.approx(float(basis.s[0]), rel=1e-3)
+
+
+def test_a_layer_that_does_not_see_the_sample_is_refused(tiny_model, tiny_point) -> None:
+    with pytest.raises(ValueError, match="layer must depend on the sample, got 'time_embedding', whose"):
+        latentjac.local_basis(tiny_model, tiny_point, k=2, layer="time_embedding")

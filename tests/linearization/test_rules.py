@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from diffusers.models.activations import ACT2CLS
 from networks import rand
 from torch import nn
-from truth import check
+from truth import check, fallbacks
 
 from latentjac.linearization.autodiff import AutodiffLinearization
 from latentjac.linearization.compiled import ProgramLinearization
@@ -112,15 +112,19 @@ def test_arithmetic() -> None:
 
 
 def test_values_of_two_precisions_meet() -> None:
-    layer, c = nn.LayerNorm(4), rand(4)
-    w = rand(4).float()
+    torch.manual_seed(0)
+    layer, linear, c = nn.LayerNorm(4), nn.Linear(4, 4).requires_grad_(False), rand(4)
+    w, wide = rand(4).float(), rand(4, 4)
 
     def f(z: Tensor) -> Tensor:
         h = layer(z.float()) * (1 + c) + c  # what is behind a norm of another precision stays behind it
-        return h.float() * w * z + (z.float() * c + w) * 2.0 + (z - h.float())
+        # Sums and products between layers that take one precision each.
+        mixed = (linear(z.float() * 2) + c) @ wide + (linear(z.float()) * z) @ wide
+        return h.float() * w * z + (z.float() * c + w) * 2.0 + (z - h.float()) + mixed
 
     x = rand(2, 3, 4)
     lin, truth = ProgramLinearization(f, x), AutodiffLinearization(f, x)
+    assert not fallbacks(lin)
     v = rand(3, *x.shape, seed=2)
     torch.testing.assert_close(lin.jvp(v), truth.jvp(v), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(lin.vjp(v), truth.vjp(v), rtol=1e-5, atol=1e-5)
@@ -159,6 +163,7 @@ def test_single_precision_takes_packed_weights(shape: tuple[int, ...]) -> None:
     f = lambda x: x.sin() + second(F.silu(first(x.tanh())))  # noqa: E731
     x = rand(*shape).float()
     lin, truth = ProgramLinearization(f, x), AutodiffLinearization(f, x)
+    assert not fallbacks(lin)
     for k in (1, 6):
         v = rand(k, *shape, seed=2).float()
         torch.testing.assert_close(lin.jvp(v), truth.jvp(v), rtol=1e-5, atol=1e-5)
@@ -173,6 +178,7 @@ def test_single_precision_convolutions(options: dict) -> None:
     f = lambda x: (h := first(x)) + second(F.silu(h))  # noqa: E731
     x = rand(2, 4, 7, 6).float()
     lin, truth = ProgramLinearization(f, x), AutodiffLinearization(f, x)
+    assert not fallbacks(lin)
     for k in (1, 5):
         v, u = rand(k, *x.shape, seed=2).float(), rand(k, *lin.y.shape, seed=3).float()
         torch.testing.assert_close(lin.jvp(v), truth.jvp(v), rtol=1e-5, atol=1e-5)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from networks import rand
 from torch import nn
-from truth import check
+from truth import check, fallbacks
 
 from latentjac.linearization.autodiff import AutodiffLinearization
 from latentjac.linearization.compiled import ProgramLinearization
@@ -47,6 +47,7 @@ def test_transposed_convolution_in_single_precision() -> None:
     f = nn.Sequential(nn.ConvTranspose2d(4, 8, 4, 2, 1), nn.SiLU(), nn.Conv2d(8, 4, 3, padding=1)).requires_grad_(False)
     x = rand(2, 4, 5, 4).float()
     lin, truth = ProgramLinearization(f, x), AutodiffLinearization(f, x)
+    assert not fallbacks(lin)
     v, u = rand(3, *x.shape, seed=2).float(), rand(3, *lin.y.shape, seed=3).float()
     torch.testing.assert_close(lin.jvp(v), truth.jvp(v), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(lin.vjp(u), truth.vjp(u), rtol=1e-5, atol=1e-5)

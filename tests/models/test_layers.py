@@ -106,7 +106,15 @@ def test_exact_names_win_over_aliases() -> None:
     from latentjac.models import resolve_layer
 
     network = torch.nn.ModuleDict({"mid": torch.nn.Linear(2, 2)})
-    assert resolve_layer(network, "mid") == "mid"
+    assert resolve_layer(network, "mid", {"mid": "other"}) == "mid"
+
+
+def test_a_module_has_all_names_that_it_is_registered_under() -> None:
+    from latentjac.models import resolve_layer
+
+    shared = torch.nn.Linear(2, 2)
+    network = torch.nn.ModuleDict({"down": shared, "up": torch.nn.Sequential(shared)})
+    assert [resolve_layer(network, name) for name in ("down", "up.0")] == ["down", "up.0"]
 
 
 class Twice(torch.nn.Module):

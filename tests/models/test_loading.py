@@ -158,3 +158,7 @@ def test_a_network_without_a_family_is_called_with_a_sample_and_a_timestep_alone
 def test_identity_does_not_depend_on_the_folder(tiny_folder, tmp_path) -> None:
     copy = shutil.copytree(tiny_folder, tmp_path / "copy")
     assert latentjac.load(copy).identity() == latentjac.load(tiny_folder).identity()
+    # diffusers writes into the configuration of what it reads where that lay.
+    pipeline = DDIMPipeline.from_pretrained(copy)
+    assert pipeline.unet.config["_name_or_path"] == str(copy / "unet")
+    assert latentjac.load(pipeline).identity() == latentjac.load(tiny_folder).identity()

@@ -180,6 +180,31 @@ def test_measured_passes_choose_the_block_where_they_may(monkeypatch) -> None:
     assert svd(operator, k=8).block_size == svd(with_spectrum(SPECTRA["power law"]), k=8).block_size == 2
 
 
+@pytest.mark.parametrize("slow", [0, 1])
+def test_one_slow_measurement_changes_no_block(monkeypatch, slow: int) -> None:
+    """One of the two passes over one probe, and one of the solver's own work, take a thousand times as long."""
+    operator, clock, passes, works = with_spectrum(SPECTRA["power law"], 320, 255 + slow), [0.0], [], []
+    jvp, combine = operator.jvp, block_size.combine_rows
+
+    def charged(v: torch.Tensor) -> torch.Tensor:
+        clock[0] += (4000.0 if len(passes) == slow else 4.0) + len(v)
+        passes.append(len(v))
+        return jvp(v)
+
+    def work(*args: torch.Tensor) -> torch.Tensor:
+        clock[0] += 1000.0 if len(works) == slow else 1.0
+        works.append(args)
+        return combine(*args)
+
+    operator.jvp = charged
+    monkeypatch.setattr(block_size, "combine_rows", work)
+    monkeypatch.setattr(block_size.time, "perf_counter", lambda: clock[0])
+    basis = svd(operator, k=8, solver=Krylov(block_size="measured"))
+    assert works, "own work of this shape was not timed before"
+    assert basis.metadata["cost_curve"] == pytest.approx({"c0": 4.0, "c1": 1.0})
+    assert basis.block_size == block_size.CostCurve(4.0, 1.0).best_block(8, own=0.5) == 4
+
+
 @pytest.mark.parametrize(("tol", "most"), [(1e-12, 4), (1e-4, 50)])
 def test_vectors_of_the_paper(tol: float, most: int) -> None:
     """Singular values and v of the next block, u of the last: against the published loop on the dense matrix."""
