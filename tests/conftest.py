@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +21,10 @@ from diffusers import DDIMPipeline
 from networks import build_scheduler, build_tiny_unet, point_at, rand
 
 import latentjac
+from latentjac.linearization.changes import structure
 
 
+@pytest.hookimpl(optionalhook=True)  # pytest runs without xdist, too
 def pytest_xdist_auto_num_workers() -> int:
     """Workers of ``-n auto``: one a core, but no more than memory has room for."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -27,9 +32,42 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.fixture
-def tiny_model() -> latentjac.Model:
-    """A float64 model on 16x16 pictures."""
+def own_model() -> latentjac.Model:
+    """A float64 model on 16x16 pictures, for tests that change it or look at how it is traced."""
     return latentjac.load(build_tiny_unet().double(), build_scheduler())
+
+
+@pytest.fixture(scope="session")
+def traced_model() -> latentjac.Model:
+    """Behind tiny_model: what one test had traced, others find."""
+    return latentjac.load(build_tiny_unet().double(), build_scheduler())
+
+
+@pytest.fixture
+def tiny_model(traced_model: latentjac.Model) -> Iterator[latentjac.Model]:
+    """As own_model, shared by tests, which leave it as it was."""
+    torch.manual_seed(0)
+    network = traced_model.network
+    before = traced_model.identity(), structure([network])
+    yield traced_model
+    assert (traced_model.identity(), structure([network])) == before, "a test that changes its model takes own_model"
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], AbstractContextManager[Path]]:
+    """Enters a folder that all workers share, one at a time: what takes long to build is built there once."""
+    own = tmp_path_factory.getbasetemp()
+    common = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    @contextmanager
+    def entered(name: str) -> Iterator[Path]:
+        folder = common / name
+        folder.mkdir(exist_ok=True)
+        with (common / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
+
+    return entered
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,20 @@ def build_tiny_unet(seed: int = 0, size: int = 16, **options: object) -> UNet2DM
     ).eval()
 
 
+def build_shallow_unet(size: int = 8) -> UNet2DModel:
+    """One resolution and a mid block with attention, a third of the operators: for tests that trace many networks."""
+    torch.manual_seed(0)
+    return UNet2DModel(
+        sample_size=size,
+        layers_per_block=1,
+        block_out_channels=(8,),
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+        attention_head_dim=4,
+        norm_num_groups=4,
+    ).eval()
+
+
 def build_text_unet(**options: object) -> UNet2DConditionModel:
     """Two resolutions, a text of width 6 attended to at the finer one, random weights."""
     torch.manual_seed(0)

@@ -12,7 +12,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from networks import build_scheduler, build_tiny_unet
+from networks import build_scheduler, build_shallow_unet
 from PIL import Image
 from pipelines import build_dit, build_sdxl, build_stable_diffusion
 
@@ -32,7 +32,7 @@ def blocks(page: Path, kind: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def model() -> latentjac.Model:
-    return latentjac.load(build_tiny_unet(size=8), build_scheduler())
+    return latentjac.load(build_shallow_unet(), build_scheduler())
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +60,22 @@ def class_model() -> latentjac.Model:
     return latentjac.load(build_dit())
 
 
+@pytest.fixture(scope="module")
+def image() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
+
+
+@pytest.fixture(scope="module")
+def points(model, image) -> dict[str, object]:
+    """Two points, and a basis at one of them."""
+    pictures = image, image.rotate(90)
+    point, other_point = (latentjac.invert(model, picture, num_inference_steps=5).at(t=0.6) for picture in pictures)
+    other = latentjac.local_basis(model, other_point, k=8, tol=0.1)
+    return {"point": point, "other_point": other_point, "other": other}
+
+
 @pytest.fixture
-def known(model, text_models, class_model, tmp_path, monkeypatch) -> dict[str, object]:
+def known(model, text_models, class_model, image, points, tmp_path, monkeypatch) -> dict[str, object]:
     """What pages take for known: a model, a photo, points, a function. The model is tiny, grids and studies short."""
     small = Settings(samples=2, levels=(0.9, 0.1), k=2, tol=0.1, steps=5)
     monkeypatch.chdir(tmp_path)
@@ -70,16 +84,13 @@ def known(model, text_models, class_model, tmp_path, monkeypatch) -> dict[str, o
     for name in ("invert", "sample"):
         monkeypatch.setattr(latentjac, name, functools.partial(getattr(latentjac, name), num_inference_steps=5))
     monkeypatch.setattr("latentjac.studies.Settings", lambda **given: small)
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
     for name in ("photo.jpg", "mouth.png"):
         image.save(name)
-    point, other_point = (latentjac.invert(model, picture).at(t=0.6) for picture in (image, image.rotate(90)))
     x, t = torch.randn(2, 1, 12, generator=torch.Generator().manual_seed(0))
     f = lambda x, t: torch.sin(t * x).cumsum(1)  # noqa: E731
     return {
         "latentjac": latentjac,
-        **{"model": model, "image": image, "point": point, "other_point": other_point},
-        **{"other": latentjac.local_basis(model, other_point, k=8, tol=0.1)},
+        **{"model": model, "image": image, **points},
         **{"f": f, "x": x, "t": t, "x2": 2 * x, "t2": 2 * t, "lin": latentjac.linearize(f, x, t)},
         **{"Sequence": Sequence, "LinearOperator": LinearOperator},
     }

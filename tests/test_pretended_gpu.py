@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import UNet2DModel
 from geometry.test_cuda import MEASURES, compare
-from networks import build_scheduler, build_tiny_unet, point_at, rand
+from networks import build_scheduler, build_shallow_unet, point_at, rand
 from pipelines import build_stable_diffusion
 from pretended_gpu import GPU, check_on_gpu, held, place, pretended_gpu
 
@@ -33,18 +32,7 @@ MASK[2:6, 2:6] = True
 
 
 def model_on(device: torch.device | str, dtype: torch.dtype = torch.float64) -> latentjac.Model:
-    """Two resolutions with attention, so that the many small operators stay few."""
-    torch.manual_seed(0)
-    net = UNet2DModel(
-        sample_size=8,
-        layers_per_block=1,
-        block_out_channels=(4, 8),
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=4,
-        norm_num_groups=2,
-    )
-    return latentjac.load(net.to(dtype), build_scheduler(), device=device)
+    return latentjac.load(build_shallow_unet().to(dtype), build_scheduler(), device=device)
 
 
 def point_on(device: torch.device | str) -> latentjac.Point:
@@ -87,7 +75,7 @@ def test_it_counts_what_the_host_reads_and_sends() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_recorded_passes_wait_for_nothing_at_any_base_point(precision: str, caplog: pytest.LogCaptureFixture) -> None:
-    net, x = build_tiny_unet(), rand(2, 3, 16, 16).float()
+    net, x = build_shallow_unet(), rand(2, 3, 8, 8).float()
     with pretended_gpu() as gpu, caplog.at_level(logging.WARNING, "latentjac"):
         t = torch.tensor(500, device=GPU)
         net.to(GPU)
@@ -102,7 +90,7 @@ def test_recorded_passes_wait_for_nothing_at_any_base_point(precision: str, capl
         assert gpu.waits.total() == 2  # is x finite, and y the value of f
     assert there.engine.passes.recorded == [("cotangent", 3), ("tangent", 3)]
     assert not caplog.records
-    here = ProgramLinearization(Tap(build_tiny_unet(), "mid_block"), x, torch.tensor(500))
+    here = ProgramLinearization(Tap(build_shallow_unet(), "mid_block"), x, torch.tensor(500))
     for product, base in ((found, x), (moved, x + 1)):
         here.rebase(base)
         expected = here.jvp(held(v))
@@ -185,7 +173,7 @@ def test_edits() -> None:
             point = point_on(device)
             if isinstance(options["method"], park2023.Walk):
                 point = replace(point, level=5, schedule=park2023.schedule(model.scheduler, 10))
-            shape = (2, 8, 4, 4) if options["method"].in_features else (2, 3, 8, 8)
+            shape = (2, 8, 8, 8) if options["method"].in_features else (2, 3, 8, 8)
             way = rand(*shape, seed=4)[: 2 if "compose" in options else 1].to(device)
             results.append(latentjac.edit(model, point, way, **options).samples.cpu())
         return results
@@ -197,7 +185,10 @@ def test_edits() -> None:
 
 @pytest.mark.parametrize("name", [name for name in STUDIES if name != "rank"])  # which takes all triplets there are
 def test_studies(name: str, tmp_path: Path) -> None:
-    settings = Settings(samples=3, levels=(0.9, 0.5, 0.2), k=1, tol=0.1, steps=4)
+    # The fewest that each takes: every operator is a call of Python here.
+    samples = 3 if name in ("samples", "transport", "prompts") else 2
+    levels = (0.9, 0.5, 0.2) if name in ("timesteps", "complexity") else (0.9, 0.2)
+    settings = Settings(samples=samples, levels=levels, k=1, tol=0.1, steps=4, prompts=("a", "b", "c"))
     with pretended_gpu():
         study = STUDIES[name]
         if study.text:

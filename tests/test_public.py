@@ -73,9 +73,9 @@ def _line() -> int:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_a_warning_names_the_line_of_the_caller(
-    case: Callable[..., int], tiny_model: latentjac.Model, tiny_point: latentjac.Point, tmp_path: Path
+    case: Callable[..., int], own_model: latentjac.Model, tiny_point: latentjac.Point, tmp_path: Path
 ) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        line = case(tiny_model, tiny_point, tmp_path)
+        line = case(own_model, tiny_point, tmp_path)
     assert {(warning.filename, warning.lineno) for warning in caught} == {(__file__, line)}

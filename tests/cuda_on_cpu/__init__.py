@@ -148,12 +148,15 @@ def compiler() -> str:
     raise RuntimeError("no C++ compiler to run the CUDA sources on the CPU; LATENTJAC_KERNELS=torch tests without them")
 
 
-def build(folder: Path) -> ModuleType:
-    """Compile the kernels with the emulator into one module; LATENTJAC_BUILD_DIR keeps its object files."""
+def build(folder: Path, objects: Path) -> ModuleType:
+    """Compile the kernels with the emulator into one module in a folder.
+
+    Object files that are there already are taken as they are; LATENTJAC_BUILD_DIR keeps them for the next run.
+    """
     headers = [p for place in (CSRC, HERE) for p in sorted(place.rglob("*")) if p.suffix in {".h", ".cuh"}]
     shared = hashlib.sha256(b"".join(p.read_bytes() for p in headers) + repr((compiler(), FLAGS)).encode())
     kept = os.environ.get("LATENTJAC_BUILD_DIR")
-    place = Path(kept) / "cuda_on_cpu" if kept else folder
+    place = Path(kept) / "cuda_on_cpu" if kept else objects
     place.mkdir(parents=True, exist_ok=True)
 
     def compile_one(source: Path) -> str:
@@ -168,9 +171,9 @@ def build(folder: Path) -> ModuleType:
         return str(target)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(compile_one, SOURCES))
+        compiled = list(pool.map(compile_one, SOURCES))
     library = folder / "cuda_on_cpu_kernels.so"
-    subprocess.run([compiler(), "-shared", "-o", str(library), *objects], check=True)
+    subprocess.run([compiler(), "-shared", "-o", str(library), *compiled], check=True)
     spec = importlib.util.spec_from_file_location("cuda_on_cpu_kernels", library)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

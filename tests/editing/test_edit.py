@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from editing.known import kind, linear, pixelwise, point_for, sigma_at, unit
-from networks import build_scheduler, point_at, rand
+from networks import point_at, rand
 
 import latentjac
 from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Method
@@ -97,8 +97,8 @@ def test_directions_the_network_does_not_hear_are_refused() -> None:
         latentjac.edit(model, point_for(model), unit(3, 8, 8), distance=1.0)
 
 
-def test_tiny_directions_are_directions(tiny_model, tiny_point) -> None:
-    single = latentjac.load(tiny_model.network.float(), build_scheduler())
+def test_tiny_directions_are_directions(own_model, tiny_point) -> None:
+    single = own_model.to(dtype=torch.float32)
     at = point_at(tiny_point.sample.float())
     v = rand(3, 16, 16).float()
     method = Guidance(num_steps=4)

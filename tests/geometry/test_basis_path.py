@@ -11,9 +11,9 @@ import latentjac
 from latentjac.solvers import Krylov, Status
 
 
-@pytest.fixture
-def trajectory(tiny_model: latentjac.Model) -> latentjac.Trajectory:
-    return latentjac.invert(tiny_model, Image.new("RGB", (16, 16), "orange"), 50)
+@pytest.fixture(scope="module")
+def trajectory(traced_model: latentjac.Model) -> latentjac.Trajectory:
+    return latentjac.invert(traced_model, Image.new("RGB", (16, 16), "orange"), 50)
 
 
 def near(trajectory: latentjac.Trajectory, count: int) -> list[int]:
@@ -39,12 +39,12 @@ def test_as_good_as_one_by_one_and_cheaper(tiny_model, trajectory) -> None:
         torch.testing.assert_close(warm[i].s, exact.s, rtol=1e-4, atol=0)
 
 
-def test_one_trace_serves_all(tiny_model, trajectory, monkeypatch) -> None:
+def test_one_trace_serves_all(own_model, trajectory, monkeypatch) -> None:
     from latentjac.models import model
 
     traces, linearize = [], model.linearize
     monkeypatch.setattr(model, "linearize", lambda *a, **k: traces.append(1) or linearize(*a, **k))
-    latentjac.basis_path(tiny_model, trajectory, near(trajectory, 3), 2, tol=1e-2)
+    latentjac.basis_path(own_model, trajectory, near(trajectory, 3), 2, tol=1e-2)
     assert len(traces) == 1
 
 

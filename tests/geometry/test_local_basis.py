@@ -42,9 +42,9 @@ def test_a_basis_of_another_size_is_no_warm_start(tiny_model, tiny_point) -> Non
         latentjac.local_basis(tiny_model, tiny_point, k=2, warm_start=basis)
 
 
-def test_mixed_precision_gives_the_triplets_of_float32(tiny_model, tiny_point) -> None:
-    exact = torch.linalg.svd(jacobian_of(tiny_model, "mid", tiny_point), full_matrices=False)
-    model = tiny_model.to(dtype=torch.float32)
+def test_mixed_precision_gives_the_triplets_of_float32(own_model, tiny_point) -> None:
+    exact = torch.linalg.svd(jacobian_of(own_model, "mid", tiny_point), full_matrices=False)
+    model = own_model.to(dtype=torch.float32)
     point = tiny_point.to(dtype=torch.float32)
     basis = latentjac.local_basis(model, point, k=4, tol=1e-3, precision="mixed")
     assert basis.status is Status.CONVERGED

@@ -65,11 +65,12 @@ def draw(device):
 
 
 @pytest.fixture(scope="session")
-def emulator(tmp_path_factory):
+def emulator(tmp_path_factory, made_once):
     """The CUDA sources compiled for the CPU; without a compiler this fails."""
     if REFERENCE_ONLY:
         pytest.skip("LATENTJAC_KERNELS=torch")
-    return cuda_on_cpu.build(tmp_path_factory.mktemp("cuda_on_cpu"))
+    with made_once("cuda_on_cpu_objects") as objects:
+        return cuda_on_cpu.build(tmp_path_factory.mktemp("cuda_on_cpu"), objects)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import native
 import pytest
@@ -14,19 +15,24 @@ WIDEST = COPIES[-1]
 
 
 def built(sanitizers, copies, folder):
+    """The programs by copy; those that another worker has built are taken as they are."""
     if not native.supports(sanitizers, folder):
         pytest.skip(f"{native.compiler()} has no sanitizers {sanitizers} that run here")
-    return native.Build(folder, sanitizers).programs(copies)
+    build = native.Build(folder, sanitizers)
+    programs = {copy: build.program(copy) for copy in copies}
+    return programs if all(map(Path.exists, programs.values())) else build.programs(copies)
 
 
 @pytest.fixture(scope="module")
-def memory_programs(tmp_path_factory):
-    return built("address,undefined", COPIES, tmp_path_factory.mktemp("address"))
+def memory_programs(made_once):
+    with made_once("address") as folder:
+        return built("address,undefined", COPIES, folder)
 
 
 @pytest.fixture(scope="module")
-def thread_programs(tmp_path_factory):
-    return built("thread", [WIDEST], tmp_path_factory.mktemp("thread"))
+def thread_programs(made_once):
+    with made_once("thread") as folder:
+        return built("thread", [WIDEST], folder)
 
 
 def check(program, *arguments):

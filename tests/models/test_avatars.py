@@ -28,7 +28,7 @@ def reader() -> FactorReader:
 
 def test_a_drawing_comes_back(model) -> None:
     pictures = draw(sample_factors(torch.Generator().manual_seed(5), 2))
-    assert min(latentjac.invert(model, pictures, 50).psnr) >= 30
+    assert min(latentjac.invert(model, pictures, 20).psnr) >= 30
 
 
 def test_samples_are_avatars(model, reader) -> None:

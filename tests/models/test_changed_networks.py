@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 from diffusers.models.attention_processor import AttnProcessor
-from networks import build_scheduler, build_tiny_unet, point_at, rand
+from networks import build_scheduler, build_shallow_unet, point_at, rand
 
 import latentjac
 
@@ -55,27 +55,35 @@ class Halved(AttnProcessor):
         return 0.5 * super().__call__(*args, **kwargs)
 
 
+@pytest.fixture
+def model() -> latentjac.Model:
+    return latentjac.load(build_shallow_unet().double(), build_scheduler())
+
+
+@pytest.fixture
+def point() -> latentjac.Point:
+    return point_at(rand(1, 3, 8, 8))
+
+
 def fresh(network: UNet2DModel) -> latentjac.Model:
     return latentjac.load(copy.deepcopy(network), build_scheduler())
 
 
 @pytest.mark.parametrize("layer", ["mid", "x0"])
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_counts_at_once(
-    change: str, layer: str, tiny_model: latentjac.Model, tiny_point: latentjac.Point
-) -> None:
-    identity, before = tiny_model.identity(), latentjac.local_basis(tiny_model, tiny_point, 2, layer)
-    CHANGES[change](tiny_model.network)
-    expected = fresh(tiny_model.network)
-    after = latentjac.local_basis(tiny_model, tiny_point, 2, layer)
-    torch.testing.assert_close(after.s, latentjac.local_basis(expected, tiny_point, 2, layer).s, rtol=1e-5, atol=0)
+def test_a_change_counts_at_once(change: str, layer: str, model: latentjac.Model, point: latentjac.Point) -> None:
+    identity, before = model.identity(), latentjac.local_basis(model, point, 2, layer)
+    CHANGES[change](model.network)
+    expected = fresh(model.network)
+    after = latentjac.local_basis(model, point, 2, layer)
+    torch.testing.assert_close(after.s, latentjac.local_basis(expected, point, 2, layer).s, rtol=1e-5, atol=0)
     assert not torch.allclose(after.s, before.s, rtol=1e-4)
-    assert tiny_model.identity() != identity
-    assert tiny_model.identity() == expected.identity()
+    assert model.identity() != identity
+    assert model.identity() == expected.identity()
 
 
-def test_strengths_of_an_adapter(tiny_model: latentjac.Model, tiny_point: latentjac.Point) -> None:
-    network, found, identities = tiny_model.network, {}, set()
+def test_strengths_of_an_adapter(model: latentjac.Model, point: latentjac.Point) -> None:
+    network, found, identities = model.network, {}, set()
     lora(1.0)(network)
     for name, change in {
         "full": lambda adapter: None,
@@ -87,45 +95,44 @@ def test_strengths_of_an_adapter(tiny_model: latentjac.Model, tiny_point: latent
     }.items():
         for adapter in adapters(network):
             change(adapter)
-        found[name] = latentjac.local_basis(tiny_model, tiny_point, 2).s
-        again = latentjac.local_basis(fresh(network), tiny_point, 2).s
+        found[name] = latentjac.local_basis(model, point, 2).s
+        again = latentjac.local_basis(fresh(network), point, 2).s
         torch.testing.assert_close(found[name], again, rtol=1e-5, atol=0)
-        identities.add(tiny_model.identity())
+        identities.add(model.identity())
     torch.testing.assert_close(found["half"], found["fused"], rtol=1e-5, atol=0)
     assert len({tuple(s.tolist()) for s in found.values()}) >= 3
     assert len(identities) >= 4
 
 
-def test_training_mode_is_refused(tiny_model: latentjac.Model, tiny_point: latentjac.Point) -> None:
-    latentjac.local_basis(tiny_model, tiny_point, 1)
-    tiny_model.network.mid_block.train()
+def test_training_mode_is_refused(model: latentjac.Model, point: latentjac.Point) -> None:
+    latentjac.local_basis(model, point, 1)
+    model.network.mid_block.train()
     for call in (
-        lambda: latentjac.local_basis(tiny_model, tiny_point, 1),
-        lambda: latentjac.sample(tiny_model, tiny_point),
-        lambda: latentjac.invert(tiny_model, rand(1, 3, 16, 16).sigmoid(), 5),
+        lambda: latentjac.local_basis(model, point, 1),
+        lambda: latentjac.sample(model, point),
+        lambda: latentjac.invert(model, rand(1, 3, 8, 8).sigmoid(), 5),
     ):
         with pytest.raises(ValueError, match=r"evaluation mode.*got training mode in its module 'mid_block'"):
             call()
-    tiny_model.network.eval()
-    latentjac.local_basis(tiny_model, tiny_point, 1)
+    model.network.eval()
+    latentjac.local_basis(model, point, 1)
 
 
 def test_identities_of_plain_networks_do_not_depend_on_the_process_or_on_what_was_run(
-    tiny_model: latentjac.Model, tiny_point: latentjac.Point
+    model: latentjac.Model, point: latentjac.Point
 ) -> None:
-    before = tiny_model.identity()
-    latentjac.local_basis(tiny_model, tiny_point, 1)
-    assert tiny_model.identity() == before == fresh(tiny_model.network).identity()
-    handle = tiny_model.network.mid_block.register_forward_hook(lambda module, inputs, output: None)
-    assert tiny_model.identity() != before
+    before = model.identity()
+    latentjac.local_basis(model, point, 1)
+    assert model.identity() == before == fresh(model.network).identity()
+    handle = model.network.mid_block.register_forward_hook(lambda module, inputs, output: None)
+    assert model.identity() != before
     handle.remove()
-    assert tiny_model.identity() == before
+    assert model.identity() == before
 
 
-def test_networks_that_torch_compiles_keep_the_names_of_their_layers() -> None:
-    network = build_tiny_unet().double()
+def test_networks_that_torch_compiles_keep_the_names_of_their_layers(point: latentjac.Point) -> None:
+    network = build_shallow_unet().double()
     plain = latentjac.load(copy.deepcopy(network), build_scheduler())
-    point = point_at(rand(1, 3, 16, 16))
     expected = latentjac.local_basis(plain, point, 2).s
     wrapped = latentjac.load(torch.compile(network), build_scheduler())
     torch.testing.assert_close(latentjac.local_basis(wrapped, point, 2).s, expected)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import build_scheduler, build_tiny_unet, point_at, rand
+from networks import build_scheduler, build_shallow_unet, point_at, rand
 
 import latentjac
 from latentjac.linearization.locks import Exclusion
@@ -66,15 +66,15 @@ def test_bases_samples_and_edits_beside_each_other(tiny_model: latentjac.Model) 
 
 
 def test_many_models_traced_at_once() -> None:
-    networks = [build_tiny_unet().double() for _ in range(THREADS)]
+    networks = [build_shallow_unet().double() for _ in range(THREADS)]
     for i, network in enumerate(networks):
         network.conv_in.weight.data.mul_(1 + i / 8)
-    point = points()[5]
+    x = rand(1, 3, 8, 8)
 
     def work(network: torch.nn.Module) -> torch.Tensor:
-        lin = latentjac.load(network, build_scheduler()).linearization("mid", point.sample, torch.tensor(599))
+        lin = latentjac.load(network, build_scheduler()).linearization("mid", x, torch.tensor(599))
         assert lin.backend == "program"
-        return lin.jvp(rand(1, 1, 3, 16, 16, seed=1))
+        return lin.jvp(rand(1, 1, 3, 8, 8, seed=1))
 
     expected = [work(copy.deepcopy(network)) for network in networks[::4]]
     for value, right in zip(at_once(work, networks)[::4], expected, strict=True):
@@ -114,16 +114,16 @@ def test_what_a_callback_computes_with_the_same_model_moves_nothing(tiny_model: 
     torch.testing.assert_close(inside[0], latentjac.local_basis(tiny_model, there, 1).s, rtol=1e-5, atol=0)
 
 
-def test_linearizations_of_one_layer_stay_where_they_are(tiny_model: latentjac.Model) -> None:
+def test_linearizations_of_one_layer_stay_where_they_are(own_model: latentjac.Model) -> None:
     one, two = points()[:2]
-    lins = [tiny_model.linearization("mid", p.sample, torch.tensor(p.timestep)) for p in (one, two)]
+    lins = [own_model.linearization("mid", p.sample, torch.tensor(p.timestep)) for p in (one, two)]
     v = rand(1, 1, 3, 16, 16, seed=3)
     products = [lin.jvp(v) for lin in lins]
     engine = lins[0].engine
     torch.testing.assert_close(lins[1].jvp(v), products[1])
     torch.testing.assert_close(lins[0].jvp(v), products[0])
     del lins
-    again = tiny_model.linearization("mid", one.sample, torch.tensor(one.timestep))
+    again = own_model.linearization("mid", one.sample, torch.tensor(one.timestep))
     assert again.engine is engine, "engines are used again once nobody holds them"
     torch.testing.assert_close(again.jvp(v), products[0])
 

@@ -71,8 +71,13 @@ class Build:
         each = {name: self._kernels(name) for name in names}
         objects = self._compile([*(job for some in each.values() for job in some), *shared])
         return {
-            name: self._link(f"checks-{name}", [objects[repr(job)] for job in [*each[name], *shared]]) for name in names
+            name: self._link(self.program(name).name, [objects[repr(job)] for job in [*each[name], *shared]])
+            for name in names
         }
+
+    def program(self, name: str) -> Path:
+        """Where the program for a copy is, once there is one."""
+        return self.folder / f"checks-{name}"
 
     def extension(self, name: str, include: list[Path]) -> Path:
         """The Python module with one copy; `include` has pybind11."""

@@ -7,7 +7,9 @@ from itertools import product
 
 import pytest
 import torch
+from networks import build_scheduler, build_shallow_unet
 
+import latentjac
 from latentjac.studies import STUDIES, Settings
 from latentjac.studies.linearity import EDIT, KINDS, LAYERS, STEPS, _finding
 from latentjac.studies.points import bases_at, followed_points, one_sample
@@ -15,18 +17,19 @@ from latentjac.studies.points import bases_at, followed_points, one_sample
 SETTINGS = Settings(samples=2, levels=(0.9, 0.3), k=2, tol=1e-6, steps=10)
 
 
-def test_rows_are_what_f_and_its_jacobian_say(tiny_model) -> None:
-    table = STUDIES["linearity"].run(tiny_model, SETTINGS).table
+def test_rows_are_what_f_and_its_jacobian_say() -> None:
+    model = latentjac.load(build_shallow_unet().double(), build_scheduler())
+    table = STUDIES["linearity"].run(model, SETTINGS).table
     assert len(table["t"]) == len(LAYERS) * 2 * 2 * len(KINDS) * SETTINGS.k * len(STEPS)
     random = {d for d, kind in zip(table["deviation"], table["kind"], strict=True) if kind == "random"}
     assert len(random) == len(table["t"]) / 2  # no direction is drawn twice
-    point = followed_points(tiny_model, SETTINGS)[1]
+    point = followed_points(model, SETTINGS)[1]
     x, t = one_sample(point, 1).sample, torch.tensor(point.timestep)
     for layer in LAYERS:
-        v = bases_at(tiny_model, point, SETTINGS, layer)[1].v[1:2]
-        change = EDIT * math.sqrt(3 * 16 * 16) * v
-        f = tiny_model.feature_map(layer)
-        tangent = tiny_model.linearization(layer, x, t).jvp(change[None])[0]
+        v = bases_at(model, point, SETTINGS, layer)[1].v[1:2]
+        change = EDIT * math.sqrt(3 * 8 * 8) * v
+        f = model.feature_map(layer)
+        tangent = model.linearization(layer, x, t).jvp(change[None])[0]
         there, predicted = f(x + change, t), f(x, t) + tangent
         wanted = {"layer": layer, "t": point.t, "sample": 1, "kind": "top", "direction": 2, "step": EDIT}
         (row,) = (i for i in range(len(table["t"])) if all(table[name][i] == value for name, value in wanted.items()))

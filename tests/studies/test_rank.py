@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from networks import build_scheduler, build_tiny_unet
 
+import latentjac
 from latentjac.studies import STUDIES, Settings
 from latentjac.studies.points import followed_points, one_sample
 from latentjac.studies.rank import HALF, LAYERS, LOCO, _finding
@@ -12,14 +14,15 @@ from latentjac.studies.rank import HALF, LAYERS, LOCO, _finding
 SETTINGS = Settings(samples=2, levels=(0.9, 0.3), k=8, steps=10)
 
 
-def test_ranks_are_those_of_the_dense_jacobian(tiny_model) -> None:
-    table = STUDIES["rank"].run(tiny_model, SETTINGS).table
-    points = {point.t: point for point in followed_points(tiny_model, SETTINGS)}
+def test_ranks_are_those_of_the_dense_jacobian() -> None:
+    model = latentjac.load(build_tiny_unet(size=8).double(), build_scheduler())
+    table = STUDIES["rank"].run(model, SETTINGS).table
+    points = {point.t: point for point in followed_points(model, SETTINGS)}
     assert len(table["t"]) == len(LAYERS) * 2 * 2
-    every = torch.eye(3 * 16 * 16, dtype=torch.float64).reshape(-1, 1, 3, 16, 16)
+    every = torch.eye(3 * 8 * 8, dtype=torch.float64).reshape(-1, 1, 3, 8, 8)
     for row in (1, 6):
         point = one_sample(points[table["t"][row]], table["sample"][row])
-        lin = tiny_model.linearization(table["layer"][row], point.sample, torch.tensor(point.timestep))
+        lin = model.linearization(table["layer"][row], point.sample, torch.tensor(point.timestep))
         energy = torch.linalg.svdvals(lin.jvp(every).flatten(1)).square()
         held = energy.cumsum(0) / energy.sum()
         for name, part in (("loco", LOCO), ("half", HALF)):

@@ -5,33 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import torch
 from geometry.subspaces import basis_of
 from networks import rand
 
-import latentjac
 from latentjac.geometry import subspace_distance
 from latentjac.studies import STUDIES, Settings
 from latentjac.studies.samples import sample_distances
 from latentjac.studies.tangent_spaces import tangent_spaces, unrelated_distance
 
 TINY = Settings(samples=4, levels=(0.9, 0.2), k=2, tol=1e-4, steps=10)
-
-
-def test_small_study_of_faces() -> None:
-    settings = Settings.small()
-    finding = STUDIES["samples"].run(latentjac.load("faces"), settings)
-    assert 0.3 < finding.number < 0.65
-    table = finding.table
-    assert list(zip(table["sample"][:3], table["other"][:3], strict=True)) == [(0, 1), (0, 2), (1, 2)]
-    for space in ("x", "h"):
-        means = torch.tensor(table[f"distance_{space}"]).reshape(3, 3).mean(1)
-        curve = next(curve for curve in finding.curves if curve.label.startswith(space))
-        assert curve.y == pytest.approx(means.tolist())
-        assert means[2] - means[0] > 0.2
-    assert finding.number == pytest.approx(finding.curves[0].y[-1] - finding.curves[0].y[0])
-    # Three samples are too few to be sure of it, and the study names that.
-    assert finding.holds == (finding.interval[0] > 0) == ("do not part" not in finding.sentence)
 
 
 def test_distances_are_those_of_the_pairs(tiny_model) -> None:

@@ -8,7 +8,6 @@ import pytest
 import torch
 from truth import dense_jacobian
 
-import latentjac
 from latentjac.geometry import subspace_distance
 from latentjac.studies import STUDIES, Settings
 from latentjac.studies.over_levels import OverLevels, compare_levels
@@ -17,23 +16,6 @@ from latentjac.studies.tangent_spaces import tangent_spaces
 from latentjac.studies.timesteps import by_difference
 
 TINY = Settings(samples=2, levels=(0.9, 0.6, 0.1), k=2, tol=1e-8, steps=10)
-
-
-def test_small_study_of_faces() -> None:
-    settings = Settings.small()
-    finding = STUDIES["timesteps"].run(latentjac.load("faces"), settings)
-    assert finding.holds
-    assert 0.08 < finding.number < 0.25
-    assert "turns away" in finding.sentence
-    x = next(curve for curve in finding.curves if curve.label.startswith("x"))
-    assert x.x == (0.4, 0.8)
-    assert x.y[1] - x.y[0] == pytest.approx(finding.number)
-    table = finding.table
-    near = [d for d, apart in zip(table["distance_x"], table["apart"], strict=True) if apart < 0.5]
-    assert x.y[0] == pytest.approx(sum(near) / len(near))
-    assert max(table["captured_by_chance"]) < 0.02 < min(table["captured"])
-    assert [heat.axes.title for heat in finding.heats][-1] == "captured energy"
-    assert all(heat.values[i][i] == pytest.approx(1, abs=0.01) for heat in finding.heats[-1:] for i in range(3))
 
 
 def test_levels_are_compared_as_dense_jacobians_are(tiny_model) -> None:

@@ -8,7 +8,6 @@ import pytest
 import torch
 from networks import rand
 
-import latentjac
 from latentjac.geometry import parallel_transport
 from latentjac.studies import STUDIES, Settings
 from latentjac.studies.tangent_spaces import tangent_spaces
@@ -16,22 +15,6 @@ from latentjac.studies.transport import association
 from latentjac.studies.transport_effects import DISTANCE, WAYS, transport_effects
 
 TINY = Settings(samples=3, levels=(0.9, 0.2), k=2, tol=1e-6, steps=10)
-
-
-def test_small_study_of_faces() -> None:
-    settings = Settings.small()
-    finding = STUDIES["transport"].run(latentjac.load("faces"), settings)
-    assert -1 <= finding.number < -0.7
-    table = finding.table
-    assert len(table["way"]) == 3 * 6 * settings.k * len(WAYS)
-    mean = {
-        way: sum(c for c, w in zip(table["cosine"], table["way"], strict=True) if w == way) / (18 * settings.k)
-        for way in WAYS
-    }
-    assert 0.3 < mean["park2023"] < 0.8
-    assert abs(mean["pseudoinverse"] - mean["park2023"]) < 0.02
-    assert abs(mean["random"]) < 0.2 < mean["own"] < mean["park2023"]
-    assert f"{finding.number:.2f}" in finding.sentence
 
 
 def test_effects_are_those_of_steps_at_source_and_target(tiny_model) -> None:
