@@ -243,7 +243,8 @@ def edit(
     loaded = stages.load_model(run, model, device)
 
     checks.check_prompts(loaded, prompt, edit_prompt)
-    inside = None if drawn is None else fit_mask(drawn, picture, loaded.sample_shape[-1], loaded.codec.size)
+    _, height, width = loaded.sample_shape
+    inside = None if drawn is None else fit_mask(drawn, picture, (height, width), loaded.codec.size)
     if saved is not None:
         layer = layer or saved.metadata.get("layer")
     elif layer is None:

@@ -8,6 +8,7 @@ import torch
 
 from latentjac.linearization import NonFiniteError
 from latentjac.models.codec import ImageInput, PixelCodec, check_batch
+from latentjac.models.prepare import Size, as_size
 from latentjac.public import public
 
 # Pictures at once: at 512x512 the decoder of Stable Diffusion takes some 2 GB for each.
@@ -21,18 +22,20 @@ class LatentCodec:
     code of Park et al. (2023) draws a sample instead.
 
     Attributes:
-        size: Side of a picture in pixels.
+        size: Height and width of a picture in pixels.
         channels: Of a picture.
         autoencoder: Its network, in evaluation mode, gradients off.
 
     Args:
         autoencoder: ``AutoencoderKL`` or ``VQModel`` of diffusers.
-        latent_size: Side of a latent.
+        latent_size: Height and width of a latent, or the side of a square.
     """
 
-    def __init__(self, autoencoder: Any, latent_size: int) -> None:
+    def __init__(self, autoencoder: Any, latent_size: int | Size) -> None:
         self.autoencoder = autoencoder.eval().requires_grad_(False)
-        self.size = latent_size * 2 ** (len(autoencoder.config.block_out_channels) - 1)
+        height, width = as_size("LatentCodec", "latent_size", latent_size)
+        factor = 2 ** (len(autoencoder.config.block_out_channels) - 1)
+        self.size = height * factor, width * factor
         self.channels = autoencoder.config.in_channels
         self._pixels = PixelCodec(self.size, self.channels)
         self._scale = float(autoencoder.config.scaling_factor)
@@ -50,7 +53,7 @@ class LatentCodec:
     @public
     @torch.no_grad()
     def decode(self, samples: torch.Tensor) -> torch.Tensor:
-        """Pictures ``[B, 3, size, size]`` in [0, 1], float32 on the CPU, clipped.
+        """Pictures ``[B, 3, *size]`` in [0, 1], float32 on the CPU, clipped.
 
         Raises:
             TypeError: If samples are no tensor.

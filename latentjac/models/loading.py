@@ -10,7 +10,6 @@ import torch
 
 from latentjac.arguments import check_bool, check_device, check_dtype, check_kind, check_text
 from latentjac.models.adapters import NETWORK_PARTS
-from latentjac.models.codec import PixelCodec
 from latentjac.models.configs import check_part, check_schedule
 from latentjac.models.errors import LoadError
 from latentjac.models.latents import LatentCodec
@@ -156,12 +155,8 @@ def _assemble(name: str, parts: Parts, dtype: torch.dtype | None, device: torch.
     except (TypeError, ValueError) as error:
         raise LoadError(str(error)) from error
     size = config["sample_size"]
-    if not isinstance(size, int):
-        if size[0] != size[1]:
-            raise LoadError(f"load: network must take square samples, got sample_size {tuple(size)}")
-        size = size[0]
-    latent = parts.autoencoder is not None
-    codec = LatentCodec(parts.autoencoder, size) if latent else PixelCodec(size, config["in_channels"])
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    codec = None if parts.autoencoder is None else LatentCodec(parts.autoencoder, size)
     model = Model(network, scheduler, codec=codec, text=parts.text, name=name).to(device, dtype)
     _try_out(model)
     return model

@@ -66,8 +66,8 @@ class Model:
             ignored. By default that of the network's family, for other classes ``network(x, t, return_dict=False)[0]``.
         layers: Such names, each with a module of the network or its name.
         sample_shape: By default from the network's configuration.
-        codec: With ``encode`` and ``decode`` as :class:`PixelCodec` has them; by default that one for square samples of
-            1 or 3 channels, and none for others.
+        codec: With ``encode`` and ``decode`` as :class:`PixelCodec` has them; by default that one for samples of 1 or
+            3 channels, and none for others.
         text: With ``tensors(prompts)`` as :class:`TextEncoder` has it.
         name: By default that of the network's class.
 
@@ -396,5 +396,5 @@ def _shape(shape: Any) -> tuple[int, ...]:
 
 
 def _pixels(shape: tuple[int, ...]) -> PixelCodec | NoCodec:
-    channels, height, width = shape
-    return PixelCodec(height, channels) if height == width and channels in (1, 3) else NoCodec()
+    channels, *size = shape
+    return PixelCodec((size[0], size[1]), channels) if channels in (1, 3) else NoCodec()
