@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from latentjac.linearization import NonFiniteError
+from latentjac.models.autoencoders import Scaling, factor_of, kind_of, latent_channels
 from latentjac.models.codec import ImageInput, PixelCodec, check_batch
 from latentjac.models.prepare import Size, as_size
 from latentjac.public import public
@@ -24,21 +25,29 @@ class LatentCodec:
     Attributes:
         size: Height and width of a picture in pixels.
         channels: Of a picture.
+        latent_channels: Of a sample.
         autoencoder: Its network, in evaluation mode, gradients off.
 
     Args:
-        autoencoder: ``AutoencoderKL`` or ``VQModel`` of diffusers.
+        autoencoder: Of diffusers, of a class in ``latentjac.models.autoencoders.KINDS``. Latents are scaled and shifted
+            by its configuration as the pipelines of diffusers do it.
         latent_size: Height and width of a latent, or the side of a square.
+
+    Raises:
+        TypeError: If the autoencoder is of another class, or the size none.
+        ValueError: If numbers of its configuration do not fit together, or the size is out of range.
     """
 
     def __init__(self, autoencoder: Any, latent_size: int | Size) -> None:
-        self.autoencoder = autoencoder.eval().requires_grad_(False)
+        self._kind = kind_of(autoencoder)
         height, width = as_size("LatentCodec", "latent_size", latent_size)
-        factor = 2 ** (len(autoencoder.config.block_out_channels) - 1)
+        factor = factor_of(autoencoder)
         self.size = height * factor, width * factor
         self.channels = autoencoder.config.in_channels
         self._pixels = PixelCodec(self.size, self.channels)
-        self._scale = float(autoencoder.config.scaling_factor)
+        self.latent_channels = latent_channels(autoencoder)
+        self._scaling = Scaling(autoencoder.config, self.latent_channels)
+        self.autoencoder = autoencoder.eval().requires_grad_(False)
 
     @public
     @torch.no_grad()
@@ -60,15 +69,14 @@ class LatentCodec:
             ValueError: If they are not finite floating-point samples ``[B, C, H, W]`` of the latents' channels.
             NonFiniteError: If the autoencoder gives NaN or Inf, as some do in float16.
         """
-        samples = check_batch("decode", "samples", samples, (self.autoencoder.config.latent_channels,))
+        samples = check_batch("decode", "samples", samples, (self.latent_channels,))
         return self._pixels.decode(self._in_parts("decode", self._decode, samples.contiguous()))
 
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        encoded = self.autoencoder.encode(pixels)
-        return (encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents) * self._scale
+        return self._scaling.forward(self._kind.latents(self.autoencoder.encode(pixels)))
 
     def _decode(self, samples: torch.Tensor) -> torch.Tensor:
-        return self.autoencoder.decode(samples / self._scale).sample
+        return self.autoencoder.decode(self._scaling.back(samples)).sample
 
     def _in_parts(self, function: str, apply: Any, values: torch.Tensor) -> torch.Tensor:
         like = next(self.autoencoder.parameters())
