@@ -88,7 +88,10 @@ T = Annotated[
 ]  # fmt: skip
 K = Annotated[int, option("-k", values.whole, 1, help="Number of directions.")]
 Layer = Annotated[
-    str, option("--layer", values.name, "a feature map", help="Feature map: mid (h-space), a module name, eps or x0.")
+    str,
+    option(
+        "--layer", values.name, "a feature map", help="Feature map: mid (h-space), a module name, eps, x0 or image."
+    ),
 ]
 Tol = Annotated[
     float,

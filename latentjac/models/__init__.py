@@ -1,6 +1,6 @@
 """Networks, their schedules and codecs, and the taps on them."""
 
-from latentjac.models.codec import ImageInput, PixelCodec, to_pil
+from latentjac.models.codec import ImageInput, PixelCodec, decoder_map, to_pil
 from latentjac.models.conditioning import ClassifierFree, Conditioning
 from latentjac.models.errors import LoadError
 from latentjac.models.guidance import Denoiser, Guided
@@ -27,6 +27,7 @@ __all__ = [
     "PreparedImage",
     "TextEncoder",
     "builtin_models",
+    "decoder_map",
     "load",
     "open_image",
     "prepare_image",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from PIL import Image
 from latentjac.arguments import check_dense, check_int, check_tensor, check_text
 from latentjac.models.prepare import Size, as_size, fit_image, read_image
 from latentjac.public import public
+
+if TYPE_CHECKING:
+    from latentjac.models.model import Model
 
 ImageInput = str | Path | Image.Image | np.ndarray | torch.Tensor
 
@@ -127,7 +131,35 @@ class PixelCodec:
             ValueError: If they are not finite floating-point samples ``[B, C, H, W]`` of the codec's channels.
         """
         samples = check_batch("decode", "samples", samples, (self.channels,))
-        return (samples.float().cpu() / 2 + 0.5).clamp(0, 1)
+        return self.decode_unclipped(samples.float().cpu()).clamp(0, 1)
+
+    def decode_unclipped(self, samples: torch.Tensor) -> torch.Tensor:
+        """Pictures as :meth:`decode` gives them, before they are clipped to [0, 1]; see :func:`decoder_map`."""
+        return samples / 2 + 0.5
+
+
+@public
+def decoder_map(model: Model) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The map from clean samples ``[B, C, H, W]`` to pictures ``[B, c, h, w]``, to be linearized.
+
+        decode = latentjac.models.decoder_map(model)
+        lin = latentjac.linearize(decode, latents)
+
+    It is smooth: what :meth:`PixelCodec.decode` clips to [0, 1] is left as it is, and a ``VQModel`` decodes latents
+    without rounding them to its codebook, which has no derivative but zero. It reads no values, has the type of the
+    samples, and is not checked. The feature map ``"image"`` of a model is this one of its ``"x0"``.
+
+    Args:
+        model: With a codec that has ``decode_unclipped``, as :class:`PixelCodec` and :class:`LatentCodec` have.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    decode = getattr(getattr(model, "codec", None), "decode_unclipped", None)
+    if decode is None:
+        kind = type(getattr(model, "codec", model)).__name__
+        raise ValueError(f"decoder_map: model must have a codec with decode_unclipped, got {kind}")
+    return decode
 
 
 def check_batch(function: str, argument: str, values: Any, channels: tuple[int, ...]) -> torch.Tensor:

@@ -9,6 +9,7 @@ import torch
 from latentjac.linearization import NonFiniteError
 from latentjac.models.autoencoders import Scaling, factor_of, kind_of, latent_channels
 from latentjac.models.codec import ImageInput, PixelCodec, check_batch
+from latentjac.models.layers import run
 from latentjac.models.prepare import Size, as_size
 from latentjac.public import public
 
@@ -72,11 +73,17 @@ class LatentCodec:
         samples = check_batch("decode", "samples", samples, (self.latent_channels,))
         return self._pixels.decode(self._in_parts("decode", self._decode, samples.contiguous()))
 
+    def decode_unclipped(self, samples: torch.Tensor) -> torch.Tensor:
+        """Pictures as :meth:`decode` gives them, before they are clipped to [0, 1]; see :func:`decoder_map`."""
+        like = next(self.autoencoder.parameters())
+        decoded = run(self.autoencoder, self._decode, samples.to(like.dtype), **self._kind.smooth)
+        return self._pixels.decode_unclipped(decoded.to(samples.dtype))
+
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
         return self._scaling.forward(self._kind.latents(self.autoencoder.encode(pixels)))
 
-    def _decode(self, samples: torch.Tensor) -> torch.Tensor:
-        return self.autoencoder.decode(self._scaling.back(samples)).sample
+    def _decode(self, samples: torch.Tensor, **options: bool) -> torch.Tensor:
+        return self.autoencoder.decode(self._scaling.back(samples), **options).sample
 
     def _in_parts(self, function: str, apply: Any, values: torch.Tensor) -> torch.Tensor:
         like = next(self.autoencoder.parameters())

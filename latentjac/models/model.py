@@ -24,7 +24,7 @@ from latentjac.linearization import Linearization, ProgramLinearization, lineari
 from latentjac.linearization.pool import Pool
 from latentjac.models.adapters import PIXEL_UNET, Call, family_of
 from latentjac.models.arguments import check_call, check_factor, check_linearized
-from latentjac.models.codec import NoCodec, PixelCodec
+from latentjac.models.codec import NoCodec, PixelCodec, decoder_map
 from latentjac.models.conditioning import ClassifierFree, Conditioning
 from latentjac.models.configs import LARGEST_SIDE
 from latentjac.models.guidance import Denoiser, Guided
@@ -251,7 +251,7 @@ class Model:
 
     @public
     def resolve_layer(self, layer: str) -> str:
-        """Full module name of a layer, ``"eps"`` or ``"x0"``; see :func:`latentjac.models.resolve_layer`."""
+        """Full module name of a layer, or an output's name; see :func:`latentjac.models.resolve_layer`."""
         return resolve_layer(self.network, layer, self.layers)
 
     @public
@@ -259,7 +259,8 @@ class Model:
         """The map ``(x, t, conditioning) -> features`` of a layer; the conditioning may be left out.
 
         Args:
-            layer: Module name, ``"mid"`` (h-space of the paper), ``"eps"`` or ``"x0"``.
+            layer: Module name, ``"mid"`` (h-space of the paper), ``"eps"``, ``"x0"``, or ``"image"``: the picture that
+                ``"x0"`` decodes to, unclipped; see :func:`latentjac.models.decoder_map`.
 
         Raises:
             TypeError: If layer is not a string.
@@ -349,10 +350,13 @@ def _of_tensors(features: Callable[..., torch.Tensor], names: tuple[str, ...]) -
 
 
 def _prediction_map(model: Model, name: str) -> Callable[..., torch.Tensor]:
-    """The noise or clean sample that a model predicts, without checks: for traces."""
+    """The noise, clean sample or picture that a model predicts, without checks: for traces."""
+    decode = decoder_map(model) if name == "image" else None
 
     def prediction(x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
         predicted = model.denoiser(conditioning)._predict(x, t)
+        if decode is not None:
+            return decode(predicted.x0)
         return predicted.eps if name == "eps" else predicted.x0
 
     return prediction

@@ -687,6 +687,7 @@ BASELINES: dict[str, Baseline] = {
     "Linearization.to_scipy": lambda c: call(c.lin.to_scipy),
     "Linearization.recorder": lambda c: call(c.lin.recorder),
     "ProgramLinearization.recorder": lambda c: call(c.lin.recorder),
+    "decoder_map": lambda c: call(lj.models.decoder_map, model=c.model),
     "PixelCodec.encode": lambda c: call(c.model.codec.encode, images=[c.picture]),
     "PixelCodec.decode": lambda c: call(c.model.codec.decode, samples=rand(1, 3, 4, 4)),
     "LatentCodec.encode": lambda c: call(c.text.codec.encode, images=[c.picture]),
