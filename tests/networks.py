@@ -11,7 +11,7 @@ import latentjac
 from latentjac.diffusion import Schedule
 
 
-def build_tiny_unet(seed: int = 0, size: int = 16, **options: object) -> UNet2DModel:
+def build_tiny_unet(seed: int = 0, size: int | tuple[int, int] = 16, **options: object) -> UNet2DModel:
     """Three resolutions with attention and a mid block, random weights."""
     torch.manual_seed(seed)
     return UNet2DModel(

@@ -180,7 +180,7 @@ def edit(
             "--layer",
             values.name,
             "a feature map",
-            help="Feature map: mid (h-space), a module name, eps or x0; default: mid, or x0 with --mask.",
+            help="Feature map: mid (h-space), a module name, eps, x0 or image; default: mid, or x0 with --mask.",
         ),
     ] = None,
     tol: Tol = 1e-3,
@@ -216,7 +216,7 @@ def edit(
     from latentjac.cli.photo import fit_mask, open_mask, read_photo
     from latentjac.cli.run_folder import open_run
     from latentjac.cli.saved_basis import check_basis, open_basis, place_of_basis
-    from latentjac.models.layers import OUTPUTS
+    from latentjac.editing.masks import OUTPUT_LAYERS
 
     checks.check_frames(gif, frames)
     fixed = {
@@ -245,7 +245,8 @@ def edit(
     loaded = stages.load_model(run, model, device)
 
     checks.check_prompts(loaded, prompt, edit_prompt, class_label)
-    inside = None if drawn is None else fit_mask(drawn, picture, loaded.sample_shape[-1], loaded.codec.size)
+    _, height, width = loaded.sample_shape
+    inside = None if drawn is None else fit_mask(drawn, picture, (height, width), loaded.codec.size)
     if saved is not None:
         layer = layer or saved.metadata.get("layer")
     elif layer is None:
@@ -253,7 +254,7 @@ def edit(
     built = checks.at_layer(loaded, built, layer)
     place = checks.check_place(loaded, steps, t, built.layer_in(loaded), compat)
     area = checks.check_mask(inside, null, loaded.sample_shape[0], built)
-    part = inside if place.layer in OUTPUTS else None
+    part = inside if place.layer in OUTPUT_LAYERS else None
     if method == "geodesic" or reestimate is not None:
         checks.check_count("-k", k, place.triplets)
     if saved is None:

@@ -60,7 +60,11 @@ ModelName = Annotated[
 ]
 Crop = Annotated[
     str | None,
-    option("--crop", values.box, help="Box in pixels of the upright photo; default: the largest centred square."),
+    option(
+        "--crop",
+        values.box,
+        help="Box in pixels of the upright photo; default: the largest one in its middle of the model's shape.",
+    ),
 ]
 Steps = Annotated[
     int, option("--steps", values.whole, 1, help="DDIM steps between photo and noise, at most T (often 1000).")
@@ -84,7 +88,10 @@ T = Annotated[
 ]  # fmt: skip
 K = Annotated[int, option("-k", values.whole, 1, help="Number of directions.")]
 Layer = Annotated[
-    str, option("--layer", values.name, "a feature map", help="Feature map: mid (h-space), a module name, eps or x0.")
+    str,
+    option(
+        "--layer", values.name, "a feature map", help="Feature map: mid (h-space), a module name, eps, x0 or image."
+    ),
 ]
 Tol = Annotated[
     float,

@@ -9,7 +9,7 @@ import torch
 
 from latentjac.cli.refusals import Refusal, refusing
 from latentjac.models import PreparedImage
-from latentjac.models.prepare import crop_image, inside_of, read_image, read_mask, resize_image
+from latentjac.models.prepare import Size, crop_image, fit_image, inside_of, read_image, read_mask
 from latentjac.report.extras import require_matplotlib
 
 Box = tuple[int, int, int, int]
@@ -23,18 +23,22 @@ class Picture:
         file: Where it came from.
         size: Width and height of the whole photo, upright, in pixels.
         crop: Box that was asked for.
-        cropped: What of it is used, not of the model's size yet.
+        part: What of it is inside that box; the whole photo without one.
     """
 
     file: Path
     size: tuple[int, int]
     crop: Box | None
-    cropped: PreparedImage
+    part: PreparedImage
+
+    def fitted(self, size: Size) -> PreparedImage:
+        """It at a size, cropped to the shape of that unless there is a box."""
+        return fit_image(self.part, size, cropped=self.crop is not None)
 
 
 @dataclass(frozen=True)
 class Mask:
-    """A mask that was read; ``drawn_on_photo`` says whether it is of the photo's size, and was cropped like it."""
+    """A mask that was read; ``drawn_on_photo`` says whether it is of the photo's size, and is to be cropped like it."""
 
     grey: PreparedImage
     drawn_on_photo: bool
@@ -51,26 +55,25 @@ def read_photo(option: str, file: Path, crop: Box | None) -> Picture:
     require_matplotlib()
     with refusing():
         read = read_image(file, option)
-        return Picture(file, read.image.size, crop, crop_image(read, crop, option))
+        return Picture(file, read.image.size, crop, read if crop is None else crop_image(read, crop, option))
 
 
 def open_mask(file: Path, picture: Picture) -> Mask:
-    """Read a mask of the photo's size, or of one that only the model can have."""
+    """Read a mask of the photo's size, or of another: only the model says whether it can be used."""
     with refusing():
         grey = read_mask(file, "--mask")
-        if grey.image.size == picture.size:
-            return Mask(crop_image(grey, picture.crop, "--mask"), drawn_on_photo=True)
-    if grey.image.size[0] != grey.image.size[1]:
-        raise _wrong_size(grey, picture, "square, as the model's are")
-    return Mask(grey, drawn_on_photo=False)
+        if grey.image.size != picture.size:
+            return Mask(grey, drawn_on_photo=False)
+        part = grey if picture.crop is None else crop_image(grey, picture.crop, "--mask")
+        return Mask(part, drawn_on_photo=True)
 
 
-def fit_mask(mask: Mask, picture: Picture, sample_size: int, picture_size: int) -> torch.Tensor:
+def fit_mask(mask: Mask, picture: Picture, sample_size: Size, picture_size: Size) -> torch.Tensor:
     """Where a mask is inside, bool at sample size; raise where it has neither the photo's size nor the model's."""
-    if not mask.drawn_on_photo and mask.grey.image.size[0] not in (sample_size, picture_size):
-        sizes = " or ".join(f"{size}x{size}" for size in sorted({sample_size, picture_size}))
+    if not mask.drawn_on_photo and mask.grey.image.size[::-1] not in (sample_size, picture_size):
+        sizes = " or ".join(f"{width}x{height}" for height, width in sorted({sample_size, picture_size}))
         raise _wrong_size(mask.grey, picture, f"{sizes}, as the model's are")
-    fitted = resize_image(mask.grey, sample_size)
+    fitted = fit_image(mask.grey, sample_size, cropped=not mask.drawn_on_photo or picture.crop is not None)
     inside = torch.from_numpy(inside_of(fitted.image))
     for note in (*fitted.notes, f"{inside.float().mean().item():.1%} of the picture is inside"):
         print(f"mask: {note}")

@@ -17,7 +17,7 @@ from latentjac.cli.run_folder import RunFolder
 from latentjac.cli.values import refusal
 from latentjac.files import write_bytes
 from latentjac.models import to_pil
-from latentjac.models.prepare import resize_image
+from latentjac.models.codec import NoCodec
 from latentjac.report import Row, contact_sheet, direction_image, spectrum_plot, walk_gif
 from latentjac.solvers import SolverState
 
@@ -46,6 +46,9 @@ def load_model(run: RunFolder, source: str, device: str) -> latentjac.Model:
             if not message.startswith("--"):
                 message = str(refusal("--model", "one that can be loaded", source, f": {message}"))
             raise Refusal(message) from error
+    if isinstance(model.codec, NoCodec):
+        channels = f", whose samples have {model.sample_shape[0]} channels and no autoencoder"
+        raise refusal("--model", "one of pictures", source, channels)
     run.record.update(device=str(model.device), threads=torch.get_num_threads())
     return model
 
@@ -66,7 +69,7 @@ def invert_photo(
     class_label: int | None = None,
 ) -> Inverted:
     """Fit the photo to the model, invert it and say how well that went."""
-    prepared = resize_image(picture.cropped, model.codec.size)
+    prepared = picture.fitted(model.codec.size)
     for note in prepared.notes:
         print(f"photo: {note}")
     with run.timed("inverting the photo"):

@@ -46,7 +46,7 @@ def local_basis(
         model: The model.
         point: Where, from ``invert(...).at(t)``; several samples are decomposed side by side.
         k: Number of directions.
-        layer: Module name, ``"mid"`` (h-space), ``"eps"`` or ``"x0"``.
+        layer: Module name, ``"mid"`` (h-space), ``"eps"``, ``"x0"`` or ``"image"``.
         tol: Largest relative residual.
         solver: ``Krylov(...)``, ``Subspace(...)`` or ``Randomized(...)`` of :mod:`latentjac.solvers`.
         max_passes: Most passes of the solver.

@@ -1,7 +1,7 @@
 """Networks, their schedules and codecs, and the taps on them."""
 
 from latentjac.models.classes import Classes
-from latentjac.models.codec import ImageInput, PixelCodec, to_pil
+from latentjac.models.codec import ImageInput, PixelCodec, decoder_map, to_pil
 from latentjac.models.conditioning import ClassifierFree, Conditioning
 from latentjac.models.errors import LoadError
 from latentjac.models.guidance import Denoiser, Guided
@@ -31,6 +31,7 @@ __all__ = [
     "T5TextEncoder",
     "TextEncoder",
     "builtin_models",
+    "decoder_map",
     "load",
     "open_image",
     "prepare_image",

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from latentjac.arguments import check_dense, check_tensor, check_text
-from latentjac.models.prepare import crop_image, read_image, resize_image
+from latentjac.arguments import check_dense, check_int, check_tensor, check_text
+from latentjac.models.prepare import Size, as_size, fit_image, read_image
 from latentjac.public import public
+
+if TYPE_CHECKING:
+    from latentjac.models.model import Model
 
 ImageInput = str | Path | Image.Image | np.ndarray | torch.Tensor
 
@@ -24,10 +28,25 @@ class PixelCodec:
 
     The interface of every codec: ``encode`` takes pictures to samples, ``decode`` samples to pictures in
     [0, 1]. A codec of latents has the same two methods over an autoencoder.
+
+    Attributes:
+        size: Height and width of a picture in pixels.
+        channels: Of a picture.
+
+    Args:
+        size: Height and width, or the side of a square.
+        channels: 1 (grey) or 3 (RGB).
+
+    Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If a number is out of range, or channels are others.
     """
 
-    def __init__(self, size: int, channels: int = 3) -> None:
-        self.size, self.channels = size, channels
+    def __init__(self, size: int | Size, channels: int = 3) -> None:
+        self.size = as_size("PixelCodec", "size", size)
+        self.channels = check_int("PixelCodec", "channels", channels, 1)
+        if self.channels not in (1, 3):
+            raise ValueError(f"PixelCodec: channels must be 1 (grey) or 3 (RGB), got {self.channels}")
 
     @public
     def encode(self, images: ImageInput | list[ImageInput], *, subject: str = "encode: images") -> torch.Tensor:
@@ -61,11 +80,11 @@ class PixelCodec:
             return self._encode_tensor(image, subject)
         if not isinstance(image, (str, Path, Image.Image)):
             raise TypeError(f"{subject} must be a path, PIL image, array or tensor, got {type(image).__name__}")
-        prepared = resize_image(crop_image(read_image(image, subject), None, subject), self.size)
+        prepared = fit_image(read_image(image, subject), self.size, cropped=False)
         for note in prepared.notes:
             logger.info("%s: %s", subject, note)
         picture = prepared.image.convert("L") if self.channels == 1 else prepared.image
-        pixels = torch.from_numpy(np.array(picture)).reshape(self.size, self.size, self.channels)
+        pixels = torch.from_numpy(np.array(picture)).reshape(*self.size, self.channels)
         return pixels.permute(2, 0, 1)[None].float() / 127.5 - 1
 
     def _from_array(self, array: np.ndarray, subject: str) -> Image.Image | torch.Tensor:
@@ -80,7 +99,7 @@ class PixelCodec:
                 native = np.ascontiguousarray(array, dtype=np.float32)
             return torch.from_numpy(native).movedim(-1, -3)
         raise ValueError(
-            f"{subject} must be a float array [{self.size}, {self.size}, {self.channels}] in [0, 1] or a uint8 array "
+            f"{subject} must be a float array {[*self.size, self.channels]} in [0, 1] or a uint8 array "
             f"[H, W, 3], got {array.dtype} {list(array.shape)}"
         )
 
@@ -88,7 +107,7 @@ class PixelCodec:
         function, _, argument = subject.partition(": ")
         image = check_dense(function, argument, image)
         batch = image[None] if image.ndim == 3 else image
-        expected = (self.channels, self.size, self.size)
+        expected = (self.channels, *self.size)
         fits = batch.ndim == 4 and tuple(batch.shape[1:]) == expected and len(batch) > 0
         if not fits or not (batch.is_floating_point() or batch.dtype == torch.uint8):
             raise ValueError(
@@ -112,7 +131,35 @@ class PixelCodec:
             ValueError: If they are not finite floating-point samples ``[B, C, H, W]`` of the codec's channels.
         """
         samples = check_batch("decode", "samples", samples, (self.channels,))
-        return (samples.float().cpu() / 2 + 0.5).clamp(0, 1)
+        return self.decode_unclipped(samples.float().cpu()).clamp(0, 1)
+
+    def decode_unclipped(self, samples: torch.Tensor) -> torch.Tensor:
+        """Pictures as :meth:`decode` gives them, before they are clipped to [0, 1]; see :func:`decoder_map`."""
+        return samples / 2 + 0.5
+
+
+@public
+def decoder_map(model: Model) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The map from clean samples ``[B, C, H, W]`` to pictures ``[B, c, h, w]``, to be linearized.
+
+        decode = latentjac.models.decoder_map(model)
+        lin = latentjac.linearize(decode, latents)
+
+    It is smooth: what :meth:`PixelCodec.decode` clips to [0, 1] is left as it is, and a ``VQModel`` decodes latents
+    without rounding them to its codebook, which has no derivative but zero. It reads no values, has the type of the
+    samples, and is not checked. The feature map ``"image"`` of a model is this one of its ``"x0"``.
+
+    Args:
+        model: With a codec that has ``decode_unclipped``, as :class:`PixelCodec` and :class:`LatentCodec` have.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    decode = getattr(getattr(model, "codec", None), "decode_unclipped", None)
+    if decode is None:
+        kind = type(getattr(model, "codec", model)).__name__
+        raise ValueError(f"decoder_map: model must have a codec with decode_unclipped, got {kind}")
+    return decode
 
 
 def check_batch(function: str, argument: str, values: Any, channels: tuple[int, ...]) -> torch.Tensor:
@@ -130,7 +177,7 @@ def check_batch(function: str, argument: str, values: Any, channels: tuple[int, 
 class NoCodec:
     """In place of a codec, for networks whose samples are no pictures and that came without one."""
 
-    size = 0
+    size: Size = (0, 0)
 
     def encode(self, images: Any, *, subject: str = "encode: images") -> torch.Tensor:
         """Refuses pictures."""

@@ -67,6 +67,8 @@ _SIDES: _Rule = (
     lambda value: _SIDE[1](value) or (_is_list(value, 2) and len(value) == 2 and all(map(_SIDE[1], value))),
 )
 _SEVERAL_LAYERS = _or(_LAYERS, _lists(_LAYERS, MOST_BLOCKS, _BLOCKS))
+_COUNT: _Rule = (f"an int in [0, {MOST_LAYERS}] (MOST_LAYERS)", lambda value: _is_int(value, 0, MOST_LAYERS))
+_SEVERAL_COUNTS = _lists(_COUNT, MOST_BLOCKS, _BLOCKS)
 _SEVERAL_CHANNELS = _or(_CHANNELS, _lists(_CHANNELS, MOST_BLOCKS, _BLOCKS))
 
 
@@ -99,7 +101,21 @@ _RULES: dict[str, _Rule] = {
     "num_layers": _LAYERS,
     "patch_size": _SIDE,
     "act_fn": _TEXT,
+    "encoder_block_out_channels": _lists(_CHANNELS, MOST_BLOCKS, _BLOCKS),
+    "decoder_block_out_channels": _lists(_CHANNELS, MOST_BLOCKS, _BLOCKS),
+    "down_block_out_channels": _lists(_CHANNELS, MOST_BLOCKS, _BLOCKS),
+    "up_block_out_channels": _lists(_CHANNELS, MOST_BLOCKS, _BLOCKS),
+    "layers_per_down_block": _LAYERS,
+    "layers_per_up_block": _LAYERS,
+    "encoder_layers_per_block": _SEVERAL_COUNTS,
+    "decoder_layers_per_block": _SEVERAL_COUNTS,
+    "num_encoder_blocks": _SEVERAL_COUNTS,
+    "num_decoder_blocks": _SEVERAL_COUNTS,
     "scaling_factor": _POSITIVE,
+    "shift_factor": _NUMBER,
+    "latents_mean": _lists(_NUMBER, MOST_CHANNELS, "MOST_CHANNELS"),
+    "latents_std": _lists(_POSITIVE, MOST_CHANNELS, "MOST_CHANNELS"),
+    "vq_embed_dim": _CHANNELS,
     "num_vq_embeddings": _TOKENS,
     "vocab_size": _TOKENS,
     "max_position_embeddings": _TOKENS,

@@ -7,7 +7,10 @@ from typing import Any
 import torch
 
 from latentjac.linearization import NonFiniteError
+from latentjac.models.autoencoders import Scaling, factor_of, kind_of, latent_channels
 from latentjac.models.codec import ImageInput, PixelCodec, check_batch
+from latentjac.models.layers import run
+from latentjac.models.prepare import Size, as_size
 from latentjac.public import public
 
 # Pictures at once: at 512x512 the decoder of Stable Diffusion takes some 2 GB for each.
@@ -21,21 +24,31 @@ class LatentCodec:
     code of Park et al. (2023) draws a sample instead.
 
     Attributes:
-        size: Side of a picture in pixels.
+        size: Height and width of a picture in pixels.
         channels: Of a picture.
+        latent_channels: Of a sample.
         autoencoder: Its network, in evaluation mode, gradients off.
 
     Args:
-        autoencoder: ``AutoencoderKL`` or ``VQModel`` of diffusers.
-        latent_size: Side of a latent.
+        autoencoder: Of diffusers, of a class in ``latentjac.models.autoencoders.KINDS``. Latents are scaled and shifted
+            by its configuration as the pipelines of diffusers do it.
+        latent_size: Height and width of a latent, or the side of a square.
+
+    Raises:
+        TypeError: If the autoencoder is of another class, or the size none.
+        ValueError: If numbers of its configuration do not fit together, or the size is out of range.
     """
 
-    def __init__(self, autoencoder: Any, latent_size: int) -> None:
-        self.autoencoder = autoencoder.eval().requires_grad_(False)
-        self.size = latent_size * 2 ** (len(autoencoder.config.block_out_channels) - 1)
+    def __init__(self, autoencoder: Any, latent_size: int | Size) -> None:
+        self._kind = kind_of(autoencoder)
+        height, width = as_size("LatentCodec", "latent_size", latent_size)
+        factor = factor_of(autoencoder)
+        self.size = height * factor, width * factor
         self.channels = autoencoder.config.in_channels
         self._pixels = PixelCodec(self.size, self.channels)
-        self._scale = float(autoencoder.config.scaling_factor)
+        self.latent_channels = latent_channels(autoencoder)
+        self._scaling = Scaling(autoencoder.config, self.latent_channels)
+        self.autoencoder = autoencoder.eval().requires_grad_(False)
 
     @public
     @torch.no_grad()
@@ -50,22 +63,27 @@ class LatentCodec:
     @public
     @torch.no_grad()
     def decode(self, samples: torch.Tensor) -> torch.Tensor:
-        """Pictures ``[B, 3, size, size]`` in [0, 1], float32 on the CPU, clipped.
+        """Pictures ``[B, 3, *size]`` in [0, 1], float32 on the CPU, clipped.
 
         Raises:
             TypeError: If samples are no tensor.
             ValueError: If they are not finite floating-point samples ``[B, C, H, W]`` of the latents' channels.
             NonFiniteError: If the autoencoder gives NaN or Inf, as some do in float16.
         """
-        samples = check_batch("decode", "samples", samples, (self.autoencoder.config.latent_channels,))
+        samples = check_batch("decode", "samples", samples, (self.latent_channels,))
         return self._pixels.decode(self._in_parts("decode", self._decode, samples.contiguous()))
 
-    def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        encoded = self.autoencoder.encode(pixels)
-        return (encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents) * self._scale
+    def decode_unclipped(self, samples: torch.Tensor) -> torch.Tensor:
+        """Pictures as :meth:`decode` gives them, before they are clipped to [0, 1]; see :func:`decoder_map`."""
+        like = next(self.autoencoder.parameters())
+        decoded = run(self.autoencoder, self._decode, samples.to(like.dtype), **self._kind.smooth)
+        return self._pixels.decode_unclipped(decoded.to(samples.dtype))
 
-    def _decode(self, samples: torch.Tensor) -> torch.Tensor:
-        return self.autoencoder.decode(samples / self._scale).sample
+    def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self._scaling.forward(self._kind.latents(self.autoencoder.encode(pixels)))
+
+    def _decode(self, samples: torch.Tensor, **options: bool) -> torch.Tensor:
+        return self.autoencoder.decode(self._scaling.back(samples), **options).sample
 
     def _in_parts(self, function: str, apply: Any, values: torch.Tensor) -> torch.Tensor:
         like = next(self.autoencoder.parameters())

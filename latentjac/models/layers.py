@@ -15,7 +15,7 @@ from latentjac.kernels.guards import is_traced_here
 from latentjac.linearization.changes import is_ours, ours
 from latentjac.linearization.locks import exclusion
 
-OUTPUTS = ("eps", "x0")
+OUTPUTS = ("eps", "x0", "image")
 # Blocks of diffusers that return the stream of text before that of the picture.
 TEXT_FIRST = frozenset(
     """
@@ -33,8 +33,8 @@ def resolve_layer(network: torch.nn.Module, layer: str, aliases: Mapping[str, st
 
     Args:
         network: The network the names refer to.
-        layer: A module name (``"down_blocks.1"``), an alias, ``"eps"`` or ``"x0"``; or several of the first two kinds
-            (``"mid+up_blocks.0"``).
+        layer: A module name (``"down_blocks.1"``), an alias, ``"eps"``, ``"x0"`` or ``"image"``; or several of the
+            first two kinds (``"mid+up_blocks.0"``).
         aliases: Other names of modules, such as those of :attr:`Model.layers`.
 
     Raises:
@@ -43,7 +43,9 @@ def resolve_layer(network: torch.nn.Module, layer: str, aliases: Mapping[str, st
     """
     check_kind("resolve_layer", "network", network, torch.nn.Module, "a torch.nn.Module")
     if not isinstance(layer, str):
-        raise TypeError(f"resolve_layer: layer must be a module name, 'eps' or 'x0', got {type(layer).__name__}")
+        raise TypeError(
+            f"resolve_layer: layer must be a module name, 'eps', 'x0' or 'image', got {type(layer).__name__}"
+        )
     layer = str(layer)
     if layer in OUTPUTS:
         return layer
@@ -68,7 +70,8 @@ def _resolved(names: set[str], layer: str, others: Mapping[str, str]) -> str:
     # Top-level blocks are what most callers mean, so a bare guess falls back to those.
     near = difflib.get_close_matches(layer, known, n=4, cutoff=0.5) or sorted(n for n in known if "." not in n)
     raise ValueError(
-        f"resolve_layer: layer must be a module name of the network, 'eps' or 'x0', got {shown(layer)}; nearest: {near}"
+        f"resolve_layer: layer must be a module name of the network, 'eps', 'x0' or 'image', got {shown(layer)}; "
+        f"nearest: {near}"
     )
 
 

@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from latentjac.arguments import check_bool, check_device, check_dtype, check_kind, check_text
-from latentjac.models.adapters import BY_HAND, NETWORK_PARTS
-from latentjac.models.codec import PixelCodec
+from latentjac.arguments import check_bool, check_device, check_dtype, check_kind, check_text, shown
+from latentjac.models import autoencoders
+from latentjac.models.adapters import BY_HAND, NETWORK_PARTS, PIXEL_UNET, family_of
 from latentjac.models.configs import check_part, check_schedule
 from latentjac.models.errors import LoadError
 from latentjac.models.latents import LatentCodec
 from latentjac.models.model import Model
-from latentjac.models.pipeline import Parts, parts_of, read_parts
+from latentjac.models.pipeline import Parts, parts_of, read_network, read_parts
 from latentjac.models.predictions import check_scheduler, prediction_of
+from latentjac.models.prepare import Size, as_size
 from latentjac.models.prompted import any_conditioning
 from latentjac.models.weights import check_finite
 from latentjac.public import made_on_cpu, public
 
 _BUILTIN = Path(__file__).parent / "builtin"
 # Of a hub repository: not the checkpoints in its root, which are as large again.
-_FOLDERS = (*NETWORK_PARTS, "vae", "vqvae", "text_encoder", "text_encoder_2")
+_FOLDERS = (*NETWORK_PARTS, *autoencoders.PARTS, "text_encoder", "text_encoder_2")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+class _Types(NamedTuple):
+    """Types of weights; None leaves them as they are.
+
+    Attributes:
+        network: Of the denoiser, and of the encoder of prompts.
+        autoencoder: Of the autoencoder.
+    """
+
+    network: torch.dtype | None
+    autoencoder: torch.dtype | None
 
 
 def builtin_models() -> list[str]:
@@ -38,7 +53,8 @@ def load(
     source: Any,
     scheduler: Any = None,
     *,
-    dtype: torch.dtype | None = None,
+    size: int | Size | None = None,
+    dtype: torch.dtype | Mapping[str, torch.dtype] | None = None,
     device: torch.device | str | None = None,
     revision: str | None = None,
     variant: str | None = None,
@@ -50,9 +66,14 @@ def load(
 
     Args:
         source: A built-in name (``"faces"``), a diffusers pipeline folder, a hub id (the text ``"owner/name"``, where
-            no such folder is), a diffusers pipeline object, or a denoising network (then with its scheduler).
-        scheduler: The scheduler of a network; only with a network.
-        dtype: Type of the weights; float32 for files, unchanged for objects by default.
+            no such folder is), a diffusers pipeline object, or a denoising network or its folder (then with its
+            scheduler). A ``~`` at the beginning is the user's home.
+        scheduler: The scheduler of a network; only with a network or its folder.
+        size: Height and width of pictures in pixels, or the side of a square, for networks that take several, as
+            convolutional ones do; by default that of the network's configuration.
+        dtype: Type of the weights; float32 for files, unchanged for objects by default. One of them under the names
+            ``"network"`` and ``"autoencoder"`` gives that of each, as for autoencoders that overflow in float16; the
+            encoder of prompts has the network's.
         device: Where the network runs; the CPU for files, unchanged for objects by default.
         revision: Hub revision.
         variant: Weight variant such as ``"fp16"``.
@@ -65,11 +86,13 @@ def load(
 
     Raises:
         TypeError: If source is none of these, or a scheduler comes with something else than a network.
-        ValueError: If the device is unknown or not there.
+        ValueError: If the device is unknown or not there, or the network or autoencoder does not take pictures of the
+            size.
         LoadError: If the source cannot be found, fetched or understood; it names file and key. Pickled weights are
             never read, and only for a hub id is a network touched.
     """
-    dtype = check_dtype("load", "dtype", dtype, optional=True)
+    size = None if size is None else as_size("load", "size", size)
+    dtypes = _check_dtypes(dtype)
     device = _check_device(device)
     for name, value in (("revision", revision), ("variant", variant), ("token", token)):
         check_text("load", name, value, optional=True)
@@ -78,31 +101,65 @@ def load(
     if isinstance(source, torch.nn.Module):
         if scheduler is None:
             raise TypeError("load: scheduler must be given with a network, got None")
-        check_finite(type(source).__name__, source.named_parameters())
-        return _assemble(type(source).__name__, Parts(source, scheduler), dtype, device)
-    if scheduler is not None:
-        raise TypeError(f"load: scheduler must be None unless source is a network, got {type(scheduler).__name__}")
-    if hasattr(source, "components") and hasattr(source, "scheduler"):
-        parts = parts_of(source)
+        name, parts = type(source).__name__, Parts(source, scheduler)
+        check_finite(name, source.named_parameters())
+    elif hasattr(source, "components") and hasattr(source, "scheduler"):
+        _check_no_scheduler(scheduler)
+        name, parts = type(source).__name__, parts_of(source)
         check_finite(type(parts.network).__name__, parts.network.named_parameters())
-        return _assemble(type(source).__name__, parts, dtype, device)
-    if not isinstance(source, (str, Path)):
+    elif isinstance(source, (str, Path)):
+        options = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
+        stored = dtypes.network or torch.float32, dtypes.autoencoder or torch.float32
+        name, parts = str(source), _read(source, scheduler, variant, stored, options)
+    else:
+        _check_no_scheduler(scheduler)
         raise TypeError(
             f"load: source must be a built-in name, folder, hub id, pipeline or network, got {type(source).__name__}"
         )
+    return _assemble(name, parts, size, dtypes, device)
+
+
+def _check_no_scheduler(scheduler: Any) -> None:
+    if scheduler is not None:
+        raise TypeError(
+            f"load: scheduler must be None unless source is a network or its folder, got {type(scheduler).__name__}"
+        )
+
+
+def _read(
+    source: str | Path, scheduler: Any, variant: str | None, dtypes: tuple[torch.dtype, torch.dtype], options: dict
+) -> Parts:
+    """The parts at a built-in name, in a folder or of a hub id; of the folder of a network with the scheduler."""
+    folder = Path(os.path.expanduser(source))
     if str(source) in builtin_models():
         folder = _BUILTIN / str(source)
-    elif Path(source).is_dir():
-        folder = Path(source)
-    elif isinstance(source, str) and _HUB_ID.fullmatch(source) and not Path(source).exists():
-        options = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
-        folder = _download(str(source), variant, options)
-    else:
+    elif scheduler is not None and _holds_a_network(folder):
+        return Parts(read_network(folder, variant, dtypes[0]), scheduler)
+    elif isinstance(source, str) and _HUB_ID.fullmatch(source) and not folder.exists():
+        _check_no_scheduler(scheduler)
+        folder = _download(source, variant, options)
+    elif not folder.is_dir():
         raise LoadError(
             f"load: source must be a built-in name {builtin_models()}, an existing folder or a hub id 'owner/name', "
             f"got {str(source)!r}"
         )
-    return _from_folder(str(source), folder, variant, dtype, device)
+    _check_no_scheduler(scheduler)
+    _check_folder(folder)
+    return read_parts(folder, variant, dtypes)
+
+
+def _check_dtypes(dtype: Any) -> _Types:
+    if not isinstance(dtype, Mapping):
+        same = check_dtype("load", "dtype", dtype, optional=True)
+        return _Types(same, same)
+    if not set(dtype) <= set(_Types._fields):
+        raise ValueError(f"load: dtype must have keys of {list(_Types._fields)}, got {shown(list(dtype))}")
+    return _Types(*(check_dtype("load", f"dtype[{k!r}]", dtype.get(k), optional=True) for k in _Types._fields))
+
+
+def _holds_a_network(folder: Path) -> bool:
+    """Whether it is the folder of a network alone."""
+    return os.path.isfile(folder / "config.json") and not os.path.exists(folder / "model_index.json")
 
 
 def _check_device(given: torch.device | str | None) -> torch.device | None:
@@ -129,22 +186,20 @@ def _download(hub_id: str, variant: str | None, options: dict[str, Any]) -> Path
         ) from error
 
 
-def _from_folder(
-    name: str, folder: Path, variant: str | None, dtype: torch.dtype | None, device: torch.device | None
-) -> Model:
+def _check_folder(folder: Path) -> None:
     for file in ("model_index.json", "scheduler/scheduler_config.json"):
         if not (folder / file).exists():
+            hint = " (the folder of a network alone needs its scheduler: load(folder, scheduler))"
             raise LoadError(
                 f"load: folder must hold a diffusers pipeline with safetensors weights, got {str(folder)!r} "
-                f"without {file}"
+                f"without {file}{hint if _holds_a_network(folder) else ''}"
             )
-    return _assemble(name, read_parts(folder, variant, dtype or torch.float32), dtype, device)
 
 
-def _assemble(name: str, parts: Parts, dtype: torch.dtype | None, device: torch.device | None) -> Model:
+def _assemble(name: str, parts: Parts, size: Size | None, dtypes: _Types, device: torch.device | None) -> Model:
     network, scheduler = parts.network, parts.scheduler
     config = getattr(network, "config", None)
-    if config is None or not config.get("sample_size") or not config.get("in_channels"):
+    if config is None or not (config.get("sample_size") or size) or not config.get("in_channels"):
         raise LoadError(
             f"load: network must have a config with sample_size and in_channels, got {type(network).__name__} "
             f"({BY_HAND})"
@@ -156,20 +211,51 @@ def _assemble(name: str, parts: Parts, dtype: torch.dtype | None, device: torch.
         prediction_of("load", scheduler)
     except (TypeError, ValueError) as error:
         raise LoadError(str(error)) from error
-    size = config["sample_size"]
-    if not isinstance(size, int):
-        if size[0] != size[1]:
-            raise LoadError(f"load: network must take square samples, got sample_size {tuple(size)}")
-        size = size[0]
-    latent = parts.autoencoder is not None
-    codec = LatentCodec(parts.autoencoder, size) if latent else PixelCodec(size, config["in_channels"])
+    codec, shape = _codec_and_shape(network, parts.autoencoder, size)
     try:
-        model = Model(network, scheduler, codec=codec, text=parts.text, name=name)
+        model = Model(network, scheduler, sample_shape=shape, codec=codec, text=parts.text, name=name)
     except ValueError as error:
         raise LoadError(f"load: {str(error).removeprefix('Model: ')}") from error
-    model.to(device, dtype)
-    _try_out(model)
+    model.to(device, dtypes.network if dtypes.network == dtypes.autoencoder else None)
+    for part, dtype in ((network, dtypes.network), (parts.autoencoder, dtypes.autoencoder)):
+        if part is not None and dtype is not None:
+            # Not the method of diffusers, which warns of types that are kept even where there are none.
+            torch.nn.Module.to(part, dtype)
+    try:
+        _try_out(model)
+    except LoadError as error:
+        if size is None:
+            raise
+        several = 2 ** (len(config.get("block_out_channels") or [0]) - 1) * model.codec.size[0] // shape[1]
+        raise ValueError(
+            f"load: size must be one that the network takes, such as multiples of {several}, got {size} ({error})"
+        ) from error
     return model
+
+
+def _codec_and_shape(network: Any, autoencoder: Any, size: Size | None) -> tuple[LatentCodec | None, tuple[int, ...]]:
+    """The codec of latents, if there are any, and the shape of samples; of pictures of a size, if there is one."""
+    if autoencoder is None:
+        own = (family_of(network) or PIXEL_UNET).sample_shape
+        return None, own(network) if size is None else (network.config["in_channels"], *size)
+    try:
+        check_part(f"config of {type(autoencoder).__name__}", autoencoder.config)
+        codec = LatentCodec(autoencoder, 1)  # whose pictures are those of one latent
+    except (TypeError, ValueError) as error:
+        raise LoadError(f"load: {str(error).removeprefix('LatentCodec: ')}") from error
+    factor, channels = codec.size[0], codec.latent_channels
+    if size is None:
+        shape = (family_of(network) or PIXEL_UNET).sample_shape(network)
+    elif size[0] % factor or size[1] % factor:
+        kind = type(autoencoder).__name__
+        raise ValueError(f"load: size must be of multiples of {factor}, the pixels of a latent of {kind}, got {size}")
+    else:
+        shape = (channels, size[0] // factor, size[1] // factor)
+    if shape[0] != channels:
+        raise LoadError(
+            f"load: autoencoder must have latents of {shape[0]} channels, as the network's samples have, got {channels}"
+        )
+    return LatentCodec(autoencoder, (shape[1], shape[2])), shape
 
 
 @torch.no_grad()

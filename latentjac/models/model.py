@@ -26,7 +26,7 @@ from latentjac.linearization.pool import Pool
 from latentjac.models.adapters import PIXEL_UNET, Call, Encoder, family_of
 from latentjac.models.arguments import check_call, check_factor, check_linearized
 from latentjac.models.classes import Asked, Classes
-from latentjac.models.codec import ImageInput, NoCodec, PixelCodec
+from latentjac.models.codec import ImageInput, NoCodec, PixelCodec, decoder_map
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.configs import LARGEST_SIDE
 from latentjac.models.guidance import Denoiser, Guided
@@ -70,8 +70,8 @@ class Model:
             ignored. By default that of the network's family, for other classes ``network(x, t, return_dict=False)[0]``.
         layers: Such names, each with a module of the network or its name.
         sample_shape: By default from the network's configuration.
-        codec: With ``encode`` and ``decode`` as :class:`PixelCodec` has them; by default that one for square samples of
-            1 or 3 channels, and none for others.
+        codec: With ``encode`` and ``decode`` as :class:`PixelCodec` has them; by default that one for samples of 1 or
+            3 channels, and none for others.
         text: With ``tensors(prompts)`` as :class:`TextEncoder` has it.
         classes: For networks with classes, whose labels come as ``"class_label"``, int64 ``[B]``. By default those of
             the network's family, and none with a ``call`` of your own.
@@ -277,7 +277,7 @@ class Model:
 
     @public
     def resolve_layer(self, layer: str) -> str:
-        """Full module name of a layer, ``"eps"`` or ``"x0"``; see :func:`latentjac.models.resolve_layer`."""
+        """Full module name of a layer, or an output's name; see :func:`latentjac.models.resolve_layer`."""
         return resolve_layer(self.network, layer, self.layers)
 
     @public
@@ -285,7 +285,8 @@ class Model:
         """The map ``(x, t, conditioning) -> features`` of a layer; the conditioning may be left out.
 
         Args:
-            layer: Module name, ``"mid"`` (h-space of the paper), ``"eps"`` or ``"x0"``.
+            layer: Module name, ``"mid"`` (h-space of the paper), ``"eps"``, ``"x0"``, or ``"image"``: the picture that
+                ``"x0"`` decodes to, unclipped; see :func:`latentjac.models.decoder_map`.
 
         Raises:
             TypeError: If layer is not a string.
@@ -375,10 +376,13 @@ def _of_tensors(features: Callable[..., torch.Tensor], names: tuple[str, ...]) -
 
 
 def _prediction_map(model: Model, name: str) -> Callable[..., torch.Tensor]:
-    """The noise or clean sample that a model predicts, without checks: for traces."""
+    """The noise, clean sample or picture that a model predicts, without checks: for traces."""
+    decode = decoder_map(model) if name == "image" else None
 
     def prediction(x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
         predicted = model.denoiser(conditioning)._predict(x, t)
+        if decode is not None:
+            return decode(predicted.x0)
         return predicted.eps if name == "eps" else predicted.x0
 
     return prediction
@@ -422,5 +426,5 @@ def _shape(shape: Any) -> tuple[int, ...]:
 
 
 def _pixels(shape: tuple[int, ...]) -> PixelCodec | NoCodec:
-    channels, height, width = shape
-    return PixelCodec(height, channels) if height == width and channels in (1, 3) else NoCodec()
+    channels, *size = shape
+    return PixelCodec((size[0], size[1]), channels) if channels in (1, 3) else NoCodec()

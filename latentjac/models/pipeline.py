@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from latentjac.models import autoencoders
 from latentjac.models.adapters import BY_HAND, FAMILIES, NETWORK_PARTS, Encoder, Family, class_now
 from latentjac.models.configs import check_part, check_schedule, read_config
 from latentjac.models.errors import LoadError
@@ -16,14 +17,11 @@ from latentjac.models.weights import plan
 
 # Parts that change neither the network's input nor what becomes of its output.
 _IGNORED = ("safety_checker", "feature_extractor", "scheduler")
-_AUTOENCODERS = {"vae": "AutoencoderKL", "vqvae": "VQModel"}
-_LIBRARIES = dict.fromkeys((*NETWORK_PARTS, *_AUTOENCODERS), "diffusers")
+_LIBRARIES = dict.fromkeys((*NETWORK_PARTS, *autoencoders.PARTS), "diffusers")
 _LIBRARIES |= dict.fromkeys(("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"), "transformers")
 # Files of low-rank adapters, which diffusers and transformers write beside the weights of what they change.
 _ADAPTER_STEMS = ("pytorch_lora_weights", "adapter_model")
-_ADAPTERS = tuple(
-    f"{stem}.{kind}" for stem in ("pytorch_lora_weights", "adapter_model") for kind in ("safetensors", "bin")
-)
+_ADAPTERS = tuple(f"{stem}.{kind}" for stem in _ADAPTER_STEMS for kind in ("safetensors", "bin"))
 
 
 @dataclass(frozen=True)
@@ -54,16 +52,17 @@ def parts_of(pipeline: Any) -> Parts:
     configs = {name: dict(getattr(held[name], "config", {})) for name in NETWORK_PARTS if name in held}
     family = _family(type(pipeline).__name__, classes, configs)
     text = None if family.make_text is None else family.make_text(held, pipeline.config)
-    return Parts(held[family.part], pipeline.scheduler, held.get("vae", held.get("vqvae")), text)
+    coder = next((held[name] for name in autoencoders.PARTS if name in held), None)
+    return Parts(held[family.part], pipeline.scheduler, coder, text)
 
 
-def read_parts(folder: Path, variant: str | None, dtype: torch.dtype) -> Parts:
+def read_parts(folder: Path, variant: str | None, dtypes: tuple[torch.dtype, torch.dtype]) -> Parts:
     """Those of a pipeline folder, without pickled weights and without a network.
 
     Args:
         folder: The folder.
         variant: Weight variant such as ``"fp16"``.
-        dtype: Type of the weights.
+        dtypes: Types of the weights of the network, and of those of the autoencoder.
 
     Raises:
         LoadError: If a part is not one that a model knows, or its files cannot be or do not fit together.
@@ -88,13 +87,23 @@ def read_parts(folder: Path, variant: str | None, dtype: torch.dtype) -> Parts:
                 f"load: {where!r}: {name} must be of {_LIBRARIES[name]}, got {str(library)[:60]!r} ({kind})"
             )
     _refuse_adapters(folder)
-    coder = next((name for name in ("vae", "vqvae") if name in classes), None)
+    coder = next((name for name in autoencoders.PARTS if name in classes), None)
     scheduler = _read_scheduler(folder / "scheduler" / "scheduler_config.json")
     # All files are looked at before the first is read whole.
-    plans = {name: _plan_network(folder / name, classes[name], variant, dtype) for name in (family.part, coder) if name}
-    text = None if family.read_text is None else family.read_text(folder, index, variant, dtype)
+    types = {family.part: dtypes[0], coder: dtypes[1]}
+    plans = {name: _plan_network(folder / name, classes[name], variant, types[name]) for name in types if name}
+    text = None if family.read_text is None else family.read_text(folder, index, variant, dtypes[0])
     network, autoencoder = plans[family.part](), None if coder is None else plans[coder]()
     return Parts(network, scheduler, autoencoder, None if text is None else text())
+
+
+def read_network(folder: Path, variant: str | None, dtype: torch.dtype) -> Any:
+    """The denoiser in a folder of its own; errors as in :func:`read_parts`."""
+    path = folder / "config.json"
+    kind, known = read_config(path).get("_class_name"), sorted({family.network for family in FAMILIES})
+    if kind not in known:
+        raise LoadError(f"load: {str(path)!r}: _class_name must be one of {known}, got {str(kind)[:60]!r}")
+    return _plan_network(folder, kind, variant, dtype)()
 
 
 def _family(pipeline: str, classes: Mapping[str, str], configs: Mapping[str, Mapping[str, Any]]) -> Family:
@@ -110,7 +119,9 @@ def _family(pipeline: str, classes: Mapping[str, str], configs: Mapping[str, Map
     others = {
         name: kind
         for name, kind in classes.items()
-        if name not in known and _AUTOENCODERS.get(name) != kind and not name.startswith("_")
+        if name not in known
+        and not (name in autoencoders.PARTS and kind in autoencoders.KINDS)
+        and not name.startswith("_")
     }
     if family is not None and not others:
         why = family.refusal(configs[family.part], pipeline)
@@ -118,6 +129,7 @@ def _family(pipeline: str, classes: Mapping[str, str], configs: Mapping[str, Map
             raise LoadError(f"load: config of {family.network}: {why} ({BY_HAND})")
         return family
     beside = f" beside {others}" if others else ""
+    beside += "".join(f" ({autoencoders.REFUSED[kind]})" for kind in others.values() if kind in autoencoders.REFUSED)
     if family is not None:
         raise LoadError(
             "load: pipeline must have no parts whose output a network gets and that are not run here, "
@@ -126,8 +138,8 @@ def _family(pipeline: str, classes: Mapping[str, str], configs: Mapping[str, Map
     networks = ", ".join(f"{name}: {classes[name]}" for name in NETWORK_PARTS if name in classes) or "no network"
     families = ", or ".join(dict.fromkeys(map(str, FAMILIES)))
     raise LoadError(
-        f"load: pipeline must have {families}, on pixels or on latents of AutoencoderKL or VQModel, got {pipeline} "
-        f"with {networks}{beside} ({BY_HAND})"
+        f"load: pipeline must have {families}, on pixels or on latents of {' or '.join(autoencoders.KINDS)}, "
+        f"got {pipeline} with {networks}{beside} ({BY_HAND})"
     )
 
 

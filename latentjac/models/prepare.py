@@ -1,4 +1,4 @@
-"""Any picture as a square RGB one of the network's size, or as a mask."""
+"""Any picture as an RGB one of the network's size, or as a mask."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from latentjac.models.colours import to_rgb
 from latentjac.models.picture_files import identify, load_image
 
 _ORIENTATION = 0x0112  # in EXIF; 2 to 8 are flips and turns
-_MOST_SIZE = 16384
+_MOST_SIZE = 16384  # of a side
 
 Box = tuple[int, int, int, int]
+Size = tuple[int, int]  # height and width, as of tensors
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class PreparedImage:
     """A picture and what was done to get it.
 
     Attributes:
-        image: RGB, size x size pixels, from :func:`prepare_image`.
+        image: RGB, of the size that was asked for, from :func:`prepare_image`.
         notes: One sentence per change, in order; empty if the input was used as it is.
     """
 
@@ -32,25 +33,37 @@ class PreparedImage:
     notes: list[str] = field(default_factory=list)
 
 
-def prepare_image(image: str | Path | Image.Image, size: int, crop: Box | None = None) -> PreparedImage:
-    """Turn any picture into a square RGB one of the network's size.
+def prepare_image(image: str | Path | Image.Image, size: int | Size, crop: Box | None = None) -> PreparedImage:
+    """Turn any picture into an RGB one of the network's size.
 
     Takes the first frame, applies the EXIF orientation, scales numbers of more than 8 bits, converts colours to sRGB by
     the embedded profile, lays transparent parts over white, crops and resizes. Each of these leaves a note.
 
     Args:
         image: Picture or its file.
-        size: Side of the result in pixels, at most 16384.
-        crop: Box ``(left, top, right, bottom)`` in pixels of the upright picture; the centred square by default.
+        size: Height and width of the result in pixels, each at most 16384, or the side of a square.
+        crop: Box ``(left, top, right, bottom)`` in pixels of the upright picture; by default the largest one in its
+            middle that has the shape of the result. A box of another shape is distorted.
 
     Raises:
-        TypeError: If image is neither a picture nor a path, or size is no int.
+        TypeError: If image is neither a picture nor a path, or size is neither an int nor two.
         FileNotFoundError: If there is no such file.
         ValueError: If the file is no picture, the picture has NaN or Inf, or the box is empty or outside.
     """
-    size = check_int("prepare_image", "size", size, 1, _MOST_SIZE)
+    size = as_size("prepare_image", "size", size)
     read = read_image(image, "prepare_image: image")
-    return resize_image(crop_image(read, crop, "prepare_image"), size)
+    return fit_image(read if crop is None else crop_image(read, crop, "prepare_image"), size, cropped=crop is not None)
+
+
+def as_size(function: str, argument: str, size: Any, most: int = _MOST_SIZE) -> Size:
+    """Height and width of a size in either form; errors name function and argument."""
+    if not isinstance(size, (tuple, list)):
+        side: int = check_int(function, argument, size, 1, most)
+        return side, side
+    if len(size) != 2 or not all(map(is_int, size)):
+        raise ValueError(f"{function}: {argument} must be (height, width) or the side of a square, got {shown(size)}")
+    height, width = (check_int(function, argument, length, 1, most) for length in size)
+    return height, width
 
 
 def read_image(image: Any, subject: str) -> PreparedImage:
@@ -65,29 +78,35 @@ def read_image(image: Any, subject: str) -> PreparedImage:
     return PreparedImage(rgb, notes + converted)
 
 
-def crop_image(prepared: PreparedImage, crop: Box | None, function: str) -> PreparedImage:
-    """A part of a picture that was read: a box, or the centred square.
+def crop_image(prepared: PreparedImage, crop: Box, function: str) -> PreparedImage:
+    """The part of a picture that was read inside a box.
 
     Raises:
         ValueError: If the box is empty or outside.
     """
+    return _part(prepared, _checked_box(crop, *prepared.image.size, function))
+
+
+def fit_image(prepared: PreparedImage, size: Size, *, cropped: bool) -> PreparedImage:
+    """A picture that was read, at the network's size; unless it was cropped before, of its shape first."""
+    if not cropped:
+        prepared = _part(prepared, _middle(*prepared.image.size, size))
+    image, (height, width) = prepared.image, size
+    if image.size == (width, height):
+        return prepared
+    note = f"resized from {image.size[0]}x{image.size[1]} to {width}x{height}"
+    return PreparedImage(image.resize((width, height), Image.Resampling.LANCZOS), [*prepared.notes, note])
+
+
+def _part(prepared: PreparedImage, box: Box) -> PreparedImage:
     image = prepared.image
     width, height = image.size
-    left, top, right, bottom = box = _box(crop, width, height, function)
+    left, top, right, bottom = box
     if box == (0, 0, width, height):
         return prepared
     # Not Image.crop: it refuses boxes of more pixels than Pillow's limit.
     part = Image.fromarray(np.asarray(image)[top:bottom, left:right])
     return PreparedImage(part, [*prepared.notes, f"cropped from {width}x{height} to the box {box}"])
-
-
-def resize_image(prepared: PreparedImage, size: int) -> PreparedImage:
-    """A picture that was read, at the network's size."""
-    image = prepared.image
-    if image.size == (size, size):
-        return prepared
-    note = f"resized from {image.size[0]}x{image.size[1]} to {size}x{size}"
-    return PreparedImage(image.resize((size, size), Image.Resampling.LANCZOS), [*prepared.notes, note])
 
 
 def read_mask(mask: Any, subject: str) -> PreparedImage:
@@ -155,12 +174,18 @@ def _turned(image: Image.Image) -> bool:
         return False
 
 
-def _box(crop: Any, width: int, height: int, function: str) -> Box:
-    """The box to crop to: the one that was asked for, or the centred square."""
-    if crop is None:
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        return left, top, left + side, top + side
+def _middle(width: int, height: int, size: Size) -> Box:
+    """The largest box in the middle of a picture that has the shape of a size, to the nearest pixel."""
+    tall, wide = size
+    if width * tall >= height * wide:
+        across, down = max(1, (2 * height * wide + tall) // (2 * tall)), height
+    else:
+        across, down = width, max(1, (2 * width * tall + wide) // (2 * wide))
+    left, top = (width - across) // 2, (height - down) // 2
+    return left, top, left + across, top + down
+
+
+def _checked_box(crop: Any, width: int, height: int, function: str) -> Box:
     if not isinstance(crop, (tuple, list)) or len(crop) != 4 or not all(map(is_int, crop)):
         raise ValueError(f"{function}: crop must be four ints (left, top, right, bottom), got {shown(crop)}")
     left, top, right, bottom = map(int, crop)

@@ -11,7 +11,7 @@ from latentjac.arguments import check_left, check_tensor
 from latentjac.models.classes import Asked
 from latentjac.models.codec import PixelCodec
 from latentjac.models.conditioning import ClassifierFree, Conditioning
-from latentjac.models.prepare import crop_image, inside_of, read_mask, resize_image
+from latentjac.models.prepare import fit_image, inside_of, read_mask
 from latentjac.models.text import GUIDANCE_EMBEDDING
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _inside(function: str, mask: Any, size: tuple[int, ...]) -> torch.Tensor:
     """Where a mask is to be painted anew, bool ``[1, 1, H, W]``."""
     if not isinstance(mask, torch.Tensor):
         subject = f"{function}: mask"
-        prepared = resize_image(crop_image(read_mask(mask, subject), None, subject), size[-1])
+        prepared = fit_image(read_mask(mask, subject), (size[0], size[1]), cropped=False)
         return torch.from_numpy(inside_of(prepared.image).copy())[None, None]
     given = mask if mask.dtype == torch.bool else check_tensor(function, "mask", mask) >= 0.5
     if tuple(given.shape) != tuple(size):

@@ -45,6 +45,10 @@ def plan(
     files = _files(config.parent, stem, variant)
     with reading():
         headers = {file: read_header("load", file) for file in files}
+    for file, listed in files.items():
+        if listed is not None and listed != set(headers[file].entries):
+            name = min(listed ^ set(headers[file].entries))
+            raise LoadError(f"load: {str(file)!r} must hold the weights that its index lists there, got {name} in one")
     # Without memory: a configuration can ask for more than there is.
     with torch.device("meta"):
         expected = {name: tuple(value.shape) for name, value in _make(make, config).state_dict().items()}
@@ -95,25 +99,44 @@ def _make(make: Callable[[], torch.nn.Module], config: Path) -> torch.nn.Module:
         ) from error
 
 
-def _files(folder: Path, stem: str, variant: str | None) -> list[Path]:
-    """The file of weights, or those that an index lists."""
+def _files(folder: Path, stem: str, variant: str | None) -> dict[Path, set[str] | None]:
+    """The file of weights, or those that an index lists, each with the names of weights it has there."""
     ending = f".{variant}" if variant else ""
     whole, index = folder / f"{stem}{ending}.safetensors", folder / f"{stem}.safetensors.index{ending}.json"
     if whole.exists() or not index.exists():
         if not whole.exists():
-            raise LoadError(f"load: folder must hold safetensors weights, got no {str(whole)!r}")
-        return [whole]
+            raise LoadError(f"load: folder must hold safetensors weights, got no {str(whole)!r}{_hint(folder, stem)}")
+        return {whole: None}
     with reading():
         listed = read_json("load", index).get("weight_map")
     if not isinstance(listed, dict) or not listed:
         raise LoadError(f"load: {str(index)!r}: weight_map must be a JSON object of file names")
-    names = {str(name) for name in listed.values()}
+    names: dict[str, set[str]] = {}
+    for weight, file in listed.items():
+        names.setdefault(str(file), set()).add(weight)
     for name in names:
         if name != os.path.basename(name) or not name.endswith(".safetensors") or not (folder / name).exists():
             raise LoadError(
                 f"load: {str(index)!r}: weight_map must name safetensors files beside it, got {name[:60]!r}"
             )
-    return [folder / name for name in sorted(names)]
+    return {folder / name: names[name] for name in sorted(names)}
+
+
+def _hint(folder: Path, stem: str) -> str:
+    """What to do where there are other weights than those that are looked for."""
+    held = {file.name for file in folder.glob(f"{stem}*")} if folder.is_dir() else set()
+    pattern = re.compile(rf"{re.escape(stem)}(?:\.safetensors\.index)?\.(\w+)\.(?:safetensors|json)")
+    variants = sorted({found[1] for name in held if (found := pattern.fullmatch(name))} - {"safetensors"})
+    if variants:
+        return f"; there are weights of {' and '.join(variants)}: give variant={variants[0]!r}"
+    if any(f"{stem}.safetensors" in name for name in held):
+        return "; there are weights without a variant: leave it out"
+    if any(name.endswith((".bin", ".bin.index.json")) for name in held):
+        return (
+            "; pickled weights (.bin) are never read: where you trust them, convert them with diffusers, by "
+            "from_pretrained(folder) and save_pretrained(other_folder, safe_serialization=True)"
+        )
+    return ""
 
 
 def _names(header: Header, expected: Mapping[str, Any]) -> dict[str, str]:

@@ -48,7 +48,7 @@ def contact_sheet(
         rows: The rows, from the top.
         heading: Line above everything.
         columns: Labels above the pictures of the first rows.
-        cell: Side of a picture in pixels, at most 4096; smaller ones are enlarged smoothly.
+        cell: Longer side of a picture in pixels, at most 4096; smaller ones are enlarged smoothly, shapes are kept.
         gap: Space between pictures.
 
     Raises:
@@ -66,39 +66,54 @@ def contact_sheet(
     if not rows or not any(row.images for row in rows):
         raise ValueError("contact_sheet: rows must hold at least one picture, got none")
     label = 24 + max(_width(text, 15) for row in rows for text in (row.title, row.note))
+    across, down = _largest(rows, cell)
     small = cell // 2
     thumbnails = label
     if any(row.thumbnail for row in rows):
         label += small + 2 * gap
-    width = label + max(len(row.images) for row in rows) * (cell + gap) + gap
+    width = label + max(len(row.images) for row in rows) * (across + gap) + gap
     width = max(width, 2 * gap + _width(heading, 18))
     top = gap + (34 if heading else 0) + (24 if columns else 0)
-    heights = [cell + gap + (20 if row.captions else 0) for row in rows]
+    heights = [down + gap + (20 if row.captions else 0) for row in rows]
     sheet = Image.new("RGB", (int(width), top + sum(heights) + gap), PAPER)
     draw = ImageDraw.Draw(sheet)
     if heading:
         draw.text((gap, gap), heading, INK, _font(18))
     for i, text in enumerate(columns):
-        centre = label + i * (cell + gap) + cell / 2
+        centre = label + i * (across + gap) + across / 2
         draw.text((centre, top - 14), text, FAINT, _font(14), anchor="mm")
     y = top
     for row, height in zip(rows, heights, strict=True):
-        draw.text((gap, y + cell / 2 - 12), row.title, INK, _font(15), anchor="lm")
-        draw.text((gap, y + cell / 2 + 10), row.note, FAINT, _font(13), anchor="lm")
+        draw.text((gap, y + down / 2 - 12), row.title, INK, _font(15), anchor="lm")
+        draw.text((gap, y + down / 2 + 10), row.note, FAINT, _font(13), anchor="lm")
         if row.thumbnail is not None:
-            sheet.paste(_square(row.thumbnail, small), (int(thumbnails), y + (cell - small) // 2))
+            _paste(sheet, row.thumbnail, small, (int(thumbnails), y), (small, down))
         for i, image in enumerate(row.images):
-            x = int(label + i * (cell + gap))
+            x = int(label + i * (across + gap))
             if image is not None:
-                sheet.paste(_square(image, cell), (x, y))
+                _paste(sheet, image, cell, (x, y), (across, down))
             if i < len(row.captions):
-                draw.text((x + cell / 2, y + cell + 9), row.captions[i], FAINT, _font(13), anchor="mm")
+                draw.text((x + across / 2, y + down + 9), row.captions[i], FAINT, _font(13), anchor="mm")
         y += height
     return sheet
 
 
-def _square(image: Image.Image, side: int) -> Image.Image:
-    return image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+def _largest(rows: Sequence[Row], cell: int) -> tuple[int, int]:
+    """Width and height that the pictures of all rows have room in."""
+    sizes = [_enlarged(image.size, cell) for row in rows for image in row.images if image is not None]
+    return max((size[0] for size in sizes), default=cell), max((size[1] for size in sizes), default=cell)
+
+
+def _enlarged(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """A size scaled so that its longer side is this one."""
+    longer = max(size)
+    return max(1, round(size[0] * side / longer)), max(1, round(size[1] * side / longer))
+
+
+def _paste(sheet: Image.Image, image: Image.Image, side: int, at: tuple[int, int], room: tuple[int, int]) -> None:
+    """Draw a picture in the middle of a place of the sheet."""
+    fitted = image.convert("RGB").resize(_enlarged(image.size, side), Image.Resampling.BICUBIC)
+    sheet.paste(fitted, (at[0] + (room[0] - fitted.width) // 2, at[1] + (room[1] - fitted.height) // 2))
 
 
 def _width(text: str, size: int) -> float:

@@ -705,6 +705,7 @@ BASELINES: dict[str, Baseline] = {
     "JointLinearization.check_adjoint": lambda c: call(c.joint.check_adjoint, generator=seeded()),
     "Linearization.recorder": lambda c: call(c.lin.recorder),
     "ProgramLinearization.recorder": lambda c: call(c.lin.recorder),
+    "decoder_map": lambda c: call(lj.models.decoder_map, model=c.model),
     "PixelCodec.encode": lambda c: call(c.model.codec.encode, images=[c.picture]),
     "PixelCodec.decode": lambda c: call(c.model.codec.decode, samples=rand(1, 3, 4, 4)),
     "LatentCodec.encode": lambda c: call(c.text.codec.encode, images=[c.picture]),

@@ -9,6 +9,8 @@ import sys
 import numpy as np
 import pytest
 from cli.commands import run
+from diffusers import DDIMPipeline, UNet2DModel
+from networks import build_scheduler, build_tiny_unet
 from PIL import Image
 from report.parsed import Page
 
@@ -167,7 +169,7 @@ def test_the_way_of_park2023(tiny_folder, photo, tmp_path) -> None:
 
 def test_a_mask_is_cropped_like_the_photo(photo, mask) -> None:
     picture = read_photo("PHOTO", photo, (9, 5, 29, 25))
-    inside = fit_mask(open_mask(mask, picture), picture, 20, 20)
+    inside = fit_mask(open_mask(mask, picture), picture, (20, 20), (20, 20))
     expected = np.zeros((20, 20), dtype=bool)
     expected[5:13, 5:15] = True
     assert np.array_equal(inside.numpy(), expected)
@@ -179,17 +181,49 @@ def test_a_mask_of_the_models_size_is_not_cropped(photo, tmp_path) -> None:
     drawn.paste(255, (0, 0, 8, 16))
     drawn.save(tmp_path / "mask.png")
     mask = open_mask(tmp_path / "mask.png", picture)
-    assert fit_mask(mask, picture, 16, 16)[:, :8].all()
-    assert not fit_mask(mask, picture, 16, 16)[:, 8:].any()
-    assert fit_mask(mask, picture, 8, 16)[:, :4].all()  # samples that are latents
+    assert fit_mask(mask, picture, (16, 16), (16, 16))[:, :8].all()
+    assert not fit_mask(mask, picture, (16, 16), (16, 16))[:, 8:].any()
+    assert fit_mask(mask, picture, (8, 8), (16, 16))[:, :4].all()  # samples that are latents
     with pytest.raises(Refusal, match="or 20x20, as the model's are, got 16x16"):
-        fit_mask(mask, picture, 20, 20)
+        fit_mask(mask, picture, (20, 20), (20, 20))
 
 
-def test_a_mask_of_another_size_is_refused_before_a_model_is_loaded(photo, tmp_path) -> None:
+def test_a_mask_of_another_size_is_refused(photo, tmp_path) -> None:
     Image.new("L", (8, 9)).save(tmp_path / "mask.png")
-    with pytest.raises(Refusal, match=r"--mask must be 40x30 pixels, as the photo is, or square, .* got 8x9"):
-        open_mask(tmp_path / "mask.png", read_photo("PHOTO", photo, None))
+    picture = read_photo("PHOTO", photo, None)
+    mask = open_mask(tmp_path / "mask.png", picture)
+    sizes = "40x30 pixels, as the photo is, or 9x8 or 18x16, as the model's are, got 8x9"
+    with pytest.raises(Refusal, match=f"--mask must be {sizes}"):
+        fit_mask(mask, picture, (8, 9), (16, 18))
+    assert fit_mask(mask, picture, (9, 8), (18, 16)).shape == (9, 8)
+
+
+@pytest.mark.parametrize("crop", [[], ["--crop", "2,3,32,21"]])
+def test_a_model_of_rectangles(photo, mask, tmp_path, crop: list) -> None:
+    """The photo is cropped to the model's shape, and so are mask, sheet, page and GIF."""
+    folder = tmp_path / "model"
+    DDIMPipeline(unet=build_tiny_unet(size=(12, 20)), scheduler=build_scheduler()).save_pretrained(folder)
+    done = run(
+        "edit", photo, "--mask", mask, "--method", "linear", "--distance", "4", "--model", folder, "--gif",
+        "--frames", 3, "--out", tmp_path / "out", *crop, *QUICK,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert ("box (0, 3, 40, 27)" in done.stdout) == (not crop)
+    assert "to 20x12" in done.stdout
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["model"]["sample_shape"] == [3, 12, 20]
+    assert 0 < record["edit"]["leakage"][0][0] < 1
+    assert Image.open(tmp_path / "out" / "direction1_+4.png").size == (20, 12)
+    assert Image.open(tmp_path / "out" / "walk_direction1.gif").size == (427, 256)
+
+
+def test_a_model_of_other_samples_than_pictures_is_refused(photo, tmp_path) -> None:
+    network = UNet2DModel.from_config({**build_tiny_unet().config, "in_channels": 4, "out_channels": 4})
+    DDIMPipeline(unet=network, scheduler=build_scheduler()).save_pretrained(tmp_path / "model")
+    done = run("invert", photo, "--model", tmp_path / "model", "--out", tmp_path / "out")
+    assert done.returncode
+    assert "--model must be one of pictures" in done.stderr
+    assert "4 channels and no autoencoder" in done.stderr
 
 
 def test_basis_and_invert(tiny_folder, photo, tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""Any picture in, a square RGB one out, and what was done is said."""
+"""Any picture in, an RGB one of the network's size out, and what was done is said."""
 
 from __future__ import annotations
 

@@ -264,6 +264,37 @@ def test_paths_that_are_no_files(folder, file: str, kind: str) -> None:
         latentjac.load(folder)
 
 
+def test_the_folder_of_a_network_alone(tiny_folder, folder) -> None:
+    expected = latentjac.load(tiny_folder).identity()
+    for source in (folder / "unet", str(folder / "unet")):
+        assert latentjac.load(source, build_scheduler()).identity() == expected
+    model = latentjac.load(folder / "unet", build_scheduler(), dtype=torch.float64, size=8)
+    assert (model.dtype, model.sample_shape) == (torch.float64, (3, 8, 8))
+    with pytest.raises(latentjac.LoadError, match=r"a network alone needs its scheduler: load\(folder, scheduler\)"):
+        latentjac.load(folder / "unet")
+    with pytest.raises(TypeError, match="scheduler must be None unless source is a network or its folder, got DDIM"):
+        latentjac.load(folder, build_scheduler())
+    split(folder, "fp16")
+    assert latentjac.load(folder / "unet", build_scheduler(), variant="fp16").identity() == expected
+
+
+@pytest.mark.parametrize("kind", ["AutoencoderKL", "../../UNet2DModel", None, ["UNet2DModel"]])
+def test_folders_of_other_networks_alone(folder, kind: Any) -> None:
+    config = json.loads((folder / UNET).read_text())
+    (folder / UNET).write_text(json.dumps({**config, "_class_name": kind}))
+    with pytest.raises(latentjac.LoadError, match=r"unet/config\.json': _class_name must be one of \['UNet2D"):
+        latentjac.load(folder / "unet", build_scheduler())
+
+
+def test_the_home_of_the_user(folder, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    monkeypatch.setenv("USERPROFILE", str(folder.parent))
+    for source in ("~/model", Path("~/model")):
+        assert latentjac.load(source).sample_shape == (3, 16, 16)
+    with pytest.raises(latentjac.LoadError, match="got '~nobody-of-this-name/model'"):
+        latentjac.load("~nobody-of-this-name/model")
+
+
 def test_linked_files_as_in_a_cache_of_the_hub(folder, tmp_path) -> None:
     for file in [path for path in folder.rglob("*") if path.is_file()]:
         blob = tmp_path / f"blob-{file.name}-{file.parent.name}"
@@ -372,6 +403,44 @@ def test_indices_that_point_elsewhere(folder, names: Any) -> None:
     (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(latentjac.LoadError, match="weight_map must"):
         latentjac.load(folder)
+
+
+@pytest.mark.parametrize("change", ["elsewhere", "more", "fewer", "twice"])
+def test_indices_that_do_not_fit_their_files(folder, change: str) -> None:
+    """Each weight is once in the file that the index says, and nothing else is there."""
+    index = split(folder)
+    listed, name = index["weight_map"], "conv_in.bias"
+    if change == "elsewhere":
+        listed[name] = "b.safetensors" if listed[name] == "a.safetensors" else "a.safetensors"
+    elif change == "more":
+        listed["more"] = listed[name]
+    elif change == "fewer":
+        del listed[name]
+    else:
+        for file in ("a", "b"):
+            weights = load_file(folder / f"unet/{file}.safetensors")
+            save_file({**weights, name: torch.ones(8)}, folder / f"unet/{file}.safetensors")
+    (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(latentjac.LoadError, match=r"[ab]\.safetensors' must hold the weights that its index lists"):
+        latentjac.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("held", "variant", "hint"),
+    [
+        ("diffusion_pytorch_model.fp16.safetensors", None, "there are weights of fp16: give variant='fp16'"),
+        ("diffusion_pytorch_model.safetensors.index.bf16.json", None, "give variant='bf16'"),
+        ("diffusion_pytorch_model.non_ema.safetensors", "fp16", "weights of non_ema: give variant='non_ema'"),
+        ("diffusion_pytorch_model.safetensors", "fp16", "there are weights without a variant: leave it out"),
+        ("diffusion_pytorch_model.bin", None, r"pickled weights \(.bin\) are never read: .* save_pretrained"),
+        ("diffusion_pytorch_model.bin.index.json", None, "pickled weights"),
+        ("other.safetensors", None, r"got no '.*diffusion_pytorch_model\.safetensors'$"),
+    ],
+)
+def test_other_weights_than_those_that_are_looked_for(folder, held: str, variant: Any, hint: str) -> None:
+    (folder / WEIGHTS).rename(folder / "unet" / held)
+    with pytest.raises(latentjac.LoadError, match=hint):
+        latentjac.load(folder, variant=variant)
 
 
 def test_a_variant(folder, tiny_folder) -> None:

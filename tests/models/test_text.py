@@ -35,7 +35,7 @@ def picture() -> torch.Tensor:
 def test_a_folder_gives_what_the_object_gives(pipeline, model, tmp_path: Path) -> None:
     pipeline.save_pretrained(tmp_path)
     read = latentjac.load(tmp_path)
-    assert (read.sample_shape, read.codec.size) == ((4, 8, 8), 16)
+    assert (read.sample_shape, read.codec.size) == ((4, 8, 8), (16, 16))
     assert read.identity() == model.identity()
     torch.testing.assert_close(read.conditioning("a cat")["text"], model.conditioning("a cat")["text"])
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -157,7 +157,7 @@ def test_an_unconditional_network_on_latents(picture, tmp_path: Path) -> None:
     pipeline.save_pretrained(tmp_path)
     for source in (pipeline, tmp_path):
         model = latentjac.load(source)
-        assert (model.sample_shape, model.codec.size, model.text) == ((3, 8, 8), 16, None)
+        assert (model.sample_shape, model.codec.size, model.text) == ((3, 8, 8), (16, 16), None)
         path = latentjac.invert(model, picture, 6)
         assert path.psnr[0] > 20
         assert latentjac.local_basis(model, path.at(0.6), k=2).status is latentjac.Status.CONVERGED

@@ -22,6 +22,16 @@ def test_pictures_and_labels_are_drawn() -> None:
     assert (sheet[:30] < 128).all(-1).sum() > 50  # the heading's ink
 
 
+def test_shapes_are_kept() -> None:
+    wide, tall = Image.new("RGB", (16, 8), (255, 0, 0)), Image.new("RGB", (4, 8), (0, 0, 255))
+    alone = np.asarray(contact_sheet([Row("", "", [wide, wide])], cell=32)).astype(int)
+    assert ((alone == [255, 0, 0]).all(-1)).sum() == 2 * 32 * 16
+    assert alone.shape[0] == 16 + 3 * 8  # no room for what is not there
+    sheet = np.asarray(contact_sheet([Row("", "", [wide, tall], thumbnail=tall)], cell=32)).astype(int)
+    assert ((sheet == [255, 0, 0]).all(-1)).sum() == 32 * 16
+    assert ((sheet == [0, 0, 255]).all(-1)).sum() == 16 * 32 + 8 * 16
+
+
 def test_an_empty_sheet_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one picture"):
         contact_sheet([])
