@@ -172,10 +172,11 @@ def _check_device(given: torch.device | str | None) -> torch.device | None:
 def _download(hub_id: str, variant: str | None, options: dict[str, Any]) -> Path:
     from huggingface_hub import snapshot_download
 
-    weights = f"*.{variant}.safetensors" if variant else "*.safetensors"
+    weights = [f"*.{variant}{part}.safetensors" for part in ("", "-*")] if variant else ["*.safetensors"]
     wanted = ["model_index.json", "scheduler/*.json", "tokenizer/*", "tokenizer_2/*"]
-    wanted += [f"{name}/{kind}" for name in _FOLDERS for kind in ("*.json", weights)]
-    others = None if variant else [f"*.{kind}.safetensors" for kind in ("fp16", "bf16", "non_ema")]
+    wanted += [f"{name}/{kind}" for name in _FOLDERS for kind in ("*.json", *weights)]
+    kinds = () if variant else ("fp16", "bf16", "non_ema")
+    others = [f"*.{kind}{part}.safetensors" for kind in kinds for part in ("", "-*")]
     try:
         return Path(snapshot_download(hub_id, allow_patterns=wanted, ignore_patterns=others, **options))
     except Exception as error:

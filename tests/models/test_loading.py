@@ -53,6 +53,28 @@ def test_hub_id_without_a_network(monkeypatch, tmp_path) -> None:
         latentjac.load("someone/some-model", cache_dir=tmp_path, local_files_only=True)
 
 
+@pytest.mark.parametrize(
+    ("variant", "wanted"),
+    [
+        (None, {"config.json", "w.safetensors", "w-00001-of-00002.safetensors"}),
+        ("fp16", {"config.json", "w.fp16.safetensors", "w.fp16-00001-of-00002.safetensors"}),
+    ],
+)
+def test_files_that_are_fetched(variant, wanted, monkeypatch, tmp_path) -> None:
+    """Those of one variant, whole or in several files, and no pickled ones."""
+    from huggingface_hub.utils import filter_repo_objects
+
+    asked: dict = {}
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **given: asked.update(given) or tmp_path)
+    with pytest.raises(latentjac.LoadError, match=r"without model_index\.json"):
+        latentjac.load("someone/some-model", variant=variant)
+    weights = ["w", "w-00001-of-00002", "w.fp16", "w.fp16-00001-of-00002", "w.bf16", "w.non_ema"]
+    files = [f"unet/{name}.{kind}" for name in weights for kind in ("safetensors", "bin")]
+    patterns = {key: asked[key] for key in ("allow_patterns", "ignore_patterns")}
+    found = set(filter_repo_objects(["unet/config.json", "model.safetensors", *files], **patterns))
+    assert found == {f"unet/{name}" for name in wanted}
+
+
 def test_pickled_weights_are_never_read(tiny_folder, tmp_path) -> None:
     folder = shutil.copytree(tiny_folder, tmp_path / "pickled")
     (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
@@ -118,6 +140,11 @@ def test_weights_that_are_missing_are_named(tiny_folder, tmp_path) -> None:
         ("model_index.json", "[]", "must hold a JSON object, got list"),
         ("model_index.json", '{"unet": ["x"]}', "no network"),
         ("model_index.json", '{"unet": ["diffusers", "UNet2DModel"], "vqvae": ["diffusers", "VQModel"]}', "vqvae"),
+        (
+            "model_index.json",
+            '{"unet": ["diffusers", "UNet2DModel"], "vae": ["diffusers", "ConsistencyDecoderVAE"]}',
+            r"AutoencoderDC, got .*'ConsistencyDecoderVAE'} \(its decoder draws noise",
+        ),
         ("scheduler/scheduler_config.json", '{"_class_name": "ScoreSdeVeScheduler"}', "got ScoreSdeVeScheduler"),
         ("scheduler/scheduler_config.json", '{"beta_schedule": "odd"}', "odd"),
     ],
