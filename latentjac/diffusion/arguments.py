@@ -10,6 +10,7 @@ import torch
 from latentjac.arguments import check_dense, check_int, check_kind, check_left, check_number, is_int, shown
 from latentjac.models import Conditioning, Model
 from latentjac.models.arguments import check_fit
+from latentjac.models.levels import Levels
 from latentjac.models.text import check_prompts
 
 
@@ -28,15 +29,13 @@ def check_samples(function: str, argument: str, x: Any, model: Model) -> torch.T
     return x
 
 
-def check_timestep(function: str, timestep: Any, total: int) -> int | float:
-    """A timestep of a training schedule of so many, whole or fractional."""
+def check_timestep(function: str, timestep: Any, levels: Levels) -> int | float:
+    """A timestep of a training schedule, whole or fractional."""
     number = (
         check_int(function, "timestep", timestep) if is_int(timestep) else check_number(function, "timestep", timestep)
     )
-    if not 0 <= number < total:
-        raise ValueError(
-            f"{function}: timestep must be in [0, num_train_timesteps) = [0, {total}), got {shown(timestep)}"
-        )
+    if not levels.holds(number):
+        raise ValueError(f"{function}: timestep must be in {levels.span}, got {shown(timestep)}")
     return number
 
 

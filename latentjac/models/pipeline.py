@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from latentjac.models.adapters import FAMILIES, NETWORK_PARTS, Family
 from latentjac.models.configs import check_part, check_schedule, read_config
 from latentjac.models.errors import LoadError
+from latentjac.models.schedulers import check_class
 from latentjac.models.text import TextEncoder
 from latentjac.models.weights import plan
 
 # Parts that change neither the network's input nor what becomes of its output.
 _IGNORED = ("safety_checker", "feature_extractor", "scheduler")
 _AUTOENCODERS = {"vae": "AutoencoderKL", "vqvae": "VQModel"}
-_LIBRARIES = dict.fromkeys((*NETWORK_PARTS, *_AUTOENCODERS), "diffusers")
+_LIBRARIES = dict.fromkeys((*NETWORK_PARTS, *_AUTOENCODERS, "scheduler"), "diffusers")
 _LIBRARIES |= dict.fromkeys(("text_encoder", "tokenizer"), "transformers")
 
 
@@ -83,7 +84,7 @@ def read_parts(folder: Path, variant: str | None, dtype: torch.dtype) -> Parts:
                 f"load: {where!r}: {name} must be of {_LIBRARIES[name]}, got {str(library)[:60]!r} ({kind})"
             )
     coder = next((name for name in ("vae", "vqvae") if name in classes), None)
-    scheduler = _read_scheduler(folder / "scheduler" / "scheduler_config.json")
+    scheduler = _read_scheduler(folder / "scheduler" / "scheduler_config.json", classes.get("scheduler"))
     # All files are looked at before the first is read whole.
     plans = {name: _plan_network(folder / name, classes[name], variant, dtype) for name in (family.part, coder) if name}
     text = None if family.read_text is None else family.read_text(folder, variant, dtype)
@@ -116,18 +117,31 @@ def _family(pipeline: str, classes: Mapping[str, str], configs: Mapping[str, Map
     )
 
 
-def _read_scheduler(path: Path) -> Any:
+def _read_scheduler(path: Path, kind: str | None) -> Any:
+    """The scheduler of a file, of the class that the pipeline names, or else the file."""
     import diffusers
 
     settings = read_config(path)
-    if "beta_schedule" not in settings:
-        kind = settings.get("_class_name")
-        raise LoadError(f"load: scheduler must have a beta_schedule (DDPM, DDIM and relatives), got {kind}")
+    if "_class_name" not in settings and "beta_schedule" not in settings:
+        raise LoadError(f"load: {str(path)!r} must be settings of a scheduler of diffusers, got others")
+    own = str(settings.get("_class_name", kind))
+    kind = own if kind is None else kind
+    made = getattr(diffusers, kind, None)
+    if not isinstance(made, type) or not issubclass(made, diffusers.SchedulerMixin):
+        raise LoadError(f"load: {str(path)!r}: scheduler must be one of diffusers, got {kind[:60]!r}")
+    try:
+        check_class("load", made.__name__)
+    except ValueError as error:
+        raise LoadError(str(error)) from error
     check_schedule(repr(str(path)), settings)
     try:
-        return diffusers.DDIMScheduler.from_config(settings)
+        scheduler: Any = cast(Any, made).from_config(settings)
     except Exception as error:
-        raise LoadError(f"load: {str(path)!r}: beta_schedule must be one of DDIM, got {error}") from error
+        raise LoadError(f"load: {str(path)!r}: beta_schedule and the like must be of {kind}, got: {error}") from error
+    # Schedulers with betas can be exchanged for each other.
+    if own != kind and not (hasattr(scheduler, "alphas_cumprod") and "beta_schedule" in settings):
+        raise LoadError(f"load: {str(path)!r}: _class_name must be {kind}, got {own[:60]!r}")
+    return scheduler
 
 
 def _plan_network(folder: Path, kind: str, variant: str | None, dtype: torch.dtype) -> Callable[[], Any]:

@@ -117,7 +117,11 @@ def test_weights_that_are_missing_are_named(tiny_folder, tmp_path) -> None:
         ("model_index.json", "[]", "must hold a JSON object, got list"),
         ("model_index.json", '{"unet": ["x"]}', "no network"),
         ("model_index.json", '{"unet": ["diffusers", "UNet2DModel"], "vqvae": ["diffusers", "VQModel"]}', "vqvae"),
-        ("scheduler/scheduler_config.json", '{"_class_name": "ScoreSdeVeScheduler"}', "got ScoreSdeVeScheduler"),
+        (
+            "scheduler/scheduler_config.json",
+            '{"_class_name": "ScoreSdeVeScheduler"}',
+            "must be DDIMSch",
+        ),
         ("scheduler/scheduler_config.json", '{"beta_schedule": "odd"}', "odd"),
     ],
 )
