@@ -54,8 +54,9 @@ def check_prompts(
 def check_steps(model: Model, steps: int, compat: str | None = None) -> Schedule:
     """The levels of so many steps; raise where the model has none such."""
     with refusing():
-        levels = Schedule.from_scheduler if compat is None else getattr(papers, compat).schedule
-        return levels(model.scheduler, steps)
+        if compat is None:
+            return Schedule.from_scheduler(model.scheduler, steps, model.image_seq_len)
+        return getattr(papers, compat).schedule(model.scheduler, steps)
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from latentjac.arguments import check_dense, check_int, check_kind, check_number
 from latentjac.models import Conditioning, Model
 from latentjac.models.arguments import check_fit
 from latentjac.models.classes import Asked
+from latentjac.models.levels import Levels
 from latentjac.models.prompted import conditioning_under
 
 
@@ -29,15 +30,13 @@ def check_samples(function: str, argument: str, x: Any, model: Model) -> torch.T
     return x
 
 
-def check_timestep(function: str, timestep: Any, total: int) -> int | float:
-    """A timestep of a training schedule of so many, whole or fractional."""
+def check_timestep(function: str, timestep: Any, levels: Levels) -> int | float:
+    """A timestep of a training schedule, whole or fractional."""
     number = (
         check_int(function, "timestep", timestep) if is_int(timestep) else check_number(function, "timestep", timestep)
     )
-    if not 0 <= number < total:
-        raise ValueError(
-            f"{function}: timestep must be in [0, num_train_timesteps) = [0, {total}), got {shown(timestep)}"
-        )
+    if not levels.holds(number):
+        raise ValueError(f"{function}: timestep must be in {levels.span}, got {shown(timestep)}")
     return number
 
 

@@ -44,7 +44,7 @@ def predict(model: Model, x: torch.Tensor, timestep: int | float, conditioning: 
     name = "predict"
     check_model(name, model)
     x = check_samples(name, "x", x, model)
-    timestep = check_timestep(name, timestep, model.num_train_timesteps)
+    timestep = check_timestep(name, timestep, model.levels)
     conditioning = check_conditioning(name, "conditioning", conditioning, len(x))
     t = torch.tensor(timestep, device=x.device)
     rows = conditioning.split(MAX_BATCH, len(x))

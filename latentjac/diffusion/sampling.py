@@ -69,14 +69,15 @@ def noise_point(
 
     name = "noise_point"
     check_model(name, model)
-    schedule = Schedule.from_scheduler(model.scheduler, num_inference_steps)
+    schedule = Schedule.from_scheduler(model.scheduler, num_inference_steps, model.image_seq_len)
     num_images = check_int(name, "num_images", num_images, 1, MOST_IMAGES)
     check_generator(name, generator)
     asked = Asked(prompt, negative_prompt, guidance_scale, class_label, negative_class_label).with_usual_scale(model)
     under = conditioning_for(name, model, asked, conditioning, num_images, "num_images")
     shape = (num_images, *model.sample_shape)
     noise = randn_tensor(shape, generator=generator, device=model.device, dtype=model.dtype)
-    return Point(noise, schedule.top, schedule, under())
+    spread = model.levels.spread(schedule.noises[schedule.top])
+    return Point(noise * spread, schedule.top, schedule, under())
 
 
 @public
@@ -188,10 +189,13 @@ def place(name: str, model: Model, point: Point) -> tuple[Schedule, int]:
     if point.schedule.num_train_timesteps != model.num_train_timesteps:
         expected, got = model.num_train_timesteps, point.schedule.num_train_timesteps
         raise ValueError(f"{name}: point.schedule must have T = {expected} as the model has, got {got}")
+    if not model.levels.holds(point.timestep):
+        raise ValueError(f"{name}: point.timestep must be in {model.levels.span}, got {point.timestep}")
     timestep = torch.tensor(point.timestep, dtype=torch.float64, device="cpu")
-    levels = model._levels_of(timestep, torch.zeros((), dtype=torch.float64, device="cpu"))
-    if any(abs(float(known) - own) > _SAME for known, own in zip(levels, (point.signal, point.noise), strict=True)):
-        numbers = ", ".join(f"{float(value):.6f}" for value in levels)
+    levels = [float(v) for v in model.levels.at(timestep, torch.zeros((), dtype=torch.float64, device="cpu"))]
+    pairs = zip(levels, (point.signal, point.noise), strict=True)
+    if any(abs(known - own) > _SAME * max(1.0, known) for known, own in pairs):
+        numbers = ", ".join(f"{value:.6f}" for value in levels)
         raise ValueError(
             f"{name}: point.schedule must have signal and noise {numbers} at timestep {point.timestep} as the model "
             f"has, got {point.signal:.6f}, {point.noise:.6f}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,8 +10,8 @@ from typing import Any
 import torch
 
 from latentjac.arguments import check_int, check_number, check_sequence, check_tensor, is_int, is_number, shown
-from latentjac.models.configs import MOST_TIMESTEPS
-from latentjac.models.predictions import check_scheduler, training_levels
+from latentjac.models.configs import MOST_TIMESTEPS, MOST_TOKENS
+from latentjac.models.schedulers import grid_of, levels_of
 from latentjac.public import public
 
 # A network may predict anything finite, which its samples then show.
@@ -25,14 +24,14 @@ _FIELDS = ("signals", "noises", "timesteps", "num_train_timesteps", "num_inferen
 class Schedule:
     """Noise levels from clean (level 0) to the noisiest: at each, ``x = signal x0 + noise eps``.
 
-    Variance preserving levels have ``signal^2 + noise^2 = 1``, variance exploding ones ``signal = 1``. Both directions,
-    from an image to noise and back, walk the same levels. diffusers' own pair of DDIM schedulers does so only where the
-    number of steps divides T.
+    Variance preserving levels have ``signal^2 + noise^2 = 1``, those of flow matching ``signal + noise = 1``, variance
+    exploding ones ``signal = 1``. Both directions, from an image to noise and back, walk the same levels. diffusers'
+    own pair of DDIM schedulers does so only where the number of steps divides T.
 
     Attributes:
         signals: Factor of the clean sample at each level, in [0, 1], descending.
         noises: Standard deviation of the noise at each level, ascending; 0 at most at level 0.
-        timesteps: What the network gets at each level, in [0, T), ascending; whole or fractional.
+        timesteps: Of each level on the training schedule, in [0, T], ascending; whole or fractional.
         num_train_timesteps: T.
         num_inference_steps: How many steps were asked for; by default as many as there are levels above the clean one.
 
@@ -50,7 +49,7 @@ class Schedule:
     def __post_init__(self) -> None:
         name = "Schedule"
         total = check_int(name, "num_train_timesteps", self.num_train_timesteps, 1, MOST_TIMESTEPS)
-        timesteps = _ascending("timesteps", _numbers("timesteps", self.timesteps, total, open_end=True))
+        timesteps = _ascending("timesteps", _numbers("timesteps", self.timesteps, total))
         noises = _ascending("noises", _numbers("noises", self.noises, _MOST_NOISE))
         signals = _numbers("signals", self.signals, 1)
         _ascending("signals", signals[::-1], "descending")
@@ -73,39 +72,29 @@ class Schedule:
 
     @classmethod
     @public
-    def from_scheduler(cls, scheduler: Any, num_inference_steps: int) -> Schedule:
-        """The levels that diffusers' ``DDIMScheduler`` places for a scheduler's configuration.
+    def from_scheduler(cls, scheduler: Any, num_inference_steps: int, image_seq_len: int | None = None) -> Schedule:
+        """The levels that a scheduler of diffusers places.
 
-        Clipping and thresholding of predictions are left out: they would make the steps impossible to invert.
+        With ``alphas_cumprod`` at whole timesteps; those of PNDM, LCM and others whose own are no way to go up and down
+        as ``DDIMScheduler`` places them. Clipping and thresholding of predictions are left out: they would make the
+        steps impossible to invert.
 
         Args:
-            scheduler: Of diffusers, with ``alphas_cumprod``.
+            scheduler: Of diffusers.
             num_inference_steps: How many steps, at most T.
+            image_seq_len: Tokens of a sample, where the scheduler shifts its levels by them
+                (``use_dynamic_shifting``); a model knows its own. By default the scheduler's ``base_image_seq_len``.
 
         Raises:
             TypeError: If an argument has a wrong type.
             ValueError: If there are no such levels.
         """
-        from diffusers import DDIMScheduler
-
         name = "from_scheduler"
-        total = check_scheduler(name, scheduler)
+        total = levels_of(name, scheduler).num_train_timesteps
         steps = check_steps(name, num_inference_steps, 1, total)
-        with torch.device("cpu"):  # whatever the default device is
-            theirs = DDIMScheduler.from_config(scheduler.config, clip_sample=False, thresholding=False)
-            theirs.set_timesteps(steps)
-        # diffusers' grid can leave the training schedule: a steps_offset pushes its last timestep past the end,
-        # and trailing spacing rounds to an additional timestep of -1 for some numbers of steps (61, 103, ...).
-        noisy = sorted({min(int(t), total - 1) for t in theirs.timesteps if t >= 0})
-        signals, noises = training_levels(scheduler)
-        power = float(theirs.final_alpha_cumprod)
-        return cls(
-            (math.sqrt(power), *(float(signals[t]) for t in noisy)),
-            (math.sqrt(1 - power), *(float(noises[t]) for t in noisy)),
-            (0, *noisy),
-            total,
-            steps,
-        )
+        tokens = check_int(name, "image_seq_len", image_seq_len, 1, MOST_TOKENS, optional=True)
+        signals, noises, timesteps = grid_of(name, scheduler, steps, tokens)
+        return cls(tuple(signals), tuple(noises), tuple(timesteps), total, steps)
 
     @property
     def top(self) -> int:
@@ -230,14 +219,13 @@ def check_steps(function: str, num_inference_steps: Any, least: int, total: int)
     return steps
 
 
-def _numbers(argument: str, values: Any, high: float, *, open_end: bool = False) -> tuple[Any, ...]:
+def _numbers(argument: str, values: Any, high: float) -> tuple[Any, ...]:
     """Numbers from 0, ints among them as such."""
     found = []
     for value in check_sequence("Schedule", argument, values, "numbers"):
-        if not is_number(value) or not 0 <= value <= high or (open_end and value == high):
-            span = f"[0, num_train_timesteps) = [0, {high:g})" if open_end else f"[0, {high:g}]"
+        if not is_number(value) or not 0 <= value <= high:
             error = ValueError if is_number(value) else TypeError
-            raise error(f"Schedule: {argument} must be numbers in {span}, got {shown(value)}")
+            raise error(f"Schedule: {argument} must be numbers in [0, {high:g}], got {shown(value)}")
         found.append(int(value) if is_int(value) else float(value))
     return tuple(found)
 

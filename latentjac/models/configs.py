@@ -59,6 +59,7 @@ _BOOL: _Rule = ("true or false", lambda value: isinstance(value, bool))
 _NUMBER: _Rule = ("a finite number", _is_number)
 _POSITIVE: _Rule = ("a positive number", lambda value: _is_number(value) and value > 0)
 _BETA: _Rule = ("a number in [0, 1]", lambda value: _is_number(value) and 0 <= value <= 1)
+_FRACTION: _Rule = ("a number in [0, 1)", lambda value: _is_number(value) and 0 <= value < 1)
 _SIDE, _CHANNELS = _ints(LARGEST_SIDE, "LARGEST_SIDE"), _ints(MOST_CHANNELS, "MOST_CHANNELS")
 _LAYERS, _TOKENS = _ints(MOST_LAYERS, "MOST_LAYERS"), _ints(MOST_TOKENS, "MOST_TOKENS")
 _BLOCKS = "MOST_BLOCKS"
@@ -139,6 +140,10 @@ _SCHEDULE: dict[str, _Rule] = {
     "set_alpha_to_one": _BOOL,
     "clip_sample": _BOOL,
     "thresholding": _BOOL,
+    **dict.fromkeys(("shift", "flow_shift", "sigma_min", "sigma_max", "sigma_data", "rho", "sampling_eps"), _POSITIVE),
+    **dict.fromkeys(("base_shift", "max_shift"), _NUMBER),
+    **dict.fromkeys(("base_image_seq_len", "max_image_seq_len"), _ints(MOST_TOKENS, "MOST_TOKENS")),
+    "shift_terminal": _FRACTION,
 }
 
 

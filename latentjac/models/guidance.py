@@ -8,7 +8,7 @@ import torch
 
 from latentjac.models.arguments import check_call
 from latentjac.models.conditioning import Conditioning
-from latentjac.models.predictions import Prediction, predicted
+from latentjac.models.predictions import Prediction
 from latentjac.public import public
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Denoiser:
         return self.model._output(x, t, self.conditioning._expanded(len(x)))
 
     def _predict(self, x: torch.Tensor, t: torch.Tensor) -> Prediction:
-        return predicted(self.model.prediction_type, self._output(x, t), x, *self.model._levels_of(t, x))
+        return self.model.levels.predicted(self._output(x, t), x, t)
 
 
 class Guided(Denoiser):

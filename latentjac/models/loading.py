@@ -18,9 +18,9 @@ from latentjac.models.errors import LoadError
 from latentjac.models.latents import LatentCodec
 from latentjac.models.model import Model
 from latentjac.models.pipeline import Parts, parts_of, read_network, read_parts
-from latentjac.models.predictions import check_scheduler, prediction_of
 from latentjac.models.prepare import Size, as_size
 from latentjac.models.prompted import any_conditioning
+from latentjac.models.schedulers import check_scheduler, levels_of
 from latentjac.models.weights import check_finite
 from latentjac.public import made_on_cpu, public
 
@@ -209,7 +209,7 @@ def _assemble(name: str, parts: Parts, size: Size | None, dtypes: _Types, device
     try:
         check_scheduler("load", scheduler)
         check_schedule(f"config of {type(scheduler).__name__}", scheduler.config)
-        prediction_of("load", scheduler)
+        levels_of("load", scheduler)
     except (TypeError, ValueError) as error:
         raise LoadError(str(error)) from error
     codec, shape = _codec_and_shape(network, parts.autoencoder, size)
@@ -265,7 +265,8 @@ def _try_out(model: Model) -> None:
     x = torch.zeros(1, *model.sample_shape, dtype=model.dtype, device=model.device)
     kind = type(model.network).__name__
     try:
-        out = model.call(model.network, x, torch.tensor(0, device=x.device), any_conditioning(model))
+        called = model.levels.called(model.call)
+        out = called(model.network, x, torch.tensor(0, device=x.device), any_conditioning(model))
     except Exception as error:
         raise LoadError(
             f"load: network must be callable with a sample {list(x.shape)} and a timestep alone, got {kind}: {error}"

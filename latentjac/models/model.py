@@ -33,8 +33,8 @@ from latentjac.models.guidance import Denoiser, Guided
 from latentjac.models.identity import network_identity
 from latentjac.models.latents import LatentCodec
 from latentjac.models.layers import OUTPUTS, Tap, refuse_training, resolve_layer, run
-from latentjac.models.predictions import prediction_of
 from latentjac.models.prompted import conditioning_under, pictures_for
+from latentjac.models.schedulers import levels_of
 from latentjac.public import public
 
 _MAX_CACHED_TRACES = 4
@@ -62,7 +62,7 @@ class Model:
         text: Turns prompts into tensors of a conditioning; None for networks without.
         classes: Labels of classes that the network takes; None for networks without.
         guidance_scale: That of :func:`latentjac.sample` by default where a prompt or a class is given.
-        prediction_type: What the network predicts, one of ``PREDICTIONS``.
+        levels: Signal and noise at each timestep of the scheduler, and what the network predicts.
 
     Args:
         call: Gives the network's prediction ``[B, C, H, W]`` for (network, samples ``[B, C, H, W]``, timestep ``[]`` or
@@ -99,7 +99,7 @@ class Model:
         check_callable("Model", "call", call, optional=True)
         # Of a network wrapped by torch.compile the layers have their names only inside.
         self.network = cast(Any, getattr(network, "_orig_mod", network))
-        self.prediction_type = prediction_of("Model", scheduler)
+        self.levels = levels_of("Model", scheduler)
         kind = type(self.network).__name__
         known = family_of(self.network)
         family = known or PIXEL_UNET
@@ -155,7 +155,24 @@ class Model:
     @property
     def num_train_timesteps(self) -> int:
         """T, the number of timesteps of the training schedule."""
-        return int(self.scheduler.config["num_train_timesteps"])
+        return self.levels.num_train_timesteps
+
+    @property
+    def prediction_type(self) -> str:
+        """What the network predicts."""
+        return self.levels.prediction_type
+
+    @property
+    def image_seq_len(self) -> int:
+        """Number of tokens that a sample is to a transformer; of other networks, number of its pixels."""
+        channels, height, width = self.sample_shape
+        config = getattr(self.network, "config", None) or {}
+        packed: Any = config.get("in_channels")
+        patch: Any = config.get("patch_size")
+        if not is_int(packed) or not is_int(patch):
+            return height * width
+        # Some pipelines pack patches as channels, before the network.
+        return max(1, height * width // (packed // channels if packed > channels else patch**2))
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Model:
         """Move the network and what belongs to it; cached traces are dropped.
@@ -237,7 +254,7 @@ class Model:
 
     def _output(self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
         """What the network returns for samples under a conditioning with a row for each, without guidance."""
-        out = run(self.network, self.call, self.network, x, t, conditioning)
+        out = run(self.network, self.levels.called(self.call), self.network, x, t, conditioning)
         return out[:, : x.shape[1]]  # networks with a learned variance return it behind the prediction
 
     @public
@@ -265,16 +282,6 @@ class Model:
         check_call("x0", self, x, t, conditioning)
         return self.denoiser(conditioning)._predict(x, t).x0
 
-    def _levels_of(self, t: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Signal and noise of noisy samples at timesteps ``[]`` or ``[B]``, broadcast to the samples.
-
-        Those of the whole timestep below a fractional one.
-        """
-        alphas = self.scheduler.alphas_cumprod.to(x.device, x.dtype)
-        # Not alphas[t]: indexing by a scalar tensor reads its value, which no trace can.
-        power = alphas.index_select(0, t.reshape(-1).long()).reshape(-1, *[1] * (x.ndim - 1))
-        return power.sqrt(), (1 - power).sqrt()
-
     @public
     def resolve_layer(self, layer: str) -> str:
         """Full module name of a layer, or an output's name; see :func:`latentjac.models.resolve_layer`."""
@@ -295,7 +302,7 @@ class Model:
         name = self.resolve_layer(layer)
         if name in OUTPUTS:
             return _prediction_map(self, name)
-        tap = Tap(self.network, name, self.call)
+        tap = Tap(self.network, name, self.levels.called(self.call))
 
         def features(x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
             # ClassifierFree is of the prediction alone: features are those under the prompt.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -13,11 +13,12 @@ from latentjac.models import autoencoders
 from latentjac.models.adapters import BY_HAND, FAMILIES, NETWORK_PARTS, Encoder, Family, class_now
 from latentjac.models.configs import check_part, check_schedule, read_config
 from latentjac.models.errors import LoadError
+from latentjac.models.schedulers import check_class
 from latentjac.models.weights import plan
 
 # Parts that change neither the network's input nor what becomes of its output.
 _IGNORED = ("safety_checker", "feature_extractor", "scheduler")
-_LIBRARIES = dict.fromkeys((*NETWORK_PARTS, *autoencoders.PARTS), "diffusers")
+_LIBRARIES = dict.fromkeys((*NETWORK_PARTS, *autoencoders.PARTS, "scheduler"), "diffusers")
 _LIBRARIES |= dict.fromkeys(("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"), "transformers")
 # Files of low-rank adapters, which diffusers and transformers write beside the weights of what they change.
 _ADAPTER_STEMS = ("pytorch_lora_weights", "adapter_model")
@@ -88,7 +89,7 @@ def read_parts(folder: Path, variant: str | None, dtypes: tuple[torch.dtype, tor
             )
     _refuse_adapters(folder)
     coder = next((name for name in autoencoders.PARTS if name in classes), None)
-    scheduler = _read_scheduler(folder / "scheduler" / "scheduler_config.json")
+    scheduler = _read_scheduler(folder / "scheduler" / "scheduler_config.json", classes.get("scheduler"))
     # All files are looked at before the first is read whole.
     types = {family.part: dtypes[0], coder: dtypes[1]}
     plans = {name: _plan_network(folder / name, classes[name], variant, types[name]) for name in types if name}
@@ -154,18 +155,31 @@ def _refuse_adapters(folder: Path) -> None:
                 )
 
 
-def _read_scheduler(path: Path) -> Any:
+def _read_scheduler(path: Path, kind: str | None) -> Any:
+    """The scheduler of a file, of the class that the pipeline names, or else the file."""
     import diffusers
 
     settings = read_config(path)
-    if "beta_schedule" not in settings:
-        kind = settings.get("_class_name")
-        raise LoadError(f"load: scheduler must have a beta_schedule (DDPM, DDIM and relatives), got {kind}")
+    if "_class_name" not in settings and "beta_schedule" not in settings:
+        raise LoadError(f"load: {str(path)!r} must be settings of a scheduler of diffusers, got others")
+    own = str(settings.get("_class_name", kind))
+    kind = own if kind is None else kind
+    made = getattr(diffusers, kind, None)
+    if not isinstance(made, type) or not issubclass(made, diffusers.SchedulerMixin):
+        raise LoadError(f"load: {str(path)!r}: scheduler must be one of diffusers, got {kind[:60]!r}")
+    try:
+        check_class("load", made.__name__)
+    except ValueError as error:
+        raise LoadError(str(error)) from error
     check_schedule(repr(str(path)), settings)
     try:
-        return diffusers.DDIMScheduler.from_config(settings)
+        scheduler: Any = cast(Any, made).from_config(settings)
     except Exception as error:
-        raise LoadError(f"load: {str(path)!r}: beta_schedule must be one of DDIM, got {error}") from error
+        raise LoadError(f"load: {str(path)!r}: beta_schedule and the like must be of {kind}, got: {error}") from error
+    # Schedulers with betas can be exchanged for each other.
+    if own != kind and not (hasattr(scheduler, "alphas_cumprod") and "beta_schedule" in settings):
+        raise LoadError(f"load: {str(path)!r}: _class_name must be {kind}, got {own[:60]!r}")
+    return scheduler
 
 
 def _read_part(path: Path) -> dict[str, Any]:

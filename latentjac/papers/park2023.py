@@ -30,7 +30,7 @@ from latentjac.geometry import measure_linearity
 from latentjac.geometry.local_basis import local_basis as any_local_basis
 from latentjac.interrupts import raise_unseen
 from latentjac.models.classes import Asked
-from latentjac.models.predictions import check_scheduler, training_levels
+from latentjac.models.schedulers import table_of
 from latentjac.public import public_as
 from latentjac.solvers import LocalBasis, SolverState, Subspace
 from latentjac.solvers.building import calling
@@ -72,11 +72,12 @@ def schedule(scheduler: Any, num_inference_steps: int) -> Schedule:
         ValueError: If there are no such levels.
     """
     name = "park2023.schedule"
-    total = check_scheduler(name, scheduler)
+    table = table_of(name, scheduler)
+    total = table.num_train_timesteps
     steps = check_steps(name, num_inference_steps, LEAST_LEVELS, total)
     # In float32, as published: which whole timestep is below some of them is decided by rounding.
     places = torch.linspace(0, 1, steps, dtype=torch.float32, device="cpu") * (total - 1)
-    signals, noises = (values[places.long()].tolist() for values in training_levels(scheduler))
+    signals, noises = (values[places.long()].tolist() for values in table.exact())
     return Schedule(tuple(signals), tuple(noises), tuple(places.tolist()), total, steps)
 
 

@@ -1,0 +1,246 @@
+"""Levels of noise, as a model and a schedule need them: what they are at each timestep, and how they reach the network.
+
+At timestep t in [0, T] a noisy sample is ``x = signal x0 + noise eps``. Three kinds of levels cover the schedulers of
+diffusers; :mod:`latentjac.models.schedulers` makes them of one.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import torch
+
+from latentjac.models.predictions import Prediction, predicted
+
+if TYPE_CHECKING:
+    from latentjac.models.adapters.family import Call
+    from latentjac.models.conditioning import Conditioning
+
+Tensor = torch.Tensor
+
+
+class Grid(NamedTuple):
+    """Levels from clean to noisy, as those of :class:`latentjac.diffusion.Schedule`."""
+
+    signals: list[float]
+    noises: list[float]
+    timesteps: list[int | float]
+
+
+@dataclass(frozen=True, eq=False)
+class Levels(ABC):
+    """Signal and noise at each timestep, whole or fractional.
+
+    The methods that take tensors read no values of them: functions of them can be traced and differentiated.
+
+    Attributes:
+        prediction_type: What the network predicts.
+        num_train_timesteps: T.
+        closed: Whether T itself is a timestep.
+    """
+
+    prediction_type: str
+    num_train_timesteps: int
+    closed: ClassVar[bool] = True
+
+    @abstractmethod
+    def at(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Signal and noise of samples ``[B, ...]`` at timesteps ``[]`` or ``[B]``, broadcast to the samples."""
+
+    @abstractmethod
+    def grid(self, scheduler: Any) -> Grid:
+        """The levels that a scheduler of diffusers has placed (``set_timesteps``)."""
+
+    def predicted(self, out: Tensor, x: Tensor, t: Tensor) -> Prediction:
+        """Clean sample and noise from what the network returns for samples at timesteps."""
+        return predicted(self.prediction_type, out, x, *self.at(t, x))
+
+    def called(self, call: Call) -> Call:
+        """A call of the network that takes samples and timesteps as they are here; by default the one given."""
+        return call
+
+    def spread(self, noise: float) -> float:
+        """Standard deviation of samples at the noisiest level; the data's is about 1."""
+        return 1.0
+
+    def holds(self, timestep: float) -> bool:
+        """Whether there is such a timestep."""
+        return 0 <= timestep < self.num_train_timesteps or (self.closed and timestep == self.num_train_timesteps)
+
+    @property
+    def span(self) -> str:
+        """All timesteps, for messages."""
+        end = "]" if self.closed else ")"
+        return f"[0, num_train_timesteps{end} = [0, {self.num_train_timesteps}{end}"
+
+
+@dataclass(frozen=True, eq=False)
+class Table(Levels):
+    """Variance preserving levels at whole timesteps; at a fractional one those of the whole one below.
+
+    Attributes:
+        powers: Signal powers ``alphas_cumprod``, ``[T]``.
+    """
+
+    powers: Tensor
+    closed: ClassVar[bool] = False
+
+    def at(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Levels`."""
+        powers = self.powers.to(x.device, x.dtype)
+        # Not powers[t]: indexing by a scalar tensor reads its value, which no trace can.
+        power = powers.index_select(0, t.reshape(-1).long()).reshape(-1, *[1] * (x.ndim - 1))
+        return power.sqrt(), (1 - power).sqrt()
+
+    def exact(self) -> tuple[Tensor, Tensor]:
+        """Signal and noise of each timestep, ``[T]`` each, float64 on the CPU."""
+        powers = self.powers.double().cpu()
+        return powers.sqrt(), (1 - powers).sqrt()
+
+    def grid(self, scheduler: Any) -> Grid:
+        """See :class:`Levels`."""
+        last = self.num_train_timesteps - 1
+        # diffusers' grids can leave the training schedule: a steps_offset pushes its last timestep past the end,
+        # and trailing spacing rounds to an additional timestep of -1 for some numbers of steps (61, 103, ...).
+        # Those between whole timesteps are sampled at the nearest: the network was trained on no others.
+        # Steps of second order visit every timestep twice, or one more between two.
+        placed = scheduler.timesteps[:: getattr(scheduler, "order", 1)].tolist()
+        noisy = sorted({min(round(t), last) for t in placed if t >= 0})
+        signals, noises = self.exact()
+        power = _clean_power(scheduler)
+        return Grid(
+            [math.sqrt(power), *signals[noisy].tolist()], [math.sqrt(1 - power), *noises[noisy].tolist()], [0, *noisy]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Flow(Levels):
+    """Levels of flow matching: noise t / T, and the rest signal."""
+
+    def at(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Levels`."""
+        noise = _fraction(self, t, x)
+        return (1 - noise).to(x.dtype), noise.to(x.dtype)
+
+    def grid(self, scheduler: Any) -> Grid:
+        """See :class:`Levels`."""
+        *noisy, clean = scheduler.sigmas.double().tolist()
+        noises = [clean, *(min(noise, 1.0) for noise in noisy[:: getattr(scheduler, "order", 1)][::-1])]
+        timesteps = [noise * self.num_train_timesteps for noise in noises[1:]]
+        return Grid([1 - noise for noise in noises], noises, [0.0, *timesteps])
+
+
+@dataclass(frozen=True, eq=False)
+class Exploding(Levels):
+    """Variance exploding levels (Song et al. 2021): signal 1 at all; the network gets the noise as its time.
+
+    The noise grows from ``smallest`` at timestep 0 to ``largest`` at T, by equal factors or, with ``rho``, by equal
+    steps of its root (Karras et al. 2022, equation 5).
+
+    Attributes:
+        smallest: Standard deviation of the noise at timestep 0.
+        largest: The same at T.
+        rho: Which root; None for equal factors.
+    """
+
+    smallest: float
+    largest: float
+    rho: float | None = None
+
+    def at(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Levels`."""
+        noise = self._noise(_fraction(self, t, x)).to(x.dtype)
+        return torch.ones_like(noise), noise
+
+    def _noise(self, fraction: Tensor) -> Tensor:
+        if self.rho is None:
+            return (math.log(self.smallest) + fraction * math.log(self.largest / self.smallest)).exp()
+        low, high = self.smallest ** (1 / self.rho), self.largest ** (1 / self.rho)
+        return (low + fraction * (high - low)) ** self.rho
+
+    def _timestep(self, noise: float) -> float:
+        """Where there is such noise."""
+        if self.rho is None:
+            fraction = math.log(noise / self.smallest) / math.log(self.largest / self.smallest)
+        else:
+            low, high = self.smallest ** (1 / self.rho), self.largest ** (1 / self.rho)
+            fraction = (noise ** (1 / self.rho) - low) / (high - low)
+        return min(max(fraction, 0.0), 1.0) * self.num_train_timesteps
+
+    def grid(self, scheduler: Any) -> Grid:
+        """See :class:`Levels`."""
+        noises = scheduler.sigmas.double().tolist()
+        clean = noises.pop() if len(noises) > len(scheduler.timesteps) else 0.0
+        noisy = noises[::-1]
+        return Grid([1.0] * (len(noisy) + 1), [clean, *noisy], [0.0, *map(self._timestep, noisy)])
+
+    def called(self, call: Call) -> Call:
+        """See :class:`Levels`."""
+        return _Scaled(self, call)
+
+    def given(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network gets for samples at timesteps."""
+        return x, self._noise(_fraction(self, t, x)).reshape(t.shape).to(x.dtype)
+
+    def spread(self, noise: float) -> float:
+        """See :class:`Levels`."""
+        return noise
+
+
+@dataclass(frozen=True, eq=False)
+class Preconditioned(Exploding):
+    """Those of a network with scaled input and output (Karras et al. 2022, table 1, EDM).
+
+    Attributes:
+        data: Standard deviation of the data that the network was trained for.
+        sign: Of the part of the clean sample that the network predicts.
+    """
+
+    data: float = 0.5
+    sign: int = 1
+
+    def predicted(self, out: Tensor, x: Tensor, t: Tensor) -> Prediction:
+        """See :class:`Levels`."""
+        _, noise = self.at(t, x)
+        total = (noise**2 + self.data**2).sqrt()
+        x0 = (self.data / total) ** 2 * x + self.sign * self.data * (noise / total) * out
+        return Prediction(x0, (x - x0) / noise)
+
+    def given(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Levels`."""
+        noise = self._noise(_fraction(self, t, x))
+        scaled = x / (noise**2 + self.data**2).sqrt().to(x.dtype)
+        return scaled, (noise.log() / 4).reshape(t.shape).to(x.dtype)
+
+    def spread(self, noise: float) -> float:
+        """See :class:`Levels`."""
+        return math.sqrt(noise**2 + 1)
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """A call with what the network gets at the level of the samples."""
+
+    levels: Exploding
+    call: Call
+
+    def __call__(self, network: torch.nn.Module, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        return self.call(network, *self.levels.given(x, t), conditioning)
+
+
+def _fraction(levels: Levels, t: Tensor, x: Tensor) -> Tensor:
+    """Timesteps as fractions of T, broadcast to samples, in float32 at least."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return t.to(x.device, wide).reshape(-1, *[1] * (x.ndim - 1)) / levels.num_train_timesteps
+
+
+def _clean_power(scheduler: Any) -> float:
+    """Signal power below the first timestep that a scheduler with powers has placed."""
+    for name in ("final_alpha_cumprod", "initial_alpha_cumprod"):
+        if hasattr(scheduler, name):
+            return float(getattr(scheduler, name))
+    sigmas = getattr(scheduler, "sigmas", None)
+    return 1.0 if sigmas is None else 1 / (1 + float(sigmas[-1]) ** 2)
