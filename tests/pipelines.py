@@ -12,9 +12,14 @@ from diffusers import (
     DDIMScheduler,
     DiTPipeline,
     DiTTransformer2DModel,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
     LDMPipeline,
     PixArtAlphaPipeline,
     PixArtTransformer2DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     VQModel,
@@ -148,18 +153,24 @@ def build_dit() -> DiTPipeline:
     return DiTPipeline(network.eval(), build_autoencoder(), build_scheduler())
 
 
-def build_pixart(*, sized: bool = False) -> PixArtAlphaPipeline:
-    """A learned variance, three blocks that attend to a text of one token a letter.
-
-    Args:
-        sized: Told the size of the picture, which takes latents of 128x128; by default of 8x8.
-    """
+def build_t5() -> tuple[T5Tokenizer, T5EncoderModel]:
+    """One token a letter, behind a sign for the beginning of each word."""
     letters = [(letter, -3.0) for letter in ("\u2581", *LETTERS)]
     tokenizer = T5Tokenizer(
         vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -10.0), *letters], extra_ids=0, model_max_length=TOKENS
     )
     torch.manual_seed(7)
     text = T5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2)
+    return tokenizer, T5EncoderModel(text).eval()
+
+
+def build_pixart(*, sized: bool = False) -> PixArtAlphaPipeline:
+    """A learned variance, three blocks that attend to a text of one token a letter.
+
+    Args:
+        sized: Told the size of the picture, which takes latents of 128x128; by default of 8x8.
+    """
+    tokenizer, encoder = build_t5()
     network = PixArtTransformer2DModel(
         num_attention_heads=2,
         attention_head_dim=12,
@@ -170,13 +181,61 @@ def build_pixart(*, sized: bool = False) -> PixArtAlphaPipeline:
         sample_size=128 if sized else 8,
         patch_size=16 if sized else 2,
     )
-    parts = (
-        T5EncoderModel(text).eval(),
-        build_autoencoder(),
-        network.eval(),
-        build_scheduler(timestep_spacing="leading"),
-    )
+    parts = encoder, build_autoencoder(), network.eval(), build_scheduler(timestep_spacing="leading")
     return PixArtAlphaPipeline(tokenizer, *parts)
+
+
+def build_flow_autoencoder() -> AutoencoderKL:
+    """Latents with a shift, as those of Stable Diffusion 3 and Flux have one."""
+    autoencoder = build_autoencoder()
+    autoencoder.register_to_config(shift_factor=0.1, use_quant_conv=True)
+    return autoencoder
+
+
+def build_stable_diffusion_3(folder: Path, *, t5: bool = False) -> StableDiffusion3Pipeline:
+    """Four joint blocks on latents of 8x8; a text of T5 if asked for, else zeros in its place."""
+    tokenizers = build_tokenizer(folder), build_tokenizer(folder)
+    encoders = [build_text_encoder(len(t), CLIPTextModelWithProjection, layers=3).eval() for t in tokenizers]
+    third, third_encoder = build_t5() if t5 else (None, None)
+    torch.manual_seed(8)
+    network = SD3Transformer2DModel(
+        sample_size=8,
+        patch_size=2,
+        in_channels=4,
+        num_layers=4,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        caption_projection_dim=16,
+        pooled_projection_dim=32,
+        out_channels=4,
+        pos_embed_max_size=8,
+    )
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    return StableDiffusion3Pipeline(
+        network.eval(), scheduler, build_flow_autoencoder(), encoders[0], tokenizers[0], encoders[1], tokenizers[1],
+        third_encoder, third,
+    )  # fmt: skip
+
+
+def build_flux(folder: Path, *, distilled: bool = True) -> FluxPipeline:
+    """Two joint and two single blocks; T5 at another length than CLIP."""
+    tokenizer, (tokenizer_2, encoder_2) = build_tokenizer(folder), build_t5()
+    torch.manual_seed(9)
+    network = FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        pooled_projection_dim=16,
+        guidance_embeds=distilled,
+        axes_dims_rope=(2, 2, 4),
+    )
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0)
+    encoder = build_text_encoder(len(tokenizer)).eval()
+    return FluxPipeline(scheduler, build_flow_autoencoder(), encoder, tokenizer, encoder_2, tokenizer_2, network.eval())
 
 
 def build_latent_diffusion(**options: object) -> LDMPipeline:

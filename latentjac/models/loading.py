@@ -200,7 +200,9 @@ def _check_folder(folder: Path) -> None:
 def _assemble(name: str, parts: Parts, size: Size | None, dtypes: _Types, device: torch.device | None) -> Model:
     network, scheduler = parts.network, parts.scheduler
     config = getattr(network, "config", None)
-    if config is None or not (config.get("sample_size") or size) or not config.get("in_channels"):
+    known = family_of(network)
+    sized = size is not None or (known is not None and known.sized) or (config or {}).get("sample_size")
+    if config is None or not sized or not config.get("in_channels"):
         raise LoadError(
             f"load: network must have a config with sample_size and in_channels, got {type(network).__name__} "
             f"({BY_HAND})"

@@ -116,7 +116,9 @@ def _family(pipeline: str, classes: Mapping[str, str], configs: Mapping[str, Map
         configs: Configurations of its networks by name.
     """
     family = next((f for f in FAMILIES if f.takes(classes, configs.get(f.part, {}))), None)
-    known: set[str] = {*_IGNORED, *NETWORK_PARTS} if family is None else {*_IGNORED, family.part, *family.requires}
+    known: set[str] = (
+        {*_IGNORED, *NETWORK_PARTS} if family is None else {*_IGNORED, family.part, *family.requires, *family.allows}
+    )
     others = {
         name: kind
         for name, kind in classes.items()

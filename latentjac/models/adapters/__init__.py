@@ -6,13 +6,15 @@ from typing import Any
 from latentjac.models.adapters.class_unet import CLASS_UNET
 from latentjac.models.adapters.dit import DIT
 from latentjac.models.adapters.family import BY_HAND, Call, Encoder, Family
+from latentjac.models.adapters.flux import FLUX, FLUX_SCHNELL
 from latentjac.models.adapters.pixart import PIXART, PIXART_SIZED
 from latentjac.models.adapters.pixel_unet import PIXEL_UNET
+from latentjac.models.adapters.sd3 import SD3
 from latentjac.models.adapters.sdxl import SDXL, SDXL_REFINER
 from latentjac.models.adapters.text_unet import TEXT_UNET
 
 # What `load` knows; of several that suit a network the first is taken.
-FAMILIES = (PIXEL_UNET, CLASS_UNET, TEXT_UNET, SDXL, SDXL_REFINER, DIT, PIXART, PIXART_SIZED)
+FAMILIES = (PIXEL_UNET, CLASS_UNET, TEXT_UNET, SDXL, SDXL_REFINER, DIT, PIXART, PIXART_SIZED, SD3, FLUX, FLUX_SCHNELL)
 # Of networks that had one class before diffusers 0.30, and have one each since: by the kind of their norm.
 _NEW_CLASSES = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
 # What pipelines call their networks.
@@ -35,10 +37,13 @@ __all__ = [
     "CLASS_UNET",
     "DIT",
     "FAMILIES",
+    "FLUX",
+    "FLUX_SCHNELL",
     "NETWORK_PARTS",
     "PIXART",
     "PIXART_SIZED",
     "PIXEL_UNET",
+    "SD3",
     "SDXL",
     "SDXL_REFINER",
     "TEXT_UNET",

@@ -11,13 +11,14 @@ import torch
 
 from latentjac.models.classes import Classes
 from latentjac.models.conditioning import Conditioning
+from latentjac.models.pipeline_text import PipelineText
 from latentjac.models.t5 import T5TextEncoder
 from latentjac.models.text import TextEncoder, TextEncoders
 
 # What a network returns for noisy samples ``[B, C, H, W]``, a timestep ``[]`` or ``[B]``, and a conditioning with a row
 # for each sample.
 Call = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor, Conditioning], torch.Tensor]
-Encoder = TextEncoder | TextEncoders | T5TextEncoder
+Encoder = TextEncoder | TextEncoders | T5TextEncoder | PipelineText
 ReadText = Callable[[Path, Mapping[str, Any], str | None, torch.dtype], Callable[[], Encoder]]
 Inputs = Callable[[Any, Mapping[str, torch.Tensor], float, bool], dict[str, torch.Tensor]]
 
@@ -35,6 +36,7 @@ class Family:
         suits: Whether a network of this configuration is one of the family; a class can have several.
         call: How the network is called.
         sample_shape: Shape ``(C, H, W)`` of its samples, of the network.
+        sized: Whether the shape is known without a ``sample_size`` in the configuration.
         layers: Names that mean the same for every family, as module names, of the network.
         conditioning: Names of the tensors that the network gets beside sample and timestep.
         further: Names of more such tensors, of networks of this configuration.
@@ -44,6 +46,7 @@ class Family:
         classes: For families with classes: which labels the network takes.
         guidance_scale: That of its pipeline in diffusers by default, the default of :func:`latentjac.sample`.
         requires: Other parts of a pipeline that it needs, each with the classes it can be of.
+        allows: Further parts that a pipeline can have, which ``make_text`` knows of.
         read_text: For families with text: reads the encoder of prompts from a pipeline folder. Called with the folder,
             the settings of the pipeline, the variant and the type of weights; everything is checked then, and weights
             are read by what comes back.
@@ -55,6 +58,7 @@ class Family:
     sample_shape: Callable[[Any], tuple[int, ...]] = field(repr=False)
     layers: Callable[[Any], Mapping[str, str]] = field(repr=False)
     part: str = "unet"
+    sized: bool = False
     suits: Callable[[Mapping[str, Any]], bool] = field(default=lambda config: True, repr=False)
     conditioning: tuple[str, ...] = ()
     classes: Callable[[Any], Classes] | None = field(default=None, repr=False)
@@ -63,6 +67,7 @@ class Family:
     inputs: Inputs | None = field(default=None, repr=False)
     refusal: Callable[[Mapping[str, Any], str], str | None] = field(default=lambda config, kind: None, repr=False)
     requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    allows: tuple[str, ...] = ()
     read_text: ReadText | None = field(default=None, repr=False)
     make_text: Callable[[Mapping[str, Any], Mapping[str, Any]], Encoder] | None = field(default=None, repr=False)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from latentjac.models.adapters.dit import layers, times
 from latentjac.models.adapters.family import Family
 from latentjac.models.adapters.pixel_unet import sample_shape
 from latentjac.models.conditioning import Conditioning
-from latentjac.models.errors import LoadError
+from latentjac.models.pipeline_text import objects_only
 from latentjac.models.t5 import T5TextEncoder
 
 _MOST_TOKENS = 300  # of sigma; the tokenizer of alpha has 120
@@ -51,20 +50,6 @@ def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> T5TextEn
     return T5TextEncoder(parts["tokenizer"], parts["text_encoder"], _MOST_TOKENS, beside)
 
 
-def read_text(
-    folder: Path, settings: Mapping[str, Any], variant: str | None, dtype: torch.dtype
-) -> Callable[[], T5TextEncoder]:
-    """Not from a folder.
-
-    Raises:
-        LoadError: Always.
-    """
-    raise LoadError(
-        f"load: source must be a pipeline object where the text encoder is T5, got the folder {str(folder)!r}: "
-        "latentjac.load(diffusers.DiffusionPipeline.from_pretrained(...))"
-    )
-
-
 PIXART = Family(
     "PixArtTransformer2DModel",
     call,
@@ -79,7 +64,7 @@ PIXART = Family(
         "tokenizer": ("T5Tokenizer", "T5TokenizerFast"),
         "vae": ("AutoencoderKL",),
     },
-    read_text=read_text,
+    read_text=objects_only,
     make_text=make_text,
 )
 PIXART_SIZED = replace(PIXART, suits=_gets_size, conditioning=("text", "text_mask", *_SIZE))
