@@ -15,7 +15,7 @@ from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import objects_only
 from latentjac.models.t5 import T5TextEncoder
 
-_MOST_TOKENS = 300  # of sigma; the tokenizer of alpha has 120
+_MOST_TOKENS = 300  # that diffusers reads for sigma; for alpha 120, which is for the tokenizer to say
 _SIZE = ("resolution", "aspect_ratio")  # of the picture
 
 
