@@ -16,7 +16,7 @@ from latentjac.public import public
 
 # A network may predict anything finite, which its samples then show.
 _LARGEST = torch.finfo(torch.float64).max
-_MOST_NOISE = 1e6  # of variance exploding schedules: far beyond all published ones
+MOST_NOISE = 1e6  # of variance exploding schedules: far beyond all published ones
 _FIELDS = ("signals", "noises", "timesteps", "num_train_timesteps", "num_inference_steps")
 
 
@@ -50,7 +50,7 @@ class Schedule:
         name = "Schedule"
         total = check_int(name, "num_train_timesteps", self.num_train_timesteps, 1, MOST_TIMESTEPS)
         timesteps = _ascending("timesteps", _numbers("timesteps", self.timesteps, total))
-        noises = _ascending("noises", _numbers("noises", self.noises, _MOST_NOISE))
+        noises = _ascending("noises", _numbers("noises", self.noises, MOST_NOISE))
         signals = _numbers("signals", self.signals, 1)
         _ascending("signals", signals[::-1], "descending")
         if not len(signals) == len(noises) == len(timesteps) >= 2:
