@@ -95,7 +95,7 @@ def test_predictions_are_those_of_the_definitions(model) -> None:
 
 
 def test_the_way_up_is_the_way_down_reversed(model) -> None:
-    path = latentjac.invert(model, torch.rand(1, 3, 8, 8), 10, refinement=6)
+    path = latentjac.invert(model, torch.rand(1, 3, 8, 8), 20, refinement=10)
     assert path.psnr[0] > 40
     assert path.at(t=0.6).t == pytest.approx(0.6, abs=0.13)
 
