@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -106,8 +106,8 @@ def open_file(function: str, path: str | Path) -> BinaryIO:
     raise FileError(f"{function}: path must be a file, got {str(path)!r}, which is a folder, pipe or device")
 
 
-def read_json(function: str, path: str | Path) -> dict[str, Any]:
-    """Read a file that holds one JSON object.
+def read_json(function: str, path: str | Path, infinite: Collection[str] = ()) -> dict[str, Any]:
+    """Read a file that holds one JSON object; ``infinite`` as of :func:`latentjac.strict_json.from_json`.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -116,7 +116,7 @@ def read_json(function: str, path: str | Path) -> dict[str, Any]:
     with open_file(function, path) as file:
         text = file.read(LARGEST_JSON + 1)
     try:
-        content = from_json(text)
+        content = from_json(text, infinite)
     except ValueError as error:
         raise FileError(f"{function}: {str(path)!r} must be JSON, got {error}") from error
     if not isinstance(content, dict):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 DEEPEST = 64  # lists and objects inside each other, written or read
@@ -34,8 +34,12 @@ def to_json(content: Any, *, indent: int | None = None, default: Callable[[Any],
     return json.dumps(_plain(content, default, DEEPEST), indent=indent, allow_nan=False)
 
 
-def from_json(text: bytes) -> Any:
+def from_json(text: bytes, infinite: Collection[str] = ()) -> Any:
     """Value of a text.
+
+    Args:
+        text: In UTF-8.
+        infinite: Keys of the outermost object that can be ``Infinity`` or ``-Infinity``, as some programs write them.
 
     Raises:
         ValueError: If it is not strict JSON in UTF-8, larger than ``LARGEST_JSON``, nested deeper than ``DEEPEST``, has
@@ -47,7 +51,8 @@ def from_json(text: bytes) -> Any:
     if _too_deep(decoded):
         raise ValueError(f"JSON must be nested at most {DEEPEST} deep, got more")
     value = json.loads(decoded, object_pairs_hook=_object)
-    _check_finite(value, "")
+    known = {key: 0 for key in infinite if isinstance(value, dict) and value.get(key) in (math.inf, -math.inf)}
+    _check_finite({**value, **known} if known else value, "")
     # Half of a surrogate pair is text that nothing can write.
     json.dumps(value, ensure_ascii=False).encode()
     return value

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from latentjac.arguments import check_bool, check_int
 from latentjac.diffusion.arguments import check_model, conditioning_for
-from latentjac.diffusion.denoise import denoise, predict_noise
+from latentjac.diffusion.denoise import denoise, predict
 from latentjac.diffusion.loops import NoiseUp, up
 from latentjac.diffusion.schedule import Schedule
 from latentjac.diffusion.trajectory import Trajectory
@@ -39,7 +39,7 @@ def invert(
     refinement: int = 1,
     progress: bool = False,
 ) -> Trajectory:
-    """Invert images by deterministic DDIM, and check it by going back.
+    """Invert images by deterministic steps of first order (DDIM; Euler's for flows), and check it by going back.
 
     The step from level i - 1 to i uses the noise predicted at level i, as generation does on its way back.
     That prediction needs the sample that is looked for: the first guess takes the sample of level i - 1,
@@ -102,14 +102,36 @@ def _refined(model: Model, schedule: Schedule, conditioning: Conditioning, refin
     """Noise at the level a step leads to, by a fixed-point iteration that begins with the samples below."""
 
     def noise(x: torch.Tensor, level: int) -> torch.Tensor:
-        timestep = schedule.timesteps[level]
-        eps = predict_noise(model, x, timestep, conditioning)
+        eps = _noise_at(model, schedule, x, x, level, conditioning)
         for _ in range(refinement):
             above = schedule.step(x, eps, level - 1, level)
-            eps = predict_noise(model, above, timestep, conditioning)
+            eps = _noise_at(model, schedule, above, x, level, conditioning)
         return eps
 
     return noise
+
+
+def _noise_at(
+    model: Model,
+    schedule: Schedule,
+    above: torch.Tensor,
+    below: torch.Tensor,
+    level: int,
+    conditioning: Conditioning,
+) -> torch.Tensor:
+    """Noise for the step up to a level, of a guess of the samples there.
+
+    At a level without signal the prediction is the sample itself, whatever the network gives, and no iteration with it
+    moves. There the part of the samples below that the prediction does not explain goes to both x0 and eps, so that
+    Euler's step back would lead from the guess to them.
+    """
+    found = predict(model, above, schedule.timesteps[level], conditioning)
+    if schedule.signals[level] > 0:
+        return found.eps
+    signal, noise = schedule.signals[level - 1], schedule.noises[level - 1]
+    unexplained = below - (signal * found.x0 + noise * found.eps)
+    share = 1 / schedule.noises[level]
+    return found.eps + share * unexplained
 
 
 def psnr(model: Model, samples: torch.Tensor, reference: torch.Tensor) -> tuple[float, ...]:

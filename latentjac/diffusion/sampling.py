@@ -98,7 +98,7 @@ def sample(
     output_type: str = "pil",
     progress: bool = False,
 ) -> Any:
-    """Make images by deterministic DDIM, from noise or from a point.
+    """Make images by deterministic steps of first order (DDIM; Euler's for flows), from noise or from a point.
 
     Args:
         model: The model.

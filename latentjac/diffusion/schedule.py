@@ -16,7 +16,7 @@ from latentjac.public import public
 
 # A network may predict anything finite, which its samples then show.
 _LARGEST = torch.finfo(torch.float64).max
-_MOST_NOISE = 1e6  # of variance exploding schedules: far beyond all published ones
+MOST_NOISE = 1e6  # of variance exploding schedules: far beyond all published ones
 _FIELDS = ("signals", "noises", "timesteps", "num_train_timesteps", "num_inference_steps")
 
 
@@ -49,8 +49,8 @@ class Schedule:
     def __post_init__(self) -> None:
         name = "Schedule"
         total = check_int(name, "num_train_timesteps", self.num_train_timesteps, 1, MOST_TIMESTEPS)
-        timesteps = _ascending("timesteps", _numbers("timesteps", self.timesteps, total))
-        noises = _ascending("noises", _numbers("noises", self.noises, _MOST_NOISE))
+        timesteps = _ascending("timesteps", _numbers("timesteps", self.timesteps, total, "num_train_timesteps"))
+        noises = _ascending("noises", _numbers("noises", self.noises, MOST_NOISE))
         signals = _numbers("signals", self.signals, 1)
         _ascending("signals", signals[::-1], "descending")
         if not len(signals) == len(noises) == len(timesteps) >= 2:
@@ -219,13 +219,14 @@ def check_steps(function: str, num_inference_steps: Any, least: int, total: int)
     return steps
 
 
-def _numbers(argument: str, values: Any, high: float) -> tuple[Any, ...]:
-    """Numbers from 0, ints among them as such."""
+def _numbers(argument: str, values: Any, high: float, limit: str | None = None) -> tuple[Any, ...]:
+    """Numbers from 0, ints among them as such; messages name what limits them."""
     found = []
     for value in check_sequence("Schedule", argument, values, "numbers"):
         if not is_number(value) or not 0 <= value <= high:
             error = ValueError if is_number(value) else TypeError
-            raise error(f"Schedule: {argument} must be numbers in [0, {high:g}], got {shown(value)}")
+            span = f"[0, {high:g}]" if limit is None else f"[0, {limit}] = [0, {high:g}]"
+            raise error(f"Schedule: {argument} must be numbers in {span}, got {shown(value)}")
         found.append(int(value) if is_int(value) else float(value))
     return tuple(found)
 

@@ -11,6 +11,7 @@ import torch
 
 from latentjac.arguments import check_moved, check_number, check_overflow, check_sequence, shown
 from latentjac.diffusion import Point, place, predict_noise
+from latentjac.diffusion.schedule import MOST_NOISE
 from latentjac.geometry.curvature import least_step
 from latentjac.geometry.feature_map import FeatureMap, check_features
 from latentjac.geometry.rows import check_points, directions_at
@@ -160,7 +161,7 @@ def measure_linearity(
         model: The model.
         point: One sample.
         directions: Unit directions ``[q, C, H, W]``.
-        sigma: Standard deviation of the noise at the point, at most 1.
+        sigma: Standard deviation of the noise at the point.
         tolerance: Relative deviation that still counts as linear.
 
     Returns:
@@ -176,7 +177,7 @@ def measure_linearity(
     if len(point.sample) != 1:
         raise ValueError(f"{name}: point must hold one sample, got {len(point.sample)}")
     directions = directions_at(name, "directions", directions, point.sample, unit=True)[0]
-    sigma = check_number(name, "sigma", sigma, 0, 1, most=True)
+    sigma = check_number(name, "sigma", sigma, 0, MOST_NOISE, most=True)
     tolerance = check_number(name, "tolerance", tolerance, 0, 1)
     steps = both_ways(sigma, directions)
     moved = point.sample + (steps * directions[:, None]).flatten(0, 1)

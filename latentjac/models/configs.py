@@ -7,7 +7,7 @@ or time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -147,14 +147,14 @@ _SCHEDULE: dict[str, _Rule] = {
 }
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """A configuration in strict JSON.
+def read_config(path: Path, infinite: Collection[str] = ()) -> dict[str, Any]:
+    """A configuration in strict JSON, but for keys that can be infinite.
 
     Raises:
         LoadError: If the file cannot be read or is none.
     """
     with reading():
-        return read_json("load", path)
+        return read_json("load", path, infinite)
 
 
 def check_part(where: str, config: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from latentjac.models.weights import plan
 
 # Parts that change neither the network's input nor what becomes of its output.
 _IGNORED = ("safety_checker", "feature_extractor", "scheduler")
+_INFINITE = ("lambda_min_clipped",)  # of solvers, which diffusers writes as -Infinity
 _LIBRARIES = dict.fromkeys((*NETWORK_PARTS, *autoencoders.PARTS, "scheduler"), "diffusers")
 _LIBRARIES |= dict.fromkeys(("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"), "transformers")
 # Files of low-rank adapters, which diffusers and transformers write beside the weights of what they change.
@@ -161,7 +162,7 @@ def _read_scheduler(path: Path, kind: str | None) -> Any:
     """The scheduler of a file, of the class that the pipeline names, or else the file."""
     import diffusers
 
-    settings = read_config(path)
+    settings = read_config(path, _INFINITE)
     if "_class_name" not in settings and "beta_schedule" not in settings:
         raise LoadError(f"load: {str(path)!r} must be settings of a scheduler of diffusers, got others")
     own = str(settings.get("_class_name", kind))
