@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    ControlNetModel,
     DDIMScheduler,
     LDMPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     VQModel,
 )
-from networks import build_text_unet, build_tiny_unet
+from networks import build_text_unet, build_tiny_unet, randomize
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -118,6 +119,17 @@ def build_sdxl(folder: Path, kind: Any = StableDiffusionXLPipeline, *, refiner: 
         scheduler=build_latent_scheduler(),
         **({} if "InstructPix2Pix" in kind.__name__ else {"add_watermarker": False}),
         **settings,
+    )
+
+
+def build_controlled(folder: Path, kind: Any, **options: object) -> Any:
+    """One of the parts of :func:`build_stable_diffusion` or :func:`build_sdxl`, by its class, and a ControlNet."""
+    plain = build_sdxl(folder, **options) if "XL" in kind.__name__ else build_stable_diffusion(folder, **options)
+    torch.manual_seed(6)
+    parts = {**plain.components, "controlnet": ControlNetModel.from_unet(plain.unet, "rgb", (4, 4))}
+    randomize(parts["controlnet"]).float()  # it starts with zeros
+    return kind(
+        **parts, **({"add_watermarker": False} if "XL" in kind.__name__ else {"requires_safety_checker": False})
     )
 
 

@@ -24,7 +24,7 @@ from latentjac.public import made_on_cpu, public
 
 _BUILTIN = Path(__file__).parent / "builtin"
 # Of a hub repository: not the checkpoints in its root, which are as large again.
-_FOLDERS = (*NETWORK_PARTS, "vae", "vqvae", "text_encoder", "text_encoder_2")
+_FOLDERS = (*NETWORK_PARTS, "controlnet", "vae", "vqvae", "text_encoder", "text_encoder_2")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -173,13 +173,14 @@ def _assemble(name: str, parts: Parts, dtype: torch.dtype | None, device: torch.
 def _try_out(model: Model) -> None:
     """Raise unless the network takes a sample, a timestep and a prompt if any, and predicts in the sample's shape."""
     x = torch.zeros(1, *model.sample_shape, dtype=model.dtype, device=model.device)
-    kind = type(model.network).__name__
+    kind, beside = type(model.network).__name__, "alone"
     try:
         c = Conditioning() if model.text is None else conditioning_under(model, None, "", 1.0, blank_pictures(model))
+        beside = f"with {', '.join(c)}" if c else beside
         out = model.call(model.network, x, torch.tensor(0, device=x.device), c)
     except Exception as error:
         raise LoadError(
-            f"load: network must be callable with a sample {list(x.shape)} and a timestep alone, got {kind}: {error}"
+            f"load: network must be callable with a sample {list(x.shape)} and a timestep {beside}, got {kind}: {error}"
         ) from error
     if not isinstance(out, torch.Tensor) or out[:, : x.shape[1]].shape != x.shape:
         raise LoadError(f"load: network must return a tuple with a prediction {list(x.shape)} first, got {kind}")

@@ -17,7 +17,7 @@ from latentjac.models.weights import plan
 # Parts that change neither the network's input nor what becomes of its output.
 _IGNORED = ("safety_checker", "feature_extractor", "scheduler")
 _AUTOENCODERS = {"vae": "AutoencoderKL", "vqvae": "VQModel"}
-_LIBRARIES = dict.fromkeys((*NETWORK_PARTS, *_AUTOENCODERS), "diffusers")
+_LIBRARIES = dict.fromkeys((*NETWORK_PARTS, "controlnet", *_AUTOENCODERS), "diffusers")
 _LIBRARIES |= dict.fromkeys(("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"), "transformers")
 # Files of low-rank adapters, which diffusers and transformers write beside the weights of what they change.
 _ADAPTER_STEMS = ("pytorch_lora_weights", "adapter_model")
@@ -54,7 +54,9 @@ def parts_of(pipeline: Any) -> Parts:
     configs = {name: dict(getattr(held[name], "config", {})) for name in NETWORK_PARTS if name in held}
     family = _family(type(pipeline).__name__, classes, configs)
     text = None if family.make_text is None else family.make_text(held, pipeline.config)
-    return Parts(held[family.part], pipeline.scheduler, held.get("vae", held.get("vqvae")), text)
+    if getattr(pipeline, "is_cosxl_edit", False):
+        raise LoadError(f"load: is_cosxl_edit of {type(pipeline).__name__} must be False, got True ({BY_HAND})")
+    return Parts(family.made(held), pipeline.scheduler, held.get("vae", held.get("vqvae")), text)
 
 
 def read_parts(folder: Path, variant: str | None, dtype: torch.dtype) -> Parts:
@@ -90,10 +92,11 @@ def read_parts(folder: Path, variant: str | None, dtype: torch.dtype) -> Parts:
     coder = next((name for name in ("vae", "vqvae") if name in classes), None)
     scheduler = _read_scheduler(folder / "scheduler" / "scheduler_config.json")
     # All files are looked at before the first is read whole.
-    plans = {name: _plan_network(folder / name, classes[name], variant, dtype) for name in (family.part, coder) if name}
+    names = [family.part, *family.beside, *([] if coder is None else [coder])]
+    plans = {name: _plan_network(folder / name, classes[name], variant, dtype) for name in names}
     text = None if family.read_text is None else family.read_text(folder, index, variant, dtype)
-    network, autoencoder = plans[family.part](), None if coder is None else plans[coder]()
-    return Parts(network, scheduler, autoencoder, None if text is None else text())
+    made = {name: read() for name, read in plans.items()}
+    return Parts(family.made(made), scheduler, made.get(coder or ""), None if text is None else text())
 
 
 def _family(pipeline: str, classes: Mapping[str, str], configs: Mapping[str, Mapping[str, Any]]) -> Family:
