@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ def test_layers_that_are_skipped_of_two_encoders(tmp_path: Path) -> None:
         found = model.conditioning(["a cat"], clip_skip=skipped)
         torch.testing.assert_close(found["text"], encoded(pipeline, ["a cat"], clip_skip=skipped))
     assert not torch.equal(found["text"], model.conditioning(["a cat"])["text"])
+    copied = pickle.loads(pickle.dumps(latentjac.load(build_sdxl(tmp_path))))
+    assert copied.conditioning("a cat") == pickle.loads(pickle.dumps(copied)).conditioning("a cat")
 
 
 def test_no_text_is_zeros_where_these_were_trained(tmp_path: Path) -> None:
