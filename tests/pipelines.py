@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    ControlNetModel,
     DDIMScheduler,
     DiTPipeline,
     DiTTransformer2DModel,
@@ -24,7 +25,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     VQModel,
 )
-from networks import build_scheduler, build_text_unet, build_tiny_unet
+from networks import build_scheduler, build_text_unet, build_tiny_unet, randomize
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -138,6 +139,17 @@ def build_sdxl(folder: Path, kind: Any = StableDiffusionXLPipeline, *, refiner: 
     )
 
 
+def build_controlled(folder: Path, kind: Any, **options: object) -> Any:
+    """One of the parts of :func:`build_stable_diffusion` or :func:`build_sdxl`, by its class, and a ControlNet."""
+    plain = build_sdxl(folder, **options) if "XL" in kind.__name__ else build_stable_diffusion(folder, **options)
+    torch.manual_seed(6)
+    parts = {**plain.components, "controlnet": ControlNetModel.from_unet(plain.unet, "rgb", (4, 4))}
+    randomize(parts["controlnet"]).float()  # it starts with zeros
+    return kind(
+        **parts, **({"add_watermarker": False} if "XL" in kind.__name__ else {"requires_safety_checker": False})
+    )
+
+
 def build_dit() -> DiTPipeline:
     """A learned variance, three blocks on latents of 8x8, and 1000 classes: the pipeline knows no other number."""
     torch.manual_seed(6)
@@ -153,14 +165,14 @@ def build_dit() -> DiTPipeline:
     return DiTPipeline(network.eval(), build_autoencoder(), build_scheduler())
 
 
-def build_t5() -> tuple[T5Tokenizer, T5EncoderModel]:
+def build_t5(width: int = 16) -> tuple[T5Tokenizer, T5EncoderModel]:
     """One token a letter, behind a sign for the beginning of each word."""
     letters = [(letter, -3.0) for letter in ("\u2581", *LETTERS)]
     tokenizer = T5Tokenizer(
         vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -10.0), *letters], extra_ids=0, model_max_length=TOKENS
     )
     torch.manual_seed(7)
-    text = T5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2)
+    text = T5Config(vocab_size=len(tokenizer), d_model=width, d_kv=8, d_ff=24, num_layers=2, num_heads=2)
     return tokenizer, T5EncoderModel(text).eval()
 
 
@@ -196,7 +208,7 @@ def build_stable_diffusion_3(folder: Path, *, t5: bool = False) -> StableDiffusi
     """Four joint blocks on latents of 8x8; a text of T5 if asked for, else zeros in its place."""
     tokenizers = build_tokenizer(folder), build_tokenizer(folder)
     encoders = [build_text_encoder(len(t), CLIPTextModelWithProjection, layers=3).eval() for t in tokenizers]
-    third, third_encoder = build_t5() if t5 else (None, None)
+    third, third_encoder = build_t5(32) if t5 else (None, None)
     torch.manual_seed(8)
     network = SD3Transformer2DModel(
         sample_size=8,

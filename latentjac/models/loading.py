@@ -26,7 +26,7 @@ from latentjac.public import made_on_cpu, public
 
 _BUILTIN = Path(__file__).parent / "builtin"
 # Of a hub repository: not the checkpoints in its root, which are as large again.
-_FOLDERS = (*NETWORK_PARTS, *autoencoders.PARTS, "text_encoder", "text_encoder_2")
+_FOLDERS = (*NETWORK_PARTS, "controlnet", *autoencoders.PARTS, "text_encoder", "text_encoder_2")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -265,13 +265,15 @@ def _codec_and_shape(network: Any, autoencoder: Any, size: Size | None) -> tuple
 def _try_out(model: Model) -> None:
     """Raise unless the network takes a sample, a timestep and its conditioning, and predicts in the sample's shape."""
     x = torch.zeros(1, *model.sample_shape, dtype=model.dtype, device=model.device)
-    kind = type(model.network).__name__
+    kind, beside = type(model.network).__name__, "alone"
     try:
+        c = any_conditioning(model)
+        beside = f"with {', '.join(c)}" if c else beside
         called = model.levels.called(model.call)
-        out = called(model.network, x, torch.tensor(0, device=x.device), any_conditioning(model))
+        out = called(model.network, x, torch.tensor(0, device=x.device), c)
     except Exception as error:
         raise LoadError(
-            f"load: network must be callable with a sample {list(x.shape)} and a timestep alone, got {kind}: {error}"
+            f"load: network must be callable with a sample {list(x.shape)} and a timestep {beside}, got {kind}: {error}"
         ) from error
     if not isinstance(out, torch.Tensor) or out[:, : x.shape[1]].shape != x.shape:
         raise LoadError(f"load: network must return a tuple with a prediction {list(x.shape)} first, got {kind}")

@@ -213,6 +213,7 @@ class Model:
         clip_skip: int | None = None,
         image: ImageInput | list[ImageInput] | None = None,
         mask: ImageInput | None = None,
+        control: ImageInput | list[ImageInput] | None = None,
     ) -> Conditioning:
         """What the network gets beside sample and timestep under a prompt or a class.
 
@@ -230,6 +231,7 @@ class Model:
                 sample; see :meth:`PixelCodec.encode`.
             mask: For networks that complete a picture: where; white is inside. A picture or its file, or a tensor
                 ``[H, W]`` of the picture's size, bool or with 1 inside.
+            control: For networks with a ControlNet: what it sees, such as edges or a pose, or one a sample.
 
         Returns:
             Empty for models without text and classes.
@@ -240,7 +242,7 @@ class Model:
         """
         asked = Asked(prompt, negative_prompt, guidance_scale, class_label, negative_class_label)
         asked = asked.checked("conditioning", self)
-        pictures = pictures_for("conditioning", self, image, mask)
+        pictures = pictures_for("conditioning", self, image, mask, control)
         if self.text is None:
             check_left("conditioning", "clip_skip", clip_skip, None, f"since model {self.name!r} has no text encoder")
         return conditioning_under(self, asked, pictures, clip_skip)

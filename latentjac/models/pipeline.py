@@ -19,7 +19,7 @@ from latentjac.models.weights import plan
 # Parts that change neither the network's input nor what becomes of its output.
 _IGNORED = ("safety_checker", "feature_extractor", "scheduler")
 _INFINITE = ("lambda_min_clipped",)  # of solvers, which diffusers writes as -Infinity
-_LIBRARIES = dict.fromkeys((*NETWORK_PARTS, *autoencoders.PARTS, "scheduler"), "diffusers")
+_LIBRARIES = dict.fromkeys((*NETWORK_PARTS, "controlnet", *autoencoders.PARTS, "scheduler"), "diffusers")
 _LIBRARIES |= dict.fromkeys(("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"), "transformers")
 # Files of low-rank adapters, which diffusers and transformers write beside the weights of what they change.
 _ADAPTER_STEMS = ("pytorch_lora_weights", "adapter_model")
@@ -54,8 +54,10 @@ def parts_of(pipeline: Any) -> Parts:
     configs = {name: dict(getattr(held[name], "config", {})) for name in NETWORK_PARTS if name in held}
     family = _family(type(pipeline).__name__, classes, configs)
     text = None if family.make_text is None else family.make_text(held, pipeline.config)
+    if getattr(pipeline, "is_cosxl_edit", False):
+        raise LoadError(f"load: is_cosxl_edit of {type(pipeline).__name__} must be False, got True ({BY_HAND})")
     coder = next((held[name] for name in autoencoders.PARTS if name in held), None)
-    return Parts(held[family.part], pipeline.scheduler, coder, text)
+    return Parts(family.made(held), pipeline.scheduler, coder, text)
 
 
 def read_parts(folder: Path, variant: str | None, dtypes: tuple[torch.dtype, torch.dtype]) -> Parts:
@@ -92,11 +94,11 @@ def read_parts(folder: Path, variant: str | None, dtypes: tuple[torch.dtype, tor
     coder = next((name for name in autoencoders.PARTS if name in classes), None)
     scheduler = _read_scheduler(folder / "scheduler" / "scheduler_config.json", classes.get("scheduler"))
     # All files are looked at before the first is read whole.
-    types = {family.part: dtypes[0], coder: dtypes[1]}
+    types = dict.fromkeys((family.part, *family.beside), dtypes[0]) | {coder: dtypes[1]}
     plans = {name: _plan_network(folder / name, classes[name], variant, types[name]) for name in types if name}
     text = None if family.read_text is None else family.read_text(folder, index, variant, dtypes[0])
-    network, autoencoder = plans[family.part](), None if coder is None else plans[coder]()
-    return Parts(network, scheduler, autoencoder, None if text is None else text())
+    made = {name: read() for name, read in plans.items()}
+    return Parts(family.made(made), scheduler, made.get(coder or ""), None if text is None else text())
 
 
 def read_network(folder: Path, variant: str | None, dtype: torch.dtype) -> Any:

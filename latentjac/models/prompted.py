@@ -17,7 +17,7 @@ from latentjac.models.text import GUIDANCE_EMBEDDING
 if TYPE_CHECKING:
     from latentjac.models.model import Model
 
-_PICTURES = ("mask", "image")
+_PICTURES = ("mask", "image", "control")
 
 
 def conditioning_under(
@@ -67,15 +67,15 @@ def _tensors(
     return {name: tensor.to(model.device, model.dtype) for name, tensor in tensors.items()}
 
 
-def pictures_for(function: str, model: Model, image: Any, mask: Any) -> dict[str, torch.Tensor]:
-    """Tensors of the pictures that a model's network gets behind the channels of a sample.
+def pictures_for(function: str, model: Model, image: Any, mask: Any, control: Any) -> dict[str, torch.Tensor]:
+    """Tensors of the pictures that a model's network gets beside a sample.
 
     Raises:
         TypeError: If image or mask is no picture.
         ValueError: If the network gets one that is not given, or does not get one that is.
     """
     names = [name for name in _PICTURES if name in (model._names or ())]
-    for name, value in (("image", image), ("mask", mask)):
+    for name, value in (("image", image), ("mask", mask), ("control", control)):
         if name not in names:
             check_left(function, name, value, None, f"since the network of {model.name!r} gets none")
         elif value is None:
@@ -83,26 +83,36 @@ def pictures_for(function: str, model: Model, image: Any, mask: Any) -> dict[str
                 f"{function}: {name} must be given since the network of {model.name!r} gets {' and '.join(names)} "
                 "beside a sample (conditioning=model.conditioning(prompt, ...)), got None"
             )
-    if not names:
-        return {}
+    tensors: dict[str, torch.Tensor] = {}
     codec: Any = model.codec
-    if "mask" not in names:
+    if "control" in names:
+        tensors["control"] = _pixels(codec, control, f"{function}: control")
+    if "mask" in names:
+        pixels = _pixels(codec, image, f"{function}: image")
+        inside = _inside(function, mask, pixels.shape[-2:])
+        tensors["mask"] = torch.nn.functional.interpolate(inside.float(), size=model.sample_shape[1:])
+        tensors["image"] = codec.encode(pixels.masked_fill(inside, 0.5))  # grey, 0 in [-1, 1]
+    elif "image" in names:
         # Networks of InstructPix2Pix get latents as the autoencoder gives them.
         scale = codec.autoencoder.config.scaling_factor if hasattr(codec, "autoencoder") else 1.0
-        return _placed(model, image=codec.encode(image, subject=f"{function}: image") / scale)
-    pixels = PixelCodec(codec.size, codec.channels).encode(image, subject=f"{function}: image")
-    inside = _inside(function, mask, pixels.shape[-2:])
-    # Grey is 0 in [-1, 1].
-    seen = codec.encode((pixels / 2 + 0.5).masked_fill(inside, 0.5))
-    at_latents = torch.nn.functional.interpolate(inside.float(), size=model.sample_shape[1:])
-    return _placed(model, mask=at_latents, image=seen)
+        tensors["image"] = codec.encode(image, subject=f"{function}: image") / scale
+    return _placed(model, **tensors)
+
+
+def _pixels(codec: Any, picture: Any, subject: str) -> torch.Tensor:
+    """A picture of the size that a codec takes, ``[B, C, H, W]`` in [0, 1]."""
+    return PixelCodec(codec.size, codec.channels).encode(picture, subject=subject) / 2 + 0.5
 
 
 def blank_pictures(model: Model) -> dict[str, torch.Tensor]:
     """Zeros in place of such pictures, to try a network out."""
     channels, height, width = model.sample_shape
+    names = [name for name in _PICTURES if name in (model._names or ())]
     shapes = {"mask": (1, 1, height, width), "image": (1, channels, height, width)}
-    return _placed(model, **{name: torch.zeros(shapes[name]) for name in _PICTURES if name in (model._names or ())})
+    if "control" in names:
+        codec: Any = model.codec
+        shapes["control"] = (1, codec.channels, codec.size, codec.size)
+    return _placed(model, **{name: torch.zeros(shapes[name]) for name in names})
 
 
 def pictures_of(conditioning: Conditioning) -> dict[str, torch.Tensor]:

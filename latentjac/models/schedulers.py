@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from latentjac.arguments import is_number, shown
@@ -114,12 +115,14 @@ def grid_of(function: str, scheduler: Any, num_inference_steps: int, image_seq_l
         ValueError: If it places no such levels.
     """
     levels, config = levels_of(function, scheduler), scheduler.config
-    mu = {"mu": _shift(config, image_seq_len)} if config.get("use_dynamic_shifting") else {}
+    given: dict[str, Any] = {"num_inference_steps": num_inference_steps}
+    if config.get("use_dynamic_shifting"):
+        given |= _shifted(scheduler, num_inference_steps, image_seq_len)
     kind = type(scheduler).__name__
     with torch.device("cpu"):  # whatever the default device is
         placing = _ddim_like(scheduler) if _PLACED_AS_DDIM & set(_names(scheduler)) else _copy(scheduler)
         try:
-            placing.set_timesteps(num_inference_steps, **mu)
+            placing.set_timesteps(**given)
             if hasattr(placing, "set_sigmas"):
                 placing.set_sigmas(num_inference_steps)
         except (ValueError, ArithmeticError, IndexError) as error:
@@ -153,6 +156,18 @@ def _ddim_like(scheduler: Any) -> Any:
     if not config.get("set_alpha_to_one", True):
         placing.final_alpha_cumprod = scheduler.alphas_cumprod[0]
     return placing
+
+
+def _shifted(scheduler: Any, num_inference_steps: int, image_seq_len: int | None) -> dict[str, Any]:
+    """How pipelines whose levels shift with the picture's size (Flux, Qwen-Image, Lumina 2) have them placed.
+
+    Where the scheduler takes levels these are from 1 to 1/n, before the shift.
+    """
+    mu = {"mu": _shift(scheduler.config, image_seq_len)}
+    if "sigmas" not in inspect.signature(scheduler.set_timesteps).parameters:
+        return mu
+    sigmas = np.linspace(1.0, 1 / num_inference_steps, num_inference_steps)
+    return {**mu, "num_inference_steps": None, "sigmas": sigmas}
 
 
 def _shift(config: Mapping[str, Any], image_seq_len: int | None) -> float:

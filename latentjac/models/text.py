@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from latentjac.arguments import check_int, check_kind, check_left, check_number, check_text
+from latentjac.models.layers import Tap
 from latentjac.public import made_on_cpu, public
 
 if TYPE_CHECKING:
@@ -61,9 +62,7 @@ class TextEncoder:
         ids = tokens.input_ids.to(parameter.device)
         if not skipped:
             return self.encoder(ids, attention_mask=mask)[0]
-        hidden = self.encoder(ids, attention_mask=mask, output_hidden_states=True).hidden_states[-skipped - 1]
-        # Old versions of transformers have the layers one level down.
-        return getattr(self.encoder, "text_model", self.encoder).final_layer_norm(hidden)
+        return _half(self.encoder).final_layer_norm(_before(self.encoder, skipped, ids, attention_mask=mask))
 
 
 class TextEncoders:
@@ -104,9 +103,8 @@ class TextEncoders:
         for i, (tokenizer, encoder) in enumerate(zip(self._tokenizers, self.encoder, strict=True)):
             skipped = _check_skipped("tensors", clip_skip, encoder, 2)
             ids = tokens_of(tokenizer, prompts, named=i == 0).input_ids.to(next(encoder.parameters()).device)
-            output = encoder(ids, output_hidden_states=True)
-            found.append(output.hidden_states[-skipped - 2])
-        return {"text": torch.cat(found, dim=-1), "pooled": output.text_embeds}
+            found.append(_before(encoder, skipped + 1, ids))
+        return {"text": torch.cat(found, dim=-1), "pooled": encoder(ids).text_embeds}
 
     @public
     def without_text(self, *, clip_skip: int | None = None) -> dict[str, torch.Tensor]:
@@ -127,6 +125,20 @@ def _check_skipped(function: str, clip_skip: Any, encoder: Any, used: int) -> in
     if clip_skip is None:
         return 0
     return int(check_int(function, "clip_skip", clip_skip, 0, encoder.config.num_hidden_layers - used))
+
+
+def _half(encoder: Any) -> Any:
+    """The text half itself, which some classes and versions of transformers have one level down."""
+    return getattr(encoder, "text_model", encoder)
+
+
+def _before(encoder: Any, count: int, ids: torch.Tensor, **options: Any) -> torch.Tensor:
+    """Features ``[B, tokens, channels]`` before so many of the last layers.
+
+    Not by ``output_hidden_states``, which leaves hooks that cannot be pickled.
+    """
+    half = _half(encoder)
+    return Tap(half, f"encoder.layers.{encoder.config.num_hidden_layers - count - 1}")(ids, **options)
 
 
 @made_on_cpu

@@ -92,7 +92,10 @@ def test_flows_have_the_sigmas_of_diffusers(options: dict[str, Any], steps: int)
     config = theirs.config
     slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
     mu = config.base_shift + slope * (tokens - config.base_image_seq_len)
-    theirs.set_timesteps(steps, mu=mu if config.use_dynamic_shifting else None)
+    if config.use_dynamic_shifting:
+        theirs.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=mu)  # as the pipeline of Flux does
+    else:
+        theirs.set_timesteps(steps)
     schedule = Schedule.from_scheduler(scheduler, steps, tokens)
     expected = theirs.sigmas.double()
     np.testing.assert_allclose(schedule.noises[::-1], expected, rtol=0, atol=1e-7)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import diffusers
-import numpy as np
 import pytest
 import torch
 from networks import build_scheduler, build_text_unet, point_at, rand, randomize
-from pipelines import build_sdxl, build_stable_diffusion
+from pipelines import build_controlled, build_sdxl, build_stable_diffusion
 from truth import dense_jacobian
 
 import latentjac
@@ -59,6 +58,8 @@ def test_layers_that_are_skipped_of_two_encoders(tmp_path: Path) -> None:
         found = model.conditioning(["a cat"], clip_skip=skipped)
         torch.testing.assert_close(found["text"], encoded(pipeline, ["a cat"], clip_skip=skipped))
     assert not torch.equal(found["text"], model.conditioning(["a cat"])["text"])
+    copied = pickle.loads(pickle.dumps(latentjac.load(build_sdxl(tmp_path))))
+    assert copied.conditioning("a cat") == pickle.loads(pickle.dumps(copied)).conditioning("a cat")
 
 
 def test_no_text_is_zeros_where_these_were_trained(tmp_path: Path) -> None:
@@ -186,48 +187,17 @@ def test_inputs_that_are_not_given_are_named(tmp_path: Path, config: dict[str, A
             latentjac.load(source)
 
 
-@pytest.fixture
-def controlnet_pipeline(tmp_path: Path) -> Any:
-    plain = build_stable_diffusion(tmp_path)
-    torch.manual_seed(0)
-    controlnet = diffusers.ControlNetModel.from_unet(plain.unet, conditioning_embedding_out_channels=(4, 4))
-    randomize(plain.unet).float()
-    randomize(controlnet).float()
-    return diffusers.StableDiffusionControlNetPipeline(
-        **plain.components, controlnet=controlnet, requires_safety_checker=False
-    )
-
-
-def test_a_controlnet_by_hand(controlnet_pipeline) -> None:
-    """As docs/text.md has it: pictures are those of diffusers, and a basis that of the dense Jacobian."""
-    page = Path(__file__).parents[2] / "docs" / "text.md"
-    block = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)[-1]
-    defined: dict[str, Any] = {"torch": torch, "latentjac": latentjac}
-    exec(compile(block, page.name, "exec"), defined)
-    model = defined["controlled"](controlnet_pipeline)
-    control = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
-    controlnet_pipeline.set_progress_bar_config(disable=True)
-    theirs = controlnet_pipeline(
-        "a cat", image=control, latents=noise, num_inference_steps=4, guidance_scale=1.0, output_type="np"
-    ).images
-    under = latentjac.Conditioning({**model.conditioning("a cat"), "control": control})
-    options = {"num_inference_steps": 4, "generator": torch.Generator().manual_seed(2), "output_type": "np"}
-    np.testing.assert_allclose(latentjac.sample(model, conditioning=under, **options), theirs, atol=1e-4)
-    model.to(dtype=torch.float64)
-    point = point_at(rand(1, 4, 8, 8), 501, 50, scheduler=model.scheduler, conditioning=under.to(dtype=torch.float64))
-    found = latentjac.local_basis(model, point, 2, tol=1e-7)
-    torch.testing.assert_close(found.s, mid(model, point), rtol=1e-6, atol=0)
-
-
-def test_parts_that_are_not_used_are_named(controlnet_pipeline, tmp_path: Path) -> None:
-    pipeline = controlnet_pipeline
+def test_parts_that_are_not_used_are_named(tmp_path: Path) -> None:
+    one = build_controlled(tmp_path, diffusers.StableDiffusionControlNetPipeline)
+    parts = {**one.components, "controlnet": [one.controlnet, one.controlnet]}
+    pipeline = diffusers.StableDiffusionControlNetPipeline(**parts, requires_safety_checker=False)
     pipeline.save_pretrained(tmp_path / "saved")
     for source in (pipeline, tmp_path / "saved"):
-        with pytest.raises(
-            latentjac.LoadError, match=r"beside \{'controlnet': 'ControlNetModel'\}.*latentjac\.Model\("
-        ):
+        with pytest.raises(latentjac.LoadError, match=r"\{'controlnet': 'MultiControlNetModel'\}.*latentjac\.Model\("):
             latentjac.load(source)
+    one.controlnet.register_to_config(global_pool_conditions=True)
+    with pytest.raises(latentjac.LoadError, match="global_pool_conditions must be False, got True"):
+        latentjac.load(one)
 
 
 def test_sizes_that_do_not_fit_are_named(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from networks import rand, randomize
-from pipelines import build_sdxl, build_stable_diffusion
+from pipelines import build_controlled, build_sdxl, build_stable_diffusion
 from truth import dense_jacobian
 
 import latentjac
@@ -110,6 +110,18 @@ CASES = {
         {"image": PICTURE},
     ),
 }
+CASES |= {
+    name: Case(
+        build_controlled,
+        names + " control",
+        f"StableDiffusion{kind}ControlNetPipeline",
+        called=lambda model: {"image": PICTURE.expand(2, -1, -1, -1)},
+        given={"control": PICTURE},
+    )
+    for name, names, kind in (("sd controlnet", SD, ""), ("xl controlnet", XL, "XL"))
+}
+# Called by the same lines as others, so not taken through all that costs more.
+COMBINED = ("xl lcm", "xl inpainting", "xl pix2pix")
 
 
 @pytest.fixture(params=CASES)
@@ -134,7 +146,8 @@ def test_pictures_are_those_of_diffusers(name: str, negative: str, tmp_path: Pat
     away = {"negative_prompt": [negative] * 2 if negative else None} if case.negative else {}
     noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(2))
     start = {"generator": torch.Generator().manual_seed(2)} if case.called is noisy else {"latents": noise}
-    sizes = {} if "Img2Img" in case.kind or "Pix2Pix" in case.kind else {"height": 16, "width": 16}
+    sized = any(word in case.kind for word in ("Img2Img", "Pix2Pix", "ControlNet"))
+    sizes = {} if sized else {"height": 16, "width": 16}  # others take those of pictures
     options = {"num_inference_steps": STEPS, "guidance_scale": SCALE, "output_type": "np"}
     if case.kind == "LatentConsistencyModelPipeline":  # whose own scheduler is another
         pipeline = diffusers.StableDiffusionPipeline(**pipeline.components, requires_safety_checker=False)
@@ -159,7 +172,9 @@ def test_a_folder_gives_what_the_object_gives(case: Case, tmp_path: Path) -> Non
     assert read.conditioning(PROMPTS, "", 2.0, **case.given) == model.conditioning(PROMPTS, "", 2.0, **case.given)
 
 
-def test_from_a_picture_to_a_guided_edit(case: Case, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [name for name in CASES if name not in COMBINED])
+def test_from_a_picture_to_a_guided_edit(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
     model = exact(case, tmp_path)
     plain = model.conditioning("a cat", **case.given)
     path = latentjac.invert(model, PICTURE, 20, conditioning=plain, refinement=8)
@@ -169,7 +184,8 @@ def test_from_a_picture_to_a_guided_edit(case: Case, tmp_path: Path) -> None:
     basis = latentjac.local_basis(model, point, 3, tol=1e-7)
     t, c = torch.tensor(point.timestep), point.conditioning
     features: list[torch.Tensor] = []
-    handle = model.network.mid_block.register_forward_hook(lambda module, inputs, output: features.append(output))
+    module = model.network.get_submodule(model.resolve_layer("mid"))
+    handle = module.register_forward_hook(lambda module, inputs, output: features.append(output))
 
     def mid(x: torch.Tensor) -> torch.Tensor:
         features.clear()

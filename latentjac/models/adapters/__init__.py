@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from latentjac.models.adapters.class_unet import CLASS_UNET
+from latentjac.models.adapters.controlnet import CONTROLLED, CONTROLLED_SDXL, ControlledUNet
 from latentjac.models.adapters.dit import DIT
 from latentjac.models.adapters.family import BY_HAND, Call, Encoder, Family
 from latentjac.models.adapters.flux import FLUX, FLUX_SCHNELL
@@ -14,7 +15,10 @@ from latentjac.models.adapters.sdxl import SDXL, SDXL_REFINER
 from latentjac.models.adapters.text_unet import TEXT_UNET
 
 # What `load` knows; of several that suit a network the first is taken.
-FAMILIES = (PIXEL_UNET, CLASS_UNET, TEXT_UNET, SDXL, SDXL_REFINER, DIT, PIXART, PIXART_SIZED, SD3, FLUX, FLUX_SCHNELL)
+FAMILIES = (
+    PIXEL_UNET, CLASS_UNET, CONTROLLED, CONTROLLED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, DIT, PIXART, PIXART_SIZED, SD3,
+    FLUX, FLUX_SCHNELL,
+)  # fmt: skip
 # Of networks that had one class before diffusers 0.30, and have one each since: by the kind of their norm.
 _NEW_CLASSES = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
 # What pipelines call their networks.
@@ -23,8 +27,7 @@ NETWORK_PARTS = tuple(dict.fromkeys(family.part for family in FAMILIES))
 
 def family_of(network: Any) -> Family | None:
     """The family of a network by its class and configuration; None for others."""
-    config = getattr(network, "config", None) or {}
-    return next((f for f in FAMILIES if f.network == type(network).__name__ and f.suits(config)), None)
+    return next((family for family in FAMILIES if family.is_of(network)), None)
 
 
 def class_now(kind: str, config: Mapping[str, Any]) -> str:
@@ -35,6 +38,8 @@ def class_now(kind: str, config: Mapping[str, Any]) -> str:
 __all__ = [
     "BY_HAND",
     "CLASS_UNET",
+    "CONTROLLED",
+    "CONTROLLED_SDXL",
     "DIT",
     "FAMILIES",
     "FLUX",
@@ -48,6 +53,7 @@ __all__ = [
     "SDXL_REFINER",
     "TEXT_UNET",
     "Call",
+    "ControlledUNet",
     "Encoder",
     "Family",
     "class_now",

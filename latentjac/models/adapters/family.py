@@ -46,6 +46,8 @@ class Family:
         classes: For families with classes: which labels the network takes.
         guidance_scale: That of its pipeline in diffusers by default, the default of :func:`latentjac.sample`.
         requires: Other parts of a pipeline that it needs, each with the classes it can be of.
+        beside: Which of these are networks that are one with it.
+        join: The class of that one, made of the network and of those.
         allows: Further parts that a pipeline can have, which ``make_text`` knows of.
         read_text: For families with text: reads the encoder of prompts from a pipeline folder. Called with the folder,
             the settings of the pipeline, the variant and the type of weights; everything is checked then, and weights
@@ -67,6 +69,8 @@ class Family:
     inputs: Inputs | None = field(default=None, repr=False)
     refusal: Callable[[Mapping[str, Any], str], str | None] = field(default=lambda config, kind: None, repr=False)
     requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
+    join: type[torch.nn.Module] | None = None
     allows: tuple[str, ...] = ()
     read_text: ReadText | None = field(default=None, repr=False)
     make_text: Callable[[Mapping[str, Any], Mapping[str, Any]], Encoder] | None = field(default=None, repr=False)
@@ -74,6 +78,17 @@ class Family:
     def names(self, config: Mapping[str, Any]) -> tuple[str, ...]:
         """Names of all tensors that a network of this configuration gets beside sample and timestep."""
         return (*self.conditioning, *self.further(config))
+
+    def made(self, parts: Mapping[str, Any]) -> Any:
+        """The network that a model has, of the parts of a pipeline."""
+        return (
+            parts[self.part] if self.join is None else self.join(*(parts[name] for name in (self.part, *self.beside)))
+        )
+
+    def is_of(self, network: Any) -> bool:
+        """Whether a network as :meth:`made` gives it is one of the family."""
+        same = type(network).__name__ == self.network if self.join is None else type(network) is self.join
+        return same and self.suits(getattr(network, "config", None) or {})
 
     def takes(self, classes: Mapping[str, str], config: Mapping[str, Any]) -> bool:
         """Whether a pipeline of parts of these classes, its network of this configuration, is one of the family."""

@@ -36,15 +36,26 @@ def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditionin
     ``"time_ids"`` (Stable Diffusion XL), a ``"guidance_embedding"`` (latent consistency), and behind the channels of
     the sample those of a ``"mask"`` and of an ``"image"``.
     """
+    return call_with(network, x, t, conditioning)
+
+
+def call_with(
+    network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning, **more: Any
+) -> torch.Tensor:
+    """The same with more that the network gets by the names of its arguments."""
     beside = [conditioning[name] for name in ("mask", "image") if name in conditioning]
-    options: dict[str, Any] = {}
-    if "pooled" in conditioning:
-        added = {"text_embeds": conditioning["pooled"], "time_ids": conditioning["time_ids"]}
-        options["added_cond_kwargs"] = added
+    more["added_cond_kwargs"] = added(conditioning)
     if GUIDANCE_EMBEDDING in conditioning:
-        options["timestep_cond"] = conditioning[GUIDANCE_EMBEDDING]
+        more["timestep_cond"] = conditioning[GUIDANCE_EMBEDDING]
     x = torch.cat([x, *beside], dim=1) if beside else x
-    return network(x, t, conditioning["text"], **options, return_dict=False)[0]
+    return network(x, t, conditioning["text"], **more, return_dict=False)[0]
+
+
+def added(conditioning: Conditioning) -> dict[str, torch.Tensor] | None:
+    """What networks of Stable Diffusion XL get beside what they attend to."""
+    if "pooled" not in conditioning:
+        return None
+    return {"text_embeds": conditioning["pooled"], "time_ids": conditioning["time_ids"]}
 
 
 def pictures(config: Mapping[str, Any]) -> tuple[str, ...]:
