@@ -30,7 +30,7 @@ def main() -> None:
     args = parser.parse_args()
 
     model = latentjac.load("faces")
-    photos = load_faces(args.data, "held-out", model.codec.size)[: args.photos].float() / 255
+    photos = load_faces(args.data, "held-out", model.codec.size[0])[: args.photos].float() / 255
     rows = []
     for steps in (50, 100):
         for refinement in (0, 1):

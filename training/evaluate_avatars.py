@@ -188,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--model or --reader: expected at least one of them, got neither")
     model = latentjac.load(args.model) if args.model else None
     path = args.reader or args.model / "reader.safetensors"
-    reader = reader_at(path, args.reader_images, model.codec.size if model else 64, args.seed)
+    reader = reader_at(path, args.reader_images, model.codec.size[0] if model else 64, args.seed)
     if model is None:
         print(to_json(evaluate_reader(reader, args.drawings, args.redrawn), indent=2))
     else:

@@ -95,7 +95,7 @@ def main() -> None:
     args = parser.parse_args()
 
     model = latentjac.load(args.model)
-    size = model.codec.size
+    size = model.codec.size[0]
     real, fitted = (load_faces(args.data, split, size).permute(0, 2, 3, 1).numpy() for split in ("held-out", "train"))
     samples = draw_samples(model, args.samples, args.steps, args.seed)
     quality = evaluate(model, samples, real, fitted)

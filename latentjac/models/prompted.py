@@ -111,7 +111,7 @@ def blank_pictures(model: Model) -> dict[str, torch.Tensor]:
     shapes = {"mask": (1, 1, height, width), "image": (1, channels, height, width)}
     if "control" in names:
         codec: Any = model.codec
-        shapes["control"] = (1, codec.channels, codec.size, codec.size)
+        shapes["control"] = (1, codec.channels, *codec.size)
     return _placed(model, **{name: torch.zeros(shapes[name]) for name in names})
 
 

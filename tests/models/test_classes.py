@@ -41,8 +41,8 @@ def case(request: pytest.FixtureRequest) -> tuple[latentjac.Model, dict[str, int
 
 
 def picture(model: latentjac.Model, seed: int = 0, count: int = 1) -> torch.Tensor:
-    size = model.codec.size
-    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+    height, width = model.codec.size
+    return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
 def by_hand(model: latentjac.Model, x: torch.Tensor, t: torch.Tensor, label: int) -> torch.Tensor:

@@ -161,7 +161,7 @@ class Collector:
     def collect(self, progress: bool = False) -> Collected:
         """All observations of the plan."""
         plan = self.plan
-        factors, pictures = drawings(plan.samples, HELD_OUT_SEED + 100 + 2 * plan.seed, self.model.codec.size)
+        factors, pictures = drawings(plan.samples, HELD_OUT_SEED + 100 + 2 * plan.seed, self.model.codec.size[0])
         path = latentjac.invert(self.model, list(pictures), plan.num_inference_steps)
         self.found.psnr = list(path.psnr)
         with tqdm(total=plan.samples * (1 + len(plan.other_ts)), unit="site", disable=not progress) as bar:
@@ -179,7 +179,7 @@ class Collector:
             one = replace(point, sample=point.sample[i : i + 1])
             generator = torch.Generator().manual_seed(100_000 * self.plan.seed + 100 * i + round(10 * t))
             alone = {name: values[i : i + 1] for name, values in factors.items()}
-            singles = single_changes(alone, self.model.codec.size)
+            singles = single_changes(alone, self.model.codec.size[0])
             yield Site(one, i, t, alone, reference, singles, generator)
 
     def _bank(self, point: latentjac.Point) -> Bank:
@@ -253,7 +253,7 @@ class Collector:
 
     def _known(self, site: Site) -> None:
         """Positive controls: known changes of one factor, drawn, and made by the model."""
-        plan, size = self.plan, self.model.codec.size
+        plan, size = self.plan, self.model.codec.size[0]
         every = [moved_factor(site.factors, name, sign * plan.part) for sign in (1, -1) for name in CONTINUOUS]
         drawn = replace(site, reference=draw(site.factors, size)[0])
         self._record_known(drawn, "factor, drawn", CONTINUOUS, torch.cat([draw(f, size) for f in every]))

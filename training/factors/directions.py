@@ -47,7 +47,7 @@ def bank_at(model: latentjac.Model, point: latentjac.Point, n: int, bases: int, 
         k: Directions of each kind.
         seed: Of drawings and noise.
     """
-    clean = model.codec.encode(list(drawings(n, seed, model.codec.size)[1])).to(point.sample)
+    clean = model.codec.encode(list(drawings(n, seed, model.codec.size[0])[1])).to(point.sample)
     power = model.scheduler.alphas_cumprod[point.timestep].double()
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed), dtype=clean.dtype)
     noisy = float(power.sqrt()) * clean + float((1 - power).sqrt()) * noise
@@ -130,6 +130,6 @@ def pair_directions(
         ``[len(names), C, H, W]``, half of the difference: adding it moves the factor up by the part.
     """
     ends = [moved_factor(factors, name, sign * part) for name in names for sign in (-1, 1)]
-    pictures = torch.cat([draw(end, model.codec.size) for end in ends])
+    pictures = torch.cat([draw(end, model.codec.size[0]) for end in ends])
     noisy = latentjac.invert(model, list(pictures), num_inference_steps).at(t).sample
     return (noisy[1::2] - noisy[::2]) / 2
