@@ -99,7 +99,6 @@ class Model:
         check_callable("Model", "call", call, optional=True)
         # Of a network wrapped by torch.compile the layers have their names only inside.
         self.network = cast(Any, getattr(network, "_orig_mod", network))
-        self.levels = levels_of("Model", scheduler)
         kind = type(self.network).__name__
         known = family_of(self.network)
         family = known or PIXEL_UNET
@@ -127,7 +126,6 @@ class Model:
         if self.device.type == "cpu":
             # Convolutions are faster so on a CPU; the annotation of Module.to leaves the keyword out.
             self.network.to(memory_format=torch.channels_last)
-        self._forget()
 
     def _forget(self) -> None:
         """Drop traces."""
@@ -151,6 +149,17 @@ class Model:
     def dtype(self) -> torch.dtype:
         """Type of the network's weights."""
         return next(self.network.parameters()).dtype
+
+    @property
+    def scheduler(self) -> Any:
+        """The diffusers scheduler the network was trained with; another one brings its levels."""
+        return self._scheduler
+
+    @scheduler.setter
+    def scheduler(self, scheduler: Any) -> None:
+        self.levels = levels_of("Model", scheduler)
+        self._scheduler = scheduler
+        self._forget()
 
     @property
     def num_train_timesteps(self) -> int:

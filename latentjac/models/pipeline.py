@@ -142,9 +142,10 @@ def _family(pipeline: str, classes: Mapping[str, str], configs: Mapping[str, Map
             f"got {pipeline} with a {family.network}{beside} ({BY_HAND})"
         )
     networks = ", ".join(f"{name}: {classes[name]}" for name in NETWORK_PARTS if name in classes) or "no network"
-    families = ", or ".join(dict.fromkeys(map(str, FAMILIES)))
+    near = [str(f) for f in FAMILIES if classes.get(f.part) == f.network]
+    wanted = ", or ".join(dict.fromkeys(near or [f"a {f.network}" for f in FAMILIES]))
     raise LoadError(
-        f"load: pipeline must have {families}, on pixels or on latents of {' or '.join(autoencoders.KINDS)}, "
+        f"load: pipeline must have {wanted}, on pixels or on latents of {' or '.join(autoencoders.KINDS)}, "
         f"got {pipeline} with {networks}{beside} ({BY_HAND})"
     )
 
