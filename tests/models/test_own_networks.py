@@ -133,3 +133,14 @@ def test_no_signal_at_the_top_goes_with_v_prediction() -> None:
     assert torch.isfinite(path.samples).all()
     basis = latentjac.local_basis(model, path.at(1.0), 2, "x0", tol=1e-6)
     assert basis.status is latentjac.Status.CONVERGED
+
+
+def test_another_scheduler_brings_its_levels(model) -> None:
+    x, t = rand(1, 3, 6, 6), torch.tensor(300)
+    before = model.x0(x, t, label(1))
+    model.scheduler = build_scheduler(beta_end=0.01)
+    other = latentjac.Model(model.network, build_scheduler(beta_end=0.01), call=call, sample_shape=(3, 6, 6))
+    torch.testing.assert_close(model.x0(x, t, label(1)), other.x0(x, t, label(1)), rtol=0, atol=0)
+    assert (model.x0(x, t, label(1)) - before).abs().max() > 1e-3
+    with pytest.raises(TypeError, match="scheduler must be"):
+        model.scheduler = None
