@@ -79,6 +79,13 @@ def inputs(model: Any, text: Mapping[str, torch.Tensor], scale: float, away: boo
     return {GUIDANCE_EMBEDDING: torch.tensor([scale])} if further(model.network.config) else {}
 
 
+def refusal(config: Mapping[str, Any], pipeline: str) -> str | None:
+    """Why a network in such a pipeline cannot be used: it gets a picture beside the sample."""
+    if any(word in pipeline for word in ("Kontext", "VisualCloze", "Fill", "Control")):
+        return f"it must get nothing but samples and a text, got that of a {pipeline}, which gets a picture as well"
+    return None
+
+
 def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> PipelineText:
     """CLIP's pooled embedding and the tokens of T5."""
 
@@ -100,6 +107,7 @@ FLUX = Family(
     conditioning=("text", "pooled"),
     further=further,
     inputs=inputs,
+    refusal=refusal,
     guidance_scale=3.5,
     requires={
         "text_encoder": ("CLIPTextModel",),
