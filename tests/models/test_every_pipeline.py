@@ -17,7 +17,8 @@ from latentjac.models.pipeline import _family
 TAKEN = """
     ConsistencyModelPipeline DDIMPipeline DDPMPipeline DiTPipeline KarrasVePipeline LDMPipeline
     LDMSuperResolutionPipeline PNDMPipeline RePaintPipeline ScoreSdeVePipeline FluxPipeline
-    FluxImg2ImgPipeline FluxInpaintPipeline StableDiffusion3Pipeline StableDiffusion3Img2ImgPipeline StableDiffusion3InpaintPipeline
+    FluxImg2ImgPipeline FluxInpaintPipeline StableDiffusion3Pipeline
+    StableDiffusion3Img2ImgPipeline StableDiffusion3InpaintPipeline
     StableDiffusion3PAGPipeline StableDiffusion3PAGImg2ImgPipeline StableDiffusionPipeline StableDiffusionPipelineSafe
     StableDiffusionImg2ImgPipeline StableDiffusionInpaintPipeline StableDiffusionInpaintPipelineLegacy
     StableDiffusionInstructPix2PixPipeline StableDiffusionControlNetPipeline StableDiffusionControlNetImg2ImgPipeline
