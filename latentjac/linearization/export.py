@@ -50,7 +50,9 @@ class Exported:
 def check_output(name: str, y: object) -> None:
     """Raise unless y is one floating-point tensor."""
     if isinstance(y, (tuple, list)) and y and all(isinstance(part, Tensor) for part in y):
-        raise SeveralResultsError(f"{name}: f must return one floating-point torch.Tensor, got {len(y)}")
+        raise SeveralResultsError(
+            f"{name}: f must return one floating-point torch.Tensor, got {type(y).__name__} of {len(y)}"
+        )
     if not isinstance(y, Tensor):
         raise TypeError(f"{name}: f must return one floating-point torch.Tensor, got {type(y).__name__}")
     if not y.is_floating_point():

@@ -131,9 +131,9 @@ class PixelCodec:
             ValueError: If they are not finite floating-point samples ``[B, C, H, W]`` of the codec's channels.
         """
         samples = check_batch("decode", "samples", samples, (self.channels,))
-        return self.decode_unclipped(samples.float().cpu()).clamp(0, 1)
+        return self._unclipped(samples.float().cpu()).clamp(0, 1)
 
-    def decode_unclipped(self, samples: torch.Tensor) -> torch.Tensor:
+    def _unclipped(self, samples: torch.Tensor) -> torch.Tensor:
         """Pictures as :meth:`decode` gives them, before they are clipped to [0, 1]; see :func:`decoder_map`."""
         return samples / 2 + 0.5
 
@@ -150,15 +150,15 @@ def decoder_map(model: Model) -> Callable[[torch.Tensor], torch.Tensor]:
     samples, and is not checked. The feature map ``"image"`` of a model is this one of its ``"x0"``.
 
     Args:
-        model: With a codec that has ``decode_unclipped``, as :class:`PixelCodec` and :class:`LatentCodec` have.
+        model: With a codec that has ``_unclipped``, as :class:`PixelCodec` and :class:`LatentCodec` have.
 
     Raises:
         ValueError: If it has none.
     """
-    decode = getattr(getattr(model, "codec", None), "decode_unclipped", None)
+    decode = getattr(getattr(model, "codec", None), "_unclipped", None)
     if decode is None:
         kind = type(getattr(model, "codec", model)).__name__
-        raise ValueError(f"decoder_map: model must have a codec with decode_unclipped, got {kind}")
+        raise ValueError(f"decoder_map: model must have a codec with _unclipped, got {kind}")
     return decode
 
 

@@ -73,11 +73,11 @@ class LatentCodec:
         samples = check_batch("decode", "samples", samples, (self.latent_channels,))
         return self._pixels.decode(self._in_parts("decode", self._decode, samples.contiguous()))
 
-    def decode_unclipped(self, samples: torch.Tensor) -> torch.Tensor:
+    def _unclipped(self, samples: torch.Tensor) -> torch.Tensor:
         """Pictures as :meth:`decode` gives them, before they are clipped to [0, 1]; see :func:`decoder_map`."""
         like = next(self.autoencoder.parameters())
         decoded = run(self.autoencoder, self._decode, samples.to(like.dtype), **self._kind.smooth)
-        return self._pixels.decode_unclipped(decoded.to(samples.dtype))
+        return self._pixels._unclipped(decoded.to(samples.dtype))
 
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
         return self._scaling.forward(self._kind.latents(self.autoencoder.encode(pixels)))

@@ -15,7 +15,7 @@ from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Mask, Reestima
 from latentjac.papers.park2023 import Walk
 
 MASK = torch.eye(6, dtype=torch.bool)
-SHARED = {"num_steps": 3, "prompt": "a", "layer": "head", "linearity_tolerance": 0.2}
+SHARED = {"num_steps": 3, "prompt": "a", "class_label": 3, "layer": "head", "linearity_tolerance": 0.2}
 # A value of each option that is not its default.
 OPTIONS: dict[type, dict[str, Any]] = {
     Guidance: {**SHARED, "reestimate": Reestimation(2)},
@@ -29,6 +29,7 @@ EVERY = {name: value for options in OPTIONS.values() for name, value in options.
 WRONG: dict[str, list[Any]] = {
     "num_steps": [0, 1001, 2.5, True, None],
     "prompt": [1, "a\0"],
+    "class_label": [-1, 1.5, True, "3"],
     "layer": [1, b"mid"],
     "linearity_tolerance": [0, 1.0, "0.1", float("nan")],
     "reestimate": [0, 1001, 1.5, True, {"every": 2}],

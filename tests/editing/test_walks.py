@@ -96,13 +96,13 @@ def test_a_geodesic_by_hand(transport: str) -> None:
     assert min(retained) < 0.999
 
 
-def test_one_trace_serves_a_geodesic(tiny_model, tiny_point, monkeypatch) -> None:
+def test_one_trace_serves_a_geodesic(own_model, tiny_point, monkeypatch) -> None:
     from latentjac.models import model
 
     traces, linearize = [], model.linearize
     monkeypatch.setattr(model, "linearize", lambda *a, **k: traces.append(1) or linearize(*a, **k))
-    v = latentjac.local_basis(tiny_model, tiny_point, 2, tol=1e-2).v
-    latentjac.edit(tiny_model, tiny_point, v, [-0.5, 0.5], method=Geodesic(num_steps=2, k=2))
+    v = latentjac.local_basis(own_model, tiny_point, 2, tol=1e-2).v
+    latentjac.edit(own_model, tiny_point, v, [-0.5, 0.5], method=Geodesic(num_steps=2, k=2))
     assert len(traces) == 1
 
 

@@ -95,7 +95,7 @@ def test_types_of_the_parts_may_differ() -> None:
 def test_models_without_pictures() -> None:
     network = diffusers.UNet2DModel.from_config({**build_tiny_unet().config, "in_channels": 4, "out_channels": 4})
     model = latentjac.load(network, build_scheduler())
-    with pytest.raises(ValueError, match="decoder_map: model must have a codec with decode_unclipped, got NoCodec"):
+    with pytest.raises(ValueError, match="decoder_map: model must have a codec with _unclipped, got NoCodec"):
         decoder_map(model)
-    with pytest.raises(ValueError, match="feature_map: model must have a codec with decode_unclipped"):
+    with pytest.raises(ValueError, match="feature_map: model must have a codec with _unclipped"):
         model.feature_map("image")

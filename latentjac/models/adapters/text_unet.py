@@ -44,7 +44,8 @@ def call_with(
 ) -> torch.Tensor:
     """The same with more that the network gets by the names of its arguments."""
     beside = [conditioning[name] for name in ("mask", "image") if name in conditioning]
-    more["added_cond_kwargs"] = added(conditioning)
+    if "pooled" in conditioning:
+        more["added_cond_kwargs"] = added(conditioning)
     if GUIDANCE_EMBEDDING in conditioning:
         more["timestep_cond"] = conditioning[GUIDANCE_EMBEDDING]
     x = torch.cat([x, *beside], dim=1) if beside else x
