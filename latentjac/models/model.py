@@ -252,8 +252,9 @@ class Model:
         asked = Asked(prompt, negative_prompt, guidance_scale, class_label, negative_class_label)
         asked = asked.checked("conditioning", self)
         pictures = pictures_for("conditioning", self, image, mask, control)
-        if self.text is None:
-            check_left("conditioning", "clip_skip", clip_skip, None, f"since model {self.name!r} has no text encoder")
+        if not getattr(self.text, "skips_layers", False):
+            where = f"since model {self.name!r} has no text encoder of CLIP, whose layers can be left out"
+            check_left("conditioning", "clip_skip", clip_skip, None, where)
         return conditioning_under(self, asked, pictures, clip_skip)
 
     def denoiser(self, conditioning: Conditioning = _NONE) -> Denoiser:

@@ -25,11 +25,14 @@ class TextEncoder:
 
     Attributes:
         encoder: The text model, in evaluation mode, gradients off.
+        skips_layers: Whether ``tensors`` takes ``clip_skip``.
 
     Args:
         tokenizer: Of transformers, with a ``model_max_length``.
         encoder: Its text model.
     """
+
+    skips_layers = True
 
     def __init__(self, tokenizer: Any, encoder: Any) -> None:
         self._tokenizer, self.encoder = tokenizer, encoder.eval().requires_grad_(False)
@@ -76,6 +79,8 @@ class TextEncoders:
         encoders: Their text models; the last has a projection.
         zeros: Whether the network was trained with zeros in place of an empty text.
     """
+
+    skips_layers = True
 
     def __init__(self, tokenizers: Sequence[Any], encoders: Sequence[Any], *, zeros: bool) -> None:
         self._tokenizers, self._zeros = list(tokenizers), zeros
