@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from latentjac.models.model import Model
 
 PARTS = ("vae", "vqvae")  # what pipelines call them
 
@@ -61,6 +64,14 @@ def kind_of(autoencoder: Any) -> Kind:
 def factor_of(autoencoder: Any) -> int:
     """Pixels along a side of a picture for each of a latent."""
     return 2 ** (len(autoencoder.config[kind_of(autoencoder).blocks]) - 1)
+
+
+def picture_size(model: Model) -> tuple[int, int]:
+    """Height and width in pixels of the pictures that samples of a model stand for."""
+    autoencoder = getattr(model.codec, "autoencoder", None)
+    factor = 1 if autoencoder is None else factor_of(autoencoder)
+    _, height, width = model.sample_shape
+    return height * factor, width * factor
 
 
 def latent_channels(autoencoder: Any) -> int:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from latentjac.arguments import check_int, check_kind, check_left, check_number, is_int, shown
+from latentjac.models.conditioning import FURTHEST
 from latentjac.models.text import check_prompts
 
 if TYPE_CHECKING:
     from latentjac.models.model import Model
 
-_FURTHEST = 1e6  # a scale of guidance
 _LARGEST = 2**31 - 1  # a label where the network has no bound
 
 
@@ -80,7 +80,7 @@ class Asked:
         """
         if model.classes is not None:
             check_prompts(function, model, self.prompt, self.negative_prompt, 1.0)
-            scale = check_number(function, "guidance_scale", self.guidance_scale, -_FURTHEST, _FURTHEST)
+            scale = check_number(function, "guidance_scale", self.guidance_scale, -FURTHEST, FURTHEST)
             labels = _labels(function, model, model.classes, self.class_label)
             away = _negative_label(function, model, model.classes, self.negative_class_label, scale)
             return Asked(guidance_scale=scale, class_label=labels, negative_class_label=away)

@@ -23,7 +23,7 @@ from latentjac.arguments import (
 from latentjac.public import public
 
 _NEGATIVE, _SCALE = "guidance.negative.", "guidance.scale"  # in flat form; own names have no dots
-_FURTHEST = 1e6  # a scale of guidance
+FURTHEST = 1e6  # a scale of guidance
 _MOST_ROWS = 2**31
 _NAME = "Conditioning"
 
@@ -258,10 +258,10 @@ class ClassifierFree:
             raise ValueError("ClassifierFree: negative must have no guidance of its own, got one that has")
         if is_number(scale):
             like = next((t for t in negative.values() if t.is_floating_point()), torch.zeros((), dtype=torch.float64))
-            number = check_number("ClassifierFree", "scale", scale, -_FURTHEST, _FURTHEST, least=True, most=True)
+            number = check_number("ClassifierFree", "scale", scale, -FURTHEST, FURTHEST, least=True, most=True)
             rows = torch.tensor([number], dtype=like.dtype, device=like.device)
         else:
-            rows = check_tensor("ClassifierFree", "scale", scale, _FURTHEST)
+            rows = check_tensor("ClassifierFree", "scale", scale, FURTHEST)
             if rows.ndim != 1 or len(rows) == 0:
                 raise ValueError(f"ClassifierFree: scale must be a number or have shape [B], got {list(rows.shape)}")
         object.__setattr__(self, "negative", negative)

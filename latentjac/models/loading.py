@@ -238,8 +238,8 @@ def _assemble(name: str, parts: Parts, size: Size | None, dtypes: _Types, device
 
 def _codec_and_shape(network: Any, autoencoder: Any, size: Size | None) -> tuple[LatentCodec | None, tuple[int, ...]]:
     """The codec of latents, if there are any, and the shape of samples; of pictures of a size, if there is one."""
+    own = (family_of(network) or PIXEL_UNET).sample_shape
     if autoencoder is None:
-        own = (family_of(network) or PIXEL_UNET).sample_shape
         return None, own(network) if size is None else (network.config["in_channels"], *size)
     try:
         check_part(f"config of {type(autoencoder).__name__}", autoencoder.config)
@@ -248,7 +248,7 @@ def _codec_and_shape(network: Any, autoencoder: Any, size: Size | None) -> tuple
         raise LoadError(f"load: {str(error).removeprefix('LatentCodec: ')}") from error
     factor, channels = codec.size[0], codec.latent_channels
     if size is None:
-        shape = (family_of(network) or PIXEL_UNET).sample_shape(network)
+        shape = own(network)
     elif size[0] % factor or size[1] % factor:
         kind = type(autoencoder).__name__
         raise ValueError(f"load: size must be of multiples of {factor}, the pixels of a latent of {kind}, got {size}")

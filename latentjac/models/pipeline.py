@@ -95,7 +95,11 @@ def read_parts(folder: Path, variant: str | None, dtypes: tuple[torch.dtype, tor
     scheduler = _read_scheduler(folder / "scheduler" / "scheduler_config.json", classes.get("scheduler"))
     # All files are looked at before the first is read whole.
     types = dict.fromkeys((family.part, *family.beside), dtypes[0]) | {coder: dtypes[1]}
-    plans = {name: _plan_network(folder / name, classes[name], variant, types[name]) for name in types if name}
+    plans = {
+        name: _plan_network(folder / name, configs.get(name), classes[name], variant, types[name])
+        for name in types
+        if name
+    }
     text = None if family.read_text is None else family.read_text(folder, index, variant, dtypes[0])
     made = {name: read() for name, read in plans.items()}
     return Parts(family.made(made), scheduler, made.get(coder or ""), None if text is None else text())
@@ -107,7 +111,7 @@ def read_network(folder: Path, variant: str | None, dtype: torch.dtype) -> Any:
     kind, known = read_config(path).get("_class_name"), sorted({family.network for family in FAMILIES})
     if kind not in known:
         raise LoadError(f"load: {str(path)!r}: _class_name must be one of {known}, got {str(kind)[:60]!r}")
-    return _plan_network(folder, kind, variant, dtype)()
+    return _plan_network(folder, None, kind, variant, dtype)()
 
 
 def _family(pipeline: str, classes: Mapping[str, str], configs: Mapping[str, Mapping[str, Any]]) -> Family:
@@ -194,11 +198,14 @@ def _read_part(path: Path) -> dict[str, Any]:
     return config
 
 
-def _plan_network(folder: Path, kind: str, variant: str | None, dtype: torch.dtype) -> Callable[[], Any]:
+def _plan_network(
+    folder: Path, config: dict[str, Any] | None, kind: str, variant: str | None, dtype: torch.dtype
+) -> Callable[[], Any]:
+    """What reads a part of diffusers, of its configuration if that was read before."""
     import diffusers
 
     path = folder / "config.json"
-    config = _read_part(path)
+    config = _read_part(path) if config is None else config
     if class_now(str(config.get("_class_name", kind)), config) != kind:
         raise LoadError(f"load: {str(path)!r}: _class_name must be {kind}, got {str(config['_class_name'])[:60]!r}")
     # Of an object: given a text, diffusers would ask the hub for it.

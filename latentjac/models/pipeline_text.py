@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from latentjac.arguments import check_kind, check_text
 from latentjac.models.errors import LoadError
+from latentjac.models.text import check_texts
 from latentjac.public import made_on_cpu, public
 
 if TYPE_CHECKING:
@@ -49,12 +49,7 @@ class PipelineText:
             TypeError: If prompts are no list of texts.
             ValueError: If there are none.
         """
-        check_kind("tensors", "prompts", prompts, (list, tuple), "a list of texts")
-        if not prompts:
-            raise ValueError("tensors: prompts must hold at least one text, got none")
-        return self._encode(
-            self._pipeline, [str(check_text("tensors", f"prompts[{i}]", text)) for i, text in enumerate(prompts)]
-        )
+        return self._encode(self._pipeline, check_texts("tensors", prompts))
 
 
 def objects_only(folder: Path, settings: Mapping[str, Any], variant: str | None, dtype: torch.dtype) -> NoReturn:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from latentjac.arguments import check_kind, check_text
-from latentjac.public import made_on_cpu, public
+from latentjac.models.text import check_texts, tokens_of
+from latentjac.public import public
 
-logger = logging.getLogger("latentjac")
+TOKENIZERS = ("T5Tokenizer", "T5TokenizerFast")
 
 
 class T5TextEncoder:
@@ -26,14 +25,11 @@ class T5TextEncoder:
         tokenizer: Of transformers; texts are cut off behind its ``model_max_length`` tokens, or ``most``.
         encoder: Its text model.
         most: Tokens that the network was trained with.
-        beside: What the network gets beside the text whatever that is, of one row.
     """
 
-    def __init__(
-        self, tokenizer: Any, encoder: Any, most: int, beside: Mapping[str, torch.Tensor] | None = None
-    ) -> None:
+    def __init__(self, tokenizer: Any, encoder: Any, most: int) -> None:
         self._tokenizer, self.encoder = tokenizer, encoder.eval().requires_grad_(False)
-        self._length, self._beside = min(most, tokenizer.model_max_length), dict(beside or {})
+        self._length = min(most, tokenizer.model_max_length)
 
     @public
     @torch.no_grad()
@@ -42,31 +38,17 @@ class T5TextEncoder:
 
         Returns:
             ``"text"``, embeddings ``[B, tokens, channels]``, ``"text_mask"``, ``[B, tokens]`` with 1 where there are
-            words and 0 behind their end, and what the network gets beside.
+            words and 0 behind their end.
 
         Raises:
             TypeError: If prompts are no list of texts.
             ValueError: If there are none.
         """
-        check_kind("tensors", "prompts", prompts, (list, tuple), "a list of texts")
-        if not prompts:
-            raise ValueError("tensors: prompts must hold at least one text, got none")
-        texts = [str(check_text("tensors", f"prompts[{i}]", text)).lower().strip() for i, text in enumerate(prompts)]
-        tokens = self._tokens(texts)
+        tokens = self._tokens([text.lower().strip() for text in check_texts("tensors", prompts)])
         device = next(self.encoder.parameters()).device
         mask = tokens.attention_mask.to(device)
-        return {"text": self.encoder(tokens.input_ids.to(device), attention_mask=mask)[0], "text_mask": mask} | {
-            name: tensor.to(device) for name, tensor in self._beside.items()
-        }
+        return {"text": self.encoder(tokens.input_ids.to(device), attention_mask=mask)[0], "text_mask": mask}
 
-    @made_on_cpu
     def _tokens(self, texts: list[str]) -> Any:
         """Tokens at the length that the network takes; words that are cut off are named."""
-        whole = self._tokenizer(texts, padding="longest", return_tensors="pt", verbose=False).input_ids
-        if whole.shape[1] > self._length:
-            lost = self._tokenizer.batch_decode(whole[:, self._length - 1 :], skip_special_tokens=True)
-            cut = [text.strip() for text in lost if text.strip()]
-            logger.warning("prompt: only %d tokens are read, so these words are not: %s", self._length, cut)
-        return self._tokenizer(
-            texts, padding="max_length", max_length=self._length, truncation=True, return_tensors="pt"
-        )
+        return tokens_of(self._tokenizer, texts, named=True, length=self._length)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from latentjac.arguments import check_int, check_kind, check_left, check_number, check_text
+from latentjac.models.conditioning import FURTHEST
 from latentjac.models.layers import Tap
 from latentjac.public import made_on_cpu, public
 
@@ -56,7 +57,7 @@ class TextEncoder:
             TypeError: If prompts are no list of texts, or clip_skip is no int.
             ValueError: If there are none, or fewer layers.
         """
-        prompts = _check_texts("encode", prompts)
+        prompts = check_texts("encode", prompts)
         skipped = _check_skipped("encode", clip_skip, self.encoder, 1)
         tokens = tokens_of(self._tokenizer, prompts, named=True)
         parameter = next(self.encoder.parameters())
@@ -103,7 +104,7 @@ class TextEncoders:
             TypeError: If prompts are no list of texts, or clip_skip is no int.
             ValueError: If there are none, or fewer layers.
         """
-        prompts = _check_texts("tensors", prompts)
+        prompts = check_texts("tensors", prompts)
         found = []
         for i, (tokenizer, encoder) in enumerate(zip(self._tokenizers, self.encoder, strict=True)):
             skipped = _check_skipped("tensors", clip_skip, encoder, 2)
@@ -118,7 +119,8 @@ class TextEncoders:
         return {name: torch.zeros_like(t) for name, t in tensors.items()} if self._zeros else tensors
 
 
-def _check_texts(function: str, prompts: Any) -> list[str]:
+def check_texts(function: str, prompts: Any) -> list[str]:
+    """The texts of a list or tuple; raise unless there is one at least."""
     check_kind(function, "prompts", prompts, (list, tuple), "a list of texts")
     if not prompts:
         raise ValueError(f"{function}: prompts must hold at least one text, got none")
@@ -147,10 +149,13 @@ def _before(encoder: Any, count: int, ids: torch.Tensor, **options: Any) -> torc
 
 
 @made_on_cpu
-def tokens_of(tokenizer: Any, prompts: Sequence[str], *, named: bool) -> Any:
-    """What a tokenizer makes of prompts, at the length that its encoder takes; words that are cut off can be named."""
+def tokens_of(tokenizer: Any, prompts: Sequence[str], *, named: bool, length: int | None = None) -> Any:
+    """What a tokenizer makes of prompts, at a length, by default the one that its encoder takes.
+
+    Words that are cut off can be named.
+    """
     prompts = [_with_all_vectors(tokenizer, text) for text in prompts]
-    length = tokenizer.model_max_length
+    length = tokenizer.model_max_length if length is None else length
     if named:
         # Not verbose: what is said of words that are cut off says more.
         whole = tokenizer(prompts, padding="longest", return_tensors="pt", verbose=False).input_ids
@@ -197,4 +202,4 @@ def check_prompts(
         prompt = [check_text(function, f"prompt[{i}]", text) for i, text in enumerate(prompt)]
     prompt = prompt if isinstance(prompt, list) else check_text(function, "prompt", prompt, optional=True)
     negative_prompt = check_text(function, "negative_prompt", negative_prompt)
-    return prompt, negative_prompt, check_number(function, "guidance_scale", guidance_scale, -1e6, 1e6)
+    return prompt, negative_prompt, check_number(function, "guidance_scale", guidance_scale, -FURTHEST, FURTHEST)

@@ -131,7 +131,5 @@ def test_a_folder_is_refused_with_the_way_around(tmp_path: Path) -> None:
 
 
 def test_no_layers_of_t5_are_left_out(model) -> None:
-    with pytest.raises(
-        ValueError, match=r"clip_skip must be left at None since model .* of CLIP, .*got 1"
-    ):
+    with pytest.raises(ValueError, match=r"clip_skip must be left at None since model .* of CLIP, .*got 1"):
         model.conditioning("a cat", clip_skip=1)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from latentjac.models import t5, text_files
 from latentjac.models.adapters.dit import times
 from latentjac.models.adapters.family import Family
 from latentjac.models.conditioning import Conditioning
@@ -111,9 +112,9 @@ FLUX = Family(
     guidance_scale=3.5,
     requires={
         "text_encoder": ("CLIPTextModel",),
-        "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
+        "tokenizer": text_files.TOKENIZERS,
         "text_encoder_2": ("T5EncoderModel",),
-        "tokenizer_2": ("T5Tokenizer", "T5TokenizerFast"),
+        "tokenizer_2": t5.TOKENIZERS,
     },
     read_text=objects_only,
     make_text=make_text,

@@ -11,9 +11,10 @@ import torch
 from latentjac.models.adapters.dit import layers, times
 from latentjac.models.adapters.family import Family
 from latentjac.models.adapters.pixel_unet import sample_shape
+from latentjac.models.autoencoders import picture_size
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import objects_only
-from latentjac.models.t5 import T5TextEncoder
+from latentjac.models.t5 import TOKENIZERS, T5TextEncoder
 
 _MOST_TOKENS = 300  # that diffusers reads for sigma; for alpha 120, which is for the tokenizer to say
 _SIZE = ("resolution", "aspect_ratio")  # of the picture
@@ -41,13 +42,15 @@ def _gets_size(config: Mapping[str, Any]) -> bool:
     return bool(config.get("sample_size") == 128 if told is None else told)
 
 
+def inputs(model: Any, text: Mapping[str, torch.Tensor], scale: float, away: bool) -> dict[str, torch.Tensor]:
+    """The size of the picture, of networks that are told."""
+    height, width = map(float, picture_size(model))
+    return {"resolution": torch.tensor([[height, width]]), "aspect_ratio": torch.tensor([[height / width]])}
+
+
 def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> T5TextEncoder:
-    """The encoder of prompts of a pipeline; it says the size of the picture, too, where the network is told."""
-    config, blocks = parts["transformer"].config, parts["vae"].config.block_out_channels
-    side = float(config["sample_size"] * 2 ** (len(blocks) - 1))
-    size = {"resolution": torch.tensor([[side, side]]), "aspect_ratio": torch.ones(1, 1)}
-    beside = size if _gets_size(config) else None
-    return T5TextEncoder(parts["tokenizer"], parts["text_encoder"], _MOST_TOKENS, beside)
+    """The encoder of prompts of a pipeline."""
+    return T5TextEncoder(parts["tokenizer"], parts["text_encoder"], _MOST_TOKENS)
 
 
 PIXART = Family(
@@ -61,10 +64,10 @@ PIXART = Family(
     guidance_scale=4.5,
     requires={
         "text_encoder": ("T5EncoderModel",),
-        "tokenizer": ("T5Tokenizer", "T5TokenizerFast"),
+        "tokenizer": TOKENIZERS,
         "vae": ("AutoencoderKL",),
     },
     read_text=objects_only,
     make_text=make_text,
 )
-PIXART_SIZED = replace(PIXART, suits=_gets_size, conditioning=("text", "text_mask", *_SIZE))
+PIXART_SIZED = replace(PIXART, suits=_gets_size, conditioning=("text", "text_mask", *_SIZE), inputs=inputs)

@@ -12,6 +12,7 @@ from latentjac.models.adapters.family import Family
 from latentjac.models.adapters.pixel_unet import sample_shape
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import PipelineText, objects_only
+from latentjac.models.text_files import TOKENIZERS
 
 
 def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
@@ -45,9 +46,9 @@ SD3 = Family(
     guidance_scale=7.0,
     requires={
         "text_encoder": ("CLIPTextModelWithProjection",),
-        "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
+        "tokenizer": TOKENIZERS,
         "text_encoder_2": ("CLIPTextModelWithProjection",),
-        "tokenizer_2": ("CLIPTokenizer", "CLIPTokenizerFast"),
+        "tokenizer_2": TOKENIZERS,
     },
     allows=("text_encoder_3", "tokenizer_3"),
     read_text=objects_only,

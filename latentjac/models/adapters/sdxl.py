@@ -11,6 +11,7 @@ import torch
 
 from latentjac.models.adapters import text_unet
 from latentjac.models.adapters.text_unet import TEXT_UNET
+from latentjac.models.autoencoders import picture_size
 from latentjac.models.text import TextEncoders
 from latentjac.models.text_files import TOKENIZERS, plan_text
 
@@ -33,9 +34,7 @@ def inputs(model: Any, text: Mapping[str, torch.Tensor], scale: float, away: boo
             "config of UNet2DConditionModel: projection_class_embeddings_input_dim must be the width "
             f"{text['pooled'].shape[-1]} of a text and 5 or 6 times addition_time_embed_dim, got {dict(config)}"
         )
-    autoencoder = getattr(model.codec, "autoencoder", None)
-    factor = 1 if autoencoder is None else 2 ** (len(autoencoder.config.block_out_channels) - 1)
-    size = [float(side * factor) for side in model.sample_shape[1:]]
+    size = [float(side) for side in picture_size(model)]
     last = size if count == 6 else [_NEGATIVE_SCORE if away else _SCORE]
     sizes = torch.tensor([[*size, 0.0, 0.0, *last]])
     return {"time_ids": sizes, **text_unet.inputs(model, text, scale, away)}
