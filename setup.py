@@ -1,4 +1,4 @@
-"""Builds the native module with CMake and ninja. Everything else stands in pyproject.toml.
+"""Builds the native module and the C++ package with CMake and ninja. Everything else stands in pyproject.toml.
 
 Environment variables read at build time:
     LATENTJAC_NATIVE: on (default) or off. off installs pure PyTorch, without a compiler.
@@ -128,9 +128,22 @@ class CMakeBuild(build_ext):
             self.run_step([cmake, "--install", str(folder), "--prefix", str(folder / "install")])
             (built,) = (folder / "install").glob("_native*")
             target.parent.mkdir(parents=True, exist_ok=True)
+            self.put_package(folder / "install", target.parent)
             # A loaded module may be mapped from the old file: replace it, do not write into it.
             target.unlink(missing_ok=True)
             shutil.copy2(built, target)
+
+    def copy_extensions_to_source(self) -> None:
+        """Of an install for development, the C++ package too."""
+        super().copy_extensions_to_source()
+        for ext in self.extensions:
+            built = Path(self.build_lib) / self.get_ext_filename(ext.name)
+            self.put_package(built.parent, Path(self.get_finalized_command("build_py").get_package_dir("latentjac")))
+
+    @staticmethod
+    def put_package(built: Path, where: Path) -> None:
+        shutil.rmtree(where / "cpp", ignore_errors=True)
+        shutil.copytree(built / "cpp", where / "cpp")
 
     @staticmethod
     def kept_folder(arguments: list[str]) -> Path | None:

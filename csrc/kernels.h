@@ -14,10 +14,17 @@
 
 #include <stdint.h>
 
+// What programs may call in the library.
+#define LATENTJAC_API __attribute__((visibility("default")))
+
+// The version of this interface: the first number is raised whenever a signature or a meaning on this page changes, the
+// second with every addition. Python and the library's CMake package refuse another first one.
+#define LATENTJAC_INTERFACE_MAJOR 6
+#define LATENTJAC_INTERFACE_MINOR 0
+
 namespace latentjac {
 
-// Raised by one whenever a signature or a meaning on this page changes; Python refuses any other number.
-constexpr int kInterface = 6;
+constexpr int kInterface = LATENTJAC_INTERFACE_MAJOR;
 
 enum class DType : int { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2, kFloat16 = 3 };
 constexpr int kCpuTypes = 2, kCudaTypes = 4;  // the first of these that kernels take
@@ -286,17 +293,17 @@ struct Jacobi {
 namespace cpu {
 
 // The instruction set chosen on this processor, and all those compiled in (fastest last, separated by spaces).
-const char* isa();
-const char* isa_compiled();
-int max_threads();  // what OpenMP would use now; 1 without OpenMP
-bool built_openmp();
+LATENTJAC_API const char* isa();
+LATENTJAC_API const char* isa_compiled();
+LATENTJAC_API int max_threads();  // what OpenMP would use now; 1 without OpenMP
+LATENTJAC_API bool built_openmp();
 
 // Ends the threads that OpenMP keeps for the calling thread; the next call starts them again. Before a fork: its child
 // has no threads but would wait for them. False where the OpenMP library cannot (before OpenMP 5.0).
-bool end_threads();
+LATENTJAC_API bool end_threads();
 
 // The CPU kernels. `threads` is 1 or more; the bits of a result do not depend on it.
-#define LATENTJAC_DECLARE(name, Call) void name(const Call& call, int threads);
+#define LATENTJAC_DECLARE(name, Call) LATENTJAC_API void name(const Call& call, int threads);
 LATENTJAC_CPU_KERNELS(LATENTJAC_DECLARE)
 #undef LATENTJAC_DECLARE
 
@@ -305,18 +312,19 @@ LATENTJAC_CPU_KERNELS(LATENTJAC_DECLARE)
 namespace cuda {
 
 // Enqueue on `stream` of `device`: no allocation, no synchronisation, no atomics (the same bits every time).
-#define LATENTJAC_DECLARE(name, Call) void name(const Call& call, void* workspace, int device, void* stream);
+#define LATENTJAC_DECLARE(name, Call) \
+  LATENTJAC_API void name(const Call& call, void* workspace, int device, void* stream);
 LATENTJAC_CUDA_KERNELS(LATENTJAC_DECLARE)
 #undef LATENTJAC_DECLARE
 
 // Bytes of scratch memory on the device that a call needs; the caller keeps it alive until the stream has passed. Null
 // where that is 0, and for kernels that have no such function.
-#define LATENTJAC_DECLARE(name, Call) int64_t name##_workspace(const Call& call, int device);
+#define LATENTJAC_DECLARE(name, Call) LATENTJAC_API int64_t name##_workspace(const Call& call, int device);
 LATENTJAC_CUDA_WORKSPACES(LATENTJAC_DECLARE)
 #undef LATENTJAC_DECLARE
 
 // Whether a block of the device has the shared memory that jacobi needs.
-bool jacobi_fits(int64_t rows, int64_t columns, int device);
+LATENTJAC_API bool jacobi_fits(int64_t rows, int64_t columns, int device);
 
 }  // namespace cuda
 

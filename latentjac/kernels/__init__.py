@@ -11,7 +11,7 @@ from .attention import (
     rowwise_product,
 )
 from .gated import gated_cotangent, gated_tangent
-from .info import BuildInfo, available, build_info
+from .info import BuildInfo, available, build_info, cmake_dir
 from .jacobi import JacobiEigh, JacobiSvd, jacobi_eigh, jacobi_fits, jacobi_svd
 from .norm_act import ACTIVATIONS, NormActPrimal, norm_act_cotangent, norm_act_primal, norm_act_tangent
 from .rows import combine_rows, gram
@@ -30,6 +30,7 @@ __all__ = [
     "attention_tangent",
     "available",
     "build_info",
+    "cmake_dir",
     "combine_rows",
     "gated_cotangent",
     "gated_tangent",

@@ -24,7 +24,7 @@ import torch  # before the native module: see above
 from .tensors import DTYPES
 
 INTERFACE = 6
-"""The number of `csrc/kernels.h` that this Python side speaks (kInterface there)."""
+"""The number of `csrc/kernels.h` that this Python side speaks (LATENTJAC_INTERFACE_MAJOR there)."""
 
 CHOICES = ("auto", "native", "torch")
 _MODULE = "latentjac._native"
