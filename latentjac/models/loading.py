@@ -12,21 +12,23 @@ import torch
 
 from latentjac.arguments import check_bool, check_device, check_dtype, check_kind, check_text, shown
 from latentjac.models import autoencoders
-from latentjac.models.adapters import BY_HAND, NETWORK_PARTS, PIXEL_UNET, family_of
+from latentjac.models.adapters import BY_HAND, PART_NAMES, PIXEL_UNET, family_of
 from latentjac.models.configs import check_part, check_schedule
 from latentjac.models.errors import LoadError
+from latentjac.models.folders import PipelineFolder, read_network
 from latentjac.models.latents import LatentCodec
 from latentjac.models.model import Model
-from latentjac.models.pipeline import Parts, parts_of, read_network, read_parts
+from latentjac.models.pipeline import Parts, parts_of
 from latentjac.models.prepare import Size, as_size
 from latentjac.models.prompted import any_conditioning
 from latentjac.models.schedulers import check_scheduler, levels_of
-from latentjac.models.weights import check_finite
+from latentjac.models.weights import cast_weights, check_finite
 from latentjac.public import made_on_cpu, public
 
 _BUILTIN = Path(__file__).parent / "builtin"
 # Of a hub repository: not the checkpoints in its root, which are as large again.
-_FOLDERS = (*NETWORK_PARTS, "controlnet", *autoencoders.PARTS, "text_encoder", "text_encoder_2")
+_FOLDERS = sorted({*PART_NAMES, *autoencoders.PARTS})
+_WORDS = ("*.json", "*.txt", "*.model", "*.jinja")  # of tokenizers, beside weights
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -145,7 +147,7 @@ def _read(
         )
     _check_no_scheduler(scheduler)
     _check_folder(folder)
-    return read_parts(folder, variant, dtypes)
+    return PipelineFolder(folder, variant, dtypes).read()
 
 
 def _check_dtypes(dtype: Any) -> _Types:
@@ -173,8 +175,8 @@ def _download(hub_id: str, variant: str | None, options: dict[str, Any]) -> Path
     from huggingface_hub import snapshot_download
 
     weights = [f"*.{variant}{part}.safetensors" for part in ("", "-*")] if variant else ["*.safetensors"]
-    wanted = ["model_index.json", "scheduler/*.json", "tokenizer/*", "tokenizer_2/*"]
-    wanted += [f"{name}/{kind}" for name in _FOLDERS for kind in ("*.json", *weights)]
+    wanted = ["model_index.json", "scheduler/*.json"]
+    wanted += [f"{name}/{kind}" for name in _FOLDERS for kind in (*_WORDS, *weights)]
     kinds = () if variant else ("fp16", "bf16", "non_ema")
     others = [f"*.{kind}{part}.safetensors" for kind in kinds for part in ("", "-*")]
     try:
@@ -219,11 +221,15 @@ def _assemble(name: str, parts: Parts, size: Size | None, dtypes: _Types, device
         model = Model(network, scheduler, sample_shape=shape, codec=codec, text=parts.text, name=name)
     except ValueError as error:
         raise LoadError(f"load: {str(error).removeprefix('Model: ')}") from error
-    model.to(device, dtypes.network if dtypes.network == dtypes.autoencoder else None)
-    for part, dtype in ((network, dtypes.network), (parts.autoencoder, dtypes.autoencoder)):
+    model.to(device)
+    encoder = getattr(parts.text, "encoder", None)
+    for part, dtype in (
+        (network, dtypes.network),
+        (encoder, dtypes.network),
+        (parts.autoencoder, dtypes.autoencoder),
+    ):
         if part is not None and dtype is not None:
-            # Not the method of diffusers, which warns of types that are kept even where there are none.
-            torch.nn.Module.to(part, dtype)
+            cast_weights(part, dtype)
     try:
         _try_out(model)
     except LoadError as error:
