@@ -91,6 +91,12 @@ class PipelineFolder:
             return lambda: scheduler
         return plan_network(folder, self._configs.get(name), kind, self._variant, self.dtype_of(name))
 
+    def has_weights(self, name: str) -> bool:
+        """Whether a part is a network, an autoencoder or an encoder; errors as of :meth:`read`."""
+        if self.encoders is not None and self.of_transformers(name):
+            return self.encoders.has_weights(name, self.kinds[name])
+        return not (self.path / name / "scheduler_config.json").exists()
+
     def of_transformers(self, name: str) -> bool:
         """Whether a part is an encoder, a tokenizer or the like."""
         return self._libraries[name] == "transformers"

@@ -74,11 +74,15 @@ class EncoderFiles:
             LoadError: If the class is another one, or files cannot be or do not fit together.
         """
         made = self._class_of(name, kind)
-        if issubclass(made, self._transformers.PreTrainedModel):
+        if self.has_weights(name, kind):
             self._check_class(name, made, known)
             return plan(self.maker(name, kind), self._config(name), "model", self._variant, self._dtype, renamed)
         words = self._read_words(name, made)
         return lambda: words
+
+    def has_weights(self, name: str, kind: str) -> bool:
+        """Whether a part is an encoder; errors as of :meth:`plan`."""
+        return issubclass(self._class_of(name, kind), self._transformers.PreTrainedModel)
 
     def _class_of(self, name: str, kind: str) -> Any:
         bases = tuple(getattr(self._transformers, base) for base in _BASES)

@@ -59,8 +59,8 @@ def plan(
             raise LoadError(f"load: {str(file)!r} must hold the weights that its index lists there, got {name} in one")
     network = made_without_memory(make, config)
     expected, rename = Expected.of(network), renamed(network)
-    names = {file: _names(header, expected, rename) for file, header in headers.items()}
-    _check_fit(config, headers, names, expected)
+    names = {file: names_of(header.entries, expected, rename) for file, header in headers.items()}
+    check_fit(config, headers, names, expected)
 
     def read() -> Any:
         part = make_part(make, config, dtype)
@@ -217,10 +217,12 @@ def _hint(folder: Path, stem: str) -> str:
     return ""
 
 
-def _names(header: Header, expected: Expected, rename: Callable[[str], str]) -> dict[str, str]:
-    """What the network calls the tensors of a file."""
+def names_of(
+    given: Iterable[str], expected: Expected, rename: Callable[[str], str] = lambda name: name
+) -> dict[str, str]:
+    """What the network calls tensors, by the names that they have in a file; without those that it does not need."""
     found = {}
-    for name in header.entries:
+    for name in given:
         new = _OLD.sub(lambda match: f".{_OLD_NAMES[match[1]]}.{match[2]}", name)
         tries = (name, rename(name), new, _TEXT + name, name.removeprefix(_TEXT))
         known = next((n for n in tries if n in expected.shapes), name)
@@ -229,9 +231,17 @@ def _names(header: Header, expected: Expected, rename: Callable[[str], str]) -> 
     return found
 
 
-def _check_fit(
+def check_fit(
     config: Path, headers: Mapping[Path, Header], names: Mapping[Path, dict[str, str]], expected: Expected
 ) -> None:
+    """Raise a :class:`LoadError` unless files hold what a network has to be given, in its shapes.
+
+    Args:
+        config: File of its configuration, for messages.
+        headers: Of the files.
+        names: As :func:`names_of` gives them, of each file.
+        expected: By the network.
+    """
     found = [known for file in names for known in names[file].values()]
     places = ", ".join(repr(str(file)) for file in list(headers)[:2])
     start = f"load: safetensors weights must fit {str(config)!r}, got"
@@ -260,7 +270,21 @@ def _copy(file: Path, header: Header, names: Mapping[str, str], state: Mapping[s
             raise ValueError("it changed while it was read")
 
     with reading():
-        for name, tensor in read_tensors("load", file, "safetensors weights", same):
-            if name in names:
-                state[names[name]].copy_(tensor)
+        fill(file, read_tensors("load", file, "safetensors weights", same), names, state)
+
+
+def fill(
+    file: Path, tensors: Iterable[tuple[str, torch.Tensor]], names: Mapping[str, str], state: Mapping[str, torch.Tensor]
+) -> None:
+    """Write tensors of a file into those of a network; raise a :class:`LoadError` that names the first with NaN or Inf.
+
+    Args:
+        file: Where they are from, for messages.
+        tensors: With their names.
+        names: What the network calls them; others are left out.
+        state: The network's.
+    """
+    for name, tensor in tensors:
+        if name in names:
+            state[names[name]].copy_(tensor)
     check_finite(repr(str(file)), ((known, state[known]) for known in names.values()))
