@@ -155,6 +155,8 @@ TABLE: list[Row] = [
     ("name", lambda c: lj.load("nobody"), lj.LoadError, r"built-in name \['avatars', 'faces'\].*got 'nobody'"),
     ("empty folder", lambda c: lj.load(c.folder), lj.LoadError, "model_index.json"),
     ("scheduler", lambda c: lj.load(build_tiny_unet()), TypeError, "scheduler must be given with a network, got None"),
+    ("config", lambda c: lj.load("faces", config="a"), TypeError, "config must be None unless source is a single file"),
+    ("pickled", lambda c: lj.load("a.ckpt"), lj.LoadError, "must be a safetensors file, got 'a.ckpt': pickled weights"),
     ("two", lambda c: lj.load("faces", build_scheduler()), TypeError, "scheduler must be None unless.*got DDIMSch"),
     ("dtype", lambda c: lj.load("faces", dtype="float32"), TypeError, "dtype must be a floating torch.dtype, got 'fl"),
     ("int", lambda c: lj.load("faces", dtype=torch.int8), TypeError, "floating torch.dtype, got torch.int8"),

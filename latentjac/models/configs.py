@@ -126,6 +126,14 @@ _RULES: dict[str, _Rule] = {
     "num_hidden_layers": _LAYERS,
     "hidden_act": _TEXT,
     "layer_norm_eps": _POSITIVE,
+    "layer_norm_epsilon": _POSITIVE,
+    "rms_norm_eps": _POSITIVE,
+    **dict.fromkeys(("d_model", "d_ff", "d_kv", "num_heads", "head_dim", "num_key_value_heads"), _CHANNELS),
+    **dict.fromkeys(("num_decoder_layers", "depth"), _LAYERS),
+    **dict.fromkeys(("relative_attention_num_buckets", "relative_attention_max_distance"), _TOKENS),
+    "type_vocab_size": _TOKENS,
+    "dense_act_fn": _TEXT,
+    "feed_forward_proj": _TEXT,
 }
 _SCHEDULE: dict[str, _Rule] = {
     "num_train_timesteps": _ints(MOST_TIMESTEPS, "MOST_TIMESTEPS"),
@@ -171,6 +179,8 @@ def check_part(where: str, config: Mapping[str, Any]) -> None:
     for key, value in config.items():
         if not key.startswith("_") and not _is_plain(value):
             raise LoadError(f"load: {where}: {key} must be a value of usual size, got {_short(value)}")
+        if key.endswith("_config") and isinstance(value, dict):  # of one of several networks in one
+            check_part(f"{where}: {key}", value)
 
 
 def check_schedule(where: str, config: Mapping[str, Any]) -> None:
@@ -192,6 +202,8 @@ def _check(where: str, config: Mapping[str, Any], rules: Mapping[str, _Rule]) ->
 
 
 def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        value = list(value.values())
     if isinstance(value, (list, tuple)):
         return len(value) <= _LONGEST_LIST and all(map(_is_plain, value))
     if isinstance(value, str):

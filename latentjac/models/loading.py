@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -12,21 +13,24 @@ import torch
 
 from latentjac.arguments import check_bool, check_device, check_dtype, check_kind, check_text, shown
 from latentjac.models import autoencoders
-from latentjac.models.adapters import BY_HAND, NETWORK_PARTS, PIXEL_UNET, family_of
+from latentjac.models.adapters import BY_HAND, PART_NAMES, PIXEL_UNET, family_of
 from latentjac.models.configs import check_part, check_schedule
 from latentjac.models.errors import LoadError
+from latentjac.models.folders import PipelineFolder, read_network
 from latentjac.models.latents import LatentCodec
 from latentjac.models.model import Model
-from latentjac.models.pipeline import Parts, parts_of, read_network, read_parts
+from latentjac.models.pipeline import Parts, parts_of
 from latentjac.models.prepare import Size, as_size
 from latentjac.models.prompted import any_conditioning
 from latentjac.models.schedulers import check_scheduler, levels_of
-from latentjac.models.weights import check_finite
+from latentjac.models.single_file import ENDING, PICKLED, Checkpoint, read_file
+from latentjac.models.weights import cast_weights, check_finite
 from latentjac.public import made_on_cpu, public
 
 _BUILTIN = Path(__file__).parent / "builtin"
 # Of a hub repository: not the checkpoints in its root, which are as large again.
-_FOLDERS = (*NETWORK_PARTS, "controlnet", *autoencoders.PARTS, "text_encoder", "text_encoder_2")
+_FOLDERS = sorted({*PART_NAMES, *autoencoders.PARTS})
+_WORDS = ("*.json", "*.txt", "*.model", "*.jinja")  # of tokenizers, beside weights
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -53,6 +57,7 @@ def load(
     source: Any,
     scheduler: Any = None,
     *,
+    config: str | Path | None = None,
     size: int | Size | None = None,
     dtype: torch.dtype | Mapping[str, torch.dtype] | None = None,
     device: torch.device | str | None = None,
@@ -65,10 +70,13 @@ def load(
     """Load a diffusion model.
 
     Args:
-        source: A built-in name (``"faces"``), a diffusers pipeline folder, a hub id (the text ``"owner/name"``, where
-            no such folder is), a diffusers pipeline object, or a denoising network or its folder (then with its
-            scheduler). A ``~`` at the beginning is the user's home.
+        source: A built-in name (``"faces"``), a diffusers pipeline folder, a single safetensors file in the layout of
+            its authors, a hub id (the text ``"owner/name"``, where no such folder is), a diffusers pipeline object, or
+            a denoising network or its folder (then with its scheduler). A ``~`` at the beginning is the user's home.
         scheduler: The scheduler of a network; only with a network or its folder.
+        config: Of a single file: the pipeline folder with the configurations, scheduler and tokenizers that belong to
+            it, and with the weights that it lacks; or a hub id, of which these small files are fetched. By default
+            those of the model that diffusers takes the file for, if they are in the hub's cache.
         size: Height and width of pictures in pixels, or the side of a square, for networks that take several, as
             convolutional ones do; by default that of the network's configuration.
         dtype: Type of the weights; float32 for files, unchanged for objects by default. One of them under the names
@@ -98,6 +106,9 @@ def load(
         check_text("load", name, value, optional=True)
     check_kind("load", "cache_dir", cache_dir, (str, Path), "a str or Path", optional=True)
     local_files_only = check_bool("load", "local_files_only", local_files_only)
+    check_kind("load", "config", config, (str, Path), "a str or Path", optional=True)
+    if config is not None and not _is_single_file(source):
+        raise TypeError(f"load: config must be None unless source is a single file, got {shown(config)}")
     if isinstance(source, torch.nn.Module):
         if scheduler is None:
             raise TypeError("load: scheduler must be given with a network, got None")
@@ -110,7 +121,11 @@ def load(
     elif isinstance(source, (str, Path)):
         options = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
         stored = dtypes.network or torch.float32, dtypes.autoencoder or torch.float32
-        name, parts = str(source), _read(source, scheduler, variant, stored, options)
+        if _is_single_file(source):
+            _check_no_scheduler(scheduler)
+            name, parts = str(source), _read_file(source, config, variant, stored, options)
+        else:
+            name, parts = str(source), _read(source, scheduler, variant, stored, options)
     else:
         _check_no_scheduler(scheduler)
         raise TypeError(
@@ -145,7 +160,41 @@ def _read(
         )
     _check_no_scheduler(scheduler)
     _check_folder(folder)
-    return read_parts(folder, variant, dtypes)
+    return PipelineFolder(folder, variant, dtypes).read()
+
+
+def _is_single_file(source: Any) -> bool:
+    """Whether it is the name of a file of weights, there or not."""
+    if not isinstance(source, (str, Path)):
+        return False
+    path = Path(os.path.expanduser(source))
+    return path.suffix.lower() in (ENDING, *PICKLED) and not path.is_dir()
+
+
+def _read_file(
+    source: str | Path,
+    config: str | Path | None,
+    variant: str | None,
+    dtypes: tuple[torch.dtype, torch.dtype],
+    options: dict[str, Any],
+) -> Parts:
+    """The parts in a single file, and what it lacks of its ``config``."""
+    checkpoint = Checkpoint(Path(os.path.expanduser(source)))
+    folder = None if config is None else Path(os.path.expanduser(config))
+    hub_id = checkpoint.hub_id() if folder is None else str(config)
+    if folder is None and hub_id is not None:
+        with contextlib.suppress(LoadError):  # which names a cache that nobody asked for
+            folder = _download(hub_id, None, {**options, "local_files_only": True}, weights=False)
+    elif folder is not None and not folder.exists() and isinstance(config, str) and _HUB_ID.fullmatch(config):
+        folder = _download(config, None, options, weights=False)
+    if folder is None or not folder.is_dir():
+        such = f" such as {hub_id!r}" if folder is None and hub_id else ""
+        raise LoadError(
+            "load: config must be the pipeline folder that belongs to a single file, which needs no weights, or a hub "
+            f"id{such}, of which small files are fetched, got {shown(config)} for {str(source)!r}"
+        )
+    _check_folder(folder)
+    return read_file(checkpoint, PipelineFolder(folder, variant, dtypes))
 
 
 def _check_dtypes(dtype: Any) -> _Types:
@@ -169,12 +218,12 @@ def _check_device(given: torch.device | str | None) -> torch.device | None:
     return device
 
 
-def _download(hub_id: str, variant: str | None, options: dict[str, Any]) -> Path:
+def _download(hub_id: str, variant: str | None, options: dict[str, Any], *, weights: bool = True) -> Path:
     from huggingface_hub import snapshot_download
 
-    weights = [f"*.{variant}{part}.safetensors" for part in ("", "-*")] if variant else ["*.safetensors"]
-    wanted = ["model_index.json", "scheduler/*.json", "tokenizer/*", "tokenizer_2/*"]
-    wanted += [f"{name}/{kind}" for name in _FOLDERS for kind in ("*.json", *weights)]
+    endings = [f"*.{variant}{part}.safetensors" for part in ("", "-*")] if variant else ["*.safetensors"]
+    wanted = ["model_index.json", "scheduler/*.json"]
+    wanted += [f"{name}/{kind}" for name in _FOLDERS for kind in (*_WORDS, *(endings if weights else ()))]
     kinds = () if variant else ("fp16", "bf16", "non_ema")
     others = [f"*.{kind}{part}.safetensors" for kind in kinds for part in ("", "-*")]
     try:
@@ -219,11 +268,15 @@ def _assemble(name: str, parts: Parts, size: Size | None, dtypes: _Types, device
         model = Model(network, scheduler, sample_shape=shape, codec=codec, text=parts.text, name=name)
     except ValueError as error:
         raise LoadError(f"load: {str(error).removeprefix('Model: ')}") from error
-    model.to(device, dtypes.network if dtypes.network == dtypes.autoencoder else None)
-    for part, dtype in ((network, dtypes.network), (parts.autoencoder, dtypes.autoencoder)):
+    model.to(device)
+    encoder = getattr(parts.text, "encoder", None)
+    for part, dtype in (
+        (network, dtypes.network),
+        (encoder, dtypes.network),
+        (parts.autoencoder, dtypes.autoencoder),
+    ):
         if part is not None and dtype is not None:
-            # Not the method of diffusers, which warns of types that are kept even where there are none.
-            torch.nn.Module.to(part, dtype)
+            cast_weights(part, dtype)
     try:
         _try_out(model)
     except LoadError as error:

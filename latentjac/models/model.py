@@ -35,6 +35,7 @@ from latentjac.models.latents import LatentCodec
 from latentjac.models.layers import OUTPUTS, Tap, refuse_training, resolve_layer, run
 from latentjac.models.prompted import conditioning_under, pictures_for
 from latentjac.models.schedulers import levels_of
+from latentjac.models.weights import cast_weights
 from latentjac.public import public
 
 _MAX_CACHED_TRACES = 4
@@ -191,14 +192,12 @@ class Model:
             ValueError: If there is no such device, or it holds no values.
         """
         device = check_device("to", "device", device, optional=True)
-        dtype = check_dtype("to", "dtype", dtype, optional=True)
-        options: dict[str, Any] = {} if device is None else {"device": device}
-        if dtype is not None and dtype != self.dtype:
-            options["dtype"] = dtype
-        if options:
-            for part in (self.network, getattr(self.codec, "autoencoder", None), getattr(self.text, "encoder", None)):
-                if part is not None:
-                    part.to(**options)
+        dtype, kept = check_dtype("to", "dtype", dtype, optional=True), self.dtype
+        for part in (self.network, getattr(self.codec, "autoencoder", None), getattr(self.text, "encoder", None)):
+            if part is not None and device is not None:
+                part.to(device)
+            if part is not None and dtype is not None and dtype != kept:
+                cast_weights(part, dtype)
         self._forget()
         return self
 

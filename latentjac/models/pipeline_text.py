@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any
 
 import torch
 
-from latentjac.models.errors import LoadError
 from latentjac.models.text import check_texts
 from latentjac.public import made_on_cpu, public
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # Tensors of a conditioning from (pipeline, prompts).
 Encode = Callable[[Any, list[str]], dict[str, torch.Tensor]]
@@ -50,15 +46,3 @@ class PipelineText:
             ValueError: If there are none.
         """
         return self._encode(self._pipeline, check_texts("tensors", prompts))
-
-
-def objects_only(folder: Path, settings: Mapping[str, Any], variant: str | None, dtype: torch.dtype) -> NoReturn:
-    """In place of a reader of text encoders from a folder, for families without one.
-
-    Raises:
-        LoadError: Always.
-    """
-    raise LoadError(
-        f"load: source must be a pipeline object where the text encoder is T5, got the folder {str(folder)!r}: "
-        "latentjac.load(diffusers.DiffusionPipeline.from_pretrained(...))"
-    )

@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,17 @@ from latentjac.tensor_files import Header, read_header, read_tensors
 _OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _OLD = re.compile(rf"\.({'|'.join(_OLD_NAMES)})\.(weight|bias)$")
 _TEXT = "text_model."
-_UNUSED = re.compile(r"(.*\.)?position_ids$")  # numbers from 0, kept by old versions of transformers
+# What follows from the configuration, kept by old versions of transformers.
+_UNUSED = re.compile(r"(.*\.)?(position_ids|rotary_emb\.inv_freq)$")
 
 
 def plan(
-    make: Callable[[], torch.nn.Module], config: Path, stem: str, variant: str | None, dtype: torch.dtype
+    make: Callable[[], torch.nn.Module],
+    config: Path,
+    stem: str,
+    variant: str | None,
+    dtype: torch.dtype,
+    renamed: Callable[[Any], Callable[[str], str]] = lambda network: lambda name: name,
 ) -> Callable[[], Any]:
     """What reads a part, after a look at its configuration and at the headers of its weights.
 
@@ -33,7 +40,8 @@ def plan(
         config: File of the configuration, which has been checked. The weights lie beside it.
         stem: How their files begin.
         variant: Weight variant such as ``"fp16"``.
-        dtype: Type of the weights.
+        dtype: Type of the weights; see :func:`cast_weights`.
+        renamed: Gives of the network what it calls a weight now that has another name in the files of older ones.
 
     Returns:
         A function that makes the part and reads the weights; it raises a LoadError that names the first that is not
@@ -49,21 +57,91 @@ def plan(
         if listed is not None and listed != set(headers[file].entries):
             name = min(listed ^ set(headers[file].entries))
             raise LoadError(f"load: {str(file)!r} must hold the weights that its index lists there, got {name} in one")
-    # Without memory: a configuration can ask for more than there is.
-    with torch.device("meta"):
-        expected = {name: tuple(value.shape) for name, value in _make(make, config).state_dict().items()}
-    names = {file: _names(header, expected) for file, header in headers.items()}
-    _check_fit(config, headers, names, expected)
+    network = made_without_memory(make, config)
+    expected, rename = Expected.of(network), renamed(network)
+    names = {file: names_of(header.entries, expected, rename) for file, header in headers.items()}
+    check_fit(config, headers, names, expected)
 
     def read() -> Any:
-        part = _make(make, config).eval()
-        # Not the method of diffusers, which warns of types that are kept even where there are none.
-        torch.nn.Module.to(part, dtype)
+        part = make_part(make, config, dtype)
         for file in files:
             _copy(file, headers[file], names[file], part.state_dict())
         return part
 
     return read
+
+
+def made_without_memory(make: Callable[[], torch.nn.Module], config: Path) -> torch.nn.Module:
+    """A part on the device ``"meta"``: a configuration can ask for more memory than there is.
+
+    Raises:
+        LoadError: If it cannot be made.
+    """
+    with torch.device("meta"):
+        return _make(make, config)
+
+
+def make_part(make: Callable[[], torch.nn.Module], config: Path, dtype: torch.dtype) -> torch.nn.Module:
+    """A part in evaluation mode, with any weights of a type; errors as of :func:`made_without_memory`."""
+    part = _make(make, config).eval()
+    cast_weights(part, dtype)
+    return part
+
+
+def cast_weights(part: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Give a part weights of another type, in place.
+
+    Encoders of transformers keep those in float32 that overflow in float16 (``_keep_in_fp32_modules``, as of T5), and
+    numbers that are not saved, such as frequencies of positions, in the type that they were computed in.
+    """
+    if isinstance(part, torch.nn.ModuleList):
+        for each in part:
+            cast_weights(each, dtype)
+        return
+    if not hasattr(part, "base_model_prefix"):
+        # Not the method of diffusers, which warns of types that are kept even where there are none.
+        torch.nn.Module.to(part, dtype)
+        return
+    kept = set(getattr(part, "_keep_in_fp32_modules", None) or ()) if dtype == torch.float16 else set()
+    for name, tensor in part.state_dict(keep_vars=True).items():
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(torch.float32 if kept & set(name.split(".")) else dtype)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a network has to be given.
+
+    Attributes:
+        shapes: Of its weights, by name.
+        tied: The first name of each weight that has several, by name.
+        unused: Patterns of names that files may hold beside these.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    tied: dict[str, str]
+    unused: tuple[str, ...]
+
+    @classmethod
+    def of(cls, network: torch.nn.Module) -> Expected:
+        """That of a network."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        tied: dict[str, str] = {}
+        first: dict[int, str] = {}
+        for name, value in network.state_dict(keep_vars=True).items():
+            shapes[name] = tuple(value.shape)
+            tied[name] = first.setdefault(id(value), name)
+        return cls(shapes, tied, tuple(getattr(network, "_keys_to_ignore_on_load_unexpected", None) or ()))
+
+    def missing(self, found: Iterable[str]) -> list[str]:
+        """Names of weights that are not among those found, under none of their names."""
+        known = {self.tied.get(name) for name in found}
+        return sorted(name for name, first in self.tied.items() if first not in known)
+
+    def needs(self, name: str) -> bool:
+        """Whether a weight of this name is one of the network, or could be taken for one."""
+        ignored = _UNUSED.match(name) or any(re.search(pattern, name) for pattern in self.unused)
+        return name in self.shapes or not ignored
 
 
 def check_finite(where: str, values: Iterable[tuple[str, torch.Tensor]]) -> None:
@@ -124,7 +202,7 @@ def _files(folder: Path, stem: str, variant: str | None) -> dict[Path, set[str] 
 
 def _hint(folder: Path, stem: str) -> str:
     """What to do where there are other weights than those that are looked for."""
-    held = {file.name for file in folder.glob(f"{stem}*")} if folder.is_dir() else set()
+    held = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
     pattern = re.compile(rf"{re.escape(stem)}(?:\.safetensors\.index)?\.(\w+)\.(?:safetensors|json)")
     variants = sorted({found[1] for name in held if (found := pattern.fullmatch(name))} - {"safetensors"})
     if variants:
@@ -139,26 +217,37 @@ def _hint(folder: Path, stem: str) -> str:
     return ""
 
 
-def _names(header: Header, expected: Mapping[str, Any]) -> dict[str, str]:
-    """What the network calls the tensors of a file."""
+def names_of(
+    given: Iterable[str], expected: Expected, rename: Callable[[str], str] = lambda name: name
+) -> dict[str, str]:
+    """What the network calls tensors, by the names that they have in a file; without those that it does not need."""
     found = {}
-    for name in header.entries:
+    for name in given:
         new = _OLD.sub(lambda match: f".{_OLD_NAMES[match[1]]}.{match[2]}", name)
-        known = next((n for n in (name, new, _TEXT + name, name.removeprefix(_TEXT)) if n in expected), name)
-        if known in expected or not _UNUSED.match(name):
+        tries = (name, rename(name), new, _TEXT + name, name.removeprefix(_TEXT))
+        known = next((n for n in tries if n in expected.shapes), name)
+        if expected.needs(known):
             found[name] = known
     return found
 
 
-def _check_fit(
-    config: Path, headers: Mapping[Path, Header], names: Mapping[Path, dict[str, str]], expected: Mapping[str, Any]
+def check_fit(
+    config: Path, headers: Mapping[Path, Header], names: Mapping[Path, dict[str, str]], expected: Expected
 ) -> None:
+    """Raise a :class:`LoadError` unless files hold what a network has to be given, in its shapes.
+
+    Args:
+        config: File of its configuration, for messages.
+        headers: Of the files.
+        names: As :func:`names_of` gives them, of each file.
+        expected: By the network.
+    """
     found = [known for file in names for known in names[file].values()]
     places = ", ".join(repr(str(file)) for file in list(headers)[:2])
     start = f"load: safetensors weights must fit {str(config)!r}, got"
     for kind, wrong in (
-        ("without", sorted(expected.keys() - set(found))),
-        ("with unexpected", sorted(set(found) - expected.keys())),
+        ("without", expected.missing(found)),
+        ("with unexpected", sorted(set(found) - expected.shapes.keys())),
         ("more than one", sorted({name for name in found if found.count(name) > 1} if len(names) > 1 else ())),
     ):
         if wrong:
@@ -166,8 +255,8 @@ def _check_fit(
     for file, header in headers.items():
         for name, known in names[file].items():
             entry = header.entries[name]
-            if entry.shape != expected[known]:
-                shapes = f"{list(expected[known])}, got {list(entry.shape)}"
+            if entry.shape != expected.shapes[known]:
+                shapes = f"{list(expected.shapes[known])}, got {list(entry.shape)}"
                 raise LoadError(
                     f"load: {str(file)!r}: {name} must have the shape that {str(config)!r} gives it, {shapes}"
                 )
@@ -181,7 +270,21 @@ def _copy(file: Path, header: Header, names: Mapping[str, str], state: Mapping[s
             raise ValueError("it changed while it was read")
 
     with reading():
-        for name, tensor in read_tensors("load", file, "safetensors weights", same):
-            if name in names:
-                state[names[name]].copy_(tensor)
+        fill(file, read_tensors("load", file, "safetensors weights", same), names, state)
+
+
+def fill(
+    file: Path, tensors: Iterable[tuple[str, torch.Tensor]], names: Mapping[str, str], state: Mapping[str, torch.Tensor]
+) -> None:
+    """Write tensors of a file into those of a network; raise a :class:`LoadError` that names the first with NaN or Inf.
+
+    Args:
+        file: Where they are from, for messages.
+        tensors: With their names.
+        names: What the network calls them; others are left out.
+        state: The network's.
+    """
+    for name, tensor in tensors:
+        if name in names:
+            state[names[name]].copy_(tensor)
     check_finite(repr(str(file)), ((known, state[known]) for known in names.values()))

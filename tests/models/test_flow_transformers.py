@@ -106,10 +106,3 @@ def test_edits(model, method: Method) -> None:
     edit = latentjac.edit(model, point, directions[0], [0.0, 1.0], method=method)
     torch.testing.assert_close(edit.samples[0, :1], latentjac.sample(model, point, output_type="latent"))
     assert (edit.samples[0, 1] - edit.samples[0, 0]).norm() > 1e-3
-
-
-def test_a_folder_with_t5_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "tokenizer").mkdir()
-    build_flux(tmp_path / "tokenizer").save_pretrained(tmp_path / "flux")
-    with pytest.raises(latentjac.LoadError, match="source must be a pipeline object where the text encoder is T5"):
-        latentjac.load(tmp_path / "flux", size=16)

@@ -73,6 +73,14 @@ def test_files_that_are_fetched(variant, wanted, monkeypatch, tmp_path) -> None:
     patterns = {key: asked[key] for key in ("allow_patterns", "ignore_patterns")}
     found = set(filter_repo_objects(["unet/config.json", "model.safetensors", *files], **patterns))
     assert found == {f"unet/{name}" for name in wanted}
+    others = {
+        "text_encoder_3/model-00001-of-00002.safetensors", "text_encoder_2/model.safetensors.index.json",
+        "tokenizer_3/spiece.model", "tokenizer_2/merges.txt", "tokenizer/tokenizer.json", "vae/config.json",
+        "transformer/config.json", "controlnet/config.json", "scheduler/scheduler_config.json", "model_index.json",
+    }  # fmt: skip
+    unneeded = {"README.md", "safety_checker/model.safetensors", "text_encoder/pytorch_model.bin", "flux.safetensors"}
+    held = set(filter_repo_objects(sorted(others | unneeded), **patterns))
+    assert held == {name for name in others if not (variant and "-of-" in name)}
 
 
 def test_pickled_weights_are_never_read(tiny_folder, tmp_path) -> None:

@@ -23,6 +23,8 @@ FAMILIES = (
 _NEW_CLASSES = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
 # What pipelines call their networks.
 NETWORK_PARTS = tuple(dict.fromkeys(family.part for family in FAMILIES))
+# What they call all parts that a model can be made of, but for autoencoder and scheduler.
+PART_NAMES = tuple(dict.fromkeys(name for f in FAMILIES for name in (f.part, *f.beside, *f.requires, *f.allows)))
 
 
 def family_of(network: Any) -> Family | None:
@@ -45,6 +47,7 @@ __all__ = [
     "FLUX",
     "FLUX_SCHNELL",
     "NETWORK_PARTS",
+    "PART_NAMES",
     "PIXART",
     "PIXART_SIZED",
     "PIXEL_UNET",

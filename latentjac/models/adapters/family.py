@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,6 @@ from latentjac.models.text import TextEncoder, TextEncoders
 # for each sample.
 Call = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor, Conditioning], torch.Tensor]
 Encoder = TextEncoder | TextEncoders | T5TextEncoder | PipelineText
-ReadText = Callable[[Path, Mapping[str, Any], str | None, torch.dtype], Callable[[], Encoder]]
 Inputs = Callable[[Any, Mapping[str, torch.Tensor], float, bool], dict[str, torch.Tensor]]
 
 # What to do with networks that are of no family.
@@ -49,9 +47,6 @@ class Family:
         beside: Which of these are networks that are one with it.
         join: The class of that one, made of the network and of those.
         allows: Further parts that a pipeline can have, which ``make_text`` knows of.
-        read_text: For families with text: reads the encoder of prompts from a pipeline folder. Called with the folder,
-            the settings of the pipeline, the variant and the type of weights; everything is checked then, and weights
-            are read by what comes back.
         make_text: For families with text: the encoder of prompts, of parts by name and the settings of the pipeline.
     """
 
@@ -72,7 +67,6 @@ class Family:
     beside: tuple[str, ...] = ()
     join: type[torch.nn.Module] | None = None
     allows: tuple[str, ...] = ()
-    read_text: ReadText | None = field(default=None, repr=False)
     make_text: Callable[[Mapping[str, Any], Mapping[str, Any]], Encoder] | None = field(default=None, repr=False)
 
     def names(self, config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from latentjac.models import t5, text_files
 from latentjac.models.adapters.dit import times
 from latentjac.models.adapters.family import Family
 from latentjac.models.conditioning import Conditioning
-from latentjac.models.pipeline_text import PipelineText, objects_only
+from latentjac.models.pipeline_text import PipelineText
 from latentjac.models.text import GUIDANCE_EMBEDDING
 
 _TRAINED_SIDE = 128  # of latents, for pictures of 1024 pixels; the configuration names none
@@ -116,7 +116,6 @@ FLUX = Family(
         "text_encoder_2": ("T5EncoderModel",),
         "tokenizer_2": t5.TOKENIZERS,
     },
-    read_text=objects_only,
     make_text=make_text,
 )
 # The distilled one that samples in a few steps gets no scale, and its pipeline is not guided by default.

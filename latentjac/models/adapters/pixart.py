@@ -13,7 +13,6 @@ from latentjac.models.adapters.family import Family
 from latentjac.models.adapters.pixel_unet import sample_shape
 from latentjac.models.autoencoders import picture_size
 from latentjac.models.conditioning import Conditioning
-from latentjac.models.pipeline_text import objects_only
 from latentjac.models.t5 import TOKENIZERS, T5TextEncoder
 
 _MOST_TOKENS = 300  # that diffusers reads for sigma; for alpha 120, which is for the tokenizer to say
@@ -67,7 +66,6 @@ PIXART = Family(
         "tokenizer": TOKENIZERS,
         "vae": ("AutoencoderKL",),
     },
-    read_text=objects_only,
     make_text=make_text,
 )
 PIXART_SIZED = replace(PIXART, suits=_gets_size, conditioning=("text", "text_mask", *_SIZE), inputs=inputs)

@@ -11,7 +11,7 @@ from latentjac.models.adapters.dit import layers, times
 from latentjac.models.adapters.family import Family
 from latentjac.models.adapters.pixel_unet import sample_shape
 from latentjac.models.conditioning import Conditioning
-from latentjac.models.pipeline_text import PipelineText, objects_only
+from latentjac.models.pipeline_text import PipelineText
 from latentjac.models.text_files import TOKENIZERS
 
 
@@ -51,6 +51,5 @@ SD3 = Family(
         "tokenizer_2": TOKENIZERS,
     },
     allows=("text_encoder_3", "tokenizer_3"),
-    read_text=objects_only,
     make_text=make_text,
 )

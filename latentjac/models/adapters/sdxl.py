@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from latentjac.models.adapters import text_unet
 from latentjac.models.adapters.text_unet import TEXT_UNET
 from latentjac.models.autoencoders import picture_size
 from latentjac.models.text import TextEncoders
-from latentjac.models.text_files import TOKENIZERS, plan_text
+from latentjac.models.text_files import TOKENIZERS
 
 _FIRST, _SECOND = ("CLIPTextModel",), ("CLIPTextModelWithProjection",)
 # Scores of beauty that the refiner is given by default, under the prompt and in what guidance leads away from.
@@ -47,27 +46,6 @@ def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> TextEnco
     return TextEncoders(tokenizers, encoders, zeros=_zeros(settings))
 
 
-def read_text(
-    folder: Path, settings: Mapping[str, Any], variant: str | None, dtype: torch.dtype
-) -> Callable[[], TextEncoders]:
-    """The encoders of prompts of a pipeline folder; weights are read when what comes back is called.
-
-    Raises:
-        LoadError: If transformers is missing, or files cannot be or do not fit together.
-    """
-    first = plan_text(folder, "text_encoder", "tokenizer", _FIRST[0], variant, dtype)
-    second = plan_text(folder, "text_encoder_2", "tokenizer_2", _SECOND[0], variant, dtype)
-    return lambda: TextEncoders(*zip(first(), second(), strict=True), zeros=_zeros(settings))
-
-
-def read_refiner_text(
-    folder: Path, settings: Mapping[str, Any], variant: str | None, dtype: torch.dtype
-) -> Callable[[], TextEncoders]:
-    """That of the refiner, which has the second alone; see :func:`read_text`."""
-    read = plan_text(folder, "text_encoder_2", "tokenizer_2", _SECOND[0], variant, dtype)
-    return lambda: TextEncoders(*([part] for part in read()), zeros=_zeros(settings))
-
-
 def _zeros(settings: Mapping[str, Any]) -> bool:
     return bool(settings.get("force_zeros_for_empty_prompt", True))
 
@@ -83,9 +61,6 @@ SDXL = replace(
         "text_encoder_2": _SECOND,
         "tokenizer_2": TOKENIZERS,
     },
-    read_text=read_text,
     make_text=make_text,
 )
-SDXL_REFINER = replace(
-    SDXL, requires={"text_encoder_2": _SECOND, "tokenizer_2": TOKENIZERS}, read_text=read_refiner_text
-)
+SDXL_REFINER = replace(SDXL, requires={"text_encoder_2": _SECOND, "tokenizer_2": TOKENIZERS})

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from latentjac.models.adapters import pixel_unet
 from latentjac.models.adapters.family import Family
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.text import GUIDANCE_EMBEDDING, TextEncoder
-from latentjac.models.text_files import TOKENIZERS, plan_text
+from latentjac.models.text_files import TOKENIZERS
 
 # Inputs that the configuration of a network can ask for, with the values that ask for none that is not given here.
 _INPUTS: dict[str, tuple[tuple[Any, ...], str]] = {
@@ -124,18 +123,6 @@ def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> TextEnco
     return TextEncoder(parts["tokenizer"], parts["text_encoder"])
 
 
-def read_text(
-    folder: Path, settings: Mapping[str, Any], variant: str | None, dtype: torch.dtype
-) -> Callable[[], TextEncoder]:
-    """The encoder of prompts of a pipeline folder; weights are read when what comes back is called.
-
-    Raises:
-        LoadError: If transformers is missing, or files cannot be or do not fit together.
-    """
-    read = plan_text(folder, "text_encoder", "tokenizer", "CLIPTextModel", variant, dtype)
-    return lambda: TextEncoder(*read())
-
-
 TEXT_UNET = Family(
     "UNet2DConditionModel",
     call,
@@ -147,6 +134,5 @@ TEXT_UNET = Family(
     inputs=inputs,
     refusal=refusal,
     requires={"text_encoder": ("CLIPTextModel",), "tokenizer": TOKENIZERS},
-    read_text=read_text,
     make_text=make_text,
 )
