@@ -11,6 +11,11 @@ from diffusers import (
     AutoencoderDC,
     AutoencoderKL,
     AutoencoderKLQwenImage,
+    ChromaPipeline,
+    ChromaTransformer2DModel,
+    CogVideoXDDIMScheduler,
+    CogView3PlusPipeline,
+    CogView3PlusTransformer2DModel,
     CogView4Pipeline,
     CogView4Transformer2DModel,
     DDIMScheduler,
@@ -309,3 +314,46 @@ def build_lumina2() -> Lumina2Pipeline:
     encoder = build_decoder(Gemma2Config, Gemma2Model, query_pre_attn_scalar=8)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=6.0)
     return Lumina2Pipeline(spread(network), scheduler, build_flow_autoencoder(), encoder, build_words())
+
+
+def build_chroma() -> ChromaPipeline:
+    """A joint block and two single ones on packed latents."""
+    torch.manual_seed(14)
+    network = ChromaTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        axes_dims_rope=(2, 2, 4),
+        approximator_num_channels=16,
+        approximator_hidden_dim=8,
+        approximator_layers=1,
+    )
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    encoder = build_encoder(T5Config, T5EncoderModel)
+    return ChromaPipeline(scheduler, build_flow_autoencoder(), encoder, build_words(), spread(network))
+
+
+def build_cog_view3() -> CogView3PlusPipeline:
+    """Three blocks on latents of 8x8; it predicts v."""
+    torch.manual_seed(15)
+    network = CogView3PlusTransformer2DModel(
+        patch_size=2,
+        in_channels=4,
+        num_layers=3,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        out_channels=4,
+        text_embed_dim=16,
+        time_embed_dim=8,
+        condition_dim=4,
+        pos_embed_max_size=8,
+        sample_size=8,
+    )
+    autoencoder = build_flow_autoencoder()
+    autoencoder.register_to_config(shift_factor=None)
+    scheduler = CogVideoXDDIMScheduler(prediction_type="v_prediction", timestep_spacing="trailing", clip_sample=False)
+    encoder = build_encoder(T5Config, T5EncoderModel)
+    return CogView3PlusPipeline(build_words(), encoder, autoencoder, spread(network), scheduler)

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from latentjac.models.adapters.aura_flow import AURA_FLOW
+from latentjac.models.adapters.chroma import CHROMA
 from latentjac.models.adapters.class_unet import CLASS_UNET
+from latentjac.models.adapters.cog_view3 import COG_VIEW3
 from latentjac.models.adapters.cog_view4 import COG_VIEW4
 from latentjac.models.adapters.controlnet import CONTROLLED, CONTROLLED_SDXL, ControlledUNet
 from latentjac.models.adapters.dit import DIT
@@ -25,7 +27,7 @@ from latentjac.models.adapters.z_image import Z_IMAGE
 FAMILIES = (
     PIXEL_UNET, CLASS_UNET, CONTROLLED, CONTROLLED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, DIT, PIXART, PIXART_SIZED, SD3,
     FLUX, FLUX_SCHNELL, SANA, AURA_FLOW, HUNYUAN_DIT, COG_VIEW4, QWEN_IMAGE, Z_IMAGE,
-    LUMINA2,
+    LUMINA2, CHROMA, COG_VIEW3,
 )  # fmt: skip
 # Of networks that had one class before diffusers 0.30, and have one each since: by the kind of their norm.
 _NEW_CLASSES = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
@@ -46,7 +48,9 @@ def class_now(kind: str, config: Mapping[str, Any]) -> str:
 __all__ = [
     "AURA_FLOW",
     "BY_HAND",
+    "CHROMA",
     "CLASS_UNET",
+    "COG_VIEW3",
     "COG_VIEW4",
     "CONTROLLED",
     "CONTROLLED_SDXL",

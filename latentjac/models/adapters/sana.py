@@ -29,6 +29,11 @@ def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditionin
     )[0]
 
 
+def refusal(config: Mapping[str, Any], pipeline: str) -> str | None:
+    """Why a network in such a pipeline cannot be used: it was distilled to a few steps of another kind."""
+    return f"it must predict a velocity, got that of a {pipeline}" if "Sprint" in pipeline else None
+
+
 def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> PipelineText:
     """Gemma, which reads an instruction before each prompt, and none before what guidance leads away from."""
 
@@ -52,6 +57,7 @@ SANA = Family(
     part="transformer",
     suits=lambda config: not config.get("guidance_embeds"),  # of networks that were distilled
     conditioning=("text", "text_mask"),
+    refusal=refusal,
     guidance_scale=4.5,
     requires={"text_encoder": (), "tokenizer": ()},
     read_text=objects_only,
