@@ -55,7 +55,7 @@ def check_steps(model: Model, steps: int, compat: str | None = None) -> Schedule
     """The levels of so many steps; raise where the model has none such."""
     with refusing():
         if compat is None:
-            return Schedule.from_scheduler(model.scheduler, steps, model.image_seq_len)
+            return Schedule.from_scheduler(model.scheduler, steps, **model.placing)
         return getattr(papers, compat).schedule(model.scheduler, steps)
 
 

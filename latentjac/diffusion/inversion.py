@@ -70,7 +70,7 @@ def invert(
     check_model("invert", model)
     refinement = check_int("invert", "refinement", refinement, 0, MOST_REFINEMENTS)
     progress = check_bool("invert", "progress", progress)
-    schedule = Schedule.from_scheduler(model.scheduler, num_inference_steps, model.image_seq_len)
+    schedule = Schedule.from_scheduler(model.scheduler, num_inference_steps, **model.placing)
     asked = Asked(prompt, negative_prompt, guidance_scale, class_label, negative_class_label)
     clean, under = prepared("invert", model, image, asked, conditioning)
     with tqdm(total=2 * schedule.top, desc="inversion", unit="step", disable=not progress) as bar:

@@ -69,7 +69,7 @@ def noise_point(
 
     name = "noise_point"
     check_model(name, model)
-    schedule = Schedule.from_scheduler(model.scheduler, num_inference_steps, model.image_seq_len)
+    schedule = Schedule.from_scheduler(model.scheduler, num_inference_steps, **model.placing)
     num_images = check_int(name, "num_images", num_images, 1, MOST_IMAGES)
     check_generator(name, generator)
     asked = Asked(prompt, negative_prompt, guidance_scale, class_label, negative_class_label).with_usual_scale(model)

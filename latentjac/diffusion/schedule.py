@@ -9,9 +9,18 @@ from typing import Any
 
 import torch
 
-from latentjac.arguments import check_int, check_number, check_sequence, check_tensor, is_int, is_number, shown
+from latentjac.arguments import (
+    check_choice,
+    check_int,
+    check_number,
+    check_sequence,
+    check_tensor,
+    is_int,
+    is_number,
+    shown,
+)
 from latentjac.models.configs import MOST_TIMESTEPS, MOST_TOKENS
-from latentjac.models.schedulers import grid_of, levels_of
+from latentjac.models.schedulers import PLACEMENTS, grid_of, levels_of
 from latentjac.public import public
 
 # A network may predict anything finite, which its samples then show.
@@ -72,7 +81,9 @@ class Schedule:
 
     @classmethod
     @public
-    def from_scheduler(cls, scheduler: Any, num_inference_steps: int, image_seq_len: int | None = None) -> Schedule:
+    def from_scheduler(
+        cls, scheduler: Any, num_inference_steps: int, image_seq_len: int | None = None, placement: str = "own"
+    ) -> Schedule:
         """The levels that a scheduler of diffusers places.
 
         With ``alphas_cumprod`` at whole timesteps; those of PNDM, LCM and others whose own are no way to go up and down
@@ -84,6 +95,9 @@ class Schedule:
             num_inference_steps: How many steps, at most T.
             image_seq_len: Tokens of a sample, where the scheduler shifts its levels by them
                 (``use_dynamic_shifting``); a model knows its own. By default the scheduler's ``base_image_seq_len``.
+            placement: Where flows have their levels before a shift, as pipelines differ in it (``model.placing``):
+                ``"own"``, down to the least noise of the scheduler; ``"even"``, from 1 to 1/n; ``"whole"``, at whole
+                timesteps from T to 1. With dynamic shifting ``"own"`` is ``"even"``.
 
         Raises:
             TypeError: If an argument has a wrong type.
@@ -93,7 +107,8 @@ class Schedule:
         total = levels_of(name, scheduler).num_train_timesteps
         steps = check_steps(name, num_inference_steps, 1, total)
         tokens = check_int(name, "image_seq_len", image_seq_len, 1, MOST_TOKENS, optional=True)
-        signals, noises, timesteps = grid_of(name, scheduler, steps, tokens)
+        placement = check_choice(name, "placement", placement, PLACEMENTS)
+        signals, noises, timesteps = grid_of(name, scheduler, steps, tokens, placement)
         return cls(tuple(signals), tuple(noises), tuple(timesteps), total, steps)
 
     @property

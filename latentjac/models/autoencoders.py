@@ -22,11 +22,13 @@ class Kind:
         latents: Those in what ``encode`` returns; of a distribution its mode.
         blocks: Key of the configuration that has an entry for each resolution, each half of the one before.
         smooth: Keywords with which ``decode`` has a derivative.
+        frames: Whether it takes and gives films ``[B, C, frames, H, W]``; a picture is one of one frame.
     """
 
     latents: Callable[[Any], torch.Tensor] = field(repr=False)
     blocks: str
     smooth: Mapping[str, bool] = field(default_factory=dict)
+    frames: bool = False
 
 
 def _mode(encoded: Any) -> torch.Tensor:
@@ -42,6 +44,7 @@ KINDS = {
     "VQModel": Kind(_latents, "block_out_channels", {"force_not_quantize": True}),
     "AutoencoderTiny": Kind(_latents, "encoder_block_out_channels"),
     "AsymmetricAutoencoderKL": Kind(_mode, "down_block_out_channels"),
+    "AutoencoderKLQwenImage": Kind(_mode, "dim_mult", frames=True),
     "AutoencoderDC": Kind(lambda encoded: encoded.latent, "encoder_block_out_channels"),
 }
 REFUSED = {"ConsistencyDecoderVAE": "its decoder draws noise, so a picture does not repeat"}
@@ -76,7 +79,14 @@ def picture_size(model: Model) -> tuple[int, int]:
 
 def latent_channels(autoencoder: Any) -> int:
     """Channels of a latent."""
-    return autoencoder.config.get("vq_embed_dim") or autoencoder.config["latent_channels"]
+    config = autoencoder.config
+    return config.get("vq_embed_dim") or config.get("z_dim") or config["latent_channels"]
+
+
+def picture_channels(autoencoder: Any) -> int:
+    """Channels of a picture."""
+    config = autoencoder.config
+    return config.get("in_channels") or config["input_channels"]
 
 
 class Scaling:

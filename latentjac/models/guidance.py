@@ -71,8 +71,9 @@ class Guided(Denoiser):
     """A denoiser with classifier-free guidance (Ho & Salimans 2022): ``away + scale (towards - away)``.
 
     Both predictions come from one evaluation of twice as many rows: those under the denoiser's own conditioning, then
-    the same samples under the negative one. All kinds of prediction are guided alike, since one follows from the other
-    by the same affine map on both sides.
+    the same samples under the negative one; where these have another form, such as other numbers of tokens, from one
+    each. All kinds of prediction are guided alike, since one follows from the other by the same affine map on both
+    sides. Pipelines of some families rescale what the network returns then.
 
     Args:
         denoiser: Plain one, whose prediction is led to.
@@ -86,7 +87,14 @@ class Guided(Denoiser):
         self.scale = scale if isinstance(scale, torch.Tensor) else torch.tensor([float(scale)])
 
     def _output(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        both = self.conditioning._expanded(len(x))._followed_by(self.negative._expanded(len(x)))
+        towards, away = self._both(x, t)
+        out = away + self.scale.to(x).reshape(-1, *[1] * (x.ndim - 1)) * (towards - away)
+        return out if self.model._rescaled is None else self.model._rescaled(out, towards)
+
+    def _both(self, x: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        own, negative = self.conditioning._expanded(len(x)), self.negative._expanded(len(x))
+        if any(tensor.shape != negative[name].shape for name, tensor in own.items()):
+            return self.model._output(x, t, own), self.model._output(x, t, negative)
         times = t if t.ndim == 0 else torch.cat([t, t])
-        towards, away = self.model._output(torch.cat([x, x]), times, both).chunk(2)
-        return away + self.scale.to(x).reshape(-1, *[1] * (x.ndim - 1)) * (towards - away)
+        towards, away = self.model._output(torch.cat([x, x]), times, own._followed_by(negative)).chunk(2)
+        return towards, away

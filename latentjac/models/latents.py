@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from latentjac.linearization import NonFiniteError
-from latentjac.models.autoencoders import Scaling, factor_of, kind_of, latent_channels
+from latentjac.models.autoencoders import Scaling, factor_of, kind_of, latent_channels, picture_channels
 from latentjac.models.codec import ImageInput, PixelCodec, check_batch
 from latentjac.models.layers import run
 from latentjac.models.prepare import Size, as_size
@@ -44,7 +44,7 @@ class LatentCodec:
         height, width = as_size("LatentCodec", "latent_size", latent_size)
         factor = factor_of(autoencoder)
         self.size = height * factor, width * factor
-        self.channels = autoencoder.config.in_channels
+        self.channels = picture_channels(autoencoder)
         self._pixels = PixelCodec(self.size, self.channels)
         self.latent_channels = latent_channels(autoencoder)
         self._scaling = Scaling(autoencoder.config, self.latent_channels)
@@ -80,10 +80,15 @@ class LatentCodec:
         return self._pixels._unclipped(decoded.to(samples.dtype))
 
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self._scaling.forward(self._kind.latents(self.autoencoder.encode(pixels)))
+        if not self._kind.frames:
+            return self._scaling.forward(self._kind.latents(self.autoencoder.encode(pixels)))
+        return self._scaling.forward(self._kind.latents(self.autoencoder.encode(pixels[:, :, None]))[:, :, 0])
 
     def _decode(self, samples: torch.Tensor, **options: bool) -> torch.Tensor:
-        return self.autoencoder.decode(self._scaling.back(samples), **options).sample
+        latents = self._scaling.back(samples)
+        if not self._kind.frames:
+            return self.autoencoder.decode(latents, **options).sample
+        return self.autoencoder.decode(latents[:, :, None], **options).sample[:, :, 0]
 
     def _in_parts(self, function: str, apply: Any, values: torch.Tensor) -> torch.Tensor:
         like = next(self.autoencoder.parameters())

@@ -130,10 +130,17 @@ class Tap:
         name: Full name of the module, or of several with ``+`` between them, whose features are side by side,
             ``[B, n]``.
         call: How the network is called; by default as it is.
+        picture_in: Which of the tokens of a module are features, of its name; by default all.
     """
 
-    def __init__(self, network: torch.nn.Module, name: str, call: Callable[..., Any] | None = None) -> None:
-        self._network, self._call = network, call or network
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        name: str,
+        call: Callable[..., Any] | None = None,
+        picture_in: Callable[[str], slice] = lambda name: slice(None),
+    ) -> None:
+        self._network, self._call, self._picture_in = network, call or network, picture_in
         self._modules = {part: network.get_submodule(part) for part in name.split(SIDE_BY_SIDE)}
 
     def __call__(self, *args: object, **kwargs: object) -> torch.Tensor:
@@ -148,7 +155,9 @@ class Tap:
         def capture(name: str, output: object) -> None:
             if name in captured:
                 return
-            captured[name] = _features(name, self._modules[name], output)
+            where = self._picture_in(name)
+            features = _features(name, self._modules[name], output)
+            captured[name] = features if where == slice(None) else features[:, where]
             if len(captured) == len(self._modules) and not tracing:
                 raise _Reached
 
@@ -190,7 +199,9 @@ def _features(name: str, module: torch.nn.Module, output: Any) -> torch.Tensor:
 
 
 @contextmanager
-def injected(network: torch.nn.Module, name: str, offset: torch.Tensor) -> Iterator[None]:
+def injected(
+    network: torch.nn.Module, name: str, offset: torch.Tensor, picture_in: slice = slice(None)
+) -> Iterator[None]:
     """Add a tensor to the output of a module while the network runs.
 
     A module that runs several times in a forward pass gets it at its first run, where :class:`Tap` looks.
@@ -200,6 +211,7 @@ def injected(network: torch.nn.Module, name: str, offset: torch.Tensor) -> Itera
         name: Full name of the module.
         offset: ``[B, *features]`` for forward passes of B samples, or of a multiple of B: of a guided prediction
             the rows under the prompt and those under the negative prompt get the same.
+        picture_in: Which of the tokens it is added to; by default all.
     """
     ran: list[bool] = []
 
@@ -212,7 +224,7 @@ def injected(network: torch.nn.Module, name: str, offset: torch.Tensor) -> Itera
         if ran:
             return None
         ran.append(True)
-        return _plus(output, offset, name, _place(module, output))
+        return _plus(output, offset, name, _place(module, output), picture_in)
 
     handles = [network.register_forward_pre_hook(begin), network.get_submodule(name).register_forward_hook(add)]
     try:
@@ -222,13 +234,20 @@ def injected(network: torch.nn.Module, name: str, offset: torch.Tensor) -> Itera
             handle.remove()
 
 
-def _plus(output: object, offset: torch.Tensor, name: str, place: int = 0) -> object:
+def _plus(output: object, offset: torch.Tensor, name: str, place: int = 0, picture_in: slice = slice(None)) -> object:
     """The output with the offset added to its tensor at a place, or to the first one in there."""
     if isinstance(output, torch.Tensor):
         times, rest = divmod(len(output), len(offset))
         if rest:
             raise ValueError(f"layer: {name!r} must return a multiple of {len(offset)} rows, got {len(output)}")
-        return output + (offset if times == 1 else offset.repeat(times, *[1] * (offset.ndim - 1)))
+        repeated = offset if times == 1 else offset.repeat(times, *[1] * (offset.ndim - 1))
+        if picture_in == slice(None):
+            return output + repeated
+        changed = output.clone()
+        changed[:, picture_in] += repeated
+        return changed
     if isinstance(output, (tuple, list)) and output:
-        return type(output)(_plus(part, offset, name) if i == place else part for i, part in enumerate(output))
+        return type(output)(
+            _plus(part, offset, name, 0, picture_in) if i == place else part for i, part in enumerate(output)
+        )
     raise ValueError(f"layer: {name!r} must return a tensor to add to, got {type(output).__name__}")

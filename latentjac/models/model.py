@@ -115,6 +115,8 @@ class Model:
         usual = None if call is not None else known
         self._names = None if usual is None else usual.names(self.network.config)
         self._inputs = None if usual is None else usual.inputs
+        self._rescaled = None if usual is None else usual.rescaled
+        self._family = family
         self.layers = {**family.layers(self.network), **_names_of(self.network, layers)}
         if sample_shape is not None:
             self.sample_shape = _shape(sample_shape)
@@ -175,6 +177,8 @@ class Model:
     @property
     def image_seq_len(self) -> int:
         """Number of tokens that a sample is to a transformer; of other networks, number of its pixels."""
+        if self._family.tokens is not None:
+            return self._family.tokens(self.network, self.sample_shape)
         channels, height, width = self.sample_shape
         config = getattr(self.network, "config", None) or {}
         packed: Any = config.get("in_channels")
@@ -183,6 +187,21 @@ class Model:
             return height * width
         # Some pipelines pack patches as channels, before the network.
         return max(1, height * width // (packed // channels if packed > channels else patch**2))
+
+    @property
+    def placing(self) -> dict[str, Any]:
+        """How its pipeline places levels: what :meth:`latentjac.diffusion.Schedule.from_scheduler` takes by name."""
+        counted = self._family.shifting_tokens
+        tokens = self.image_seq_len if counted is None else counted(self.network, self.sample_shape)
+        return {"image_seq_len": tokens, "placement": self._family.placement}
+
+    def picture_in(self, name: str) -> slice:
+        """Where among the tokens of a layer those of the picture are, of a full module name."""
+        blocks, _, index = name.rpartition(".")
+        where = self._family.joined.get(blocks) if index.isdigit() else None
+        if where is None:
+            return slice(None)
+        return slice(self.image_seq_len) if where == "first" else slice(-self.image_seq_len, None)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Model:
         """Move the network and what belongs to it; cached traces are dropped.
@@ -313,7 +332,7 @@ class Model:
         name = self.resolve_layer(layer)
         if name in OUTPUTS:
             return _prediction_map(self, name)
-        tap = Tap(self.network, name, self.levels.called(self.call))
+        tap = Tap(self.network, name, self.levels.called(self.call), self.picture_in)
 
         def features(x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
             # ClassifierFree is of the prediction alone: features are those under the prompt.

@@ -24,14 +24,15 @@ class PipelineText:
         kind: Class of the pipeline in diffusers.
         parts: Its parts by name; those that it can do without may be missing.
         encode: Calls it.
+        encode_away: The same of texts that guidance leads away from, where the pipeline encodes these in another way.
     """
 
-    def __init__(self, kind: str, parts: Mapping[str, Any], encode: Encode) -> None:
+    def __init__(self, kind: str, parts: Mapping[str, Any], encode: Encode, encode_away: Encode | None = None) -> None:
         import diffusers
 
         names = getattr(diffusers, kind)._get_init_keys(getattr(diffusers, kind)) - {"self"}
         self._pipeline = getattr(diffusers, kind)(**{name: parts.get(name) for name in names})
-        self._encode = encode
+        self._encode, self._encode_away = encode, encode_away or encode
         held = [part for name, part in parts.items() if name.startswith("text_encoder")]
         self.encoder = torch.nn.ModuleList(held).eval().requires_grad_(False)
 
@@ -46,3 +47,26 @@ class PipelineText:
             ValueError: If there are none.
         """
         return self._encode(self._pipeline, check_texts("tensors", prompts))
+
+    @public
+    @made_on_cpu
+    @torch.no_grad()
+    def negative_tensors(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """The same of prompts that guidance leads away from; errors as of :meth:`tensors`."""
+        return self._encode_away(self._pipeline, check_texts("negative_tensors", prompts))
+
+
+def side_by_side(texts: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Texts of several lengths, ``[tokens, channels]`` each, as one tensor.
+
+    Returns:
+        ``"text"``, ``[B, tokens, channels]``, zeros behind ends; ``"text_mask"``, ``[B, tokens]``, 1 where there are
+        words, and ``[B, 0]`` where all texts are as long: what a trace sees is shapes.
+    """
+    lengths = [len(text) for text in texts]
+    most = max(lengths)
+    text = torch.stack([torch.nn.functional.pad(row, (0, 0, 0, most - len(row))) for row in texts])
+    if min(lengths) == most:
+        return {"text": text, "text_mask": text.new_ones(len(texts), 0)}
+    places = torch.arange(most, device=text.device)
+    return {"text": text, "text_mask": (places < torch.tensor(lengths, device=text.device)[:, None]).to(text.dtype)}

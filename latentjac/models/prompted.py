@@ -61,7 +61,8 @@ def _tensors(
     if prompt is None and hasattr(text, "without_text"):
         tensors = dict(text.without_text(**skipped))
     else:
-        tensors = dict(text.tensors(prompt if isinstance(prompt, list) else [prompt or ""], **skipped))
+        encode = getattr(text, "negative_tensors", text.tensors) if away else text.tensors
+        tensors = dict(encode(prompt if isinstance(prompt, list) else [prompt or ""], **skipped))
     if model._inputs is not None:
         tensors |= model._inputs(model, tensors, scale, away)
     return {name: tensor.to(model.device, model.dtype) for name, tensor in tensors.items()}

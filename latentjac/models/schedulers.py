@@ -47,6 +47,8 @@ _PLACED_AS_DDIM = {
     "RePaintScheduler",
     "TCDScheduler",
 }
+# Where pipelines of flows have levels before a shift: where the scheduler places its own, evenly, at whole timesteps.
+PLACEMENTS = ("own", "even", "whole")
 # Of dynamic shifting, where a configuration leaves them out; those of Flux.
 _SHIFTS = {"base_shift": 0.5, "max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096}
 
@@ -100,7 +102,9 @@ def table_of(function: str, scheduler: Any) -> Table:
     return levels
 
 
-def grid_of(function: str, scheduler: Any, num_inference_steps: int, image_seq_len: int | None = None) -> Grid:
+def grid_of(
+    function: str, scheduler: Any, num_inference_steps: int, image_seq_len: int | None = None, placement: str = "own"
+) -> Grid:
     """The levels that a scheduler places for so many steps.
 
     Args:
@@ -109,6 +113,8 @@ def grid_of(function: str, scheduler: Any, num_inference_steps: int, image_seq_l
         num_inference_steps: How many steps.
         image_seq_len: Tokens of a sample, for schedulers with dynamic shifting; by default their
             ``base_image_seq_len``.
+        placement: One of ``PLACEMENTS``, of flows: where levels are before a shift, if the scheduler takes them. With
+            dynamic shifting ``"own"`` is ``"even"``.
 
     Raises:
         TypeError: If it is no scheduler of diffusers.
@@ -116,8 +122,11 @@ def grid_of(function: str, scheduler: Any, num_inference_steps: int, image_seq_l
     """
     levels, config = levels_of(function, scheduler), scheduler.config
     given: dict[str, Any] = {"num_inference_steps": num_inference_steps}
-    if config.get("use_dynamic_shifting"):
-        given |= _shifted(scheduler, num_inference_steps, image_seq_len)
+    dynamic = bool(config.get("use_dynamic_shifting"))
+    if dynamic:
+        given |= {"mu": shift_by_side(config, image_seq_len) if placement == "whole" else _shift(config, image_seq_len)}
+    if dynamic or (placement != "own" and not _has_flow_sigmas(scheduler)):
+        given |= _placed(scheduler, num_inference_steps, placement)
     kind = type(scheduler).__name__
     with torch.device("cpu"):  # whatever the default device is
         placing = _ddim_like(scheduler) if _PLACED_AS_DDIM & set(_names(scheduler)) else _copy(scheduler)
@@ -158,16 +167,25 @@ def _ddim_like(scheduler: Any) -> Any:
     return placing
 
 
-def _shifted(scheduler: Any, num_inference_steps: int, image_seq_len: int | None) -> dict[str, Any]:
-    """How pipelines whose levels shift with the picture's size (Flux, Qwen-Image, Lumina 2) have them placed.
+def _placed(scheduler: Any, num_inference_steps: int, placement: str) -> dict[str, Any]:
+    """Levels before the shift, as pipelines give them to schedulers; those that take none place their own.
 
-    Where the scheduler takes levels these are from 1 to 1/n, before the shift.
+    From 1 to 1/n (Flux, Qwen-Image, Lumina 2), or at whole timesteps from T to 1 (CogView 4).
     """
-    mu = {"mu": _shift(scheduler.config, image_seq_len)}
     if "sigmas" not in inspect.signature(scheduler.set_timesteps).parameters:
-        return mu
-    sigmas = np.linspace(1.0, 1 / num_inference_steps, num_inference_steps)
-    return {**mu, "num_inference_steps": None, "sigmas": sigmas}
+        return {}
+    if placement == "whole":
+        total = scheduler.config.num_train_timesteps
+        sigmas = np.linspace(total, 1.0, num_inference_steps).astype(np.int64) / total
+    else:
+        sigmas = np.linspace(1.0, 1 / num_inference_steps, num_inference_steps)
+    return {"num_inference_steps": None, "sigmas": sigmas}
+
+
+def shift_by_side(config: Mapping[str, Any], image_seq_len: int | None) -> float:
+    """The mu of dynamic shifting for samples of so many tokens, linear in the side of a square (CogView 4)."""
+    base, most, short, _ = (config.get(key) or usual for key, usual in _SHIFTS.items())
+    return float(base + most * math.sqrt((image_seq_len or short) / short))
 
 
 def _shift(config: Mapping[str, Any], image_seq_len: int | None) -> float:

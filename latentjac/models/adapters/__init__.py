@@ -3,21 +3,31 @@
 from collections.abc import Mapping
 from typing import Any
 
+from latentjac.models.adapters.aura_flow import AURA_FLOW
+from latentjac.models.adapters.chroma import CHROMA
 from latentjac.models.adapters.class_unet import CLASS_UNET
+from latentjac.models.adapters.cog_view3 import COG_VIEW3
+from latentjac.models.adapters.cog_view4 import COG_VIEW4
 from latentjac.models.adapters.controlnet import CONTROLLED, CONTROLLED_SDXL, ControlledUNet
 from latentjac.models.adapters.dit import DIT
 from latentjac.models.adapters.family import BY_HAND, Call, Encoder, Family
 from latentjac.models.adapters.flux import FLUX, FLUX_SCHNELL
+from latentjac.models.adapters.hunyuan_dit import HUNYUAN_DIT
+from latentjac.models.adapters.lumina2 import LUMINA2, MaskedLumina2
 from latentjac.models.adapters.pixart import PIXART, PIXART_SIZED
 from latentjac.models.adapters.pixel_unet import PIXEL_UNET
+from latentjac.models.adapters.qwen_image import QWEN_IMAGE
+from latentjac.models.adapters.sana import SANA
 from latentjac.models.adapters.sd3 import SD3
 from latentjac.models.adapters.sdxl import SDXL, SDXL_REFINER
 from latentjac.models.adapters.text_unet import TEXT_UNET
+from latentjac.models.adapters.z_image import Z_IMAGE
 
 # What `load` knows; of several that suit a network the first is taken.
 FAMILIES = (
     PIXEL_UNET, CLASS_UNET, CONTROLLED, CONTROLLED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, DIT, PIXART, PIXART_SIZED, SD3,
-    FLUX, FLUX_SCHNELL,
+    FLUX, FLUX_SCHNELL, SANA, AURA_FLOW, HUNYUAN_DIT, COG_VIEW4, QWEN_IMAGE, Z_IMAGE,
+    LUMINA2, CHROMA, COG_VIEW3,
 )  # fmt: skip
 # Of networks that had one class before diffusers 0.30, and have one each since: by the kind of their norm.
 _NEW_CLASSES = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
@@ -38,27 +48,37 @@ def class_now(kind: str, config: Mapping[str, Any]) -> str:
 
 
 __all__ = [
+    "AURA_FLOW",
     "BY_HAND",
+    "CHROMA",
     "CLASS_UNET",
+    "COG_VIEW3",
+    "COG_VIEW4",
     "CONTROLLED",
     "CONTROLLED_SDXL",
     "DIT",
     "FAMILIES",
     "FLUX",
     "FLUX_SCHNELL",
+    "HUNYUAN_DIT",
+    "LUMINA2",
     "NETWORK_PARTS",
     "PART_NAMES",
     "PIXART",
     "PIXART_SIZED",
     "PIXEL_UNET",
+    "QWEN_IMAGE",
+    "SANA",
     "SD3",
     "SDXL",
     "SDXL_REFINER",
     "TEXT_UNET",
+    "Z_IMAGE",
     "Call",
     "ControlledUNet",
     "Encoder",
     "Family",
+    "MaskedLumina2",
     "class_now",
     "family_of",
 ]

@@ -19,6 +19,8 @@ from latentjac.models.text import TextEncoder, TextEncoders
 Call = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor, Conditioning], torch.Tensor]
 Encoder = TextEncoder | TextEncoders | T5TextEncoder | PipelineText
 Inputs = Callable[[Any, Mapping[str, torch.Tensor], float, bool], dict[str, torch.Tensor]]
+Tokens = Callable[[Any, tuple[int, ...]], int]
+Rescaled = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 # What to do with networks that are of no family.
 BY_HAND = "networks of other kinds: latentjac.Model(network, scheduler, call=...)"
@@ -43,7 +45,16 @@ class Family:
         refusal: Why a network of this configuration in a pipeline of this class cannot be used, and None where it can.
         classes: For families with classes: which labels the network takes.
         guidance_scale: That of its pipeline in diffusers by default, the default of :func:`latentjac.sample`.
-        requires: Other parts of a pipeline that it needs, each with the classes it can be of.
+        joined: Lists of blocks whose stream holds the tokens of text and picture, and whether those of the picture are
+            ``"first"`` or ``"last"``.
+        tokens: Number of tokens of samples of a shape ``(C, H, W)``, of the network; None where the configuration's
+            ``patch_size`` says it.
+        shifting_tokens: How many its pipeline counts where levels shift with the size of pictures; None for as many.
+        placement: Where its pipeline has levels before they are shifted, for flows: one of
+            ``latentjac.models.schedulers.PLACEMENTS``.
+        rescaled: What becomes of the output under guidance, of that and the output under the prompt alone; None for
+            pipelines that leave it as it is.
+        requires: Other parts of a pipeline that it needs, each with the classes it can be of; without any of any class.
         beside: Which of these are networks that are one with it.
         join: The class of that one, made of the network and of those.
         allows: Further parts that a pipeline can have, which ``make_text`` knows of.
@@ -63,6 +74,11 @@ class Family:
     further: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(default=lambda config: (), repr=False)
     inputs: Inputs | None = field(default=None, repr=False)
     refusal: Callable[[Mapping[str, Any], str], str | None] = field(default=lambda config, kind: None, repr=False)
+    joined: Mapping[str, str] = field(default_factory=dict)
+    tokens: Tokens | None = field(default=None, repr=False)
+    shifting_tokens: Tokens | None = field(default=None, repr=False)
+    placement: str = "own"
+    rescaled: Rescaled | None = field(default=None, repr=False)
     requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     beside: tuple[str, ...] = ()
     join: type[torch.nn.Module] | None = None
@@ -86,9 +102,9 @@ class Family:
 
     def takes(self, classes: Mapping[str, str], config: Mapping[str, Any]) -> bool:
         """Whether a pipeline of parts of these classes, its network of this configuration, is one of the family."""
-        parts = all(classes.get(part) in known for part, known in self.requires.items())
+        parts = all(part in classes and (not known or classes[part] in known) for part, known in self.requires.items())
         return classes.get(self.part) == self.network and parts and self.suits(config)
 
     def __str__(self) -> str:
-        parts = " and ".join("/".join(known) for known in self.requires.values())
+        parts = " and ".join("/".join(known) or part for part, known in self.requires.items())
         return f"a {self.network}" + (f" with {parts}" if parts else "")

@@ -109,6 +109,7 @@ FLUX = Family(
     further=further,
     inputs=inputs,
     refusal=refusal,
+    placement="even",
     guidance_scale=3.5,
     requires={
         "text_encoder": ("CLIPTextModel",),

@@ -1,0 +1,75 @@
+"""Transformers that take a picture as packed tokens, under a text of Qwen 2.5 VL: Qwen-Image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from latentjac.models.adapters.dit import layers, times
+from latentjac.models.adapters.family import Family
+from latentjac.models.adapters.flux import packed, sample_shape, unpacked
+from latentjac.models.conditioning import Conditioning
+from latentjac.models.pipeline_text import PipelineText
+
+_MOST_TOKENS = 512  # of a prompt, as the pipeline has it by default
+
+
+def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+    """The velocity ``[B, C, H, W]``; attend to ``"text"`` where ``"text_mask"``, ``[B, tokens]``, is 1.
+
+    The network sees tokens of 2x2 latents; they are packed here and unpacked, so that samples stay pictures.
+    """
+    shape = (1, *(side // 2 for side in x.shape[2:]))  # one frame
+    out = network(
+        hidden_states=packed(x),
+        timestep=times(x, t).to(x.dtype) / 1000,
+        encoder_hidden_states=conditioning["text"],
+        encoder_hidden_states_mask=conditioning["text_mask"],
+        img_shapes=[[shape]] * len(x),
+        return_dict=False,
+    )[0]
+    return unpacked(out, x.shape)
+
+
+def rescaled(out: torch.Tensor, towards: torch.Tensor) -> torch.Tensor:
+    """What guidance gives, each token of it as long as under the prompt alone."""
+    tokens, own = packed(out), packed(towards)
+    return unpacked(tokens * (own.norm(dim=-1, keepdim=True) / tokens.norm(dim=-1, keepdim=True)), out.shape)
+
+
+def refusal(config: Mapping[str, Any], pipeline: str) -> str | None:
+    """Why a network in such a pipeline cannot be used: it gets pictures beside the sample, or several of them."""
+    if any(word in pipeline for word in ("Edit", "Layered")) or config.get("use_additional_t_cond"):
+        return f"it must get nothing but samples and a text, got that of a {pipeline}, which gets pictures as well"
+    if config.get("guidance_embeds"):
+        return "guidance_embeds must be False, got True"
+    return None
+
+
+def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> PipelineText:
+    """The last states of the language model behind the instruction that the pipeline puts before each prompt."""
+
+    def encode(pipeline: Any, prompts: list[str]) -> dict[str, torch.Tensor]:
+        text, mask = pipeline.encode_prompt(prompts, max_sequence_length=_MOST_TOKENS)
+        return {"text": text, "text_mask": text.new_ones(text.shape[:2]) if mask is None else mask}
+
+    return PipelineText("QwenImagePipeline", parts, encode)
+
+
+QWEN_IMAGE = Family(
+    "QwenImageTransformer2DModel",
+    call,
+    sample_shape,
+    layers,
+    part="transformer",
+    sized=True,
+    conditioning=("text", "text_mask"),
+    refusal=refusal,
+    placement="even",
+    rescaled=rescaled,
+    guidance_scale=4.0,
+    requires={"text_encoder": (), "tokenizer": ()},
+    make_text=make_text,
+)

@@ -1,0 +1,64 @@
+"""Transformers of linear attention on latents of 32 pixels, with a text of Gemma: Sana."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from latentjac.models.adapters.dit import layers, times
+from latentjac.models.adapters.family import Family
+from latentjac.models.adapters.pixel_unet import sample_shape
+from latentjac.models.conditioning import Conditioning
+from latentjac.models.pipeline_text import PipelineText
+
+_INSTRUCTION = "complex_human_instruction"  # what the pipeline has in front of each prompt
+
+
+def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+    """The velocity ``[B, C, H, W]``; attend to ``"text"`` where ``"text_mask"``, ``[B, tokens]``, is 1."""
+    config: Any = network.config
+    return network(
+        x,
+        encoder_hidden_states=conditioning["text"],
+        encoder_attention_mask=conditioning["text_mask"],
+        timestep=times(x, t) * config.get("timestep_scale", 1.0),
+        return_dict=False,
+    )[0]
+
+
+def refusal(config: Mapping[str, Any], pipeline: str) -> str | None:
+    """Why a network in such a pipeline cannot be used: it was distilled to a few steps of another kind."""
+    return f"it must predict a velocity, got that of a {pipeline}" if "Sprint" in pipeline else None
+
+
+def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> PipelineText:
+    """Gemma, which reads an instruction before each prompt, and none before what guidance leads away from."""
+
+    def encode(pipeline: Any, prompts: list[str]) -> dict[str, torch.Tensor]:
+        usual = inspect.signature(type(pipeline).__call__).parameters[_INSTRUCTION].default
+        text, mask, _, _ = pipeline.encode_prompt(prompts, False, **{_INSTRUCTION: usual})
+        return {"text": text, "text_mask": mask}
+
+    def encode_away(pipeline: Any, prompts: list[str]) -> dict[str, torch.Tensor]:
+        _, _, text, mask = pipeline.encode_prompt(prompts, True, prompts)
+        return {"text": text, "text_mask": mask}
+
+    return PipelineText("SanaPipeline", parts, encode, encode_away)
+
+
+SANA = Family(
+    "SanaTransformer2DModel",
+    call,
+    sample_shape,
+    layers,
+    part="transformer",
+    suits=lambda config: not config.get("guidance_embeds"),  # of networks that were distilled
+    conditioning=("text", "text_mask"),
+    refusal=refusal,
+    guidance_scale=4.5,
+    requires={"text_encoder": (), "tokenizer": ()},
+    make_text=make_text,
+)
