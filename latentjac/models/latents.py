@@ -47,7 +47,7 @@ class LatentCodec:
         self.channels = autoencoder.config.in_channels
         self._pixels = PixelCodec(self.size, self.channels)
         self.latent_channels = latent_channels(autoencoder)
-        self._scaling = Scaling(autoencoder.config, self.latent_channels)
+        self._scaling = Scaling(autoencoder.config if self._kind.scaled else {}, self.latent_channels)
         self.autoencoder = autoencoder.eval().requires_grad_(False)
 
     @public
@@ -71,7 +71,7 @@ class LatentCodec:
             NonFiniteError: If the autoencoder gives NaN or Inf, as some do in float16.
         """
         samples = check_batch("decode", "samples", samples, (self.latent_channels,))
-        return self._pixels.decode(self._in_parts("decode", self._decode, samples.contiguous()))
+        return self._pixels.decode(self._in_parts("decode", self._decode_plain, samples.contiguous()))
 
     def _unclipped(self, samples: torch.Tensor) -> torch.Tensor:
         """Pictures as :meth:`decode` gives them, before they are clipped to [0, 1]; see :func:`decoder_map`."""
@@ -84,6 +84,9 @@ class LatentCodec:
 
     def _decode(self, samples: torch.Tensor, **options: bool) -> torch.Tensor:
         return self.autoencoder.decode(self._scaling.back(samples), **options).sample
+
+    def _decode_plain(self, samples: torch.Tensor) -> torch.Tensor:
+        return self._decode(samples, **self._kind.decoding)
 
     def _in_parts(self, function: str, apply: Any, values: torch.Tensor) -> torch.Tensor:
         like = next(self.autoencoder.parameters())

@@ -26,7 +26,7 @@ from latentjac.public import made_on_cpu, public
 
 _BUILTIN = Path(__file__).parent / "builtin"
 # Of a hub repository: not the checkpoints in its root, which are as large again.
-_FOLDERS = (*NETWORK_PARTS, "controlnet", *autoencoders.PARTS, "text_encoder", "text_encoder_2")
+_FOLDERS = (*NETWORK_PARTS, "controlnet", "adapter", *autoencoders.PARTS, "text_encoder", "text_encoder_2")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -216,7 +216,11 @@ def _assemble(name: str, parts: Parts, size: Size | None, dtypes: _Types, device
         raise LoadError(str(error)) from error
     codec, shape = _codec_and_shape(network, parts.autoencoder, size)
     try:
-        model = Model(network, scheduler, sample_shape=shape, codec=codec, text=parts.text, name=name)
+        model = Model(
+            network, scheduler, sample_shape=shape, codec=codec, text=parts.text, image_encoder=parts.image_encoder,
+            name=name,
+        )  # fmt: skip
+        model.noising = parts.noising
     except ValueError as error:
         raise LoadError(f"load: {str(error).removeprefix('Model: ')}") from error
     model.to(device, dtypes.network if dtypes.network == dtypes.autoencoder else None)

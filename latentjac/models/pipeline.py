@@ -13,13 +13,16 @@ from latentjac.models import autoencoders
 from latentjac.models.adapters import BY_HAND, FAMILIES, NETWORK_PARTS, Encoder, Family, class_now
 from latentjac.models.configs import check_part, check_schedule, read_config
 from latentjac.models.errors import LoadError
+from latentjac.models.image_prompts import ImageEncoder, Noising
 from latentjac.models.schedulers import check_class
 from latentjac.models.weights import plan
 
 # Parts that change neither the network's input nor what becomes of its output.
 _IGNORED = ("safety_checker", "feature_extractor", "scheduler")
 _INFINITE = ("lambda_min_clipped",)  # of solvers, which diffusers writes as -Infinity
-_LIBRARIES = dict.fromkeys((*NETWORK_PARTS, "controlnet", *autoencoders.PARTS, "scheduler"), "diffusers")
+_BESIDE = tuple(dict.fromkeys(name for family in FAMILIES for name in family.beside))
+_SEVERAL = ("MultiControlNetModel", "MultiAdapter")  # whose parts lie in a folder each
+_LIBRARIES = dict.fromkeys((*NETWORK_PARTS, *_BESIDE, *autoencoders.PARTS, "scheduler"), "diffusers")
 _LIBRARIES |= dict.fromkeys(("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"), "transformers")
 # Files of low-rank adapters, which diffusers and transformers write beside the weights of what they change.
 _ADAPTER_STEMS = ("pytorch_lora_weights", "adapter_model")
@@ -35,12 +38,16 @@ class Parts:
         scheduler: Its scheduler.
         autoencoder: Between pixels and latents; None for networks that work on pixels.
         text: Encoder of prompts; None for networks without text.
+        image_encoder: Encoder of pictures; None for networks without embeddings of such, or where there is none.
+        noising: The noise that pictures or their embeddings get; None for none.
     """
 
     network: Any
     scheduler: Any
     autoencoder: Any = None
     text: Encoder | None = None
+    image_encoder: ImageEncoder | None = None
+    noising: Noising | None = None
 
 
 def parts_of(pipeline: Any) -> Parts:
@@ -57,7 +64,9 @@ def parts_of(pipeline: Any) -> Parts:
     if getattr(pipeline, "is_cosxl_edit", False):
         raise LoadError(f"load: is_cosxl_edit of {type(pipeline).__name__} must be False, got True ({BY_HAND})")
     coder = next((held[name] for name in autoencoders.PARTS if name in held), None)
-    return Parts(family.made(held), pipeline.scheduler, coder, text)
+    pictures = held.get("feature_extractor", held.get("image_processor")), held.get("image_encoder")
+    encoder = None if None in pictures else ImageEncoder(*pictures)
+    return Parts(family.made(held), pipeline.scheduler, coder, text, encoder, family.noising(held))
 
 
 def read_parts(folder: Path, variant: str | None, dtypes: tuple[torch.dtype, torch.dtype]) -> Parts:
@@ -84,6 +93,7 @@ def read_parts(folder: Path, variant: str | None, dtypes: tuple[torch.dtype, tor
     configs = {name: _read_part(folder / name / "config.json") for name in networks}
     classes |= {name: class_now(classes[name], config) for name, config in configs.items()}
     family = _family(str(index.get("_class_name")), classes, configs)
+    _refuse_several(folder, classes)
     for name, (library, kind) in entries.items():
         if name in _LIBRARIES and library != _LIBRARIES[name]:
             where = str(folder / "model_index.json")
@@ -152,6 +162,16 @@ def _family(pipeline: str, classes: Mapping[str, str], configs: Mapping[str, Map
         f"load: pipeline must have {wanted}, on pixels or on latents of {' or '.join(autoencoders.KINDS)}, "
         f"got {pipeline} with {networks}{beside} ({BY_HAND})"
     )
+
+
+def _refuse_several(folder: Path, classes: Mapping[str, str]) -> None:
+    """Raise if there are several networks of a kind, which diffusers has to read."""
+    for name, kind in classes.items():
+        if kind in _SEVERAL:
+            raise LoadError(
+                f"load: source must be a pipeline object with several networks ({name}: {kind}), got the folder "
+                f"{str(folder)!r}: latentjac.load(diffusers.DiffusionPipeline.from_pretrained(...))"
+            )
 
 
 def _refuse_adapters(folder: Path) -> None:

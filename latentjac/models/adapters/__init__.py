@@ -4,20 +4,32 @@ from collections.abc import Mapping
 from typing import Any
 
 from latentjac.models.adapters.class_unet import CLASS_UNET
-from latentjac.models.adapters.controlnet import CONTROLLED, CONTROLLED_SDXL, ControlledUNet
+from latentjac.models.adapters.controlnet import (
+    ADAPTED,
+    ADAPTED_SDXL,
+    CONTROLLED,
+    CONTROLLED_SDXL,
+    AdaptedUNet,
+    ControlledUNet,
+)
+from latentjac.models.adapters.deepfloyd import DEEPFLOYD
 from latentjac.models.adapters.dit import DIT
 from latentjac.models.adapters.family import BY_HAND, Call, Encoder, Family
 from latentjac.models.adapters.flux import FLUX, FLUX_SCHNELL
+from latentjac.models.adapters.kandinsky import KANDINSKY, KANDINSKY_21
 from latentjac.models.adapters.pixart import PIXART, PIXART_SIZED
 from latentjac.models.adapters.pixel_unet import PIXEL_UNET
 from latentjac.models.adapters.sd3 import SD3
 from latentjac.models.adapters.sdxl import SDXL, SDXL_REFINER
 from latentjac.models.adapters.text_unet import TEXT_UNET
+from latentjac.models.adapters.unclip import UNCLIP, VARIATION
+from latentjac.models.adapters.upscaling import DEEPFLOYD_UPSCALED, DEPTH, UPSCALED
 
 # What `load` knows; of several that suit a network the first is taken.
 FAMILIES = (
-    PIXEL_UNET, CLASS_UNET, CONTROLLED, CONTROLLED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, DIT, PIXART, PIXART_SIZED, SD3,
-    FLUX, FLUX_SCHNELL,
+    PIXEL_UNET, CLASS_UNET, KANDINSKY, KANDINSKY_21, DEEPFLOYD_UPSCALED, DEEPFLOYD, UPSCALED, UNCLIP, DEPTH,
+    CONTROLLED, CONTROLLED_SDXL, ADAPTED, ADAPTED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, VARIATION, DIT, PIXART,
+    PIXART_SIZED, SD3, FLUX, FLUX_SCHNELL,
 )  # fmt: skip
 # Of networks that had one class before diffusers 0.30, and have one each since: by the kind of their norm.
 _NEW_CLASSES = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
@@ -36,14 +48,21 @@ def class_now(kind: str, config: Mapping[str, Any]) -> str:
 
 
 __all__ = [
+    "ADAPTED",
+    "ADAPTED_SDXL",
     "BY_HAND",
     "CLASS_UNET",
     "CONTROLLED",
     "CONTROLLED_SDXL",
+    "DEEPFLOYD",
+    "DEEPFLOYD_UPSCALED",
+    "DEPTH",
     "DIT",
     "FAMILIES",
     "FLUX",
     "FLUX_SCHNELL",
+    "KANDINSKY",
+    "KANDINSKY_21",
     "NETWORK_PARTS",
     "PIXART",
     "PIXART_SIZED",
@@ -52,6 +71,10 @@ __all__ = [
     "SDXL",
     "SDXL_REFINER",
     "TEXT_UNET",
+    "UNCLIP",
+    "UPSCALED",
+    "VARIATION",
+    "AdaptedUNet",
     "Call",
     "ControlledUNet",
     "Encoder",
