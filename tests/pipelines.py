@@ -23,14 +23,19 @@ from diffusers import (
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
+    T2IAdapter,
     VQModel,
 )
+from diffusers.models.embeddings import IPAdapterPlusImageProjection
 from networks import build_scheduler, build_text_unet, build_tiny_unet, randomize
 from transformers import (
+    CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -148,6 +153,77 @@ def build_controlled(folder: Path, kind: Any, **options: object) -> Any:
     return kind(
         **parts, **({"add_watermarker": False} if "XL" in kind.__name__ else {"requires_safety_checker": False})
     )
+
+
+def build_two_controlled(folder: Path, kind: Any, **options: object) -> Any:
+    """One of :func:`build_controlled` with two ControlNets."""
+    one = build_controlled(folder, kind, **options)
+    torch.manual_seed(7)
+    second = ControlNetModel.from_unet(one.unet, "rgb", (4, 4))
+    with torch.no_grad():
+        for parameter in second.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    return kind(**{**one.components, "controlnet": [one.controlnet, second]}, requires_safety_checker=False)
+
+
+def build_adapted(folder: Path, kind: Any, count: int = 1, **options: object) -> Any:
+    """One of the parts of :func:`build_stable_diffusion` or :func:`build_sdxl`, and T2I-Adapters."""
+    large = "XL" in kind.__name__
+    plain = build_sdxl(folder, **options) if large else build_stable_diffusion(folder, **options)
+    torch.manual_seed(8)
+    sizes = {"channels": [8, 16], "num_res_blocks": 1, "downscale_factor": 2, "adapter_type": "full_adapter"}
+    adapters = [T2IAdapter(in_channels=3, **sizes).eval() for _ in range(count)]
+    parts = {**plain.components, "adapter": adapters[0] if count == 1 else adapters}
+    if not large:
+        del parts["image_encoder"]
+    return kind(**parts, **({} if large else {"requires_safety_checker": False}))
+
+
+def build_image_encoder() -> tuple[CLIPImageProcessor, CLIPVisionModelWithProjection]:
+    """Pictures of 32x32 as four tokens and a class, of width 16, or as embeddings of 12 channels."""
+    torch.manual_seed(9)
+    config = CLIPVisionConfig(
+        hidden_size=16, intermediate_size=24, projection_dim=12, num_hidden_layers=3, num_attention_heads=2,
+        image_size=32, patch_size=16,
+    )  # fmt: skip
+    processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    return processor, CLIPVisionModelWithProjection(config).eval()
+
+
+def build_prompted(folder: Path, kind: Any, tokens: tuple[bool, ...] = (False,), **options: object) -> Any:
+    """One of the parts of :func:`build_stable_diffusion` or :func:`build_sdxl`, and IP-Adapters.
+
+    Args:
+        folder: For files of tokenizers.
+        kind: Class of the pipeline.
+        tokens: Of each adapter, whether it gets the tokens of a picture.
+        options: Of the U-Net.
+    """
+    pipeline = (build_sdxl if "XL" in kind.__name__ else build_stable_diffusion)(folder, kind, **options)
+    processor, encoder = build_image_encoder()
+    pipeline.register_modules(image_encoder=encoder, feature_extractor=processor)
+    unet = pipeline.unet
+    width = unet.config.cross_attention_dim
+    torch.manual_seed(10)
+    states = []
+    for _ in tokens:
+        projection = {"proj.weight": torch.randn(4 * width, 12), "proj.bias": torch.randn(4 * width)}
+        norm = {"norm.weight": torch.ones(width), "norm.bias": torch.zeros(width)}
+        weights = {}
+        places = [p for name, p in unet.attn_processors.items() if "attn2" in name]
+        sizes = [unet.get_submodule(n.removesuffix(".processor")).to_q.out_features
+                 for n in unet.attn_processors if "attn2" in n]  # fmt: skip
+        for i in range(len(places)):
+            weights |= {f"{2 * i + 1}.to_{part}_ip.weight": torch.randn(sizes[i], width) for part in "kv"}
+        states.append({"image_proj": projection | norm, "ip_adapter": weights})
+    unet._load_ip_adapter_weights(states)
+    for i, of_tokens in enumerate(tokens):
+        if of_tokens:
+            layers = unet.encoder_hid_proj.image_projection_layers
+            layers[i] = IPAdapterPlusImageProjection(
+                embed_dims=16, output_dims=width, hidden_dims=8, depth=1, dim_head=4, heads=2, num_queries=3
+            )
+    return pipeline
 
 
 def build_dit() -> DiTPipeline:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from latentjac.arguments import check_dense, check_int, check_kind, check_number, is_int, shown
 from latentjac.models import Conditioning, Model
 from latentjac.models.arguments import check_fit
+from latentjac.models.beside import Beside
 from latentjac.models.classes import Asked
 from latentjac.models.levels import Levels
 from latentjac.models.prompted import conditioning_under
@@ -62,7 +63,7 @@ def conditioning_for(
     conditioning: Any,
     count: int | None,
     what: str,
-    pictures: Mapping[str, torch.Tensor] | None = None,
+    beside: Beside | None = None,
 ) -> Callable[[], Conditioning]:
     """What makes the conditioning that is asked for: that of prompts or classes, or a ready one; all is checked before.
 
@@ -73,7 +74,7 @@ def conditioning_for(
         conditioning: Instead of these.
         count: Number of samples; None where it is not known yet.
         what: What the samples are, for messages.
-        pictures: Those that the network gets beside a sample, which go with the prompts.
+        beside: What the network gets beside a sample, which goes with the prompts.
     """
     if conditioning is not None:
         asked.check_left(function, "with a conditioning")
@@ -83,6 +84,6 @@ def conditioning_for(
     for name, one, several in (("prompt", "one text", asked.prompt), ("class_label", "one label", asked.class_label)):
         if count is not None and isinstance(several, list) and len(several) not in (1, count):
             raise ValueError(f"{function}: {name} must be {one} or {count} ({what}), got {len(several)}")
-    if pictures:
-        return lambda: conditioning_under(model, asked, pictures)
+    if beside is not None and beside.own:
+        return lambda: conditioning_under(function, model, asked, beside)
     return lambda: model.conditioning(**vars(asked))

@@ -13,8 +13,8 @@ from latentjac.diffusion import point_files
 from latentjac.diffusion.arguments import check_conditioning, check_model, conditioning_for
 from latentjac.diffusion.schedule import Schedule
 from latentjac.models import Conditioning
+from latentjac.models.beside import beside_of
 from latentjac.models.classes import Asked
-from latentjac.models.prompted import pictures_of
 from latentjac.public import public
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ class Point:
     ) -> Point:
         """The same sample under another prompt or class; arguments are those of :meth:`Model.conditioning`.
 
-        Bases at the new point, and edits from it, are those under this prompt or class. Pictures that the network gets
-        beside the sample stay.
+        Bases at the new point, and edits from it, are those under this prompt or class. Pictures, embeddings and
+        strengths that the network gets beside the sample stay.
 
         Raises:
             TypeError: If an argument has a wrong type.
@@ -106,7 +106,7 @@ class Point:
             None,
             len(self.sample),
             "as many as samples",
-            pictures_of(self.conditioning),
+            beside_of(self.conditioning),
         )
         return replace(self, conditioning=conditioning())
 

@@ -2,9 +2,10 @@
 
 from latentjac.models.classes import Classes
 from latentjac.models.codec import ImageInput, PixelCodec, decoder_map, to_pil
-from latentjac.models.conditioning import ClassifierFree, Conditioning
+from latentjac.models.conditioning import ClassifierFree, Conditioning, ImageGuidance
 from latentjac.models.errors import LoadError
-from latentjac.models.guidance import Denoiser, Guided
+from latentjac.models.guidance import Denoiser, Guided, GuidedByImage
+from latentjac.models.image_prompts import ImageEncoder
 from latentjac.models.latents import LatentCodec
 from latentjac.models.layers import resolve_layer
 from latentjac.models.loading import builtin_models, load
@@ -21,6 +22,9 @@ __all__ = [
     "Conditioning",
     "Denoiser",
     "Guided",
+    "GuidedByImage",
+    "ImageEncoder",
+    "ImageGuidance",
     "ImageInput",
     "LatentCodec",
     "LoadError",

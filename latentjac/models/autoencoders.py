@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +11,7 @@ import torch
 if TYPE_CHECKING:
     from latentjac.models.model import Model
 
-PARTS = ("vae", "vqvae")  # what pipelines call them
+PARTS = ("vae", "vqvae", "movq")  # what pipelines call them
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,16 @@ class Kind:
         blocks: Key of the configuration that has an entry for each resolution, each half of the one before.
         smooth: Keywords with which ``decode`` has a derivative.
         frames: Whether it takes and gives films ``[B, C, frames, H, W]``; a picture is one of one frame.
+        decoding: Keywords with which pipelines call it.
+        scaled: Whether networks work on latents that are scaled and shifted by the configuration.
     """
 
     latents: Callable[[Any], torch.Tensor] = field(repr=False)
     blocks: str
     smooth: Mapping[str, bool] = field(default_factory=dict)
     frames: bool = False
+    decoding: Mapping[str, bool] = field(default_factory=dict)
+    scaled: bool = True
 
 
 def _mode(encoded: Any) -> torch.Tensor:
@@ -47,6 +51,8 @@ KINDS = {
     "AutoencoderKLQwenImage": Kind(_mode, "dim_mult", frames=True),
     "AutoencoderDC": Kind(lambda encoded: encoded.latent, "encoder_block_out_channels"),
 }
+# Of Kandinsky: decoded from latents as they are, without the codebook.
+_MOVQ = replace(KINDS["VQModel"], decoding=KINDS["VQModel"].smooth, scaled=False)
 REFUSED = {"ConsistencyDecoderVAE": "its decoder draws noise, so a picture does not repeat"}
 
 
@@ -61,7 +67,7 @@ def kind_of(autoencoder: Any) -> Kind:
     if known is None:
         why = next((f" ({REFUSED[name]})" for name in names if name in REFUSED), "")
         raise TypeError(f"LatentCodec: autoencoder must be one of {list(KINDS)}, got {names[0]}{why}")
-    return known
+    return _MOVQ if autoencoder.config.get("norm_type") == "spatial" else known
 
 
 def factor_of(autoencoder: Any) -> int:

@@ -23,6 +23,7 @@ from latentjac.arguments import (
 from latentjac.public import public
 
 _NEGATIVE, _SCALE = "guidance.negative.", "guidance.scale"  # in flat form; own names have no dots
+_WITHOUT, _IMAGE_SCALE = "guidance.without.", "guidance.image_scale"
 FURTHEST = 1e6  # a scale of guidance
 _MOST_ROWS = 2**31
 _NAME = "Conditioning"
@@ -61,11 +62,12 @@ class Conditioning(Mapping[str, torch.Tensor]):
                 raise ValueError(f"{_NAME}: tensors must be named by identifiers, got {shown(name)}")
             checked[str(name)] = _rows_of(f"tensors[{name!r}]", value)
         check_kind(_NAME, "guidance", guidance, ClassifierFree, "a ClassifierFree", optional=True)
-        if guidance is not None and guidance.negative.keys() != checked.keys():
-            raise ValueError(
-                f"{_NAME}: tensors and the negative of guidance must have the same names, "
-                f"got {sorted(checked)} and {sorted(guidance.negative)}"
-            )
+        for other in () if guidance is None else guidance.others().values():
+            if other.keys() != checked.keys():
+                raise ValueError(
+                    f"{_NAME}: tensors and the negative of guidance must have the same names, "
+                    f"got {sorted(checked)} and {sorted(other)}"
+                )
         if guidance is not None and not checked:
             raise ValueError(f"{_NAME}: tensors must be there with guidance, got none")
         self._set(checked, guidance)
@@ -116,8 +118,7 @@ class Conditioning(Mapping[str, torch.Tensor]):
     def __repr__(self) -> str:
         parts = [f"{name} {list(tensor.shape)}" for name, tensor in self.items()]
         if self.guidance is not None:
-            scales = ", ".join(f"{scale:g}" for scale in self.guidance.scale.tolist())
-            parts.append(f"guidance {scales} away from {self.guidance.negative!r}")
+            parts.append(repr(self.guidance))
         return f"Conditioning({', '.join(parts)})"
 
     @property
@@ -171,9 +172,10 @@ class Conditioning(Mapping[str, torch.Tensor]):
     def _expanded(self, count: int) -> Conditioning:
         return self._map(lambda tensor: tensor if len(tensor) == count else tensor.expand(count, *tensor.shape[1:]))
 
-    def _followed_by(self, other: Conditioning) -> Conditioning:
-        """The rows of both, without guidance; names are the same."""
-        return Conditioning._made({name: torch.cat([tensor, other[name]]) for name, tensor in self.items()}, None)
+    def _followed_by(self, *others: Conditioning) -> Conditioning:
+        """The rows of all, without guidance; names are the same."""
+        joined = {name: torch.cat([tensor, *(other[name] for other in others)]) for name, tensor in self.items()}
+        return Conditioning._made(joined, None)
 
     @public
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Conditioning:
@@ -193,11 +195,7 @@ class Conditioning(Mapping[str, torch.Tensor]):
 
     def flat(self) -> dict[str, torch.Tensor]:
         """All tensors by name, those of guidance among them, for files and traces."""
-        own = dict(self._tensors)
-        if self.guidance is None:
-            return own
-        away = {f"{_NEGATIVE}{name}": tensor for name, tensor in self.guidance.negative.items()}
-        return {**own, **away, _SCALE: self.guidance.scale}
+        return {**self._tensors, **({} if self.guidance is None else self.guidance.flat())}
 
     @classmethod
     @public
@@ -211,29 +209,36 @@ class Conditioning(Mapping[str, torch.Tensor]):
         check_kind("from_flat", "tensors", tensors, Mapping, "a mapping")
         if not all(isinstance(name, str) for name in tensors):
             raise TypeError(f"from_flat: tensors must be named by texts, got {shown(list(tensors))}")
-        own, negative, scale = _unflat(tensors)
-        if scale is None and not negative:
+        own, others, scales = _unflat(tensors)
+        if not others and not scales:
             return cls(own)
-        if scale is None:
+        if _SCALE not in scales:
             raise ValueError(f"from_flat: tensors must have {_SCALE} where there is a negative, got none")
-        return cls(own, ClassifierFree(cls(negative), scale))
+        negative = cls(others.get(_NEGATIVE, {}))
+        if _IMAGE_SCALE not in scales and _WITHOUT not in others:
+            return cls(own, ClassifierFree(negative, scales[_SCALE]))
+        if _IMAGE_SCALE not in scales:
+            raise ValueError(f"from_flat: tensors must have {_IMAGE_SCALE} beside {_WITHOUT}..., got none")
+        without = cls(others.get(_WITHOUT, {}))
+        return cls(own, ImageGuidance(negative, without, scales[_SCALE], scales[_IMAGE_SCALE]))
 
     @staticmethod
     def _traced(names: Sequence[str], tensors: Sequence[torch.Tensor]) -> Conditioning:
         """The conditioning of flat tensors, which are not looked at."""
-        own, negative, scale = _unflat(dict(zip(names, tensors, strict=True)))
-        guidance = None if scale is None else ClassifierFree._made(Conditioning._made(negative, None), scale)
+        own, others, scales = _unflat(dict(zip(names, tensors, strict=True)))
+        guidance: ClassifierFree | None = None
+        if scales:
+            kind = ImageGuidance if _IMAGE_SCALE in scales else ClassifierFree
+            named = {_FIELDS[name]: Conditioning._made(held, None) for name, held in others.items()}
+            guidance = kind._made(**named, **{_FIELDS[name]: scale for name, scale in scales.items()})
         return Conditioning._made(own, guidance)
 
     def _map(self, change: Any) -> Conditioning:
         tensors = {name: change(tensor) for name, tensor in self.items()}
-        if self.guidance is None:
-            return Conditioning._made(tensors, None)
-        guidance = ClassifierFree._made(self.guidance.negative._map(change), change(self.guidance.scale))
-        return Conditioning._made(tensors, guidance)
+        return Conditioning._made(tensors, None if self.guidance is None else self.guidance._map(change))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ClassifierFree:
     """What classifier-free guidance (Ho & Salimans 2022) leads away from, and how far.
 
@@ -253,26 +258,110 @@ class ClassifierFree:
     scale: torch.Tensor
 
     def __init__(self, negative: Conditioning, scale: float | torch.Tensor) -> None:
-        check_kind("ClassifierFree", "negative", negative, Conditioning, "a Conditioning")
-        if negative.guidance is not None:
-            raise ValueError("ClassifierFree: negative must have no guidance of its own, got one that has")
-        if is_number(scale):
-            like = next((t for t in negative.values() if t.is_floating_point()), torch.zeros((), dtype=torch.float64))
-            number = check_number("ClassifierFree", "scale", scale, -FURTHEST, FURTHEST, least=True, most=True)
-            rows = torch.tensor([number], dtype=like.dtype, device=like.device)
-        else:
-            rows = check_tensor("ClassifierFree", "scale", scale, FURTHEST)
-            if rows.ndim != 1 or len(rows) == 0:
-                raise ValueError(f"ClassifierFree: scale must be a number or have shape [B], got {list(rows.shape)}")
-        object.__setattr__(self, "negative", negative)
-        object.__setattr__(self, "scale", rows)
+        self._hold(negative=negative, scale=scale)
+
+    def _hold(self, **values: Any) -> None:
+        """Check conditionings and scales, and keep them."""
+        kind = type(self).__name__
+        for name, value in values.items():
+            if name.endswith("scale"):
+                object.__setattr__(self, name, _scale(kind, name, value, values["negative"]))
+                continue
+            check_kind(kind, name, value, Conditioning, "a Conditioning")
+            if value.guidance is not None:
+                raise ValueError(f"{kind}: {name} must have no guidance of its own, got one that has")
+            object.__setattr__(self, name, value)
 
     @classmethod
-    def _made(cls, negative: Conditioning, scale: torch.Tensor) -> ClassifierFree:
+    def _made(cls, **values: Any) -> ClassifierFree:
+        """Of values that fit, which are not looked at."""
         made = cls.__new__(cls)
-        object.__setattr__(made, "negative", negative)
-        object.__setattr__(made, "scale", scale)
+        for name, value in values.items():
+            object.__setattr__(made, name, value)
         return made
+
+    def others(self) -> dict[str, Conditioning]:
+        """All conditionings beside the own one, by their names in flat form."""
+        return {_NEGATIVE: self.negative}
+
+    def scales(self) -> dict[str, torch.Tensor]:
+        """All scales, by their names in flat form."""
+        return {_SCALE: self.scale}
+
+    def flat(self) -> dict[str, torch.Tensor]:
+        """All tensors by name."""
+        others = {f"{start}{name}": t for start, held in self.others().items() for name, t in held.items()}
+        return {**others, **self.scales()}
+
+    def _map(self, change: Any) -> ClassifierFree:
+        others = {_FIELDS[name]: held._map(change) for name, held in self.others().items()}
+        return self._made(**others, **{_FIELDS[name]: change(scale) for name, scale in self.scales().items()})
+
+    def __repr__(self) -> str:
+        return f"guidance {_numbers(self.scale)} away from {self.negative!r}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageGuidance(ClassifierFree):
+    """Guidance by a text and by a picture, a scale each (Brooks et al. 2023, InstructPix2Pix, equation 3).
+
+    Predictions are ``without + image_scale (negative - without) + scale (own - negative)``. With an image_scale of 1
+    that is :class:`ClassifierFree`.
+
+    Attributes:
+        without: Conditioning of the prediction without text and without picture.
+        image_scale: ``[1]`` or one a sample, ``[B]``.
+
+    Args:
+        negative: Without the text, with the picture.
+        scale: A number, or such a tensor; so is image_scale.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If a conditioning is guided itself, or a scale out of range.
+    """
+
+    without: Conditioning
+    image_scale: torch.Tensor
+
+    def __init__(
+        self,
+        negative: Conditioning,
+        without: Conditioning,
+        scale: float | torch.Tensor,
+        image_scale: float | torch.Tensor,
+    ) -> None:
+        self._hold(negative=negative, without=without, scale=scale, image_scale=image_scale)
+
+    def others(self) -> dict[str, Conditioning]:
+        """See :class:`ClassifierFree`."""
+        return {**super().others(), _WITHOUT: self.without}
+
+    def scales(self) -> dict[str, torch.Tensor]:
+        """See :class:`ClassifierFree`."""
+        return {**super().scales(), _IMAGE_SCALE: self.image_scale}
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()}, of the picture {_numbers(self.image_scale)}"
+
+
+_FIELDS = {_NEGATIVE: "negative", _WITHOUT: "without", _SCALE: "scale", _IMAGE_SCALE: "image_scale"}
+
+
+def _scale(kind: str, name: str, scale: Any, negative: Conditioning) -> torch.Tensor:
+    """A scale of guidance as a tensor with a row for each sample, or one."""
+    if is_number(scale):
+        like = next((t for t in negative.values() if t.is_floating_point()), torch.zeros((), dtype=torch.float64))
+        number = check_number(kind, name, scale, -FURTHEST, FURTHEST, least=True, most=True)
+        return torch.tensor([number], dtype=like.dtype, device=like.device)
+    rows = check_tensor(kind, name, scale, FURTHEST)
+    if rows.ndim != 1 or len(rows) == 0:
+        raise ValueError(f"{kind}: {name} must be a number or have shape [B], got {list(rows.shape)}")
+    return rows
+
+
+def _numbers(scale: torch.Tensor) -> str:
+    return ", ".join(f"{number:g}" for number in scale.tolist())
 
 
 def _rows_of(argument: str, value: Any) -> torch.Tensor:
@@ -284,8 +373,17 @@ def _rows_of(argument: str, value: Any) -> torch.Tensor:
 
 def _unflat(
     tensors: Mapping[str, torch.Tensor],
-) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], torch.Tensor | None]:
-    """Own tensors, those of the negative, and the scale."""
-    negative = {name.removeprefix(_NEGATIVE): t for name, t in tensors.items() if name.startswith(_NEGATIVE)}
-    own = {name: t for name, t in tensors.items() if not name.startswith(_NEGATIVE) and name != _SCALE}
-    return own, negative, tensors.get(_SCALE)
+) -> tuple[dict[str, torch.Tensor], dict[str, dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    """Own tensors, those of the conditionings of guidance by their names in flat form, and scales by theirs."""
+    own: dict[str, torch.Tensor] = {}
+    others: dict[str, dict[str, torch.Tensor]] = {}
+    scales: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        start = next((start for start in (_NEGATIVE, _WITHOUT) if name.startswith(start)), None)
+        if start is not None:
+            others.setdefault(start, {})[name.removeprefix(start)] = tensor
+        elif name in (_SCALE, _IMAGE_SCALE):
+            scales[name] = tensor
+        else:
+            own[name] = tensor
+    return own, others, scales

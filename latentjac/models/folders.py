@@ -12,7 +12,7 @@ from latentjac.models import autoencoders
 from latentjac.models.adapters import FAMILIES, NETWORK_PARTS, class_now
 from latentjac.models.configs import check_part, check_schedule, read_config
 from latentjac.models.errors import LoadError
-from latentjac.models.pipeline import Parts, family_of_parts
+from latentjac.models.pipeline import Parts, family_of_parts, made_of
 from latentjac.models.schedulers import check_class
 from latentjac.models.text_files import EncoderFiles
 from latentjac.models.weights import plan
@@ -22,6 +22,7 @@ _INFINITE = ("lambda_min_clipped",)  # of solvers, which diffusers writes as -In
 # Files of low-rank adapters, which diffusers and transformers write beside the weights of what they change.
 _ADAPTER_STEMS = ("pytorch_lora_weights", "adapter_model")
 _ADAPTERS = tuple(f"{stem}.{kind}" for stem in _ADAPTER_STEMS for kind in ("safetensors", "bin"))
+_SEVERAL = ("MultiControlNetModel", "MultiAdapter")  # whose parts lie in a folder each
 
 Read = Callable[[], Any]
 
@@ -53,10 +54,12 @@ class PipelineFolder:
         classes |= {name: class_now(classes[name], config) for name, config in self._configs.items()}
         pipeline = str(self._index.get("_class_name"))
         self.family = family_of_parts(pipeline, classes, self._configs)
+        _refuse_several(path, classes)
         self._coder = next((name for name in autoencoders.PARTS if name in classes), None)
         self._libraries = {name: str(library) for name, (library, _) in pairs.items()}
         own = [name for name in (self.family.part, *self.family.beside, self._coder) if name]
-        further = (*self.family.requires, *self.family.allows) if self.family.make_text else ()
+        further = [name for name in (*self.family.requires, *self.family.allows) if not name.startswith("prior")]
+        further += ["feature_extractor", "image_processor"] if "image_encoder" in further else []
         self.kinds = {name: classes[name] for name in dict.fromkeys((*own, *further)) if name in classes}
         self._kind_of_scheduler = classes.get("scheduler")
         for name, (library, kind) in pairs.items():
@@ -77,8 +80,7 @@ class PipelineFolder:
         scheduler = _read_scheduler(self.path / "scheduler" / "scheduler_config.json", self._kind_of_scheduler)
         plans = {name: (given or {}).get(name) or self.plan(name) for name in self.kinds}
         made = {name: read() for name, read in plans.items()} | {"scheduler": scheduler}
-        text = None if self.family.make_text is None else self.family.make_text(made, self._index)
-        return Parts(self.family.made(made), scheduler, made.get(self._coder or ""), text)
+        return made_of(self.family, made, self._index, scheduler)
 
     def plan(self, name: str) -> Read:
         """What reads a part, after a look at its files; errors as of :meth:`read`."""
@@ -162,6 +164,16 @@ def _maker(path: Path, config: dict[str, Any] | None, kind: str) -> Callable[[],
         raise LoadError(f"load: {str(path)!r}: _class_name must be {kind}, got {str(settings['_class_name'])[:60]!r}")
     # Of an object: given a text, diffusers would ask the hub for it.
     return lambda: cast(Any, made).from_config(settings)
+
+
+def _refuse_several(folder: Path, classes: Mapping[str, str]) -> None:
+    """Raise if there are several networks of a kind, which diffusers has to read."""
+    for name, kind in classes.items():
+        if kind in _SEVERAL:
+            raise LoadError(
+                f"load: source must be a pipeline object with several networks ({name}: {kind}), got the folder "
+                f"{str(folder)!r}: latentjac.load(diffusers.DiffusionPipeline.from_pretrained(...))"
+            )
 
 
 def _refuse_adapters(folder: Path, parts: Mapping[str, Any]) -> None:

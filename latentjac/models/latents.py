@@ -47,7 +47,7 @@ class LatentCodec:
         self.channels = picture_channels(autoencoder)
         self._pixels = PixelCodec(self.size, self.channels)
         self.latent_channels = latent_channels(autoencoder)
-        self._scaling = Scaling(autoencoder.config, self.latent_channels)
+        self._scaling = Scaling(autoencoder.config if self._kind.scaled else {}, self.latent_channels)
         self.autoencoder = autoencoder.eval().requires_grad_(False)
 
     @public
@@ -71,7 +71,7 @@ class LatentCodec:
             NonFiniteError: If the autoencoder gives NaN or Inf, as some do in float16.
         """
         samples = check_batch("decode", "samples", samples, (self.latent_channels,))
-        return self._pixels.decode(self._in_parts("decode", self._decode, samples.contiguous()))
+        return self._pixels.decode(self._in_parts("decode", self._decode_plain, samples.contiguous()))
 
     def _unclipped(self, samples: torch.Tensor) -> torch.Tensor:
         """Pictures as :meth:`decode` gives them, before they are clipped to [0, 1]; see :func:`decoder_map`."""
@@ -89,6 +89,9 @@ class LatentCodec:
         if not self._kind.frames:
             return self.autoencoder.decode(latents, **options).sample
         return self.autoencoder.decode(latents[:, :, None], **options).sample[:, :, 0]
+
+    def _decode_plain(self, samples: torch.Tensor) -> torch.Tensor:
+        return self._decode(samples, **self._kind.decoding)
 
     def _in_parts(self, function: str, apply: Any, values: torch.Tensor) -> torch.Tensor:
         like = next(self.autoencoder.parameters())

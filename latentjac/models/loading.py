@@ -265,7 +265,11 @@ def _assemble(name: str, parts: Parts, size: Size | None, dtypes: _Types, device
         raise LoadError(str(error)) from error
     codec, shape = _codec_and_shape(network, parts.autoencoder, size)
     try:
-        model = Model(network, scheduler, sample_shape=shape, codec=codec, text=parts.text, name=name)
+        model = Model(
+            network, scheduler, sample_shape=shape, codec=codec, text=parts.text, image_encoder=parts.image_encoder,
+            name=name,
+        )  # fmt: skip
+        model.noising = parts.noising
     except ValueError as error:
         raise LoadError(f"load: {str(error).removeprefix('Model: ')}") from error
     model.to(device)

@@ -23,17 +23,19 @@ from latentjac.arguments import (
 )
 from latentjac.linearization import Linearization, ProgramLinearization, linearize
 from latentjac.linearization.pool import Pool
-from latentjac.models.adapters import PIXEL_UNET, Call, Encoder, family_of
+from latentjac.models.adapters import PIXEL_UNET, Call, Encoder, Family, family_of
 from latentjac.models.arguments import check_call, check_factor, check_linearized
+from latentjac.models.beside import Given, beside_for
 from latentjac.models.classes import Asked, Classes
 from latentjac.models.codec import ImageInput, NoCodec, PixelCodec, decoder_map
-from latentjac.models.conditioning import Conditioning
+from latentjac.models.conditioning import Conditioning, ImageGuidance
 from latentjac.models.configs import LARGEST_SIDE
-from latentjac.models.guidance import Denoiser, Guided
+from latentjac.models.guidance import Denoiser, Guided, GuidedByImage
 from latentjac.models.identity import network_identity
+from latentjac.models.image_prompts import Embedding, ImageEncoder, Noising
 from latentjac.models.latents import LatentCodec
 from latentjac.models.layers import OUTPUTS, Tap, refuse_training, resolve_layer, run
-from latentjac.models.prompted import conditioning_under, pictures_for
+from latentjac.models.prompted import conditioning_under
 from latentjac.models.schedulers import levels_of
 from latentjac.models.weights import cast_weights
 from latentjac.public import public
@@ -61,6 +63,8 @@ class Model:
         sample_shape: Shape ``(C, H, W)`` of one noisy sample.
         codec: Turns pictures into samples and back.
         text: Turns prompts into tensors of a conditioning; None for networks without.
+        image_encoder: Turns pictures into embeddings; None for networks without, and where there is none.
+        noising: The noise that pictures beside a sample, or their embeddings, get; None for none.
         classes: Labels of classes that the network takes; None for networks without.
         guidance_scale: That of :func:`latentjac.sample` by default where a prompt or a class is given.
         levels: Signal and noise at each timestep of the scheduler, and what the network predicts.
@@ -74,6 +78,7 @@ class Model:
         codec: With ``encode`` and ``decode`` as :class:`PixelCodec` has them; by default that one for samples of 1 or
             3 channels, and none for others.
         text: With ``tensors(prompts)`` as :class:`TextEncoder` has it.
+        image_encoder: With ``encode`` and ``without_picture`` as :class:`ImageEncoder` has them.
         classes: For networks with classes, whose labels come as ``"class_label"``, int64 ``[B]``. By default those of
             the network's family, and none with a ``call`` of your own.
         name: By default that of the network's class.
@@ -93,6 +98,7 @@ class Model:
         sample_shape: Sequence[int] | None = None,
         codec: PixelCodec | LatentCodec | None = None,
         text: Encoder | None = None,
+        image_encoder: ImageEncoder | None = None,
         classes: Classes | None = None,
         name: str | None = None,
     ) -> None:
@@ -106,17 +112,17 @@ class Model:
         self.name = check_text("Model", "name", name, optional=True) or kind
         _check_has("codec", codec, ("encode", "decode"))
         _check_has("text", text, ("tensors",))
+        _check_has("image_encoder", image_encoder, ("encode", "without_picture"))
         check_kind("Model", "classes", classes, Classes, "a latentjac.models.Classes", optional=True)
         self.scheduler, self.text, self.classes = scheduler, text, classes
+        self.image_encoder = image_encoder
+        self.noising: Noising | None = None
         self.guidance_scale = family.guidance_scale
         if classes is None and call is None and family.classes is not None:
             self.classes = family.classes(self.network)
         self.call: Call = call or family.call
-        usual = None if call is not None else known
-        self._names = None if usual is None else usual.names(self.network.config)
-        self._inputs = None if usual is None else usual.inputs
-        self._rescaled = None if usual is None else usual.rescaled
-        self._family = family
+        self._usual = call is None and known is not None
+        self._own_family = family
         self.layers = {**family.layers(self.network), **_names_of(self.network, layers)}
         if sample_shape is not None:
             self.sample_shape = _shape(sample_shape)
@@ -134,6 +140,23 @@ class Model:
         """Drop traces."""
         self._traces: OrderedDict[tuple, Pool] = OrderedDict()
         self._lock = threading.Lock()
+
+    @property
+    def _family(self) -> Family | None:
+        """That of the network, whose call is the model's; None with a call of another kind."""
+        return family_of(self.network) if self._usual else None
+
+    @property
+    def _names(self) -> tuple[str, ...] | None:
+        """Of the tensors of a conditioning; None where only the call knows them."""
+        family = self._family
+        return None if family is None else family.names(self.network)
+
+    @property
+    def _embeddings(self) -> Mapping[str, Embedding]:
+        """Embeddings of pictures that the network gets by now: adapters can come later."""
+        family = self._family
+        return {} if family is None else family.embeddings(self.network)
 
     def __getstate__(self) -> dict[str, Any]:
         # Traces and locks belong to this object in this process.
@@ -177,8 +200,8 @@ class Model:
     @property
     def image_seq_len(self) -> int:
         """Number of tokens that a sample is to a transformer; of other networks, number of its pixels."""
-        if self._family.tokens is not None:
-            return self._family.tokens(self.network, self.sample_shape)
+        if self._own_family.tokens is not None:
+            return self._own_family.tokens(self.network, self.sample_shape)
         channels, height, width = self.sample_shape
         config = getattr(self.network, "config", None) or {}
         packed: Any = config.get("in_channels")
@@ -191,14 +214,14 @@ class Model:
     @property
     def placing(self) -> dict[str, Any]:
         """How its pipeline places levels: what :meth:`latentjac.diffusion.Schedule.from_scheduler` takes by name."""
-        counted = self._family.shifting_tokens
+        counted = self._own_family.shifting_tokens
         tokens = self.image_seq_len if counted is None else counted(self.network, self.sample_shape)
-        return {"image_seq_len": tokens, "placement": self._family.placement}
+        return {"image_seq_len": tokens, "placement": self._own_family.placement}
 
     def picture_in(self, name: str) -> slice:
         """Where among the tokens of a layer those of the picture are, of a full module name."""
         blocks, _, index = name.rpartition(".")
-        where = self._family.joined.get(blocks) if index.isdigit() else None
+        where = self._own_family.joined.get(blocks) if index.isdigit() else None
         if where is None:
             return slice(None)
         return slice(self.image_seq_len) if where == "first" else slice(-self.image_seq_len, None)
@@ -212,7 +235,8 @@ class Model:
         """
         device = check_device("to", "device", device, optional=True)
         dtype, kept = check_dtype("to", "dtype", dtype, optional=True), self.dtype
-        for part in (self.network, getattr(self.codec, "autoencoder", None), getattr(self.text, "encoder", None)):
+        encoders = (getattr(held, "encoder", None) for held in (self.text, self.image_encoder))
+        for part in (self.network, getattr(self.codec, "autoencoder", None), *encoders):
             if part is not None and device is not None:
                 part.to(device)
             if part is not None and dtype is not None and dtype != kept:
@@ -240,7 +264,14 @@ class Model:
         clip_skip: int | None = None,
         image: ImageInput | list[ImageInput] | None = None,
         mask: ImageInput | None = None,
-        control: ImageInput | list[ImageInput] | None = None,
+        control: Any = None,
+        control_strength: float | list[float] | None = None,
+        image_prompt: Any = None,
+        image_embedding: Any = None,
+        negative_image_embedding: Any = None,
+        noise_level: int | None = None,
+        generator: torch.Generator | None = None,
+        image_guidance_scale: float = 1.0,
     ) -> Conditioning:
         """What the network gets beside sample and timestep under a prompt or a class.
 
@@ -258,10 +289,22 @@ class Model:
                 sample; see :meth:`PixelCodec.encode`.
             mask: For networks that complete a picture: where; white is inside. A picture or its file, or a tensor
                 ``[H, W]`` of the picture's size, bool or with 1 inside.
-            control: For networks with a ControlNet: what it sees, such as edges or a pose, or one a sample.
+            control: For networks with a ControlNet or a T2I-Adapter: what it sees, such as edges or a pose, or one a
+                sample; for several a list of such, one each. For networks that get depth: a map of it.
+            control_strength: Factor of what these add, 1 by default; for several a list of such.
+            image_prompt: For networks that get the embedding of a picture, as with an IP-Adapter: the picture, of any
+                size, or one a sample; for several adapters a list of such, one each.
+            image_embedding: A ready embedding in place of the picture, ``[channels]`` or ``[B, channels]``, or with
+                dimensions of pictures and tokens before that of channels; for several adapters a list of such.
+            negative_image_embedding: What guidance leads away from in its place; by default that of no picture.
+            noise_level: For networks that get a picture, or its embedding, with noise: the timestep of that noise; by
+                default that of the pipeline in diffusers.
+            generator: Source of that noise; by default one of seed 0.
+            image_guidance_scale: Guidance by the picture of InstructPix2Pix beside that by the text, see
+                :class:`latentjac.models.ImageGuidance`; 1 is none of its own.
 
         Returns:
-            Empty for models without text and classes.
+            Empty for models without text, classes and embeddings.
 
         Raises:
             TypeError: If an argument has a wrong type.
@@ -269,18 +312,26 @@ class Model:
         """
         asked = Asked(prompt, negative_prompt, guidance_scale, class_label, negative_class_label)
         asked = asked.checked("conditioning", self)
-        pictures = pictures_for("conditioning", self, image, mask, control)
+        given = Given(
+            image, mask, control, control_strength, image_prompt, image_embedding, negative_image_embedding,
+            noise_level, generator, image_guidance_scale,
+        )  # fmt: skip
+        beside = beside_for("conditioning", self, given, asked.guidance_scale)
         if not getattr(self.text, "skips_layers", False):
             where = f"since model {self.name!r} has no text encoder of CLIP, whose layers can be left out"
             check_left("conditioning", "clip_skip", clip_skip, None, where)
-        return conditioning_under(self, asked, pictures, clip_skip)
+        return conditioning_under("conditioning", self, asked, beside, clip_skip)
 
     def denoiser(self, conditioning: Conditioning = _NONE) -> Denoiser:
         """The network under a conditioning, guided where that has guidance."""
         check_kind("denoiser", "conditioning", conditioning, Conditioning, "a latentjac.Conditioning")
         plain = Denoiser(self, conditioning.unguided())
         guidance = conditioning.guidance
-        return plain if guidance is None else Guided(plain, guidance.negative, guidance.scale)
+        if guidance is None:
+            return plain
+        if isinstance(guidance, ImageGuidance):
+            return GuidedByImage(plain, guidance.negative, guidance.without, guidance.scale, guidance.image_scale)
+        return Guided(plain, guidance.negative, guidance.scale)
 
     def _output(self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
         """What the network returns for samples under a conditioning with a row for each, without guidance."""

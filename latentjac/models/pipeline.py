@@ -9,9 +9,10 @@ from typing import Any
 from latentjac.models import autoencoders
 from latentjac.models.adapters import BY_HAND, FAMILIES, NETWORK_PARTS, Encoder, Family
 from latentjac.models.errors import LoadError
+from latentjac.models.image_prompts import ImageEncoder, Noising
 
 # Parts that change neither the network's input nor what becomes of its output.
-_IGNORED = ("safety_checker", "feature_extractor", "scheduler")
+_IGNORED = ("safety_checker", "feature_extractor", "watermarker", "scheduler")
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,16 @@ class Parts:
         scheduler: Its scheduler.
         autoencoder: Between pixels and latents; None for networks that work on pixels.
         text: Encoder of prompts; None for networks without text.
+        image_encoder: Encoder of pictures; None for networks without embeddings of such, or where there is none.
+        noising: The noise that pictures or their embeddings get; None for none.
     """
 
     network: Any
     scheduler: Any
     autoencoder: Any = None
     text: Encoder | None = None
+    image_encoder: ImageEncoder | None = None
+    noising: Noising | None = None
 
 
 def parts_of(pipeline: Any) -> Parts:
@@ -41,11 +46,18 @@ def parts_of(pipeline: Any) -> Parts:
     classes = {name: type(part).__name__ for name, part in held.items()}
     configs = {name: dict(getattr(held[name], "config", {})) for name in NETWORK_PARTS if name in held}
     family = family_of_parts(type(pipeline).__name__, classes, configs)
-    text = None if family.make_text is None else family.make_text(held, pipeline.config)
     if getattr(pipeline, "is_cosxl_edit", False):
         raise LoadError(f"load: is_cosxl_edit of {type(pipeline).__name__} must be False, got True ({BY_HAND})")
+    return made_of(family, held, pipeline.config, pipeline.scheduler)
+
+
+def made_of(family: Family, held: Mapping[str, Any], settings: Mapping[str, Any], scheduler: Any) -> Parts:
+    """What a model is made of, of the parts of a pipeline by name and its settings."""
+    text = None if family.make_text is None else family.make_text(held, settings)
     coder = next((held[name] for name in autoencoders.PARTS if name in held), None)
-    return Parts(family.made(held), pipeline.scheduler, coder, text)
+    pictures = held.get("feature_extractor", held.get("image_processor")), held.get("image_encoder")
+    encoder = None if None in pictures else ImageEncoder(*pictures)
+    return Parts(family.made(held), scheduler, coder, text, encoder, family.noising(held))
 
 
 def family_of_parts(pipeline: str, classes: Mapping[str, str], configs: Mapping[str, Mapping[str, Any]]) -> Family:

@@ -31,7 +31,8 @@ class PipelineText:
         import diffusers
 
         names = getattr(diffusers, kind)._get_init_keys(getattr(diffusers, kind)) - {"self"}
-        self._pipeline = getattr(diffusers, kind)(**{name: parts.get(name) for name in names})
+        settings = {"requires_safety_checker": False} if "requires_safety_checker" in names else {}
+        self._pipeline = getattr(diffusers, kind)(**{**{name: parts.get(name) for name in names}, **settings})
         self._encode, self._encode_away = encode, encode_away or encode
         held = [part for name, part in parts.items() if name.startswith("text_encoder")]
         self.encoder = torch.nn.ModuleList(held).eval().requires_grad_(False)

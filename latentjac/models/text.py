@@ -190,6 +190,8 @@ def check_prompts(
         where = f"since model {model.name!r} is not conditioned on text"
         for name, value, usual in (("prompt", prompt, None), ("negative_prompt", negative_prompt, "")):
             check_left(function, name, value, usual, where)
+        if model._embeddings:
+            return None, "", check_number(function, "guidance_scale", guidance_scale, -FURTHEST, FURTHEST)
         check_left(function, "guidance_scale", guidance_scale, 1.0, where)
         return None, "", 1.0
     if GUIDANCE_EMBEDDING in (model._names or ()):

@@ -8,11 +8,20 @@ from latentjac.models.adapters.chroma import CHROMA
 from latentjac.models.adapters.class_unet import CLASS_UNET
 from latentjac.models.adapters.cog_view3 import COG_VIEW3
 from latentjac.models.adapters.cog_view4 import COG_VIEW4
-from latentjac.models.adapters.controlnet import CONTROLLED, CONTROLLED_SDXL, ControlledUNet
+from latentjac.models.adapters.controlnet import (
+    ADAPTED,
+    ADAPTED_SDXL,
+    CONTROLLED,
+    CONTROLLED_SDXL,
+    AdaptedUNet,
+    ControlledUNet,
+)
+from latentjac.models.adapters.deepfloyd import DEEPFLOYD
 from latentjac.models.adapters.dit import DIT
 from latentjac.models.adapters.family import BY_HAND, Call, Encoder, Family
 from latentjac.models.adapters.flux import FLUX, FLUX_SCHNELL
 from latentjac.models.adapters.hunyuan_dit import HUNYUAN_DIT
+from latentjac.models.adapters.kandinsky import KANDINSKY, KANDINSKY_21
 from latentjac.models.adapters.lumina2 import LUMINA2, MaskedLumina2
 from latentjac.models.adapters.pixart import PIXART, PIXART_SIZED
 from latentjac.models.adapters.pixel_unet import PIXEL_UNET
@@ -21,12 +30,15 @@ from latentjac.models.adapters.sana import SANA
 from latentjac.models.adapters.sd3 import SD3
 from latentjac.models.adapters.sdxl import SDXL, SDXL_REFINER
 from latentjac.models.adapters.text_unet import TEXT_UNET
+from latentjac.models.adapters.unclip import UNCLIP, VARIATION
+from latentjac.models.adapters.upscaling import DEEPFLOYD_UPSCALED, DEPTH, UPSCALED
 from latentjac.models.adapters.z_image import Z_IMAGE
 
 # What `load` knows; of several that suit a network the first is taken.
 FAMILIES = (
-    PIXEL_UNET, CLASS_UNET, CONTROLLED, CONTROLLED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, DIT, PIXART, PIXART_SIZED, SD3,
-    FLUX, FLUX_SCHNELL, SANA, AURA_FLOW, HUNYUAN_DIT, COG_VIEW4, QWEN_IMAGE, Z_IMAGE,
+    PIXEL_UNET, CLASS_UNET, KANDINSKY, KANDINSKY_21, DEEPFLOYD_UPSCALED, DEEPFLOYD, UPSCALED, UNCLIP, DEPTH,
+    CONTROLLED, CONTROLLED_SDXL, ADAPTED, ADAPTED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, VARIATION, DIT, PIXART,
+    PIXART_SIZED, SD3, FLUX, FLUX_SCHNELL, SANA, AURA_FLOW, HUNYUAN_DIT, COG_VIEW4, QWEN_IMAGE, Z_IMAGE,
     LUMINA2, CHROMA, COG_VIEW3,
 )  # fmt: skip
 # Of networks that had one class before diffusers 0.30, and have one each since: by the kind of their norm.
@@ -48,6 +60,8 @@ def class_now(kind: str, config: Mapping[str, Any]) -> str:
 
 
 __all__ = [
+    "ADAPTED",
+    "ADAPTED_SDXL",
     "AURA_FLOW",
     "BY_HAND",
     "CHROMA",
@@ -56,11 +70,16 @@ __all__ = [
     "COG_VIEW4",
     "CONTROLLED",
     "CONTROLLED_SDXL",
+    "DEEPFLOYD",
+    "DEEPFLOYD_UPSCALED",
+    "DEPTH",
     "DIT",
     "FAMILIES",
     "FLUX",
     "FLUX_SCHNELL",
     "HUNYUAN_DIT",
+    "KANDINSKY",
+    "KANDINSKY_21",
     "LUMINA2",
     "NETWORK_PARTS",
     "PART_NAMES",
@@ -73,7 +92,11 @@ __all__ = [
     "SDXL",
     "SDXL_REFINER",
     "TEXT_UNET",
+    "UNCLIP",
+    "UPSCALED",
+    "VARIATION",
     "Z_IMAGE",
+    "AdaptedUNet",
     "Call",
     "ControlledUNet",
     "Encoder",

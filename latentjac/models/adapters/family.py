@@ -10,6 +10,7 @@ import torch
 
 from latentjac.models.classes import Classes
 from latentjac.models.conditioning import Conditioning
+from latentjac.models.image_prompts import Embedding, Noising
 from latentjac.models.pipeline_text import PipelineText
 from latentjac.models.t5 import T5TextEncoder
 from latentjac.models.text import TextEncoder, TextEncoders
@@ -42,6 +43,8 @@ class Family:
         further: Names of more such tensors, of networks of this configuration.
         inputs: Makes those that follow from the model itself, of a row for all samples. Called with the model, the
             tensors of the text, the scale of guidance, and whether they are what guidance leads away from.
+        embeddings: Embeddings of pictures that the network gets, by name.
+        noising: Of the parts of a pipeline, the noise that pictures or embeddings get; None for none.
         refusal: Why a network of this configuration in a pipeline of this class cannot be used, and None where it can.
         classes: For families with classes: which labels the network takes.
         guidance_scale: That of its pipeline in diffusers by default, the default of :func:`latentjac.sample`.
@@ -73,6 +76,8 @@ class Family:
     guidance_scale: float = 7.5
     further: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(default=lambda config: (), repr=False)
     inputs: Inputs | None = field(default=None, repr=False)
+    embeddings: Callable[[Any], Mapping[str, Embedding]] = field(default=lambda network: {}, repr=False)
+    noising: Callable[[Mapping[str, Any]], Noising | None] = field(default=lambda parts: None, repr=False)
     refusal: Callable[[Mapping[str, Any], str], str | None] = field(default=lambda config, kind: None, repr=False)
     joined: Mapping[str, str] = field(default_factory=dict)
     tokens: Tokens | None = field(default=None, repr=False)
@@ -85,9 +90,9 @@ class Family:
     allows: tuple[str, ...] = ()
     make_text: Callable[[Mapping[str, Any], Mapping[str, Any]], Encoder] | None = field(default=None, repr=False)
 
-    def names(self, config: Mapping[str, Any]) -> tuple[str, ...]:
-        """Names of all tensors that a network of this configuration gets beside sample and timestep."""
-        return (*self.conditioning, *self.further(config))
+    def names(self, network: Any) -> tuple[str, ...]:
+        """Names of all tensors that a network gets beside sample and timestep."""
+        return (*self.conditioning, *self.further(network.config), *self.embeddings(network))
 
     def made(self, parts: Mapping[str, Any]) -> Any:
         """The network that a model has, of the parts of a pipeline."""

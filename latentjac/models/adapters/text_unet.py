@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 from latentjac.models.adapters import pixel_unet
-from latentjac.models.adapters.family import Family
+from latentjac.models.adapters.family import BY_HAND, Family
 from latentjac.models.conditioning import Conditioning
+from latentjac.models.errors import LoadError
+from latentjac.models.image_prompts import Embedding, embedding_names, embeddings_in
 from latentjac.models.text import GUIDANCE_EMBEDDING, TextEncoder
 from latentjac.models.text_files import TOKENIZERS
 
@@ -18,8 +20,14 @@ _INPUTS: dict[str, tuple[tuple[Any, ...], str]] = {
     "class_embed_type": ((None,), "a class, a level of noise or an embedding of a picture"),
     "num_class_embeds": ((None,), "a class or a level of noise"),
     "addition_embed_type": ((None, "text", "text_time"), "an embedding of a picture"),
-    "encoder_hid_dim_type": ((None, "text_proj"), "an embedding of a picture, as with an IP-Adapter"),
-    "attention_type": (("default",), "boxes with phrases"),
+    "encoder_hid_dim_type": ((None, "text_proj"), "an embedding of a picture"),
+}
+# Projections of embeddings of pictures, and whether they take an embedding for each token.
+_IP_ADAPTERS = {
+    "ImageProjection": False,
+    "IPAdapterFaceIDImageProjection": False,
+    "IPAdapterFullImageProjection": True,
+    "IPAdapterPlusImageProjection": True,
 }
 # Pipelines whose networks get pictures beside the sample, in this order.
 _PICTURES = {
@@ -33,7 +41,8 @@ def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditionin
 
     It attends to ``"text"``, embeddings ``[B, tokens, channels]``. By its configuration it gets ``"pooled"`` and
     ``"time_ids"`` (Stable Diffusion XL), a ``"guidance_embedding"`` (latent consistency), and behind the channels of
-    the sample those of a ``"mask"`` and of an ``"image"``.
+    the sample those of a ``"mask"`` and of an ``"image"``. With IP-Adapters it gets an ``"image_embedding"`` for each,
+    ``[B, pictures, channels]`` or ``[B, pictures, tokens, channels]``.
     """
     return call_with(network, x, t, conditioning)
 
@@ -42,11 +51,14 @@ def call_with(
     network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning, **more: Any
 ) -> torch.Tensor:
     """The same with more that the network gets by the names of its arguments."""
-    beside = [conditioning[name] for name in ("mask", "image") if name in conditioning]
+    beside = [conditioning[name] for name in ("mask", "image", "depth") if name in conditioning]
     if "pooled" in conditioning:
         more["added_cond_kwargs"] = added(conditioning)
     if GUIDANCE_EMBEDDING in conditioning:
         more["timestep_cond"] = conditioning[GUIDANCE_EMBEDDING]
+    pictures = embeddings_in(conditioning)
+    if pictures:
+        more["added_cond_kwargs"] = {**more.get("added_cond_kwargs", {}), "image_embeds": pictures}
     x = torch.cat([x, *beside], dim=1) if beside else x
     return network(x, t, conditioning["text"], **more, return_dict=False)[0]
 
@@ -56,6 +68,20 @@ def added(conditioning: Conditioning) -> dict[str, torch.Tensor] | None:
     if "pooled" not in conditioning:
         return None
     return {"text_embeds": conditioning["pooled"], "time_ids": conditioning["time_ids"]}
+
+
+def embeddings(network: Any) -> dict[str, Embedding]:
+    """Those that IP-Adapters (Ye et al. 2023) of a network get, by their projections."""
+    layers = getattr(getattr(network, "encoder_hid_proj", None), "image_projection_layers", ())
+    return dict(zip(embedding_names(len(layers)), map(_embedding, layers), strict=True))
+
+
+def _embedding(projection: torch.nn.Module) -> Embedding:
+    kind = type(projection).__name__
+    if kind not in _IP_ADAPTERS:
+        raise LoadError(f"load: projections of IP-Adapters must be of {list(_IP_ADAPTERS)}, got {kind} ({BY_HAND})")
+    width = next(part.in_features for part in projection.modules() if isinstance(part, torch.nn.Linear))
+    return Embedding((1, 1, width), zeros=False) if _IP_ADAPTERS[kind] else Embedding((1, width))
 
 
 def pictures(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -118,6 +144,11 @@ def refusal(config: Mapping[str, Any], pipeline: str) -> str | None:
     return None
 
 
+def refusal_without(*keys: str) -> Callable[[Mapping[str, Any], str], str | None]:
+    """The same for families that give what these keys of the configuration ask for."""
+    return lambda config, pipeline: refusal({k: v for k, v in config.items() if k not in keys}, pipeline)
+
+
 def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> TextEncoder:
     """The encoder of prompts of a pipeline."""
     return TextEncoder(parts["tokenizer"], parts["text_encoder"])
@@ -132,7 +163,9 @@ TEXT_UNET = Family(
     conditioning=("text",),
     further=further,
     inputs=inputs,
+    embeddings=embeddings,
     refusal=refusal,
+    allows=("image_encoder",),
     requires={"text_encoder": ("CLIPTextModel",), "tokenizer": TOKENIZERS},
     make_text=make_text,
 )
