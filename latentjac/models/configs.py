@@ -16,6 +16,7 @@ from latentjac.models.errors import LoadError, reading
 from latentjac.models.predictions import PREDICTIONS
 
 LARGEST_SIDE = 2048  # of a sample, in its own pixels
+LONGEST = 2**20  # sample of sound, in its own steps
 MOST_CHANNELS = 2**16  # also of the features of text
 MOST_BLOCKS = 16
 MOST_LAYERS = 100  # of a block, or of the encoder of text

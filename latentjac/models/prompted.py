@@ -106,8 +106,10 @@ def _pixels(codec: Any, picture: Any, subject: str) -> torch.Tensor:
 
 def blank_pictures(model: Model) -> dict[str, torch.Tensor]:
     """Zeros in place of such pictures, to try a network out."""
-    channels, height, width = model.sample_shape
     names = [name for name in _PICTURES if name in (model._names or ())]
+    if not names:  # as all networks of samples that are no pictures
+        return {}
+    channels, height, width = model.sample_shape
     shapes = {"mask": (1, 1, height, width), "image": (1, channels, height, width)}
     if "control" in names:
         codec: Any = model.codec
