@@ -119,6 +119,7 @@ class Model:
         usual = None if call is not None else known
         self._names = None if usual is None else usual.names(self.network.config)
         self._inputs = None if usual is None else usual.inputs
+        self._grid = family.grid
         self.layers = {**family.layers(self.network), **_names_of(self.network, layers)}
         if sample_shape is not None:
             self.sample_shape = _shape(sample_shape)
@@ -325,11 +326,22 @@ class Model:
             return _prediction_map(self, name)
         tap = Tap(self.network, name, self.levels.called(self.call))
 
+        grid = self._tokens(name)
+
         def features(x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
             # ClassifierFree is of the prediction alone: features are those under the prompt.
-            return tap(self.network, x, t, conditioning.unguided()._expanded(len(x)))
+            found = tap(self.network, x, t, conditioning.unguided()._expanded(len(x)))
+            return found if grid is None else found.transpose(1, 2).unflatten(2, grid)
 
         return features
+
+    def _tokens(self, name: str) -> tuple[int, ...] | None:
+        """How the tokens of a layer, ``[B, N, D]``, lie in a sample; None where features are left as they are."""
+        return None if self._grid is None else self._grid.of(name, self.network, self.sample_shape)
+
+    def _as_returned(self, name: str, features: torch.Tensor) -> torch.Tensor:
+        """Features of a layer as the module itself returns them."""
+        return features if self._tokens(name) is None else features.flatten(2).transpose(1, 2)
 
     @public
     def linearization(

@@ -8,16 +8,18 @@ from latentjac.models.adapters.controlnet import CONTROLLED, CONTROLLED_SDXL, Co
 from latentjac.models.adapters.dit import DIT
 from latentjac.models.adapters.family import BY_HAND, Call, Encoder, Family
 from latentjac.models.adapters.flux import FLUX, FLUX_SCHNELL
+from latentjac.models.adapters.ltx import LTX
 from latentjac.models.adapters.pixart import PIXART, PIXART_SIZED
 from latentjac.models.adapters.pixel_unet import PIXEL_UNET
 from latentjac.models.adapters.sd3 import SD3
 from latentjac.models.adapters.sdxl import SDXL, SDXL_REFINER
 from latentjac.models.adapters.text_unet import TEXT_UNET
+from latentjac.models.adapters.wan import WAN
 
 # What `load` knows; of several that suit a network the first is taken.
 FAMILIES = (
     PIXEL_UNET, CLASS_UNET, CONTROLLED, CONTROLLED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, DIT, PIXART, PIXART_SIZED, SD3,
-    FLUX, FLUX_SCHNELL,
+    FLUX, FLUX_SCHNELL, WAN, LTX,
 )  # fmt: skip
 # Of networks that had one class before diffusers 0.30, and have one each since: by the kind of their norm.
 _NEW_CLASSES = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
@@ -44,6 +46,7 @@ __all__ = [
     "FAMILIES",
     "FLUX",
     "FLUX_SCHNELL",
+    "LTX",
     "NETWORK_PARTS",
     "PIXART",
     "PIXART_SIZED",
@@ -52,6 +55,7 @@ __all__ = [
     "SDXL",
     "SDXL_REFINER",
     "TEXT_UNET",
+    "WAN",
     "Call",
     "ControlledUNet",
     "Encoder",

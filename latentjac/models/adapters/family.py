@@ -27,6 +27,30 @@ BY_HAND = "networks of other kinds: latentjac.Model(network, scheduler, call=...
 
 
 @dataclass(frozen=True)
+class BlockOutput:
+    """How tokens that blocks of a network return become a video again, of its channels: ``[B, N, D]`` and back.
+
+    Attributes:
+        blocks: Name of the list of blocks.
+        sizes: Tokens along each dimension of a sample behind its channels, of the network and the sample's shape.
+    """
+
+    blocks: str
+    sizes: Callable[[Any, tuple[int, ...]], tuple[int, ...]] = field(repr=False)
+
+    def of(self, name: str, network: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """The sizes where a layer is one of the blocks, else None."""
+        parent, _, number = name.rpartition(".")
+        return self.sizes(network, shape) if parent == self.blocks and number.isdigit() else None
+
+
+def middle_of(name: str, blocks: Any) -> Mapping[str, str]:
+    """Names of the middle one of a list of blocks; of two in the middle, of the later one."""
+    middle = f"{name}.{len(blocks) // 2}"
+    return {"mid": middle, "h": middle}
+
+
+@dataclass(frozen=True)
 class Family:
     """A family of networks of diffusers pipelines: how they are called and what belongs to them.
 
@@ -35,11 +59,13 @@ class Family:
         part: What a pipeline calls its network.
         suits: Whether a network of this configuration is one of the family; a class can have several.
         call: How the network is called.
-        sample_shape: Shape ``(C, H, W)`` of its samples, of the network.
+        sample_shape: Shape ``(C, H, W)`` of its samples, or ``(C, F, H, W)`` of videos, of the network.
+        media: What samples stand for: ``"pictures"``, ``"videos"`` or ``"sound"``.
         sized: Whether the shape is known without a ``sample_size`` in the configuration.
         layers: Names that mean the same for every family, as module names, of the network.
         conditioning: Names of the tensors that the network gets beside sample and timestep.
         further: Names of more such tensors, of networks of this configuration.
+        grid: For families whose features are to be taken as videos: where tokens are.
         inputs: Makes those that follow from the model itself, of a row for all samples. Called with the model, the
             tensors of the text, the scale of guidance, and whether they are what guidance leads away from.
         refusal: Why a network of this configuration in a pipeline of this class cannot be used, and None where it can.
@@ -60,12 +86,14 @@ class Family:
     sample_shape: Callable[[Any], tuple[int, ...]] = field(repr=False)
     layers: Callable[[Any], Mapping[str, str]] = field(repr=False)
     part: str = "unet"
+    media: str = "pictures"
     sized: bool = False
     suits: Callable[[Mapping[str, Any]], bool] = field(default=lambda config: True, repr=False)
     conditioning: tuple[str, ...] = ()
     classes: Callable[[Any], Classes] | None = field(default=None, repr=False)
     guidance_scale: float = 7.5
     further: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(default=lambda config: (), repr=False)
+    grid: BlockOutput | None = field(default=None, repr=False)
     inputs: Inputs | None = field(default=None, repr=False)
     refusal: Callable[[Mapping[str, Any], str], str | None] = field(default=lambda config, kind: None, repr=False)
     requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
