@@ -12,6 +12,7 @@ from latentjac.models.model import Model
 from latentjac.models.picture_files import open_image
 from latentjac.models.predictions import Prediction
 from latentjac.models.prepare import PreparedImage, prepare_image
+from latentjac.models.sound import SoundCodec
 from latentjac.models.t5 import T5TextEncoder
 from latentjac.models.text import TextEncoder
 from latentjac.models.video import VideoCodec, VideoLatentCodec
@@ -29,6 +30,7 @@ __all__ = [
     "PixelCodec",
     "Prediction",
     "PreparedImage",
+    "SoundCodec",
     "T5TextEncoder",
     "TextEncoder",
     "VideoCodec",

@@ -21,6 +21,7 @@ from latentjac.models.pipeline import Parts, parts_of, read_network, read_parts
 from latentjac.models.prepare import Size, as_size
 from latentjac.models.prompted import any_conditioning
 from latentjac.models.schedulers import check_scheduler, levels_of
+from latentjac.models.sound import SoundCodec
 from latentjac.models.video import MOST_FRAMES, VideoLatentCodec
 from latentjac.models.weights import check_finite
 from latentjac.public import made_on_cpu, public
@@ -248,12 +249,15 @@ def _assemble(
 
 def _codec_and_shape(
     network: Any, autoencoder: Any, size: Size | None, frames: int | None
-) -> tuple[LatentCodec | VideoLatentCodec | None, tuple[int, ...]]:
+) -> tuple[LatentCodec | VideoLatentCodec | SoundCodec | None, tuple[int, ...]]:
     """The codec of latents, if there are any, and the shape of samples; of pictures of a size, if there is one."""
-    if (family_of(network) or PIXEL_UNET).media == "videos":
+    media = (family_of(network) or PIXEL_UNET).media
+    if media == "videos":
         return _of_videos(network, autoencoder, size, frames)
     if frames is not None:
-        raise ValueError(f"load: frames must be left at None for networks of pictures, got {frames}")
+        raise ValueError(f"load: frames must be left at None for networks of {media}, got {frames}")
+    if media == "sound":
+        return _of_sound(network, autoencoder, size)
     return _of_pictures(network, autoencoder, size)
 
 
@@ -309,6 +313,20 @@ def _of_videos(
     latents = own[0] if frames is None else (frames - 1) // each + 1
     height, width = own[1:] if size is None else (size[0] // factor, size[1] // factor)
     return VideoLatentCodec(autoencoder, (latents, height, width)), (channels, latents, height, width)
+
+
+def _of_sound(network: Any, autoencoder: Any, size: Size | None) -> tuple[SoundCodec | None, tuple[int, ...]]:
+    """The same of sound, whose length is the network's own."""
+    if size is not None:
+        raise ValueError(f"load: size must be left at None for networks of sound, got {size}")
+    shape = (family_of(network) or PIXEL_UNET).sample_shape(network)
+    codec = None if autoencoder is None else SoundCodec(autoencoder, shape[1])
+    if codec is not None and codec.latent_channels != shape[0]:
+        raise LoadError(
+            f"load: autoencoder must have latents of {shape[0]} channels, as the network's samples have, "
+            f"got {codec.latent_channels}"
+        )
+    return codec, shape
 
 
 @torch.no_grad()

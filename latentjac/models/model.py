@@ -36,12 +36,13 @@ from latentjac.models.latents import LatentCodec
 from latentjac.models.layers import OUTPUTS, Tap, refuse_training, resolve_layer, run
 from latentjac.models.prompted import conditioning_under, pictures_for
 from latentjac.models.schedulers import levels_of
+from latentjac.models.sound import SoundCodec
 from latentjac.models.video import VideoCodec, VideoLatentCodec
 from latentjac.public import public
 
 _MAX_CACHED_TRACES = 4
 _NONE = Conditioning()
-Codec = PixelCodec | LatentCodec | VideoCodec | VideoLatentCodec
+Codec = PixelCodec | LatentCodec | VideoCodec | VideoLatentCodec | SoundCodec
 
 
 class Model:
@@ -326,22 +327,19 @@ class Model:
             return _prediction_map(self, name)
         tap = Tap(self.network, name, self.levels.called(self.call))
 
-        grid = self._tokens(name)
+        grid = None if self._grid is None or not self._grid.is_of(name) else self._grid
+        sizes = () if grid is None else grid.sizes(self.network, self.sample_shape)
 
         def features(x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
             # ClassifierFree is of the prediction alone: features are those under the prompt.
             found = tap(self.network, x, t, conditioning.unguided()._expanded(len(x)))
-            return found if grid is None else found.transpose(1, 2).unflatten(2, grid)
+            return found if grid is None else grid.unpacked(found, sizes)
 
         return features
 
-    def _tokens(self, name: str) -> tuple[int, ...] | None:
-        """How the tokens of a layer, ``[B, N, D]``, lie in a sample; None where features are left as they are."""
-        return None if self._grid is None else self._grid.of(name, self.network, self.sample_shape)
-
     def _as_returned(self, name: str, features: torch.Tensor) -> torch.Tensor:
-        """Features of a layer as the module itself returns them."""
-        return features if self._tokens(name) is None else features.flatten(2).transpose(1, 2)
+        """Features of a layer, or what is to be added to them, as the module itself returns them."""
+        return self._grid.packed(features) if self._grid is not None and self._grid.is_of(name) else features
 
     @public
     def linearization(

@@ -36,7 +36,7 @@ class PipelineText:
         names = getattr(diffusers, kind)._get_init_keys(getattr(diffusers, kind)) - {"self"}
         self._pipeline = getattr(diffusers, kind)(**{name: parts.get(name) for name in names})
         self._encode = encode
-        held = [part for name, part in parts.items() if name.startswith("text_encoder")]
+        held = [part for name, part in parts.items() if name.startswith("text_encoder") or name == "projection_model"]
         self.encoder = torch.nn.ModuleList(held).eval().requires_grad_(False)
 
     @public

@@ -13,13 +13,14 @@ from latentjac.models.adapters.pixart import PIXART, PIXART_SIZED
 from latentjac.models.adapters.pixel_unet import PIXEL_UNET
 from latentjac.models.adapters.sd3 import SD3
 from latentjac.models.adapters.sdxl import SDXL, SDXL_REFINER
+from latentjac.models.adapters.stable_audio import STABLE_AUDIO
 from latentjac.models.adapters.text_unet import TEXT_UNET
 from latentjac.models.adapters.wan import WAN
 
 # What `load` knows; of several that suit a network the first is taken.
 FAMILIES = (
     PIXEL_UNET, CLASS_UNET, CONTROLLED, CONTROLLED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, DIT, PIXART, PIXART_SIZED, SD3,
-    FLUX, FLUX_SCHNELL, WAN, LTX,
+    FLUX, FLUX_SCHNELL, WAN, LTX, STABLE_AUDIO,
 )  # fmt: skip
 # Of networks that had one class before diffusers 0.30, and have one each since: by the kind of their norm.
 _NEW_CLASSES = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
@@ -54,6 +55,7 @@ __all__ = [
     "SD3",
     "SDXL",
     "SDXL_REFINER",
+    "STABLE_AUDIO",
     "TEXT_UNET",
     "WAN",
     "Call",

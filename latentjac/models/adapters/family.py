@@ -28,20 +28,31 @@ BY_HAND = "networks of other kinds: latentjac.Model(network, scheduler, call=...
 
 @dataclass(frozen=True)
 class BlockOutput:
-    """How tokens that blocks of a network return become a video again, of its channels: ``[B, N, D]`` and back.
+    """How tokens that blocks of a network return, ``[B, N, D]``, lie in a sample: then they are ``[B, D, F, H, W]``.
 
     Attributes:
         blocks: Name of the list of blocks.
         sizes: Tokens along each dimension of a sample behind its channels, of the network and the sample's shape.
+        before: Tokens of something else before them, which are no features.
     """
 
     blocks: str
     sizes: Callable[[Any, tuple[int, ...]], tuple[int, ...]] = field(repr=False)
+    before: int = 0
 
-    def of(self, name: str, network: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """The sizes where a layer is one of the blocks, else None."""
+    def is_of(self, name: str) -> bool:
+        """Whether a layer is one of the blocks."""
         parent, _, number = name.rpartition(".")
-        return self.sizes(network, shape) if parent == self.blocks and number.isdigit() else None
+        return parent == self.blocks and number.isdigit()
+
+    def unpacked(self, tokens: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
+        """What a block returned as features of these sizes behind their channels."""
+        return tokens[:, self.before :].transpose(1, 2).unflatten(2, sizes)
+
+    def packed(self, features: torch.Tensor) -> torch.Tensor:
+        """The inverse, with zeros for what is no features."""
+        tokens = features.flatten(2).transpose(1, 2)
+        return torch.nn.functional.pad(tokens, (0, 0, self.before, 0))
 
 
 def middle_of(name: str, blocks: Any) -> Mapping[str, str]:
