@@ -231,11 +231,7 @@ def to_pil(pictures: torch.Tensor) -> list[Image.Image]:
         TypeError: If pictures are no tensor.
         ValueError: If their shape, type or values are others.
     """
-    values = check_batch("to_pil", "pictures", pictures, (1, 3, 4)).float()
-    if not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError(f"to_pil: pictures must have values in [0, 1], got {_range(values)}")
-    pixels = (values * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(p[..., 0] if p.shape[-1] == 1 else p) for p in pixels]
+    return _eight_bit("to_pil", "pictures", check_batch("to_pil", "pictures", pictures, (1, 3, 4)))
 
 
 @public
@@ -250,4 +246,13 @@ def to_frames(videos: torch.Tensor) -> list[list[Image.Image]]:
         ValueError: If their shape, type or values are others.
     """
     values = check_batch("to_frames", "videos", videos, (1, 3, 4), "[B, C, F, H, W]")
-    return [to_pil(video.transpose(0, 1)) for video in values]
+    frames = _eight_bit("to_frames", "videos", values.transpose(1, 2).flatten(0, 1))
+    return [frames[i : i + values.shape[2]] for i in range(0, len(frames), values.shape[2])]
+
+
+def _eight_bit(function: str, argument: str, values: torch.Tensor) -> list[Image.Image]:
+    values = values.float()
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(f"{function}: {argument} must have values in [0, 1], got {_range(values)}")
+    pixels = (values * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(p[..., 0] if p.shape[-1] == 1 else p) for p in pixels]

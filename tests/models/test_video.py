@@ -168,6 +168,19 @@ def test_the_same_video_in_every_form(tmp_path: Path) -> None:
     torch.testing.assert_close(codec.decode(video[None] * 2 - 1), video[None])
 
 
+def test_the_command_line_takes_models_of_pictures(model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stages = pytest.importorskip("latentjac.cli.stages")
+    from latentjac.cli.refusals import Refusal
+    from latentjac.cli.run_folder import RunFolder
+
+    monkeypatch.setattr(latentjac, "load", lambda source, device: model)
+    with (
+        pytest.raises(Refusal, match="--model must be one of pictures, got 'clips', whose samples are videos"),
+        RunFolder(tmp_path / "out", "invert", {}) as run,
+    ):
+        stages.load_model(run, "clips", "cpu")
+
+
 @pytest.mark.parametrize(
     ("video", "message"),
     [
