@@ -17,7 +17,7 @@ from latentjac.cli.run_folder import RunFolder
 from latentjac.cli.values import refusal
 from latentjac.files import write_bytes
 from latentjac.models import to_pil
-from latentjac.models.codec import NoCodec
+from latentjac.models.codec import NoCodec, PixelCodec, media_of
 from latentjac.report import Row, contact_sheet, direction_image, spectrum_plot, walk_gif
 from latentjac.solvers import SolverState
 
@@ -46,9 +46,12 @@ def load_model(run: RunFolder, source: str, device: str) -> latentjac.Model:
             if not message.startswith("--"):
                 message = str(refusal("--model", "one that can be loaded", source, f": {message}"))
             raise Refusal(message) from error
-    if isinstance(model.codec, NoCodec):
-        channels = f", whose samples have {model.sample_shape[0]} channels and no autoencoder"
-        raise refusal("--model", "one of pictures", source, channels)
+    media = media_of(model)
+    if media != PixelCodec.media:
+        what = f"are {media}"
+        if media == NoCodec.media:
+            what = f"have {model.sample_shape[0]} channels and no autoencoder"
+        raise refusal("--model", "one of pictures", source, f", whose samples {what}")
     run.record.update(device=str(model.device), threads=torch.get_num_threads())
     return model
 

@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING
 import torch
 from tqdm import tqdm
 
-from latentjac.arguments import check_bool, check_int
+from latentjac.arguments import check_bool, check_choice, check_int, check_tensor
 from latentjac.diffusion.arguments import check_model, conditioning_for
 from latentjac.diffusion.denoise import denoise, predict
 from latentjac.diffusion.loops import NoiseUp, up
 from latentjac.diffusion.schedule import Schedule
 from latentjac.diffusion.trajectory import Trajectory
 from latentjac.interrupts import raise_unseen
+from latentjac.models.arguments import check_fit
 from latentjac.models.classes import Asked
+from latentjac.models.codec import decoded, media_of
 from latentjac.public import public
 
 if TYPE_CHECKING:
     from latentjac.models import Conditioning, ImageInput, Model
 
+INPUT_TYPES = ("image", "latent")
 MOST_REFINEMENTS = 1000  # the iteration has long converged, or never will
 
 
@@ -37,6 +40,7 @@ def invert(
     negative_class_label: int | None = None,
     conditioning: Conditioning | None = None,
     refinement: int = 1,
+    input_type: str = "image",
     progress: bool = False,
 ) -> Trajectory:
     """Invert images by deterministic steps of first order (DDIM; Euler's for flows), and check it by going back.
@@ -47,7 +51,8 @@ def invert(
 
     Args:
         model: The model.
-        image: One or several pictures; see :meth:`PixelCodec.encode` for what is taken.
+        image: One or several pictures, or what else the codec of the model takes, such as videos; see
+            :meth:`PixelCodec.encode`. With ``input_type="latent"`` clean samples ``[B, ...]``.
         num_inference_steps: Levels of the grid, at most T.
         prompt: Text, for models that take one, or one a picture; the empty text by default.
         negative_prompt: Text that guidance leads away from.
@@ -56,10 +61,13 @@ def invert(
         negative_class_label: Class that guidance leads away from; the null class by default.
         conditioning: A ready one instead of a prompt or a class.
         refinement: Fixed-point iterations a step, at most ``MOST_REFINEMENTS``; each costs one more network evaluation.
+        input_type: ``"image"`` is encoded by the model's codec, ``"latent"`` are samples as
+            ``sample(..., output_type="latent")`` gives them.
         progress: Show a progress bar.
 
     Returns:
-        Samples at all levels, the reconstruction and its PSNR.
+        Samples at all levels, the reconstruction and its PSNR: of pictures and frames in [0, 1]; of sound and of
+        samples without a codec, against the range of the values of each.
 
     Raises:
         TypeError: If an argument has a wrong type.
@@ -72,7 +80,8 @@ def invert(
     progress = check_bool("invert", "progress", progress)
     schedule = Schedule.from_scheduler(model.scheduler, num_inference_steps, **model.placing)
     asked = Asked(prompt, negative_prompt, guidance_scale, class_label, negative_class_label)
-    clean, under = prepared("invert", model, image, asked, conditioning)
+    input_type = check_choice("invert", "input_type", input_type, INPUT_TYPES)
+    clean, under = prepared("invert", model, image, asked, conditioning, input_type)
     with tqdm(total=2 * schedule.top, desc="inversion", unit="step", disable=not progress) as bar:
         noise = _refined(model, schedule, under, refinement)
         samples = [x for _, x in up(clean, schedule, noise, bar=bar)]
@@ -87,6 +96,7 @@ def prepared(
     image: ImageInput | list[ImageInput],
     asked: Asked,
     conditioning: Conditioning | None,
+    input_type: str = "image",
 ) -> tuple[torch.Tensor, Conditioning]:
     """Clean samples ``[B, C, H, W]`` of pictures, and what the network gets beside them.
 
@@ -94,7 +104,11 @@ def prepared(
     function.
     """
     conditioning_for(function, model, asked, conditioning, None, "")
-    clean = model.codec.encode(image, subject=f"{function}: image").to(model.device, model.dtype)
+    if input_type == "latent":
+        clean = check_tensor(function, "image", image).to(model.device, model.dtype)
+        check_fit(function, "image", clean, model)
+    else:
+        clean = model.codec.encode(image, subject=f"{function}: image").to(model.device, model.dtype)
     return clean, conditioning_for(function, model, asked, conditioning, len(clean), "as many as pictures")()
 
 
@@ -135,7 +149,12 @@ def _noise_at(
 
 
 def psnr(model: Model, samples: torch.Tensor, reference: torch.Tensor) -> tuple[float, ...]:
-    """Peak signal-to-noise ratio in dB of decoded samples against decoded references, one a pair."""
-    difference = model.codec.decode(samples).double() - model.codec.decode(reference).double()
-    errors = difference.square().flatten(1).mean(1)
+    """Peak signal-to-noise ratio in dB of decoded samples against decoded references, one a pair.
+
+    The peak is 1 of pictures; of what is none it is the range of the reference.
+    """
+    found, wanted = (decoded(model, x).double().flatten(1) for x in (samples, reference))
+    errors = (found - wanted).square().mean(1)
+    if media_of(model) not in ("pictures", "videos"):
+        errors = errors / (wanted.amax(1) - wanted.amin(1)).square().clamp_min(1e-20)
     return tuple((-10 * torch.log10(errors.clamp_min(1e-20))).tolist())

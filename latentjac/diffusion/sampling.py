@@ -22,6 +22,7 @@ from latentjac.diffusion.denoise import denoise
 from latentjac.diffusion.schedule import Schedule
 from latentjac.diffusion.trajectory import Point
 from latentjac.models.classes import Asked
+from latentjac.models.codec import media_of, to_frames, to_pil
 from latentjac.public import public
 
 if TYPE_CHECKING:
@@ -114,15 +115,18 @@ def sample(
         class_label: Class, for models that take one, or one an image; the null class by default.
         negative_class_label: Class that guidance leads away from; the null class by default.
         conditioning: A ready one instead of a prompt or a class.
-        output_type: ``"pil"`` (list of PIL images), ``"np"`` (float ``[B, H, W, C]`` in [0, 1]), ``"pt"`` (tensor
-            ``[B, C, H, W]`` in [0, 1]) or ``"latent"`` (the samples themselves).
+        output_type: ``"pil"`` (list of PIL images; for models of videos a list of frames for each), ``"np"`` (float
+            ``[B, H, W, C]`` in [0, 1]; of videos ``[B, F, H, W, C]``), ``"pt"`` (tensor ``[B, C, H, W]`` in [0, 1]; of
+            videos ``[B, C, F, H, W]``) or ``"latent"`` (the samples themselves). Sound is ``[B, C, L]`` in [-1, 1] as
+            ``"np"`` and ``"pt"``, and has no ``"pil"``.
         progress: Show a progress bar.
 
     Raises:
         TypeError: If an argument has a wrong type.
         ValueError: If an argument is out of range, or the point does not fit the model.
     """
-    output_type = check_choice("sample", "output_type", output_type, OUTPUT_TYPES)
+    check_model("sample", model)
+    output_type = _check_output("sample", output_type, model)
     progress = check_bool("sample", "progress", progress)
     if point is None:
         point = noise_point(
@@ -162,17 +166,25 @@ def render(model: Model, samples: torch.Tensor, output_type: str) -> Any:
         TypeError: If an argument has a wrong type.
         ValueError: If samples do not fit the model, or there is no such type.
     """
-    from latentjac.models import to_pil
-
     check_model("render", model)
     samples = check_tensor("render", "samples", check_samples("render", "samples", samples, model))
-    output_type = check_choice("render", "output_type", output_type, OUTPUT_TYPES)
+    output_type = _check_output("render", output_type, model)
     if output_type == "latent":
         return samples
-    pictures = model.codec.decode(samples)
+    made = model.codec.decode(samples)
     if output_type == "pt":
-        return pictures
-    return to_pil(pictures) if output_type == "pil" else pictures.permute(0, 2, 3, 1).numpy()
+        return made
+    if output_type == "np":
+        return (made if media_of(model) == "sound" else made.movedim(1, -1)).numpy()
+    return to_frames(made) if media_of(model) == "videos" else to_pil(made)
+
+
+def _check_output(function: str, output_type: Any, model: Model) -> str:
+    """One of the output types, which samples of the model can have."""
+    kind = check_choice(function, "output_type", output_type, OUTPUT_TYPES)
+    if kind == "pil" and media_of(model) == "sound":
+        raise ValueError(f"{function}: output_type must be 'np', 'pt' or 'latent' for a model of sound, got 'pil'")
+    return kind
 
 
 def place(name: str, model: Model, point: Point) -> tuple[Schedule, int]:

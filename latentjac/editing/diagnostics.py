@@ -60,7 +60,7 @@ class Observer:
         self.cosine: list[torch.Tensor] = []
 
     def see(self, number: int, x: torch.Tensor, change: torch.Tensor) -> None:
-        """A step ``change`` is taken from x, both ``[w, C, H, W]``."""
+        """A step ``change`` is taken from x, both ``[w, ...]``."""
         here = self._features(x) if self._here is None else self._here
         there = self._features(x + change)
         length = change.flatten(1).double().norm(dim=1)
@@ -70,7 +70,7 @@ class Observer:
         if number in self.steps:
             # J s by a difference as short as the reference of the linearity at the point.
             part = (LENGTHS[0] * self._sigma / length.clamp_min(1e-300)).clamp_max(1.0)
-            short = x + part.view(-1, 1, 1, 1).to(x) * change
+            short = x + part.view(-1, *[1] * (x.ndim - 1)).to(x) * change
             tangent = (self._features(short) - here).flatten(1).double() / part[:, None]
             found = compare(secant, tangent)
             self.norm_ratio.append(found.norm_ratio.cpu())
@@ -87,7 +87,7 @@ class Observer:
 
 
 def features(model: Model, x: torch.Tensor, point: Point, layer: str) -> torch.Tensor:
-    """Features of samples ``[B, C, H, W]`` at the timestep of a point, at most ``MAX_BATCH`` at a time."""
+    """Features of samples ``[B, ...]`` at the timestep of a point, at most ``MAX_BATCH`` at a time."""
     t = torch.tensor(point.timestep, device=x.device)
     tap = model.feature_map(layer)
     rows = point.conditioning.split(MAX_BATCH, len(x))
@@ -98,14 +98,22 @@ def leakage(pictures: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor)
     """How much of a change lies outside a mask: its RMS outside over its RMS inside.
 
     Args:
-        pictures: Edited pictures ``[w, C, H, W]``.
-        reference: The picture without edit, ``[C, H, W]``.
-        mask: Bool ``[h, w]``, enlarged to the pictures where they are larger.
+        pictures: Edited pictures ``[w, C, H, W]``, or videos ``[w, C, F, H, W]``, or others.
+        reference: The one without edit, ``[C, H, W]``.
+        mask: Bool ``[h, w]`` or ``[f, h, w]``, enlarged to the pictures where they are larger.
 
     Returns:
         ``[w]``; 0 where nothing changed, infinite where nothing changed inside.
     """
-    inside = torch.nn.functional.interpolate(mask[None, None].float().cpu(), pictures.shape[-2:])[0, 0] > 0
+    if mask.ndim == 3:
+        mask = mask.cpu()[latent_frames(pictures.shape[2], len(mask))]
+    inside = torch.nn.functional.interpolate(mask[None, None].float().cpu(), pictures.shape[2:])[0, 0] > 0
     change = (pictures - reference).double().square().mean(1)
     within, beyond = change[:, inside].mean(1).sqrt(), change[:, ~inside].mean(1).sqrt()
     return torch.where(beyond == 0, 0.0, beyond / within)
+
+
+def latent_frames(frames: int, latents: int) -> torch.Tensor:
+    """The latent that each frame of a video is in, ``[frames]``: the first for itself, then as many frames in each."""
+    each = max(1, (frames - 1) // max(1, latents - 1))
+    return torch.arange(frames, device="cpu").add(each - 1) // each

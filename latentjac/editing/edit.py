@@ -15,7 +15,8 @@ from latentjac.editing.masks import Mask, MaskInput, mask_for
 from latentjac.editing.methods.guidance import Guidance
 from latentjac.editing.methods.method import Job, Method, Walked, check_method
 from latentjac.editing.result import Edit
-from latentjac.models import Model, to_pil
+from latentjac.models import Model
+from latentjac.models.codec import decoded, stills
 from latentjac.public import public
 from latentjac.solvers import Status
 from latentjac.solvers.building import building
@@ -45,7 +46,8 @@ def edit(
     Args:
         model: The model.
         point: Where to edit, from ``invert(...).at(t)``; one sample.
-        directions: ``[C, H, W]`` or ``[q, C, H, W]``, such as ``basis.v``; any length, used as unit directions.
+        directions: ``[C, H, W]`` or ``[q, C, H, W]``, such as ``basis.v``, or of the shape of other samples; any
+            length, used as unit directions.
             With ``HSpace``, of the shape of the layer's output, such as ``basis.u``.
         distance: Signed distance, or several, of less than 10,000; 0 gives the reconstruction.
         method: How, with the options of this way alone: :class:`latentjac.editing.Guidance` (differences of the
@@ -53,9 +55,9 @@ def edit(
             (straight on in the geometry of a layer), :class:`~latentjac.editing.HSpace` (added to the output of a
             layer), or another :class:`~latentjac.editing.Method`.
         mask: Where the edit is meant to be: bool tensor or array ``[H, W]`` at sample size, or a PIL image of that
-            size (bright is inside). No step takes a direction to which the posterior mean outside listens most,
-            and ``leakage`` is measured; with ``HSpace`` it is only measured. A :class:`latentjac.editing.Mask` also
-            says how many such directions.
+            size (bright is inside); of videos also ``[F, H, W]``, else it is that of each frame. No step takes a
+            direction to which the posterior mean outside listens most, and ``leakage`` is measured; with ``HSpace`` it
+            is only measured. A :class:`latentjac.editing.Mask` also says how many such directions.
         compose: Go along all directions at once, each with its own distance, instead of along each alone.
         progress: Show a progress bar.
 
@@ -87,13 +89,13 @@ def edit(
 def _drawn(job: Job, method: Method, walked: Walked, status: Status | None) -> Edit:
     """Walks with their pictures, and with a mask how much of the change lies outside."""
     model, point, leaked = job.model, job.point, None
-    pictures = model.codec.decode(walked.samples.flatten(0, 1))
+    pictures = decoded(model, walked.samples.flatten(0, 1))
     if job.mask is not None:
         unchanged = denoise(model, point.sample, job.schedule, job.level, point.conditioning)
-        reference = model.codec.decode(unchanged)[0]
+        reference = decoded(model, unchanged)[0]
         leaked = leakage(pictures, reference, job.mask.pixels).view(walked.samples.shape[:2])
     return Edit(
-        images=to_pil(pictures),
+        images=stills(model, pictures),
         samples=walked.samples,
         points=walked.points,
         directions=walked.directions,

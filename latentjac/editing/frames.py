@@ -13,7 +13,8 @@ from latentjac.arguments import check_bool, check_int, check_kind, shown
 from latentjac.diffusion import Point, place
 from latentjac.editing.methods.method import Job
 from latentjac.editing.result import Edit
-from latentjac.models import Model, to_pil
+from latentjac.models import Model
+from latentjac.models.codec import media_of, stills
 from latentjac.public import public
 
 MOST_FRAMES = 10_000
@@ -39,6 +40,8 @@ def walk_frames(
 ) -> Frames:
     """Pictures along a direction of an edit, evenly from its lowest to its highest distance, by way of 0.
 
+    Of videos they are the middle frames.
+
     Nothing is walked again: the noisy samples are those that the two longest walks came through. Making an image of
     each costs as many network evaluations as there are levels below the point.
 
@@ -52,9 +55,12 @@ def walk_frames(
 
     Raises:
         TypeError: If an argument has a wrong type.
-        ValueError: If an argument is out of range or the point does not fit the model.
+        ValueError: If an argument is out of range, the point does not fit the model, or its samples are no pictures.
     """
     schedule, level = place("walk_frames", model, point)
+    if media_of(model) not in ("pictures", "videos"):
+        shape = list(model.sample_shape)
+        raise ValueError(f"walk_frames: model must be one of pictures or videos, got one of samples {shape}")
     check_kind("walk_frames", "edit", edit, Edit, "a latentjac.Edit")
     direction, count = _check(edit, direction, count)
     job = Job(model, point, schedule, level, edit.directions, edit.distances, edit.composed)
@@ -63,7 +69,7 @@ def walk_frames(
     distances = torch.linspace(low, high, count, dtype=torch.float64, device="cpu").tolist()
     with tqdm(total=level, desc="frames", unit="step", disable=not progress) as bar:
         samples = edit.method.samples_between(job, edit, direction, distances, bar)
-    return Frames(to_pil(model.codec.decode(samples)), tuple(distances))
+    return Frames(stills(model, model.codec.decode(samples)), tuple(distances))
 
 
 def _check(edit: Edit, direction: Any, count: Any) -> tuple[int, int]:

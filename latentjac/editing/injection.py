@@ -36,7 +36,7 @@ def _injected(
     rows = conditioning.split(MAX_BATCH, len(x))
     parts = []
     for part, offset, c in zip(x.split(MAX_BATCH), offsets.split(MAX_BATCH), rows, strict=True):
-        with injected(model.network, name, offset, model.picture_in(name)):
+        with injected(model.network, name, model._as_returned(name, offset), model.picture_in(name)):
             parts.append(predict(model, part, timestep, c))
     return Prediction(*(torch.cat(values) for values in zip(*parts, strict=True)))
 

@@ -42,7 +42,8 @@ class Mask(Shaped):
 
     Attributes:
         inside: Bool tensor or array ``[H, W]`` at sample size, or a PIL image of that size (bright is inside); kept as
-            a tensor.
+            a tensor. For videos it may be ``[F, H, W]``, else it is that of each frame; for other samples it has their
+            shape without the channels, as ``[L]`` of sound.
         null_rank: How many directions, that the posterior mean outside listens to most, no step takes: 5 by default,
             unless ``null_energy`` is given; 0 takes nothing out and only measures ``leakage``. See
             :func:`latentjac.editing.null_space`.
@@ -77,7 +78,7 @@ class Mask(Shaped):
 
     @property
     def pixels(self) -> torch.Tensor:
-        """What is inside, bool ``[H, W]``."""
+        """What is inside, bool ``[H, W]``, or of the shape of other samples without their channels."""
         assert isinstance(self.inside, torch.Tensor)
         return self.inside
 
@@ -93,11 +94,12 @@ class Mask(Shaped):
 
 
 def as_mask(name: str, mask: Any, model: Model) -> torch.Tensor:
-    """A mask as a bool tensor ``[H, W]`` at sample size, on the model's device.
+    """A mask as a bool tensor ``[H, W]`` at sample size, on the model's device; ``[F, H, W]`` for videos.
 
     Args:
         name: The function whose argument it is, for messages.
-        mask: Bool tensor or array ``[H, W]``, or a picture of W x H pixels, where brighter than half is inside.
+        mask: Bool tensor or array ``[H, W]``, or a picture of W x H pixels, where brighter than half is inside; for
+            videos also ``[F, H, W]``. For other samples of their shape without channels.
         model: The model.
 
     Raises:
@@ -118,21 +120,22 @@ def mask_for(name: str, mask: Any, model: Model) -> Mask | None:
 
 
 def _marked(name: str, argument: str, mask: Any, size: tuple[int, ...] | None = None) -> torch.Tensor:
-    """A mask in any of its forms as a bool tensor ``[H, W]``; of a size, if there is one."""
+    """A mask in any of its forms as a bool tensor ``[H, W]``; of a size, if there is one: of videos for each frame."""
     if isinstance(mask, Image.Image):
         mask = inside_of(read_mask(mask, f"{name}: {argument}").image)
     check_kind(name, argument, mask, (torch.Tensor, np.ndarray), "a bool tensor, bool array or PIL image")
     mask = check_dense(name, argument, mask) if isinstance(mask, torch.Tensor) else mask
-    fits = mask.ndim == 2 if size is None else tuple(mask.shape) == size
+    sizes = () if size is None else (size,) if len(size) < 3 else (size, size[1:])
+    fits = mask.ndim > 0 if size is None else tuple(mask.shape) in sizes
     if mask.dtype not in (torch.bool, np.dtype(bool)) or not fits:
-        expected = "[H, W]" if size is None else list(size)
+        expected = "[H, W]" if size is None else " or ".join(str(list(one)) for one in sizes)
         raise ValueError(f"{name}: {argument} must be bool {expected}, got {mask.dtype} {list(mask.shape)}")
     if isinstance(mask, np.ndarray):
         mask = torch.from_numpy(mask.copy())  # of any layout, and nobody else's memory
     if mask.all() or not mask.any():
         part = "all" if mask.all() else "none"
         raise ValueError(f"{name}: {argument} must mark a part of the picture, got {part} of it")
-    return mask
+    return mask if size is None else mask.expand(size)
 
 
 @public

@@ -108,8 +108,8 @@ def _first(basis: LocalBasis, count: int) -> LocalBasis:
 
 
 def remove(v: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
-    """The part of vectors ``[..., C, H, W]`` that is orthogonal to directions ``[r, C, H, W]``."""
-    rows, known = v.flatten(-3), directions.flatten(1).to(v)
+    """The part of vectors ``[..., C, H, W]`` that is orthogonal to directions ``[r, C, H, W]``, of any such shape."""
+    rows, known = v.flatten(1 - directions.ndim), directions.flatten(1).to(v)
     for _ in range(2):  # twice for rounding
         rows = orthogonal_part(rows, known)
     return rows.reshape(v.shape)
@@ -121,7 +121,7 @@ def project_out(v: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
 
     Args:
         v: Vectors ``[..., C, H, W]``.
-        directions: Orthonormal ``[r, C, H, W]``, such as ``null_space(...).v``.
+        directions: Orthonormal ``[r, C, H, W]``, such as ``null_space(...).v``; samples may have any shape.
 
     Raises:
         TypeError: If an argument is not a tensor.
@@ -129,9 +129,9 @@ def project_out(v: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
     """
     name = "project_out"
     v, directions = check_tensor(name, "v", v), check_tensor(name, "directions", directions)
-    if directions.ndim != 4 or directions.numel() == 0:
+    if directions.ndim < 2 or directions.numel() == 0:
         raise ValueError(f"{name}: directions must have shape [r, C, H, W], got {list(directions.shape)}")
-    if v.ndim < 3 or v.numel() == 0 or v.shape[-3:] != directions.shape[1:] or v.device != directions.device:
+    if v.numel() == 0 or v.shape[1 - directions.ndim :] != directions.shape[1:] or v.device != directions.device:
         expected = ", ".join(map(str, directions.shape[1:]))
         raise ValueError(f"{name}: v must have shape [..., {expected}] as directions have, got {list(v.shape)}")
     error = orthogonality(directions.flatten(1))
@@ -156,8 +156,9 @@ def left_of(v: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
 
 def _left(v: torch.Tensor, directions: torch.Tensor) -> torch.Tensor | None:
     """What is left of vectors, as unit vectors; None if it is nothing of one of them."""
-    largest = v.flatten(-3).abs().amax(-1)[..., None, None, None]
+    first, column = 1 - directions.ndim, (..., *[None] * (directions.ndim - 1))
+    largest = v.flatten(first).abs().amax(-1)[column]
     v = v / torch.where(largest > 0, largest, 1.0)  # squares of very small or large entries stay finite
     left = remove(v, directions)
-    length, before = (x.flatten(-3).norm(dim=-1) for x in (left, v))
-    return None if (length <= _LEAST_LEFT * before).any() else left / length[..., None, None, None]
+    length, before = (x.flatten(first).norm(dim=-1) for x in (left, v))
+    return None if (length <= _LEAST_LEFT * before).any() else left / length[column]

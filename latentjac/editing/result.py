@@ -23,7 +23,8 @@ class Edit(Shaped):
     Composed directions make one image, as of one direction and one distance.
 
     Attributes:
-        images: ``images[i * samples.shape[1] + j]`` is direction i at distance j.
+        images: ``images[i * samples.shape[1] + j]`` is direction i at distance j; of videos the middle frame, and empty
+            where samples are no pictures. :func:`latentjac.diffusion.render` makes whole videos, or sound, of samples.
         samples: Clean samples ``[directions, distances, C, H, W]``.
         points: Noisy samples that the images were made from, shaped like ``samples``.
         directions: The unit directions that were followed from the point on, ``[q, ...]``; with a mask these are
@@ -41,7 +42,7 @@ class Edit(Shaped):
         retained: With ``Geodesic``, the energy of each direction that the new tangent space holds, at every step.
         overlaps: With ``Guidance(reestimate=...)``, ``|<v, v'>|`` of old and new directions at every look-up.
         leakage: With a mask, RMS change of the decoded pixels outside it over that inside, ``[directions, distances]``;
-            infinite where nothing changed inside.
+            infinite where nothing changed inside. Without a codec, of the samples.
         status: How the bases ended that the edit is built on, the worst of them; None if it is built on none.
     """
 
@@ -84,4 +85,6 @@ class Edit(Shaped):
             number = check_int("image", name, index)
             if not -count <= number < count:
                 raise ValueError(f"image: {name} must be an index of {count} of them, got {shown(number)}")
+        if not self.images:
+            raise ValueError(f"image: samples must be pictures or videos, got {list(self.samples.shape[2:])} without")
         return self.images[direction % rows * columns + distance % columns]

@@ -42,8 +42,12 @@ class Walks(Shaped):
 
     @property
     def steps(self) -> torch.Tensor:
-        """Signed length of a step along each direction, in units of the sample, ``[w, c, 1, 1, 1]``."""
-        return (self.distances * self.sigma / self.num_steps)[..., None, None, None]
+        """Signed length of a step along each direction, in units of the sample, ``[w, c, 1, ..., 1]``."""
+        return self.broadcast(self.distances * self.sigma / self.num_steps)
+
+    def broadcast(self, values: torch.Tensor) -> torch.Tensor:
+        """Numbers ``[w, c]`` as factors of vectors ``[w, c, ...]`` of the shape of a sample."""
+        return values.view(*values.shape, *[1] * (self.point.sample.ndim - 1))
 
     def allowed(self, v: torch.Tensor) -> torch.Tensor:
         """The part of vectors that a step may take."""

@@ -1,7 +1,7 @@
 """Networks, their schedules and codecs, and the taps on them."""
 
 from latentjac.models.classes import Classes
-from latentjac.models.codec import ImageInput, PixelCodec, decoder_map, to_pil
+from latentjac.models.codec import ImageInput, PixelCodec, decoder_map, to_frames, to_pil
 from latentjac.models.conditioning import ClassifierFree, Conditioning, ImageGuidance
 from latentjac.models.errors import LoadError
 from latentjac.models.guidance import Denoiser, Guided, GuidedByImage
@@ -13,8 +13,10 @@ from latentjac.models.model import Model
 from latentjac.models.picture_files import open_image
 from latentjac.models.predictions import Prediction
 from latentjac.models.prepare import PreparedImage, prepare_image
+from latentjac.models.sound import SoundCodec
 from latentjac.models.t5 import T5TextEncoder
 from latentjac.models.text import TextEncoder
+from latentjac.models.video import VideoCodec, VideoLatentCodec
 
 __all__ = [
     "Classes",
@@ -32,13 +34,17 @@ __all__ = [
     "PixelCodec",
     "Prediction",
     "PreparedImage",
+    "SoundCodec",
     "T5TextEncoder",
     "TextEncoder",
+    "VideoCodec",
+    "VideoLatentCodec",
     "builtin_models",
     "decoder_map",
     "load",
     "open_image",
     "prepare_image",
     "resolve_layer",
+    "to_frames",
     "to_pil",
 ]

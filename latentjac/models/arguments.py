@@ -22,8 +22,8 @@ _TIMES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, *FLOAT
 
 
 def check_fit(function: str, argument: str, x: torch.Tensor, model: Model) -> None:
-    """Raise unless samples ``[B, C, H, W]`` have the shape, type and device that a model's network takes."""
-    if x.ndim != 4 or tuple(x.shape[1:]) != model.sample_shape or len(x) == 0:
+    """Raise unless samples ``[B, ...]`` have the shape, type and device that a model's network takes."""
+    if x.ndim == 0 or tuple(x.shape[1:]) != model.sample_shape or len(x) == 0:
         raise ValueError(
             f"{function}: {argument} must have shape [B, *{list(model.sample_shape)}], got {list(x.shape)}"
         )

@@ -53,6 +53,40 @@ KINDS = {
 }
 # Of Kandinsky: decoded from latents as they are, without the codebook.
 _MOVQ = replace(KINDS["VQModel"], decoding=KINDS["VQModel"].smooth, scaled=False)
+
+
+@dataclass(frozen=True)
+class VideoKind:
+    """How the autoencoders of videos of a class are used; all of them give the first frame a latent of its own.
+
+    Attributes:
+        factors: Frames and pixels along a side for each of a latent, of the autoencoder.
+        scaling: What its latents are scaled by, as keys of a configuration.
+        refusal: Why one of this configuration cannot be used, or None.
+    """
+
+    factors: Callable[[Any], tuple[int, int]] = field(repr=False)
+    scaling: Callable[[Any], Mapping[str, Any]] = field(default=lambda coder: coder.config, repr=False)
+    refusal: Callable[[Mapping[str, Any]], str | None] = field(default=lambda config: None, repr=False)
+
+
+def _of_buffers(coder: Any) -> Mapping[str, Any]:
+    """Means and deviations that are stored as weights are."""
+    buffers = {name: getattr(coder, name).tolist() for name in ("latents_mean", "latents_std")}
+    return {**coder.config, **buffers}
+
+
+VIDEO_KINDS = {
+    "AutoencoderKLWan": VideoKind(
+        lambda coder: (coder.config["scale_factor_temporal"], coder.config["scale_factor_spatial"])
+    ),
+    "AutoencoderKLLTXVideo": VideoKind(
+        lambda coder: (coder.temporal_compression_ratio, coder.spatial_compression_ratio),
+        _of_buffers,
+        lambda config: "its decoder draws noise at a timestep" if config.get("timestep_conditioning") else None,
+    ),
+}
+ALL_KINDS = (*KINDS, *VIDEO_KINDS)
 REFUSED = {"ConsistencyDecoderVAE": "its decoder draws noise, so a picture does not repeat"}
 
 
@@ -70,16 +104,33 @@ def kind_of(autoencoder: Any) -> Kind:
     return _MOVQ if autoencoder.config.get("norm_type") == "spatial" else known
 
 
+def video_kind_of(autoencoder: Any) -> VideoKind:
+    """The same of an autoencoder of videos.
+
+    Raises:
+        TypeError: If there is none, or one of its configuration cannot be used.
+    """
+    names = [base.__name__ for base in type(autoencoder).__mro__]
+    known = next((VIDEO_KINDS[name] for name in names if name in VIDEO_KINDS), None)
+    why = None if known is None else known.refusal(autoencoder.config)
+    if known is None or why is not None:
+        reason = "" if why is None else f" ({why})"
+        raise TypeError(f"VideoLatentCodec: autoencoder must be one of {list(VIDEO_KINDS)}, got {names[0]}{reason}")
+    return known
+
+
 def factor_of(autoencoder: Any) -> int:
-    """Pixels along a side of a picture for each of a latent."""
+    """Pixels along a side of a picture, or of a frame, for each of a latent."""
+    if type(autoencoder).__name__ in VIDEO_KINDS:
+        return video_kind_of(autoencoder).factors(autoencoder)[1]
     return 2 ** (len(autoencoder.config[kind_of(autoencoder).blocks]) - 1)
 
 
 def picture_size(model: Model) -> tuple[int, int]:
-    """Height and width in pixels of the pictures that samples of a model stand for."""
+    """Height and width in pixels of the pictures, or the frames, that samples of a model stand for."""
     autoencoder = getattr(model.codec, "autoencoder", None)
     factor = 1 if autoencoder is None else factor_of(autoencoder)
-    _, height, width = model.sample_shape
+    height, width = model.sample_shape[-2:]
     return height * factor, width * factor
 
 
@@ -101,14 +152,19 @@ class Scaling:
     The numbers are those of the autoencoder's configuration: ``scaling_factor``; ``latents_mean`` and ``latents_std``,
     which count where both are there; ``shift_factor`` is a mean of all channels.
 
+    Args:
+        config: Of the autoencoder.
+        channels: Of a latent.
+        dims: Dimensions of a latent behind the channels.
+
     Raises:
         ValueError: If there are not as many means and deviations as channels, or means beside a shift.
     """
 
-    def __init__(self, config: Mapping[str, Any], channels: int) -> None:
+    def __init__(self, config: Mapping[str, Any], channels: int, dims: int = 2) -> None:
         self.scale = float(config.get("scaling_factor") or 1.0)
         self.shift = float(config.get("shift_factor") or 0.0)
-        self.mean, self.std = (_per_channel(config, name, channels) for name in ("latents_mean", "latents_std"))
+        self.mean, self.std = (_per_channel(config, name, channels, dims) for name in ("latents_mean", "latents_std"))
         if self.mean is None or self.std is None:
             self.mean = self.std = None
         elif self.shift:
@@ -129,10 +185,10 @@ class Scaling:
         return samples * self.std.to(samples) / self.scale + self.mean.to(samples)
 
 
-def _per_channel(config: Mapping[str, Any], name: str, channels: int) -> torch.Tensor | None:
+def _per_channel(config: Mapping[str, Any], name: str, channels: int, dims: int) -> torch.Tensor | None:
     values: Sequence[float] | None = config.get(name)
     if values is None:
         return None
     if len(values) != channels:
         raise ValueError(f"LatentCodec: autoencoder must have {channels} numbers of {name}, got {len(values)}")
-    return torch.tensor(values, dtype=torch.float64, device="cpu").view(1, -1, 1, 1)
+    return torch.tensor(values, dtype=torch.float64, device="cpu").view(1, -1, *[1] * dims)

@@ -86,8 +86,10 @@ def beside_for(function: str, model: Model, given: Given, scale: Any) -> Beside:
 
 def blank_beside(model: Model) -> Beside:
     """Zeros in place of pictures and embeddings, to try a network out."""
-    channels, height, width = model.sample_shape
     names = [name for name in _NAMES if name in (model._names or ())]
+    if not names and not model._embeddings:  # as all networks of samples that are no pictures
+        return Beside()
+    channels, height, width = model.sample_shape
     codec: Any = model.codec
     shapes: dict[str, tuple[int, ...]] = {
         "mask": (1, height, width),

@@ -30,6 +30,7 @@ class PixelCodec:
     [0, 1]. A codec of latents has the same two methods over an autoencoder.
 
     Attributes:
+        media: What samples are decoded to: ``"pictures"``, ``"videos"`` or ``"sound"``.
         size: Height and width of a picture in pixels.
         channels: Of a picture.
 
@@ -41,6 +42,8 @@ class PixelCodec:
         TypeError: If an argument has a wrong type.
         ValueError: If a number is out of range, or channels are others.
     """
+
+    media = "pictures"
 
     def __init__(self, size: int | Size, channels: int = 3) -> None:
         self.size = as_size("PixelCodec", "size", size)
@@ -162,32 +165,53 @@ def decoder_map(model: Model) -> Callable[[torch.Tensor], torch.Tensor]:
     return decode
 
 
-def check_batch(function: str, argument: str, values: Any, channels: tuple[int, ...]) -> torch.Tensor:
-    """The values ``[B, C, H, W]`` without their graph; raise unless they are finite and of as many channels."""
+def check_batch(
+    function: str, argument: str, values: Any, channels: tuple[int, ...], shape: str = "[B, C, H, W]"
+) -> torch.Tensor:
+    """The values without their graph; raise unless they are finite, of this shape and of as many channels."""
     # However large: samples of a network that diverged are shown as they are.
     values = check_tensor(function, argument, values, torch.finfo(torch.float64).max)
-    if values.ndim != 4 or values.shape[1] not in channels or values.numel() == 0:
+    if values.ndim != shape.count(",") + 1 or values.shape[1] not in channels or values.numel() == 0:
         known = " or ".join(map(str, channels))
-        raise ValueError(
-            f"{function}: {argument} must have shape [B, C, H, W] with C = {known}, got {list(values.shape)}"
-        )
+        raise ValueError(f"{function}: {argument} must have shape {shape} with C = {known}, got {list(values.shape)}")
     return values
 
 
 class NoCodec:
     """In place of a codec, for networks whose samples are no pictures and that came without one."""
 
+    media = "none"
     size: Size = (0, 0)
 
     def encode(self, images: Any, *, subject: str = "encode: images") -> torch.Tensor:
         """Refuses pictures."""
-        raise ValueError(f"{subject} must go to a model with a codec, got one without (Model(..., codec=...))")
+        raise ValueError(
+            f"{subject} must go to a model with a codec, got one without (Model(..., codec=...); samples themselves "
+            "are taken with input_type='latent')"
+        )
 
     def decode(self, samples: torch.Tensor) -> torch.Tensor:
         """Refuses samples."""
         raise ValueError(
             "decode: samples must be those of a model with a codec, got one without (Model(..., codec=...))"
         )
+
+
+def media_of(model: Model) -> str:
+    """What samples of a model are decoded to: ``"pictures"``, ``"videos"``, ``"sound"``, or ``"none"``."""
+    return getattr(model.codec, "media", PixelCodec.media)
+
+
+def decoded(model: Model, samples: torch.Tensor) -> torch.Tensor:
+    """What clean samples are decoded to; where there is no codec the samples themselves, float32 on the CPU."""
+    return samples.float().cpu() if media_of(model) == NoCodec.media else model.codec.decode(samples)
+
+
+def stills(model: Model, decoded: torch.Tensor) -> list[Image.Image]:
+    """One picture for each decoded sample: of a video its middle frame; none of what is no picture."""
+    if media_of(model) not in ("pictures", "videos"):
+        return []
+    return to_pil(decoded if decoded.ndim == 4 else decoded[:, :, decoded.shape[2] // 2])
 
 
 def _range(values: torch.Tensor) -> str:
@@ -207,8 +231,28 @@ def to_pil(pictures: torch.Tensor) -> list[Image.Image]:
         TypeError: If pictures are no tensor.
         ValueError: If their shape, type or values are others.
     """
-    values = check_batch("to_pil", "pictures", pictures, (1, 3, 4)).float()
+    return _eight_bit("to_pil", "pictures", check_batch("to_pil", "pictures", pictures, (1, 3, 4)))
+
+
+@public
+def to_frames(videos: torch.Tensor) -> list[list[Image.Image]]:
+    """The frames of each video as PIL images.
+
+    Args:
+        videos: ``[B, C, F, H, W]`` in [0, 1], with C = 1 (grey), 3 (RGB) or 4 (RGBA).
+
+    Raises:
+        TypeError: If videos are no tensor.
+        ValueError: If their shape, type or values are others.
+    """
+    values = check_batch("to_frames", "videos", videos, (1, 3, 4), "[B, C, F, H, W]")
+    frames = _eight_bit("to_frames", "videos", values.transpose(1, 2).flatten(0, 1))
+    return [frames[i : i + values.shape[2]] for i in range(0, len(frames), values.shape[2])]
+
+
+def _eight_bit(function: str, argument: str, values: torch.Tensor) -> list[Image.Image]:
+    values = values.float()
     if not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError(f"to_pil: pictures must have values in [0, 1], got {_range(values)}")
+        raise ValueError(f"{function}: {argument} must have values in [0, 1], got {_range(values)}")
     pixels = (values * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(p[..., 0] if p.shape[-1] == 1 else p) for p in pixels]

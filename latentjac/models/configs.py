@@ -16,6 +16,7 @@ from latentjac.models.errors import LoadError, reading
 from latentjac.models.predictions import PREDICTIONS
 
 LARGEST_SIDE = 2048  # of a sample, in its own pixels
+LONGEST = 2**20  # sample of sound, in its own steps
 MOST_CHANNELS = 2**16  # also of the features of text
 MOST_BLOCKS = 16
 MOST_LAYERS = 100  # of a block, or of the encoder of text
@@ -100,7 +101,11 @@ _RULES: dict[str, _Rule] = {
     "num_class_embeds": _TOKENS,
     "num_embeds_ada_norm": _TOKENS,
     "num_layers": _LAYERS,
-    "patch_size": _SIDE,
+    "patch_size": _or(_SIDE, _lists(_SIDE, 3, "3")),
+    "patch_size_t": _SIDE,
+    "z_dim": _CHANNELS,
+    "scale_factor_temporal": _SIDE,
+    "scale_factor_spatial": _SIDE,
     "act_fn": _TEXT,
     "encoder_block_out_channels": _lists(_CHANNELS, MOST_BLOCKS, _BLOCKS),
     "decoder_block_out_channels": _lists(_CHANNELS, MOST_BLOCKS, _BLOCKS),

@@ -213,11 +213,23 @@ class Preconditioned(Exploding):
         """See :class:`Levels`."""
         noise = self._noise(_fraction(self, t, x))
         scaled = x / (noise**2 + self.data**2).sqrt().to(x.dtype)
-        return scaled, (noise.log() / 4).reshape(t.shape).to(x.dtype)
+        return scaled, self._told(noise).reshape(t.shape).to(x.dtype)
+
+    def _told(self, noise: Tensor) -> Tensor:
+        """What the network gets as its time."""
+        return noise.log() / 4
 
     def spread(self, noise: float) -> float:
         """See :class:`Levels`."""
         return math.sqrt(noise**2 + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Angular(Preconditioned):
+    """Those of a network whose time is the angle of noise to signal, from 0 to 1: of Stable Audio."""
+
+    def _told(self, noise: Tensor) -> Tensor:
+        return noise.atan() * (2 / math.pi)
 
 
 @dataclass(frozen=True)

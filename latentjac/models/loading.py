@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from latentjac.arguments import check_bool, check_device, check_dtype, check_kind, check_text, shown
+from latentjac.arguments import check_bool, check_device, check_dtype, check_int, check_kind, check_text, shown
 from latentjac.models import autoencoders
 from latentjac.models.adapters import BY_HAND, PART_NAMES, PIXEL_UNET, family_of
 from latentjac.models.configs import check_part, check_schedule
@@ -24,6 +24,8 @@ from latentjac.models.prepare import Size, as_size
 from latentjac.models.prompted import any_conditioning
 from latentjac.models.schedulers import check_scheduler, levels_of
 from latentjac.models.single_file import ENDING, PICKLED, Checkpoint, read_file
+from latentjac.models.sound import SoundCodec
+from latentjac.models.video import MOST_FRAMES, VideoLatentCodec
 from latentjac.models.weights import cast_weights, check_finite
 from latentjac.public import made_on_cpu, public
 
@@ -59,6 +61,7 @@ def load(
     *,
     config: str | Path | None = None,
     size: int | Size | None = None,
+    frames: int | None = None,
     dtype: torch.dtype | Mapping[str, torch.dtype] | None = None,
     device: torch.device | str | None = None,
     revision: str | None = None,
@@ -79,6 +82,8 @@ def load(
             those of the model that diffusers takes the file for, if they are in the hub's cache.
         size: Height and width of pictures in pixels, or the side of a square, for networks that take several, as
             convolutional ones do; by default that of the network's configuration.
+        frames: Of a video, for networks of videos; by default that of its pipeline in diffusers. Autoencoders take a
+            multiple of so many frames as are one latent, and one more.
         dtype: Type of the weights; float32 for files, unchanged for objects by default. One of them under the names
             ``"network"`` and ``"autoencoder"`` gives that of each, as for autoencoders that overflow in float16; the
             encoder of prompts has the network's.
@@ -95,11 +100,12 @@ def load(
     Raises:
         TypeError: If source is none of these, or a scheduler comes with something else than a network.
         ValueError: If the device is unknown or not there, or the network or autoencoder does not take pictures of the
-            size.
+            size, or so many frames.
         LoadError: If the source cannot be found, fetched or understood; it names file and key. Pickled weights are
             never read, and only for a hub id is a network touched.
     """
     size = None if size is None else as_size("load", "size", size)
+    frames = check_int("load", "frames", frames, 1, MOST_FRAMES, optional=True)
     dtypes = _check_dtypes(dtype)
     device = _check_device(device)
     for name, value in (("revision", revision), ("variant", variant), ("token", token)):
@@ -131,7 +137,7 @@ def load(
         raise TypeError(
             f"load: source must be a built-in name, folder, hub id, pipeline or network, got {type(source).__name__}"
         )
-    return _assemble(name, parts, size, dtypes, device)
+    return _assemble(name, parts, size, frames, dtypes, device)
 
 
 def _check_no_scheduler(scheduler: Any) -> None:
@@ -246,7 +252,9 @@ def _check_folder(folder: Path) -> None:
             )
 
 
-def _assemble(name: str, parts: Parts, size: Size | None, dtypes: _Types, device: torch.device | None) -> Model:
+def _assemble(
+    name: str, parts: Parts, size: Size | None, frames: int | None, dtypes: _Types, device: torch.device | None
+) -> Model:
     network, scheduler = parts.network, parts.scheduler
     config = getattr(network, "config", None)
     known = family_of(network)
@@ -263,7 +271,7 @@ def _assemble(name: str, parts: Parts, size: Size | None, dtypes: _Types, device
         levels_of("load", scheduler)
     except (TypeError, ValueError) as error:
         raise LoadError(str(error)) from error
-    codec, shape = _codec_and_shape(network, parts.autoencoder, size)
+    codec, shape = _codec_and_shape(network, parts.autoencoder, size, frames)
     try:
         model = Model(
             network, scheduler, sample_shape=shape, codec=codec, text=parts.text, image_encoder=parts.image_encoder,
@@ -286,14 +294,31 @@ def _assemble(name: str, parts: Parts, size: Size | None, dtypes: _Types, device
     except LoadError as error:
         if size is None:
             raise
-        several = 2 ** (len(config.get("block_out_channels") or [0]) - 1) * model.codec.size[0] // shape[1]
+        patch: Any = config.get("patch_size")
+        patch = patch[-1] if isinstance(patch, (list, tuple)) else 1
+        pixels = max(1, model.codec.size[0] // shape[-2])
+        several = patch * pixels * 2 ** (len(config.get("block_out_channels") or [0]) - 1)
         raise ValueError(
             f"load: size must be one that the network takes, such as multiples of {several}, got {size} ({error})"
         ) from error
     return model
 
 
-def _codec_and_shape(network: Any, autoencoder: Any, size: Size | None) -> tuple[LatentCodec | None, tuple[int, ...]]:
+def _codec_and_shape(
+    network: Any, autoencoder: Any, size: Size | None, frames: int | None
+) -> tuple[LatentCodec | VideoLatentCodec | SoundCodec | None, tuple[int, ...]]:
+    """The codec of latents, if there are any, and the shape of samples; of pictures of a size, if there is one."""
+    media = (family_of(network) or PIXEL_UNET).media
+    if media == "videos":
+        return _of_videos(network, autoencoder, size, frames)
+    if frames is not None:
+        raise ValueError(f"load: frames must be left at None for networks of {media}, got {frames}")
+    if media == "sound":
+        return _of_sound(network, autoencoder, size)
+    return _of_pictures(network, autoencoder, size)
+
+
+def _of_pictures(network: Any, autoencoder: Any, size: Size | None) -> tuple[LatentCodec | None, tuple[int, ...]]:
     """The codec of latents, if there are any, and the shape of samples; of pictures of a size, if there is one."""
     own = (family_of(network) or PIXEL_UNET).sample_shape
     if autoencoder is None:
@@ -318,10 +343,56 @@ def _codec_and_shape(network: Any, autoencoder: Any, size: Size | None) -> tuple
     return LatentCodec(autoencoder, (shape[1], shape[2])), shape
 
 
+def _of_videos(
+    network: Any, autoencoder: Any, size: Size | None, frames: int | None
+) -> tuple[VideoLatentCodec | None, tuple[int, ...]]:
+    """The same of videos; what is not given is as in the network's own shape."""
+    channels, *own = (family_of(network) or PIXEL_UNET).sample_shape(network)
+    if autoencoder is None:
+        return None, (channels, own[0] if frames is None else frames, *(own[1:] if size is None else size))
+    try:
+        check_part(f"config of {type(autoencoder).__name__}", autoencoder.config)
+        codec = VideoLatentCodec(autoencoder, (2, 1, 1))
+    except (TypeError, ValueError) as error:
+        raise LoadError(f"load: {str(error).removeprefix('VideoLatentCodec: ')}") from error
+    each, factor, kind = codec.frames - 1, codec.size[0], type(autoencoder).__name__
+    if frames is not None and (frames - 1) % each:
+        raise ValueError(
+            f"load: frames must be a multiple of {each}, the frames of a latent of {kind}, and 1, got {frames}"
+        )
+    if size is not None and (size[0] % factor or size[1] % factor):
+        raise ValueError(f"load: size must be of multiples of {factor}, the pixels of a latent of {kind}, got {size}")
+    if codec.latent_channels != channels:
+        raise LoadError(
+            f"load: autoencoder must have latents of {channels} channels, as the network's samples have, "
+            f"got {codec.latent_channels}"
+        )
+    latents = own[0] if frames is None else (frames - 1) // each + 1
+    height, width = own[1:] if size is None else (size[0] // factor, size[1] // factor)
+    return VideoLatentCodec(autoencoder, (latents, height, width)), (channels, latents, height, width)
+
+
+def _of_sound(network: Any, autoencoder: Any, size: Size | None) -> tuple[SoundCodec | None, tuple[int, ...]]:
+    """The same of sound, whose length is the network's own."""
+    if size is not None:
+        raise ValueError(f"load: size must be left at None for networks of sound, got {size}")
+    shape = (family_of(network) or PIXEL_UNET).sample_shape(network)
+    codec = None if autoencoder is None else SoundCodec(autoencoder, shape[1])
+    if codec is not None and codec.latent_channels != shape[0]:
+        raise LoadError(
+            f"load: autoencoder must have latents of {shape[0]} channels, as the network's samples have, "
+            f"got {codec.latent_channels}"
+        )
+    return codec, shape
+
+
 @torch.no_grad()
 def _try_out(model: Model) -> None:
     """Raise unless the network takes a sample, a timestep and its conditioning, and predicts in the sample's shape."""
-    x = torch.zeros(1, *model.sample_shape, dtype=model.dtype, device=model.device)
+    channels, *sizes = model.sample_shape
+    # Two frames of a video show as much as all.
+    sizes = sizes if len(sizes) < 3 else [min(sizes[0], 2), *sizes[1:]]
+    x = torch.zeros(1, channels, *sizes, dtype=model.dtype, device=model.device)
     kind, beside = type(model.network).__name__, "alone"
     try:
         c = any_conditioning(model)

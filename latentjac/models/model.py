@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +30,7 @@ from latentjac.models.beside import Given, beside_for
 from latentjac.models.classes import Asked, Classes
 from latentjac.models.codec import ImageInput, NoCodec, PixelCodec, decoder_map
 from latentjac.models.conditioning import Conditioning, ImageGuidance
-from latentjac.models.configs import LARGEST_SIDE
+from latentjac.models.configs import LARGEST_SIDE, LONGEST
 from latentjac.models.guidance import Denoiser, Guided, GuidedByImage
 from latentjac.models.identity import network_identity
 from latentjac.models.image_prompts import Embedding, ImageEncoder, Noising
@@ -37,22 +38,27 @@ from latentjac.models.latents import LatentCodec
 from latentjac.models.layers import OUTPUTS, Tap, refuse_training, resolve_layer, run
 from latentjac.models.prompted import conditioning_under
 from latentjac.models.schedulers import levels_of
+from latentjac.models.sound import SoundCodec
+from latentjac.models.video import VideoCodec, VideoLatentCodec
 from latentjac.models.weights import cast_weights
 from latentjac.public import public
 
 _MAX_CACHED_TRACES = 4
 _NONE = Conditioning()
+Codec = PixelCodec | LatentCodec | VideoCodec | VideoLatentCodec | SoundCodec
 
 
 class Model:
     """What the layers above need of a diffusion model, whatever pipeline it came from.
 
-    ``latentjac.load`` makes one of pipelines; made by hand it takes any network that denoises samples ``[B, C, H, W]``:
+    ``latentjac.load`` makes one of pipelines; made by hand it takes any network that denoises samples ``[B, C, H, W]``,
+    or of another shape, such as videos ``[B, C, F, H, W]`` or sound ``[B, C, L]``:
 
         model = latentjac.Model(network, scheduler, call=lambda net, x, t, c: net(x, t, c["class"]),
                                 layers={"mid": net.blocks[6]}, sample_shape=(3, 32, 32))
 
-    The network is not copied: it is put in evaluation mode, its gradients off, channels last on a CPU.
+    The network is not copied: it is put in evaluation mode, its gradients off; on a CPU channels last, unless it has
+    three-dimensional convolutions.
 
     Attributes:
         name: How it was asked for.
@@ -60,7 +66,7 @@ class Model:
         scheduler: The diffusers scheduler it was trained with.
         call: How the network is called.
         layers: Names that mean the same for every network, as module names.
-        sample_shape: Shape ``(C, H, W)`` of one noisy sample.
+        sample_shape: Shape ``(C, H, W)`` of one noisy sample, ``(C, F, H, W)`` of a video, or another.
         codec: Turns pictures into samples and back.
         text: Turns prompts into tensors of a conditioning; None for networks without.
         image_encoder: Turns pictures into embeddings; None for networks without, and where there is none.
@@ -75,8 +81,8 @@ class Model:
             ignored. By default that of the network's family, for other classes ``network(x, t, return_dict=False)[0]``.
         layers: Such names, each with a module of the network or its name.
         sample_shape: By default from the network's configuration.
-        codec: With ``encode`` and ``decode`` as :class:`PixelCodec` has them; by default that one for samples of 1 or
-            3 channels, and none for others.
+        codec: With ``encode`` and ``decode`` as :class:`PixelCodec` has them; by default that one for samples
+            ``(C, H, W)`` of 1 or 3 channels, :class:`VideoCodec` for ``(C, F, H, W)`` of as many, and none for others.
         text: With ``tensors(prompts)`` as :class:`TextEncoder` has it.
         image_encoder: With ``encode`` and ``without_picture`` as :class:`ImageEncoder` has them.
         classes: For networks with classes, whose labels come as ``"class_label"``, int64 ``[B]``. By default those of
@@ -96,7 +102,7 @@ class Model:
         call: Call | None = None,
         layers: Mapping[str, torch.nn.Module | str] | None = None,
         sample_shape: Sequence[int] | None = None,
-        codec: PixelCodec | LatentCodec | None = None,
+        codec: Codec | None = None,
         text: Encoder | None = None,
         image_encoder: ImageEncoder | None = None,
         classes: Classes | None = None,
@@ -123,6 +129,7 @@ class Model:
         self.call: Call = call or family.call
         self._usual = call is None and known is not None
         self._own_family = family
+        self._grid = family.grid
         self.layers = {**family.layers(self.network), **_names_of(self.network, layers)}
         if sample_shape is not None:
             self.sample_shape = _shape(sample_shape)
@@ -130,9 +137,9 @@ class Model:
             self.sample_shape = family.sample_shape(self.network)
         else:
             raise ValueError("Model: sample_shape must be given for a network without configuration, got None")
-        self.codec: PixelCodec | LatentCodec | NoCodec = _pixels(self.sample_shape) if codec is None else codec
+        self.codec: Codec | NoCodec = _pixels(self.sample_shape) if codec is None else codec
         self.network.eval().requires_grad_(False)
-        if self.device.type == "cpu":
+        if self.device.type == "cpu" and all(p.ndim < 5 for p in self.network.parameters()):
             # Convolutions are faster so on a CPU; the annotation of Module.to leaves the keyword out.
             self.network.to(memory_format=torch.channels_last)
 
@@ -202,14 +209,18 @@ class Model:
         """Number of tokens that a sample is to a transformer; of other networks, number of its pixels."""
         if self._own_family.tokens is not None:
             return self._own_family.tokens(self.network, self.sample_shape)
-        channels, height, width = self.sample_shape
+        channels, *sizes = self.sample_shape
         config = getattr(self.network, "config", None) or {}
         packed: Any = config.get("in_channels")
         patch: Any = config.get("patch_size")
+        pixels = math.prod(sizes)
+        if isinstance(patch, (list, tuple)):
+            return max(1, pixels // math.prod(patch))
         if not is_int(packed) or not is_int(patch):
-            return height * width
+            return pixels
         # Some pipelines pack patches as channels, before the network.
-        return max(1, height * width // (packed // channels if packed > channels else patch**2))
+        of_one = packed // channels if packed > channels else patch**2 * (config.get("patch_size_t") or 1)
+        return max(1, pixels // of_one)
 
     @property
     def placing(self) -> dict[str, Any]:
@@ -385,11 +396,19 @@ class Model:
             return _prediction_map(self, name)
         tap = Tap(self.network, name, self.levels.called(self.call), self.picture_in)
 
+        grid = None if self._grid is None or not self._grid.is_of(name) else self._grid
+        sizes = () if grid is None else grid.sizes(self.network, self.sample_shape)
+
         def features(x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
             # ClassifierFree is of the prediction alone: features are those under the prompt.
-            return tap(self.network, x, t, conditioning.unguided()._expanded(len(x)))
+            found = tap(self.network, x, t, conditioning.unguided()._expanded(len(x)))
+            return found if grid is None else grid.unpacked(found, sizes)
 
         return features
+
+    def _as_returned(self, name: str, features: torch.Tensor) -> torch.Tensor:
+        """Features of a layer, or what is to be added to them, as the module itself returns them."""
+        return self._grid.packed(features) if self._grid is not None and self._grid.is_of(name) else features
 
     @public
     def linearization(
@@ -508,11 +527,15 @@ def _names_of(network: torch.nn.Module, layers: Any) -> dict[str, str]:
 
 def _shape(shape: Any) -> tuple[int, ...]:
     sizes = check_sequence("Model", "sample_shape", shape, "ints")
-    if len(sizes) != 3 or not all(map(is_int, sizes)):
-        raise ValueError(f"Model: sample_shape must be (C, H, W), got {shown(shape)}")
-    return tuple(check_int("Model", "sample_shape", size, 1, LARGEST_SIDE) for size in sizes)
+    if not all(map(is_int, sizes)):
+        raise ValueError(f"Model: sample_shape must be ints such as (C, H, W), got {shown(shape)}")
+    most = LARGEST_SIDE if len(sizes) > 2 else LONGEST  # sound is longer than pictures are wide
+    return tuple(check_int("Model", "sample_shape", size, 1, most) for size in sizes)
 
 
-def _pixels(shape: tuple[int, ...]) -> PixelCodec | NoCodec:
+def _pixels(shape: tuple[int, ...]) -> PixelCodec | VideoCodec | NoCodec:
+    """The codec of samples that are pictures or videos themselves."""
     channels, *size = shape
-    return PixelCodec((size[0], size[1]), channels) if channels in (1, 3) else NoCodec()
+    if channels not in (1, 3) or len(size) not in (2, 3):
+        return NoCodec()
+    return PixelCodec((size[0], size[1]), channels) if len(size) == 2 else VideoCodec(tuple(size), channels)

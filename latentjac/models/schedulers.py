@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from latentjac.arguments import is_number, shown
-from latentjac.models.levels import Exploding, Flow, Grid, Levels, Preconditioned, Table
+from latentjac.models.levels import Angular, Exploding, Flow, Grid, Levels, Preconditioned, Table
 from latentjac.models.predictions import PREDICTIONS
 
 _KNOWN = "one of diffusers with alphas_cumprod, of flow matching, variance exploding or EDM"
@@ -23,7 +23,6 @@ _REFUSED = {
     "AmusedScheduler": _TOKENS,
     "BlockRefinementScheduler": _TOKENS,
     "CMStochasticIterativeScheduler": _DISTILLED,
-    "CosineDPMSolverMultistepScheduler": f"whose networks make sound; {_TRAINED}",
     "DDPMWuerstchenScheduler": f"whose timesteps are fractions of its own schedule; {_TRAINED}",
     "DiscreteDDIMScheduler": _TOKENS,
     "EntropyBoundScheduler": _TOKENS,
@@ -264,7 +263,8 @@ def _edm(function: str, scheduler: Any, total: int) -> Preconditioned:
     kind = _kind_of(function, scheduler, ("epsilon", "v_prediction"), "epsilon")
     rho = None if scheduler.config.get("sigma_schedule") == "exponential" else _positive(function, scheduler, "rho")
     data, sign = _positive(function, scheduler, "sigma_data"), 1 if kind == "epsilon" else -1
-    return Preconditioned("edm", total, *_noises(function, scheduler), rho, data, sign)
+    make = Angular if "CosineDPMSolverMultistepScheduler" in _names(scheduler) else Preconditioned
+    return make("edm", total, *_noises(function, scheduler), rho, data, sign)
 
 
 def _noises(function: str, scheduler: Any) -> tuple[float, float]:
@@ -296,4 +296,5 @@ _MAKERS: dict[str, Callable[[str, Any, int], Levels]] = {
     "ScoreSdeVeScheduler": _exploding,
     "EDMEulerScheduler": _edm,
     "EDMDPMSolverMultistepScheduler": _edm,
+    "CosineDPMSolverMultistepScheduler": _edm,
 }

@@ -237,7 +237,7 @@ class Walk(XSpaceMethod):
         gain = self._gain_at(point)
         linearity = measure_linearity(model, point, rows, job.sigma, self.linearity_tolerance)
         ways = rows.new_tensor([-1.0, 1.0]).repeat(len(rows))
-        probes = (PROBE * ways).view(-1, 1, 1, 1) * rows.repeat_interleave(2, 0)
+        probes = (PROBE * ways).view(-1, *[1] * (rows.ndim - 1)) * rows.repeat_interleave(2, 0)
         walks = Walks(model, point, probes[:, None], ways[:, None], num_steps, job.sigma)
         observer = Observer(model, point, layer, job.sigma, len(probes), num_steps)
         frames = tuple(range(num_steps + 1))[:: max(1, (num_steps + 1) // FRAMES)]

@@ -1,6 +1,6 @@
 """Pictures, plots and files of a run."""
 
-from latentjac.report.animation import walk_gif
+from latentjac.report.animation import video_gif, walk_gif
 from latentjac.report.files import versions, write_json, write_png
 from latentjac.report.findings import finding_figure
 from latentjac.report.page import run_page
@@ -16,6 +16,7 @@ __all__ = [
     "run_page",
     "spectrum_plot",
     "versions",
+    "video_gif",
     "walk_gif",
     "write_json",
     "write_parquet",

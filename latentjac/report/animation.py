@@ -1,4 +1,4 @@
-"""Walks as animated GIFs."""
+"""Walks, and videos, as animated GIFs."""
 
 from __future__ import annotations
 
@@ -33,23 +33,54 @@ def walk_gif(images: Sequence[Image.Image], *, side: int = 256, milliseconds: in
         TypeError: If an argument has a wrong type.
         ValueError: If there are not at least two pictures of one size, or a number is out of range.
     """
-    name = "walk_gif"
+    milliseconds = check_int("walk_gif", "milliseconds", milliseconds, 1, _LONGEST)
+    pause = check_int("walk_gif", "pause", pause, 1, _LONGEST)
+    frames = _frames("walk_gif", images, side)
+    durations = [pause] + [milliseconds] * (len(frames) - 2) + [pause]
+    return _gif(frames + frames[-2:0:-1], durations + durations[-2:0:-1])
+
+
+def video_gif(images: Sequence[Image.Image], *, side: int = 256, milliseconds: int = 80) -> bytes:
+    """An endless GIF of the frames of a video, from the first to the last, as of :func:`walk_gif`.
+
+        frames = latentjac.diffusion.render(model, samples, "pil")[0]
+        latentjac.files.write_bytes("video.gif", latentjac.report.video_gif(frames))
+
+    Args:
+        images: The frames, at least two, of one size.
+        side: Shorter side of the GIF in pixels, at most 8192; smaller frames are enlarged to it smoothly, larger ones
+            are kept.
+        milliseconds: Time of a frame; GIF has steps of 10.
+
+    Returns:
+        The content of a GIF file.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If there are not at least two frames of one size, or a number is out of range.
+    """
+    milliseconds = check_int("video_gif", "milliseconds", milliseconds, 1, _LONGEST)
+    frames = _frames("video_gif", images, side)
+    return _gif(frames, [milliseconds] * len(frames))
+
+
+def _frames(name: str, images: Sequence[Image.Image], side: int) -> list[Image.Image]:
+    """Pictures of one palette, enlarged to a side; of arguments that are checked here."""
     check_kind(name, "images", images, (list, tuple), "a list of PIL images")
     for i, image in enumerate(images):
         check_kind(name, f"images[{i}]", image, Image.Image, "a PIL image")
         if 0 in image.size:
             raise ValueError(f"{name}: images[{i}] must have pixels, got size {image.size[0]}x{image.size[1]}")
     side = check_int(name, "side", side, 1, MOST_PIXELS)
-    milliseconds = check_int(name, "milliseconds", milliseconds, 1, _LONGEST)
-    pause = check_int(name, "pause", pause, 1, _LONGEST)
     if len({image.size for image in images}) != 1 or len(images) < 2:
         sizes = sorted({image.size for image in images})
-        raise ValueError(f"walk_gif: images must be at least two of one size, got {len(images)} of sizes {sizes}")
+        raise ValueError(f"{name}: images must be at least two of one size, got {len(images)} of sizes {sizes}")
     pictures = [image.convert("RGB") for image in images]
     palette = _common_palette(pictures)
-    frames = [_enlarged(p, side).quantize(palette=palette, dither=Image.Dither.NONE) for p in pictures]
-    durations = [pause] + [milliseconds] * (len(frames) - 2) + [pause]
-    frames, durations = frames + frames[-2:0:-1], durations + durations[-2:0:-1]
+    return [_enlarged(p, side).quantize(palette=palette, dither=Image.Dither.NONE) for p in pictures]
+
+
+def _gif(frames: list[Image.Image], durations: list[int]) -> bytes:
     buffer = BytesIO()
     frames[0].save(
         buffer, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, disposal=1, optimize=False

@@ -123,6 +123,8 @@ def _width(text: str, size: int) -> float:
 def direction_image(direction: torch.Tensor) -> Image.Image:
     """A direction ``[C, H, W]`` as a picture: grey is zero, its largest entries at full contrast.
 
+    Of the direction ``[C, F, H, W]`` of a video it is the middle frame, at the contrast of that.
+
     One or three channels are shown as they are; others, such as those of latents, by the one (of two) or three
     combinations of channels that carry most of the direction.
 
@@ -133,8 +135,12 @@ def direction_image(direction: torch.Tensor) -> Image.Image:
     from latentjac.models import to_pil
 
     direction = check_tensor("direction_image", "direction", direction)
+    if direction.ndim == 4 and direction.numel():
+        direction = direction[:, direction.shape[1] // 2]
     if direction.ndim != 3 or direction.numel() == 0:
-        raise ValueError(f"direction_image: direction must have shape [C, H, W], got {list(direction.shape)}")
+        raise ValueError(
+            f"direction_image: direction must have shape [C, H, W] or [C, F, H, W], got {list(direction.shape)}"
+        )
     values = direction.double()
     values = (values / values.abs().max().clamp_min(torch.finfo(values.dtype).tiny)).float().cpu()
     if len(values) not in (1, 3):

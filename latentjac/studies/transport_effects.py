@@ -59,7 +59,7 @@ def transport_effects(
     length = DISTANCE * point.noise
     generator = torch.Generator().manual_seed(settings.seed)
     random = torch.randn(q, *point.sample.shape[1:], generator=generator, device="cpu").to(point.sample)
-    random = random / random.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    random = random / random.flatten(1).norm(dim=1).view(-1, *[1] * (random.ndim - 1))
     moved = torch.stack([_steps(features, point, i, bases[i].v[:q], length) for i in range(n)])
     retained = torch.zeros(n, n, q, dtype=torch.float64, device="cpu")
     cosines, sizes = (torch.zeros(len(WAYS), n, n, q, dtype=torch.float64, device="cpu") for _ in range(2))

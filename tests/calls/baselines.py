@@ -7,6 +7,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from networks import build_scheduler, rand
 from PIL import Image
 from pipelines import build_pixart, build_stable_diffusion
 from solvers.matrices import MatrixOperator
+from sound_pipelines import build_stable_audio
+from video_pipelines import build_wan_autoencoder
 
 import latentjac as lj
 from latentjac import diffusion, editing, geometry, kernels, models, papers, report, studies
@@ -39,8 +42,8 @@ MADE = {
     "JacobiEigh", "JacobiSvd", "JointLinearization", "LatentCodec", "LinearOperator", "Linearity", "Linearization",
     "Linearization.rebase", "LocalBasis", "MatchedMean", "Method", "NormActPrimal", "PathMeasure", "PixelCodec",
     "PowerSpectrum", "Prediction", "PreparedImage", "PrincipalComponents", "ProgramLinearization", "Restrictable",
-    "Row", "SampleMean", "Schedule.nearest", "SelfTest", "SolverState", "Study", "SubspaceDistance", "T5TextEncoder",
-    "TextEncoder", "Trajectory", "Transport", "Way", "XSpaceMethod",
+    "Row", "SampleMean", "Schedule.nearest", "SelfTest", "SolverState", "SoundCodec", "Study", "SubspaceDistance",
+    "T5TextEncoder", "TextEncoder", "Trajectory", "Transport", "VideoCodec", "VideoLatentCodec", "Way", "XSpaceMethod",
 }  # fmt: skip
 # Of methods of edits, whom `edit` calls.
 CALLED_BY_EDIT = {"check_size", "enough_steps", "layer_in", "samples_between", "steps", "walk"}
@@ -100,6 +103,16 @@ class Counted(Network):
 
 def counted() -> lj.Model:
     return model_of(Counted())
+
+
+@cache
+def video_latents() -> models.VideoLatentCodec:
+    return models.VideoLatentCodec(build_wan_autoencoder(), (2, 2, 2))
+
+
+@cache
+def sound_latents() -> models.SoundCodec:
+    return models.SoundCodec(build_stable_audio().vae, 4)
 
 
 @dataclass(eq=False)
@@ -191,6 +204,7 @@ BASELINES: dict[str, Baseline] = {
     "builtin_models": lambda c: call(lj.builtin_models),
     "prepare_image": lambda c: call(lj.prepare_image, image=c.picture, size=4, crop=(0, 0, 2, 2)),
     "open_image": lambda c: call(models.open_image, path=c.photo),
+    "to_frames": lambda c: call(models.to_frames, videos=rand(1, 3, 2, 4, 4).sigmoid()),
     "to_pil": lambda c: call(models.to_pil, pictures=rand(1, 3, 4, 4).sigmoid()),
     "resolve_layer": lambda c: call(models.resolve_layer, network=c.model.network, layer="mid", aliases={"h": "mid"}),
     "invert": lambda c: call(lj.invert, model=c.model, image=c.picture, num_inference_steps=3),
@@ -627,6 +641,7 @@ BASELINES: dict[str, Baseline] = {
     "run_page": lambda c: call(report.run_page, record={"command": "edit"}, files=[("a.png", "a picture")]),
     "spectrum_plot": lambda c: call(report.spectrum_plot, basis=c.basis, title="t"),
     "versions": lambda c: call(report.versions),
+    "video_gif": lambda c: call(report.video_gif, images=[c.picture, c.picture], side=8, milliseconds=80),
     "walk_gif": lambda c: call(report.walk_gif, images=[c.picture, c.picture], side=8, milliseconds=80, pause=100),
     "write_json": lambda c: call(report.write_json, path=c.folder / "a.json", content={"a": 1}),
     "write_parquet": lambda c: call(report.write_parquet, path=c.folder / "a.parquet", columns={"a": [1]}),
@@ -708,6 +723,12 @@ BASELINES: dict[str, Baseline] = {
     "decoder_map": lambda c: call(lj.models.decoder_map, model=c.model),
     "PixelCodec.encode": lambda c: call(c.model.codec.encode, images=[c.picture]),
     "PixelCodec.decode": lambda c: call(c.model.codec.decode, samples=rand(1, 3, 4, 4)),
+    "VideoCodec.encode": lambda c: call(models.VideoCodec((2, 4, 4)).encode, videos=[c.picture, c.picture]),
+    "VideoCodec.decode": lambda c: call(models.VideoCodec((2, 4, 4)).decode, samples=rand(1, 3, 2, 4, 4)),
+    "VideoLatentCodec.encode": lambda c: call(video_latents().encode, videos=[c.picture] * 5),
+    "VideoLatentCodec.decode": lambda c: call(video_latents().decode, samples=rand(1, 4, 2, 2, 2).float()),
+    "SoundCodec.encode": lambda c: call(sound_latents().encode, waves=rand(1, 2, 16).tanh()),
+    "SoundCodec.decode": lambda c: call(sound_latents().decode, samples=rand(1, 4, 4).float()),
     "LatentCodec.encode": lambda c: call(c.text.codec.encode, images=[c.picture]),
     "LatentCodec.decode": lambda c: call(c.text.codec.decode, samples=rand(1, 4, 8, 8).float()),
     "T5TextEncoder.tensors": lambda c: call(c.t5.text.tensors, prompts=["a", "b"]),

@@ -22,12 +22,14 @@ TAKEN = """
     StableDiffusion3PAGPipeline StableDiffusion3PAGImg2ImgPipeline StableDiffusionPipeline StableDiffusionPipelineSafe
     StableDiffusionImg2ImgPipeline StableDiffusionInpaintPipeline StableDiffusionInpaintPipelineLegacy
     StableDiffusionInstructPix2PixPipeline StableDiffusionControlNetPipeline StableDiffusionControlNetImg2ImgPipeline
-    LatentConsistencyModelPipeline LatentConsistencyModelImg2ImgPipeline
+    LatentConsistencyModelPipeline LatentConsistencyModelImg2ImgPipeline WanPipeline WanVideoToVideoPipeline LTXPipeline
+    StableAudioPipeline
 """.split()
 NAMED = """
     FluxKontextPipeline FluxKontextInpaintPipeline FluxControlPipeline FluxFillPipeline VisualClozePipeline
-    StableVideoDiffusionPipeline WanPipeline LTXPipeline SanaPipeline QwenImagePipeline AuraFlowPipeline IFPipeline
-    KandinskyV22Pipeline HunyuanDiTPipeline Lumina2Pipeline CogView4Pipeline ZImagePipeline StableAudioPipeline
+    StableVideoDiffusionPipeline WanImageToVideoPipeline WanVACEPipeline LTXImageToVideoPipeline
+    SanaPipeline QwenImagePipeline AuraFlowPipeline IFPipeline
+    KandinskyV22Pipeline HunyuanDiTPipeline Lumina2Pipeline CogView4Pipeline ZImagePipeline
     StableDiffusionXLAdapterPipeline StableDiffusionUpscalePipeline StableUnCLIPPipeline
 """.split()
 
@@ -40,7 +42,8 @@ def pipelines() -> dict[str, dict[str, str]]:
         if not inspect.isclass(kind) or not issubclass(kind, DiffusionPipeline) or kind is DiffusionPipeline:
             continue
         types: dict[str, Any] = kind._get_signature_types()
-        parts = {part: first_class(of) for part, of in types.items() if part not in kind._optional_components}
+        left_out = {*kind._optional_components} - {"transformer"}  # of Wan, which can have one of two
+        parts = {part: first_class(of) for part, of in types.items() if part not in left_out}
         found[name] = {part: of for part, of in parts.items() if of is not None}
     return found
 

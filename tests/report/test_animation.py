@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentjac.report import walk_gif
+from latentjac.report import video_gif, walk_gif
 
 
 def frames_of(content: bytes) -> tuple[Image.Image, list[np.ndarray], list[int]]:
@@ -35,6 +35,15 @@ def test_it_goes_there_and_back() -> None:
     assert gif.info["loop"] == 0
     assert [round(p.mean()) for p in pixels] == [0, 80, 160, 250, 160, 80]
     assert durations == [480, 80, 80, 480, 80, 80]
+
+
+def test_a_video_goes_forward_and_begins_again() -> None:
+    gif, pixels, durations = frames_of(video_gif([Image.new("RGB", (8, 8), (g, g, g)) for g in (0, 160, 80)], side=16))
+    assert (gif.size, gif.info["loop"]) == ((16, 16), 0)
+    assert [round(p.mean()) for p in pixels] == [0, 160, 80]
+    assert durations == [80, 80, 80]
+    with pytest.raises(ValueError, match="video_gif: images must be at least two of one size, got 1"):
+        video_gif([ramp(0)])
 
 
 def test_what_does_not_change_does_not_flicker() -> None:

@@ -44,6 +44,13 @@ def test_long_labels_are_not_cut() -> None:
     assert long.width > short.width + 100
 
 
+def test_the_direction_of_a_video_is_its_middle_frame() -> None:
+    v = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
+    assert np.array_equal(direction_image(v), direction_image(v[:, 2]))
+    with pytest.raises(ValueError, match=r"must have shape \[C, H, W\] or \[C, F, H, W\], got \[3, 4\]"):
+        direction_image(v[:, :, 0, 0])
+
+
 def test_direction_image_centres_on_grey() -> None:
     v = torch.zeros(3, 8, 8)
     v[:, 2, 2], v[:, 5, 5] = 1.0, -1.0

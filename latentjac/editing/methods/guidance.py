@@ -107,7 +107,7 @@ class GuidedSteps:
         """
         self._walks, self._bases, self._every = walks, bases, reestimate
         self._v = walks.directions
-        self._lengths = (probe_lengths * walks.sigma * walks.distances.sign())[..., None, None, None]
+        self._lengths = walks.broadcast(probe_lengths * walks.sigma * walks.distances.sign())
         self._gains: list[torch.Tensor] = []
         self._overlaps: list[torch.Tensor] = []
 
@@ -121,8 +121,8 @@ class GuidedSteps:
         eps = predict_noise(walks.model, torch.cat([rows.flatten(0, 1), x]), point.timestep, point.conditioning)
         ahead, here = eps[: -len(x)].view(rows.shape), eps[-len(x) :]
         change = walks.allowed(ahead - here[:, None])
-        size = change.flatten(2).norm(dim=2).clamp_min(torch.finfo(x.dtype).tiny)[..., None, None, None]
-        gains = walks.steps.abs() / size
+        size = change.flatten(2).norm(dim=2).clamp_min(torch.finfo(x.dtype).tiny)
+        gains = walks.steps.abs() / walks.broadcast(size)
         self._gains.append(gains.flatten(1))
         return (gains * change).sum(1)
 
@@ -140,7 +140,7 @@ class GuidedSteps:
             cosines = old.flatten(1) @ new.flatten(1).mT
             best = cosines.abs().argmax(1, keepdim=True)
             cosine = cosines.gather(1, best)
-            directions.append(new[best[:, 0]] * cosine.sign()[..., None, None])
+            directions.append(new[best[:, 0]] * cosine.sign().view(-1, *[1] * (x.ndim - 1)))
             overlaps.append(cosine.abs()[:, 0])
         self._v = self._walks.unit_allowed(torch.stack(directions))
         self._overlaps.append(torch.stack(overlaps))

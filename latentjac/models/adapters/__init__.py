@@ -22,6 +22,7 @@ from latentjac.models.adapters.family import BY_HAND, Call, Encoder, Family
 from latentjac.models.adapters.flux import FLUX, FLUX_SCHNELL
 from latentjac.models.adapters.hunyuan_dit import HUNYUAN_DIT
 from latentjac.models.adapters.kandinsky import KANDINSKY, KANDINSKY_21
+from latentjac.models.adapters.ltx import LTX
 from latentjac.models.adapters.lumina2 import LUMINA2, MaskedLumina2
 from latentjac.models.adapters.pixart import PIXART, PIXART_SIZED
 from latentjac.models.adapters.pixel_unet import PIXEL_UNET
@@ -29,9 +30,11 @@ from latentjac.models.adapters.qwen_image import QWEN_IMAGE
 from latentjac.models.adapters.sana import SANA
 from latentjac.models.adapters.sd3 import SD3
 from latentjac.models.adapters.sdxl import SDXL, SDXL_REFINER
+from latentjac.models.adapters.stable_audio import STABLE_AUDIO
 from latentjac.models.adapters.text_unet import TEXT_UNET
 from latentjac.models.adapters.unclip import UNCLIP, VARIATION
 from latentjac.models.adapters.upscaling import DEEPFLOYD_UPSCALED, DEPTH, UPSCALED
+from latentjac.models.adapters.wan import WAN
 from latentjac.models.adapters.z_image import Z_IMAGE
 
 # What `load` knows; of several that suit a network the first is taken.
@@ -40,6 +43,7 @@ FAMILIES = (
     CONTROLLED, CONTROLLED_SDXL, ADAPTED, ADAPTED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, VARIATION, DIT, PIXART,
     PIXART_SIZED, SD3, FLUX, FLUX_SCHNELL, SANA, AURA_FLOW, HUNYUAN_DIT, COG_VIEW4, QWEN_IMAGE, Z_IMAGE,
     LUMINA2, CHROMA, COG_VIEW3,
+    WAN, LTX, STABLE_AUDIO,
 )  # fmt: skip
 # Of networks that had one class before diffusers 0.30, and have one each since: by the kind of their norm.
 _NEW_CLASSES = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
@@ -80,6 +84,7 @@ __all__ = [
     "HUNYUAN_DIT",
     "KANDINSKY",
     "KANDINSKY_21",
+    "LTX",
     "LUMINA2",
     "NETWORK_PARTS",
     "PART_NAMES",
@@ -91,10 +96,12 @@ __all__ = [
     "SD3",
     "SDXL",
     "SDXL_REFINER",
+    "STABLE_AUDIO",
     "TEXT_UNET",
     "UNCLIP",
     "UPSCALED",
     "VARIATION",
+    "WAN",
     "Z_IMAGE",
     "AdaptedUNet",
     "Call",

@@ -28,6 +28,41 @@ BY_HAND = "networks of other kinds: latentjac.Model(network, scheduler, call=...
 
 
 @dataclass(frozen=True)
+class BlockOutput:
+    """How tokens that blocks of a network return, ``[B, N, D]``, lie in a sample: then they are ``[B, D, F, H, W]``.
+
+    Attributes:
+        blocks: Name of the list of blocks.
+        sizes: Tokens along each dimension of a sample behind its channels, of the network and the sample's shape.
+        before: Tokens of something else before them, which are no features.
+    """
+
+    blocks: str
+    sizes: Callable[[Any, tuple[int, ...]], tuple[int, ...]] = field(repr=False)
+    before: int = 0
+
+    def is_of(self, name: str) -> bool:
+        """Whether a layer is one of the blocks."""
+        parent, _, number = name.rpartition(".")
+        return parent == self.blocks and number.isdigit()
+
+    def unpacked(self, tokens: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
+        """What a block returned as features of these sizes behind their channels."""
+        return tokens[:, self.before :].transpose(1, 2).unflatten(2, sizes)
+
+    def packed(self, features: torch.Tensor) -> torch.Tensor:
+        """The inverse, with zeros for what is no features."""
+        tokens = features.flatten(2).transpose(1, 2)
+        return torch.nn.functional.pad(tokens, (0, 0, self.before, 0))
+
+
+def middle_of(name: str, blocks: Any) -> Mapping[str, str]:
+    """Names of the middle one of a list of blocks; of two in the middle, of the later one."""
+    middle = f"{name}.{len(blocks) // 2}"
+    return {"mid": middle, "h": middle}
+
+
+@dataclass(frozen=True)
 class Family:
     """A family of networks of diffusers pipelines: how they are called and what belongs to them.
 
@@ -36,11 +71,13 @@ class Family:
         part: What a pipeline calls its network.
         suits: Whether a network of this configuration is one of the family; a class can have several.
         call: How the network is called.
-        sample_shape: Shape ``(C, H, W)`` of its samples, of the network.
+        sample_shape: Shape ``(C, H, W)`` of its samples, or ``(C, F, H, W)`` of videos, of the network.
+        media: What samples stand for: ``"pictures"``, ``"videos"`` or ``"sound"``.
         sized: Whether the shape is known without a ``sample_size`` in the configuration.
         layers: Names that mean the same for every family, as module names, of the network.
         conditioning: Names of the tensors that the network gets beside sample and timestep.
         further: Names of more such tensors, of networks of this configuration.
+        grid: For families whose features are to be taken as videos: where tokens are.
         inputs: Makes those that follow from the model itself, of a row for all samples. Called with the model, the
             tensors of the text, the scale of guidance, and whether they are what guidance leads away from.
         embeddings: Embeddings of pictures that the network gets, by name.
@@ -69,12 +106,14 @@ class Family:
     sample_shape: Callable[[Any], tuple[int, ...]] = field(repr=False)
     layers: Callable[[Any], Mapping[str, str]] = field(repr=False)
     part: str = "unet"
+    media: str = "pictures"
     sized: bool = False
     suits: Callable[[Mapping[str, Any]], bool] = field(default=lambda config: True, repr=False)
     conditioning: tuple[str, ...] = ()
     classes: Callable[[Any], Classes] | None = field(default=None, repr=False)
     guidance_scale: float = 7.5
     further: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(default=lambda config: (), repr=False)
+    grid: BlockOutput | None = field(default=None, repr=False)
     inputs: Inputs | None = field(default=None, repr=False)
     embeddings: Callable[[Any], Mapping[str, Embedding]] = field(default=lambda network: {}, repr=False)
     noising: Callable[[Mapping[str, Any]], Noising | None] = field(default=lambda parts: None, repr=False)

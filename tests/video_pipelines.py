@@ -1,0 +1,92 @@
+"""Small pipelines of videos, of random weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKLLTXVideo,
+    AutoencoderKLWan,
+    FlowMatchEulerDiscreteScheduler,
+    LTXPipeline,
+    LTXVideoTransformer3DModel,
+    WanPipeline,
+    WanTransformer3DModel,
+)
+from pipelines import build_t5
+from transformers import UMT5Config, UMT5EncoderModel
+
+
+def build_wan_autoencoder() -> AutoencoderKLWan:
+    """Videos of 5 frames of 16x32 as 4 channels of 2 frames of 4x8, with means and deviations of their own."""
+    torch.manual_seed(3)
+    return AutoencoderKLWan(
+        base_dim=4,
+        z_dim=4,
+        dim_mult=[1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[True, True],
+        latents_mean=[0.1, -0.2, 0.3, 0.0],
+        latents_std=[1.5, 0.8, 1.1, 2.0],
+        scale_factor_spatial=4,
+    )
+
+
+def build_wan(kind: Any = WanPipeline, **options: object) -> WanPipeline:
+    """Three blocks on latents, whose text is of one token a letter."""
+    tokenizer, _ = build_t5()
+    torch.manual_seed(4)
+    text = UMT5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2)
+    encoder = UMT5EncoderModel(text).eval()
+    settings = {
+        "patch_size": (1, 2, 2),
+        "num_attention_heads": 2,
+        "attention_head_dim": 12,
+        "in_channels": 4,
+        "out_channels": 4,
+        "text_dim": 16,
+        "freq_dim": 16,
+        "ffn_dim": 32,
+        "num_layers": 3,
+        "rope_max_seq_len": 32,
+    }
+    network = WanTransformer3DModel(**{**settings, **options}).eval()
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=7.0)
+    return kind(tokenizer, encoder, build_wan_autoencoder(), scheduler, transformer=network)
+
+
+def build_ltx_autoencoder() -> AutoencoderKLLTXVideo:
+    """Videos of 5 frames of 32x64 as 8 channels of 2 frames of 2x4, with means and deviations as weights."""
+    torch.manual_seed(3)
+    autoencoder = AutoencoderKLLTXVideo(
+        latent_channels=8,
+        block_out_channels=(8, 8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8, 8),
+        layers_per_block=(1, 1, 1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1, 1, 1),
+        spatio_temporal_scaling=(True, True, False, False),
+        decoder_spatio_temporal_scaling=(True, True, False, False),
+    )
+    autoencoder.latents_mean.copy_(torch.linspace(-0.3, 0.4, 8))
+    autoencoder.latents_std.copy_(torch.linspace(0.7, 1.4, 8))
+    return autoencoder.eval()
+
+
+def build_ltx(kind: Any = LTXPipeline) -> LTXPipeline:
+    """Three blocks on latents; levels that shift with the number of tokens."""
+    tokenizer, encoder = build_t5()
+    torch.manual_seed(4)
+    network = LTXVideoTransformer3DModel(
+        in_channels=8,
+        out_channels=8,
+        num_attention_heads=2,
+        attention_head_dim=12,
+        cross_attention_dim=24,
+        num_layers=3,
+        caption_channels=16,
+    ).eval()
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=4, shift_terminal=0.1
+    )
+    return kind(scheduler, build_ltx_autoencoder(), encoder, tokenizer, network)
