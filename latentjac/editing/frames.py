@@ -39,7 +39,7 @@ def walk_frames(
 ) -> Frames:
     """Pictures along a direction of an edit, evenly from its lowest to its highest distance, by way of 0.
 
-    Nothing is walked again: the noisy samples are those that the two longest walks came through. Making an image of
+    Nothing is walked again: the noisy samples are those that the walks to both sides came through. Making an image of
     each costs as many network evaluations as there are levels below the point.
 
     Args:
