@@ -27,7 +27,7 @@ from latentjac.editing import Guidance
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "training"))
 
 DISTANCES = (-6.0, -3.0, 3.0, 6.0)
-LEVELS = 20
+LEVELS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +64,11 @@ class Counter:
         return taken
 
 
-def alone(point: latentjac.Point, i: int) -> latentjac.Point:
-    """One sample of a point, above the clean level: what is measured is not on the way down."""
+def alone(point: latentjac.Point) -> latentjac.Point:
+    """A point right above the clean level: what is measured is not on the way down."""
     levels = point.schedule
     values = ((row[0], row[point.level]) for row in (levels.signals, levels.noises, levels.timesteps))
-    return latentjac.Point(point.sample[i : i + 1], 1, Schedule(*values, levels.num_train_timesteps))
+    return latentjac.Point(point.sample, 1, Schedule(*values, levels.num_train_timesteps))
 
 
 def walked(
@@ -89,23 +89,34 @@ def deviations(found: torch.Tensor, fine: torch.Tensor, start: torch.Tensor) -> 
     return (100 * off / moved).tolist()
 
 
-def row(scheme: str, found: list[dict[str, Any]], fine: list[torch.Tensor], starts: list[torch.Tensor]) -> dict:
+def row(scheme: str, found: list[dict[str, Any]]) -> dict[str, Any]:
     """One line of the table."""
     columns: dict[str, list[float]] = {"3 alone": [], "3": [], "6": []}
-    for each, exact, start in zip(found, fine, starts, strict=True):
+    for photo in found:
+        each, exact, start = photo[scheme], photo["fine"], photo["start"]
         columns["3 alone"] += deviations(each["one"][None], exact[2:3], start)
         columns["3"] += deviations(each["points"][1:3], exact[1:3], start)
         columns["6"] += deviations(each["points"][[0, 3]], exact[[0, 3]], start)
+    own = [photo[scheme] for photo in found]
     return {
         "scheme": scheme,
-        "steps to 6, median": statistics.median(each["steps"] for each in found),
-        "evaluations, one picture": statistics.median(each["alone"] for each in found),
-        "evaluations, four pictures": statistics.median(each["four"] for each in found),
+        "steps to 6, median": statistics.median(each["steps"] for each in own),
+        "evaluations, one picture": statistics.median(each["alone"] for each in own),
+        "evaluations, four pictures": statistics.median(each["four"] for each in own),
         **{
             f"deviation at {name}, median / worst %": f"{statistics.median(values):.2f} / {max(values):.2f}"
             for name, values in columns.items()
         },
     }
+
+
+def measured(model: latentjac.Model, count: Counter, photo: torch.Tensor, way: int, fine: int) -> dict[str, Any]:
+    """What every scheme makes of a photo ``[1, 3, H, W]`` along one of its two strongest directions."""
+    point = alone(latentjac.invert(model, photo, LEVELS, refinement=0).at(0.7))
+    v = latentjac.local_basis(model, point, 2, tol=0.1).v[way]
+    exact = latentjac.edit(model, point, v, DISTANCES, method=Guidance(num_steps=fine)).points[0]
+    found = {scheme: walked(model, count, point, v, method) for scheme, method in SCHEMES.items()}
+    return {"fine": exact, "start": point.sample, **found}
 
 
 def main() -> None:
@@ -118,19 +129,13 @@ def main() -> None:
     args = parser.parse_args()
 
     model = latentjac.load("faces")
+    count = Counter(model)
     photos = load_faces(args.data, "held-out", model.codec.size[0])[-args.photos :].float() / 255
-    path = latentjac.invert(model, photos, LEVELS, refinement=0)
-    count, fine, starts = Counter(model), [], []
-    found: dict[str, list[dict[str, Any]]] = {scheme: [] for scheme in SCHEMES}
-    for i in range(len(photos)):
-        point = alone(path.at(0.7), i)
-        v = latentjac.local_basis(model, point, 2, tol=0.1).v[i % 2]
-        fine.append(latentjac.edit(model, point, v, DISTANCES, method=Guidance(num_steps=args.fine)).points[0])
-        starts.append(point.sample)
-        for scheme, method in SCHEMES.items():
-            found[scheme].append(walked(model, count, point, v, method))
+    found = []
+    for i, photo in enumerate(photos.split(1)):
+        found.append(measured(model, count, photo, i % 2, args.fine))
         print(f"photo {i + 1} of {len(photos)}", flush=True)
-    rows = [row(scheme, each, fine, starts) for scheme, each in found.items()]
+    rows = [row(scheme, found) for scheme in SCHEMES]
     record.write("walks", rows, photos=list(photos.shape), fine=args.fine, model=model.name)
     print(record.table(rows))
 

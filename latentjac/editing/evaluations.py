@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import torch
 
 from latentjac.diffusion import Point, predict
+from latentjac.diffusion.denoise import MAX_BATCH
 from latentjac.geometry.linearity import LENGTHS, Linearity, judge_quotients, probe_steps
 from latentjac.models import Model, Prediction
 from latentjac.models.codec import decoder_map
 from latentjac.models.layers import OUTPUTS, recorded
 from latentjac.shaped import Shaped
-
-_MOST_SAMPLES = 16  # evaluated at once
 
 
 @dataclass(frozen=True, repr=False)
@@ -106,8 +105,8 @@ def _of_prediction(model: Model, name: str, found: Prediction, first: int) -> to
 
 
 def features(model: Model, x: torch.Tensor, point: Point, layer: str) -> torch.Tensor:
-    """Features of samples ``[B, C, H, W]`` at the timestep of a point, a bounded number at a time."""
+    """Features of samples ``[B, C, H, W]`` at the timestep of a point, at most ``MAX_BATCH`` at a time."""
     t = torch.tensor(point.timestep, device=x.device)
     tap = model.feature_map(layer)
-    rows = point.conditioning.split(_MOST_SAMPLES, len(x))
-    return torch.cat([tap(part, t, c) for part, c in zip(x.split(_MOST_SAMPLES), rows, strict=True)])
+    rows = point.conditioning.split(MAX_BATCH, len(x))
+    return torch.cat([tap(part, t, c) for part, c in zip(x.split(MAX_BATCH), rows, strict=True)])

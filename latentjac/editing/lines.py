@@ -32,7 +32,7 @@ class Lines(Shaped):
     @classmethod
     def along(cls, rows: torch.Tensor, distances: tuple[float, ...], compose: bool) -> Lines:
         """The walks along unit directions ``[q, ...]`` that pass all distances."""
-        numbers = torch.arange(len(rows))
+        numbers = torch.arange(len(rows), device="cpu")
         if compose:
             return cls(rows[None], rows.new_tensor(distances)[None], numbers[None], (1.0,), (0,), (1.0,))
         # The farthest one below zero and the farthest one above, where there are such.

@@ -148,7 +148,7 @@ def walk(
     bar: tqdm,
     *,
     order: int = 1,
-    keep: tuple[int, ...] | None = None,
+    keep: tuple[float, ...] | None = None,
 ) -> Way:
     """Take all steps of all walks; an observer sees every one.
 

@@ -177,7 +177,8 @@ def recorded(network: torch.nn.Module, name: str) -> Iterator[list[torch.Tensor]
     Raises:
         ValueError: At the end of a pass that does not run a module.
     """
-    modules, captured = _modules(network, name), {}
+    modules = _modules(network, name)
+    captured: dict[str, torch.Tensor] = {}
     found: list[torch.Tensor] = []
 
     @_of_this_thread

@@ -248,7 +248,7 @@ class Walk(XSpaceMethod):
         probes = (PROBE * ways).view(-1, 1, 1, 1) * rows.repeat_interleave(2, 0)
         frames = tuple(range(num_steps + 1))[:: max(1, (num_steps + 1) // FRAMES)]
         sides, steps = zip(*_columns(frames), strict=True)
-        numbers = torch.arange(len(rows)).repeat_interleave(2)[:, None]
+        numbers = torch.arange(len(rows), device="cpu").repeat_interleave(2)[:, None]
         parts = tuple(step / num_steps for step in steps)
         lines = Lines(probes[:, None], ways[:, None], numbers, (-1.0, 1.0), sides, parts)
         evaluations = Evaluations(model, point, layer)

@@ -45,7 +45,11 @@ def test_frames_take_no_steps(tiny_model, tiny_point, monkeypatch) -> None:
     batches, network = [], tiny_model.network.forward
     monkeypatch.setattr(tiny_model.network, "forward", lambda x, *a, **k: batches.append(len(x)) or network(x, *a, **k))
     latentjac.editing.walk_frames(tiny_model, tiny_point, edit, count=5)
-    assert batches == [5] * 6  # six levels below the point
+    assert batches == [3] * 6  # six levels below the point; the edit has both ends
+    batches.clear()
+    frames = latentjac.editing.walk_frames(tiny_model, tiny_point, edit, count=2)
+    assert not batches
+    same(frames, edit)
 
 
 @pytest.mark.parametrize("method", [Linear(layer="mid"), HSpace(layer="mid")], ids=kind)

@@ -170,6 +170,10 @@ def test_guidance(case) -> None:
         x = point.sample + length * both / both.norm() + length * ahead / ahead.norm()
         close(result.points[0, i], x[0])
         close(result.samples[0, i], hand.down(x, point)[0])
+        seen = (point.sample, point.sample + length * first, x)
+        here, there, end = (model.feature_map("mid")(y, torch.tensor(point.timestep), point.conditioning) for y in seen)
+        expected = float((there - here).norm() + (end - there).norm())
+        assert float(result.along.feature_path[0, i]) == pytest.approx(expected, rel=1e-6)
     quotients = [
         [
             (hand.eps(point.sample + side * length * sigma * v, point.timestep) - here).norm() / length

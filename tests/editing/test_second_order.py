@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 from editing.known import Mix, Network, convolution, linear, model_of, pixelwise, point_for, sigma_at, unit
-from networks import rand
+from networks import point_at, rand
 
 import latentjac
 from latentjac.editing import Guidance, HSpace, Linear, Method
@@ -84,6 +84,15 @@ def test_two_steps_by_hand() -> None:
     expected = point.sample + length * both / both.norm() + length * ahead / ahead.norm()
     assert result.num_steps == 2
     torch.testing.assert_close(result.points[0], expected)
+
+
+def test_the_shortest_probe_in_single_precision() -> None:
+    model = pixelwise(1000.0)
+    single = point_at(point_for(model).sample.float())
+    v = unit(1, 3, 8, 8)[0].float()
+    result = latentjac.edit(model.to(dtype=torch.float32), single, v, 0.01, method=Guidance())
+    assert result.linearity[0].radius < 0.25
+    assert float(result.along.path) == pytest.approx(0.01, rel=1e-4)
 
 
 def test_composed_directions_are_of_second_order_too() -> None:

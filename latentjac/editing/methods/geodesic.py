@@ -21,8 +21,8 @@ from latentjac.geometry.transport import pull_back
 class Geodesic(XSpaceMethod):
     """Steps along v, which is carried on after each: straight on in the geometry of ``layer`` (Park et al. 2023).
 
-    Further options are those of :class:`latentjac.editing.XSpaceMethod`. Steps longer than the range in which the
-    network is linear along a direction are split.
+    Further options are those of :class:`latentjac.editing.XSpaceMethod`. Ways and transport are of second order
+    (docs/editing.md).
 
     Attributes:
         transport: How directions are carried, ``"park2023"`` or ``"pseudoinverse"``; see
@@ -55,7 +55,7 @@ class Geodesic(XSpaceMethod):
 
     @property
     def order(self) -> int:
-        """Two: ways and transport are both of second order."""
+        """Two: ways and transport both are."""
         return 2
 
     def steps(self, walks: Walks, layer: str, linearity: tuple[Linearity, ...] | None) -> GeodesicSteps:

@@ -49,8 +49,8 @@ class Reestimation:
 class Guidance(XSpaceMethod):
     """Steps ``x <- x + g [eps(x + p v) - eps(x)]``: differences of the predicted noise (Park et al. 2023, section 3.4).
 
-    Further options are those of :class:`latentjac.editing.XSpaceMethod`. Steps longer than the range in which the
-    network is linear along a direction are split.
+    Further options are those of :class:`latentjac.editing.XSpaceMethod`. Two steps are put together to one of second
+    order (docs/editing.md), unless directions are looked up on the way.
 
     Attributes:
         reestimate: Replace each direction by the nearest one of a new local basis of ``layer`` every so many steps: an
@@ -83,8 +83,10 @@ class Guidance(XSpaceMethod):
 
     def steps(self, walks: Walks, layer: str, linearity: tuple[Linearity, ...] | None) -> GuidedSteps:
         """Steps with the original's probe of length 1 where the network is linear that far, else a shorter one."""
-        lengths = torch.ones(1 + int(walks.lines.rows.max())) if linearity is None else probe_lengths(linearity)
-        probes = lengths[walks.lines.rows].to(walks.distances)
+        lengths = (
+            torch.ones(1 + int(walks.lines.rows.max()), device="cpu") if linearity is None else probe_lengths(linearity)
+        )
+        probes = lengths[walks.lines.rows]
         again = self.reestimate
         if not isinstance(again, Reestimation):
             return GuidedSteps(walks, probes)
@@ -96,6 +98,7 @@ def probe_lengths(linearity: tuple[Linearity, ...]) -> torch.Tensor:
     return torch.tensor(
         [max(length for length in entry.lengths if length <= min(1.0, entry.radius)) for entry in linearity],
         dtype=torch.float64,
+        device="cpu",
     )
 
 
@@ -114,13 +117,13 @@ class GuidedSteps:
 
         Args:
             walks: What to do.
-            probes: p of each direction in noise standard deviations, ``[w, c]``.
+            probes: p of each direction in noise standard deviations, float64 ``[w, c]``, on the CPU.
             bases: Where to look directions up.
             reestimate: Steps between two look-ups; None keeps the directions.
         """
         self._walks, self._probes, self._bases, self._every = walks, probes, bases, reestimate
         self._v = walks.directions
-        self._lengths = (probes * walks.sigma * walks.distances.sign())[..., None, None, None]
+        self._lengths = (probes.to(walks.distances) * walks.sigma * walks.distances.sign())[..., None, None, None]
         self._gains: list[torch.Tensor] = []
         self._overlaps: list[torch.Tensor] = []
 

@@ -37,7 +37,8 @@ class XSpaceMethod:
     """A method that walks side by side by steps of the noisy sample, then goes down to images.
 
     Attributes:
-        num_steps: Least number of steps of a walk, at most 1000; by default as many as its accuracy takes.
+        num_steps: Least number of steps of a walk, at most 1000; by default 16 of first order, or 3 of second.
+            There are more where they would be longer than once or twice the range in which the network is linear.
         prompt: For models with text, what the walk is under; images are made under the conditioning of the point, which
             is also that of the walk by default.
         class_label: The same for models with classes.
