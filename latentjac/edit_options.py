@@ -1,6 +1,5 @@
 """Defaults, names and limits of the options of edits, which Python and the command line read; it imports no torch."""
 
-NUM_STEPS = 16
 MOST_STEPS = 1000  # of a walk
 K = 8  # directions of the bases on the way
 TOL = 1e-2  # largest relative residual of those bases

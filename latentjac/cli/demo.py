@@ -30,7 +30,6 @@ from latentjac.cli.options import (
     parse_crop,
     parse_distances,
 )
-from latentjac.edit_options import NUM_STEPS
 
 ASSET_PHOTO = Path(__file__).parent.parent / "assets" / "face.jpg"
 
@@ -52,7 +51,7 @@ def demo(
     layer: Layer = "mid",
     tol: Tol = 1e-3,
     distance: Distances = "-6,-3,3,6",
-    edit_steps: EditSteps = NUM_STEPS,
+    edit_steps: EditSteps = None,
     gif: Gif = False,
     frames: Frames = FRAMES,
     seed: Seed = 0,

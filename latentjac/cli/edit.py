@@ -29,7 +29,7 @@ from latentjac.cli.options import (
     parse_crop,
     parse_distances,
 )
-from latentjac.edit_options import FARTHEST, INJECTIONS, LARGEST_GAIN, MOST_STEPS, NULL_RANK, NUM_STEPS, K
+from latentjac.edit_options import FARTHEST, INJECTIONS, LARGEST_GAIN, MOST_STEPS, NULL_RANK, K
 
 TRANSPORTS = ("park2023", "pseudoinverse")  # of latentjac.geometry, which imports torch
 
@@ -195,7 +195,7 @@ def edit(
             "standard deviations of the features, default -120,-60,60,120.",
         ),
     ] = None,
-    edit_steps: EditSteps = NUM_STEPS,
+    edit_steps: EditSteps = None,
     gif: Gif = False,
     frames: Frames = FRAMES,
     seed: Seed = 0,

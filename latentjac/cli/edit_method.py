@@ -43,7 +43,7 @@ def build_method(method: str, compat: str | None, given: Mapping[str, Any]) -> M
         own = defaults_of(kind)
         for name in options.keys() - own.keys():
             check_left_alone(name, options.pop(name))
-        return kind(**options)
+        return kind(**{name: value for name, value in options.items() if value is not None})
 
 
 def check_left_alone(name: str, value: Any) -> None:

@@ -131,9 +131,10 @@ Distances = Annotated[
     ),
 ]  # fmt: skip
 EditSteps = Annotated[
-    int,
+    int | None,
     option(
-        "--edit-steps", values.whole, 1, MOST_STEPS, help="Least number of steps of a walk; h-space takes none."
+        "--edit-steps", values.whole, 1, MOST_STEPS,
+        help="Least number of steps of a walk; default: as many as its accuracy takes. h-space takes none.",
     ),
 ]  # fmt: skip
 Gif = Annotated[

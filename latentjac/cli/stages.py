@@ -213,14 +213,16 @@ def write_edits(
 
 def _record_edit(run: RunFolder, edit: latentjac.Edit, chosen: list[int]) -> None:
     """Write down what was measured and print the main numbers."""
-    along = edit.along
+    along, linearity = edit.along, edit.linearity
+    assert along is not None
+    assert linearity is not None
     run.record["edit"] = {
         "method": name_of(edit.method),
         "unit": edit.unit,
         "directions": [i + 1 for i in chosen],
         "distances": list(edit.distances),
         "num_steps": edit.num_steps,
-        "linear_up_to": [entry.radius for entry in edit.linearity],
+        "linear_up_to": [entry.radius for entry in linearity],
         "path": along.path.tolist(),
         "feature_path": along.feature_path.tolist(),
         "norm_ratio": along.norm_ratio.tolist(),
@@ -231,7 +233,7 @@ def _record_edit(run: RunFolder, edit: latentjac.Edit, chosen: list[int]) -> Non
             if (values := getattr(edit, name)) is not None
         },
     }
-    radii = ", ".join(f"{entry.radius:g}" for entry in edit.linearity)
+    radii = ", ".join(f"{entry.radius:g}" for entry in linearity)
     unit = "feature" if edit.method.in_features else "noise"
     print(f"edit: {edit.num_steps} steps a walk; the network is linear up to {radii} {unit} standard deviations")
     print(f"walks: cosine of the features' steps with their tangents at least {along.cosine.min().item():.3f}")

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 import torch
 
 from latentjac.diffusion import Point
-from latentjac.diffusion.denoise import MAX_BATCH
+from latentjac.editing.evaluations import Evaluations
+from latentjac.editing.lines import Lines
 from latentjac.geometry.linearity import LENGTHS, compare
-from latentjac.models import Model
 from latentjac.shaped import Shaped
 
-_MOST_MEASURED = 5
+_MOST_MEASURED = 2  # the first step and the last
 
 
 @dataclass(frozen=True, repr=False)
 class Along(Shaped):
     """Measurements along walks; tensors ``[directions, distances]`` or with the measured steps in front.
+
+    Distances on one side of a direction lie on one walk, which its steps are measured on.
 
     Attributes:
         path: Length of the way of the noisy sample, in noise standard deviations.
@@ -36,62 +38,74 @@ class Along(Shaped):
 
 
 class Observer:
-    """Follows walks and measures them; every step costs one pass through the feature map, measured ones two."""
+    """Follows walks and measures them.
 
-    def __init__(self, model: Model, point: Point, layer: str, sigma: float, walks: int, num_steps: int) -> None:
+    Features where a step begins come from the pass that decides on it, where there is one; where linearity is measured
+    and at the end they take a pass of their own.
+    """
+
+    def __init__(self, evaluations: Evaluations, point: Point, sigma: float, walks: int, num_steps: int) -> None:
         """Prepare to observe walks.
 
         Args:
-            model: The model.
+            evaluations: The network at the point's timestep.
             point: Where they begin; one sample.
-            layer: Feature map.
             sigma: Standard deviation of the noise there.
             walks: How many.
             num_steps: Steps of every walk.
         """
-        self._model, self._point, self._layer, self._sigma = model, point, layer, sigma
+        self._evaluations, self._point, self._sigma = evaluations, point, sigma
         count = min(num_steps, _MOST_MEASURED)
         self.steps = tuple(sorted({round(i * (num_steps - 1) / max(1, count - 1)) for i in range(count)}))
         self._here: torch.Tensor | None = None
+        self._tangent: torch.Tensor | None = None  # J s of the step under way, where it is measured
         # Lengths after 0, 1, ... steps, [w] each.
         self.paths = [torch.zeros(walks, dtype=torch.float64, device="cpu")]
         self.feature_paths = [torch.zeros(walks, dtype=torch.float64, device="cpu")]
         self.norm_ratio: list[torch.Tensor] = []
         self.cosine: list[torch.Tensor] = []
 
-    def see(self, number: int, x: torch.Tensor, change: torch.Tensor) -> None:
-        """A step ``change`` is taken from x, both ``[w, ...]``."""
-        here = self._features(x) if self._here is None else self._here
-        there = self._features(x + change)
-        length = change.flatten(1).double().norm(dim=1)
-        self.paths.append(self.paths[-1] + (length / self._sigma).cpu())
-        secant = (there - here).flatten(1).double()
-        self.feature_paths.append(self.feature_paths[-1] + secant.norm(dim=1).cpu())
+    def see(self, number: int, x: torch.Tensor, change: torch.Tensor, length: torch.Tensor) -> None:
+        """A step ``change`` leads on from x, both ``[w, ...]``, after what decides on it was evaluated.
+
+        Its length on the way can be another one, ``[w, 1, 1, 1]``: x was found before the step to it was corrected.
+        """
+        if number:
+            self._arrive(x)
+            here = self._here
+        else:
+            here = self._evaluations.features(self._point.sample)
+            here = self._here = here.expand(len(x), *here.shape[1:])
+        assert here is not None
+        self.paths.append(self.paths[-1] + (length.flatten().double() / self._sigma).cpu())
         if number in self.steps:
             # J s by a difference as short as the reference of the linearity at the point.
+            length = change.flatten(1).double().norm(dim=1)
             part = (LENGTHS[0] * self._sigma / length.clamp_min(1e-300)).clamp_max(1.0)
             short = x + part.view(-1, *[1] * (x.ndim - 1)).to(x) * change
-            tangent = (self._features(short) - here).flatten(1).double() / part[:, None]
-            found = compare(secant, tangent)
+            self._tangent = (self._evaluations.features(short) - here).flatten(1).double() / part[:, None]
+
+    def end(self, x: torch.Tensor) -> None:
+        """The last step led to x."""
+        self._arrive(x)
+
+    def _arrive(self, x: torch.Tensor) -> None:
+        """The step led to x."""
+        assert self._here is not None
+        there = self._evaluations.features(x)
+        secant = (there - self._here).flatten(1).double()
+        self.feature_paths.append(self.feature_paths[-1] + secant.norm(dim=1).cpu())
+        if self._tangent is not None:
+            found = compare(secant, self._tangent)
             self.norm_ratio.append(found.norm_ratio.cpu())
             self.cosine.append(found.cosine.cpu())
-        self._here = there
+        self._here, self._tangent = there, None
 
-    def along(self, layout: tuple[int, int]) -> Along:
-        """What was measured, with the walks laid out as directions and distances."""
-        ratio, cosine = (torch.stack(rows).view(-1, *layout) for rows in (self.norm_ratio, self.cosine))
-        return Along(self.paths[-1].view(layout), self.feature_paths[-1].view(layout), self.steps, ratio, cosine)
-
-    def _features(self, x: torch.Tensor) -> torch.Tensor:
-        return features(self._model, x, self._point, self._layer)
-
-
-def features(model: Model, x: torch.Tensor, point: Point, layer: str) -> torch.Tensor:
-    """Features of samples ``[B, ...]`` at the timestep of a point, at most ``MAX_BATCH`` at a time."""
-    t = torch.tensor(point.timestep, device=x.device)
-    tap = model.feature_map(layer)
-    rows = point.conditioning.split(MAX_BATCH, len(x))
-    return torch.cat([tap(part, t, c) for part, c in zip(x.split(MAX_BATCH), rows, strict=True)])
+    def along(self, lines: Lines) -> Along:
+        """What was measured, up to the distances on the walks."""
+        paths, feature_paths = (torch.stack(lengths) for lengths in (self.paths, self.feature_paths))
+        ratio, cosine = (lines.read(torch.stack(rows)) for rows in (self.norm_ratio, self.cosine))
+        return Along(lines.read_parts(paths), lines.read_parts(feature_paths), self.steps, ratio, cosine)
 
 
 def leakage(pictures: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

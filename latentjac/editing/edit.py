@@ -13,8 +13,8 @@ from latentjac.editing.arguments import check_distances
 from latentjac.editing.diagnostics import leakage
 from latentjac.editing.masks import Mask, MaskInput, mask_for
 from latentjac.editing.methods.guidance import Guidance
-from latentjac.editing.methods.method import Job, Method, Walked, check_method
-from latentjac.editing.result import Edit
+from latentjac.editing.methods.method import Job, Method, check_method
+from latentjac.editing.result import Edit, Walked
 from latentjac.models import Model
 from latentjac.models.codec import decoded, stills
 from latentjac.public import public
@@ -94,21 +94,4 @@ def _drawn(job: Job, method: Method, walked: Walked, status: Status | None) -> E
         unchanged = denoise(model, point.sample, job.schedule, job.level, point.conditioning)
         reference = decoded(model, unchanged)[0]
         leaked = leakage(pictures, reference, job.mask.pixels).view(walked.samples.shape[:2])
-    return Edit(
-        images=stills(model, pictures),
-        samples=walked.samples,
-        points=walked.points,
-        directions=walked.directions,
-        distances=walked.distances,
-        num_steps=walked.num_steps,
-        method=method,
-        layer=walked.layer,
-        linearity=walked.linearity,
-        along=walked.along,
-        way=walked.way,
-        gains=walked.gains,
-        retained=walked.retained,
-        overlaps=walked.overlaps,
-        leakage=leaked,
-        status=status,
-    )
+    return Edit(**vars(walked), images=stills(model, pictures), method=method, leakage=leaked, status=status)

@@ -14,7 +14,7 @@ from latentjac.diffusion import Point, place
 from latentjac.editing.methods.method import Job
 from latentjac.editing.result import Edit
 from latentjac.models import Model
-from latentjac.models.codec import media_of, stills
+from latentjac.models.codec import decoded, media_of, stills
 from latentjac.public import public
 
 MOST_FRAMES = 10_000
@@ -42,8 +42,8 @@ def walk_frames(
 
     Of videos they are the middle frames.
 
-    Nothing is walked again: the noisy samples are those that the two longest walks came through. Making an image of
-    each costs as many network evaluations as there are levels below the point.
+    Nothing is walked again: the noisy samples are those that the walks to both sides came through. Making an image of
+    each costs as many network evaluations as there are levels below the point, but for those that the edit has made.
 
     Args:
         model: The model.
@@ -67,9 +67,20 @@ def walk_frames(
     progress = check_bool("walk_frames", "progress", progress)
     low, high = (0.0, 1.0) if edit.composed else (min(0.0, *edit.distances), max(0.0, *edit.distances))
     distances = torch.linspace(low, high, count, dtype=torch.float64, device="cpu").tolist()
+    made = [_made(edit, direction, distance, (high - low) / count) for distance in distances]
+    between = [distance for distance, sample in zip(distances, made, strict=True) if sample is None]
     with tqdm(total=level, desc="frames", unit="step", disable=not progress) as bar:
-        samples = edit.method.samples_between(job, edit, direction, distances, bar)
-    return Frames(stills(model, model.codec.decode(samples)), tuple(distances))
+        rest = iter(edit.method.samples_between(job, edit, direction, between, bar) if between else ())
+    samples = torch.stack([next(rest) if sample is None else sample for sample in made])
+    return Frames(stills(model, decoded(model, samples)), tuple(distances))
+
+
+def _made(edit: Edit, direction: int, distance: float, spacing: float) -> torch.Tensor | None:
+    """The clean sample that the edit has for a distance, up to the rounding of distances; None where it has none."""
+    own = (1.0,) if edit.composed else edit.distances
+    near = (i for i, other in enumerate(own) if abs(other - distance) < 1e-9 * spacing)
+    column = next(near, None)
+    return None if column is None else edit.samples[direction, column]
 
 
 def _check(edit: Edit, direction: Any, count: Any) -> tuple[int, int]:

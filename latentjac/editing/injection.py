@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from tqdm import tqdm
 
-from latentjac.diffusion import Point, Schedule, predict, predict_noise
+from latentjac.diffusion import Point, Schedule, predict
 from latentjac.diffusion.denoise import MAX_BATCH, last, predictor
 from latentjac.diffusion.loops import down
-from latentjac.geometry.linearity import Linearity, both_ways, judge_quotients
+from latentjac.geometry.linearity import Linearity, judge_quotients, probe_steps
 from latentjac.models import Conditioning, Model, Prediction
 from latentjac.models.layers import injected
 
@@ -85,15 +85,21 @@ def denoise_injected(
 
 
 def measure_injection(
-    model: Model, point: Point, layer: str, directions: torch.Tensor, unit: float, tolerance: float
+    model: Model,
+    point: Point,
+    layer: str,
+    directions: torch.Tensor,
+    unit: float,
+    tolerance: float,
+    sides: tuple[float, ...],
+    base: torch.Tensor,
 ) -> tuple[Linearity, ...]:
     """As :func:`latentjac.geometry.measure_linearity`, of directions ``[q, *features]`` added to a layer's output.
 
-    Lengths are in ``unit``.
+    Lengths are in ``unit``; ``base`` is the noise predicted without an addition, and sides are the signs measured.
     """
-    steps = both_ways(unit, directions)
-    offsets = (steps * directions[:, None]).flatten(0, 1)
-    base = predict_noise(model, point.sample, point.timestep, point.conditioning)
+    steps = probe_steps(unit, directions, sides)
+    offsets = (steps * directions[:, None, None]).flatten(0, 2)
     copies = point.sample.expand(len(offsets), *point.sample.shape[1:])
     eps = predict_injected(model, copies, point, point.timestep, layer, offsets)
-    return judge_quotients(eps, base, steps.flatten(), tolerance)
+    return judge_quotients(eps.view(len(directions), *steps.shape[1:3], *base.shape[1:]), base, steps, tolerance)

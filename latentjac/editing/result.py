@@ -3,63 +3,79 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 
 from latentjac.arguments import check_int, shown
 from latentjac.editing.diagnostics import Along
-from latentjac.editing.methods.method import Method
 from latentjac.editing.walk import Way
 from latentjac.geometry.linearity import Linearity
 from latentjac.shaped import Shaped
 from latentjac.solvers import Status
 
+if TYPE_CHECKING:
+    from latentjac.editing.methods.method import Method
+
 
 @dataclass(frozen=True, repr=False)
-class Edit(Shaped):
+class Walked(Shaped):
+    """What a method hands back: clean samples, and how it came to them.
+
+    Attributes:
+        samples: Clean samples ``[directions, distances, C, H, W]``.
+        points: Noisy samples that they were made from, shaped like ``samples``.
+        directions: The unit directions that were followed from the point on, ``[q, ...]``; with a mask these are
+            the given ones after null-space projection.
+        distances: Signed distances, in the unit of the method.
+        num_steps: Steps of every walk.
+        layer: Feature map that ``along`` measures, or that was injected into.
+        linearity: How far the network is linear along each direction at the point, to the sides of the distances; None
+            without diagnostics.
+        along: Lengths and linearity along the walks; None without diagnostics.
+        way: Noisy samples on the way, at 16 equal parts of every walk and at the distances; None with ``HSpace``, where
+            the sample does not move, and with methods that keep none. :func:`latentjac.editing.walk_frames` makes
+            pictures of it.
+        gains: With ``Guidance`` and others of its kind, the factor of the noise difference at every step of the walk
+            that a distance lies on, ``[num_steps, directions, distances]``; with composed directions ``[num_steps,
+            directions, 1]``, as the next two.
+        retained: With ``Geodesic``, the energy of each direction that the new tangent space holds, at every step.
+        overlaps: With ``Guidance(reestimate=...)``, ``|<v, v'>|`` of old and new directions at every look-up.
+    """
+
+    samples: torch.Tensor
+    points: torch.Tensor
+    directions: torch.Tensor
+    distances: tuple[float, ...]
+    num_steps: int
+    layer: str
+    linearity: tuple[Linearity, ...] | None = None
+    along: Along | None = None
+    way: Way | None = None
+    gains: torch.Tensor | None = None
+    retained: torch.Tensor | None = None
+    overlaps: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Edit(Walked):
     """Edited images, one for every pair of a direction and a distance, directions outermost.
 
-    Composed directions make one image, as of one direction and one distance.
+    Composed directions make one image, as of one direction and one distance. Further attributes are those of
+    :class:`latentjac.editing.result.Walked`.
 
     Attributes:
         images: ``images[i * samples.shape[1] + j]`` is direction i at distance j; of videos the middle frame, and empty
             where samples are no pictures. :func:`latentjac.diffusion.render` makes whole videos, or sound, of samples.
-        samples: Clean samples ``[directions, distances, C, H, W]``.
-        points: Noisy samples that the images were made from, shaped like ``samples``.
-        directions: The unit directions that were followed from the point on, ``[q, ...]``; with a mask these are
-            the given ones after null-space projection.
-        distances: Signed distances, in :attr:`unit`.
-        num_steps: Steps of every walk.
         method: How it was edited, with all options.
-        layer: Feature map that ``along`` measures, or that was injected into.
-        linearity: How far the network is linear along each direction, at the point.
-        along: Lengths and linearity along the walks.
-        way: Noisy samples on the way, at up to 16 equal parts of every walk; None with ``HSpace``, where the sample
-            does not move, and with methods that keep none. :func:`latentjac.editing.walk_frames` makes pictures of it.
-        gains: With ``Guidance`` and others of its kind, the factor of the noise difference at every step, ``[num_steps,
-            directions, distances]``; with composed directions ``[num_steps, directions, 1]``, as the next two.
-        retained: With ``Geodesic``, the energy of each direction that the new tangent space holds, at every step.
-        overlaps: With ``Guidance(reestimate=...)``, ``|<v, v'>|`` of old and new directions at every look-up.
         leakage: With a mask, RMS change of the decoded pixels outside it over that inside, ``[directions, distances]``;
             infinite where nothing changed inside. Without a codec, of the samples.
         status: How the bases ended that the edit is built on, the worst of them; None if it is built on none.
     """
 
     images: list[Image.Image]
-    samples: torch.Tensor
-    points: torch.Tensor
-    directions: torch.Tensor
-    distances: tuple[float, ...]
-    num_steps: int
     method: Method
-    layer: str
-    linearity: tuple[Linearity, ...]
-    along: Along
-    way: Way | None = None
-    gains: torch.Tensor | None = None
-    retained: torch.Tensor | None = None
-    overlaps: torch.Tensor | None = None
     leakage: torch.Tensor | None = None
     status: Status | None = None
 

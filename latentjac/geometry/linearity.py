@@ -19,8 +19,10 @@ from latentjac.models import Model
 from latentjac.public import public
 from latentjac.shaped import Shaped
 
-# Probe lengths in noise standard deviations; the first is the reference, small but far above rounding.
-LENGTHS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+# Probe lengths in noise standard deviations; the first is the reference, small but far above rounding. One is the probe
+# of guidance (Park et al. 2023), which walks need anyway.
+LENGTHS = (0.05, 0.25, 0.5, 1.0, 2.0)
+BOTH = (1.0, -1.0)
 
 
 @dataclass(frozen=True, repr=False)
@@ -139,13 +141,16 @@ class Linearity:
         lengths: Probe lengths, in units of the distance.
         norm_ratio: Size of each quotient over that of the shortest; 1 where linear.
         cosine: Cosine of each quotient with the shortest; 1 where linear.
-        radius: Largest length up to which the quotients are within the tolerance.
-        tolerance: Largest relative deviation of a quotient that counts as linear.
+        deviation: Size of the difference of the two over that of the shortest; 0 where linear.
+        radius: Length at which the deviation first reaches the tolerance, by straight lines between the lengths; the
+            longest one where it never does.
+        tolerance: Largest deviation of a quotient that counts as linear.
     """
 
     lengths: tuple[float, ...]
     norm_ratio: tuple[float, ...]
     cosine: tuple[float, ...]
+    deviation: tuple[float, ...]
     radius: float
     tolerance: float
 
@@ -179,27 +184,29 @@ def measure_linearity(
     directions = directions_at(name, "directions", directions, point.sample, unit=True)[0]
     sigma = check_number(name, "sigma", sigma, 0, MOST_NOISE, most=True)
     tolerance = check_number(name, "tolerance", tolerance, 0, 1)
-    steps = both_ways(sigma, directions)
-    moved = point.sample + (steps * directions[:, None]).flatten(0, 1)
-    base = predict_noise(model, point.sample, point.timestep, point.conditioning)
-    eps = predict_noise(model, moved, point.timestep, point.conditioning)
-    return judge_quotients(eps, base, steps.flatten(), tolerance)
+    steps = probe_steps(sigma, directions)
+    moved = point.sample + steps * directions[:, None, None]
+    eps = predict_noise(model, torch.cat([point.sample, moved.flatten(0, 2)]), point.timestep, point.conditioning)
+    return judge_quotients(eps[1:].view(moved.shape), eps[:1], steps, tolerance)
 
 
-def both_ways(unit: float, like: torch.Tensor) -> torch.Tensor:
-    """Signed lengths ``[1, 2 lengths, 1, ...]``, to be broadcast with directions ``[q, 1, ...]``."""
-    lengths = like.new_tensor(LENGTHS)
-    return (torch.cat([lengths, -lengths]) * unit).view(1, -1, *[1] * (like.ndim - 1))
+def probe_steps(unit: float, like: torch.Tensor, sides: Sequence[float] = BOTH) -> torch.Tensor:
+    """Signed lengths ``[1, sides, lengths, 1, ...]``, to be broadcast with directions ``[q, 1, 1, ...]``."""
+    steps = unit * like.new_tensor(sides)[:, None] * like.new_tensor(LENGTHS)
+    return steps.view(1, *steps.shape, *[1] * (like.ndim - 1))
 
 
 def judge_quotients(
     eps: torch.Tensor, base: torch.Tensor, steps: torch.Tensor, tolerance: float
 ) -> tuple[Linearity, ...]:
-    """Compare the predictions ``[q * 2 lengths, C, H, W]`` after steps with the one before."""
-    difference = (eps - base).flatten(1).double().view(-1, len(steps), base.numel())
-    quotients = (difference / steps.double()[:, None]).view(len(difference), 2, len(LENGTHS), -1)
+    """Compare the predictions ``[q, sides, lengths, C, H, W]`` after steps with the one before, ``[1, C, H, W]``.
+
+    Returns:
+        One measurement a direction; the worse of the sides at each length.
+    """
+    difference = (eps - base).double().flatten(3)
     # The longest probe moves the prediction by less than its rounding: there is nothing to follow.
-    answer = difference.view(quotients.shape)[:, :, -1].norm(dim=-1).amax(1)
+    answer = difference[:, :, -1].norm(dim=-1).amax(1)
     noise = 100 * torch.finfo(base.dtype).eps * float(base.double().norm())
     if (answer <= noise).any():
         first = int((answer <= noise).nonzero()[0])
@@ -207,10 +214,19 @@ def judge_quotients(
             f"measure_linearity: directions must change the predicted noise {LENGTHS[-1]:g} sigma away, "
             f"got no response to direction {first}"
         )
+    quotients = difference / steps.double().view(1, *steps.shape[1:3], 1)
     found = compare(quotients, quotients[:, :, :1])
     ratio = found.norm_ratio.gather(1, (found.norm_ratio - 1).abs().argmax(1, keepdim=True))[:, 0]
-    cosine, radii = found.cosine.amin(1), reach(LENGTHS, found.deviation.amax(1), tolerance)
+    worst = ratio.tolist(), found.cosine.amin(1).tolist(), found.deviation.amax(1).tolist()
     return tuple(
-        Linearity(LENGTHS, tuple(r.tolist()), tuple(c.tolist()), float(radius), tolerance)
-        for r, c, radius in zip(ratio, cosine, radii, strict=True)
+        Linearity(LENGTHS, tuple(r), tuple(c), tuple(d), _crossing(d, tolerance), tolerance)
+        for r, c, d in zip(*worst, strict=True)
     )
+
+
+def _crossing(deviation: Sequence[float], tolerance: float) -> float:
+    """Length at which a deviation first reaches the tolerance, by straight lines between the lengths."""
+    for (near, below), (far, above) in pairwise(zip(LENGTHS, deviation, strict=True)):
+        if above > tolerance:
+            return near + (far - near) * (tolerance - below) / (above - below)
+    return LENGTHS[-1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -141,7 +141,7 @@ class Tap:
         picture_in: Callable[[str], slice] = lambda name: slice(None),
     ) -> None:
         self._network, self._call, self._picture_in = network, call or network, picture_in
-        self._modules = {part: network.get_submodule(part) for part in name.split(SIDE_BY_SIDE)}
+        self._modules = _modules(network, name)
 
     def __call__(self, *args: object, **kwargs: object) -> torch.Tensor:
         """Features of the module's first output while the network runs on the arguments.
@@ -155,9 +155,7 @@ class Tap:
         def capture(name: str, output: object) -> None:
             if name in captured:
                 return
-            where = self._picture_in(name)
-            features = _features(name, self._modules[name], output)
-            captured[name] = features if where == slice(None) else features[:, where]
+            captured[name] = _of_picture(_features(name, self._modules[name], output), self._picture_in(name))
             if len(captured) == len(self._modules) and not tracing:
                 raise _Reached
 
@@ -172,12 +170,72 @@ class Tap:
         finally:
             for handle in handles:
                 handle.remove()
-        missing = [name for name in self._modules if name not in captured]
-        if missing:
-            raise ValueError(f"layer: {missing[0]!r} must be run by the network, but it is not")
-        if len(captured) == 1:
-            return next(iter(captured.values()))
-        return torch.cat([captured[name].flatten(1) for name in self._modules], dim=1)
+        return _side_by_side(captured, self._modules)
+
+
+@contextmanager
+def recorded(
+    network: torch.nn.Module, name: str, picture_in: Callable[[str], slice] = lambda name: slice(None)
+) -> Iterator[list[torch.Tensor]]:
+    """Features that whole passes come by while the network runs, those that :class:`Tap` captures: one entry a pass.
+
+    Args:
+        network: The network.
+        name: Full name of the module, or of several with ``+`` between them.
+        picture_in: Which of the tokens of a module are features, of its name; by default all.
+
+    Raises:
+        ValueError: At the end of a pass that does not run a module.
+    """
+    modules = _modules(network, name)
+    captured: dict[str, torch.Tensor] = {}
+    found: list[torch.Tensor] = []
+
+    @_of_this_thread
+    def begin(module: torch.nn.Module, inputs: object) -> None:
+        captured.clear()
+
+    def capture(name: str, output: object) -> None:
+        if name not in captured:
+            captured[name] = _of_picture(_features(name, modules[name], output), picture_in(name))
+
+    @_of_this_thread
+    def end(module: torch.nn.Module, inputs: object, output: object) -> None:
+        found.append(_side_by_side(captured, modules))
+
+    handles = [
+        network.register_forward_pre_hook(begin),
+        *(
+            module.register_forward_hook(_of_this_thread(lambda _, inputs, output, part=part: capture(part, output)))
+            for part, module in modules.items()
+        ),
+        network.register_forward_hook(end),
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _modules(network: torch.nn.Module, name: str) -> dict[str, torch.nn.Module]:
+    """The modules of a full name, by their own."""
+    return {part: network.get_submodule(part) for part in name.split(SIDE_BY_SIDE)}
+
+
+def _of_picture(features: torch.Tensor, where: slice) -> torch.Tensor:
+    """Those tokens of features that a slice chooses."""
+    return features if where == slice(None) else features[:, where]
+
+
+def _side_by_side(captured: Mapping[str, torch.Tensor], modules: Iterable[str]) -> torch.Tensor:
+    """Features of one module as they are, of several as ``[B, n]`` in their order."""
+    missing = [name for name in modules if name not in captured]
+    if missing:
+        raise ValueError(f"layer: {missing[0]!r} must be run by the network, but it is not")
+    if len(captured) == 1:
+        return next(iter(captured.values()))
+    return torch.cat([captured[name].flatten(1) for name in modules], dim=1)
 
 
 def _place(module: torch.nn.Module, output: object) -> int:

@@ -396,15 +396,18 @@ class Model:
             return _prediction_map(self, name)
         tap = Tap(self.network, name, self.levels.called(self.call), self.picture_in)
 
-        grid = None if self._grid is None or not self._grid.is_of(name) else self._grid
-        sizes = () if grid is None else grid.sizes(self.network, self.sample_shape)
-
         def features(x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
             # ClassifierFree is of the prediction alone: features are those under the prompt.
-            found = tap(self.network, x, t, conditioning.unguided()._expanded(len(x)))
-            return found if grid is None else grid.unpacked(found, sizes)
+            return self._as_features(name, tap(self.network, x, t, conditioning.unguided()._expanded(len(x))))
 
         return features
+
+    def _as_features(self, name: str, returned: torch.Tensor) -> torch.Tensor:
+        """What modules of a full name returned for the picture, as features of a layer."""
+        grid = self._grid
+        if grid is None or not grid.is_of(name):
+            return returned
+        return grid.unpacked(returned, grid.sizes(self.network, self.sample_shape))
 
     def _as_returned(self, name: str, features: torch.Tensor) -> torch.Tensor:
         """Features of a layer, or what is to be added to them, as the module itself returns them."""

@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from tqdm import tqdm
 
-from latentjac.arguments import check_bool, check_generator, check_left, check_number
+from latentjac.arguments import check_bool, check_generator, check_int, check_left, check_number
 from latentjac.diffusion import Point, Schedule, Trajectory, denoise, descend, place, predict_noise
 from latentjac.diffusion.arguments import check_model
 from latentjac.diffusion.denoise import last
 from latentjac.diffusion.inversion import prepared, psnr
 from latentjac.diffusion.loops import up
 from latentjac.diffusion.schedule import check_steps
-from latentjac.edit_options import DISTANCE, LARGEST_GAIN
+from latentjac.edit_options import DISTANCE, LARGEST_GAIN, MOST_STEPS
 from latentjac.editing import XSpaceMethod
 from latentjac.editing.arguments import set_checked
-from latentjac.editing.diagnostics import Along, Observer
+from latentjac.editing.diagnostics import Observer
+from latentjac.editing.evaluations import Evaluations
+from latentjac.editing.lines import Lines
 from latentjac.editing.methods import ConstantGain, Job, Walked
 from latentjac.editing.walk import Walks, walk
 from latentjac.geometry import measure_linearity
@@ -51,6 +53,7 @@ PROBE = 1.0
 GAIN = 0.1
 TEXT_GAIN = 1.0
 NOISY_BELOW = 0.2  # fraction of T from which networks without text take stochastic steps down
+NUM_STEPS = 16
 FRAMES = 4  # parts that the frames divide a walk into
 
 __all__ = ["Walk", "invert", "local_basis", "schedule"]
@@ -209,6 +212,7 @@ class Walk(XSpaceMethod):
     :class:`latentjac.editing.XSpaceMethod`.
 
     Attributes:
+        num_steps: Steps of a walk each way.
         gain: The gain; by default that of the scripts, 1 with text and 0.1 without.
         generator: Without text, source of the noise of the last steps; a CPU generator seeded with 0 by default.
 
@@ -217,6 +221,7 @@ class Walk(XSpaceMethod):
         ValueError: If an option is out of range.
     """
 
+    num_steps: int = NUM_STEPS
     gain: float | None = None
     generator: torch.Generator | None = None
 
@@ -225,7 +230,11 @@ class Walk(XSpaceMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        set_checked(self, gain=check_number("Walk", "gain", self.gain, 0, LARGEST_GAIN, optional=True))
+        set_checked(
+            self,
+            num_steps=check_int("Walk", "num_steps", self.num_steps, 1, MOST_STEPS),
+            gain=check_number("Walk", "gain", self.gain, 0, LARGEST_GAIN, optional=True),
+        )
         check_generator("Walk", self.generator)
 
     def walk(self, job: Job) -> Walked:
@@ -235,26 +244,34 @@ class Walk(XSpaceMethod):
         layer, point = self.layer_in(model), job.point_under(self.prompt, self.class_label)
         rows = job.rows(point.sample)
         gain = self._gain_at(point)
-        linearity = measure_linearity(model, point, rows, job.sigma, self.linearity_tolerance)
         ways = rows.new_tensor([-1.0, 1.0]).repeat(len(rows))
         probes = (PROBE * ways).view(-1, *[1] * (rows.ndim - 1)) * rows.repeat_interleave(2, 0)
-        walks = Walks(model, point, probes[:, None], ways[:, None], num_steps, job.sigma)
-        observer = Observer(model, point, layer, job.sigma, len(probes), num_steps)
         frames = tuple(range(num_steps + 1))[:: max(1, (num_steps + 1) // FRAMES)]
-        columns = _columns(frames)
+        sides, steps = zip(*_columns(frames), strict=True)
+        numbers = torch.arange(len(rows), device="cpu").repeat_interleave(2)[:, None]
+        parts = tuple(step / num_steps for step in steps)
+        lines = Lines(probes[:, None], ways[:, None], numbers, (-1.0, 1.0), sides, parts)
+        evaluations = Evaluations(model, point, layer)
+        walks = Walks(model, point, lines, num_steps, job.sigma, evaluations)
+        linearity = observer = None
+        if self.diagnostics:
+            linearity = measure_linearity(model, point, rows, job.sigma, self.linearity_tolerance)
+            observer = Observer(evaluations, point, job.sigma, len(probes), num_steps)
         with job.bar(num_steps + job.level) as bar:
-            way = walk(walks, ConstantGain(model, point, probes, gain), observer, bar, (len(rows), 2), frames)
-            points = torch.stack([way.samples[frames.index(step), :, side] for side, step in columns], 1)
+            way = walk(walks, ConstantGain(model, point, probes, gain), observer, bar, keep=frames)
+            points = torch.stack(
+                [way.samples[frames.index(step), :, side] for side, step in zip(sides, steps, strict=True)], 1
+            )
             samples = self._finish(job, points.flatten(0, 1), bool(point.conditioning), bar)
         return Walked(
             samples=samples.view(points.shape),
             points=points,
             directions=rows,
-            distances=tuple(float(step if side else -step) for side, step in columns),
+            distances=tuple(float(step if side else -step) for side, step in zip(sides, steps, strict=True)),
             num_steps=num_steps,
             layer=layer,
             linearity=linearity,
-            along=_along(observer, columns, len(rows)),
+            along=None if observer is None else observer.along(lines),
             gains=torch.full((num_steps, *points.shape[:2]), gain, dtype=torch.float64, device="cpu"),
         )
 
@@ -304,14 +321,3 @@ def _check_levels(function: str, model: Model, point: Point) -> None:
 def _columns(frames: tuple[int, ...]) -> list[tuple[int, int]]:
     """Side and number of steps of each picture, in the order of signed steps; the one without steps counts once."""
     return [(0, step) for step in frames[:0:-1]] + [(1, step) for step in frames]
-
-
-def _along(observer: Observer, columns: list[tuple[int, int]], directions: int) -> Along:
-    """Lengths up to every frame; linearity is that of the walk a frame lies on."""
-    sides, steps = (list(numbers) for numbers in zip(*columns, strict=True))
-    path, feature_path = (
-        torch.stack(lengths).unflatten(1, (directions, 2))[steps, :, sides].T
-        for lengths in (observer.paths, observer.feature_paths)
-    )
-    whole = observer.along((directions, 2))
-    return Along(path, feature_path, whole.steps, whole.norm_ratio[:, :, sides], whole.cosine[:, :, sides])

@@ -42,6 +42,15 @@ class OntoSphere(torch.nn.Module):
         return x / x.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
 
 
+class Turning(torch.nn.Module):
+    """Two features that are large and turn with the sample in six dimensions, and four that are small."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b, rest = x.flatten(1)[:, :1], x.flatten(1)[:, 1:2], x.flatten(1)[:, 2:]
+        large = [torch.sin(a + b), torch.cos(a + b), torch.sin(a - 0.5 * b), torch.cos(a - 0.5 * b), a, b]
+        return torch.cat([3 * torch.cat(large, 1), 0.1 * rest[:, :6]], 1).view(x.shape)
+
+
 class Diagonal(torch.nn.Module):
     """A factor for each value."""
 

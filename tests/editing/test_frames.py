@@ -45,7 +45,11 @@ def test_frames_take_no_steps(tiny_model, tiny_point, monkeypatch) -> None:
     batches, network = [], tiny_model.network.forward
     monkeypatch.setattr(tiny_model.network, "forward", lambda x, *a, **k: batches.append(len(x)) or network(x, *a, **k))
     latentjac.editing.walk_frames(tiny_model, tiny_point, edit, count=5)
-    assert batches == [5] * 6  # six levels below the point
+    assert batches == [3] * 6  # six levels below the point; the edit has both ends
+    batches.clear()
+    frames = latentjac.editing.walk_frames(tiny_model, tiny_point, edit, count=2)
+    assert not batches
+    same(frames, edit)
 
 
 @pytest.mark.parametrize("method", [Linear(layer="mid"), HSpace(layer="mid")], ids=kind)
@@ -62,17 +66,18 @@ def test_composed_directions_are_one_way(method: Method) -> None:
 
 def test_a_way_is_straight_between_its_vertices() -> None:
     samples = torch.tensor([0.0, 1.0, 5.0]).view(3, 1, 1, 1, 1, 1)
-    way = Way((0, 2, 4), samples)
+    way = Way((0, 2, 4), samples, (1.0,))
     for fraction, value in ((0.0, 0.0), (0.25, 0.5), (0.5, 1.0), (0.75, 3.0), (1.0, 5.0)):
         assert float(way.at(fraction)) == value
 
 
-def test_long_ways_are_kept_in_sixteen_parts() -> None:
+@pytest.mark.parametrize("num_steps", [3, 40])
+def test_ways_are_kept_in_sixteen_parts_and_at_the_distances(num_steps: int) -> None:
     model = pixelwise()
     point, v = point_for(model), unit(3, 8, 8)
-    way = latentjac.edit(model, point, v, 3.0, method=Linear(num_steps=40)).way
-    assert way.steps[0] == 0
-    assert way.steps[-1] == 40
-    assert len(way.steps) == len(way.samples) == 17
+    way = latentjac.edit(model, point, v, [3.0, 0.1], method=Linear(num_steps=num_steps)).way
+    expected = sorted([*(i * num_steps / 16 for i in range(17)), 0.1 * num_steps / 3])
+    assert way.steps == pytest.approx(expected)
+    assert len(way.steps) == len(way.samples) == 18
     for step, x in zip(way.steps, way.samples[:, 0, 0], strict=True):
-        torch.testing.assert_close(x, point.sample[0] + 3.0 * step / 40 * sigma_at(model) * v)
+        torch.testing.assert_close(x, point.sample[0] + 3.0 * step / num_steps * sigma_at(model) * v)

@@ -155,22 +155,36 @@ def test_guidance(case) -> None:
     v = v / v.norm()
     result = latentjac.edit(model, point, v, DISTANCES, method=Guidance(num_steps=2))
     sigma = float((1 - hand.powers[point.timestep]).sqrt())
-    probe = min(1.0, result.linearity[0].radius) * sigma
+    assert result.num_steps == 2
+    probe = max(length for length in LENGTHS if length <= min(1.0, result.linearity[0].radius)) * sigma
     for i, distance in enumerate(DISTANCES):
-        x = point.sample
-        for _ in range(result.num_steps):
-            change = hand.eps(x + probe * (1 if distance > 0 else -1) * v, point.timestep)
-            change = change - hand.eps(x, point.timestep)
-            x = x + abs(distance) * sigma / result.num_steps * change / change.norm()
+
+        def unit(x: torch.Tensor, way: float = probe * (1 if distance > 0 else -1)) -> torch.Tensor:
+            change = hand.eps(x + way * v, point.timestep) - hand.eps(x, point.timestep)
+            return change / change.norm()
+
+        length = abs(distance) * sigma / 2
+        first = unit(point.sample)
+        second = unit(point.sample + length * first)
+        both, ahead = first + second, 3 * second - first
+        x = point.sample + length * both / both.norm() + length * ahead / ahead.norm()
         close(result.points[0, i], x[0])
         close(result.samples[0, i], hand.down(x, point)[0])
-    there = [hand.eps(point.sample + length * sigma * v, point.timestep) for length in LENGTHS]
+        seen = (point.sample, point.sample + length * first, x)
+        here, there, end = (model.feature_map("mid")(y, torch.tensor(point.timestep), point.conditioning) for y in seen)
+        expected = float((there - here).norm() + (end - there).norm())
+        assert float(result.along.feature_path[0, i]) == pytest.approx(expected, rel=1e-6)
     quotients = [
-        (y - hand.eps(point.sample, point.timestep)).norm() / length for y, length in zip(there, LENGTHS, strict=True)
+        [
+            (hand.eps(point.sample + side * length * sigma * v, point.timestep) - here).norm() / length
+            for side in (1, -1)
+        ]
+        for here in [hand.eps(point.sample, point.timestep)]
+        for length in LENGTHS
     ]
-    ratios = [float(q / quotients[0]) for q in quotients]
-    found = result.linearity[0].norm_ratio  # the worse of both ways
-    assert all(abs(worse - 1) >= abs(ratio - 1) - 1e-9 for worse, ratio in zip(found, ratios, strict=True))
+    ratios = [[float(q / first) for q, first in zip(both, quotients[0], strict=True)] for both in quotients]
+    worst = [max(both, key=lambda ratio: abs(ratio - 1)) for both in ratios]
+    assert result.linearity[0].norm_ratio == pytest.approx(worst, rel=1e-6)
 
 
 @pytest.mark.parametrize(

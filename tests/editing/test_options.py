@@ -16,18 +16,19 @@ from latentjac.papers.park2023 import Walk
 
 MASK = torch.eye(6, dtype=torch.bool)
 SHARED = {"num_steps": 3, "prompt": "a", "class_label": 3, "layer": "head", "linearity_tolerance": 0.2}
+SHARED["diagnostics"] = False
 # A value of each option that is not its default.
 OPTIONS: dict[type, dict[str, Any]] = {
     Guidance: {**SHARED, "reestimate": Reestimation(2)},
     Linear: SHARED,
     Geodesic: {**SHARED, "transport": "pseudoinverse", "k": 4, "tol": 1e-3},
-    HSpace: {"layer": "head", "inject": "point", "asymmetric": True, "linearity_tolerance": 0.2},
+    HSpace: {"layer": "head", "inject": "point", "asymmetric": True, "linearity_tolerance": 0.2, "diagnostics": False},
     Walk: {**SHARED, "gain": 2.0, "generator": torch.Generator()},
     Reestimation: {"every": 2, "k": 4, "tol": 1e-3},
 }
 EVERY = {name: value for options in OPTIONS.values() for name, value in options.items()}
 WRONG: dict[str, list[Any]] = {
-    "num_steps": [0, 1001, 2.5, True, None],
+    "num_steps": [0, 1001, 2.5, True],
     "prompt": [1, "a\0"],
     "class_label": [-1, 1.5, True, "3"],
     "layer": [1, b"mid"],
@@ -38,6 +39,7 @@ WRONG: dict[str, list[Any]] = {
     "tol": [0.0, 1, None],
     "inject": ["up", None],
     "asymmetric": [1, None],
+    "diagnostics": [0, None],
     "gain": [0, 1e6, "2"],
     "generator": [0],
     "every": [0, 1001, None],

@@ -6,12 +6,25 @@ import math
 
 import pytest
 import torch
-from editing.known import Mix, Network, OntoSphere, convolution, kind, linear, model_of, point_for, sigma_at, unit
+from editing.known import (
+    Mix,
+    Network,
+    OntoSphere,
+    Turning,
+    convolution,
+    kind,
+    linear,
+    model_of,
+    point_for,
+    sigma_at,
+    unit,
+)
 from networks import point_at, rand
 
 import latentjac
 from latentjac.diffusion import predict_noise
 from latentjac.editing import Geodesic, Guidance, Linear, Method, Reestimation
+from latentjac.geometry.linearity import LENGTHS
 
 
 def test_linear_walk(tiny_model, tiny_point) -> None:
@@ -39,26 +52,26 @@ def test_a_geodesic_of_a_linear_map_is_straight() -> None:
 
 
 def test_geodesics_of_the_sphere_are_great_circles() -> None:
-    """Each step of length d at radius r turns by atan(d / r) in one plane: past the 90 degrees of a straight walk."""
+    """They stay at their radius, past the 90 degrees of a straight walk; what is missing is of second order."""
     model = model_of(Network(2, OntoSphere(), convolution(1)))
     point = point_for(model)
     start = point.sample.flatten()
+    radius = float(start.norm())
     v = rand(12, seed=5)
     v = v - (v @ start) / (start @ start) * start
     v = v / v.norm()
-    method = Geodesic(num_steps=24, k=11, tol=1e-9, linearity_tolerance=0.9)
-    result = latentjac.edit(model, point, v.view(3, 2, 2), 12.0, method=method)
-    length = 12.0 * sigma_at(model) / result.num_steps
-    angle, radius = 0.0, float(start.norm())
-    chords = 0.0
-    for _ in range(result.num_steps):
-        turn = math.atan(length / radius)
-        angle, radius, chords = angle + turn, math.hypot(radius, length), chords + 2 * math.sin(turn / 2)
-    end = result.points.flatten()
-    assert angle > math.pi / 2
-    torch.testing.assert_close(end, radius * (math.cos(angle) * start / start.norm() + math.sin(angle) * v))
-    assert float(result.along.feature_path) == pytest.approx(chords, rel=1e-6)
-    assert float(result.along.path) == pytest.approx(12.0, rel=1e-9)
+    distance = 2.0 * radius / sigma_at(model)
+    expected = radius * (math.cos(2.0) * start / radius + math.sin(2.0) * v)
+    errors = []
+    for num_steps in (12, 24):
+        method = Geodesic(num_steps=num_steps, k=11, tol=1e-9, linearity_tolerance=0.9)
+        result = latentjac.edit(model, point, v.view(3, 2, 2), distance, method=method)
+        assert result.num_steps == num_steps
+        errors.append(float((result.points.flatten() - expected).norm()))
+    assert errors[1] < 0.01 * radius
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(2, abs=0.3)
+    assert float(result.along.feature_path) == pytest.approx(2.0, rel=5e-3)
+    assert float(result.along.path) == pytest.approx(distance, rel=1e-9)
     assert result.retained[0].item() == pytest.approx(1.0)
     assert result.retained[1:].max() < 1 - 1e-4  # a tangent of one point is not quite one of the next
 
@@ -81,19 +94,41 @@ def test_a_geodesic_by_hand(transport: str) -> None:
     method = Geodesic(num_steps=4, transport=transport, k=k, tol=1e-10, linearity_tolerance=0.9)
     result = latentjac.edit(model, point, v.view(3, 2, 2), 2.0, method=method)
     u = u_rows.T @ (c if transport == "park2023" else s * c)
-    retained = [1.0]
+    u, retained, start, before = u / u.norm(), [1.0], x, None
+    length = 2.0 * sigma_at(model) / result.num_steps
     for number in range(result.num_steps):
         if number:
-            u_rows, s, v_rows = dense(x)
-            c = u_rows @ u / u.norm()
-            retained.append(float(c @ c))
-            u = u_rows.T @ c
+            old, (u_rows, s, v_rows) = u_rows, dense(x)
+            there = u_rows.T @ u_rows @ u
+            retained.append(float(there @ there))
+            c = u_rows @ (1.5 * u - 0.5 * old.T @ old @ there)
+            u = u_rows.T @ c / c.norm()
             v = v_rows.T @ (c if transport == "park2023" else c / s)
             v = v / v.norm()
-        x = x + 2.0 * sigma_at(model) / result.num_steps * v
+            start = start + length * (before + v) / (before + v).norm()
+        ahead = v if before is None else 3 * v - before
+        x, before = start + length * ahead / ahead.norm(), v
     torch.testing.assert_close(result.points.flatten(), x, rtol=0, atol=1e-7)
     assert result.retained.flatten().tolist() == pytest.approx(retained, abs=1e-7)
     assert min(retained) < 0.999
+
+
+@pytest.mark.parametrize("transport", ["park2023", "pseudoinverse"])
+def test_geodesics_err_with_the_square_of_their_steps(transport: str) -> None:
+    """Of tangent spaces that turn as a whole, where a plain projection would be of first order."""
+    model = model_of(Network(2, Turning(), convolution(1)))
+    point = point_for(model)
+    basis = latentjac.local_basis(model, point, 2, tol=1e-10)
+    v = basis.v[0] + 0.7 * basis.v[1]
+    ends = []
+    for num_steps in (6, 12, 96):
+        method = Geodesic(num_steps=num_steps, k=2, tol=1e-10, transport=transport, diagnostics=False)
+        result = latentjac.edit(model, point, v, 2.0, method=method)
+        assert result.num_steps == num_steps
+        ends.append(result.points.flatten())
+    errors = [float((end - ends[-1]).norm()) for end in ends[:2]]
+    assert errors[0] > 1e-5
+    assert math.log2(errors[0] / errors[1]) > 1.6
 
 
 def test_one_trace_serves_a_geodesic(own_model, tiny_point, monkeypatch) -> None:
@@ -130,7 +165,7 @@ def test_a_looked_up_direction_is_the_nearest_of_the_new_basis(tiny_model, tiny_
     result = latentjac.edit(tiny_model, tiny_point, v, 4.0, method=method)
     assert result.num_steps == 2
     sigma = sigma_at(tiny_model)
-    probe = min(1.0, result.linearity[0].radius) * sigma
+    probe = max(length for length in LENGTHS if length <= min(1.0, result.linearity[0].radius)) * sigma
     x = tiny_point.sample
     for number in range(2):
         if number:

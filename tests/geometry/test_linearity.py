@@ -66,8 +66,9 @@ def test_noise_of_a_linear_network_is_linear_everywhere() -> None:
     model = pixelwise()
     v = torch.stack([unit(3, 8, 8), unit(3, 8, 8, seed=4)])
     for entry in measure_linearity(model, point_for(model), v, 1.0, 0.1):
-        assert entry.radius == 3.2
-        assert entry.cosine == pytest.approx([1.0] * 7)
+        assert entry.radius == 2.0
+        assert entry.cosine == pytest.approx([1.0] * 5)
+        assert entry.deviation == pytest.approx([0.0] * 5, abs=1e-10)
 
 
 def test_curvature_limits_the_radius() -> None:

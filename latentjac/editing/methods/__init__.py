@@ -4,8 +4,9 @@ from latentjac.editing.methods.geodesic import Geodesic
 from latentjac.editing.methods.guidance import ConstantGain, Guidance, Reestimation
 from latentjac.editing.methods.h_space import HSpace
 from latentjac.editing.methods.linear import Linear
-from latentjac.editing.methods.method import Job, Method, Walked
+from latentjac.editing.methods.method import Job, Method
 from latentjac.editing.methods.x_space import XSpaceMethod
+from latentjac.editing.result import Walked
 
 __all__ = [
     "ConstantGain",

@@ -21,8 +21,8 @@ from latentjac.geometry.transport import pull_back
 class Geodesic(XSpaceMethod):
     """Steps along v, which is carried on after each: straight on in the geometry of ``layer`` (Park et al. 2023).
 
-    Further options are those of :class:`latentjac.editing.XSpaceMethod`. Steps longer than the range in which the
-    network is linear along a direction are split.
+    Further options are those of :class:`latentjac.editing.XSpaceMethod`. Ways and transport are of second order
+    (docs/editing.md).
 
     Attributes:
         transport: How directions are carried, ``"park2023"`` or ``"pseudoinverse"``; see
@@ -53,7 +53,12 @@ class Geodesic(XSpaceMethod):
         """Raise if a basis cannot have as many directions."""
         check_k("method.k", self.k, values)
 
-    def steps(self, walks: Walks, layer: str, linearity: tuple[Linearity, ...]) -> GeodesicSteps:
+    @property
+    def order(self) -> int:
+        """Two: ways and transport both are."""
+        return 2
+
+    def steps(self, walks: Walks, layer: str, linearity: tuple[Linearity, ...] | None) -> GeodesicSteps:
         """Steps along directions that are carried from basis to basis."""
         bases = WalkBases(walks.model, walks.point, self.k, layer, self.tol)
         return GeodesicSteps(walks, bases, self.transport)
@@ -66,6 +71,10 @@ class GeodesicSteps:
     direction u in h-space: ``U^T c`` with ``"park2023"``, the image ``U^T S c`` of v with the pseudoinverse. At
     the next point :func:`latentjac.geometry.pull_back` makes the new v of it, and what the tangent space there holds of
     u is carried on. The rest is lost; the part kept is the retained energy.
+
+    A projection onto the next tangent space turns a direction, too: by half the square of the change of the spaces. So
+    ``(3 u - P P' u) / 2`` is projected, with the projections P and P' onto the old space and the new one, one step of
+    Newton and Schulz towards the nearest isometry of the two: parallel transport to second order.
     """
 
     def __init__(self, walks: Walks, bases: WalkBases, transport: str) -> None:
@@ -90,6 +99,7 @@ class GeodesicSteps:
             )
         self._retained = [energy]
         images = coordinates if transport == "park2023" else coordinates * first.s
+        self._spaces = [first.u] * len(walks.directions)
         self._v = walks.unit_allowed(_unit(coordinates, first.v))
         self._u = _unit(images, first.u)
 
@@ -104,10 +114,22 @@ class GeodesicSteps:
         return StepRecord(retained=torch.stack(self._retained))
 
     def _carry(self, x: torch.Tensor) -> None:
-        carried = [pull_back(u, self._bases.at(i, x[i : i + 1]), self._transport) for i, u in enumerate(self._u)]
+        carried, retained = [], []
+        for i, u in enumerate(self._u):
+            basis = self._bases.at(i, x[i : i + 1])
+            there = _projected(u, basis.u)
+            carried.append(pull_back(1.5 * u - 0.5 * _projected(there, self._spaces[i]), basis, self._transport))
+            retained.append(there.flatten(1).double().square().sum(1).clamp_max(1.0))
+            self._spaces[i] = basis.u
         self._v = self._walks.unit_allowed(torch.stack([each.v for each in carried]).to(self._walks.directions))
         self._u = torch.stack([each.arrived for each in carried])
-        self._retained.append(torch.stack([each.retained for each in carried]).to(self._retained[0]))
+        self._retained.append(torch.stack(retained).to(self._retained[0]))
+
+
+def _projected(u: torch.Tensor, space: torch.Tensor) -> torch.Tensor:
+    """The part of vectors ``[c, *shape]`` in the span of orthonormal ones ``[k, *shape]``."""
+    rows = space.flatten(1).to(u)
+    return (u.flatten(1) @ rows.mT @ rows).view(u.shape)
 
 
 def _unit(coordinates: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:

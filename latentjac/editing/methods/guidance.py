@@ -49,8 +49,8 @@ class Reestimation:
 class Guidance(XSpaceMethod):
     """Steps ``x <- x + g [eps(x + p v) - eps(x)]``: differences of the predicted noise (Park et al. 2023, section 3.4).
 
-    Further options are those of :class:`latentjac.editing.XSpaceMethod`. Steps longer than the range in which the
-    network is linear along a direction are split.
+    Further options are those of :class:`latentjac.editing.XSpaceMethod`. Two steps are put together to one of second
+    order (docs/editing.md), unless directions are looked up on the way.
 
     Attributes:
         reestimate: Replace each direction by the nearest one of a new local basis of ``layer`` every so many steps: an
@@ -76,14 +76,30 @@ class Guidance(XSpaceMethod):
         if isinstance(self.reestimate, Reestimation):
             check_k("method.reestimate.k", self.reestimate.k, values)
 
-    def steps(self, walks: Walks, layer: str, linearity: tuple[Linearity, ...]) -> GuidedSteps:
+    @property
+    def order(self) -> int:
+        """Two while directions stay; where they are looked up anew, what the steps before say is of other ways."""
+        return 1 if self.reestimate else 2
+
+    def steps(self, walks: Walks, layer: str, linearity: tuple[Linearity, ...] | None) -> GuidedSteps:
         """Steps with the original's probe of length 1 where the network is linear that far, else a shorter one."""
-        radii = walks.distances.new_tensor([entry.radius for entry in linearity]).clamp_max(1.0)
-        probes = radii.repeat_interleave(walks.distances.numel() // len(radii)).view(walks.distances.shape)
+        lengths = (
+            torch.ones(1 + int(walks.lines.rows.max()), device="cpu") if linearity is None else probe_lengths(linearity)
+        )
+        probes = lengths[walks.lines.rows]
         again = self.reestimate
         if not isinstance(again, Reestimation):
             return GuidedSteps(walks, probes)
         return GuidedSteps(walks, probes, WalkBases(walks.model, walks.point, again.k, layer, again.tol), again.every)
+
+
+def probe_lengths(linearity: tuple[Linearity, ...]) -> torch.Tensor:
+    """The longest probe up to 1 that was measured and is within the linear range of each direction, ``[q]``."""
+    return torch.tensor(
+        [max(length for length in entry.lengths if length <= min(1.0, entry.radius)) for entry in linearity],
+        dtype=torch.float64,
+        device="cpu",
+    )
 
 
 class GuidedSteps:
@@ -95,19 +111,19 @@ class GuidedSteps:
     """
 
     def __init__(
-        self, walks: Walks, probe_lengths: torch.Tensor, bases: WalkBases | None = None, reestimate: int | None = None
+        self, walks: Walks, probes: torch.Tensor, bases: WalkBases | None = None, reestimate: int | None = None
     ) -> None:
         """Prepare walks.
 
         Args:
             walks: What to do.
-            probe_lengths: p of each direction in noise standard deviations, ``[w, c]``.
+            probes: p of each direction in noise standard deviations, float64 ``[w, c]``, on the CPU.
             bases: Where to look directions up.
             reestimate: Steps between two look-ups; None keeps the directions.
         """
-        self._walks, self._bases, self._every = walks, bases, reestimate
+        self._walks, self._probes, self._bases, self._every = walks, probes, bases, reestimate
         self._v = walks.directions
-        self._lengths = walks.broadcast(probe_lengths * walks.sigma * walks.distances.sign())
+        self._lengths = walks.broadcast(probes.to(walks.distances) * walks.sigma * walks.distances.sign())
         self._gains: list[torch.Tensor] = []
         self._overlaps: list[torch.Tensor] = []
 
@@ -116,15 +132,30 @@ class GuidedSteps:
         walks = self._walks
         if self._every and number and number % self._every == 0:
             self._follow(x)
-        rows = x[:, None] + self._lengths * self._v
-        point = walks.point
-        eps = predict_noise(walks.model, torch.cat([rows.flatten(0, 1), x]), point.timestep, point.conditioning)
-        ahead, here = eps[: -len(x)].view(rows.shape), eps[-len(x) :]
+        here, ahead = self._noise(x) if number else self._first_noise()
         change = walks.allowed(ahead - here[:, None])
         size = change.flatten(2).norm(dim=2).clamp_min(torch.finfo(x.dtype).tiny)
         gains = walks.steps.abs() / walks.broadcast(size)
         self._gains.append(gains.flatten(1))
         return (gains * change).sum(1)
+
+    def _noise(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The noise at samples ``[n, C, H, W]``, and ahead of all walks, ``[w, c, C, H, W]``."""
+        rows = x[:, None] + self._lengths * self._v
+        here, ahead = self._walks.evaluations.noise(x, rows.flatten(0, 1))
+        return here, ahead.view(rows.shape)
+
+    def _first_noise(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same at the point, where all walks begin: seen before, where somebody looked around it."""
+        walks, look = self._walks, self._walks.evaluations.look
+        if look is None:
+            return self._noise(walks.point.sample)
+        signs, rows = walks.distances.sign(), walks.lines.rows.tolist()
+        ahead = [
+            torch.stack([look.after(*which) for which in zip(*each, strict=True)])
+            for each in zip(rows, signs.tolist(), self._probes.tolist(), strict=True)
+        ]
+        return look.base, torch.stack(ahead)
 
     def record(self) -> StepRecord:
         """G of every step so far, and the overlaps of every look-up."""

@@ -11,9 +11,11 @@ from tqdm import tqdm
 from latentjac.arguments import check_bool, check_choice, check_number, check_text
 from latentjac.edit_options import INJECTIONS, LINEARITY_TOLERANCE
 from latentjac.editing.arguments import grouped, set_checked
-from latentjac.editing.diagnostics import Along, features
+from latentjac.editing.diagnostics import Along
+from latentjac.editing.evaluations import Evaluations, features
 from latentjac.editing.injection import denoise_injected, measure_injection, predict_injected
-from latentjac.editing.methods.method import Job, Walked
+from latentjac.editing.methods.method import Job
+from latentjac.editing.result import Walked
 from latentjac.geometry.linearity import LENGTHS, compare
 from latentjac.models import Model
 from latentjac.models.layers import OUTPUTS, SIDE_BY_SIDE
@@ -35,6 +37,8 @@ class HSpace:
         asymmetric: Take only the predicted image from the network with the addition, and the noise of each step from
             the one without (Kwon et al. 2023).
         linearity_tolerance: Relative change of the noise difference that still counts as linear, in (0, 1).
+        diagnostics: Measure how far the network is linear, and the step of the features; without, ``linearity`` and
+            ``along`` of the edit are None.
 
     Raises:
         TypeError: If an option has a wrong type.
@@ -45,6 +49,7 @@ class HSpace:
     inject: str = INJECTIONS[0]
     asymmetric: bool = False
     linearity_tolerance: float = LINEARITY_TOLERANCE
+    diagnostics: bool = True
 
     unit: ClassVar[str] = "feature standard deviations"
     in_features: ClassVar[bool] = True
@@ -61,6 +66,7 @@ class HSpace:
             inject=check_choice(name, "inject", self.inject, INJECTIONS),
             asymmetric=check_bool(name, "asymmetric", self.asymmetric),
             linearity_tolerance=check_number(name, "linearity_tolerance", self.linearity_tolerance, 0, 1),
+            diagnostics=check_bool(name, "diagnostics", self.diagnostics),
         )
 
     def layer_in(self, model: Model) -> str:
@@ -71,11 +77,18 @@ class HSpace:
     def walk(self, job: Job) -> Walked:
         """Add directions to the features while denoising."""
         point, layer = job.point, self.layer_in(job.model)
-        here = features(job.model, point.sample, point, layer)
+        evaluations = Evaluations(job.model, point, layer)
+        base = evaluations.noise(point.sample)[0] if self.diagnostics else None
+        here = evaluations.features(point.sample)
         rows, unit = job.rows(here), float(here.double().std())
-        linearity = measure_injection(job.model, point, layer, rows, unit, self.linearity_tolerance)
         directions, ways, layout = grouped(rows, job.distances, job.compose)
         offsets = (unit * ways.view(*ways.shape, *[1] * (rows.ndim - 1)) * directions).sum(1)
+        linearity = along = None
+        if base is not None:
+            signs = tuple(sign for sign in (1.0, -1.0) if (ways * sign > 0).any()) or (1.0,)
+            tolerance = self.linearity_tolerance
+            linearity = measure_injection(job.model, point, layer, rows, unit, tolerance, signs, base)
+            along = _along(job, layer, offsets, unit, layout, base)
         with job.bar(job.level) as bar:
             samples = self._denoise(job, offsets, bar)
         points = point.sample.expand(len(offsets), *point.sample.shape[1:])
@@ -87,7 +100,7 @@ class HSpace:
             num_steps=1,
             layer=layer,
             linearity=linearity,
-            along=_along(job, layer, offsets, unit, layout),
+            along=along,
         )
 
     def samples_between(self, job: Job, edit: Edit, direction: int, distances: list[float], bar: tqdm) -> torch.Tensor:
@@ -106,18 +119,20 @@ class HSpace:
         )
 
 
-def _along(job: Job, layer: str, offsets: torch.Tensor, unit: float, layout: tuple[int, int]) -> Along:
+def _along(
+    job: Job, layer: str, offsets: torch.Tensor, unit: float, layout: tuple[int, int], base: torch.Tensor
+) -> Along:
     """The one step of the features, and the change of the predicted noise against that of a short step."""
     size = offsets.flatten(1).double().norm(dim=1)
     part = (LENGTHS[0] * unit / size.clamp_min(1e-300)).clamp_max(1.0)
     point, x = job.point, job.point.sample.expand(len(offsets), *job.point.sample.shape[1:])
 
-    def eps(fraction: torch.Tensor) -> torch.Tensor:
+    def change(fraction: torch.Tensor) -> torch.Tensor:
         scaled = fraction.view(-1, *[1] * (offsets.ndim - 1)).to(offsets) * offsets
-        return predict_injected(job.model, x, point, point.timestep, layer, scaled).flatten(1).double()
+        there = predict_injected(job.model, x, point, point.timestep, layer, scaled)
+        return (there - base).flatten(1).double()
 
-    here = eps(torch.zeros_like(part))
-    found = compare(eps(torch.ones_like(part)) - here, (eps(part) - here) / part[:, None])
+    found = compare(change(torch.ones_like(part)), change(part) / part[:, None])
     still = torch.zeros(layout, dtype=torch.float64, device="cpu")
     ratio, cosine = (values.cpu().view(1, *layout) for values in (found.norm_ratio, found.cosine))
     return Along(still, size.cpu().view(layout), (0,), ratio, cosine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,11 +20,16 @@ class Linear(XSpaceMethod):
     walk is measured.
     """
 
-    def enough_steps(self, ways: torch.Tensor, linearity: tuple[Linearity, ...]) -> int:
-        """As many as asked for: a straight line is the same however it is divided."""
-        return self.num_steps
+    @property
+    def usual_steps(self) -> int:
+        """Enough to measure a way by."""
+        return 4
 
-    def steps(self, walks: Walks, layer: str, linearity: tuple[Linearity, ...]) -> StraightSteps:
+    def longest_step(self, radius: float) -> float:
+        """Any: a straight line is the same however it is divided."""
+        return math.inf
+
+    def steps(self, walks: Walks, layer: str, linearity: tuple[Linearity, ...] | None) -> StraightSteps:
         """The same step every time."""
         return StraightSteps(walks)
 

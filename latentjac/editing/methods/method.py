@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from tqdm import tqdm
 
 from latentjac.diffusion import Point, Schedule
 from latentjac.editing.arguments import check_composed, unit_directions
-from latentjac.editing.diagnostics import Along
 from latentjac.editing.masks import Mask
-from latentjac.editing.walk import Way
-from latentjac.geometry.linearity import Linearity
+from latentjac.editing.result import Edit, Walked
 from latentjac.models import Model
-from latentjac.shaped import Shaped
-
-if TYPE_CHECKING:
-    from latentjac.editing.result import Edit
 
 
 @dataclass(frozen=True)
@@ -71,24 +65,6 @@ class Job:
     def bar(self, total: int) -> tqdm:
         """A progress bar of so many steps."""
         return tqdm(total=total, desc="edit", unit="step", disable=not self.progress)
-
-
-@dataclass(frozen=True, repr=False)
-class Walked(Shaped):
-    """What a method hands back; the attributes are those of :class:`latentjac.Edit`."""
-
-    samples: torch.Tensor
-    points: torch.Tensor
-    directions: torch.Tensor
-    distances: tuple[float, ...]
-    num_steps: int
-    layer: str
-    linearity: tuple[Linearity, ...]
-    along: Along
-    way: Way | None = None
-    gains: torch.Tensor | None = None
-    retained: torch.Tensor | None = None
-    overlaps: torch.Tensor | None = None
 
 
 @runtime_checkable

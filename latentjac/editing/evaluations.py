@@ -1,0 +1,125 @@
+"""Evaluations of the network around a point, each of which serves everyone who needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from latentjac.diffusion import Point, predict
+from latentjac.diffusion.denoise import MAX_BATCH
+from latentjac.geometry.linearity import LENGTHS, Linearity, judge_quotients, probe_steps
+from latentjac.models import Conditioning, ImageGuidance, Model, Prediction
+from latentjac.models.codec import decoder_map
+from latentjac.models.layers import OUTPUTS, recorded
+from latentjac.shaped import Shaped
+
+
+@dataclass(frozen=True, repr=False)
+class FirstLook(Shaped):
+    """The noise predicted at a point and a little way off it.
+
+    Attributes:
+        base: At the point, ``[1, C, H, W]``.
+        ahead: After each length along each direction, ``[q, sides, lengths, C, H, W]``.
+        signs: Of the sides.
+        linearity: One measurement a direction, the worse of its sides.
+    """
+
+    base: torch.Tensor
+    ahead: torch.Tensor
+    signs: tuple[float, ...]
+    linearity: tuple[Linearity, ...]
+
+    def after(self, row: int, sign: float, length: float) -> torch.Tensor:
+        """The noise ``[C, H, W]`` after a length of ``LENGTHS``; without a sign, of a side that was looked to."""
+        side = self.signs.index(sign) if sign else 0
+        return self.ahead[row, side, LENGTHS.index(length)]
+
+
+class Evaluations:
+    """The network at the timestep of a point: noise of samples, and features from the same passes.
+
+    Attributes:
+        look: What was seen around the point; None where nobody looked.
+    """
+
+    def __init__(self, model: Model, point: Point, layer: str | None) -> None:
+        """Prepare to evaluate.
+
+        Args:
+            model: The model.
+            point: Where; its sample, timestep and conditioning.
+            layer: Feature map to look at, or None where nobody asks for features.
+        """
+        self._model, self._point, self._layer = model, point, layer
+        self.look: FirstLook | None = None
+        # Samples whose features are known, and these.
+        self._seen: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def noise(self, x: torch.Tensor, ahead: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predicted noise of samples x ``[n, C, H, W]`` and of samples ahead; features of x are kept meanwhile."""
+        eps, values = self._passes(x if ahead is None else torch.cat([x, ahead]), len(x))
+        if values is not None:
+            self._seen = x, values
+        return eps[: len(x)], eps[len(x) :]
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Features of samples; from the pass that gave their noise, where that was the last, else from their own."""
+        if self._seen is not None and self._seen[0] is x:
+            return self._seen[1]
+        assert self._layer is not None
+        return features(self._model, x, self._point, self._layer)
+
+    def look_around(
+        self, directions: torch.Tensor, signs: tuple[float, ...], sigma: float, tolerance: float
+    ) -> FirstLook:
+        """Look along unit directions ``[q, C, H, W]`` from the point, to the sides of the signs."""
+        steps = probe_steps(sigma, directions, signs)
+        moved = self._point.sample + steps * directions[:, None, None]
+        base, ahead = self.noise(self._point.sample, moved.flatten(0, 2))
+        ahead = ahead.view(moved.shape)
+        self.look = FirstLook(base, ahead, signs, judge_quotients(ahead, base, steps, tolerance))
+        return self.look
+
+    def _passes(self, x: torch.Tensor, first: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Noise of samples and features of the first of them; none where features do not come by in whole passes."""
+        model, point, layer = self._model, self._point, self._layer
+        name = None if layer is None else model.resolve_layer(layer)
+        if name is None or name in OUTPUTS:
+            found = predict(model, x, point.timestep, point.conditioning)
+            return found.eps, None if name is None else _of_prediction(model, name, found, first)
+        with recorded(model.network, name, model.picture_in) as passes:
+            eps = predict(model, x, point.timestep, point.conditioning).eps
+        values = _under_prompt(passes, [len(part) for part in x.split(MAX_BATCH)], point.conditioning)
+        return eps, None if values is None else model._as_features(name, values[:first])
+
+
+def _under_prompt(passes: list[torch.Tensor], counts: list[int], conditioning: Conditioning) -> torch.Tensor | None:
+    """Features under the prompt, whose rows and passes come first, of predictions of so many samples each.
+
+    None where passes are others: a call of one's own need not be one pass of the network.
+    """
+    guidance = conditioning.guidance
+    several = 1 if guidance is None else 3 if isinstance(guidance, ImageGuidance) else 2
+    lengths = [len(rows) for rows in passes]
+    if lengths == [several * count for count in counts]:
+        return torch.cat([rows[: len(rows) // several] for rows in passes])
+    if lengths == [count for count in counts for _ in range(several)]:
+        return torch.cat(passes[::several])
+    return None
+
+
+def _of_prediction(model: Model, name: str, found: Prediction, first: int) -> torch.Tensor:
+    """The feature map of an output, from what was predicted."""
+    if name == "image":
+        return decoder_map(model)(found.x0[:first])
+    return (found.eps if name == "eps" else found.x0)[:first]
+
+
+def features(model: Model, x: torch.Tensor, point: Point, layer: str) -> torch.Tensor:
+    """Features of samples ``[B, C, H, W]`` at the timestep of a point, at most ``MAX_BATCH`` at a time."""
+    t = torch.tensor(point.timestep, device=x.device)
+    tap = model.feature_map(layer)
+    rows = point.conditioning.split(MAX_BATCH, len(x))
+    return torch.cat([tap(part, t, c) for part, c in zip(x.split(MAX_BATCH), rows, strict=True)])
