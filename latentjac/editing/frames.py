@@ -63,7 +63,10 @@ def walk_frames(
     distances = torch.linspace(low, high, count, dtype=torch.float64, device="cpu").tolist()
     with tqdm(total=level, desc="frames", unit="step", disable=not progress) as bar:
         samples = edit.method.samples_between(job, edit, direction, distances, bar)
-    return Frames(to_pil(model.codec.decode(samples)), tuple(distances))
+    pictures = model.codec.decode(samples)
+    if edit.residual is not None:
+        pictures = (pictures + edit.residual).clamp(0, 1)
+    return Frames(to_pil(pictures), tuple(distances))
 
 
 def _check(edit: Edit, direction: Any, count: Any) -> tuple[int, int]:

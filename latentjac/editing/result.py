@@ -42,6 +42,7 @@ class Edit(Shaped):
         overlaps: With ``Guidance(reestimate=...)``, ``|<v, v'>|`` of old and new directions at every look-up.
         leakage: With a mask, RMS change of the decoded pixels outside it over that inside, ``[directions, distances]``;
             infinite where nothing changed inside.
+        residual: With a photo, what was added to every picture, ``[C, H, W]`` in the range of pictures from 0 to 1.
         status: How the bases ended that the edit is built on, the worst of them; None if it is built on none.
     """
 
@@ -60,6 +61,7 @@ class Edit(Shaped):
     retained: torch.Tensor | None = None
     overlaps: torch.Tensor | None = None
     leakage: torch.Tensor | None = None
+    residual: torch.Tensor | None = None
     status: Status | None = None
 
     @property

@@ -9,6 +9,7 @@ from networks import build_scheduler, build_shallow_unet, build_tiny_unet
 from PIL import Image
 
 import latentjac
+from latentjac.diffusion import DDIM, Own
 from latentjac.diffusion.inversion import psnr
 
 
@@ -25,7 +26,7 @@ def test_refinement_solves_the_step_equation(picture) -> None:
     network = build_shallow_unet(size=16).double()
     network.conv_out.weight.data.mul_(0.1)  # the iteration contracts
     model = latentjac.load(network, build_scheduler())
-    rough, fine = (latentjac.invert(model, picture, 30, refinement=r) for r in (0, 12))
+    rough, fine = (latentjac.invert(model, picture, 30, grid=Own(), solver=DDIM(r)) for r in (0, 12))
     assert fine.psnr[0] > 120
     assert fine.psnr[0] > rough.psnr[0] + 20
     assert (rough.evaluations, fine.evaluations) == (30, 390)
@@ -63,7 +64,7 @@ def test_psnr(tiny_model) -> None:
 def test_levels_of_equal_noise_cost_nothing(picture) -> None:
     scheduler = build_scheduler(timestep_spacing="leading", set_alpha_to_one=False)
     model = latentjac.load(build_tiny_unet().double(), scheduler)
-    assert latentjac.invert(model, picture, 10, refinement=0).evaluations == 9
+    assert latentjac.invert(model, picture, 10, grid=Own(), solver=DDIM(0)).evaluations == 9
 
 
 @pytest.mark.parametrize(
