@@ -31,7 +31,7 @@ class Inversion:
 
 
 def inversion_of(steps: int, t: float, grid: str, solver: str, refinement: int | None) -> Inversion:
-    """The inversion that flags ask for.
+    """The inversion that flags ask for; with t = 0, the least noisy level of a grid, that of the whole grid.
 
     Raises:
         Refusal: If a flag does not go with another.
@@ -41,4 +41,4 @@ def inversion_of(steps: int, t: float, grid: str, solver: str, refinement: int |
         if not isinstance(built, DDIM):
             raise Refusal(f"--refinement must be left out with --solver {solver}, got {refinement}")
         built = DDIM(refinement)
-    return Inversion(steps, t, _GRIDS[grid], built)
+    return Inversion(steps, t or 1.0, _GRIDS[grid], built)

@@ -144,7 +144,6 @@ def test_stochastic_steps_are_of_first_order(tiny_model) -> None:
     x = rand(1, 3, 16, 16)
     schedules = [Schedule.from_scheduler(tiny_model.scheduler, 4, solver=solver) for solver in (DDIM(), Multistep())]
     ways = [
-        list(descend(tiny_model, x, s, 4, noisy_below=2, generator=torch.Generator().manual_seed(0)))
-        for s in schedules
+        list(descend(tiny_model, x, s, 4, noisy_below=2, generator=torch.Generator().manual_seed(0))) for s in schedules
     ]
     assert torch.equal(ways[0][-1][1], ways[1][-1][1])
