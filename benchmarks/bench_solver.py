@@ -31,6 +31,7 @@ from record import write
 from tqdm import tqdm
 
 import latentjac
+from latentjac.diffusion import DDIM, Own
 from latentjac.linearization import ProgramLinearization
 from latentjac.models import Model
 from latentjac.solvers import Krylov, Subspace
@@ -189,7 +190,7 @@ def sweep() -> list[dict[str, Any]]:
     net = latentjac.load("faces")
     rows = []
     for steps in (50, 100):
-        path = latentjac.invert(net, PHOTO, steps)
+        path = latentjac.invert(net, PHOTO, steps, grid=Own(), solver=DDIM())
         first = path.schedule.level(t=0.8)
         places = [path.schedule.timesteps[first - i] for i in range(7)]
         for k in (8, 20):

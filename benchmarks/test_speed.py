@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import latentjac
+from latentjac.diffusion import DDIM, Own
 
 PHOTO = Path(latentjac.__file__).parent / "assets" / "face.jpg"
 
@@ -26,7 +27,7 @@ def model() -> latentjac.Model:
 
 @pytest.fixture(scope="module")
 def point(model: latentjac.Model) -> latentjac.Point:
-    return latentjac.invert(model, PHOTO, 10, refinement=0).at(0.6)
+    return latentjac.invert(model, PHOTO, 10, grid=Own(), solver=DDIM(0)).at(0.6)
 
 
 @pytest.fixture(scope="module", params=["program", "autodiff"])

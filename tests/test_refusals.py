@@ -16,7 +16,7 @@ from PIL import Image
 
 import latentjac as lj
 from latentjac import editing
-from latentjac.diffusion import Schedule
+from latentjac.diffusion import DDIM, Implicit, Rho, Schedule
 from latentjac.papers import park2023
 from latentjac.solvers import Krylov, Randomized, Subspace
 
@@ -40,6 +40,11 @@ def point(c: Context, **changes: object) -> lj.Point:
 
 def linear_edit(c: Context) -> lj.Edit:
     return lj.edit(c.model, c.point, c.v, 1.0, method=editing.Linear(num_steps=1))
+
+
+def read(c: Context, solver: dict[str, object]) -> dict[str, object]:
+    """A schedule as a file has it, with another solver."""
+    return {**c.point.schedule.to_dict(), "solver": solver}
 
 
 def of_park2023(c: Context) -> lj.Point:
@@ -197,8 +202,33 @@ TABLE: list[Row] = [
         TypeError,
         "^invert: num_inference_steps must be an int, got float",
     ),
-    ("refinement", lambda c: lj.invert(c.model, c.picture, 2, refinement=-1), ValueError, "at least 0, got -1"),
-    ("refinement type", lambda c: lj.invert(c.model, c.picture, 2, refinement=None), TypeError, "an int, got NoneType"),
+    ("refinement", lambda c: DDIM(-1), ValueError, "^DDIM: refinement must be at least 0, got -1"),
+    ("refinement type", lambda c: DDIM(None), TypeError, "^DDIM: refinement must be an int, got NoneType"),
+    ("implicit tol", lambda c: Implicit(0), ValueError, r"^Implicit: tol must be a number in \(0, 1\), got 0"),
+    ("implicit most", lambda c: Implicit(most=0), ValueError, "^Implicit: most must be at least 1, got 0"),
+    ("rho", lambda c: Rho(0.5), ValueError, r"^Rho: rho must be a number in \[1, 1000.0\], got 0.5"),
+    (
+        "grid",
+        lambda c: lj.invert(c.model, c.picture, 2, grid="rho"),
+        TypeError,
+        "^invert: grid must be an Own, .*got str",
+    ),
+    (
+        "solver",
+        lambda c: lj.invert(c.model, c.picture, 2, solver=DDIM),
+        TypeError,
+        "^invert: solver must be a .*got type",
+    ),
+    ("t up", lambda c: lj.invert(c.model, c.picture, 2, t=0), ValueError, r"^invert: t must be .* \(0, 1\], got 0"),
+    ("photo", lambda c: lj.edit(c.model, c.point, c.v, photo=3), TypeError, "^edit: photo must be a path, .*got int"),
+    (
+        "photos",
+        lambda c: lj.edit(c.model, c.point, c.v, photo=[c.picture] * 2),
+        ValueError,
+        "^edit: photo must be one picture, got 2",
+    ),
+    ("solver read", lambda c: Schedule.from_dict(read(c, {"name": "RK4"})), TypeError, "solver must be a mapping with"),
+    ("solver option", lambda c: Schedule.from_dict(read(c, {"name": "DDIM"})), TypeError, r"solver must hold \['name'"),
     (
         "prompt",
         lambda c: lj.invert(c.model, c.picture, 2, "a cat"),

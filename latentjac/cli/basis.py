@@ -8,10 +8,12 @@ import typer
 
 from latentjac.cli import values
 from latentjac.cli.options import (
+    STEPS_BELOW,
     ClassLabel,
     Crop,
     Device,
     EditPrompt,
+    Grid,
     K,
     Layer,
     ModelName,
@@ -20,6 +22,7 @@ from latentjac.cli.options import (
     Prompt,
     Refinement,
     Seed,
+    Solver,
     Steps,
     T,
     Tol,
@@ -34,8 +37,10 @@ def basis(
     model: ModelName = "faces",
     device: Device = "auto",
     crop: Crop = None,
-    steps: Steps = 100,
-    refinement: Refinement = 1,
+    steps: Steps = STEPS_BELOW,
+    grid: Grid = "rho",
+    solver: Solver = "multistep",
+    refinement: Refinement = None,
     t: T = 0.7,
     k: K = 8,
     layer: Layer = "mid",
@@ -49,15 +54,17 @@ def basis(
     arguments = dict(locals())
     values.check_file("PHOTO", "a picture file", photo)
     from latentjac.cli import checks, stages
+    from latentjac.cli.inversion import inversion_of
     from latentjac.cli.photo import read_photo
     from latentjac.cli.run_folder import open_run
 
+    how = inversion_of(steps, t, grid, solver, refinement)
     run = open_run(context, out, "basis", arguments)
     picture = read_photo("PHOTO", photo, parse_crop(crop))
     loaded = stages.load_model(run, model, device)
     checks.check_prompts(loaded, prompt, edit_prompt, class_label)
-    place = checks.check_place(loaded, steps, t, layer)
+    place = checks.check_place(loaded, how, t, layer)
     checks.check_count("-k", k, place.triplets)
-    inverted = stages.invert_photo(run, loaded, picture, steps, refinement, prompt=prompt, class_label=class_label)
+    inverted = stages.invert_photo(run, loaded, picture, how, prompt=prompt, class_label=class_label)
     stages.compute_basis(run, inverted, t, k, layer, tol, seed, prompt=edit_prompt)
     run.finish()

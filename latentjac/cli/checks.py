@@ -10,6 +10,7 @@ import torch
 
 from latentjac import papers
 from latentjac.arguments import check_left
+from latentjac.cli.inversion import Inversion
 from latentjac.cli.options import FRAMES
 from latentjac.cli.refusals import Refusal, refusing
 from latentjac.cli.values import refusal
@@ -51,17 +52,18 @@ def check_prompts(
             model.conditioning(edit_prompt)
 
 
-def check_steps(model: Model, steps: int, compat: str | None = None) -> Schedule:
-    """The levels of so many steps; raise where the model has none such."""
+def check_steps(model: Model, how: Inversion, compat: str | None = None) -> Schedule:
+    """The levels of an inversion; raise where the model has none such."""
     with refusing():
         if compat is None:
-            return Schedule.from_scheduler(model.scheduler, steps, **model.placing)
-        return getattr(papers, compat).schedule(model.scheduler, steps)
+            options: dict[str, Any] = {"grid": how.grid, "solver": how.solver, "t": how.t}
+            return Schedule.from_scheduler(model.scheduler, how.steps, **model.placing, **options)
+        return getattr(papers, compat).schedule(model.scheduler, how.steps)
 
 
 @torch.no_grad()
 def check_place(
-    model: Model, steps: int, t: float, layer: str, compat: str | None = None, *, option: str = "--layer"
+    model: Model, how: Inversion, t: float, layer: str, compat: str | None = None, *, option: str = "--layer"
 ) -> Place:
     """Raise where the network has no such layer, or what it gives does not depend on the picture.
 
@@ -69,13 +71,13 @@ def check_place(
 
     Args:
         model: The model.
-        steps: Of the grid.
+        how: Whose levels.
         t: Fraction of T.
         layer: Feature map.
-        compat: Whose levels.
+        compat: Whose levels, instead.
         option: Where the layer comes from.
     """
-    schedule = check_steps(model, steps, compat)
+    schedule = check_steps(model, how, compat)
     with refusing(layer=option):
         timestep = schedule.timesteps[schedule.level(t=t)]
         features = model.feature_map(layer)

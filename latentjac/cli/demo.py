@@ -11,18 +11,22 @@ import latentjac
 from latentjac.cli import values
 from latentjac.cli.options import (
     FRAMES,
+    STEPS_BELOW,
     Crop,
     Device,
     Distances,
     EditSteps,
     Frames,
     Gif,
+    Grid,
     K,
     Layer,
     ModelName,
     Out,
     Refinement,
+    Residual,
     Seed,
+    Solver,
     Steps,
     T,
     Tol,
@@ -44,14 +48,17 @@ def demo(
     model: ModelName = "faces",
     device: Device = "auto",
     crop: Crop = None,
-    steps: Steps = 60,
-    refinement: Refinement = 1,
+    steps: Steps = STEPS_BELOW,
+    grid: Grid = "rho",
+    solver: Solver = "multistep",
+    refinement: Refinement = None,
     t: T = 0.7,
     k: K = 5,
     layer: Layer = "mid",
     tol: Tol = 1e-3,
     distance: Distances = "-6,-3,3,6",
     edit_steps: EditSteps = None,
+    residual: Residual = True,
     gif: Gif = False,
     frames: Frames = FRAMES,
     seed: Seed = 0,
@@ -60,20 +67,22 @@ def demo(
     arguments = dict(locals())
     values.check_file("--photo", "a picture file", photo)
     from latentjac.cli import checks, stages
+    from latentjac.cli.inversion import inversion_of
     from latentjac.cli.photo import read_photo
     from latentjac.cli.run_folder import open_run
 
     checks.check_frames(gif, frames)
     distances = parse_distances(distance)
+    how = inversion_of(steps, t, grid, solver, refinement)
     run = open_run(context, out, "demo", arguments)
     picture = read_photo("--photo", photo or ASSET_PHOTO, parse_crop(crop))
     loaded = stages.load_model(run, model, device)
-    place = checks.check_place(loaded, steps, t, layer)
+    place = checks.check_place(loaded, how, t, layer)
     checks.check_count("-k", k, place.triplets)
-    inverted = stages.invert_photo(run, loaded, picture, steps, refinement)
+    inverted = stages.invert_photo(run, loaded, picture, how)
     point, basis = stages.compute_basis(run, inverted, t, k, layer, tol, seed)
     method = latentjac.editing.Guidance(num_steps=edit_steps)
-    result = stages.edit_and_draw(run, inverted, point, basis, list(range(k)), distances, method)
+    result = stages.edit_and_draw(run, inverted, point, basis, list(range(k)), distances, method, residual=residual)
     if gif:
         stages.animate(run, inverted, point, result, frames)
     run.finish()

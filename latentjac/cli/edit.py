@@ -11,6 +11,7 @@ from latentjac.cli import values
 from latentjac.cli.edit_method import METHODS, PAPERS, build_method, check_mask_flags
 from latentjac.cli.options import (
     FRAMES,
+    STEPS_BELOW,
     ClassLabel,
     Crop,
     Device,
@@ -18,12 +19,15 @@ from latentjac.cli.options import (
     EditSteps,
     Frames,
     Gif,
+    Grid,
     ModelName,
     Out,
     Photo,
     Prompt,
     Refinement,
+    Residual,
     Seed,
+    Solver,
     Tol,
     option,
     parse_crop,
@@ -31,6 +35,7 @@ from latentjac.cli.options import (
 )
 from latentjac.edit_options import FARTHEST, INJECTIONS, LARGEST_GAIN, MOST_STEPS, NULL_RANK, K
 
+PUBLISHED_STEPS = 100  # of the published code that --compat names
 TRANSPORTS = ("park2023", "pseudoinverse")  # of latentjac.geometry, which imports torch
 
 
@@ -158,10 +163,13 @@ def edit(
             "--steps",
             values.whole,
             1,
-            help="DDIM steps between photo and noise, at most T (often 1000); default: those of --basis, or 100.",
+            help="Steps between photo and noise, at most T (often 1000); default: those of --basis, or "
+            f"{STEPS_BELOW}, with --compat 100.",
         ),
     ] = None,
-    refinement: Refinement = 1,
+    grid: Grid = "rho",
+    solver: Solver = "multistep",
+    refinement: Refinement = None,
     t: Annotated[
         float | None,
         option(
@@ -196,6 +204,7 @@ def edit(
         ),
     ] = None,
     edit_steps: EditSteps = None,
+    residual: Residual = True,
     gif: Gif = False,
     frames: Frames = FRAMES,
     seed: Seed = 0,
@@ -213,6 +222,7 @@ def edit(
     values.check_file("--mask", "a picture file", mask)
     values.check_file("--basis", "a basis file", basis)
     from latentjac.cli import checks, stages
+    from latentjac.cli.inversion import inversion_of
     from latentjac.cli.photo import fit_mask, open_mask, read_photo
     from latentjac.cli.run_folder import open_run
     from latentjac.cli.saved_basis import check_basis, open_basis, place_of_basis
@@ -221,7 +231,8 @@ def edit(
     checks.check_frames(gif, frames)
     fixed = {
         "--distance": (distance, None), "--method": (method, "guidance"), "--mask": (mask, None),
-        "--compose": (compose, False), "--refinement": (refinement, 1), "--tol": (tol, 1e-3), "--gif": (gif, False),
+        "--compose": (compose, False), "--grid": (grid, "rho"), "--solver": (solver, "multistep"),
+        "--refinement": (refinement, None), "--residual": (residual, True), "--tol": (tol, 1e-3), "--gif": (gif, False),
     }  # fmt: skip
     checks.check_fixed(compat, fixed)
     options = {
@@ -238,7 +249,9 @@ def edit(
         left = {"--tol": (tol, 1e-3), **({} if compat else {"--seed": (seed, 0)})}
         saved = open_basis(basis, chosen, left)
         steps, t = place_of_basis(saved, steps, t)
-    steps, t = 100 if steps is None else steps, 0.7 if t is None else t
+    usual = STEPS_BELOW if compat is None else PUBLISHED_STEPS
+    steps, t = usual if steps is None else steps, 0.7 if t is None else t
+    how = inversion_of(steps, t, grid, solver, refinement)
     run = open_run(context, out, "edit", {**arguments, "steps": steps, "t": t})
     picture = read_photo("PHOTO", photo, parse_crop(crop))
     drawn = None if mask is None else open_mask(mask, picture)
@@ -252,7 +265,7 @@ def edit(
     elif layer is None:
         layer = "mid" if inside is None or built.in_features else "x0"
     built = checks.at_layer(loaded, built, layer)
-    place = checks.check_place(loaded, steps, t, built.layer_in(loaded), compat)
+    place = checks.check_place(loaded, how, t, built.layer_in(loaded), compat)
     area = checks.check_mask(inside, null, loaded.sample_shape[0], built)
     part = inside if place.layer in OUTPUT_LAYERS else None
     if method == "geodesic" or reestimate is not None:
@@ -263,7 +276,7 @@ def edit(
     else:
         check_basis(loaded, saved, place, built)
 
-    inverted = stages.invert_photo(run, loaded, picture, steps, refinement, compat, prompt, class_label)
+    inverted = stages.invert_photo(run, loaded, picture, how, compat, prompt, class_label)
     if saved is None:
         point, used = stages.compute_basis(
             run, inverted, t, max(chosen) + 1, place.layer, tol, seed, part, compat, edit_prompt
@@ -273,7 +286,18 @@ def edit(
     if compat and not point.conditioning:
         built = stages.with_noise(built, seed)
     asked = None if compat else distances
-    result = stages.edit_and_draw(run, inverted, point, used, chosen, asked, built, mask=area, compose=compose)
+    result = stages.edit_and_draw(
+        run,
+        inverted,
+        point,
+        used,
+        chosen,
+        asked,
+        built,
+        mask=area,
+        compose=compose,
+        residual=residual and compat is None,
+    )
     stages.write_edits(run, result, chosen, direction, distance, compose=compose)
     if gif:
         stages.animate(run, inverted, point, result, frames)

@@ -11,6 +11,10 @@ from latentjac.cli import values
 from latentjac.edit_options import FARTHEST, MOST_STEPS
 
 FRAMES = 13
+STEPS = 16  # of inversions to the noisiest level
+STEPS_BELOW = 12  # of those that end where the photo is edited
+SOLVERS = ("multistep", "ddim", "implicit")
+GRIDS = ("rho", "uniform", "own")
 MOST_SEED = 2**63 - 1
 
 _METAVARS = {
@@ -67,16 +71,44 @@ Crop = Annotated[
     ),
 ]
 Steps = Annotated[
-    int, option("--steps", values.whole, 1, help="DDIM steps between photo and noise, at most T (often 1000).")
+    int, option("--steps", values.whole, 1, help="Steps between photo and noise, at most T (often 1000).")
+]
+Solver = Annotated[
+    str,
+    option(
+        "--solver",
+        values.choice,
+        SOLVERS,
+        help="How samples go up to noise and back: multistep, of second order, one network evaluation a step; ddim, of "
+        "first order; implicit, the same, solved until the way back undoes it.",
+    ),
+]
+Grid = Annotated[
+    str,
+    option(
+        "--grid",
+        values.choice,
+        GRIDS,
+        help="Where the steps lie: rho, closest together near the photo; uniform in the timestep; own, as the "
+        "scheduler has them.",
+    ),
 ]
 Refinement = Annotated[
-    int,
+    int | None,
     option(
         "--refinement",
         values.whole,
         0,
         1000,
-        help="Fixed-point iterations a step of the inversion; each costs a network evaluation.",
+        help="With --solver ddim: fixed-point iterations a step of the inversion, each of one network evaluation; "
+        "default: 1.",
+    ),
+]
+Residual = Annotated[
+    bool,
+    typer.Option(
+        "--residual/--no-residual",
+        help="Add to every picture what the way back misses of the photo, so that distance 0 is the photo.",
     ),
 ]
 T = Annotated[

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 import latentjac
 from latentjac.cli.edit_method import name_of
+from latentjac.cli.inversion import Inversion
 from latentjac.cli.photo import Picture
 from latentjac.cli.refusals import Refusal, in_options
 from latentjac.cli.run_folder import RunFolder
@@ -65,8 +66,7 @@ def invert_photo(
     run: RunFolder,
     model: latentjac.Model,
     picture: Picture,
-    steps: int,
-    refinement: int,
+    how: Inversion,
     compat: str | None = None,
     prompt: str | None = None,
     class_label: int | None = None,
@@ -77,17 +77,20 @@ def invert_photo(
         print(f"photo: {note}")
     with run.timed("inverting the photo"):
         if compat is None:
+            options: dict[str, Any] = {"t": how.t, "grid": how.grid, "solver": how.solver}
             trajectory = latentjac.invert(
-                model, prepared.image, steps, prompt, class_label=class_label, refinement=refinement, progress=True
+                model, prepared.image, how.steps, prompt, class_label=class_label, progress=True, **options
             )
         else:
             paper = getattr(latentjac.papers, compat)
-            trajectory = paper.invert(model, prepared.image, steps, prompt, class_label=class_label, progress=True)
-    print(f"reconstruction: {trajectory.psnr[0]:.1f} dB ({trajectory.evaluations} network evaluations)")
+            trajectory = paper.invert(model, prepared.image, how.steps, prompt, class_label=class_label, progress=True)
+    status = trajectory.status[0]
+    print(f"reconstruction: {trajectory.psnr[0]:.1f} dB ({trajectory.evaluations} network evaluations, {status.value})")
     run.record.update(
         model=describe_model(model),
         photo={"file": str(picture.file), "notes": prepared.notes},
         psnr_db=round(trajectory.psnr[0], 3),
+        inversion=status.value,
     )
     return Inverted(model, prepared.image, trajectory)
 
@@ -185,9 +188,12 @@ def edit_and_draw(
     *,
     mask: latentjac.editing.Mask | None = None,
     compose: bool = False,
+    residual: bool = False,
 ) -> latentjac.Edit:
     """Edit along chosen directions and draw the contact sheet; distances of None are left to the method."""
     options: dict[str, Any] = {"mask": mask, "compose": compose, "progress": True}
+    if residual:
+        options["photo"] = inverted.photo
     if distances is not None:
         options["distance"] = distances
     with run.timed("editing"):

@@ -177,6 +177,7 @@ def _settings(arguments: dict[str, Any]) -> Settings:
 def _run(run: RunFolder, study: Study, sources: list[str], device: str, settings: Settings, together: bool) -> None:
     """Load what a study needs, run it and write its files; among others, leave it out where it cannot run."""
     from latentjac.cli import checks, stages
+    from latentjac.cli.inversion import Inversion
     from latentjac.report import finding_figure, write_parquet
 
     if study.several != (len(sources) > 1):
@@ -188,7 +189,7 @@ def _run(run: RunFolder, study: Study, sources: list[str], device: str, settings
         return
     for model in models:
         checks.check_prompts(model, None, class_label=settings.class_label)
-        place = checks.check_place(model, settings.steps, settings.levels[0], "mid", option="--model")
+        place = checks.check_place(model, Inversion(settings.steps), settings.levels[0], "mid", option="--model")
         checks.check_count("-k", settings.k, place.triplets)
     with run.timed(study.name), refusing(source="--model", model="--model"):
         subject: Model | list[Model] = models if study.several else models[0]

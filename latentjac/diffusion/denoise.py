@@ -10,7 +10,8 @@ import torch
 
 from latentjac.arguments import check_generator, check_int, check_kind, check_tensor
 from latentjac.diffusion.arguments import check_bar, check_conditioning, check_model, check_samples, check_timestep
-from latentjac.diffusion.loops import Predictor, ancestral, down
+from latentjac.diffusion.loops import ancestral, down
+from latentjac.diffusion.ode_solvers import Predictor
 from latentjac.diffusion.schedule import Schedule
 from latentjac.linearization import NonFiniteError
 from latentjac.models import Conditioning, Prediction
@@ -81,7 +82,7 @@ def descend(
     noisy_below: int = 0,
     generator: torch.Generator | None = None,
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """Go down the levels by steps of first order; between levels of the same noise the samples stay as they are.
+    """Go down the levels by the schedule's solver; between levels of the same noise the samples stay as they are.
 
     Args:
         model: The model.
@@ -91,7 +92,8 @@ def descend(
         conditioning: With one row, or one a sample.
         bar: Progress bar to update once a step.
         end: Where to stop; by default at the clean samples.
-        noisy_below: Steps from this level and those below it are stochastic (eta = 1); by default none is.
+        noisy_below: Steps from this level and those below it are stochastic (eta = 1), and all of them of first order;
+            by default none is.
         generator: Source of their noise; a CPU generator gives the same noise for every device.
 
     Yields:

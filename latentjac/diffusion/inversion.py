@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from tqdm import tqdm
 
-from latentjac.arguments import check_bool, check_choice, check_int, check_tensor
+from latentjac.arguments import check_bool, check_choice, check_tensor
 from latentjac.diffusion.arguments import check_model, conditioning_for
-from latentjac.diffusion.denoise import denoise, predict
-from latentjac.diffusion.loops import NoiseUp, up
+from latentjac.diffusion.denoise import denoise, predictor
+from latentjac.diffusion.grids import Grid, Rho
+from latentjac.diffusion.loops import up
+from latentjac.diffusion.ode_solvers import Multistep, Solver
 from latentjac.diffusion.schedule import Schedule
-from latentjac.diffusion.trajectory import Trajectory
+from latentjac.diffusion.trajectory import LEAST_PSNR, InversionStatus, Trajectory
 from latentjac.interrupts import raise_unseen
 from latentjac.models.arguments import check_fit
 from latentjac.models.classes import Asked
 from latentjac.models.codec import decoded, media_of
-from latentjac.public import public
+from latentjac.public import public, warn
 
 if TYPE_CHECKING:
-    from latentjac.models import Conditioning, ImageInput, Model
+    from latentjac.models import Conditioning, ImageInput, Model, Prediction
 
 INPUT_TYPES = ("image", "latent")
-MOST_REFINEMENTS = 1000  # the iteration has long converged, or never will
+NUM_INFERENCE_STEPS = 16
+_RHO, _MULTISTEP = Rho(), Multistep()
+_MOST_NAMED = 5  # pictures in a warning
 
 
 @public
@@ -31,7 +36,7 @@ MOST_REFINEMENTS = 1000  # the iteration has long converged, or never will
 def invert(
     model: Model,
     image: ImageInput | list[ImageInput],
-    num_inference_steps: int = 100,
+    num_inference_steps: int = NUM_INFERENCE_STEPS,
     prompt: str | list[str] | None = None,
     *,
     negative_prompt: str = "",
@@ -39,55 +44,117 @@ def invert(
     class_label: int | list[int] | None = None,
     negative_class_label: int | None = None,
     conditioning: Conditioning | None = None,
-    refinement: int = 1,
+    t: float = 1.0,
+    grid: Grid = _RHO,
+    solver: Solver = _MULTISTEP,
+    estimate_error: bool = False,
     input_type: str = "image",
     progress: bool = False,
 ) -> Trajectory:
-    """Invert images by deterministic steps of first order (DDIM; Euler's for flows), and check it by going back.
-
-    The step from level i - 1 to i uses the noise predicted at level i, as generation does on its way back.
-    That prediction needs the sample that is looked for: the first guess takes the sample of level i - 1,
-    and each refinement repeats the step with the sample just found (a fixed-point iteration).
+    """Invert images along the probability flow, and check it by going back.
 
     Args:
         model: The model.
         image: One or several pictures, or what else the codec of the model takes, such as videos; see
             :meth:`PixelCodec.encode`. With ``input_type="latent"`` clean samples ``[B, ...]``.
-        num_inference_steps: Levels of the grid, at most T.
+        num_inference_steps: Levels of the grid above the picture, at most T; with ``Multistep`` each costs one
+            evaluation of the network.
         prompt: Text, for models that take one, or one a picture; the empty text by default.
         negative_prompt: Text that guidance leads away from.
         guidance_scale: See :meth:`Model.conditioning`. Inversion under guidance finds its way back less well.
         class_label: Class, for models that take one, or one a picture; the null class by default.
         negative_class_label: Class that guidance leads away from; the null class by default.
         conditioning: A ready one instead of a prompt or a class.
-        refinement: Fixed-point iterations a step, at most ``MOST_REFINEMENTS``; each costs one more network evaluation.
+        t: Fraction of T where to stop: the point is there exactly, and all levels lie below it.
+        grid: Where the levels lie: :class:`latentjac.diffusion.Rho`, :class:`~latentjac.diffusion.Uniform` or
+            :class:`~latentjac.diffusion.Own`, the scheduler's.
+        solver: How samples go up and down: :class:`latentjac.diffusion.Multistep`, of second order,
+            :class:`~latentjac.diffusion.DDIM` or :class:`~latentjac.diffusion.Implicit`, which comes back most exactly.
+        estimate_error: Estimate the error of the noisy samples, too, by another way up with twice as many steps.
         input_type: ``"image"`` is encoded by the model's codec, ``"latent"`` are samples as
             ``sample(..., output_type="latent")`` gives them.
         progress: Show a progress bar.
 
     Returns:
-        Samples at all levels, the reconstruction and its PSNR: of pictures and frames in [0, 1]; of sound and of
-        samples without a codec, against the range of the values of each.
+        Samples at all levels, the reconstruction and its PSNR, and how the way of each picture ended. The PSNR is of
+        pictures and frames in [0, 1]; of sound and of samples without a codec, against the range of the values of each.
 
     Raises:
         TypeError: If an argument has a wrong type.
         ValueError: If an argument is out of range, or the model takes no prompt or class and got one.
         KeyboardInterrupt: If Ctrl-C interrupted a basis before whose status was not read.
+
+    Example:
+        ``path = latentjac.invert(model, "photo.jpg", 12, t=0.7)``, then ``path.at(0.7)``
     """
     raise_unseen("invert")
     check_model("invert", model)
-    refinement = check_int("invert", "refinement", refinement, 0, MOST_REFINEMENTS)
     progress = check_bool("invert", "progress", progress)
-    schedule = Schedule.from_scheduler(model.scheduler, num_inference_steps, **model.placing)
+    estimate_error = check_bool("invert", "estimate_error", estimate_error)
+    places = [
+        Schedule.from_scheduler(model.scheduler, steps, **model.placing, grid=grid, solver=solver, t=t)
+        for steps in ((num_inference_steps, 2 * num_inference_steps) if estimate_error else (num_inference_steps,))
+    ]
     asked = Asked(prompt, negative_prompt, guidance_scale, class_label, negative_class_label)
     input_type = check_choice("invert", "input_type", input_type, INPUT_TYPES)
     clean, under = prepared("invert", model, image, asked, conditioning, input_type)
-    with tqdm(total=2 * schedule.top, desc="inversion", unit="step", disable=not progress) as bar:
-        noise = _refined(model, schedule, under, refinement)
-        samples = [x for _, x in up(clean, schedule, noise, bar=bar)]
+    way = _way_up(model, clean, places[0], under, progress)
+    schedule, samples = places[0], way.samples
+    with tqdm(total=schedule.top, desc="the way back", unit="step", disable=not progress) as bar:
         back = denoise(model, samples[-1], schedule, schedule.top, under, bar)
-    evaluations = sum(not schedule.same(i, i - 1) for i in range(1, schedule.top + 1)) * (1 + refinement)
-    return Trajectory(torch.stack(samples), schedule, back, psnr(model, back, clean), evaluations, under)
+    error: tuple[float, ...] = ()
+    for finer in places[1:]:
+        better = _way_up(model, clean, finer, under, progress).samples[-1]
+        error = tuple(_relative(samples[-1], better).tolist())
+    found = psnr(model, back, clean)
+    status = tuple(map(_status, found, [None] * len(clean) if way.solved is None else way.solved.tolist()))
+    _warn_of(status, found)
+    return Trajectory(torch.stack(samples), schedule, back, found, way.evaluations, under, status, error)
+
+
+class _Way(NamedTuple):
+    """What a way up gives: samples at every level, what it cost, and whether its equations were solved."""
+
+    samples: list[torch.Tensor]
+    evaluations: int
+    solved: torch.Tensor | None
+
+
+def _way_up(model: Model, clean: torch.Tensor, schedule: Schedule, under: Conditioning, progress: bool) -> _Way:
+    evaluate, evaluations = predictor(model, schedule, under), 0
+
+    def counted(x: torch.Tensor, level: int) -> Prediction:
+        nonlocal evaluations
+        evaluations += 1
+        return evaluate(x, level)
+
+    step = schedule.solver.up(schedule, counted)
+    with tqdm(total=schedule.top, desc="inversion", unit="step", disable=not progress) as bar:
+        samples = [x for _, x in up(clean, schedule, step, bar=bar)]
+    return _Way(samples, evaluations, step.solved)
+
+
+def _relative(samples: torch.Tensor, better: torch.Tensor) -> torch.Tensor:
+    """Length of the difference of samples from better ones, over that of these, one a pair."""
+    return (samples - better).flatten(1).double().norm(dim=1) / better.flatten(1).double().norm(dim=1)
+
+
+def _status(psnr: float, solved: bool | None) -> InversionStatus:
+    """How the way of one picture ended."""
+    if psnr < LEAST_PSNR:
+        return InversionStatus.LOST
+    if solved is None:
+        return InversionStatus.EXPLICIT
+    return InversionStatus.CONVERGED if solved else InversionStatus.OUT_OF_EVALUATIONS
+
+
+def _warn_of(status: Sequence[InversionStatus], found: Sequence[float]) -> None:
+    """Warn of pictures that were not found again, or whose equations were not solved."""
+    bad = [i for i, entry in enumerate(status) if not entry.fine]
+    if bad:
+        said = "; ".join(f"picture {i}: {status[i].value}, {found[i]:.1f} dB" for i in bad[:_MOST_NAMED])
+        more = f"; and {len(bad) - _MOST_NAMED} more" if len(bad) > _MOST_NAMED else ""
+        warn(f"invert: {said}{more} (more num_inference_steps, another solver, or less guidance may help)")
 
 
 def prepared(
@@ -110,42 +177,6 @@ def prepared(
     else:
         clean = model.codec.encode(image, subject=f"{function}: image").to(model.device, model.dtype)
     return clean, conditioning_for(function, model, asked, conditioning, len(clean), "as many as pictures")()
-
-
-def _refined(model: Model, schedule: Schedule, conditioning: Conditioning, refinement: int) -> NoiseUp:
-    """Noise at the level a step leads to, by a fixed-point iteration that begins with the samples below."""
-
-    def noise(x: torch.Tensor, level: int) -> torch.Tensor:
-        eps = _noise_at(model, schedule, x, x, level, conditioning)
-        for _ in range(refinement):
-            above = schedule.step(x, eps, level - 1, level)
-            eps = _noise_at(model, schedule, above, x, level, conditioning)
-        return eps
-
-    return noise
-
-
-def _noise_at(
-    model: Model,
-    schedule: Schedule,
-    above: torch.Tensor,
-    below: torch.Tensor,
-    level: int,
-    conditioning: Conditioning,
-) -> torch.Tensor:
-    """Noise for the step up to a level, of a guess of the samples there.
-
-    At a level without signal the prediction is the sample itself, whatever the network gives, and no iteration with it
-    moves. There the part of the samples below that the prediction does not explain goes to both x0 and eps, so that
-    Euler's step back would lead from the guess to them.
-    """
-    found = predict(model, above, schedule.timesteps[level], conditioning)
-    if schedule.signals[level] > 0:
-        return found.eps
-    signal, noise = schedule.signals[level - 1], schedule.noises[level - 1]
-    unexplained = below - (signal * found.x0 + noise * found.eps)
-    share = 1 / schedule.noises[level]
-    return found.eps + share * unexplained
 
 
 def psnr(model: Model, samples: torch.Tensor, reference: torch.Tensor) -> tuple[float, ...]:

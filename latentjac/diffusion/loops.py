@@ -7,18 +7,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from latentjac.diffusion.ode_solvers import Predictor, Step
 from latentjac.diffusion.schedule import Schedule
 from latentjac.models.predictions import Prediction
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-# Clean sample and noise that are predicted for samples at a level.
-Predictor = Callable[[torch.Tensor, int], Prediction]
-# Samples one level lower, from those at a level and what is predicted for them.
-Step = Callable[[torch.Tensor, Prediction, int], torch.Tensor]
-# Noise for the step that leads samples up to a level.
-NoiseUp = Callable[[torch.Tensor, int], torch.Tensor]
+# Samples at a level, from those one level lower.
+StepUp = Callable[[torch.Tensor, int], torch.Tensor]
 
 
 def down(
@@ -39,31 +36,31 @@ def down(
         level: Where to begin.
         predict: Clean sample and noise at each level.
         end: Where to stop.
-        step: By default the deterministic one of first order.
+        step: By default that of the schedule's solver.
         bar: Progress bar to update once a step.
 
     Yields:
         Every level with the samples there: first the one to begin at with those given, last the end.
     """
+    step = step or schedule.solver.down(schedule)
     yield level, x
     for i in range(level, end, -1):
         if not schedule.same(i, i - 1):
-            found = predict(x, i)
-            x = schedule.step(x, found.eps, i, i - 1, x0=found.x0) if step is None else step(x, found, i)
+            x = step(x, predict(x, i), i)
         if bar is not None:
             bar.update()
         yield i - 1, x
 
 
 def up(
-    x: torch.Tensor, schedule: Schedule, noise: NoiseUp, *, end: int | None = None, bar: tqdm | None = None
+    x: torch.Tensor, schedule: Schedule, step: StepUp, *, end: int | None = None, bar: tqdm | None = None
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """Go up the levels by deterministic steps of first order, from the clean samples to a level.
+    """Go up the levels, from the clean samples to a level.
 
     Args:
         x: Clean samples ``[B, C, H, W]``.
         schedule: The levels.
-        noise: Noise of each step.
+        step: Samples at each level, from those below.
         end: Where to stop; by default at the noisiest level.
         bar: Progress bar to update once a step.
 
@@ -73,7 +70,7 @@ def up(
     yield 0, x
     for i in range(1, (schedule.top if end is None else end) + 1):
         if not schedule.same(i, i - 1):
-            x = schedule.step(x, noise(x, i), i - 1, i)
+            x = step(x, i)
         if bar is not None:
             bar.update()
         yield i, x

@@ -48,6 +48,7 @@ def read(
     names: Sequence[str],
     known: Sequence[str],
     make: Callable[[dict[str, torch.Tensor], Conditioning, Schedule, dict[str, Any]], Made],
+    later: Sequence[str] = (),
 ) -> Made:
     """What :func:`write` wrote, all checked. Errors as in :meth:`Point.load`.
 
@@ -57,6 +58,7 @@ def read(
         names: Of its tensors, beside those of the conditioning.
         known: Of its facts, beside the schedule.
         make: Makes a thing of tensors, conditioning, schedule and facts.
+        later: Of facts that files of before do not have: all of them, or none, which are empty lists then.
     """
     path = _checked("load", path)
     what = f"a {kind} saved by latentjac"
@@ -67,7 +69,7 @@ def read(
         metadata.update(header.metadata)
         if max((entry.end for entry in header.entries.values()), default=0) > LARGEST_FILE:
             raise ValueError(f"tensors must have at most {LARGEST_FILE} bytes (LARGEST_FILE)")
-        facts.update(_facts(kind, header.metadata, known))
+        facts.update(_facts(kind, header.metadata, known, later))
         if {name for name in header.entries if not name.startswith(_CONDITIONING)} != set(names):
             raise ValueError(f"tensors must be {list(names)} and those of a conditioning, got {sorted(header.entries)}")
 
@@ -84,11 +86,20 @@ def read(
         raise FileError(f"load: path must be {what}, got {str(path)!r}: {error}") from error
 
 
-def numbers(values: Any) -> tuple[float, ...]:
-    """A list of finite numbers of a file as a tuple of floats."""
-    if not isinstance(values, list) or not all(is_number(value) and math.isfinite(value) for value in values):
-        raise ValueError("psnr must be a list of numbers")
-    return tuple(map(float, values))
+def numbers(facts: Mapping[str, Any], name: str) -> tuple[float, ...]:
+    """A list of finite numbers among the facts of a file as a tuple of floats."""
+    found = values(facts, name)
+    if not all(is_number(value) and math.isfinite(value) for value in found):
+        raise ValueError(f"{name} must be a list of numbers")
+    return tuple(map(float, found))
+
+
+def values(facts: Mapping[str, Any], name: str) -> list[Any]:
+    """A list among the facts of a file."""
+    found = facts[name]
+    if not isinstance(found, list):
+        raise ValueError(f"{name} must be a list")
+    return found
 
 
 def count(facts: Mapping[str, Any]) -> int:
@@ -99,17 +110,18 @@ def count(facts: Mapping[str, Any]) -> int:
     return value
 
 
-def _facts(kind: str, metadata: Mapping[str, str], known: Sequence[str]) -> dict[str, Any]:
+def _facts(kind: str, metadata: Mapping[str, str], known: Sequence[str], later: Sequence[str]) -> dict[str, Any]:
     expected = {"schema", f"latentjac-{kind}", "sha256"}
     if set(metadata) != expected:
         raise ValueError(f"metadata must be {sorted(expected)}, got {sorted(metadata)}")
     if metadata["schema"] != str(SCHEMA):
         raise ValueError(f"schema must be {SCHEMA}, got {metadata['schema'][:20]!r}")
     facts = from_json(metadata[f"latentjac-{kind}"].encode())
-    if not isinstance(facts, dict) or set(facts) != {*known, "schedule"}:
+    usual = {*known, "schedule"}
+    if not isinstance(facts, dict) or set(facts) not in (usual, {*usual, *later}):
         got = sorted(facts) if isinstance(facts, dict) else type(facts).__name__
-        raise ValueError(f"facts must be {sorted([*known, 'schedule'])}, got {got}")
-    return facts
+        raise ValueError(f"facts must be {sorted({*usual, *later})}, got {got}")
+    return {name: [] for name in later} | facts
 
 
 def _checked(function: str, path: Any) -> Path:

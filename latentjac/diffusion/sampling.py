@@ -19,6 +19,8 @@ from latentjac.arguments import (
 )
 from latentjac.diffusion.arguments import check_model, check_samples, conditioning_for
 from latentjac.diffusion.denoise import denoise
+from latentjac.diffusion.grids import Grid, Own
+from latentjac.diffusion.ode_solvers import DDIM, Solver
 from latentjac.diffusion.schedule import Schedule
 from latentjac.diffusion.trajectory import Point
 from latentjac.models.classes import Asked
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 MOST_IMAGES = 65_536  # of one call
+_OWN, _DDIM = Own(), DDIM()
 _SAME = 1e-6  # by how much signal and noise of a schedule may differ from those of the model
 
 
@@ -46,6 +49,8 @@ def noise_point(
     class_label: int | list[int] | None = None,
     negative_class_label: int | None = None,
     conditioning: Conditioning | None = None,
+    grid: Grid = _OWN,
+    solver: Solver = _DDIM,
 ) -> Point:
     """Pure noise at the noisiest level of a grid.
 
@@ -61,6 +66,8 @@ def noise_point(
         class_label: Class, for models that take one, or one an image; the null class by default.
         negative_class_label: Class that guidance leads away from; the null class by default.
         conditioning: A ready one instead of a prompt or a class.
+        grid: Where the levels lie, as of :func:`invert`.
+        solver: How samples go down from it, as of :func:`invert`.
 
     Raises:
         TypeError: If an argument has a wrong type.
@@ -70,7 +77,7 @@ def noise_point(
 
     name = "noise_point"
     check_model(name, model)
-    schedule = Schedule.from_scheduler(model.scheduler, num_inference_steps, **model.placing)
+    schedule = Schedule.from_scheduler(model.scheduler, num_inference_steps, **model.placing, grid=grid, solver=solver)
     num_images = check_int(name, "num_images", num_images, 1, MOST_IMAGES)
     check_generator(name, generator)
     asked = Asked(prompt, negative_prompt, guidance_scale, class_label, negative_class_label).with_usual_scale(model)
@@ -96,14 +103,16 @@ def sample(
     class_label: int | list[int] | None = None,
     negative_class_label: int | None = None,
     conditioning: Conditioning | None = None,
+    grid: Grid = _OWN,
+    solver: Solver = _DDIM,
     output_type: str = "pil",
     progress: bool = False,
 ) -> Any:
-    """Make images by deterministic steps of first order (DDIM; Euler's for flows), from noise or from a point.
+    """Make images along the probability flow, from noise or from a point.
 
     Args:
         model: The model.
-        point: Where to start; fresh noise by default, which the next nine arguments describe. They are refused with a
+        point: Where to start; fresh noise by default, which the next eleven arguments describe. They are refused with a
             point, which has its own; :meth:`Point.with_prompt` puts it under another prompt or class.
         num_images: How many images, at most ``MOST_IMAGES``.
         num_inference_steps: Steps from noise to image.
@@ -115,6 +124,9 @@ def sample(
         class_label: Class, for models that take one, or one an image; the null class by default.
         negative_class_label: Class that guidance leads away from; the null class by default.
         conditioning: A ready one instead of a prompt or a class.
+        grid: Where the levels lie: the scheduler's, :class:`latentjac.diffusion.Own`, or another.
+        solver: How samples go down: :class:`latentjac.diffusion.DDIM` (Euler for flows), or
+            :class:`~latentjac.diffusion.Multistep`, which needs fewer steps, best with ``grid=Rho()``.
         output_type: ``"pil"`` (list of PIL images; for models of videos a list of frames for each), ``"np"`` (float
             ``[B, H, W, C]`` in [0, 1]; of videos ``[B, F, H, W, C]``), ``"pt"`` (tensor ``[B, C, H, W]`` in [0, 1]; of
             videos ``[B, C, F, H, W]``) or ``"latent"`` (the samples themselves). Sound is ``[B, C, L]`` in [-1, 1] as
@@ -140,6 +152,8 @@ def sample(
             class_label=class_label,
             negative_class_label=negative_class_label,
             conditioning=conditioning,
+            grid=grid,
+            solver=solver,
         )
     else:
         of_noise = {
@@ -147,6 +161,8 @@ def sample(
             "num_inference_steps": (num_inference_steps, 50),
             "generator": (generator, None),
             "conditioning": (conditioning, None),
+            "grid": (grid, _OWN),
+            "solver": (solver, _DDIM),
         }
         for name, (value, usual) in of_noise.items():
             check_left("sample", name, value, usual, "with a point")

@@ -1,4 +1,4 @@
-"""Noise levels from a clean image to noise, and the first-order step between two of them."""
+"""Noise levels from a clean image to noise, the solver that goes from one to the next, and its first-order step."""
 
 from __future__ import annotations
 
@@ -19,14 +19,19 @@ from latentjac.arguments import (
     is_number,
     shown,
 )
+from latentjac.diffusion import ode_solvers
+from latentjac.diffusion.grids import Grid, Own, check_grid
+from latentjac.diffusion.ode_solvers import DDIM, Solver, check_solver
 from latentjac.models.configs import MOST_TIMESTEPS, MOST_TOKENS
-from latentjac.models.schedulers import PLACEMENTS, grid_of, levels_of
+from latentjac.models.schedulers import PLACEMENTS, levels_of
 from latentjac.public import public
 
 # A network may predict anything finite, which its samples then show.
 _LARGEST = torch.finfo(torch.float64).max
 MOST_NOISE = 1e6  # of variance exploding schedules: far beyond all published ones
 _FIELDS = ("signals", "noises", "timesteps", "num_train_timesteps", "num_inference_steps")
+_OWN, _DDIM = Own(), DDIM()
+_LATER = ("until", "solver")  # files of before do not have these
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,6 +48,8 @@ class Schedule:
         timesteps: Of each level on the training schedule, in [0, T], ascending; whole or fractional.
         num_train_timesteps: T.
         num_inference_steps: How many steps were asked for; by default as many as there are levels above the clean one.
+        until: Fraction of T where the levels were asked to end; 1 for all of them.
+        solver: How samples go from level to level.
 
     Raises:
         TypeError: If a value has a wrong type.
@@ -54,6 +61,8 @@ class Schedule:
     timesteps: tuple[int | float, ...]
     num_train_timesteps: int = 1000
     num_inference_steps: int = None  # type: ignore[assignment]
+    until: float = 1.0
+    solver: Solver = _DDIM
 
     def __post_init__(self) -> None:
         name = "Schedule"
@@ -78,13 +87,23 @@ class Schedule:
         )  # fmt: skip
         for field_name, value in zip(_FIELDS, values, strict=True):
             object.__setattr__(self, field_name, value)
+        object.__setattr__(self, "until", check_number(name, "until", self.until, 0, 1, least=True, most=True))
+        check_solver(name, self.solver)
 
     @classmethod
     @public
     def from_scheduler(
-        cls, scheduler: Any, num_inference_steps: int, image_seq_len: int | None = None, placement: str = "own"
+        cls,
+        scheduler: Any,
+        num_inference_steps: int,
+        image_seq_len: int | None = None,
+        placement: str = "own",
+        *,
+        grid: Grid = _OWN,
+        solver: Solver = _DDIM,
+        t: float = 1.0,
     ) -> Schedule:
-        """The levels that a scheduler of diffusers places.
+        """The levels that a scheduler of diffusers places, or those of another grid for the same network.
 
         With ``alphas_cumprod`` at whole timesteps; those of PNDM, LCM and others whose own are no way to go up and down
         as ``DDIMScheduler`` places them. Clipping and thresholding of predictions are left out: they would make the
@@ -98,18 +117,26 @@ class Schedule:
             placement: Where flows have their levels before a shift, as pipelines differ in it (``model.placing``):
                 ``"own"``, down to the least noise of the scheduler; ``"even"``, from 1 to 1/n; ``"whole"``, at whole
                 timesteps from T to 1. With dynamic shifting ``"own"`` is ``"even"``.
+            grid: Where the levels lie: the scheduler's :class:`Own`, :class:`Uniform` or :class:`Rho`.
+            solver: How samples go from level to level: :class:`DDIM`, :class:`Implicit` or :class:`Multistep`.
+            t: Fraction of T where the levels end.
 
         Raises:
             TypeError: If an argument has a wrong type.
             ValueError: If there are no such levels.
+
+        Example:
+            ``Schedule.from_scheduler(model.scheduler, 12, grid=Rho(), solver=Multistep(), t=0.7)``
         """
         name = "from_scheduler"
         total = levels_of(name, scheduler).num_train_timesteps
         steps = check_steps(name, num_inference_steps, 1, total)
         tokens = check_int(name, "image_seq_len", image_seq_len, 1, MOST_TOKENS, optional=True)
         placement = check_choice(name, "placement", placement, PLACEMENTS)
-        signals, noises, timesteps = grid_of(name, scheduler, steps, tokens, placement)
-        return cls(tuple(signals), tuple(noises), tuple(timesteps), total, steps)
+        check_solver(name, solver)
+        t = check_number(name, "t", t, 0, 1, most=True)
+        signals, noises, timesteps = check_grid(name, grid).place(name, scheduler, steps, tokens, t, placement)
+        return cls(tuple(signals), tuple(noises), tuple(timesteps), total, steps, t, solver)
 
     @property
     def top(self) -> int:
@@ -145,6 +172,14 @@ class Schedule:
             target = check_int(function, "timestep", timestep, 0, self.num_train_timesteps - 1)
         else:
             target = check_number(function, "timestep", timestep, 0, self.num_train_timesteps, least=True)
+        if self.until < 1 and target > max(self.until * self.num_train_timesteps, self.timesteps[-1]):
+            given, most, got = (
+                ("t", self.until, t) if t is not None else ("timestep", self.timesteps[-1], timestep)
+            )  # fmt: skip
+            raise ValueError(
+                f"{function}: {given} must be at most {most:g}, where the levels end (invert(..., t={self.until:g})), "
+                f"got {shown(got)}"
+            )
         return min(range(1, self.top + 1), key=lambda i: abs(self.timesteps[i] - target))
 
     def step(
@@ -203,21 +238,24 @@ class Schedule:
     @public
     def to_dict(self) -> dict[str, Any]:
         """The schedule as plain values, for files."""
-        return {name: list(v) if isinstance(v := getattr(self, name), tuple) else v for name in _FIELDS}
+        values = {name: list(v) if isinstance(v := getattr(self, name), tuple) else v for name in _FIELDS}
+        return {**values, "until": self.until, "solver": ode_solvers.to_dict(self.solver)}
 
     @classmethod
     @public
     def from_dict(cls, values: Mapping[str, Any]) -> Schedule:
-        """The schedule of what :meth:`to_dict` gave.
+        """The schedule of what :meth:`to_dict` gave; without until and solver, of before they were there, too.
 
         Raises:
             TypeError: If values have other names or types.
             ValueError: If they are those of no schedule.
         """
-        if not isinstance(values, Mapping) or set(values) != set(_FIELDS):
+        known = {*_FIELDS, *_LATER}
+        if not isinstance(values, Mapping) or set(values) not in (known, set(_FIELDS)):
             got = sorted(map(str, values)) if isinstance(values, Mapping) else type(values).__name__
-            raise TypeError(f"from_dict: values must be a mapping of {sorted(_FIELDS)}, got {shown(got)}")
-        return cls(**values)
+            raise TypeError(f"from_dict: values must be a mapping of {sorted(known)}, got {shown(got)}")
+        solver = ode_solvers.from_dict(values["solver"]) if "solver" in values else DDIM()
+        return cls(**{**values, "solver": solver})
 
     def __repr__(self) -> str:
         first, last = self.timesteps[1], self.timesteps[-1]

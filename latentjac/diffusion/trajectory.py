@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from latentjac.arguments import FLOATING, check_dense, check_device, check_dtype, check_int, check_kind
+from latentjac.arguments import FLOATING, check_dense, check_device, check_dtype, check_int, check_kind, shown
 from latentjac.diffusion import point_files
 from latentjac.diffusion.arguments import check_conditioning, check_model, conditioning_for
 from latentjac.diffusion.schedule import Schedule
@@ -19,6 +21,22 @@ from latentjac.public import public
 
 if TYPE_CHECKING:
     from latentjac.models import Model
+
+LEAST_PSNR = 20.0  # dB: a way back that ends further away shows another picture
+
+
+class InversionStatus(str, Enum):
+    """How the inversion of a picture ended."""
+
+    CONVERGED = "every step solved to the tolerance"
+    EXPLICIT = "a fixed number of evaluations"
+    OUT_OF_EVALUATIONS = "a step not solved to the tolerance"
+    LOST = "the way back leads to another picture"
+
+    @property
+    def fine(self) -> bool:
+        """Whether it ended as it was meant to."""
+        return self in (InversionStatus.CONVERGED, InversionStatus.EXPLICIT)
 
 
 @dataclass(frozen=True)
@@ -175,10 +193,14 @@ class Trajectory:
         samples: ``[levels + 1, B, C, H, W]``; entry 0 is the image itself, or the reconstruction where the samples are
             those of the way back down.
         schedule: The levels; those of ``samples[i]`` are ``schedule.timesteps[i]``, ``signals[i]`` and ``noises[i]``.
-        reconstruction: Image that DDIM makes from the last sample, ``[B, C, H, W]``.
+        reconstruction: Image that the schedule's solver makes from the last sample, ``[B, C, H, W]``.
         psnr: Peak signal-to-noise ratio of the reconstruction in dB, one an image.
         evaluations: Network evaluations an image spent on the way up.
         conditioning: What the network got beside sample and timestep.
+        status: How each inversion ended; where it is not known, by psnr alone.
+        error: Estimates of the relative error of the last samples, ``|x - x'| / |x'|`` with x' of twice as many steps,
+            one an image; empty where it was not estimated. It is no part of what psnr measures: a way back can undo
+            the errors of the way up.
 
     Raises:
         TypeError: If a value has a wrong type.
@@ -191,6 +213,8 @@ class Trajectory:
     psnr: tuple[float, ...]
     evaluations: int
     conditioning: Conditioning = field(default_factory=Conditioning)
+    status: tuple[InversionStatus, ...] = ()
+    error: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         name = "Trajectory"
@@ -207,6 +231,12 @@ class Trajectory:
         if len(self.psnr) != len(back):
             raise ValueError(f"{name}: psnr must be {len(back)} numbers, got {len(self.psnr)}")
         check_conditioning(name, "conditioning", self.conditioning, len(back))
+        known = InversionStatus.EXPLICIT, InversionStatus.LOST
+        status = tuple(self.status) or tuple(known[decibels < LEAST_PSNR] for decibels in self.psnr)
+        for argument, values, least in (("status", status, len(back)), ("error", self.error, 0)):
+            if len(values) not in (least, len(back)):
+                raise ValueError(f"{name}: {argument} must be {len(back)} values, one an image, got {len(values)}")
+        object.__setattr__(self, "status", tuple(InversionStatus(entry) for entry in status))
 
     def at(self, t: float | None = None, *, timestep: int | float | None = None) -> Point:
         """The point nearest to a fraction of T or to a timestep.
@@ -217,7 +247,7 @@ class Trajectory:
 
         Raises:
             TypeError: If not exactly one of the two is given.
-            ValueError: If it is out of range.
+            ValueError: If it is out of range, or above the level where the inversion ended.
         """
         level = self.schedule.nearest("at", t, timestep)
         return Point(self.samples[level], level, self.schedule, self.conditioning)
@@ -226,7 +256,13 @@ class Trajectory:
     def save(self, path: str | Path) -> Path:
         """Write a ``.safetensors`` file; it appears whole or not at all. Errors are those of :meth:`Point.save`."""
         tensors = {"samples": self.samples, "reconstruction": self.reconstruction}
-        facts = {"psnr": list(self.psnr), "evaluations": self.evaluations, "schedule": self.schedule.to_dict()}
+        facts = {
+            "psnr": list(self.psnr),
+            "evaluations": self.evaluations,
+            "status": [entry.name for entry in self.status],
+            "error": list(self.error),
+            "schedule": self.schedule.to_dict(),
+        }
         return point_files.write(path, "trajectory", tensors, self.conditioning, facts)
 
     @classmethod
@@ -239,6 +275,35 @@ class Trajectory:
             ("samples", "reconstruction"),
             ("psnr", "evaluations"),
             lambda t, c, s, f: cls(
-                t["samples"], s, t["reconstruction"], point_files.numbers(f["psnr"]), point_files.count(f), c
+                t["samples"],
+                s,
+                t["reconstruction"],
+                point_files.numbers(f, "psnr"),
+                point_files.count(f),
+                c,
+                tuple(map(_status_of, point_files.values(f, "status"))),
+                point_files.numbers(f, "error"),
             ),
+            later=("status", "error"),
         )
+
+    def __repr__(self) -> str:
+        pictures = "1 picture" if len(self.psnr) == 1 else f"{len(self.psnr)} pictures"
+        error = f", error of the last sample {_spread(self.error, '.2g')}" if self.error else ""
+        status = "; ".join(sorted({entry.value for entry in self.status}))
+        return (
+            f"Trajectory({pictures}, {self.schedule!r}, {self.evaluations} evaluations, round trip "
+            f"{_spread(self.psnr, '.1f')} dB{error}, {status})"
+        )
+
+
+def _spread(numbers: Sequence[float], form: str) -> str:
+    """A number, or the least and the largest of several."""
+    low, high = format(min(numbers), form), format(max(numbers), form)
+    return low if low == high else f"{low} to {high}"
+
+
+def _status_of(name: object) -> InversionStatus:
+    if not isinstance(name, str) or name not in InversionStatus.__members__:
+        raise ValueError(f"status must be names of {list(InversionStatus.__members__)}, got {shown(name)}")
+    return InversionStatus[name]

@@ -15,8 +15,9 @@ from latentjac.editing.masks import Mask, MaskInput, mask_for
 from latentjac.editing.methods.guidance import Guidance
 from latentjac.editing.methods.method import Job, Method, check_method
 from latentjac.editing.result import Edit, Walked
-from latentjac.models import Model
-from latentjac.models.codec import decoded, stills
+from latentjac.models import ImageInput, Model, PixelCodec
+from latentjac.models.codec import NoCodec, decoded, stills
+from latentjac.models.latents import LatentCodec
 from latentjac.public import public
 from latentjac.solvers import Status
 from latentjac.solvers.building import building
@@ -35,9 +36,10 @@ def edit(
     method: Method = _GUIDANCE,
     mask: MaskInput | Mask | None = None,
     compose: bool = False,
+    photo: ImageInput | None = None,
     progress: bool = False,
 ) -> Edit:
-    """Move a noisy sample along directions, then make images by deterministic DDIM.
+    """Move a noisy sample along directions, then make images as the schedule's solver does.
 
     A distance is the way the noisy sample travels, in standard deviations of the noise at the point. Noise itself
     varies by 1 along any direction there, so a distance means the same for every image and timestep. With ``HSpace`` it
@@ -59,6 +61,8 @@ def edit(
             direction to which the posterior mean outside listens most, and ``leakage`` is measured; with ``HSpace`` it
             is only measured. A :class:`latentjac.editing.Mask` also says how many such directions.
         compose: Go along all directions at once, each with its own distance, instead of along each alone.
+        photo: The picture that was inverted: what the way back from the point misses of it is added to every picture,
+            so that distance 0 is the photo. It costs one more way back; ``samples`` stay as they are.
         progress: Show a progress bar.
 
     Returns:
@@ -80,18 +84,39 @@ def edit(
     if checked is not None and checked.has_options and not method.projects:
         raise ValueError(f"edit: mask must be without options with method={type(method).__name__}(...), got {checked}")
     compose, progress = check_bool("edit", "compose", compose), check_bool("edit", "progress", progress)
+    pixels = None if photo is None else _pixels(model, photo)
     job = Job(model, point, schedule, level, directions, distances, compose, checked, progress)
     with building("edit") as built:
         walked = method.walk(job)
-    return _drawn(job, method, walked, built.status)
+    return _drawn(job, method, walked, built.status, pixels)
 
 
-def _drawn(job: Job, method: Method, walked: Walked, status: Status | None) -> Edit:
+def _pixels(model: Model, photo: ImageInput) -> torch.Tensor:
+    """The photo ``[C, H, W]`` in [0, 1], as the model's pictures are."""
+    subject = "edit: photo"
+    if isinstance(model.codec, NoCodec):
+        model.codec.encode(photo, subject=subject)  # refuses
+    if not isinstance(model.codec, (PixelCodec, LatentCodec)):
+        raise ValueError(f"{subject} must be None for a model whose samples are no pictures, got {type(photo).__name__}")
+    plain = PixelCodec(model.codec.size, model.codec.channels)
+    pixels = plain.decode(plain.encode(photo, subject=subject))
+    if len(pixels) != 1:
+        raise ValueError(f"{subject} must be one picture, got {len(pixels)}")
+    return pixels[0]
+
+
+def _drawn(job: Job, method: Method, walked: Walked, status: Status | None, photo: torch.Tensor | None) -> Edit:
     """Walks with their pictures, and with a mask how much of the change lies outside."""
-    model, point, leaked = job.model, job.point, None
+    model, point, leaked, residual = job.model, job.point, None, None
     pictures = decoded(model, walked.samples.flatten(0, 1))
-    if job.mask is not None:
+    if job.mask is not None or photo is not None:
         unchanged = denoise(model, point.sample, job.schedule, job.level, point.conditioning)
         reference = decoded(model, unchanged)[0]
-        leaked = leakage(pictures, reference, job.mask.pixels).view(walked.samples.shape[:2])
-    return Edit(**vars(walked), images=stills(model, pictures), method=method, leakage=leaked, status=status)
+        if job.mask is not None:
+            leaked = leakage(pictures, reference, job.mask.pixels).view(walked.samples.shape[:2])
+        if photo is not None:
+            residual = photo - reference
+            pictures = (pictures + residual).clamp(0, 1)
+    return Edit(
+        **vars(walked), images=stills(model, pictures), method=method, leakage=leaked, residual=residual, status=status
+    )

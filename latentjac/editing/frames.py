@@ -72,7 +72,10 @@ def walk_frames(
     with tqdm(total=level, desc="frames", unit="step", disable=not progress) as bar:
         rest = iter(edit.method.samples_between(job, edit, direction, between, bar) if between else ())
     samples = torch.stack([next(rest) if sample is None else sample for sample in made])
-    return Frames(stills(model, decoded(model, samples)), tuple(distances))
+    pictures = decoded(model, samples)
+    if edit.residual is not None:
+        pictures = (pictures + edit.residual).clamp(0, 1)
+    return Frames(stills(model, pictures), tuple(distances))
 
 
 def _made(edit: Edit, direction: int, distance: float, spacing: float) -> torch.Tensor | None:

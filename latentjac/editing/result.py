@@ -71,12 +71,14 @@ class Edit(Walked):
         method: How it was edited, with all options.
         leakage: With a mask, RMS change of the decoded pixels outside it over that inside, ``[directions, distances]``;
             infinite where nothing changed inside. Without a codec, of the samples.
+        residual: With a photo, what was added to every picture, ``[C, H, W]`` in the range of pictures from 0 to 1.
         status: How the bases ended that the edit is built on, the worst of them; None if it is built on none.
     """
 
     images: list[Image.Image]
     method: Method
     leakage: torch.Tensor | None = None
+    residual: torch.Tensor | None = None
     status: Status | None = None
 
     @property

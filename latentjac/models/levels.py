@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -53,6 +54,30 @@ class Levels(ABC):
     @abstractmethod
     def grid(self, scheduler: Any) -> Grid:
         """The levels that a scheduler of diffusers has placed (``set_timesteps``)."""
+
+    @abstractmethod
+    def nearest(self, ratio: float) -> int | float:
+        """The timestep between the first and the last whose noise is nearest to ``ratio`` times its signal."""
+
+    @property
+    def first(self) -> int | float:
+        """The cleanest timestep that a network was trained for."""
+        return 0.0
+
+    @property
+    def last(self) -> int | float:
+        """The noisiest one."""
+        return float(self.num_train_timesteps)
+
+    def between(self, first: int | float, last: int | float) -> float:
+        """How many timesteps lie from one up to another, the first not counted."""
+        return math.inf
+
+    def placed(self, timesteps: Sequence[int | float]) -> Grid:
+        """The levels of timesteps."""
+        t = torch.tensor(timesteps, dtype=torch.float64, device="cpu")
+        signals, noises = self.at(t, torch.zeros_like(t))
+        return Grid(signals.tolist(), noises.tolist(), list(timesteps))
 
     def predicted(self, out: Tensor, x: Tensor, t: Tensor) -> Prediction:
         """Clean sample and noise from what the network returns for samples at timesteps."""
@@ -100,6 +125,25 @@ class Table(Levels):
         powers = self.powers.double().cpu()
         return powers.sqrt(), (1 - powers).sqrt()
 
+    def nearest(self, ratio: float) -> int:
+        """See :class:`Levels`; nearest by its logarithm."""
+        signals, noises = self.exact()
+        return int(((noises / signals).log() - math.log(ratio)).abs().argmin())
+
+    @property
+    def first(self) -> int:
+        """See :class:`Levels`."""
+        return 0
+
+    @property
+    def last(self) -> int:
+        """See :class:`Levels`."""
+        return self.num_train_timesteps - 1
+
+    def between(self, first: int | float, last: int | float) -> float:
+        """See :class:`Levels`."""
+        return last - first
+
     def grid(self, scheduler: Any) -> Grid:
         """See :class:`Levels`."""
         last = self.num_train_timesteps - 1
@@ -124,6 +168,15 @@ class Flow(Levels):
         """See :class:`Levels`."""
         noise = _fraction(self, t, x)
         return (1 - noise).to(x.dtype), noise.to(x.dtype)
+
+    def nearest(self, ratio: float) -> float:
+        """See :class:`Levels`."""
+        return max(self.first, ratio / (1 + ratio) * self.num_train_timesteps)
+
+    @property
+    def first(self) -> float:
+        """See :class:`Levels`; networks were trained for noise above 0."""
+        return 1.0
 
     def grid(self, scheduler: Any) -> Grid:
         """See :class:`Levels`."""
@@ -169,6 +222,10 @@ class Exploding(Levels):
             low, high = self.smallest ** (1 / self.rho), self.largest ** (1 / self.rho)
             fraction = (noise ** (1 / self.rho) - low) / (high - low)
         return min(max(fraction, 0.0), 1.0) * self.num_train_timesteps
+
+    def nearest(self, ratio: float) -> float:
+        """See :class:`Levels`."""
+        return self._timestep(ratio)
 
     def grid(self, scheduler: Any) -> Grid:
         """See :class:`Levels`."""

@@ -131,11 +131,11 @@ def invert(
     asked = Asked(prompt, negative_prompt, guidance_scale, class_label, negative_class_label)
     clean, under = prepared(name, model, image, asked, conditioning)
 
-    def noise(x: torch.Tensor, level: int) -> torch.Tensor:
-        return predict_noise(model, x, levels.timesteps[level - 1], under)
+    def step(x: torch.Tensor, level: int) -> torch.Tensor:
+        return levels.step(x, predict_noise(model, x, levels.timesteps[level - 1], under), level - 1, level)
 
     with tqdm(total=2 * levels.top - 1, desc="inversion", unit="step", disable=not progress) as bar:
-        noisy = last(up(clean, levels, noise, end=levels.top - 1, bar=bar))
+        noisy = last(up(clean, levels, step, end=levels.top - 1, bar=bar))
         samples = [x for _, x in descend(model, noisy, levels, levels.top, under, bar)][::-1]
     back, evaluations = samples[0], levels.top - 1
     return Trajectory(torch.stack(samples), levels, back, psnr(model, back, clean), evaluations, under)

@@ -24,6 +24,8 @@ from video_pipelines import build_wan_autoencoder
 
 import latentjac as lj
 from latentjac import diffusion, editing, geometry, kernels, models, papers, report, studies
+from latentjac.diffusion.grids import GRIDS
+from latentjac.diffusion.ode_solvers import SOLVERS
 from latentjac.papers import park2023
 from latentjac.solvers import Krylov, Randomized, Subspace
 
@@ -45,8 +47,10 @@ MADE = {
     "Row", "SampleMean", "Schedule.nearest", "SelfTest", "SolverState", "SoundCodec", "Study", "SubspaceDistance",
     "T5TextEncoder", "TextEncoder", "Trajectory", "Transport", "VideoCodec", "VideoLatentCodec", "Way", "XSpaceMethod",
 }  # fmt: skip
-# Of methods of edits, whom `edit` calls.
+# Of methods of edits, whom `edit` calls, and of grids and solvers, whom a schedule and its loops call.
 CALLED_BY_EDIT = {"check_size", "enough_steps", "layer_in", "samples_between", "steps", "walk"}
+CALLED_BY_SCHEDULE = {"down", "place", "up"}
+_FIRST_ORDER: dict[str, Any] = {"grid": diffusion.Own(), "solver": diffusion.DDIM()}
 
 
 def targets() -> Iterator[tuple[str, Callable]]:
@@ -79,7 +83,9 @@ def _methods(owner: str, kind: type) -> Iterator[tuple[str, Callable]]:
         own = not name.startswith("_") or name in ("__getitem__", "__call__")
         if own and (inspect.isfunction(method) or isinstance(method, (classmethod, staticmethod))):
             called_by_edit = name in CALLED_BY_EDIT and hasattr(kind, "samples_between")
-            if name in vars(kind) and f"{owner}.{name}" not in MADE and not called_by_edit:
+            called_by_schedule = name in CALLED_BY_SCHEDULE and kind in (*SOLVERS, *GRIDS)
+            called = called_by_edit or called_by_schedule
+            if name in vars(kind) and f"{owner}.{name}" not in MADE and not called:
                 yield f"{owner}.{name}", getattr(kind, name)
 
 
@@ -137,7 +143,7 @@ class Things:
         self.t5 = lj.load(build_pixart())
         self.classes = lj.load(UNet2DModel(**_UNET, num_class_embeds=4), build_scheduler())
         self.picture = Image.new("RGB", (4, 4), "orange")
-        self.path = lj.invert(self.model, self.picture, 3)
+        self.path = lj.invert(self.model, self.picture, 3, **_FIRST_ORDER)
         self.point = self.path.at(0.6)
         self.many = replace(self.point, sample=rand(2, 3, 4, 4))
         self.of_park2023 = park2023.invert(self.model, self.picture, 5).at(0.6)
@@ -216,7 +222,10 @@ BASELINES: dict[str, Baseline] = {
         prompt="a",
         negative_prompt="b",
         guidance_scale=2.0,
-        refinement=0,
+        t=0.7,
+        grid=diffusion.Uniform(),
+        solver=diffusion.Implicit(0.5),
+        estimate_error=True,
     ),
     "noise_point": lambda c: call(
         lj.noise_point, model=c.model, num_images=2, num_inference_steps=3, generator=seeded()
@@ -356,6 +365,12 @@ BASELINES: dict[str, Baseline] = {
     ),
     "project_out": lambda c: call(lj.editing.project_out, v=c.v[:1] + c.v[1:], directions=c.v[1:]),
     # diffusion
+    "DDIM": lambda c: call(diffusion.DDIM, refinement=2),
+    "Implicit": lambda c: call(diffusion.Implicit, tol=0.1, most=3),
+    "Multistep": lambda c: call(diffusion.Multistep),
+    "Own": lambda c: call(diffusion.Own),
+    "Uniform": lambda c: call(diffusion.Uniform),
+    "Rho": lambda c: call(diffusion.Rho, rho=5.0),
     "Schedule": lambda c: call(
         diffusion.Schedule,
         signals=(1.0, 0.8),
@@ -365,7 +380,12 @@ BASELINES: dict[str, Baseline] = {
         num_inference_steps=1,
     ),
     "Schedule.from_scheduler": lambda c: call(
-        diffusion.Schedule.from_scheduler, scheduler=c.model.scheduler, num_inference_steps=3
+        diffusion.Schedule.from_scheduler,
+        scheduler=c.model.scheduler,
+        num_inference_steps=3,
+        grid=diffusion.Rho(),
+        solver=diffusion.Multistep(),
+        t=0.5,
     ),
     "Schedule.same": lambda c: call(c.schedule.same, level=1, other=2),
     "Schedule.to_dict": lambda c: call(c.schedule.to_dict),

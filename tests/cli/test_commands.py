@@ -346,7 +346,7 @@ def test_a_basis_of_another_model_is_refused(demo, photo, tmp_path) -> None:
     ("option", "message"),
     [
         (["--steps", 7], "--steps must be 6, those of the basis, got 7"),
-        (["--t", 0.3], "--t must be 0.666, that of the basis, got 0.3"),
+        (["--t", 0.3], "--t must be 0.7, that of the basis, got 0.3"),
         (["--tol", 0.01], "--tol must be left at 0.001 with --basis, got 0.01"),
         (["--seed", 1], "--seed must be left at 0 with --basis, got 1"),
     ],

@@ -223,8 +223,9 @@ def test_ctrl_c_ends_with_130_whatever_is_under_way(stage, photo, tiny_folder, t
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
 def test_ctrl_c_from_outside(photo, tiny_folder, tmp_path) -> None:
     command = [sys.executable, "-m", "latentjac", "invert", photo, "--model", tiny_folder, "--steps", "1000"]
+    slow = ["--grid", "own", "--solver", "ddim", "--refinement", "1000"]
     with subprocess.Popen(
-        [*command, "--refinement", "1000", "--out", tmp_path / "x"], stderr=subprocess.PIPE, text=True
+        [*command, *slow, "--out", tmp_path / "x"], stderr=subprocess.PIPE, text=True
     ) as process:  # fmt: skip
         assert process.stderr is not None
         for line in process.stderr:

@@ -12,7 +12,7 @@ from networks import rand
 from truth import dense_jacobian
 
 import latentjac
-from latentjac.diffusion import Schedule, denoise, descend
+from latentjac.diffusion import DDIM, Own, Schedule, denoise, descend
 
 FLOW = diffusers.FlowMatchEulerDiscreteScheduler
 KINDS = {
@@ -95,7 +95,7 @@ def test_predictions_are_those_of_the_definitions(model) -> None:
 
 
 def test_the_way_up_is_the_way_down_reversed(model) -> None:
-    path = latentjac.invert(model, torch.rand(1, 3, 8, 8), 20, refinement=10)
+    path = latentjac.invert(model, torch.rand(1, 3, 8, 8), 20, grid=Own(), solver=DDIM(10))
     assert path.psnr[0] > 40
     assert path.at(t=0.6).t == pytest.approx(0.6, abs=0.13)
 
@@ -128,7 +128,7 @@ def test_an_edit_and_its_files(model, tmp_path) -> None:
     path = latentjac.invert(model, torch.rand(1, 3, 8, 8), 5)
     path = latentjac.Trajectory.load(path.save(tmp_path / "path.safetensors"))
     point = latentjac.Point.load(path.at(0.6).save(tmp_path / "point.safetensors"))
-    assert point.schedule == Schedule.from_scheduler(model.scheduler, 5)
+    assert point.schedule == path.schedule
     basis = latentjac.local_basis(model, point, 1, "x0", tol=1e-4)
     edit = latentjac.edit(model, point, basis.v[0], [0.0, 2.0], method=latentjac.editing.Linear())
     moved = denoise(model, point.sample + 2 * point.noise * basis.v[:1], point.schedule, point.level)
@@ -159,7 +159,7 @@ def test_no_signal_at_the_top_is_inverted() -> None:
         rescale_betas_zero_snr=True, prediction_type="v_prediction", timestep_spacing="trailing"
     )
     model = latentjac.load(build_net(), scheduler)
-    path = latentjac.invert(model, torch.rand(1, 3, 8, 8), 10, refinement=8)
+    path = latentjac.invert(model, torch.rand(1, 3, 8, 8), 10, grid=Own(), solver=DDIM(8))
     assert path.schedule.signals[-1] == 0
     assert path.psnr[0] > 60
     sampled = latentjac.sample(model, path.at(1.0), output_type="latent")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from networks import build_scheduler, build_shallow_unet, build_tiny_unet
 from PIL import Image
+from safetensors.torch import save_file
 
 import latentjac
+from latentjac.diffusion import DDIM, InversionStatus, Own
 from latentjac.diffusion.inversion import psnr
+from latentjac.strict_json import from_json, to_json
+from latentjac.tensor_files import digest, read_header, read_tensors
 
 
 @pytest.fixture
@@ -25,14 +31,14 @@ def test_refinement_solves_the_step_equation(picture) -> None:
     network = build_shallow_unet(size=16).double()
     network.conv_out.weight.data.mul_(0.1)  # the iteration contracts
     model = latentjac.load(network, build_scheduler())
-    rough, fine = (latentjac.invert(model, picture, 30, refinement=r) for r in (0, 12))
+    rough, fine = (latentjac.invert(model, picture, 30, grid=Own(), solver=DDIM(r)) for r in (0, 12))
     assert fine.psnr[0] > 120
     assert fine.psnr[0] > rough.psnr[0] + 20
     assert (rough.evaluations, fine.evaluations) == (30, 390)
 
 
 def test_trajectory_starts_at_the_picture_and_ends_at_the_last_level(tiny_model, picture) -> None:
-    path = latentjac.invert(tiny_model, picture, 10)
+    path = latentjac.invert(tiny_model, picture, 10, grid=Own())
     torch.testing.assert_close(path.samples[0], tiny_model.codec.encode(picture).double())
     assert len(path.samples) == 11
     point = path.at(0.6)
@@ -63,7 +69,7 @@ def test_psnr(tiny_model) -> None:
 def test_levels_of_equal_noise_cost_nothing(picture) -> None:
     scheduler = build_scheduler(timestep_spacing="leading", set_alpha_to_one=False)
     model = latentjac.load(build_tiny_unet().double(), scheduler)
-    assert latentjac.invert(model, picture, 10, refinement=0).evaluations == 9
+    assert latentjac.invert(model, picture, 10, grid=Own(), solver=DDIM(0)).evaluations == 9
 
 
 @pytest.mark.parametrize(
@@ -98,3 +104,43 @@ def test_other_predictions_give_the_same_noise(prediction_type: str) -> None:
     model.call = lambda *args: output
     torch.testing.assert_close(model.eps(x, t), noise)
     torch.testing.assert_close(model.x0(x, t), clean)
+
+
+def test_how_an_inversion_ended_comes_back_from_its_file(own_model, picture, tmp_path) -> None:
+    """With an estimate of the error of the noisy samples by twice as many steps; files of before have neither."""
+    own_model.network.conv_out.weight.data.mul_(0.1)
+    path = latentjac.invert(own_model, [picture, picture.rotate(90)], 8, t=0.6, estimate_error=True)
+    fine, finer = (latentjac.invert(own_model, [picture, picture.rotate(90)], n, t=0.6).samples[-1] for n in (16, 512))
+    true = (path.samples[-1] - finer).flatten(1).norm(dim=1) / finer.flatten(1).norm(dim=1)
+    assert path.error == pytest.approx(true.tolist(), rel=0.5)
+    own = (path.samples[-1] - fine).flatten(1).norm(dim=1) / fine.flatten(1).norm(dim=1)
+    assert path.error == pytest.approx(own.tolist())
+    found = latentjac.Trajectory.load(path.save(tmp_path / "t.safetensors"))
+    assert (found.status, found.error, repr(found)) == (path.status, path.error, repr(path))
+    assert "error of the last sample" in repr(path)
+    assert path.evaluations == 8
+    old = replace(path, status=(), error=())
+    assert (old.status, old.error) == ((InversionStatus.EXPLICIT,) * 2, ())
+    with pytest.raises(ValueError, match=r"Trajectory: error must be 2 values, one an image, got 1"):
+        replace(path, error=(0.1,))
+
+
+def test_a_trajectory_file_of_before_is_read(own_model, picture, tmp_path) -> None:
+    path = latentjac.invert(own_model, picture, 4, grid=Own(), solver=DDIM())
+    file = path.save(tmp_path / "t.safetensors")
+    header = read_header("test", file)
+    held = dict(read_tensors("test", file, "any", lambda header: None))
+    facts = from_json(header.metadata["latentjac-trajectory"].encode())
+    del facts["status"], facts["error"], facts["schedule"]["until"], facts["schedule"]["solver"]
+    text = to_json(facts)
+    save_file(held, file, {"schema": "1", "latentjac-trajectory": text, "sha256": digest(held, text)})
+    found = latentjac.Trajectory.load(file)
+    assert torch.equal(found.samples, path.samples)
+    assert (found.schedule, found.status, found.error) == (path.schedule, path.status, ())
+    point = found.at(0.5)
+    facts["status"], facts["error"] = ["FINE"], []
+    text = to_json(facts)
+    save_file(held, file, {"schema": "1", "latentjac-trajectory": text, "sha256": digest(held, text)})
+    with pytest.raises(latentjac.FileError, match=r"status must be names of .*'FINE'"):
+        latentjac.Trajectory.load(file)
+    assert point.schedule.solver == DDIM()

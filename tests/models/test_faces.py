@@ -9,6 +9,7 @@ import pytest
 
 import latentjac
 from latentjac import models
+from latentjac.diffusion import DDIM, Own
 
 PHOTO = Path(latentjac.__file__).parent / "assets" / "face.jpg"
 FOLDER = Path(models.__file__).parent / "builtin" / "faces"
@@ -20,11 +21,11 @@ def model() -> latentjac.Model:
 
 
 def test_a_real_face_comes_back(model) -> None:
-    assert latentjac.invert(model, PHOTO, 30, refinement=0).psnr[0] >= 25
+    assert latentjac.invert(model, PHOTO, 30, grid=Own(), solver=DDIM(0)).psnr[0] >= 25
 
 
 def test_refinement_helps(model) -> None:
-    rough, fine = (latentjac.invert(model, PHOTO, 10, refinement=r) for r in (0, 2))
+    rough, fine = (latentjac.invert(model, PHOTO, 10, grid=Own(), solver=DDIM(r)) for r in (0, 2))
     assert fine.psnr[0] > rough.psnr[0]
 
 

@@ -12,6 +12,7 @@ from pipelines import build_flux, build_stable_diffusion_3
 from truth import dense_jacobian
 
 import latentjac
+from latentjac.diffusion import DDIM, Own
 from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Method
 from latentjac.models.adapters import flux
 
@@ -71,7 +72,7 @@ def test_the_scale_of_guidance_is_an_input_of_distilled_networks(tmp_path: Path)
 
 def test_there_and_back_under_two_prompts(model) -> None:
     pictures = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    path = latentjac.invert(model, pictures, 20, PROMPTS, refinement=5)
+    path = latentjac.invert(model, pictures, 20, PROMPTS, grid=Own(), solver=DDIM(5))
     assert min(path.psnr) > 40
     assert path.at(0.6).conditioning.num_rows == 2
 

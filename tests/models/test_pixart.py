@@ -11,6 +11,7 @@ from pipelines import TOKENS, build_pixart
 from truth import dense_jacobian
 
 import latentjac
+from latentjac.diffusion import DDIM, Own
 from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Method
 
 
@@ -76,7 +77,7 @@ def test_what_the_network_gets(model) -> None:
 
 def test_there_and_back_under_two_prompts(model) -> None:
     pictures = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    path = latentjac.invert(model, pictures, 40, ["a cat", "a dog"], refinement=5)
+    path = latentjac.invert(model, pictures, 40, ["a cat", "a dog"], grid=Own(), solver=DDIM(5))
     assert min(path.psnr) > 40
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from pipelines import build_autoencoder
 
 import latentjac
+from latentjac.diffusion import DDIM, Own
 from latentjac.editing import Guidance, walk_frames
 from latentjac.models import LatentCodec, PixelCodec, prepare_image, to_pil
 from latentjac.report import walk_gif
@@ -93,7 +94,7 @@ def test_sizes_that_are_none(size) -> None:
 def test_an_edit_under_a_mask(wide) -> None:
     assert wide.sample_shape == (3, *SIZE)
     assert wide.codec.size == SIZE
-    path = latentjac.invert(wide, ramp(64, 64), 4, refinement=10)
+    path = latentjac.invert(wide, ramp(64, 64), 4, grid=Own(), solver=DDIM(10))
     assert path.reconstruction.shape == (1, 3, *SIZE)
     point = path.at(0.5)
     mask = np.zeros(SIZE, dtype=bool)

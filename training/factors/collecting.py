@@ -26,6 +26,7 @@ from factors.matching import Singles, best_in_span, match, single_changes
 from factors.meaning import antisymmetry, read_changes, scrambled
 from factors.reader import FactorReader
 from factors.reader_training import HELD_OUT_SEED, drawings
+from latentjac.diffusion import DDIM, Own
 
 CONTINUOUS = [factor.name for factor in FACTORS if factor.kind == "continuous"]
 
@@ -162,7 +163,7 @@ class Collector:
         """All observations of the plan."""
         plan = self.plan
         factors, pictures = drawings(plan.samples, HELD_OUT_SEED + 100 + 2 * plan.seed, self.model.codec.size[0])
-        path = latentjac.invert(self.model, list(pictures), plan.num_inference_steps)
+        path = latentjac.invert(self.model, list(pictures), plan.num_inference_steps, grid=Own(), solver=DDIM())
         self.found.psnr = list(path.psnr)
         with tqdm(total=plan.samples * (1 + len(plan.other_ts)), unit="site", disable=not progress) as bar:
             for t in (plan.main_t, *plan.other_ts):

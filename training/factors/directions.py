@@ -11,7 +11,7 @@ from torch import Tensor
 
 import latentjac
 from factors.reader_training import drawings
-from latentjac.diffusion import linearization_at
+from latentjac.diffusion import DDIM, Own, linearization_at
 from latentjac.geometry import ascent_directions
 from latentjac.papers import park2023
 from latentjac.solvers import Subspace
@@ -131,5 +131,5 @@ def pair_directions(
     """
     ends = [moved_factor(factors, name, sign * part) for name in names for sign in (-1, 1)]
     pictures = torch.cat([draw(end, model.codec.size[0]) for end in ends])
-    noisy = latentjac.invert(model, list(pictures), num_inference_steps).at(t).sample
+    noisy = latentjac.invert(model, list(pictures), num_inference_steps, grid=Own(), solver=DDIM()).at(t).sample
     return (noisy[1::2] - noisy[::2]) / 2
