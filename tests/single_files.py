@@ -18,6 +18,17 @@ _AROUND = {
     "add_embedding.linear_2": "label_emb.0.2",
 }  # fmt: skip
 _ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+_SD3 = {
+    "pos_embed.pos_embed": "pos_embed", "pos_embed.proj": "x_embedder.proj", "context_embedder": "context_embedder",
+    "time_text_embed.timestep_embedder.linear_": "t_embedder.mlp.", "proj_out": "final_layer.linear",
+    "time_text_embed.text_embedder.linear_": "y_embedder.mlp.", "norm_out.linear": "final_layer.adaLN_modulation.1",
+}  # fmt: skip
+_SD3_BLOCK = {
+    "attn.to_out.0": "x_block.attn.proj", "attn.to_add_out": "context_block.attn.proj",
+    "norm1.linear": "x_block.adaLN_modulation.1", "norm1_context.linear": "context_block.adaLN_modulation.1",
+    "ff.net.0.proj": "x_block.mlp.fc1", "ff.net.2": "x_block.mlp.fc2",
+    "ff_context.net.0.proj": "context_block.mlp.fc1", "ff_context.net.2": "context_block.mlp.fc2",
+}  # fmt: skip
 _OPEN = {
     "layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj",
     "self_attn.out_proj": "attn.out_proj",
@@ -42,6 +53,39 @@ def save_as_one(pipeline: Any, file: Path, **more: torch.Tensor) -> Path:
         weights |= {f"conditioner.embedders.1.model.{name}": value for name, value in open_clip(second).items()}
     save_file({name: value.contiguous() for name, value in {**weights, **more}.items()}, file)
     return file
+
+
+def save_stable_diffusion_3(pipeline: Any, file: Path) -> Path:
+    """The same of the parts that Stable Diffusion 3 has, with T5."""
+    weights = {f"model.diffusion_model.{name}": value for name, value in sd3(pipeline.transformer).items()}
+    weights |= {f"first_stage_model.{name}": value for name, value in autoencoder(pipeline.vae).items()}
+    encoders = {"clip_l": pipeline.text_encoder, "clip_g": pipeline.text_encoder_2, "t5xxl": pipeline.text_encoder_3}
+    for place, encoder in encoders.items():
+        weights |= {f"text_encoders.{place}.transformer.{name}": v for name, v in encoder.state_dict().items()}
+    save_file({name: value.clone().contiguous() for name, value in weights.items()}, file)
+    return file
+
+
+def sd3(network: Any) -> dict[str, torch.Tensor]:
+    """Weights of a transformer of Stable Diffusion 3 by the names of its authors."""
+    weights, found = dict(network.state_dict()), {}
+    last = network.config.num_layers - 1
+    for swapped in ("norm_out.linear", f"transformer_blocks.{last}.norm1_context.linear"):
+        for kind in ("weight", "bias"):
+            weights[f"{swapped}.{kind}"] = torch.cat(weights[f"{swapped}.{kind}"].chunk(2)[::-1])
+    for i in range(last + 1):
+        for block, parts in (("x_block", "to_{}"), ("context_block", "add_{}_proj")):
+            for kind in ("weight", "bias"):
+                names = [f"transformer_blocks.{i}.attn.{parts.format(part)}.{kind}" for part in "qkv"]
+                found[f"joint_blocks.{i}.{block}.attn.qkv.{kind}"] = torch.cat([weights.pop(name) for name in names])
+        for new, old in _SD3_BLOCK.items():
+            for name in [name for name in weights if name.startswith(f"transformer_blocks.{i}.{new}.")]:
+                found[f"joint_blocks.{i}.{old}.{name.rsplit('.', 1)[1]}"] = weights.pop(name)
+    for name, value in weights.items():
+        new, old = next((new, old) for new, old in _SD3.items() if name.startswith(new))
+        rest = name.removeprefix(new)
+        found[old + (rest.replace("1.", "0.", 1) if new.endswith("_") else rest)] = value
+    return found
 
 
 def unet(network: Any) -> dict[str, torch.Tensor]:

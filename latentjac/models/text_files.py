@@ -16,10 +16,10 @@ from latentjac.files import open_file
 from latentjac.models.configs import check_part, read_config
 from latentjac.models.errors import LoadError, reading
 from latentjac.models.weights import plan
-from latentjac.strict_json import LARGEST_JSON
 
 TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
 LARGEST_TOKENIZER = 2**27  # bytes of a file; that of Gemma 3 has 33 MB
+_STRICT = 2**22  # bytes of JSON that is looked at before transformers reads it, which takes seconds for more
 _CLIP = ("CLIPTextModel", "CLIPTextModelWithProjection")
 # What decides on the network of a text encoder of CLIP; other keys, such as quantization, are not for weights as they
 # are.
@@ -34,9 +34,7 @@ _ELSEWHERE = frozenset((
     "distributed_config", "dtype", "experts_implementation", "fusion_config", "kernel_config", "name_or_path",
     "quantization_config", "torch_dtype", "transformers_weights", "use_pretrained_backbone", "use_timm_backbone",
 ))  # fmt: skip
-_BASES = (
-    "PreTrainedModel", "PreTrainedTokenizerBase", "ProcessorMixin", "FeatureExtractionMixin", "ImageProcessingMixin",
-)  # fmt: skip
+_BASES = ("PreTrainedModel", "PreTrainedTokenizerBase", "FeatureExtractionMixin", "ImageProcessingMixin")
 # One of these is what a tokenizer is read from.
 _WORDS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 
@@ -92,7 +90,8 @@ class EncoderFiles:
             raise LoadError(f"load: {name}: transformers must have {kind[:60]}, got {error}") from error
         if not isinstance(made, type) or not issubclass(made, bases):
             raise LoadError(
-                f"load: {name} must be an encoder, tokenizer or processor of transformers, got {kind[:60]!r}"
+                f"load: {name} must be an encoder, a tokenizer or a processor of pictures of transformers, "
+                f"got {kind[:60]!r}"
             )
         return made
 
@@ -142,10 +141,11 @@ class EncoderFiles:
             lines = str(error).strip().splitlines() or [""]
             raise LoadError(f"load: {str(folder)!r} must hold a {made.__name__}, got {lines[0][:200]}{hint}") from error
         most = read_config(encoder).get("vocab_size") if encoder.exists() else None
-        if type(most) is int and hasattr(words, "added_tokens_encoder") and len(words) > most:
+        # Without words that were added: published tokenizers have some that no text holds.
+        if is_tokenizer and type(most) is int and words.vocab_size > most:
             raise LoadError(
-                f"load: {str(folder)!r} must hold at most vocab_size = {most} tokens of {str(encoder)!r}, "
-                f"got {len(words)}"
+                f"load: {str(folder)!r} must hold at most vocab_size = {most} words, as {str(encoder)!r} says, "
+                f"got {words.vocab_size}"
             )
         return words
 
@@ -193,7 +193,7 @@ def _check_files(folder: Path, one_of: tuple[str, ...]) -> None:
             size = file.seek(0, 2)
         if size > LARGEST_TOKENIZER:
             raise LoadError(f"load: {str(path)!r} must have at most {LARGEST_TOKENIZER} bytes, got {size}")
-        if name.endswith(".json") and size <= LARGEST_JSON:
+        if name.endswith(".json") and size <= _STRICT:
             read_config(path)
     path = folder / "tokenizer_config.json"
     length = read_config(path).get("model_max_length") if path.exists() else None

@@ -299,7 +299,7 @@ def test_classes_from_elsewhere(folder: Path, name: str, entry: Any, message: st
     ("kind", "message"),
     [
         ("UMT5EncoderModel", r"text_encoder_3 of a StableDiffusion3Pipeline must be of \['T5EncoderModel'\]"),
-        ("T5Config", "text_encoder_3 must be an encoder, tokenizer or processor of transformers, got 'T5Config'"),
+        ("T5Config", "text_encoder_3 must be an encoder, a tokenizer or a processor of pictures of .*, got 'T5Config'"),
         ("Odd", "text_encoder_3 must be an encoder"),
     ],
 )
@@ -347,10 +347,11 @@ def test_weights_are_finite(folder: Path, value: float) -> None:
 
 
 def test_more_words_than_the_encoder_knows(folder: Path) -> None:
-    words = transformers.T5Tokenizer.from_pretrained(folder / "tokenizer")
-    words.add_tokens(["cats"])
-    words.save_pretrained(folder / "tokenizer")
-    with pytest.raises(latentjac.LoadError, match=r"tokenizer' must hold at most vocab_size = 30 tokens .* got 31"):
+    file = folder / "tokenizer/tokenizer.json"
+    words = json.loads(file.read_text())
+    words["model"]["vocab"].append(["cats", -3.0])
+    file.write_text(json.dumps(words))
+    with pytest.raises(latentjac.LoadError, match=r"tokenizer' must hold at most vocab_size = 30 words, .* got 31"):
         latentjac.load(folder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from pipelines import build_flux, build_sdxl, build_stable_diffusion
+from pipelines import build_flux, build_sdxl, build_stable_diffusion, build_stable_diffusion_3
 from safetensors.torch import load_file, save_file
-from single_files import autoencoder, save_as_one
+from single_files import autoencoder, save_as_one, save_stable_diffusion_3
 
 import latentjac
 
@@ -48,6 +49,27 @@ def test_pictures_are_those_of_the_pipeline(kind: str, tmp_path: Path) -> None:
     file = save_as_one(pipeline, tmp_path / "model.safetensors")
     model = latentjac.load(file, config=without_weights(tmp_path / "config"))
     torch.testing.assert_close(pictures(model), pictures(latentjac.load(pipeline)), rtol=0, atol=0)
+
+
+def test_pictures_are_those_of_stable_diffusion_3(tmp_path: Path) -> None:
+    """Whose first encoder has no projection in such files."""
+    pipeline = build_stable_diffusion_3(tmp_path, t5=True)
+    torch.nn.init.eye_(pipeline.text_encoder.text_projection.weight)
+    pipeline.save_pretrained(tmp_path / "config")
+    file = save_stable_diffusion_3(pipeline, tmp_path / "model.safetensors")
+    weights, start = load_file(file), "text_encoders.clip_l.transformer."
+    del weights[f"{start}text_projection.weight"]
+    save_file(weights, file)
+    model = latentjac.load(file, config=without_weights(tmp_path / "config"))
+    torch.testing.assert_close(pictures(model), pictures(latentjac.load(pipeline)), rtol=0, atol=0)
+    save_file({name: value for name, value in weights.items() if "t5xxl" not in name}, file)
+    with pytest.raises(latentjac.LoadError, match=r"none of \['text_encoder_3'\] in"):
+        latentjac.load(file, config=tmp_path / "config")
+    index = tmp_path / "config" / "model_index.json"
+    index.write_text(
+        json.dumps(json.loads(index.read_text()) | dict.fromkeys(("text_encoder_3", "tokenizer_3"), [None] * 2))
+    )
+    assert latentjac.load(file, config=tmp_path / "config").conditioning("a cat")["text"][:, 12:].abs().max() == 0
 
 
 def test_the_layout_is_the_one_that_diffusers_reads(tmp_path: Path) -> None:
