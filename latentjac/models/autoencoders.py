@@ -23,12 +23,14 @@ class Kind:
         blocks: Key of the configuration that has an entry for each resolution, each half of the one before.
         smooth: Keywords with which ``decode`` has a derivative.
         frames: Whether it takes and gives films ``[B, C, frames, H, W]``; a picture is one of one frame.
+        folded: Whether 2x2 latents become channels of one, scaled by the statistics of its batch normalization.
     """
 
     latents: Callable[[Any], torch.Tensor] = field(repr=False)
     blocks: str
     smooth: Mapping[str, bool] = field(default_factory=dict)
     frames: bool = False
+    folded: bool = False
 
 
 def _mode(encoded: Any) -> torch.Tensor:
@@ -45,6 +47,7 @@ KINDS = {
     "AutoencoderTiny": Kind(_latents, "encoder_block_out_channels"),
     "AsymmetricAutoencoderKL": Kind(_mode, "down_block_out_channels"),
     "AutoencoderKLQwenImage": Kind(_mode, "dim_mult", frames=True),
+    "AutoencoderKLFlux2": Kind(_mode, "block_out_channels", folded=True),
     "AutoencoderDC": Kind(lambda encoded: encoded.latent, "encoder_block_out_channels"),
 }
 REFUSED = {"ConsistencyDecoderVAE": "its decoder draws noise, so a picture does not repeat"}
@@ -66,7 +69,8 @@ def kind_of(autoencoder: Any) -> Kind:
 
 def factor_of(autoencoder: Any) -> int:
     """Pixels along a side of a picture for each of a latent."""
-    return 2 ** (len(autoencoder.config[kind_of(autoencoder).blocks]) - 1)
+    kind = kind_of(autoencoder)
+    return 2 ** (len(autoencoder.config[kind.blocks]) - (0 if kind.folded else 1))
 
 
 def picture_size(model: Model) -> tuple[int, int]:
@@ -78,9 +82,10 @@ def picture_size(model: Model) -> tuple[int, int]:
 
 
 def latent_channels(autoencoder: Any) -> int:
-    """Channels of a latent."""
+    """Channels of a latent, as networks get it."""
     config = autoencoder.config
-    return config.get("vq_embed_dim") or config.get("z_dim") or config["latent_channels"]
+    channels = config.get("vq_embed_dim") or config.get("z_dim") or config["latent_channels"]
+    return 4 * channels if kind_of(autoencoder).folded else channels
 
 
 def picture_channels(autoencoder: Any) -> int:
@@ -121,6 +126,16 @@ class Scaling:
         if self.mean is None or self.std is None:
             return samples / self.scale + self.shift
         return samples * self.std.to(samples) / self.scale + self.mean.to(samples)
+
+
+def scaling_of(autoencoder: Any) -> Scaling:
+    """That of an autoencoder; errors as of :class:`Scaling`."""
+    channels = latent_channels(autoencoder)
+    if not kind_of(autoencoder).folded:
+        return Scaling(autoencoder.config, channels)
+    norm = autoencoder.bn
+    spread = (norm.running_var.double() + autoencoder.config["batch_norm_eps"]).sqrt()
+    return Scaling({"latents_mean": norm.running_mean.tolist(), "latents_std": spread.tolist()}, channels)
 
 
 def _per_channel(config: Mapping[str, Any], name: str, channels: int) -> torch.Tensor | None:

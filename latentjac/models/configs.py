@@ -100,7 +100,7 @@ _RULES: dict[str, _Rule] = {
     "num_class_embeds": _TOKENS,
     "num_embeds_ada_norm": _TOKENS,
     "num_layers": _LAYERS,
-    "patch_size": _SIDE,
+    "patch_size": _SIDES,
     "act_fn": _TEXT,
     "encoder_block_out_channels": _lists(_CHANNELS, MOST_BLOCKS, _BLOCKS),
     "decoder_block_out_channels": _lists(_CHANNELS, MOST_BLOCKS, _BLOCKS),

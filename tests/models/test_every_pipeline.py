@@ -23,11 +23,15 @@ TAKEN = """
     StableDiffusionImg2ImgPipeline StableDiffusionInpaintPipeline StableDiffusionInpaintPipelineLegacy
     StableDiffusionInstructPix2PixPipeline StableDiffusionControlNetPipeline StableDiffusionControlNetImg2ImgPipeline
     LatentConsistencyModelPipeline LatentConsistencyModelImg2ImgPipeline
+    SanaPipeline SanaPAGPipeline AuraFlowPipeline Lumina2Pipeline CogView3PlusPipeline CogView4Pipeline
+    QwenImagePipeline QwenImageImg2ImgPipeline QwenImageInpaintPipeline ZImagePipeline ZImageImg2ImgPipeline
+    ZImageInpaintPipeline ChromaPipeline ChromaImg2ImgPipeline ChromaInpaintPipeline
 """.split()
 NAMED = """
     FluxKontextPipeline FluxKontextInpaintPipeline FluxControlPipeline FluxFillPipeline VisualClozePipeline
-    StableVideoDiffusionPipeline WanPipeline LTXPipeline SanaPipeline QwenImagePipeline AuraFlowPipeline IFPipeline
-    KandinskyV22Pipeline HunyuanDiTPipeline Lumina2Pipeline CogView4Pipeline ZImagePipeline StableAudioPipeline
+    StableVideoDiffusionPipeline WanPipeline LTXPipeline IFPipeline KandinskyV22Pipeline StableAudioPipeline
+    SanaSprintPipeline SanaControlNetPipeline QwenImageEditPipeline QwenImageLayeredPipeline ZImageOmniPipeline
+    CogView4ControlPipeline HunyuanDiTControlNetPipeline Flux2Pipeline OmniGenPipeline
     StableDiffusionXLAdapterPipeline StableDiffusionUpscalePipeline StableUnCLIPPipeline
 """.split()
 

@@ -14,6 +14,7 @@ from image_transformers import (
     build_chroma,
     build_cog_view3,
     build_cog_view4,
+    build_flux2,
     build_hunyuan_dit,
     build_lumina2,
     build_qwen_image,
@@ -40,6 +41,8 @@ class Case:
         load: Of ``latentjac.load``.
         small: The same, for pictures of which Jacobians are made.
         pack: Samples as the pipeline has them.
+        given: Noise as the pipeline takes it; by default as it has samples.
+        negative: What guidance leads away from; nothing for pipelines that take none.
         guided: Options of the pipeline for a scale of guidance of ours.
     """
 
@@ -49,6 +52,8 @@ class Case:
     load: dict[str, Any] = field(default_factory=dict)
     small: dict[str, Any] = field(default_factory=lambda: {"size": 8})
     pack: Callable[[torch.Tensor], torch.Tensor] = lambda x: x
+    given: Callable[[torch.Tensor], torch.Tensor] | None = None
+    negative: str = "blue"
     guided: Callable[[float], dict[str, Any]] = lambda scale: {}
 
 
@@ -68,6 +73,14 @@ CASES = {
     "lumina 2": Case(build_lumina2, [1, 4, 16]),
     "chroma": Case(build_chroma, [1, 4, 16], load={"size": 16}, pack=flux.packed),
     "cog view 3": Case(build_cog_view3, [1, 4, 16]),
+    "flux 2": Case(
+        build_flux2,
+        [1, 4, 16],
+        load={"size": 16},
+        pack=lambda x: x.flatten(2).transpose(1, 2),
+        given=lambda x: x,
+        negative="",
+    ),
 }
 
 
@@ -99,9 +112,9 @@ def test_pictures_are_those_of_diffusers(case: Case, scale: float) -> None:
     height, width = model.codec.size
     steps: list[torch.Tensor] = []
     pictures = pipeline(
-        list(PROMPTS),  # some pipelines change theirs
-        negative_prompt=["blue", "blue"],
-        latents=case.pack(noise),
+        prompt=list(PROMPTS),  # some pipelines change theirs
+        **({"negative_prompt": [case.negative] * 2} if case.negative else {}),
+        latents=(case.given or case.pack)(noise),
         height=height,
         width=width,
         num_inference_steps=4,
@@ -114,7 +127,7 @@ def test_pictures_are_those_of_diffusers(case: Case, scale: float) -> None:
         generator = torch.Generator().manual_seed(2)
         options = {"num_inference_steps": 4, "guidance_scale": scale, "output_type": output_type}
         return latentjac.sample(
-            model, num_images=2, prompt=prompts, negative_prompt="blue", generator=generator, **options
+            model, num_images=2, prompt=prompts, negative_prompt=case.negative, generator=generator, **options
         )
 
     latents = case.pack(ours(PROMPTS, "latent"))
@@ -135,7 +148,7 @@ def test_the_prompt_counts(model) -> None:
 
 
 def test_there_and_back_under_two_prompts(model) -> None:
-    path = latentjac.invert(model, pictures_for(model, 2), 8, PROMPTS, refinement=5)
+    path = latentjac.invert(model, pictures_for(model, 2), 20, PROMPTS, refinement=5)
     assert min(path.psnr) > 40
     assert path.at(0.6).conditioning.num_rows == 2
 

@@ -12,6 +12,7 @@ from latentjac.models.adapters.controlnet import CONTROLLED, CONTROLLED_SDXL, Co
 from latentjac.models.adapters.dit import DIT
 from latentjac.models.adapters.family import BY_HAND, Call, Encoder, Family
 from latentjac.models.adapters.flux import FLUX, FLUX_SCHNELL
+from latentjac.models.adapters.flux2 import FLUX2, FLUX2_KLEIN
 from latentjac.models.adapters.hunyuan_dit import HUNYUAN_DIT
 from latentjac.models.adapters.lumina2 import LUMINA2, MaskedLumina2
 from latentjac.models.adapters.pixart import PIXART, PIXART_SIZED
@@ -27,7 +28,7 @@ from latentjac.models.adapters.z_image import Z_IMAGE
 FAMILIES = (
     PIXEL_UNET, CLASS_UNET, CONTROLLED, CONTROLLED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, DIT, PIXART, PIXART_SIZED, SD3,
     FLUX, FLUX_SCHNELL, SANA, AURA_FLOW, HUNYUAN_DIT, COG_VIEW4, QWEN_IMAGE, Z_IMAGE,
-    LUMINA2, CHROMA, COG_VIEW3,
+    LUMINA2, CHROMA, COG_VIEW3, FLUX2, FLUX2_KLEIN,
 )  # fmt: skip
 # Of networks that had one class before diffusers 0.30, and have one each since: by the kind of their norm.
 _NEW_CLASSES = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
@@ -57,6 +58,8 @@ __all__ = [
     "DIT",
     "FAMILIES",
     "FLUX",
+    "FLUX2",
+    "FLUX2_KLEIN",
     "FLUX_SCHNELL",
     "HUNYUAN_DIT",
     "LUMINA2",
