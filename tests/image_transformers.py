@@ -22,6 +22,7 @@ from diffusers import (
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
+    Flux2Pipeline,
     Flux2Transformer2DModel,
     HunyuanDiT2DModel,
     HunyuanDiTPipeline,
@@ -44,6 +45,8 @@ from transformers import (
     Gemma2Model,
     GlmConfig,
     GlmModel,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -363,8 +366,12 @@ def build_cog_view3() -> CogView3PlusPipeline:
     return CogView3PlusPipeline(build_words(), encoder, autoencoder, spread(network), scheduler)
 
 
-def build_flux2() -> Flux2KleinPipeline:
-    """A joint block and two single ones on folded latents of 4x4, of pictures of 16x16."""
+def build_flux2(*, large: bool = False) -> Any:
+    """A joint block and two single ones on folded latents of 4x4, of pictures of 16x16.
+
+    Args:
+        large: With the scale of guidance as an input, under a text of Mistral; by default a small one, of Qwen 3.
+    """
     torch.manual_seed(16)
     autoencoder = AutoencoderKLFlux2(
         down_block_types=("DownEncoderBlock2D",) * 2,
@@ -385,10 +392,13 @@ def build_flux2() -> Flux2KleinPipeline:
         joint_attention_dim=48,
         timestep_guidance_channels=16,
         axes_dims_rope=(2, 2, 2, 2),
-        guidance_embeds=False,
+        guidance_embeds=large,
     )
     tokenizer = build_words()
-    tokenizer.chat_template = "{% for message in messages %}the {{ message['content'] }}{% endfor %}"
-    encoder = build_decoder(Qwen3Config, Qwen3ForCausalLM, num_hidden_layers=28)
+    says = "message['content'][0]['text']" if large else "message['content']"
+    tokenizer.chat_template = "{% for message in messages %}the {{ " + says + " }}{% endfor %}"
+    config, kind = (MistralConfig, MistralForCausalLM) if large else (Qwen3Config, Qwen3ForCausalLM)
+    encoder = build_decoder(config, kind, num_hidden_layers=31)
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0)
-    return Flux2KleinPipeline(scheduler, autoencoder.eval(), encoder, tokenizer, spread(network))
+    pipeline = Flux2Pipeline if large else Flux2KleinPipeline
+    return pipeline(scheduler, autoencoder.eval(), encoder, tokenizer, spread(network))

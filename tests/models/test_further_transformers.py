@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,13 @@ class Case:
     guided: Callable[[float], dict[str, Any]] = lambda scale: {}
 
 
+# Flux 2 takes no text to lead away from.
+FOLDED: dict[str, Any] = {
+    "load": {"size": 16},
+    "pack": lambda x: x.flatten(2).transpose(1, 2),
+    "given": lambda x: x,
+    "negative": "",
+}
 CASES = {
     "sana": Case(build_sana, [1, 16, 16], {"use_resolution_binning": False}, small={}),
     "aura flow": Case(build_aura_flow, [1, 4, 16]),
@@ -73,14 +81,8 @@ CASES = {
     "lumina 2": Case(build_lumina2, [1, 4, 16]),
     "chroma": Case(build_chroma, [1, 4, 16], load={"size": 16}, pack=flux.packed),
     "cog view 3": Case(build_cog_view3, [1, 4, 16]),
-    "flux 2": Case(
-        build_flux2,
-        [1, 4, 16],
-        load={"size": 16},
-        pack=lambda x: x.flatten(2).transpose(1, 2),
-        given=lambda x: x,
-        negative="",
-    ),
+    "flux 2": Case(partial(build_flux2, large=True), [1, 4, 16], **FOLDED),
+    "klein": Case(build_flux2, [1, 4, 16], **FOLDED),
 }
 
 
@@ -136,11 +138,11 @@ def test_pictures_are_those_of_diffusers(case: Case, scale: float) -> None:
     np.testing.assert_allclose(ours(PROMPTS, "np"), pictures, atol=1e-4)
 
 
-def test_the_prompt_counts(model) -> None:
+def test_the_prompt_counts(model, case: Case) -> None:
     x = torch.randn(1, *model.sample_shape, dtype=model.dtype, generator=torch.Generator().manual_seed(1))
     found = [model.eps(x, torch.tensor(500.0), model.conditioning(text)) for text in PROMPTS]
     assert (found[0] - found[1]).abs().max() > 1e-3
-    under = model.conditioning(PROMPTS, "blue", 3.0)
+    under = model.conditioning(PROMPTS, case.negative, 3.0)
     assert under.num_rows == 2
     both = model.eps(x.expand(2, -1, -1, -1), torch.tensor(500.0), under)
     each = [model.eps(x, torch.tensor(500.0), under.rows(slice(i, i + 1))) for i in range(2)]
