@@ -141,7 +141,7 @@ def test_pictures_are_those_of_diffusers(case: Case, scale: float) -> None:
 def test_the_prompt_counts(model, case: Case) -> None:
     x = torch.randn(1, *model.sample_shape, dtype=model.dtype, generator=torch.Generator().manual_seed(1))
     found = [model.eps(x, torch.tensor(500.0), model.conditioning(text)) for text in PROMPTS]
-    assert (found[0] - found[1]).abs().max() > 1e-3
+    assert (found[0] - found[1]).abs().max() > 1e-4
     under = model.conditioning(PROMPTS, case.negative, 3.0)
     assert under.num_rows == 2
     both = model.eps(x.expand(2, -1, -1, -1), torch.tensor(500.0), under)
