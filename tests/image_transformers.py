@@ -10,6 +10,7 @@ from diffusers import (
     AuraFlowTransformer2DModel,
     AutoencoderDC,
     AutoencoderKL,
+    AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
     ChromaPipeline,
     ChromaTransformer2DModel,
@@ -20,6 +21,9 @@ from diffusers import (
     CogView4Transformer2DModel,
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Pipeline,
+    Flux2Transformer2DModel,
     HunyuanDiT2DModel,
     HunyuanDiTPipeline,
     Lumina2Pipeline,
@@ -41,10 +45,13 @@ from transformers import (
     Gemma2Model,
     GlmConfig,
     GlmModel,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen3Config,
+    Qwen3ForCausalLM,
     Qwen3Model,
     T5Config,
     T5EncoderModel,
@@ -357,3 +364,41 @@ def build_cog_view3() -> CogView3PlusPipeline:
     scheduler = CogVideoXDDIMScheduler(prediction_type="v_prediction", timestep_spacing="trailing", clip_sample=False)
     encoder = build_encoder(T5Config, T5EncoderModel)
     return CogView3PlusPipeline(build_words(), encoder, autoencoder, spread(network), scheduler)
+
+
+def build_flux2(*, large: bool = False) -> Any:
+    """A joint block and two single ones on folded latents of 4x4, of pictures of 16x16.
+
+    Args:
+        large: With the scale of guidance as an input, under a text of Mistral; by default a small one, of Qwen 3.
+    """
+    torch.manual_seed(16)
+    autoencoder = AutoencoderKLFlux2(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=16,
+    )
+    autoencoder.bn.running_mean.copy_(torch.linspace(-0.2, 0.3, 16))
+    autoencoder.bn.running_var.copy_(torch.linspace(0.2, 2.0, 16))
+    network = Flux2Transformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=48,
+        timestep_guidance_channels=16,
+        axes_dims_rope=(2, 2, 2, 2),
+        guidance_embeds=large,
+    )
+    tokenizer = build_words()
+    says = "message['content'][0]['text']" if large else "message['content']"
+    tokenizer.chat_template = "{% for message in messages %}the {{ " + says + " }}{% endfor %}"
+    config, kind = (MistralConfig, MistralForCausalLM) if large else (Qwen3Config, Qwen3ForCausalLM)
+    encoder = build_decoder(config, kind, num_hidden_layers=31)
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0)
+    pipeline = Flux2Pipeline if large else Flux2KleinPipeline
+    return pipeline(scheduler, autoencoder.eval(), encoder, tokenizer, spread(network))

@@ -116,7 +116,8 @@ class Schedule:
                 (``use_dynamic_shifting``); a model knows its own. By default the scheduler's ``base_image_seq_len``.
             placement: Where flows have their levels before a shift, as pipelines differ in it (``model.placing``):
                 ``"own"``, down to the least noise of the scheduler; ``"even"``, from 1 to 1/n; ``"whole"``, at whole
-                timesteps from T to 1. With dynamic shifting ``"own"`` is ``"even"``.
+                timesteps from T to 1; ``"fitted"``, evenly, with the shift of Flux 2. With dynamic shifting ``"own"``
+                is ``"even"``.
             grid: Where the levels lie: the scheduler's :class:`Own`, :class:`Uniform` or :class:`Rho`.
             solver: How samples go from level to level: :class:`DDIM`, :class:`Implicit` or :class:`Multistep`.
             t: Fraction of T where the levels end.

@@ -25,6 +25,7 @@ class Kind:
         frames: Whether it takes and gives films ``[B, C, frames, H, W]``; a picture is one of one frame.
         decoding: Keywords with which pipelines call it.
         scaled: Whether networks work on latents that are scaled and shifted by the configuration.
+        folded: Whether 2x2 latents become channels of one, scaled by the statistics of its batch normalization.
     """
 
     latents: Callable[[Any], torch.Tensor] = field(repr=False)
@@ -33,6 +34,7 @@ class Kind:
     frames: bool = False
     decoding: Mapping[str, bool] = field(default_factory=dict)
     scaled: bool = True
+    folded: bool = False
 
 
 def _mode(encoded: Any) -> torch.Tensor:
@@ -49,6 +51,7 @@ KINDS = {
     "AutoencoderTiny": Kind(_latents, "encoder_block_out_channels"),
     "AsymmetricAutoencoderKL": Kind(_mode, "down_block_out_channels"),
     "AutoencoderKLQwenImage": Kind(_mode, "dim_mult", frames=True),
+    "AutoencoderKLFlux2": Kind(_mode, "block_out_channels", folded=True),
     "AutoencoderDC": Kind(lambda encoded: encoded.latent, "encoder_block_out_channels"),
 }
 # Of Kandinsky: decoded from latents as they are, without the codebook.
@@ -123,7 +126,8 @@ def factor_of(autoencoder: Any) -> int:
     """Pixels along a side of a picture, or of a frame, for each of a latent."""
     if type(autoencoder).__name__ in VIDEO_KINDS:
         return video_kind_of(autoencoder).factors(autoencoder)[1]
-    return 2 ** (len(autoencoder.config[kind_of(autoencoder).blocks]) - 1)
+    kind = kind_of(autoencoder)
+    return 2 ** (len(autoencoder.config[kind.blocks]) - (0 if kind.folded else 1))
 
 
 def picture_size(model: Model) -> tuple[int, int]:
@@ -135,9 +139,10 @@ def picture_size(model: Model) -> tuple[int, int]:
 
 
 def latent_channels(autoencoder: Any) -> int:
-    """Channels of a latent."""
+    """Channels of a latent, as networks get it."""
     config = autoencoder.config
-    return config.get("vq_embed_dim") or config.get("z_dim") or config["latent_channels"]
+    channels = config.get("vq_embed_dim") or config.get("z_dim") or config["latent_channels"]
+    return 4 * channels if kind_of(autoencoder).folded else channels
 
 
 def picture_channels(autoencoder: Any) -> int:
@@ -183,6 +188,16 @@ class Scaling:
         if self.mean is None or self.std is None:
             return samples / self.scale + self.shift
         return samples * self.std.to(samples) / self.scale + self.mean.to(samples)
+
+
+def scaling_of(autoencoder: Any) -> Scaling:
+    """That of an autoencoder; errors as of :class:`Scaling`."""
+    channels = latent_channels(autoencoder)
+    if not kind_of(autoencoder).folded:
+        return Scaling(autoencoder.config if kind_of(autoencoder).scaled else {}, channels)
+    norm = autoencoder.bn
+    spread = (norm.running_var.double() + autoencoder.config["batch_norm_eps"]).sqrt()
+    return Scaling({"latents_mean": norm.running_mean.tolist(), "latents_std": spread.tolist()}, channels)
 
 
 def _per_channel(config: Mapping[str, Any], name: str, channels: int, dims: int) -> torch.Tensor | None:

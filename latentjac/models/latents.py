@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from latentjac.linearization import NonFiniteError
-from latentjac.models.autoencoders import Scaling, factor_of, kind_of, latent_channels, picture_channels
+from latentjac.models.autoencoders import factor_of, kind_of, latent_channels, picture_channels, scaling_of
 from latentjac.models.codec import ImageInput, PixelCodec, check_batch
 from latentjac.models.layers import run
 from latentjac.models.prepare import Size, as_size
@@ -47,7 +48,7 @@ class LatentCodec:
         self.channels = picture_channels(autoencoder)
         self._pixels = PixelCodec(self.size, self.channels)
         self.latent_channels = latent_channels(autoencoder)
-        self._scaling = Scaling(autoencoder.config if self._kind.scaled else {}, self.latent_channels)
+        self._scaling = scaling_of(autoencoder)
         self.autoencoder = autoencoder.eval().requires_grad_(False)
 
     @public
@@ -80,15 +81,17 @@ class LatentCodec:
         return self._pixels._unclipped(decoded.to(samples.dtype))
 
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        if not self._kind.frames:
-            return self._scaling.forward(self._kind.latents(self.autoencoder.encode(pixels)))
-        return self._scaling.forward(self._kind.latents(self.autoencoder.encode(pixels[:, :, None]))[:, :, 0])
+        latents = self._kind.latents(self.autoencoder.encode(pixels[:, :, None] if self._kind.frames else pixels))
+        if self._kind.frames:
+            latents = latents[:, :, 0]
+        return self._scaling.forward(pixel_unshuffle(latents, 2) if self._kind.folded else latents)
 
     def _decode(self, samples: torch.Tensor, **options: bool) -> torch.Tensor:
         latents = self._scaling.back(samples)
-        if not self._kind.frames:
-            return self.autoencoder.decode(latents, **options).sample
-        return self.autoencoder.decode(latents[:, :, None], **options).sample[:, :, 0]
+        if self._kind.folded:
+            latents = pixel_shuffle(latents, 2)
+        decoded = self.autoencoder.decode(latents[:, :, None] if self._kind.frames else latents, **options).sample
+        return decoded[:, :, 0] if self._kind.frames else decoded
 
     def _decode_plain(self, samples: torch.Tensor) -> torch.Tensor:
         return self._decode(samples, **self._kind.decoding)

@@ -46,8 +46,11 @@ _PLACED_AS_DDIM = {
     "RePaintScheduler",
     "TCDScheduler",
 }
-# Where pipelines of flows have levels before a shift: where the scheduler places its own, evenly, at whole timesteps.
-PLACEMENTS = ("own", "even", "whole")
+# Where pipelines of flows have levels before a shift: where the scheduler places its own, evenly, at whole timesteps,
+# evenly with a shift that was fitted to tokens and steps.
+PLACEMENTS = ("own", "even", "whole", "fitted")
+# Slope and height of the fitted shift by tokens, at 10 and at 200 steps; beyond so many tokens it is that at 200.
+_AT_10, _AT_200, _FITTED_TOKENS = (8.73809524e-05, 1.89833333), (0.00016927, 0.45666666), 4300
 # Of dynamic shifting, where a configuration leaves them out; those of Flux.
 _SHIFTS = {"base_shift": 0.5, "max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096}
 
@@ -123,7 +126,7 @@ def grid_of(
     given: dict[str, Any] = {"num_inference_steps": num_inference_steps}
     dynamic = bool(config.get("use_dynamic_shifting"))
     if dynamic:
-        given |= {"mu": shift_by_side(config, image_seq_len) if placement == "whole" else _shift(config, image_seq_len)}
+        given |= {"mu": _mu(config, num_inference_steps, image_seq_len, placement)}
     if dynamic or (placement != "own" and not _has_flow_sigmas(scheduler)):
         given |= _placed(scheduler, num_inference_steps, placement)
     kind = type(scheduler).__name__
@@ -179,6 +182,17 @@ def _placed(scheduler: Any, num_inference_steps: int, placement: str) -> dict[st
     else:
         sigmas = np.linspace(1.0, 1 / num_inference_steps, num_inference_steps)
     return {"num_inference_steps": None, "sigmas": sigmas}
+
+
+def _mu(config: Mapping[str, Any], steps: int, image_seq_len: int | None, placement: str) -> float:
+    """The mu of dynamic shifting for samples of so many tokens."""
+    if placement == "whole":
+        return shift_by_side(config, image_seq_len)
+    if placement != "fitted":
+        return _shift(config, image_seq_len)
+    tokens = image_seq_len or _SHIFTS["base_image_seq_len"]
+    few, many = (slope * tokens + height for slope, height in (_AT_10, _AT_200))
+    return float(many if tokens > _FITTED_TOKENS else many + (many - few) * (steps - 200) / 190)
 
 
 def shift_by_side(config: Mapping[str, Any], image_seq_len: int | None) -> float:

@@ -22,14 +22,18 @@ TAKEN = """
     StableDiffusion3PAGPipeline StableDiffusion3PAGImg2ImgPipeline StableDiffusionPipeline StableDiffusionPipelineSafe
     StableDiffusionImg2ImgPipeline StableDiffusionInpaintPipeline StableDiffusionInpaintPipelineLegacy
     StableDiffusionInstructPix2PixPipeline StableDiffusionControlNetPipeline StableDiffusionControlNetImg2ImgPipeline
-    LatentConsistencyModelPipeline LatentConsistencyModelImg2ImgPipeline WanPipeline WanVideoToVideoPipeline LTXPipeline
-    StableAudioPipeline
+    LatentConsistencyModelPipeline LatentConsistencyModelImg2ImgPipeline
+    SanaPipeline SanaPAGPipeline AuraFlowPipeline Lumina2Pipeline CogView3PlusPipeline CogView4Pipeline
+    QwenImagePipeline QwenImageImg2ImgPipeline QwenImageInpaintPipeline ZImagePipeline ZImageImg2ImgPipeline
+    ZImageInpaintPipeline ChromaPipeline ChromaImg2ImgPipeline ChromaInpaintPipeline
+    WanPipeline WanVideoToVideoPipeline LTXPipeline StableAudioPipeline
+    StableDiffusionAdapterPipeline StableDiffusionImageVariationPipeline StableDiffusionGLIGENPipeline
 """.split()
 NAMED = """
     FluxKontextPipeline FluxKontextInpaintPipeline FluxControlPipeline FluxFillPipeline VisualClozePipeline
     StableVideoDiffusionPipeline WanImageToVideoPipeline WanVACEPipeline LTXImageToVideoPipeline
-    SanaPipeline QwenImagePipeline AuraFlowPipeline IFPipeline
-    KandinskyV22Pipeline HunyuanDiTPipeline Lumina2Pipeline CogView4Pipeline ZImagePipeline
+    SanaSprintPipeline SanaControlNetPipeline QwenImageEditPipeline QwenImageLayeredPipeline ZImageOmniPipeline
+    CogView4ControlPipeline HunyuanDiTControlNetPipeline OmniGenPipeline
     StableDiffusionXLAdapterPipeline StableDiffusionUpscalePipeline StableUnCLIPPipeline
 """.split()
 

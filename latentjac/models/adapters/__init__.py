@@ -20,6 +20,7 @@ from latentjac.models.adapters.deepfloyd import DEEPFLOYD
 from latentjac.models.adapters.dit import DIT
 from latentjac.models.adapters.family import BY_HAND, Call, Encoder, Family
 from latentjac.models.adapters.flux import FLUX, FLUX_SCHNELL
+from latentjac.models.adapters.flux2 import FLUX2, FLUX2_KLEIN
 from latentjac.models.adapters.hunyuan_dit import HUNYUAN_DIT
 from latentjac.models.adapters.kandinsky import KANDINSKY, KANDINSKY_21
 from latentjac.models.adapters.ltx import LTX
@@ -42,7 +43,7 @@ FAMILIES = (
     PIXEL_UNET, CLASS_UNET, KANDINSKY, KANDINSKY_21, DEEPFLOYD_UPSCALED, DEEPFLOYD, UPSCALED, UNCLIP, DEPTH,
     CONTROLLED, CONTROLLED_SDXL, ADAPTED, ADAPTED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, VARIATION, DIT, PIXART,
     PIXART_SIZED, SD3, FLUX, FLUX_SCHNELL, SANA, AURA_FLOW, HUNYUAN_DIT, COG_VIEW4, QWEN_IMAGE, Z_IMAGE,
-    LUMINA2, CHROMA, COG_VIEW3,
+    LUMINA2, CHROMA, COG_VIEW3, FLUX2, FLUX2_KLEIN,
     WAN, LTX, STABLE_AUDIO,
 )  # fmt: skip
 # Of networks that had one class before diffusers 0.30, and have one each since: by the kind of their norm.
@@ -80,6 +81,8 @@ __all__ = [
     "DIT",
     "FAMILIES",
     "FLUX",
+    "FLUX2",
+    "FLUX2_KLEIN",
     "FLUX_SCHNELL",
     "HUNYUAN_DIT",
     "KANDINSKY",
