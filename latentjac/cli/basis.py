@@ -10,13 +10,18 @@ from latentjac.cli import values
 from latentjac.cli.options import (
     STEPS_BELOW,
     ClassLabel,
+    Control,
+    ControlStrength,
     Crop,
     Device,
     EditPrompt,
     Grid,
+    Image,
+    InpaintMask,
     K,
     Layer,
     ModelName,
+    ModelSize,
     Out,
     Photo,
     Prompt,
@@ -49,22 +54,29 @@ def basis(
     prompt: Prompt = None,
     edit_prompt: EditPrompt = None,
     class_label: ClassLabel = None,
+    size: ModelSize = None,
+    image: Image = None,
+    inpaint_mask: InpaintMask = None,
+    control: Control = None,
+    control_strength: ControlStrength = None,
 ) -> None:
     """Compute the local basis of a photo at one noise level and save it."""
     arguments = dict(locals())
     values.check_file("PHOTO", "a picture file", photo)
-    from latentjac.cli import checks, stages
+    from latentjac.cli import beside, checks, stages
     from latentjac.cli.inversion import inversion_of
     from latentjac.cli.photo import read_photo
     from latentjac.cli.run_folder import open_run
 
     how = inversion_of(steps, t, grid, solver, refinement)
+    beside.check_files(image, inpaint_mask, control)
     run = open_run(context, out, "basis", arguments)
     picture = read_photo("PHOTO", photo, parse_crop(crop))
-    loaded = stages.load_model(run, model, device)
-    checks.check_prompts(loaded, prompt, edit_prompt, class_label)
+    given = beside.read_beside(picture, image, inpaint_mask, control, control_strength)
+    loaded = stages.load_model(run, model, device, size)
+    under = checks.check_prompts(loaded, prompt, edit_prompt, class_label, given)
     place = checks.check_place(loaded, how, t, layer)
     checks.check_count("-k", k, place.triplets)
-    inverted = stages.invert_photo(run, loaded, picture, how, prompt=prompt, class_label=class_label)
+    inverted = stages.invert_photo(run, loaded, picture, how, conditioning=under)
     stages.compute_basis(run, inverted, t, k, layer, tol, seed, prompt=edit_prompt)
     run.finish()

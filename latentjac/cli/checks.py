@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 
+import latentjac
 from latentjac import papers
 from latentjac.arguments import check_left
+from latentjac.cli.beside import Beside
 from latentjac.cli.inversion import Inversion
 from latentjac.cli.options import FRAMES
 from latentjac.cli.refusals import Refusal, refusing
@@ -18,6 +20,7 @@ from latentjac.diffusion import Schedule
 from latentjac.editing import Mask, Method
 from latentjac.models import Model
 from latentjac.models.prompted import any_conditioning
+from latentjac.models.text import check_prompts as check_texts
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,20 @@ def check_frames(gif: bool, frames: int) -> None:
 
 
 def check_prompts(
-    model: Model, prompt: str | None, edit_prompt: str | None = None, class_label: int | None = None
-) -> None:
-    """Raise where a text or a class is given to a model that takes none, or a class is missing."""
-    with refusing():
-        model.conditioning(prompt, class_label=class_label)
+    model: Model,
+    prompt: str | None,
+    edit_prompt: str | None = None,
+    class_label: int | None = None,
+    beside: Beside | None = None,
+) -> latentjac.Conditioning:
+    """What the photo is inverted under; raise where the model takes none such, or something is missing."""
+    if beside is None:
+        with refusing():
+            return model.conditioning(prompt, class_label=class_label)
     if edit_prompt is not None:
         with refusing(prompt="--edit-prompt"):
-            model.conditioning(edit_prompt)
+            check_texts("conditioning", model, edit_prompt, "", 1.0)
+    return beside.conditioning(model, prompt, class_label)
 
 
 def check_steps(model: Model, how: Inversion, compat: str | None = None) -> Schedule:

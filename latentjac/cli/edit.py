@@ -13,6 +13,8 @@ from latentjac.cli.options import (
     FRAMES,
     STEPS_BELOW,
     ClassLabel,
+    Control,
+    ControlStrength,
     Crop,
     Device,
     EditPrompt,
@@ -20,7 +22,10 @@ from latentjac.cli.options import (
     Frames,
     Gif,
     Grid,
+    Image,
+    InpaintMask,
     ModelName,
+    ModelSize,
     Out,
     Photo,
     Prompt,
@@ -211,6 +216,11 @@ def edit(
     prompt: Prompt = None,
     edit_prompt: EditPrompt = None,
     class_label: ClassLabel = None,
+    size: ModelSize = None,
+    image: Image = None,
+    inpaint_mask: InpaintMask = None,
+    control: Control = None,
+    control_strength: ControlStrength = None,
 ) -> None:
     """Edit a photo along directions of its own basis, or of a saved one.
 
@@ -221,7 +231,7 @@ def edit(
     values.check_file("PHOTO", "a picture file", photo)
     values.check_file("--mask", "a picture file", mask)
     values.check_file("--basis", "a basis file", basis)
-    from latentjac.cli import checks, stages
+    from latentjac.cli import beside, checks, stages
     from latentjac.cli.inversion import inversion_of
     from latentjac.cli.photo import fit_mask, open_mask, read_photo
     from latentjac.cli.run_folder import open_run
@@ -252,12 +262,14 @@ def edit(
     usual = STEPS_BELOW if compat is None else PUBLISHED_STEPS
     steps, t = usual if steps is None else steps, 0.7 if t is None else t
     how = inversion_of(steps, t, grid, solver, refinement)
+    beside.check_files(image, inpaint_mask, control)
     run = open_run(context, out, "edit", {**arguments, "steps": steps, "t": t})
     picture = read_photo("PHOTO", photo, parse_crop(crop))
+    given = beside.read_beside(picture, image, inpaint_mask, control, control_strength)
     drawn = None if mask is None else open_mask(mask, picture)
-    loaded = stages.load_model(run, model, device)
+    loaded = stages.load_model(run, model, device, size)
 
-    checks.check_prompts(loaded, prompt, edit_prompt, class_label)
+    under = checks.check_prompts(loaded, prompt, edit_prompt, class_label, given)
     _, height, width = loaded.sample_shape
     inside = None if drawn is None else fit_mask(drawn, picture, (height, width), loaded.codec.size)
     if saved is not None:
@@ -276,7 +288,7 @@ def edit(
     else:
         check_basis(loaded, saved, place, built)
 
-    inverted = stages.invert_photo(run, loaded, picture, how, compat, prompt, class_label)
+    inverted = stages.invert_photo(run, loaded, picture, how, compat, under)
     if saved is None:
         point, used = stages.compute_basis(
             run, inverted, t, max(chosen) + 1, place.layer, tol, seed, part, compat, edit_prompt

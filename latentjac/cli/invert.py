@@ -10,10 +10,15 @@ from latentjac.cli import values
 from latentjac.cli.options import (
     STEPS,
     ClassLabel,
+    Control,
+    ControlStrength,
     Crop,
     Device,
     Grid,
+    Image,
+    InpaintMask,
     ModelName,
+    ModelSize,
     Out,
     Photo,
     Prompt,
@@ -37,21 +42,28 @@ def invert(
     refinement: Refinement = None,
     prompt: Prompt = None,
     class_label: ClassLabel = None,
+    size: ModelSize = None,
+    image: Image = None,
+    inpaint_mask: InpaintMask = None,
+    control: Control = None,
+    control_strength: ControlStrength = None,
 ) -> None:
     """Invert a photo to noise, go back, and say how well that worked."""
     arguments = dict(locals())
     values.check_file("PHOTO", "a picture file", photo)
-    from latentjac.cli import checks, stages
+    from latentjac.cli import beside, checks, stages
     from latentjac.cli.inversion import inversion_of
     from latentjac.cli.photo import read_photo
     from latentjac.cli.run_folder import open_run
 
     how = inversion_of(steps, 1.0, grid, solver, refinement)
+    beside.check_files(image, inpaint_mask, control)
     run = open_run(context, out, "invert", arguments)
     picture = read_photo("PHOTO", photo, parse_crop(crop))
-    loaded = stages.load_model(run, model, device)
-    checks.check_prompts(loaded, prompt, class_label=class_label)
+    given = beside.read_beside(picture, image, inpaint_mask, control, control_strength)
+    loaded = stages.load_model(run, model, device, size)
+    under = checks.check_prompts(loaded, prompt, class_label=class_label, beside=given)
     checks.check_steps(loaded, how)
-    inverted = stages.invert_photo(run, loaded, picture, how, prompt=prompt, class_label=class_label)
+    inverted = stages.invert_photo(run, loaded, picture, how, conditioning=under)
     stages.draw_inversion(run, inverted, steps)
     run.finish()

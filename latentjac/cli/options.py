@@ -16,12 +16,14 @@ STEPS_BELOW = 12  # of those that end where the photo is edited
 SOLVERS = ("multistep", "ddim", "implicit")
 GRIDS = ("rho", "uniform", "own")
 MOST_SEED = 2**63 - 1
+MOST_STRENGTH = 100
 
 _METAVARS = {
     values.whole: "INTEGER",
     values.number: "NUMBER",
     values.numbers: "NUMBER,...",
     values.indices: "INTEGER,...",
+    values.size: "SIZE",
     values.box: "LEFT,TOP,RIGHT,BOTTOM",
     values.file: "FILE",
     values.folder: "FOLDER",
@@ -150,8 +152,57 @@ ClassLabel = Annotated[
         "--class-label",
         values.whole,
         0,
-        help="For models with classes: number of the class that the photo shows; default: no class, where there is one "
-        "that stands for none.",
+        help="For models with classes: number of the class that the photo shows, or of the samples; default: no class, "
+        "where there is one that stands for none.",
+    ),
+]
+Image = Annotated[
+    Path | None,
+    option(
+        "--image",
+        values.file,
+        "a picture file",
+        help="For models that edit, complete or enlarge a picture: that picture; default: PHOTO.",
+    ),
+]
+InpaintMask = Annotated[
+    Path | None,
+    option(
+        "--inpaint-mask",
+        values.file,
+        "a picture file",
+        help="For models that complete a picture: a picture that is white where they paint; default: none, which such "
+        "models refuse.",
+    ),
+]
+Control = Annotated[
+    Path | None,
+    option(
+        "--control",
+        values.file,
+        "a picture file",
+        help="For models with a ControlNet or a T2I-Adapter: what it sees, such as edges or a pose; for models with "
+        "depth a map of it; default: none, which such models refuse.",
+    ),
+]
+ControlStrength = Annotated[
+    float | None,
+    option(
+        "--control-strength",
+        values.number,
+        -MOST_STRENGTH,
+        MOST_STRENGTH,
+        ends=True,
+        help="With --control: factor of what the ControlNet or T2I-Adapter adds; default: 1.",
+    ),
+]
+ModelSize = Annotated[
+    str | None,
+    option(
+        "--size",
+        values.size,
+        help="Size in pixels of the pictures that the model works on, WIDTHxHEIGHT or the side of a square; default: "
+        "that of the model.",
     ),
 ]
 Seed = Annotated[int, option("--seed", values.whole, 0, MOST_SEED, help="Seed of the solver's start block.")]

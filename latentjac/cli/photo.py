@@ -58,13 +58,13 @@ def read_photo(option: str, file: Path, crop: Box | None) -> Picture:
         return Picture(file, read.image.size, crop, read if crop is None else crop_image(read, crop, option))
 
 
-def open_mask(file: Path, picture: Picture) -> Mask:
+def open_mask(file: Path, picture: Picture, option: str = "--mask") -> Mask:
     """Read a mask of the photo's size, or of another: only the model says whether it can be used."""
     with refusing():
-        grey = read_mask(file, "--mask")
+        grey = read_mask(file, option)
         if grey.image.size != picture.size:
             return Mask(grey, drawn_on_photo=False)
-        part = grey if picture.crop is None else crop_image(grey, picture.crop, "--mask")
+        part = grey if picture.crop is None else crop_image(grey, picture.crop, option)
         return Mask(part, drawn_on_photo=True)
 
 

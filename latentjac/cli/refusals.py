@@ -44,6 +44,7 @@ OPTIONS = {
     "refinement": "--refinement",
     "samples": "--samples",
     "seed": "--seed",
+    "size": "--size",
     "settings.samples": "--samples",
     "source": "--model",
     "steps": "--steps",

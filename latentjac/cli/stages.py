@@ -15,7 +15,7 @@ from latentjac.cli.inversion import Inversion
 from latentjac.cli.photo import Picture
 from latentjac.cli.refusals import Refusal, in_options
 from latentjac.cli.run_folder import RunFolder
-from latentjac.cli.values import refusal
+from latentjac.cli.values import parse_size, refusal
 from latentjac.files import write_bytes
 from latentjac.models import to_pil
 from latentjac.models.codec import NoCodec, PixelCodec, media_of
@@ -32,8 +32,8 @@ class Inverted:
     trajectory: latentjac.Trajectory
 
 
-def load_model(run: RunFolder, source: str, device: str) -> latentjac.Model:
-    """Load a model and write down where it computes."""
+def load_model(run: RunFolder, source: str, device: str, size: str | None = None) -> latentjac.Model:
+    """Load a model, at a size of ``--size`` if one is given, and write down where it computes."""
     with run.timed("loading the model"):
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -41,7 +41,8 @@ def load_model(run: RunFolder, source: str, device: str) -> latentjac.Model:
         if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= count:
             raise refusal("--device", "one that torch sees", device, f", but torch sees {count or 'no'} GPUs")
         try:
-            model = latentjac.load(source, device=device)
+            pixels = None if size is None else parse_size("--size", size)
+            model = latentjac.load(source, device=device, size=pixels)
         except (latentjac.LoadError, ValueError, TypeError, OSError) as error:
             message = in_options(str(error))
             if not message.startswith("--"):
@@ -68,8 +69,7 @@ def invert_photo(
     picture: Picture,
     how: Inversion,
     compat: str | None = None,
-    prompt: str | None = None,
-    class_label: int | None = None,
+    conditioning: latentjac.Conditioning | None = None,
 ) -> Inverted:
     """Fit the photo to the model, invert it and say how well that went."""
     prepared = picture.fitted(model.codec.size)
@@ -79,11 +79,11 @@ def invert_photo(
         if compat is None:
             options: dict[str, Any] = {"t": how.t, "grid": how.grid, "solver": how.solver}
             trajectory = latentjac.invert(
-                model, prepared.image, how.steps, prompt, class_label=class_label, progress=True, **options
+                model, prepared.image, how.steps, conditioning=conditioning, progress=True, **options
             )
         else:
             paper = getattr(latentjac.papers, compat)
-            trajectory = paper.invert(model, prepared.image, how.steps, prompt, class_label=class_label, progress=True)
+            trajectory = paper.invert(model, prepared.image, how.steps, conditioning=conditioning, progress=True)
     status = trajectory.status[0]
     print(f"reconstruction: {trajectory.psnr[0]:.1f} dB ({trajectory.evaluations} network evaluations, {status.value})")
     run.record.update(

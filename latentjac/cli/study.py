@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from latentjac.cli import values
-from latentjac.cli.options import MOST_SEED, Device, Out, help_without_command, option
+from latentjac.cli.options import MOST_SEED, ClassLabel, Device, Out, help_without_command, option
 from latentjac.cli.refusals import Refusal, refusing
 from latentjac.studies import STUDIES, Finding, Settings, Study
 
@@ -86,16 +86,6 @@ Prompts = Annotated[
         metavar="TEXT",
         help=f"For the study 'prompts': a text that it compares, repeated at least 3 times; default: "
         f"{len(Settings.prompts)} unrelated ones.",
-    ),
-]
-ClassLabel = Annotated[
-    int | None,
-    option(
-        "--class-label",
-        values.whole,
-        0,
-        help="For models with classes: number of the class of the samples; default: no class, where there is one that "
-        "stands for none.",
     ),
 ]
 Small = Annotated[bool, typer.Option("--small", help="Smaller defaults of all these: seconds instead of minutes.")]

@@ -176,6 +176,11 @@ def box(option: str) -> Parser:
     return _read_as(lambda text: parse_box(option, text))
 
 
+def size(option: str) -> Parser:
+    """Texts for :func:`parse_size`."""
+    return _read_as(lambda text: parse_size(option, text))
+
+
 def _read_as(read: Callable[[str], Any]) -> Parser:
     """Texts that a function can read; it raises for others, and is called again where the values are used."""
 
@@ -213,6 +218,14 @@ def parse_box(option: str, text: str) -> tuple[int, int, int, int]:
     if left < 0 or top < 0 or left >= right or top >= bottom:
         raise refusal(option, "left,top,right,bottom in pixels, with left < right and top < bottom", text)
     return left, top, right, bottom
+
+
+def parse_size(option: str, text: str) -> tuple[int, int]:
+    """Height and width of ``WIDTHxHEIGHT``, or of the side of a square, in pixels."""
+    found = re.fullmatch(r"\s*([1-9][0-9]{0,4})(?:x([1-9][0-9]{0,4}))?\s*", text, re.ASCII)
+    if found is None:
+        raise refusal(option, "WIDTHxHEIGHT or the side of a square in pixels", text)
+    return int(found[2] or found[1]), int(found[1])
 
 
 def check_different(option: str, values: Sequence[float], text: str) -> None:

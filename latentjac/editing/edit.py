@@ -97,9 +97,7 @@ def _pixels(model: Model, photo: ImageInput) -> torch.Tensor:
     if isinstance(model.codec, NoCodec):
         model.codec.encode(photo, subject=subject)  # refuses
     if not isinstance(model.codec, (PixelCodec, LatentCodec)):
-        raise ValueError(
-            f"{subject} must be None for models of other samples than pictures, got {type(photo).__name__}"
-        )
+        raise ValueError(f"{subject} must be None for models of no pictures, got {type(photo).__name__}")
     plain = PixelCodec(model.codec.size, model.codec.channels)
     pixels = plain.decode(plain.encode(photo, subject=subject))
     if len(pixels) != 1:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from latentjac.arguments import FLOATING, check_choice, check_kind, check_tensor
-from latentjac.kernels.guards import refuse_differentiated
+from latentjac.kernels.guards import is_traced_here, refuse_differentiated
 from latentjac.linearization import BACKENDS, PRECISIONS
 from latentjac.linearization.interface import check_base
 from latentjac.models.conditioning import Conditioning
@@ -55,6 +55,30 @@ def check_call(function: str, model: Model, x: Any, t: Any, conditioning: Any, *
         raise ValueError(
             f"{function}: conditioning must hold {list(model._names)} for a {kind}, got {list(conditioning)}"
         )
+    check_labels(function, model, conditioning)
+
+
+def check_labels(function: str, model: Model, conditioning: Conditioning) -> None:
+    """Raise unless labels of classes are ones that the network takes; those of a trace have no values."""
+    classes, guidance = model.classes, conditioning.guidance
+    if classes is None or is_traced_here():
+        return
+    where = {"conditioning": conditioning} if guidance is None else {
+        "conditioning": conditioning, "conditioning.guidance.negative": guidance.negative
+    }  # fmt: skip
+    for place, held in where.items():
+        labels = held.get("class_label")
+        if labels is None or labels.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(labels):
+            continue
+        argument = f"{place}['class_label']"
+        if labels.is_floating_point() or labels.is_complex():
+            raise ValueError(f"{function}: {argument} must be of whole numbers, got {labels.dtype}")
+        outside = labels[(labels < 0) | (labels > classes.last)]
+        if len(outside):
+            raise ValueError(
+                f"{function}: {argument} must be in [0, {classes.last}], as the network has classes, "
+                f"got {outside[0].item()}"
+            )
 
 
 def check_linearized(

@@ -224,7 +224,8 @@ def _noisy(function: str, model: Model, given: Given) -> dict[str, torch.Tensor]
     _, height, width = model.sample_shape
     pixels = PixelCodec((height, width)).encode(given.image, subject=f"{function}: image")
     level, source = _noise(function, model, given)
-    return {"image": model.noising.noisy(pixels, level, source), NOISE_LEVEL: torch.tensor([level])}
+    noising: Any = model.noising
+    return {"image": noising.noisy(pixels, level, source), NOISE_LEVEL: torch.tensor([level])}
 
 
 def _image_scale(function: str, model: Model, names: Sequence[str], image_scale: Any, scale: Any) -> float:

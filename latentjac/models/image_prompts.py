@@ -146,7 +146,7 @@ def embeddings_for(
         TypeError: If an argument has a wrong type.
         ValueError: If the network takes none, none or two are given, or a shape is another.
     """
-    taken = model._embeddings
+    taken, encoder, noising = model._embeddings, model.image_encoder, model.noising
     given = {"image_prompt": prompt, EMBEDDING: ready, f"negative_{EMBEDDING}": negative}
     if not taken:
         where = f"since the network of {model.name!r} gets no embedding of a picture"
@@ -158,7 +158,7 @@ def embeddings_for(
             f"{function}: image_prompt or image_embedding must be given since the network of {model.name!r} gets the "
             f"embedding of a picture, got {'none' if prompt is None else 'both'}"
         )
-    if prompt is not None and model.image_encoder is None:
+    if prompt is not None and encoder is None:
         raise ValueError(
             f"{function}: image_embedding must be given since model {model.name!r} has no encoder of pictures, got an "
             "image_prompt"
@@ -167,12 +167,12 @@ def embeddings_for(
     own = {}
     for name, value, where in _each(function, argument, list(taken), given[argument]):
         shape = taken[name].shape
-        if prompt is None:
+        if encoder is None or prompt is None:
             own[name] = _ready(where, value, taken[name].ready)
         else:
-            own[name] = _shaped(model.image_encoder.encode(_opened(where, value), tokens=len(shape) == 3), shape)
-        if model.noising is not None and model.noising.normalizer is not None:
-            own[name] = model.noising.embedding(own[name], *noise)
+            own[name] = _shaped(encoder.encode(_opened(where, value), tokens=len(shape) == 3), shape)
+        if noising is not None and noising.normalizer is not None:
+            own[name] = noising.embedding(own[name], *noise)
     away = {}
     if negative is not None:
         for name, value, where in _each(function, f"negative_{EMBEDDING}", list(taken), negative):

@@ -25,7 +25,7 @@ from latentjac.arguments import (
 from latentjac.linearization import Linearization, ProgramLinearization, linearize
 from latentjac.linearization.pool import Pool
 from latentjac.models.adapters import PIXEL_UNET, Call, Encoder, Family, family_of
-from latentjac.models.arguments import check_call, check_factor, check_linearized
+from latentjac.models.arguments import check_call, check_factor, check_labels, check_linearized
 from latentjac.models.beside import Given, beside_for
 from latentjac.models.classes import Asked, Classes
 from latentjac.models.codec import ImageInput, NoCodec, PixelCodec, decoder_map
@@ -336,6 +336,7 @@ class Model:
     def denoiser(self, conditioning: Conditioning = _NONE) -> Denoiser:
         """The network under a conditioning, guided where that has guidance."""
         check_kind("denoiser", "conditioning", conditioning, Conditioning, "a latentjac.Conditioning")
+        check_labels("denoiser", self, conditioning)
         plain = Denoiser(self, conditioning.unguided())
         guidance = conditioning.guidance
         if guidance is None:

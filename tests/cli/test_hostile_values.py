@@ -37,7 +37,10 @@ TAKEN = {
     "--refinement": {"zero"},
 }
 # Whether these can be done is known to the model alone.
-ASKS_THE_MODEL = {"--steps", "-k", "--layer", "--direction", "--prompt", "--edit-prompt", "--class-label"}
+ASKS_THE_MODEL = {
+    "--steps", "-k", "--layer", "--direction", "--prompt", "--edit-prompt", "--class-label", "--control-strength",
+    "--size",
+}  # fmt: skip
 
 
 class Reached(BaseException):

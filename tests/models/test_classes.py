@@ -17,7 +17,7 @@ from truth import dense_jacobian
 import latentjac
 from latentjac.diffusion import DDIM, Own
 from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Method
-from latentjac.models import Classes
+from latentjac.models import Classes, ClassifierFree
 from latentjac.studies import Settings
 from latentjac.studies.points import followed_points
 
@@ -271,3 +271,23 @@ def test_a_class_that_is_missing_or_too_much_is_named(tiny_model) -> None:
         latentjac.Model(build_tiny_unet(), build_scheduler(), classes=4)
     with pytest.raises(ValueError, match=r"Classes: null must be at most 3, got 4"):
         Classes(4, null=4)
+
+
+def test_labels_by_hand_that_there_are_not_are_named() -> None:
+    model = latentjac.Model(build_tiny_unet(num_class_embeds=4), build_scheduler())
+    x, t = torch.zeros(1, 3, 16, 16), torch.tensor(300)
+    point = latentjac.noise_point(model, num_inference_steps=4, class_label=1)
+    for label, message in (
+        (torch.tensor([4]), r"conditioning\['class_label'\] must be in \[0, 3\], as the network has classes, got 4"),
+        (torch.tensor([-1]), r"conditioning\['class_label'\] must be in \[0, 3\], as the network has classes, got -1"),
+        (torch.tensor([1.0]), r"conditioning\['class_label'\] must be of whole numbers, got torch\.float32"),
+    ):
+        wrong = latentjac.Conditioning({"class_label": label})
+        right = latentjac.Conditioning({"class_label": torch.tensor([1])})
+        with pytest.raises(ValueError, match=f"eps: {message}"):
+            model.eps(x, t, wrong)
+        with pytest.raises(ValueError, match=r"conditioning\.guidance\.negative\['class_label'\] must be"):
+            model.denoiser(latentjac.Conditioning(dict(right), ClassifierFree(wrong, 2.0)))
+        for function in (latentjac.sample, latentjac.local_basis):
+            with pytest.raises(ValueError, match=message):
+                function(model, replace(point, conditioning=wrong))

@@ -78,8 +78,7 @@ def test_every_pipeline_is_of_a_family_or_refused_with_a_way_out() -> None:
 
 @pytest.mark.parametrize(
     ("config", "key"),
-    [({"in_channels": 8, "out_channels": 4}, "in_channels"), ({"attention_type": "gated"}, "attention_type"),
-     ({"class_embed_type": "projection"}, "class_embed_type"),
+    [({"in_channels": 8, "out_channels": 4}, "in_channels"), ({"class_embed_type": "projection"}, "class_embed_type"),
      ({"encoder_hid_dim_type": "image_proj"}, "encoder_hid")],
 )  # fmt: skip
 def test_what_a_configuration_asks_for_is_given_or_named(config: dict[str, Any], key: str) -> None:

@@ -168,7 +168,6 @@ CONFIGS: list[tuple[dict[str, Any], str]] = [
         {"encoder_hid_dim_type": "image_proj", "encoder_hid_dim": 8},
         "encoder_hid_dim_type must be None or 'text_proj', got 'image_proj'",
     ),
-    ({"attention_type": "gated"}, "attention_type must be 'default', got 'gated', so it gets boxes with phrases"),
     ({"in_channels": 7}, r"in_channels must be 4, as out_channels, or 8 or 9 \(with pictures\), got 7"),
     ({"in_channels": 9}, "in_channels must be 4 unless the pipeline is a .*InpaintPipeline.*, got 9 in a StableDiff"),
     ({"in_channels": 8}, "in_channels must be 4 unless the pipeline is a .*Pix2Pix.*, got 8 in a StableDiffusionPipe"),

@@ -30,6 +30,7 @@ class JoinedUNet(torch.nn.Module):
     """
 
     part = ""
+    unet: Any
     others: Sequence[Any]
 
     @property

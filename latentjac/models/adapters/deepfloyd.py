@@ -25,9 +25,14 @@ def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> Pipeline
     return PipelineText("IFPipeline", parts, encode)
 
 
+def _suits(config: Mapping[str, Any]) -> bool:
+    text = config.get("encoder_hid_dim_type") == "text_proj" and config.get("addition_embed_type") == "text"
+    return text and config.get("class_embed_type") is None
+
+
 DEEPFLOYD = replace(
     TEXT_UNET,
-    suits=lambda config: config.get("encoder_hid_dim_type") == "text_proj" and not config.get("class_embed_type"),
+    suits=_suits,
     sample_shape=pixel_unet.sample_shape,
     further=lambda config: (),
     guidance_scale=7.0,

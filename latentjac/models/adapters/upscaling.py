@@ -14,7 +14,7 @@ from latentjac.models.conditioning import Conditioning
 from latentjac.models.image_prompts import Noising
 
 
-def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+def call(network: Any, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
     """What such a network predicts.
 
     It attends to ``"text"`` and gets behind the channels of the sample those of an ``"image"`` of its size, in [-1, 1]

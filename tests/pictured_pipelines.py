@@ -1,0 +1,103 @@
+"""Small pipelines of random weights whose U-Nets are told a picture, beside a text or in its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, VQModel
+from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
+from networks import build_text_unet
+from pipelines import build_autoencoder, build_image_encoder, build_latent_scheduler, build_stable_diffusion, build_t5
+from transformers import DPTConfig, DPTForDepthEstimation, DPTImageProcessorPil
+
+LATENT = {"in_channels": 4, "out_channels": 4, "cross_attention_dim": 16}
+
+
+def texts(folder: Path) -> dict[str, Any]:
+    """Parts of Stable Diffusion without its U-Net."""
+    plain = build_stable_diffusion(folder).components
+    return {name: plain[name] for name in ("vae", "text_encoder", "tokenizer", "scheduler")}
+
+
+def build_variation(folder: Path) -> Any:
+    processor, encoder = build_image_encoder()
+    return diffusers.StableDiffusionImageVariationPipeline(
+        build_autoencoder(), encoder, build_text_unet(**{**LATENT, "cross_attention_dim": 12}),
+        build_latent_scheduler(), None, processor, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def build_depth(folder: Path) -> Any:
+    config = DPTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, image_size=32,
+        backbone_out_indices=[0, 0, 1, 1], neck_hidden_sizes=[8] * 4, fusion_hidden_size=8,
+    )  # fmt: skip
+    estimator, processor = DPTForDepthEstimation(config), DPTImageProcessorPil()
+    unet = build_text_unet(**{**LATENT, "in_channels": 5})
+    return diffusers.StableDiffusionDepth2ImgPipeline(
+        **texts(folder), unet=unet, depth_estimator=estimator, feature_extractor=processor
+    )
+
+
+def build_upscale(folder: Path) -> Any:
+    unet = build_text_unet(**{**LATENT, "in_channels": 7, "num_class_embeds": 1000})
+    return diffusers.StableDiffusionUpscalePipeline(**texts(folder), unet=unet, low_res_scheduler=DDPMScheduler())
+
+
+def build_unclip(folder: Path) -> Any:
+    processor, encoder = build_image_encoder()
+    torch.manual_seed(11)
+    normalizer = StableUnCLIPImageNormalizer(12)
+    with torch.no_grad():
+        normalizer.mean.normal_()
+        normalizer.std.uniform_(0.5, 2.0)
+    told = {"class_embed_type": "projection", "projection_class_embeddings_input_dim": 24}
+    return diffusers.StableUnCLIPImg2ImgPipeline(
+        **texts(folder), unet=build_text_unet(**LATENT, **told), image_encoder=encoder, image_normalizer=normalizer,
+        image_noising_scheduler=DDPMScheduler(beta_schedule="squaredcos_cap_v2"), feature_extractor=processor,
+    )  # fmt: skip
+
+
+def build_kandinsky(folder: Path, *, control: bool = False) -> Any:
+    """Pictures of 64x64 as latents of 8x8, a learned variance; with a ControlNet of its own on demand."""
+    torch.manual_seed(12)
+    movq = VQModel(
+        block_out_channels=(32,) * 4, down_block_types=("DownEncoderBlock2D",) * 4, latent_channels=4,
+        up_block_types=("AttnUpDecoderBlock2D",) * 4, norm_num_groups=8, num_vq_embeddings=32, norm_type="spatial",
+    )  # fmt: skip
+    told = {
+        "encoder_hid_dim": 12, "encoder_hid_dim_type": "image_proj",
+        "addition_embed_type": "image_hint" if control else "image",
+    }  # fmt: skip
+    unet = build_text_unet(**{**LATENT, "in_channels": 8 if control else 4, "out_channels": 8, **told})
+    kind = diffusers.KandinskyV22ControlnetPipeline if control else diffusers.KandinskyV22Pipeline
+    return kind(unet, build_latent_scheduler(), movq)
+
+
+def build_deepfloyd(folder: Path, *, upscaled: bool = False) -> Any:
+    """On pixels of 8x8, a learned variance; with a picture of lower resolution on demand."""
+    tokenizer, encoder = build_t5()
+    told = {
+        "in_channels": 6 if upscaled else 3, "out_channels": 6, "encoder_hid_dim": 16, "cross_attention_dim": 16,
+        "encoder_hid_dim_type": "text_proj", "addition_embed_type": "text", "addition_embed_type_num_heads": 2,
+        "class_embed_type": "timestep" if upscaled else None,
+    }  # fmt: skip
+    parts = {
+        "tokenizer": tokenizer, "text_encoder": encoder, "unet": build_text_unet(**told), "safety_checker": None,
+        "scheduler": DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1),
+        "feature_extractor": None, "watermarker": None, "requires_safety_checker": False,
+    }  # fmt: skip
+    parts["scheduler"].register_to_config(variance_type="fixed_small")  # no step reads the learned one
+    if upscaled:
+        return diffusers.IFSuperResolutionPipeline(**parts, image_noising_scheduler=DDPMScheduler())
+    return diffusers.IFPipeline(**parts)
+
+
+def build_gligen(folder: Path) -> Any:
+    unet = build_text_unet(**LATENT, attention_type="gated")
+    return diffusers.StableDiffusionGLIGENPipeline(
+        **texts(folder), unet=unet, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+    )
