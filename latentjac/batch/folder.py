@@ -74,16 +74,16 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"Run: folder must be a folder, got {str(self.path)!r}, which is a file")
         found = [entry.name for entry in _entries(self.path)]
-        foreign = sorted(name for name in found if name not in _IGNORED and not _UNFINISHED.fullmatch(name))
+        foreign = sorted(name for name in found if name not in _IGNORED and not _is_hidden(name))
         if foreign and MANIFEST not in found:
             raise ValueError(
                 f"Run: folder must be new, empty, or that of a run, got {str(self.path)!r}, which holds {foreign[0]!r}"
             )
 
-    def make(self) -> None:
-        """Make what is missing."""
-        for folder in (self.path, *(self.path / name for name in (TABLE, BASES, PICTURES))):
-            folder.mkdir(parents=True, exist_ok=True)
+    def make_inside(self) -> None:
+        """Make the folders of parts, once there is a manifest that says whose they are."""
+        for name in (TABLE, BASES, PICTURES):
+            (self.path / name).mkdir(exist_ok=True)
         sync_folder(self.path)
 
     def read_manifest(self) -> dict[str, Any] | None:
@@ -219,6 +219,11 @@ def _entries(folder: Path) -> list[Path]:
         return list(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a name is that of a lock or of an unfinished file, which are there before the manifest is."""
+    return _UNFINISHED.fullmatch(name) is not None or _SHARD_LOCK.fullmatch(name) is not None
 
 
 def _is_part(name: str) -> bool:

@@ -139,9 +139,10 @@ class Run:
         progress = check_bool("run", "progress", progress)
         check_fits(self.model, self.spec, self.items)
         manifest = manifest_of(self.spec, self.model, len(self.items))
-        self.folder.make()
+        self.folder.path.mkdir(parents=True, exist_ok=True)
         with working(self.folder, self.shard):
             self._settle(manifest)
+            self.folder.make_inside()
             self.folder.remove_pieces(self.shard)
             done = self._done(manifest["fingerprint"])
             total = sum(1 for _ in self._left(done))
