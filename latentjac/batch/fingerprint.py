@@ -58,7 +58,7 @@ def check_same(folder: str, there: dict[str, Any], now: dict[str, Any]) -> None:
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     entries: Any = ()
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value:
         entries = ((f"{name}.{key}" if name else key, entry) for key, entry in value.items())
     elif isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
         entries = ((f"{name}[{i}]", entry) for i, entry in enumerate(value))

@@ -82,9 +82,10 @@ class RunFolder:
 
     def make_inside(self) -> None:
         """Make the folders of parts, once there is a manifest that says whose they are."""
-        for name in (TABLE, BASES, PICTURES):
-            (self.path / name).mkdir(exist_ok=True)
-        sync_folder(self.path)
+        with naming(self.path):
+            for name in (TABLE, BASES, PICTURES):
+                (self.path / name).mkdir(exist_ok=True)
+            sync_folder(self.path)
 
     def read_manifest(self) -> dict[str, Any] | None:
         """What ``run.json`` holds; None where there is none.
@@ -125,6 +126,17 @@ class RunFolder:
         """Number of the first part that the shard has not written yet."""
         found = (_PART.fullmatch(part) for part in self.parts())
         return max((int(name[2]) for name in found if name and name[1] == shard.name), default=-1) + 1
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of the system that name no file name this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 def part_name(shard: Shard, number: int) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from latentjac.batch.basis_files import bases_file
-from latentjac.batch.folder import RunFolder, remove
+from latentjac.batch.folder import RunFolder, naming, remove
 from latentjac.batch.spec import MOST_BASES
 from latentjac.files import FileError, open_file, sync_folder, write_bytes
 from latentjac.solvers import LocalBasis
@@ -158,8 +158,9 @@ class Part:
         try:
             if pictures:
                 place = folder.pictures(self.name)
-                place.mkdir(exist_ok=True)
-                sync_folder(place.parent)
+                with naming(place):
+                    place.mkdir(exist_ok=True)
+                    sync_folder(place.parent)
                 for name, content in pictures:
                     write_bytes(place / name, content)
             if bases:

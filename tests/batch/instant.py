@@ -26,7 +26,9 @@ def basis_of(seed: int) -> latentjac.LocalBasis:
     rows = torch.eye(6).roll(seed, 0)[:2]
     status = latentjac.Status.CONVERGED
     s = torch.tensor([2.0, 1.0]) + seed
-    return latentjac.LocalBasis(s, rows.view(2, 1, 2, 3), rows.flip(1), torch.zeros(2), status, 2, 2, 0.0, {}, None, (status,))
+    return latentjac.LocalBasis(
+        s, rows.view(2, 1, 2, 3), rows.flip(1), torch.zeros(2), status, 2, 2, 0.0, {}, None, (status,)
+    )
 
 
 def picture_of(seed: int) -> Image.Image:
@@ -43,7 +45,8 @@ class Draw:
         return True
 
     def run(self, model: Model, works: Sequence[Work]) -> list[Result]:
-        return [Result({"psnr": float(w.item.seed or 0)}, pictures=[("sample", picture_of(w.item.seed or 0))]) for w in works]
+        seeds = [work.item.seed or 0 for work in works]
+        return [Result({"psnr": float(seed)}, pictures=[("sample", picture_of(seed))]) for seed in seeds]
 
 
 class Found:
