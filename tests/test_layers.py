@@ -18,7 +18,9 @@ LAYERS = [
     ["editing"],
     ["papers"],
     ["studies"],
-    ["cli", "report"],
+    ["report"],
+    ["batch"],
+    ["cli"],
 ]
 RANK = {package: rank for rank, group in enumerate(LAYERS) for package in group}
 

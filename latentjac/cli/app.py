@@ -24,6 +24,7 @@ from latentjac.cli.info import info
 from latentjac.cli.invert import invert
 from latentjac.cli.options import Help, help_without_command
 from latentjac.cli.refusals import Refusal, in_options, one_line
+from latentjac.cli.run import run as run_command
 
 app = typer.Typer(
     rich_markup_mode=None,  # colours take longer to import than all the rest
@@ -34,9 +35,9 @@ app = typer.Typer(
     "Finds them as singular vectors of its Jacobian and edits photos along them.",
 )
 
-for command in (demo, edit, basis, invert, info):
+for command in (demo, edit, basis, invert, run_command, info):
     # Given as such, the first line of a description is not cut short.
-    app.command(short_help=str(command.__doc__).splitlines()[0])(command)
+    app.command(command.__name__, short_help=str(command.__doc__).splitlines()[0])(command)
 app.add_typer(study.app, name="study", short_help="Put a question about its local geometry to a model.")
 
 # Of typer, which has it from click or, since 0.29, from itself.

@@ -12,7 +12,7 @@ from latentjac.models.adapters.dit import times
 from latentjac.models.adapters.family import Family
 from latentjac.models.adapters.flux import further, inputs, layers
 from latentjac.models.conditioning import Conditioning
-from latentjac.models.pipeline_text import PipelineText, objects_only
+from latentjac.models.pipeline_text import PipelineText
 from latentjac.models.text import GUIDANCE_EMBEDDING
 
 _TRAINED_SIDE = 64  # of folded latents, for pictures of 1024 pixels; the configuration names none
@@ -76,7 +76,6 @@ FLUX2 = Family(
     placement="fitted",
     guidance_scale=4.0,
     requires={"text_encoder": (), "tokenizer": ()},
-    read_text=objects_only,
     make_text=make_text,
 )
 FLUX2_KLEIN = replace(FLUX2, suits=lambda config: not config.get("guidance_embeds"))

@@ -1,0 +1,117 @@
+"""Whether a model can do what a spec asks for, seen before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from latentjac.batch.items import Items
+from latentjac.batch.spec import EditOf, Spec
+from latentjac.diffusion import Schedule
+from latentjac.models import Model
+from latentjac.models.codec import NoCodec
+from latentjac.models.identity import network_identity
+from latentjac.models.prompted import any_conditioning
+from latentjac.solvers import LocalBasis
+
+_STEPS = {"invert": 100, "sample": 50}  # defaults of the functions
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Numbers of values that results have.
+
+    Attributes:
+        sample: Of a noisy sample.
+        features: Of each layer's output, by layer.
+    """
+
+    sample: int
+    features: dict[str, int]
+
+
+def check_fits(model: Model, spec: Spec, items: Items) -> Sizes:
+    """Raise where the model cannot do what is asked for. It costs one evaluation of the network a layer.
+
+    Raises:
+        ValueError: If something does not fit; the message names the key of the spec.
+    """
+    if isinstance(model.codec, NoCodec):
+        raise ValueError(f"spec: 'model' must be one of pictures, got {model.name!r}, which has no codec")
+    photo, seed = (items.first(name) is not None for name in ("photo", "seed"))
+    schedules = []
+    for part, needed in (("invert", photo), ("sample", seed)):
+        options = getattr(spec, part)
+        with _fitting(f"{part}.num_inference_steps"):
+            steps = options.get("num_inference_steps", _STEPS[part])
+            schedules += [Schedule.from_scheduler(model.scheduler, steps, model.image_seq_len)] if needed else []
+        with _fitting(part):
+            prompt = items.first("prompt") or options.get("prompt")
+            label = items.first("class") if items.first("class") is not None else options.get("class_label")
+            model.conditioning(
+                prompt,
+                options.get("negative_prompt", ""),
+                options.get("guidance_scale", 1.0),
+                class_label=label,
+            )
+    layers = {entry.layer for entry in spec.edits} | set(() if spec.bases is None else spec.bases.layer)
+    with _fitting("layer"):
+        features = {layer: _features(model, schedules[0], layer) for layer in sorted(layers)}
+    sample = model.sample_shape[0] * model.sample_shape[1] * model.sample_shape[2]
+    if spec.bases is not None:
+        for layer in spec.bases.layer:
+            most = min(sample, features[layer].numel())
+            if spec.bases.k > most:
+                raise ValueError(f"spec: 'bases.k' must be at most {most} at layer {layer!r}, got {spec.bases.k}")
+    for i, entry in enumerate(spec.edits):
+        with _fitting(f"edits[{i}]"):
+            _check_edit(model, entry, features)
+    return Sizes(sample, {layer: shape.numel() for layer, shape in features.items()})
+
+
+@contextmanager
+def _fitting(key: str) -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"spec: {key!r} must fit the model: {error}") from error
+
+
+@torch.no_grad()
+def _features(model: Model, schedule: Schedule, layer: str) -> torch.Size:
+    """Shape of a layer's output for one sample."""
+    timestep = torch.tensor(schedule.timesteps[schedule.top], device=model.device)
+    x = torch.zeros(1, *model.sample_shape, device=model.device, dtype=model.dtype)
+    return model.feature_map(layer)(x, timestep, any_conditioning(model)).shape[1:]
+
+
+def _check_edit(model: Model, entry: EditOf, features: dict[str, torch.Size]) -> None:
+    method = entry.built()
+    method.layer_in(model)
+    if entry.basis is None:
+        return
+    basis = LocalBasis.load(entry.basis)
+    rows, expected = (basis.u, features[entry.layer]) if method.in_features else (basis.v, model.sample_shape)
+    if tuple(rows.shape[1:]) != tuple(expected):
+        raise ValueError(f"its basis must have directions of shape {list(expected)}, got {list(rows.shape[1:])}")
+
+
+def identity_of(model: Model) -> dict[str, str]:
+    """What tells a model from others: its networks, their types, and its schedule."""
+    networks = {
+        "network": model.network,
+        "autoencoder": getattr(model.codec, "autoencoder", None),
+        "text": getattr(model.text, "encoder", None),
+    }
+    found = {name: network_identity(n) for name, n in networks.items() if isinstance(n, torch.nn.Module)}
+    config = dict(getattr(model.scheduler, "config", {}))
+    plain = sorted((key, repr(value)) for key, value in config.items() if not key.startswith("_"))
+    schedule = ", ".join(f"{key}={value}" for key, value in plain)
+    return {
+        **found,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "scheduler": f"{type(model.scheduler).__name__}({schedule})",
+    }

@@ -1,0 +1,227 @@
+"""The items of a run: photos, prompts, seeds and classes from a folder, a list of files or a table."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latentjac.arguments import check_kind, check_text, shown
+from latentjac.files import FileError, open_file
+from latentjac.report.extras import require_pyarrow
+from latentjac.strict_json import from_json, readable, to_json
+
+# Of a table: what each column means to a run, with the types it may have.
+OWN = ("id", "photo", "prompt", "seed", "class")
+_TEXT, _WHOLE = ("id", "photo", "prompt"), ("seed", "class")
+_LONGEST_ID, _LARGEST_NUMBER = 500, 2**63 - 1
+_TABLES = (".jsonl", ".parquet")
+_PHOTOS = (
+    ".avif", ".bmp", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm",
+    ".png", ".pnm", ".ppm", ".psd", ".tga", ".tif", ".tiff", ".webp",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing that all steps are done for.
+
+    Attributes:
+        id: What it is called; no other item has the same.
+        photo: Picture file; None for an item that is generated from its seed.
+        prompt: Text; None for that of the spec.
+        seed: Of the noise that it is generated from.
+        label: Class; None for that of the spec.
+        own: Further columns of its table, carried through to the results.
+    """
+
+    id: str
+    photo: Path | None
+    prompt: str | None
+    seed: int | None
+    label: int | None
+    own: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Short hash of what it is computed from, but for the content of the photo."""
+        photo = None if self.photo is None else self.photo.name
+        return hashlib.sha256(to_json([photo, self.prompt, self.seed, self.label]).encode()).hexdigest()[:16]
+
+
+class Items:
+    """All items of a run, kept as columns.
+
+    Args:
+        table: Of pyarrow, with the columns ``OWN`` and others.
+        root: Folder that paths of photos begin in.
+
+    Raises:
+        ValueError: If an id is there twice, or an item has neither a photo nor a seed; or there is none.
+    """
+
+    def __init__(self, table: Any, root: Path) -> None:
+        self.table, self._root = table, root
+        if not len(table):
+            raise ValueError("items: there must be at least one, got none")
+        ids = table.column("id").to_pylist()
+        if len(set(ids)) < len(ids):
+            seen: set[str] = set()
+            twice = next(id for id in ids if id in seen or seen.add(id))  # type: ignore[func-returns-value]
+            raise ValueError(f"items: every id must be there once, got {shown(twice)} twice")
+        empty = [i for i, pair in enumerate(self._starts()) if pair == (None, None)]
+        if empty:
+            raise ValueError(f"items: each must have a photo or a seed, got {shown(ids[empty[0]])} without both")
+
+    def _starts(self) -> Iterator[tuple[Any, Any]]:
+        return zip(*(self.table.column(name).to_pylist() for name in ("photo", "seed")), strict=True)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __iter__(self) -> Iterator[Item]:
+        for batch in self.table.to_batches(max_chunksize=1024):
+            for row in batch.to_pylist():
+                id, photo, prompt, seed, label = (row.pop(name) for name in OWN)
+                yield Item(id, None if photo is None else self._root / photo, prompt, seed, label, row)
+
+    def first(self, column: str) -> Any:
+        """The first value of a column that is one; None where there is none."""
+        return next((value for value in self.table.column(column).to_pylist() if value is not None), None)
+
+
+def read_items(source: Any, root: Path) -> Items:
+    """Items of a source.
+
+    Args:
+        source: A folder, whose pictures are the items; a file ``.jsonl`` or ``.parquet``, whose rows are; or a list of
+            picture files.
+        root: Folder that relative paths begin in; those in a table begin in the folder of the table.
+
+    Raises:
+        ImportError: If pyarrow is not installed.
+        TypeError: If source is none of these.
+        FileNotFoundError: If there is no such file or folder.
+        ValueError: If there is nothing in it, an id is there twice, or a column has values of another kind.
+    """
+    require_pyarrow()
+    if isinstance(source, (list, tuple)):
+        paths = [check_text("items", f"'items[{i}]'", str(path)) for i, path in enumerate(source)]
+        return Items(_of_photos(paths), root)
+    check_kind("items", "'items'", source, (str, Path), "a folder, a table or a list of picture files")
+    place = root / Path(source).expanduser()
+    if place.is_dir():
+        return Items(_of_photos(_photos_in(place)), place)
+    if place.suffix not in _TABLES:
+        expected = f"a folder, a table ({' or '.join(_TABLES)}) or a list of picture files"
+        raise ValueError(f"items: 'items' must be {expected}, got {shown(str(source))}")
+    read = _from_parquet if place.suffix == ".parquet" else _from_lines
+    return Items(_completed(read(place), place), place.parent)
+
+
+def _photos_in(folder: Path) -> list[str]:
+    """Picture files in a folder and those below, but no hidden ones, in the order of their names."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        kept = [name for name in names if Path(name).suffix.lower() in _PHOTOS and not name.startswith(".")]
+        found += [(Path(place) / name).relative_to(folder).as_posix() for name in kept]
+    if not found:
+        raise ValueError(f"items: folder {str(folder)!r} must hold pictures ({', '.join(_PHOTOS)}), got none")
+    return sorted(found)
+
+
+def _of_photos(paths: list[str]) -> Any:
+    import pyarrow
+
+    unreadable = next((path for path in paths if readable(path) != path), None)
+    if unreadable is not None:
+        raise ValueError(f"items: names of files must be UTF-8, got {shown(unreadable)}")
+    table = pyarrow.table({"id": pyarrow.array(paths, "string"), "photo": pyarrow.array(paths, "string")})
+    return _completed(table, None)
+
+
+def _from_parquet(path: Path) -> Any:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with open_file("items", path) as file:
+            return parquet.read_table(file)
+    except pyarrow.ArrowException as error:
+        raise FileError(f"items: {str(path)!r} must be a Parquet file, got {error}") from error
+
+
+def _from_lines(path: Path) -> Any:
+    """A table of a file with one JSON object a line; empty lines are left out."""
+    import pyarrow
+
+    rows: list[dict[str, Any]] = []
+    with open_file("items", path) as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = from_json(line)
+            except ValueError as error:
+                raise FileError(f"items: line {number} of {str(path)!r} must be JSON, got {error}") from error
+            if not isinstance(row, dict):
+                kind = type(row).__name__
+                raise FileError(f"items: line {number} of {str(path)!r} must be a JSON object, got {kind}")
+            rows.append(row)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return pyarrow.table({name: _column(name, [row.get(name) for row in rows], path) for name in names})
+
+
+def _column(name: str, values: list[Any], path: Path) -> Any:
+    """Values of one kind as they are; others as JSON."""
+    import pyarrow
+
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {int, float}:
+        values = [None if value is None else float(value) for value in values]
+    elif len(kinds) > 1 or not kinds <= {bool, int, float, str}:
+        if name in OWN:
+            found = sorted(kind.__name__ for kind in kinds)
+            raise ValueError(f"items: column {name!r} of {str(path)!r} must be of one kind, got {found}")
+        values = [None if value is None else to_json(value) for value in values]
+    try:
+        return pyarrow.array(values, None if kinds else "string")
+    except (pyarrow.ArrowException, OverflowError) as error:
+        raise ValueError(f"items: column {name!r} of {str(path)!r} must be of one kind, got {error}") from error
+
+
+def _completed(table: Any, path: Path | None) -> Any:
+    """The columns that a run knows, each of its type, and behind them the others."""
+    import pyarrow
+
+    names = table.column_names
+    columns = {}
+    for name in OWN:
+        kind = pyarrow.string() if name in _TEXT else pyarrow.int64()
+        values = _known(name, table.column(name), path) if name in names else [None] * len(table)
+        columns[name] = pyarrow.array(values, kind)
+    if "id" not in names:
+        # Rows without photos have their numbers.
+        photos = columns["photo"].to_pylist()
+        columns["id"] = pyarrow.array([p if p is not None else str(i) for i, p in enumerate(photos, 1)], "string")
+    return pyarrow.table({**columns, **{name: table.column(name) for name in names if name not in OWN}})
+
+
+def _known(name: str, column: Any, path: Path | None) -> list[Any]:
+    values = column.to_pylist()
+    expected = "a text" if name in _TEXT else f"a whole number from 0 to {_LARGEST_NUMBER}"
+    for i, value in enumerate(values):
+        if name == "id" and type(value) is int:
+            value = values[i] = str(value)
+        fits = value is None if name != "id" else False
+        if name in _TEXT and isinstance(value, str):
+            fits = value == readable(value) and "\0" not in value and (name != "id" or 0 < len(value) <= _LONGEST_ID)
+        elif name in _WHOLE and type(value) is int:
+            fits = 0 <= value <= _LARGEST_NUMBER
+        if not fits:
+            raise ValueError(f"items: {name!r} in row {i + 1} of {str(path)!r} must be {expected}, got {shown(value)}")
+    return values

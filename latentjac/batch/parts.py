@@ -1,0 +1,221 @@
+"""Parts of the output: some finished items with their rows, bases and pictures, written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image
+
+from latentjac.batch.basis_files import bases_file
+from latentjac.batch.folder import RunFolder, naming, remove
+from latentjac.batch.spec import MOST_BASES
+from latentjac.files import FileError, open_file, sync_folder, write_bytes
+from latentjac.solvers import LocalBasis
+
+# A part ends when one of these is reached: what a killed run can lose.
+MOST_ITEMS = 64
+MOST_SECONDS = 60.0
+MOST_BYTES = 2**28
+FINGERPRINT = b"latentjac-run"  # key of the metadata of tables
+
+# Columns of tables, each with its type in Arrow's words; behind them come the own ones of the items.
+COLUMNS = {
+    "id": "string",
+    "photo": "string",
+    "prompt": "string",
+    "seed": "int64",
+    "class": "int64",
+    "item": "string",
+    "part": "string",
+    "step": "string",
+    "number": "int32",
+    "t": "float64",
+    "layer": "string",
+    "status": "string",
+    "error": "string",
+    "seconds": "float64",
+    "timestep": "float64",
+    "psnr": "float64",
+    "evaluations": "int64",
+    "singular_values": "list",
+    "residuals": "list",
+    "jvps": "int64",
+    "vjps": "int64",
+    "basis": "int32",
+    "energy": "float64",
+    "participation": "float64",
+    "stable": "float64",
+    "entropy": "float64",
+    "numerical": "float64",
+    "method": "string",
+    "directions": "list",
+    "distance": "list",
+    "num_steps": "int64",
+    "linear_up_to": "list",
+    "path": "list",
+    "pictures": "texts",
+}
+
+
+_Row = dict[str, Any]  # values by column
+
+
+@dataclass
+class Result:
+    """What a step gave for an item.
+
+    Attributes:
+        row: Values of columns; those that are missing are empty.
+        basis: A basis to keep.
+        pictures: Pictures to keep, with what each is called.
+    """
+
+    row: dict[str, Any]
+    basis: LocalBasis | None = None
+    pictures: list[tuple[str, Image.Image]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A finished item, its pictures encoded."""
+
+    facts: dict[str, Any]
+    results: Sequence[Result]
+    pictures: Sequence[list[tuple[str, bytes]]]
+
+    @property
+    def size(self) -> int:
+        """Bytes on the disk, about."""
+        bases = (result.basis for result in self.results if result.basis is not None)
+        pictures = (content for entry in self.pictures for _, content in entry)
+        return sum(basis.v.nbytes + basis.u.nbytes for basis in bases) + sum(map(len, pictures))
+
+
+class Part:
+    """Collects finished items until it is written.
+
+    Args:
+        name: Of the part.
+        own: Arrow's types of own columns of the items, by name.
+    """
+
+    def __init__(self, name: str, own: dict[str, Any]) -> None:
+        self.name, self._own = name, own
+        self._entries: list[_Entry] = []
+        self._bytes, self._bases, self._begun = 0, 0, time.monotonic()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def full(self) -> bool:
+        """Whether it is to be written now."""
+        reached = len(self) >= MOST_ITEMS or self._bytes >= MOST_BYTES or 2 * self._bases >= MOST_BASES
+        return reached or (len(self) > 0 and time.monotonic() - self._begun >= MOST_SECONDS)
+
+    def add(self, facts: dict[str, Any], results: Sequence[Result]) -> None:
+        """Take up an item with what all steps gave: whole, or not at all where this is interrupted.
+
+        Args:
+            facts: Columns that are the same in all its rows.
+            results: One a step.
+        """
+        pictures = [[(name, _png(image)) for name, image in result.pictures] for result in results]
+        entry = _Entry(facts, results, pictures)
+        self._bytes += entry.size
+        self._bases += sum(result.basis is not None for result in results)
+        self._entries.append(entry)
+
+    def _laid_out(self) -> tuple[list[_Row], list[tuple[_Row, LocalBasis]], list[tuple[str, bytes]]]:
+        """Rows, bases with their places, and pictures with their names."""
+        rows: list[_Row] = []
+        bases: list[tuple[_Row, LocalBasis]] = []
+        pictures: list[tuple[str, bytes]] = []
+        for number, entry in enumerate(self._entries):
+            for result, drawn in zip(entry.results, entry.pictures, strict=True):
+                row = {**entry.facts, "part": self.name, **result.row}
+                if result.basis is not None:
+                    row["basis"] = len(bases)
+                    bases.append(({name: row[name] for name in ("id", "t", "layer")}, result.basis))
+                if drawn:
+                    row["pictures"] = [f"{number:03d}-{name}.png" for name, _ in drawn]
+                    pictures += zip(row["pictures"], (content for _, content in drawn), strict=True)
+                rows.append(row)
+        return rows, bases, pictures
+
+    def write(self, folder: RunFolder, fingerprint: str) -> None:
+        """Write pictures, bases and, when they are on the disk, the table, without which the others do not count.
+
+        Raises:
+            OSError: If it cannot be written; nothing of it is there then.
+        """
+        rows, bases, pictures = self._laid_out()
+        try:
+            if pictures:
+                place = folder.pictures(self.name)
+                with naming(place):
+                    place.mkdir(exist_ok=True)
+                    sync_folder(place.parent)
+                for name, content in pictures:
+                    write_bytes(place / name, content)
+            if bases:
+                write_bytes(folder.bases(self.name), bases_file(bases))
+            write_bytes(folder.table(self.name), self._table(rows, fingerprint))
+        except BaseException:
+            # The table first: without it nothing else counts.
+            for entry in (folder.table(self.name), folder.bases(self.name), folder.pictures(self.name)):
+                with suppress(OSError):
+                    remove(entry)
+            raise
+
+    def _table(self, rows: list[dict[str, Any]], fingerprint: str) -> bytes:
+        import pyarrow
+        from pyarrow import parquet
+
+        kinds = {name: arrow_type(kind) for name, kind in COLUMNS.items()} | self._own
+        columns = {name: pyarrow.array([row.get(name) for row in rows], kind) for name, kind in kinds.items()}
+        table = pyarrow.table(columns).replace_schema_metadata({FINGERPRINT: fingerprint.encode()})
+        sink = pyarrow.BufferOutputStream()
+        parquet.write_table(table, sink)
+        return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def arrow_type(kind: str) -> Any:
+    """The type of a word in ``COLUMNS``."""
+    import pyarrow
+
+    lists = {"list": pyarrow.list_(pyarrow.float64()), "texts": pyarrow.list_(pyarrow.string())}
+    return lists.get(kind) or pyarrow.type_for_alias(kind)
+
+
+def read_part(folder: RunFolder, part: str, fingerprint: str, columns: Sequence[str] | None = None) -> Any:
+    """The table of a part, or some of its columns; those that it does not have are left out.
+
+    Raises:
+        FileError: If it is no table, or of another run.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    path = folder.table(part)
+    try:
+        with open_file("open", path) as file:
+            opened = parquet.ParquetFile(file)
+            found = (opened.schema_arrow.metadata or {}).get(FINGERPRINT, b"").decode(errors="replace")
+            if found != fingerprint:
+                raise FileError(f"open: {str(path)!r} must be of the run of this folder, got a table of another run")
+            known = opened.schema_arrow.names
+            return opened.read(None if columns is None else [name for name in columns if name in known])
+    except (pyarrow.ArrowException, OSError) as error:
+        raise FileError(f"open: {str(path)!r} must be a table of a run, got {error}") from error

@@ -1,0 +1,201 @@
+"""What a run has written, read back."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from latentjac.arguments import check_kind, check_number, check_text, shown
+from latentjac.batch.basis_files import read_basis
+from latentjac.batch.folder import RunFolder, held
+from latentjac.batch.parts import COLUMNS, arrow_type, read_part
+from latentjac.batch.shards import Shard
+from latentjac.batch.tasks import ERROR, NOT_CONVERGED
+from latentjac.files import FileError
+from latentjac.report.extras import require_pyarrow
+from latentjac.solvers import LocalBasis
+
+_INDEX = ("id", "step", "t", "layer", "status", "error", "seconds", "part", "basis", "pictures")
+_MOST_ERRORS = 10
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How far a run is.
+
+    Attributes:
+        items: All items of the run, when it was last started.
+        done: Items whose rows are there, those with errors among them.
+        with_errors: Items with a step that failed.
+        not_converged: Items with a step that did not converge.
+        rows: Rows of all tables.
+        parts: Parts that were written.
+        seconds: Time that all steps of all items took.
+        errors: The most frequent errors, each with the number of its rows.
+        working: Shards that are worked on now.
+    """
+
+    items: int
+    done: int
+    with_errors: int
+    not_converged: int
+    rows: int
+    parts: int
+    seconds: float
+    errors: tuple[tuple[str, int], ...]
+    working: tuple[Shard, ...]
+
+    def __str__(self) -> str:
+        now = f"; shards worked on now: {', '.join(map(str, self.working))}" if self.working else ""
+        head = (
+            f"{self.done} of {self.items} items done, {self.with_errors} with errors, {self.not_converged} not "
+            f"converged; {self.rows} rows in {self.parts} parts, {self.seconds:.1f} s of computing{now}"
+        )
+        return "\n".join([head, *(f"  {count} x {message}" for message, count in self.errors)])
+
+
+class Results:
+    """The results of a run, as far as there are any; :func:`open` makes one.
+
+    It shows what was there when it was first asked; a new one shows what was added since.
+
+    Attributes:
+        path: The folder.
+        manifest: What ``run.json`` holds: settings, model, versions.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path, self.manifest = path, manifest
+        self._folder = RunFolder(path)
+
+    @cached_property
+    def _parts(self) -> list[str]:
+        return self._folder.parts()
+
+    @cached_property
+    def _index(self) -> Any:
+        return self.table(_INDEX)
+
+    def table(self, columns: Sequence[str] | None = None) -> Any:
+        """A row for each item and step, as a table of pyarrow; ``.to_pandas()`` makes a data frame of it.
+
+        Args:
+            columns: Names of columns; all by default.
+
+        Raises:
+            ValueError: If there is no such column.
+            FileError: If a table is damaged, or of another run.
+        """
+        import pyarrow
+
+        wanted = None if columns is None else [check_text("table", "columns", name) for name in columns]
+        tables = [read_part(self._folder, part, self._fingerprint, wanted) for part in self._parts]
+        if not tables:
+            kinds = {name: arrow_type(kind) for name, kind in COLUMNS.items()}
+            tables = [pyarrow.schema(list(kinds.items())).empty_table()]
+        found = pyarrow.concat_tables(tables, promote_options="permissive").replace_schema_metadata(None)
+        missing = [name for name in wanted or () if name not in found.column_names]
+        if missing:
+            raise ValueError(f"table: columns must be among those of the run, got {shown(missing[0])}")
+        return found if wanted is None else found.select(wanted)
+
+    def basis(self, id: str, t: float | None = None, layer: str | None = None) -> LocalBasis:
+        """A basis of an item; its tensors alone are read, and everything in it is checked.
+
+        Args:
+            id: The item.
+            t: As in the spec; may be left out where it names one t.
+            layer: As in the spec; may be left out where it names one layer.
+
+        Raises:
+            TypeError: If an argument has a wrong type.
+            ValueError: If there is no such basis, or more than one.
+            FileError: If a file is damaged.
+        """
+        id = check_text("basis", "id", id)
+        t = check_number("basis", "t", t, 0, 1, least=True, most=True, optional=True)
+        layer = check_text("basis", "layer", layer, optional=True)
+        rows = [row for row in self._rows("basis", id) if row["basis"] is not None]
+        fitting = [r for r in rows if (t is None or math.isclose(r["t"], t)) and layer in (None, r["layer"])]
+        if len(fitting) != 1:
+            known = ", ".join(f"t={row['t']:g} layer={row['layer']!r}" for row in rows) or "no basis"
+            raise ValueError(
+                f"basis: t and layer must name one basis of {id!r}, which has {known}, got {t} and {layer!r}"
+            )
+        row = fitting[0]
+        place = {name: row[name] for name in ("id", "t", "layer")}
+        return read_basis(self._folder.bases(row["part"]), row["basis"], place)
+
+    def pictures(self, id: str) -> list[Path]:
+        """Picture files of an item, in the order of the steps, of directions and distances.
+
+        Raises:
+            TypeError: If id is no text.
+            ValueError: If there is no such item.
+        """
+        rows = self._rows("pictures", check_text("pictures", "id", id))
+        return [self._folder.pictures(row["part"]) / name for row in rows for name in row["pictures"] or ()]
+
+    def status(self) -> RunStatus:
+        """How far the run is."""
+        table = self._index
+        columns = {name: table.column(name).to_pylist() for name in ("id", "status", "error", "seconds")}
+        pairs = list(zip(columns["id"], columns["status"], strict=True))
+        errors = Counter(message for message in columns["error"] if message is not None)
+        return RunStatus(
+            items=int(self.manifest.get("items", 0)),
+            done=len(set(columns["id"])),
+            with_errors=len({id for id, status in pairs if status == ERROR}),
+            not_converged=len({id for id, status in pairs if status == NOT_CONVERGED}),
+            rows=len(table),
+            parts=len(self._parts),
+            seconds=sum(value for value in columns["seconds"] if value is not None),
+            errors=tuple(errors.most_common(_MOST_ERRORS)),
+            working=tuple(held(self._folder)),
+        )
+
+    @property
+    def _fingerprint(self) -> str:
+        return str(self.manifest.get("fingerprint"))
+
+    def _rows(self, function: str, id: str) -> list[dict[str, Any]]:
+        """Rows of an item; for bases, those of bases alone."""
+        import pyarrow.compute as compute
+
+        table = self._index
+        found: list[dict[str, Any]] = table.filter(compute.equal(table.column("id"), id)).to_pylist()
+        if not found:
+            raise ValueError(f"{function}: id must be that of an item that is done, got {shown(id)}")
+        return [row for row in found if function != "basis" or row["step"] == "basis"]
+
+    def __repr__(self) -> str:
+        return f"Results({str(self.path)!r}, {len(self._parts)} parts)"
+
+
+def open(folder: str | Path) -> Results:
+    """Read back what a run has written; it may still be going on.
+
+        done = latentjac.batch.open("run")
+        print(done.status())
+        table = done.table().to_pandas()
+        basis = done.basis("photo.jpg", t=0.7)
+
+    Raises:
+        ImportError: If pyarrow is not installed.
+        TypeError: If folder is no path.
+        FileNotFoundError: If there is no run.
+        FileError: If its ``run.json`` is damaged.
+    """
+    check_kind("open", "folder", folder, (str, Path), "a str or Path")
+    require_pyarrow()
+    manifest = RunFolder(Path(folder)).read_manifest()
+    if manifest is None:
+        raise FileNotFoundError(f"open: folder must be that of a run, got {str(folder)!r}, which has no run.json")
+    if not isinstance(manifest.get("fingerprint"), str) or not isinstance(manifest.get("items"), int):
+        raise FileError(f"open: {str(folder)!r} must have a run.json of a run, got one without fingerprint or items")
+    return Results(Path(folder), manifest)

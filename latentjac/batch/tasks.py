@@ -1,0 +1,333 @@
+"""The steps of a run, each for several items at once: what is asked of the library, and the rows that come of it.
+
+A task gets items whose earlier tasks succeeded and hands back a result for each, in order. What it raises is about all
+of them; :mod:`latentjac.batch.compute` finds out about whom. So a task may take its items together where the library
+does, as inversion, or one by one.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Protocol
+
+import torch
+from PIL import Image
+
+from latentjac.batch.basis_files import check_kept
+from latentjac.batch.items import Item
+from latentjac.batch.parts import Result
+from latentjac.batch.spec import EditOf, Spec
+from latentjac.diffusion import Point, descend, invert, linearization_at, noise_point
+from latentjac.editing.edit import edit
+from latentjac.geometry.linearity import measure_linearity
+from latentjac.geometry.local_basis import local_basis
+from latentjac.models import Model, to_pil
+from latentjac.solvers import LocalBasis, Status, effective_rank
+
+OK, NOT_CONVERGED, ERROR, SKIPPED = "ok", "not converged", "error", "skipped"
+_LINEARITY_TOLERANCE = 0.1
+
+Place = tuple[float, str]  # t and layer of a basis
+
+
+@dataclass
+class Work:
+    """An item under way.
+
+    Attributes:
+        item: The item.
+        picture: Its photo at the model's size; None for items that are generated.
+        at: The point at a fraction of T, once there is a trajectory.
+        bases: The bases found so far.
+    """
+
+    item: Item
+    picture: Image.Image | None
+    at: Callable[[float], Point] | None = None
+    bases: dict[Place, LocalBasis] = field(default_factory=dict)
+
+
+class Task(Protocol):
+    """A step of a run.
+
+    Attributes:
+        place: Columns that tell its rows from those of other steps.
+        together: Whether it gains from several items at once.
+    """
+
+    place: dict[str, Any]
+    together: ClassVar[bool]
+
+    def ready(self, work: Work) -> bool:
+        """Whether what it needs of earlier steps is there."""
+        ...
+
+    def run(self, model: Model, works: Sequence[Work]) -> list[Result]:
+        """Do it for some items; a result for each, in order."""
+        ...
+
+
+def tasks_of(spec: Spec) -> list[Task]:
+    """All steps in order; the first one gives items their points."""
+    tasks: list[Task] = [Start(spec)]
+    bases = spec.bases
+    for t in () if bases is None else bases.t:
+        for layer in () if bases is None else bases.layer:
+            tasks.append(BasisAt(spec, (t, layer)))
+            tasks += [MEASURES[name](options, (t, layer)) for name, options in spec.measures.items()]
+    return tasks + [EditWith(number, entry) for number, entry in enumerate(spec.edits, 1)]
+
+
+class Start:
+    """Photos are inverted and seeds sampled, those of a kind together."""
+
+    together: ClassVar[bool] = True
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self.place = {"step": "start"}
+
+    def ready(self, work: Work) -> bool:
+        """Always."""
+        return True
+
+    def run(self, model: Model, works: Sequence[Work]) -> list[Result]:
+        """Give each its way between image and noise."""
+        groups: dict[tuple[bool, ...], list[int]] = {}
+        for i, work in enumerate(works):
+            item = work.item
+            groups.setdefault((work.picture is None, item.prompt is None, item.label is None), []).append(i)
+        found: dict[int, Result] = {}
+        for (generated, *_), members in groups.items():
+            some = [works[i] for i in members]
+            results = self._sample(model, some) if generated else self._invert(model, some)
+            found |= dict(zip(members, results, strict=True))
+        return [found[i] for i in range(len(works))]
+
+    def _invert(self, model: Model, works: Sequence[Work]) -> list[Result]:
+        options = _under(self._spec.invert, works)
+        path = invert(model, [work.picture for work in works if work.picture is not None], **options)
+        results = []
+        for i, work in enumerate(works):
+            row = slice(i, i + 1)
+            own = replace(
+                path,
+                samples=path.samples[:, row],
+                reconstruction=path.reconstruction[row],
+                psnr=path.psnr[row],
+                conditioning=path.conditioning.rows(row),
+            )
+            work.at = own.at
+            facts = {"psnr": own.psnr[0], "evaluations": own.evaluations}
+            results.append(Result(facts))
+        return results
+
+    def _sample(self, model: Model, works: Sequence[Work]) -> list[Result]:
+        """Noise of each item's own seed taken down; points are kept at the levels that the spec names."""
+        options = self._spec.sample
+        whole = noise_point(model, len(works), generator=torch.Generator(), **_under(options, works))
+        levels = {t: whole.schedule.level(t=t) for t in _levels_of(self._spec)}
+        noise = torch.cat([self._noise(model, work, whole.rows(slice(i, i + 1))) for i, work in enumerate(works)])
+        kept: dict[int, torch.Tensor] = {}
+        x = noise
+        with torch.no_grad():
+            for level, x in descend(model, noise, whole.schedule, whole.level, whole.conditioning):
+                if level in levels.values():
+                    kept[level] = x
+        pictures = to_pil(model.codec.decode(x))
+        results = []
+        for i, work in enumerate(works):
+            row = slice(i, i + 1)
+            under = whole.conditioning.rows(row)
+            points = {
+                t: replace(whole, sample=kept[level][row], level=level, conditioning=under)
+                for t, level in levels.items()
+            }
+            work.at = points.__getitem__
+            results.append(Result({}, pictures=[("sample", pictures[i])]))
+        return results
+
+    def _noise(self, model: Model, work: Work, point: Point) -> torch.Tensor:
+        """The noise of an item's seed, whatever items are beside it."""
+        generator = torch.Generator().manual_seed(work.item.seed or 0)
+        steps = point.num_inference_steps
+        made = noise_point(model, num_inference_steps=steps, generator=generator, conditioning=point.conditioning)
+        return made.sample
+
+
+def _under(options: dict[str, Any], works: Sequence[Work]) -> dict[str, Any]:
+    """Options with the prompts and classes that items have of their own; all or none of them have."""
+    found = dict(options)
+    items = [work.item for work in works]
+    if items[0].prompt is not None:
+        found["prompt"] = [item.prompt for item in items]
+    if items[0].label is not None:
+        found["class_label"] = [item.label for item in items]
+    return found
+
+
+def _levels_of(spec: Spec) -> list[float]:
+    """Every t that a step of the spec is at."""
+    bases = () if spec.bases is None else spec.bases.t
+    return list(dict.fromkeys([*bases, *(entry.t for entry in spec.edits)]))
+
+
+def point_of(work: Work, t: float) -> Point:
+    """The point of an item at a fraction of T."""
+    assert work.at is not None  # a task is not run before it is ready
+    return work.at(t)
+
+
+class OneByOne:
+    """A task that takes items one by one.
+
+    Attributes:
+        place: Columns that tell its rows from those of other steps.
+    """
+
+    place: dict[str, Any]
+    together: ClassVar[bool] = False
+
+    def run(self, model: Model, works: Sequence[Work]) -> list[Result]:
+        """Do it for some items, one after the other."""
+        return [self.one(model, work) for work in works]
+
+    def one(self, model: Model, work: Work) -> Result:
+        """Do it for an item."""
+        raise NotImplementedError
+
+
+class BasisAt(OneByOne):
+    """The local basis at a point."""
+
+    def __init__(self, spec: Spec, place: Place) -> None:
+        assert spec.bases is not None
+        self._bases, self._where = spec.bases, place
+        self.place = {"step": "basis", "t": place[0], "layer": place[1]}
+
+    def ready(self, work: Work) -> bool:
+        """Once there is a point."""
+        return work.at is not None
+
+    def one(self, model: Model, work: Work) -> Result:
+        """Find the basis, and keep it also where it did not converge."""
+        (t, layer), asked = self._where, self._bases
+        point = point_of(work, t)
+        generator = torch.Generator().manual_seed(asked.seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a basis that did not converge; its row tells
+            basis = local_basis(model, point, asked.k, layer, tol=asked.tol, generator=generator)
+        status = basis.status
+        if status is Status.INTERRUPTED:
+            raise KeyboardInterrupt
+        basis = check_kept(basis)
+        work.bases[self._where] = basis
+        facts = {
+            "timestep": float(point.timestep),
+            "singular_values": basis.s.tolist(),
+            "residuals": basis.residuals.tolist(),
+            "jvps": basis.jvps,
+            "vjps": basis.vjps,
+            **_ended(status, f"local_basis: residuals must be at most tol={asked.tol:g}, got", basis),
+        }
+        return Result(facts, basis=basis)
+
+
+def _ended(status: Status | None, expected: str, basis: LocalBasis | None = None) -> dict[str, Any]:
+    """Status and error of what is, or is built on, a basis that ended so."""
+    if status is None or status.fine:
+        return {"status": OK}
+    worst = "" if basis is None else f" {basis.residuals.max().item():.1e}"
+    return {"status": NOT_CONVERGED, "error": f"{expected}{worst} ({status.value})"}
+
+
+class EffectiveRankAt(OneByOne):
+    """How many directions count, from the basis and random probes."""
+
+    name: ClassVar[str] = "effective_rank"
+
+    def __init__(self, options: dict[str, Any], place: Place) -> None:
+        self._options, self._where = options, place
+        self.place = {"step": self.name, "t": place[0], "layer": place[1]}
+
+    def ready(self, work: Work) -> bool:
+        """Once there is a basis."""
+        return self._where in work.bases
+
+    def one(self, model: Model, work: Work) -> Result:
+        """Measure at the point of the basis."""
+        t, layer = self._where
+        basis = work.bases[self._where].to(model.device)
+        found = effective_rank(linearization_at(model, point_of(work, t), layer), basis=basis, **self._options)
+        names = ("energy", "participation", "stable", "entropy", "numerical")
+        return Result({name: getattr(found, name).value for name in names})
+
+
+class LinearityAt(OneByOne):
+    """How far the predicted noise is linear along the directions of a basis."""
+
+    name: ClassVar[str] = "linearity"
+
+    def __init__(self, options: dict[str, Any], place: Place) -> None:
+        self._tolerance, self._where = options.get("tolerance", _LINEARITY_TOLERANCE), place
+        self.place = {"step": self.name, "t": place[0], "layer": place[1]}
+
+    def ready(self, work: Work) -> bool:
+        """Once there is a basis."""
+        return self._where in work.bases
+
+    def one(self, model: Model, work: Work) -> Result:
+        """Measure at the point of the basis."""
+        point = point_of(work, self._where[0])
+        v = work.bases[self._where].v.to(model.device)
+        found = measure_linearity(model, point, v, point.noise, self._tolerance)
+        return Result({"linear_up_to": [entry.radius for entry in found]})
+
+
+MEASURES: dict[str, Callable[[dict[str, Any], Place], Task]] = {
+    kind.name: kind for kind in (EffectiveRankAt, LinearityAt)
+}
+
+
+class EditWith(OneByOne):
+    """An edit along directions of the item's own basis or of a saved one."""
+
+    def __init__(self, number: int, entry: EditOf) -> None:
+        self._number, self._entry, self._method = number, entry, entry.built()
+        self._saved = None if entry.basis is None else LocalBasis.load(entry.basis)
+        self.place = {"step": "edit", "number": number, "t": entry.t, "layer": entry.layer}
+
+    def ready(self, work: Work) -> bool:
+        """Once there is what directions are taken from."""
+        entry = self._entry
+        return work.at is not None and (self._saved is not None or (entry.t, entry.layer) in work.bases)
+
+    def one(self, model: Model, work: Work) -> Result:
+        """Make the edit; one on a basis that did not converge says so in its row."""
+        entry = self._entry
+        basis = self._saved if self._saved is not None else work.bases[entry.t, entry.layer]
+        rows = (basis.u if self._method.in_features else basis.v)[[i - 1 for i in entry.directions]]
+        point = point_of(work, entry.t)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of bases on the way that did not converge; the row tells
+            made = edit(model, point, rows, entry.distance, method=self._method, compose=entry.compose)
+        unfinished = [s for s in (basis.status, made.status) if s is not None and not s.fine]
+        facts = {
+            "timestep": float(point.timestep),
+            "method": entry.method,
+            "directions": list(map(float, entry.directions)),
+            "distance": list(entry.distance),
+            "num_steps": made.num_steps,
+            "linear_up_to": [found.radius for found in made.linearity],
+            "path": made.along.path.flatten().tolist(),
+            **_ended(unfinished[0] if unfinished else None, "edit: every basis must converge, got one that did not"),
+        }
+        return Result(facts, pictures=list(zip(self._names(), made.images, strict=True)))
+
+    def _names(self) -> list[str]:
+        entry, begin = self._entry, f"edit{self._number}"
+        if entry.compose:
+            return [f"{begin}-composed"]
+        return [f"{begin}-direction{i}_{d:+g}" for i in entry.directions for d in entry.distance]

@@ -1,0 +1,70 @@
+"""``latentjac run``: many items through the steps of a spec, into a folder that can be gone on with."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from latentjac.cli import values
+from latentjac.cli.options import Device, Out, option
+from latentjac.cli.refusals import Refusal, refusing
+
+_MOST_AT_ONCE = 256
+_BATCH_SIZE = 4
+
+
+def _shard(text: Any) -> Any:
+    """Texts such as 2/8."""
+    found = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text, re.ASCII) if isinstance(text, str) else None
+    if isinstance(text, str) and (found is None or not 1 <= int(found[1]) <= int(found[2])):
+        raise values.refusal("--shard", "i/n with 1 <= i <= n <= 9999", text)
+    return text
+
+
+def run(
+    spec: Annotated[
+        Path,
+        typer.Argument(
+            parser=values.file("SPEC", "a YAML file"),
+            metavar="SPEC",
+            help="YAML file: items (folder, table or list), model, and invert, sample, bases, measures and edits.",
+        ),
+    ],
+    out: Out = Path("latentjac-run"),
+    device: Device = "auto",
+    batch_size: Annotated[
+        int,
+        option("--batch-size", values.whole, 1, _MOST_AT_ONCE, help="Photos or seeds that are computed together."),
+    ] = _BATCH_SIZE,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard",
+            parser=_shard,
+            metavar="I/N",
+            help="Part i of n of the items, as i/n; default: that of a job array of Slurm or of torchrun, or all.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and how large it would be; write nothing.")
+    ] = False,
+) -> None:
+    """Take many photos or seeds through the steps of a spec; started again, it goes on where it stopped."""
+    values.check_file("SPEC", "a YAML file", spec)
+    from latentjac import batch
+    from latentjac.models import LoadError
+
+    with refusing(spec="SPEC", folder="--out", shard="--shard", batch_size="--batch-size"):
+        made = batch.Run(spec, out, device=device, batch_size=batch_size, shard=shard)
+        try:
+            loaded = made.model
+        except LoadError as error:
+            raise Refusal(f"SPEC must name a model that can be loaded: {error}") from error
+        if dry_run:
+            print(made.plan())
+            return
+        results = made.run(progress=True)
+    print(f"\n{results.status()}\nWrote to {results.path}/ with {loaded.name}; index.html shows it")

@@ -1,0 +1,129 @@
+"""Runs that are killed, at every write or at random, and started again; a program, since it forks.
+
+    python killed.py FOLDER every
+    python killed.py FOLDER random KILLS SEED
+
+It ends with status 0 where nothing was lost, twice or half after any kill, and prints how many there were.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from batch.instant import check_whole, instant_tasks, items_of, small_model, start
+
+from latentjac.batch import open as open_run
+from latentjac.batch import parts, run
+from latentjac.models import Model
+
+_CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree")
+
+
+def die_at(write: int, folder: Path) -> None:
+    """Have this process killed before its so-manieth change of a folder; where that is a sync, of half the file."""
+    seen = 0
+    sync = os.fsync
+
+    def count() -> bool:
+        nonlocal seen
+        seen += 1
+        return seen == write
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if (writes or event in _CHANGES) and str(folder) in str(arguments[0]) and count():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def half(descriptor: int) -> None:
+        if count():
+            size = os.fstat(descriptor).st_size
+            if not os.path.isdir(f"/proc/self/fd/{descriptor}"):
+                os.ftruncate(descriptor, size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+        sync(descriptor)
+
+    os.fsync = half
+    sys.addaudithook(watch)
+
+
+def started(items: Path, folder: Path, model: Model, write: int | None = None) -> int:
+    """A run in a process of its own; gives back its number."""
+    child = os.fork()
+    if child == 0:
+        if write is not None:
+            die_at(write, folder)
+        start(items, folder, model, batch_size=2).run()
+        os._exit(0)
+    return child
+
+
+def ended(child: int) -> bool:
+    """Whether a run came to its end; it was killed otherwise."""
+    _, status = os.waitpid(child, 0)
+    assert status in (0, signal.SIGKILL), f"a run ended with status {status}"
+    return status == 0
+
+
+def check(folder: Path, count: int, *, complete: bool) -> None:
+    if (folder / "run.json").exists():
+        check_whole(open_run(folder), count, complete=complete)
+
+
+def at_every_write(root: Path, model: Model, count: int) -> int:
+    """Kill a run at its first write, another at its second, and so on; each is started again afterwards."""
+    items, write = items_of(root, count), 0
+    while True:
+        write += 1
+        folder = root / "run"
+        shutil.rmtree(folder, ignore_errors=True)
+        if ended(started(items, folder, model, write)):
+            return write - 1
+        check(folder, count, complete=False)
+        # The second start dies, too, early: what removes pieces must survive that.
+        ended(started(items, folder, model, 1 + write % 7))
+        start(items, folder, model).run()
+        check(folder, count, complete=True)
+
+
+def at_random(root: Path, model: Model, count: int, kills: int, seed: int) -> int:
+    """Kill runs after random times until there were so many kills."""
+    items, draw, killed, folder = items_of(root, count), random.Random(seed), 0, root / "run"
+    begun = time.monotonic()
+    start(items, folder, model).run()
+    longest = 1.2 * (time.monotonic() - begun)
+    shutil.rmtree(folder)
+    while killed < kills:
+        child = started(items, folder, model)
+        time.sleep(draw.uniform(0, longest))
+        os.kill(child, signal.SIGKILL)
+        complete = ended(child)
+        check(folder, count, complete=complete)
+        killed += not complete
+        if complete:
+            shutil.rmtree(folder)
+    start(items, folder, model).run()
+    check(folder, count, complete=True)
+    return killed
+
+
+def main() -> None:
+    root, how, *numbers = Path(sys.argv[1]).absolute(), *sys.argv[2:]
+    parts.MOST_ITEMS = 2
+    run.tasks_of = instant_tasks
+    model = small_model()
+    killed = at_every_write(root, model, 3) if how == "every" else at_random(root, model, 24, *map(int, numbers))
+    print(json.dumps({"kills": killed}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""Specs are checked whole; an error names the key, what was expected and what came."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from batch.instant import basis_of, items_of, small_model
+
+import latentjac
+from latentjac import batch
+from latentjac.batch.fitting import check_fits
+from latentjac.batch.items import read_items
+from latentjac.batch.spec import METHODS, read_spec
+from latentjac.batch.tasks import MEASURES
+from latentjac.batch.yaml_files import from_yaml
+
+pytest.importorskip("yaml")
+BASES = {"t": [0.7, 0.5], "k": 4}
+
+
+def edits(**keys: Any) -> dict[str, Any]:
+    return {"bases": {"t": 0.7, "k": 4}, "edits": [keys]}
+
+
+REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"itms": "photos"}, ValueError, r"keys must be among \[.*'items'.*\], got 'itms'"),
+    ({"items": None}, ValueError, "'items' must be a folder, a table or a list of picture files, got none"),
+    ({"model": 3}, TypeError, "'model' must be a str, got int"),
+    ({"dtype": "int8"}, ValueError, r"'dtype' must be None or one of \['float32'.*\], got 'int8'"),
+    ({"invert": {"steps": 3}}, ValueError, r"keys must be among \[.*'num_inference_steps'.*\], got 'invert.steps'"),
+    ({"invert": {"num_inference_steps": 0}}, ValueError, "'invert.num_inference_steps' must be at least 1, got 0"),
+    ({"invert": {"refinement": 1.5}}, TypeError, "'invert.refinement' must be an int, got float"),
+    ({"invert": [1]}, TypeError, r"'invert' must be a mapping of \[.*\], got list"),
+    ({"sample": {"refinement": 1}}, ValueError, "got 'sample.refinement'"),
+    ({"bases": {"k": 2}}, ValueError, "'bases.t' must be a fraction of T or a list of some, got none"),
+    ({"bases": {"t": [0.5, 1.5]}}, ValueError, r"'bases.t' must be a number in \[0, 1\], got 1.5"),
+    ({"bases": {"t": [0.5, 0.5]}}, ValueError, "'bases.t' must be different values"),
+    ({"bases": {"t": []}}, ValueError, "'bases.t' must be a value or a list of some, got an empty list"),
+    ({"bases": {"t": 0.5, "k": "8"}}, TypeError, "'bases.k' must be an int, got str"),
+    ({"bases": {"t": 0.5, "tol": 0}}, ValueError, r"'bases.tol' must be a number in \(0, 1\), got 0"),
+    ({"bases": {"t": 0.5, "seed": -1}}, ValueError, "'bases.seed' must be at least 0, got -1"),
+    ({"bases": {"t": [i / 2000 for i in range(1001)]}}, ValueError, "'bases' must be at most 1000 an item"),
+    ({"measures": ["effective_rank"]}, ValueError, "'bases' must be given with 'measures'"),
+    ({"bases": BASES, "measures": ["rank"]}, ValueError, "'measures' must be one of .*, got 'rank'"),
+    ({"bases": BASES, "measures": {"linearity": {"probes": 2}}}, ValueError, "got 'measures.linearity.probes'"),
+    ({"bases": BASES, "edits": {"t": 0.7}}, TypeError, "'edits' must be a list of mappings, got dict"),
+    ({"bases": BASES, "edits": [{}]}, TypeError, r"'edits\[0\].t' must be a number, got NoneType"),
+    ({"bases": BASES, "edits": [{"t": 0.6}]}, ValueError, r"'edits\[0\].t' must be one of 'bases.t' \[0.7, 0.5\]"),
+    ({"edits": [{"t": 0.7}]}, ValueError, r"'edits\[0\].basis' must be given without 'bases'"),
+    (edits(method="walk"), ValueError, r"'edits\[0\].method' must be one of \['guidance'.*\], got 'walk'"),
+    (edits(layer="up"), ValueError, r"'edits\[0\].layer' must be one of 'bases.layer' \['mid'\], got 'up'"),
+    (edits(directions=5), ValueError, r"'edits\[0\].directions' must be at most 4, the basis' k, got 5"),
+    (edits(directions=[0]), ValueError, r"'edits\[0\].directions' must be at least 1, got 0"),
+    (edits(distance="far"), TypeError, r"'edits\[0\].distance' must be a number, got str"),
+    (edits(distance=[1, 2], compose=True), ValueError, r"must be one number for each of 1 directions, got \[1, 2\]"),
+    (edits(compose="yes"), TypeError, r"'edits\[0\].compose' must be a bool, got str"),
+    (edits(method="geodesic", num_steps=0), ValueError, r"'edits\[0\].num_steps' must be at least 1, got 0"),
+    (edits(method="linear", transport="park2023"), ValueError, r"keys must be among .*, got 'edits\[0\].transport'"),
+    (edits(method="h-space", inject="above"), ValueError, r"'edits\[0\].inject' must be one of"),
+    (edits(basis="no.safetensors"), ValueError, r"'edits\[0\].basis' must be a saved basis, got 'no.safetensors'"),
+]
+
+
+@pytest.mark.parametrize(("keys", "kind", "message"), REFUSED, ids=[str(keys)[:50] for keys, *_ in REFUSED])
+def test_refusals_name_the_key(keys: dict[str, Any], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=rf"^spec: .*{message}"):
+        read_spec({"items": "photos", **keys})
+
+
+def test_defaults_are_those_of_the_functions() -> None:
+    spec = read_spec({"items": "photos", "bases": {"t": 0.7}, "edits": [{}]})
+    assert spec.bases is not None
+    assert (spec.bases.layer, spec.bases.k, spec.bases.tol, spec.bases.seed) == (("mid",), 8, 1e-3, 0)
+    (edit,) = spec.edits
+    assert (edit.method, edit.t, edit.directions, edit.distance) == ("guidance", 0.7, (1,), (3.0,))
+    assert edit.built() == latentjac.editing.Guidance(layer="mid")
+
+
+def test_a_saved_basis_is_told_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    basis_of(1).save(tmp_path / "one.safetensors")
+    (tmp_path / "two.safetensors").write_bytes((tmp_path / "one.safetensors").read_bytes())
+    basis_of(2).save(tmp_path / "other.safetensors")
+    spec = {name: _saved(name) for name in ("one", "two", "other")}
+    assert spec["one"].settings() == spec["two"].settings() != spec["other"].settings()
+
+
+def _saved(name: str) -> Any:
+    return read_spec({"items": "photos", "edits": [{"t": 0.7, "basis": f"{name}.safetensors"}]})
+
+
+def test_where_items_are_is_no_setting() -> None:
+    assert read_spec({"items": "a"}).settings() == read_spec({"items": "b"}).settings()
+
+
+def test_measures_of_specs_are_those_that_are_there() -> None:
+    for name in MEASURES:
+        assert read_spec({"items": "a", "bases": BASES, "measures": [name]}).measures == {name: {}}
+    assert set(METHODS) == {"guidance", "linear", "geodesic", "h-space"}
+
+
+YAML = {
+    "k: 1e-3": {"k": 1e-3},
+    "k: 1.5e+2": {"k": 150.0},
+    "k: 0.5": {"k": 0.5},
+    "k: 12": {"k": 12},
+    "k: e3": {"k": "e3"},
+    "k: [1, 2.5, mid]": {"k": [1, 2.5, "mid"]},
+    "k: true\nl:": {"k": True, "l": None},
+}
+
+
+@pytest.mark.parametrize("text", YAML)
+def test_yaml_values(text: str) -> None:
+    found = from_yaml(text)
+    assert found == YAML[text]
+    assert [type(value) for value in found.values()] == [type(value) for value in YAML[text].values()]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\na: 2", "a key twice: 'a'"),
+        ("a: &x [1]\nb: *x", "an alias"),
+        ("a: !!python/object:os.system {}", "could not determine a constructor"),
+        ("a: [", "while parsing"),
+        ("[1]: 2", "a key twice"),
+    ],
+)
+def test_yaml_that_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(text)
+    with pytest.raises(latentjac.FileError, match=rf"spec: '.*spec.yaml' must be YAML, got .*{message}"):
+        read_spec(path)
+
+
+def test_yaml_that_is_nested_or_long(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    for text, message in (
+        ("[" * 5000, "nested too deeply|while parsing"),
+        ("#" * (2**22 + 1), "at most 4194304 bytes"),
+    ):
+        path.write_text(text)
+        with pytest.raises(latentjac.FileError, match=message):
+            read_spec(path)
+
+
+def test_paths_begin_in_the_folder_of_the_spec(tmp_path: Path) -> None:
+    items_of(tmp_path, 2)
+    (tmp_path / "spec.yaml").write_text("items: items.jsonl\n")
+    spec = read_spec(tmp_path / "spec.yaml")
+    assert [item.id for item in read_items(spec.items, spec.root)] == ["item 0", "item 1"]
+
+
+@pytest.fixture(scope="module")
+def model() -> latentjac.Model:
+    return small_model()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"bases": {"t": 0.5, "layer": "top"}}, "'layer' must fit the model: .*'top'"),
+        ({"bases": {"t": 0.5, "k": 193}}, "'bases.k' must be at most 192 at layer 'mid', got 193"),
+        ({"sample": {"num_inference_steps": 1001}}, "'sample.num_inference_steps' must fit the model"),
+        ({"sample": {"prompt": "a face"}}, "'sample' must fit the model: .*prompt"),
+        ({"bases": {"t": 0.5}, "edits": [{"method": "h-space", "layer": "mid", "basis": "b.safetensors", "t": 0.5}]},
+         r"'edits\[0\]' must fit the model: its basis must have directions of shape \[8, 8, 8\], got \[6\]"),
+    ],
+)  # fmt: skip
+def test_what_the_model_cannot_do_is_refused_before(
+    model: latentjac.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    basis_of(0).save(tmp_path / "b.safetensors")
+    run = batch.Run({"items": str(items_of(tmp_path, 1)), **keys}, tmp_path / "run", model=model, shard="1/1")
+    with pytest.raises(ValueError, match=message):
+        run.run()
+    assert not (tmp_path / "run").exists()
+
+
+def test_sizes_are_those_of_the_model(model: latentjac.Model, tmp_path: Path) -> None:
+    items = read_items(items_of(tmp_path, 1), tmp_path)
+    sizes = check_fits(model, read_spec({"items": "x", "bases": {"t": 0.5, "layer": ["mid", "eps"]}}), items)
+    assert (sizes.sample, sizes.features) == (192, {"eps": 192, "mid": 512})
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"shard": "3/2"}, ValueError, "shard must be i/n"),
+        ({"shard": "1"}, ValueError, "shard must be i/n"),
+        ({"batch_size": 0}, ValueError, "batch_size must be at least 1"),
+        ({"batch_size": 257}, ValueError, "batch_size must be at most 256"),
+        ({"model": torch.nn.Identity()}, TypeError, "model must be a latentjac.Model"),
+        ({"device": 3}, TypeError, "device must be a str"),
+    ],
+)
+def test_arguments_of_a_run(tmp_path: Path, options: dict[str, Any], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        batch.Run({"items": str(items_of(tmp_path, 1))}, tmp_path / "run", **options)
