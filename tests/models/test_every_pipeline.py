@@ -25,13 +25,13 @@ TAKEN = """
     LatentConsistencyModelPipeline LatentConsistencyModelImg2ImgPipeline
     SanaPipeline SanaPAGPipeline AuraFlowPipeline Lumina2Pipeline CogView3PlusPipeline CogView4Pipeline
     QwenImagePipeline QwenImageImg2ImgPipeline QwenImageInpaintPipeline ZImagePipeline ZImageImg2ImgPipeline
-    ZImageInpaintPipeline ChromaPipeline ChromaImg2ImgPipeline ChromaInpaintPipeline
+    ZImageInpaintPipeline ChromaPipeline ChromaImg2ImgPipeline ChromaInpaintPipeline Flux2Pipeline Flux2KleinPipeline
 """.split()
 NAMED = """
     FluxKontextPipeline FluxKontextInpaintPipeline FluxControlPipeline FluxFillPipeline VisualClozePipeline
     StableVideoDiffusionPipeline WanPipeline LTXPipeline IFPipeline KandinskyV22Pipeline StableAudioPipeline
     SanaSprintPipeline SanaControlNetPipeline QwenImageEditPipeline QwenImageLayeredPipeline ZImageOmniPipeline
-    CogView4ControlPipeline HunyuanDiTControlNetPipeline Flux2Pipeline OmniGenPipeline
+    CogView4ControlPipeline HunyuanDiTControlNetPipeline Flux2KleinInpaintPipeline OmniGenPipeline
     StableDiffusionXLAdapterPipeline StableDiffusionUpscalePipeline StableUnCLIPPipeline
 """.split()
 
