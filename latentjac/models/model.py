@@ -23,7 +23,7 @@ from latentjac.arguments import (
 )
 from latentjac.linearization import Linearization, ProgramLinearization, linearize
 from latentjac.linearization.pool import Pool
-from latentjac.models.adapters import PIXEL_UNET, Call, Encoder, family_of
+from latentjac.models.adapters import PIXEL_UNET, Call, Encoder, Family, family_of
 from latentjac.models.arguments import check_call, check_factor, check_linearized
 from latentjac.models.classes import Asked, Classes
 from latentjac.models.codec import ImageInput, NoCodec, PixelCodec, decoder_map
@@ -115,7 +115,6 @@ class Model:
         self._names = None if usual is None else usual.names(self.network.config)
         self._inputs = None if usual is None else usual.inputs
         self._rescaled = None if usual is None else usual.rescaled
-        self._family = family
         self.layers = {**family.layers(self.network), **_names_of(self.network, layers)}
         if sample_shape is not None:
             self.sample_shape = _shape(sample_shape)
@@ -186,6 +185,11 @@ class Model:
             return height * width
         # Some pipelines pack patches as channels, before the network.
         return max(1, height * width // (packed // channels if packed > channels else patch**2))
+
+    @property
+    def _family(self) -> Family:
+        # Not held: parts of a family cannot be pickled.
+        return family_of(self.network) or PIXEL_UNET
 
     @property
     def placing(self) -> dict[str, Any]:
