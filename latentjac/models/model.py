@@ -25,6 +25,7 @@ from latentjac.arguments import (
 from latentjac.linearization import Linearization, ProgramLinearization, linearize
 from latentjac.linearization.pool import Pool
 from latentjac.models.adapters import PIXEL_UNET, Call, Encoder, Family, family_of
+from latentjac.models.adapters.family import BlockOutput
 from latentjac.models.arguments import check_call, check_factor, check_labels, check_linearized
 from latentjac.models.beside import Given, beside_for
 from latentjac.models.classes import Asked, Classes
@@ -128,8 +129,6 @@ class Model:
             self.classes = family.classes(self.network)
         self.call: Call = call or family.call
         self._usual = call is None and known is not None
-        self._own_family = family
-        self._grid = family.grid
         self.layers = {**family.layers(self.network), **_names_of(self.network, layers)}
         if sample_shape is not None:
             self.sample_shape = _shape(sample_shape)
@@ -147,6 +146,17 @@ class Model:
         """Drop traces."""
         self._traces: OrderedDict[tuple, Pool] = OrderedDict()
         self._lock = threading.Lock()
+
+    @property
+    def _own_family(self) -> Family:
+        """That of the network; of networks of no family that of pixel U-Nets."""
+        # Not held: parts of a family cannot be pickled.
+        return family_of(self.network) or PIXEL_UNET
+
+    @property
+    def _grid(self) -> BlockOutput | None:
+        """Where tokens of its blocks lie in a sample."""
+        return self._own_family.grid
 
     @property
     def _family(self) -> Family | None:

@@ -25,7 +25,7 @@ TAKEN = """
     LatentConsistencyModelPipeline LatentConsistencyModelImg2ImgPipeline
     SanaPipeline SanaPAGPipeline AuraFlowPipeline Lumina2Pipeline CogView3PlusPipeline CogView4Pipeline
     QwenImagePipeline QwenImageImg2ImgPipeline QwenImageInpaintPipeline ZImagePipeline ZImageImg2ImgPipeline
-    ZImageInpaintPipeline ChromaPipeline ChromaImg2ImgPipeline ChromaInpaintPipeline
+    ZImageInpaintPipeline ChromaPipeline ChromaImg2ImgPipeline ChromaInpaintPipeline Flux2Pipeline Flux2KleinPipeline
     WanPipeline WanVideoToVideoPipeline LTXPipeline StableAudioPipeline
     StableDiffusionAdapterPipeline StableDiffusionImageVariationPipeline StableDiffusionGLIGENPipeline
 """.split()
@@ -33,7 +33,7 @@ NAMED = """
     FluxKontextPipeline FluxKontextInpaintPipeline FluxControlPipeline FluxFillPipeline VisualClozePipeline
     StableVideoDiffusionPipeline WanImageToVideoPipeline WanVACEPipeline LTXImageToVideoPipeline
     SanaSprintPipeline SanaControlNetPipeline QwenImageEditPipeline QwenImageLayeredPipeline ZImageOmniPipeline
-    CogView4ControlPipeline HunyuanDiTControlNetPipeline OmniGenPipeline
+    CogView4ControlPipeline HunyuanDiTControlNetPipeline Flux2KleinInpaintPipeline OmniGenPipeline
     StableDiffusionXLAdapterPipeline StableDiffusionUpscalePipeline StableUnCLIPPipeline
 """.split()
 
