@@ -64,9 +64,19 @@ def parts_of(pipeline: Any) -> Parts:
     if getattr(pipeline, "is_cosxl_edit", False):
         raise LoadError(f"load: is_cosxl_edit of {type(pipeline).__name__} must be False, got True ({BY_HAND})")
     coder = next((held[name] for name in autoencoders.PARTS if name in held), None)
-    pictures = held.get("feature_extractor", held.get("image_processor")), held.get("image_encoder")
-    encoder = None if None in pictures else ImageEncoder(*pictures)
+    encoder = _image_encoder(held)
     return Parts(family.made(held), pipeline.scheduler, coder, text, encoder, family.noising(held))
+
+
+def _image_encoder(held: Mapping[str, Any]) -> ImageEncoder | None:
+    """That of a pipeline, or of the prior in it; None without one or without the preprocessing of its pictures."""
+    for encoder, processor in (
+        ("image_encoder", "feature_extractor"),
+        ("prior_image_encoder", "prior_image_processor"),
+    ):
+        if encoder in held and processor in held:
+            return ImageEncoder(held[processor], held[encoder])
+    return None
 
 
 def read_parts(folder: Path, variant: str | None, dtypes: tuple[torch.dtype, torch.dtype]) -> Parts:
