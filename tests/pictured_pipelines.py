@@ -8,10 +8,27 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, VQModel
+from diffusers.pipelines.kandinsky.text_encoder import MCLIPConfig, MultilingualCLIP
 from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
 from networks import build_text_unet
-from pipelines import build_autoencoder, build_image_encoder, build_latent_scheduler, build_stable_diffusion, build_t5
-from transformers import DPTConfig, DPTForDepthEstimation, DPTImageProcessorPil
+from pipelines import (
+    LETTERS,
+    TOKENS,
+    build_autoencoder,
+    build_image_encoder,
+    build_latent_scheduler,
+    build_stable_diffusion,
+    build_t5,
+    build_text_encoder,
+    build_tokenizer,
+)
+from transformers import (
+    CLIPTextModelWithProjection,
+    DPTConfig,
+    DPTForDepthEstimation,
+    DPTImageProcessorPil,
+    XLMRobertaTokenizer,
+)
 
 LATENT = {"in_channels": 4, "out_channels": 4, "cross_attention_dim": 16}
 
@@ -61,20 +78,57 @@ def build_unclip(folder: Path) -> Any:
     )  # fmt: skip
 
 
-def build_kandinsky(folder: Path, *, control: bool = False) -> Any:
-    """Pictures of 64x64 as latents of 8x8, a learned variance; with a ControlNet of its own on demand."""
+def build_movq() -> VQModel:
+    """Pictures of 64x64 as latents of 8x8."""
     torch.manual_seed(12)
-    movq = VQModel(
+    return VQModel(
         block_out_channels=(32,) * 4, down_block_types=("DownEncoderBlock2D",) * 4, latent_channels=4,
         up_block_types=("AttnUpDecoderBlock2D",) * 4, norm_num_groups=8, num_vq_embeddings=32, norm_type="spatial",
     )  # fmt: skip
+
+
+def build_kandinsky(folder: Path, *, control: bool = False, prior: bool = False) -> Any:
+    """Kandinsky 2.2 with a learned variance; with a ControlNet of its own, or with a prior, on demand."""
+    kind = diffusers.KandinskyV22ControlnetPipeline if control else diffusers.KandinskyV22Pipeline
     told = {
         "encoder_hid_dim": 12, "encoder_hid_dim_type": "image_proj",
         "addition_embed_type": "image_hint" if control else "image",
     }  # fmt: skip
     unet = build_text_unet(**{**LATENT, "in_channels": 8 if control else 4, "out_channels": 8, **told})
-    kind = diffusers.KandinskyV22ControlnetPipeline if control else diffusers.KandinskyV22Pipeline
-    return kind(unet, build_latent_scheduler(), movq)
+    if not prior:
+        return kind(unet, build_latent_scheduler(), build_movq())
+    processor, encoder = build_image_encoder()
+    tokenizer = build_tokenizer(folder)
+    text = build_text_encoder(len(tokenizer), CLIPTextModelWithProjection)
+    transformer = diffusers.PriorTransformer(
+        num_attention_heads=2, attention_head_dim=6, num_layers=1, embedding_dim=12, num_embeddings=TOKENS
+    )
+    return diffusers.KandinskyV22CombinedPipeline(
+        unet, build_latent_scheduler(), build_movq(), transformer, encoder, text, tokenizer,
+        diffusers.UnCLIPScheduler(), processor,
+    )  # fmt: skip
+
+
+def build_kandinsky_21(folder: Path) -> Any:
+    """Kandinsky 2.1: a text of one token a letter beside the embedding."""
+    letters = [(letter, -3.0) for letter in ("\u2581", *LETTERS)]
+    tokenizer = XLMRobertaTokenizer(
+        vocab=[("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -10.0), *letters, ("<mask>", 0.0)],
+        model_max_length=TOKENS,
+    )
+    torch.manual_seed(13)
+    config = MCLIPConfig(
+        transformerDimSize=16, imageDimSize=12, vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24,
+        num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=100,
+    )  # fmt: skip
+    told = {
+        "encoder_hid_dim": 16, "encoder_hid_dim_type": "text_image_proj", "addition_embed_type": "text_image",
+        "cross_attention_dim": 12, "out_channels": 8,
+    }  # fmt: skip
+    encoder = MultilingualCLIP(config).eval()
+    return diffusers.KandinskyPipeline(
+        encoder, tokenizer, build_text_unet(**{**LATENT, **told}), build_latent_scheduler(), build_movq()
+    )
 
 
 def build_deepfloyd(folder: Path, *, upscaled: bool = False) -> Any:

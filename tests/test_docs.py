@@ -14,7 +14,7 @@ import pytest
 import torch
 from networks import build_scheduler, build_shallow_unet
 from PIL import Image
-from pipelines import build_controlled, build_dit, build_sdxl, build_stable_diffusion
+from pipelines import build_adapted, build_controlled, build_dit, build_sdxl, build_stable_diffusion
 
 import latentjac
 from latentjac.solvers import LinearOperator
@@ -45,6 +45,7 @@ def text_models(tmp_path_factory) -> Callable[[str], latentjac.Model]:
         "lcm": (build_stable_diffusion, "StableDiffusionPipeline", {"time_cond_proj_dim": 8}),
         "inpainting": (build_stable_diffusion, "StableDiffusionInpaintPipeline", {"in_channels": 9}),
         "controlnet": (build_controlled, "StableDiffusionControlNetPipeline", {}),
+        "t2i": (build_adapted, "StableDiffusionAdapterPipeline", {}),
         "pix2pix": (build_stable_diffusion, "StableDiffusionInstructPix2PixPipeline", {"in_channels": 8}),
     }
 

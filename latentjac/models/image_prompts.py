@@ -29,7 +29,7 @@ class Embedding:
     Attributes:
         shape: Of one sample: ``(channels,)``, ``(pictures, channels)`` or ``(pictures, tokens, channels)``; numbers of
             pictures and tokens can be others.
-        zeros: Whether zeros stand for no picture where an encoder does not say what does.
+        zeros: Whether zeros stand for no picture; else what an encoder makes of a picture of zeros does.
         given: Channels of one that is given, where the network gets more, which are made of it; None where not.
     """
 
@@ -99,11 +99,9 @@ class ImageEncoder:
     @made_on_cpu
     @torch.no_grad()
     def without_picture(self, *, tokens: bool = False) -> torch.Tensor:
-        """What stands for no picture, of one row: zeros, or the features of a picture of zeros."""
+        """What :meth:`encode` gives for a picture of zeros, of one row."""
         config = self.encoder.config
-        blank = torch.zeros(1, config.num_channels, config.image_size, config.image_size)
-        found = self._encoded(blank, tokens)
-        return found if tokens else torch.zeros_like(found)
+        return self._encoded(torch.zeros(1, config.num_channels, config.image_size, config.image_size), tokens)
 
     def _encoded(self, pixels: torch.Tensor, tokens: bool) -> torch.Tensor:
         like = next(self.encoder.parameters())
@@ -186,10 +184,11 @@ def embeddings_away(function: str, model: Model, own: Mapping[str, torch.Tensor]
     for name, embedding in model._embeddings.items():
         if name not in own:
             continue
-        if len(embedding.shape) == 3 and model.image_encoder is not None:
-            away[name] = _shaped(model.image_encoder.without_picture(tokens=True), embedding.shape).to(own[name])
-        elif embedding.zeros:
+        if embedding.zeros:
             away[name] = torch.zeros_like(own[name])
+        elif model.image_encoder is not None:
+            encoded = model.image_encoder.without_picture(tokens=len(embedding.shape) == 3)
+            away[name] = _shaped(encoded, embedding.shape).to(own[name])
         else:
             raise ValueError(
                 f"{function}: negative_{name} must be given with guidance since model {model.name!r} does not know "

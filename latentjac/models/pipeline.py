@@ -55,9 +55,18 @@ def made_of(family: Family, held: Mapping[str, Any], settings: Mapping[str, Any]
     """What a model is made of, of the parts of a pipeline by name and its settings."""
     text = None if family.make_text is None else family.make_text(held, settings)
     coder = next((held[name] for name in autoencoders.PARTS if name in held), None)
-    pictures = held.get("feature_extractor", held.get("image_processor")), held.get("image_encoder")
-    encoder = None if None in pictures else ImageEncoder(*pictures)
-    return Parts(family.made(held), scheduler, coder, text, encoder, family.noising(held))
+    return Parts(family.made(held), scheduler, coder, text, _image_encoder(held), family.noising(held))
+
+
+def _image_encoder(held: Mapping[str, Any]) -> ImageEncoder | None:
+    """That of a pipeline, or of the prior in it; None without one or without the preprocessing of its pictures."""
+    for encoder, processor in (
+        ("image_encoder", "feature_extractor"),
+        ("prior_image_encoder", "prior_image_processor"),
+    ):
+        if encoder in held and processor in held:
+            return ImageEncoder(held[processor], held[encoder])
+    return None
 
 
 def family_of_parts(pipeline: str, classes: Mapping[str, str], configs: Mapping[str, Mapping[str, Any]]) -> Family:

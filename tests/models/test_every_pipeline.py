@@ -29,12 +29,67 @@ TAKEN = """
     WanPipeline WanVideoToVideoPipeline LTXPipeline StableAudioPipeline
     StableDiffusionAdapterPipeline StableDiffusionImageVariationPipeline StableDiffusionGLIGENPipeline
 """.split()
+# The same of pipelines that are told apart by the configuration of their U-Nets, or can do without parts that are
+# needed: with these parts beside those that they cannot do without, and the configuration.
+T5 = {"text_encoder": "T5EncoderModel", "tokenizer": "T5Tokenizer"}
+XL = {
+    "text_encoder": "CLIPTextModel", "tokenizer": "CLIPTokenizer", "text_encoder_2": "CLIPTextModelWithProjection",
+    "tokenizer_2": "CLIPTokenizer",
+}  # fmt: skip
+IF = {"encoder_hid_dim_type": "text_proj", "addition_embed_type": "text", "in_channels": 3, "out_channels": 6}
+KANDINSKY = {"encoder_hid_dim_type": "image_proj", "addition_embed_type": "image", "in_channels": 4, "out_channels": 8}
+CONFIGURED: list[tuple[str, dict[str, str], dict[str, Any]]] = [
+    ("IFPipeline IFImg2ImgPipeline IFInpaintingPipeline", T5, IF),
+    (
+        "IFSuperResolutionPipeline IFImg2ImgSuperResolutionPipeline IFInpaintingSuperResolutionPipeline",
+        T5,
+        {**IF, "in_channels": 6, "class_embed_type": "timestep"},
+    ),
+    (
+        "KandinskyV22Pipeline KandinskyV22Img2ImgPipeline KandinskyV22CombinedPipeline "
+        "KandinskyV22Img2ImgCombinedPipeline",
+        {},
+        KANDINSKY,
+    ),
+    (
+        "KandinskyV22ControlnetPipeline KandinskyV22ControlnetImg2ImgPipeline",
+        {},
+        {**KANDINSKY, "addition_embed_type": "image_hint", "in_channels": 8},
+    ),
+    (
+        "KandinskyPipeline KandinskyImg2ImgPipeline KandinskyCombinedPipeline KandinskyImg2ImgCombinedPipeline",
+        {},
+        {**KANDINSKY, "encoder_hid_dim_type": "text_image_proj"},
+    ),
+    ("StableDiffusionUpscalePipeline", {}, {"in_channels": 7, "out_channels": 4, "num_class_embeds": 1000}),
+    ("StableDiffusionDepth2ImgPipeline", {}, {"in_channels": 5, "out_channels": 4}),
+    ("StableUnCLIPPipeline StableUnCLIPImg2ImgPipeline", {}, {"class_embed_type": "projection"}),
+    (
+        "StableDiffusionXLPipeline StableDiffusionXLImg2ImgPipeline StableDiffusionXLInpaintPipeline "
+        "StableDiffusionXLAdapterPipeline StableDiffusionXLControlNetPipeline StableDiffusionXLPAGPipeline "
+        "StableDiffusionXLControlNetImg2ImgPipeline StableDiffusionXLControlNetInpaintPipeline "
+        "StableDiffusionXLPAGImg2ImgPipeline StableDiffusionXLPAGInpaintPipeline "
+        "StableDiffusionXLControlNetPAGPipeline StableDiffusionXLControlNetPAGImg2ImgPipeline "
+        "LEditsPPPipelineStableDiffusionXL",
+        XL,
+        {"addition_embed_type": "text_time"},
+    ),
+]
+# U-Nets of pictures that get what is not given to them.
+KANDINSKY_INPAINTING = {**KANDINSKY, "in_channels": 9}
+REFUSED_UNETS: list[tuple[str, dict[str, str], dict[str, Any]]] = [
+    ("KandinskyV22InpaintPipeline", {}, KANDINSKY_INPAINTING),
+    ("StableDiffusionLatentUpscalePipeline", {}, {"in_channels": 8, "out_channels": 5, "time_cond_proj_dim": 896}),
+    ("StableDiffusionControlNetXSPipeline PaintByExamplePipeline BlipDiffusionPipeline AltDiffusionPipeline", {}, {}),
+    ("StableDiffusionGLIGENTextImagePipeline LDMTextToImagePipeline Kandinsky3Pipeline", {}, {}),
+    ("StableDiffusionXLControlNetUnionPipeline StableDiffusionXLControlNetXSPipeline", XL,
+     {"addition_embed_type": "text_time"}),
+]  # fmt: skip
 NAMED = """
     FluxKontextPipeline FluxKontextInpaintPipeline FluxControlPipeline FluxFillPipeline VisualClozePipeline
     StableVideoDiffusionPipeline WanImageToVideoPipeline WanVACEPipeline LTXImageToVideoPipeline
     SanaSprintPipeline SanaControlNetPipeline QwenImageEditPipeline QwenImageLayeredPipeline ZImageOmniPipeline
     CogView4ControlPipeline HunyuanDiTControlNetPipeline Flux2KleinInpaintPipeline OmniGenPipeline
-    StableDiffusionXLAdapterPipeline StableDiffusionUpscalePipeline StableUnCLIPPipeline
 """.split()
 
 
@@ -57,9 +112,9 @@ def first_class(of: Any) -> str | None:
     return getattr(known[0], "__name__", str(known[0])) if known else None
 
 
-def refusal_of(name: str, classes: dict[str, str]) -> str | None:
+def refusal_of(name: str, classes: dict[str, str], unet: dict[str, Any] | None = None) -> str | None:
     try:
-        _family(name, classes, {part: {} for part in classes})
+        _family(name, classes, {**{part: {} for part in classes}, "unet": unet or {}})
     except latentjac.LoadError as error:
         return str(error)
     return None
@@ -74,6 +129,22 @@ def test_every_pipeline_is_of_a_family_or_refused_with_a_way_out() -> None:
     ] == []
     assert set(TAKEN) & set(refused) == set()
     assert set(NAMED) <= set(refused)
+
+
+def each(configured: list[tuple[str, dict[str, str], dict[str, Any]]]) -> dict[str, str | None]:
+    """Why each of these is refused, if it is."""
+    known = pipelines()
+    return {
+        name: refusal_of(name, {**known[name], **parts}, config)
+        for names, parts, config in configured
+        for name in names.split()
+    }
+
+
+def test_u_nets_that_are_told_apart_by_their_configuration() -> None:
+    taken, refused = each(CONFIGURED), each(REFUSED_UNETS)
+    assert {name: why for name, why in taken.items() if why is not None} == {}
+    assert all(why is not None and "latentjac.Model(network, scheduler, call=" in why for why in refused.values())
 
 
 @pytest.mark.parametrize(

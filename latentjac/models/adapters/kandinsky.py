@@ -59,6 +59,11 @@ def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> Pipeline
     return PipelineText("KandinskyPipeline", parts, encode)
 
 
+# Of the prior, which makes embeddings of texts beforehand.
+_PRIOR = (
+    "prior_prior", "prior_image_encoder", "prior_text_encoder", "prior_tokenizer", "prior_scheduler",
+    "prior_image_processor",
+)  # fmt: skip
 KANDINSKY = Family(
     "UNet2DConditionModel",
     call,
@@ -70,6 +75,7 @@ KANDINSKY = Family(
     refusal=refusal,
     guidance_scale=4.0,
     requires={"movq": ("VQModel",)},
+    allows=_PRIOR,
 )
 KANDINSKY_21 = replace(
     KANDINSKY,
