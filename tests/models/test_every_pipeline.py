@@ -23,7 +23,7 @@ TAKEN = """
     StableDiffusionImg2ImgPipeline StableDiffusionInpaintPipeline StableDiffusionInpaintPipelineLegacy
     StableDiffusionInstructPix2PixPipeline StableDiffusionControlNetPipeline StableDiffusionControlNetImg2ImgPipeline
     LatentConsistencyModelPipeline LatentConsistencyModelImg2ImgPipeline WanPipeline WanVideoToVideoPipeline LTXPipeline
-    StableAudioPipeline
+    StableAudioPipeline CogVideoXPipeline CogVideoXVideoToVideoPipeline
 """.split()
 NAMED = """
     FluxKontextPipeline FluxKontextInpaintPipeline FluxControlPipeline FluxFillPipeline VisualClozePipeline

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from latentjac.models.adapters.class_unet import CLASS_UNET
+from latentjac.models.adapters.cogvideox import COGVIDEOX
 from latentjac.models.adapters.controlnet import CONTROLLED, CONTROLLED_SDXL, ControlledUNet
 from latentjac.models.adapters.dit import DIT
 from latentjac.models.adapters.family import BY_HAND, Call, Encoder, Family
@@ -20,7 +21,7 @@ from latentjac.models.adapters.wan import WAN
 # What `load` knows; of several that suit a network the first is taken.
 FAMILIES = (
     PIXEL_UNET, CLASS_UNET, CONTROLLED, CONTROLLED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, DIT, PIXART, PIXART_SIZED, SD3,
-    FLUX, FLUX_SCHNELL, WAN, LTX, STABLE_AUDIO,
+    FLUX, FLUX_SCHNELL, WAN, LTX, COGVIDEOX, STABLE_AUDIO,
 )  # fmt: skip
 # Of networks that had one class before diffusers 0.30, and have one each since: by the kind of their norm.
 _NEW_CLASSES = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
@@ -41,6 +42,7 @@ def class_now(kind: str, config: Mapping[str, Any]) -> str:
 __all__ = [
     "BY_HAND",
     "CLASS_UNET",
+    "COGVIDEOX",
     "CONTROLLED",
     "CONTROLLED_SDXL",
     "DIT",
