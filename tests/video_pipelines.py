@@ -6,8 +6,12 @@ from typing import Any
 
 import torch
 from diffusers import (
+    AutoencoderKLCogVideoX,
     AutoencoderKLLTXVideo,
     AutoencoderKLWan,
+    CogVideoXDDIMScheduler,
+    CogVideoXPipeline,
+    CogVideoXTransformer3DModel,
     FlowMatchEulerDiscreteScheduler,
     LTXPipeline,
     LTXVideoTransformer3DModel,
@@ -90,3 +94,43 @@ def build_ltx(kind: Any = LTXPipeline) -> LTXPipeline:
         use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=4, shift_terminal=0.1
     )
     return kind(scheduler, build_ltx_autoencoder(), encoder, tokenizer, network)
+
+
+def build_cogvideox_autoencoder() -> AutoencoderKLCogVideoX:
+    """Videos of 9 frames of 16x32 as 4 channels of 3 frames of 4x8."""
+    torch.manual_seed(3)
+    return AutoencoderKLCogVideoX(
+        down_block_types=("CogVideoXDownBlock3D",) * 3,
+        up_block_types=("CogVideoXUpBlock3D",) * 3,
+        block_out_channels=(8, 8, 8),
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=2,
+        temporal_compression_ratio=4,
+        scaling_factor=0.7,
+    ).eval()
+
+
+def build_cogvideox(**options: object) -> CogVideoXPipeline:
+    """Three blocks that text and video go through together; zero terminal SNR."""
+    tokenizer, encoder = build_t5()
+    torch.manual_seed(4)
+    settings = {
+        "num_attention_heads": 2,
+        "attention_head_dim": 16,
+        "in_channels": 4,
+        "out_channels": 4,
+        "time_embed_dim": 8,
+        "text_embed_dim": 16,
+        "num_layers": 3,
+        "sample_width": 8,
+        "sample_height": 4,
+        "sample_frames": 9,
+        "max_text_seq_length": 226,
+    }
+    network = CogVideoXTransformer3DModel(**{**settings, **options}).eval()
+    scheduler = CogVideoXDDIMScheduler(
+        snr_shift_scale=3.0, prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing",
+        set_alpha_to_one=True, clip_sample=False,
+    )  # fmt: skip
+    return CogVideoXPipeline(tokenizer, encoder, build_cogvideox_autoencoder(), network, scheduler)

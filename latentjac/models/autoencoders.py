@@ -64,11 +64,13 @@ class VideoKind:
 
     Attributes:
         factors: Frames and pixels along a side for each of a latent, of the autoencoder.
+        together: Further latents that are decoded at once: there are a multiple of so many behind the first.
         scaling: What its latents are scaled by, as keys of a configuration.
         refusal: Why one of this configuration cannot be used, or None.
     """
 
     factors: Callable[[Any], tuple[int, int]] = field(repr=False)
+    together: int = 1
     scaling: Callable[[Any], Mapping[str, Any]] = field(default=lambda coder: coder.config, repr=False)
     refusal: Callable[[Mapping[str, Any]], str | None] = field(default=lambda config: None, repr=False)
 
@@ -79,17 +81,21 @@ def _of_buffers(coder: Any) -> Mapping[str, Any]:
     return {**coder.config, **buffers}
 
 
+def _of_blocks(coder: Any) -> tuple[int, int]:
+    return int(coder.config["temporal_compression_ratio"]), 2 ** (len(coder.config["block_out_channels"]) - 1)
+
+
 VIDEO_KINDS = {
     "AutoencoderKLWan": VideoKind(
         lambda coder: (coder.config["scale_factor_temporal"], coder.config["scale_factor_spatial"])
     ),
+    "AutoencoderKLCogVideoX": VideoKind(_of_blocks, together=2),
     "AutoencoderKLLTXVideo": VideoKind(
         lambda coder: (coder.temporal_compression_ratio, coder.spatial_compression_ratio),
-        _of_buffers,
-        lambda config: "its decoder draws noise at a timestep" if config.get("timestep_conditioning") else None,
+        scaling=_of_buffers,
+        refusal=lambda config: "its decoder draws noise at a timestep" if config.get("timestep_conditioning") else None,
     ),
 }
-ALL_KINDS = (*KINDS, *VIDEO_KINDS)
 REFUSED = {"ConsistencyDecoderVAE": "its decoder draws noise, so a picture does not repeat"}
 
 

@@ -352,14 +352,13 @@ def _of_videos(
         return None, (channels, own[0] if frames is None else frames, *(own[1:] if size is None else size))
     try:
         check_part(f"config of {type(autoencoder).__name__}", autoencoder.config)
-        codec = VideoLatentCodec(autoencoder, (2, 1, 1))
+        codec = VideoLatentCodec(autoencoder, (1, 1, 1))
+        each, factor = autoencoders.video_kind_of(autoencoder).factors(autoencoder)
     except (TypeError, ValueError) as error:
         raise LoadError(f"load: {str(error).removeprefix('VideoLatentCodec: ')}") from error
-    each, factor, kind = codec.frames - 1, codec.size[0], type(autoencoder).__name__
-    if frames is not None and (frames - 1) % each:
-        raise ValueError(
-            f"load: frames must be a multiple of {each}, the frames of a latent of {kind}, and 1, got {frames}"
-        )
+    kind, group = type(autoencoder).__name__, each * autoencoders.video_kind_of(autoencoder).together
+    if frames is not None and (frames - 1) % group:
+        raise ValueError(f"load: frames must be a multiple of {group}, as {kind} takes them, and 1, got {frames}")
     if size is not None and (size[0] % factor or size[1] % factor):
         raise ValueError(f"load: size must be of multiples of {factor}, the pixels of a latent of {kind}, got {size}")
     if codec.latent_channels != channels:

@@ -144,6 +144,12 @@ class VideoLatentCodec:
         self._kind = video_kind_of(autoencoder)
         frames, (height, width) = as_video("VideoLatentCodec", "latent_size", latent_size)
         time, space = self._kind.factors(autoencoder)
+        if (frames - 1) % self._kind.together:
+            kind, several = type(autoencoder).__name__, self._kind.together
+            raise ValueError(
+                f"VideoLatentCodec: latent_size must have a multiple of {several} frames, and 1, for {kind}, "
+                f"got {frames}"
+            )
         self.frames, self.size = (frames - 1) * time + 1, (height * space, width * space)
         self._pixels = VideoCodec((self.frames, *self.size), autoencoder.config.in_channels)
         self.channels, self.latent_channels = self._pixels.channels, latent_channels(autoencoder)

@@ -27,6 +27,7 @@ TAKEN = """
     QwenImagePipeline QwenImageImg2ImgPipeline QwenImageInpaintPipeline ZImagePipeline ZImageImg2ImgPipeline
     ZImageInpaintPipeline ChromaPipeline ChromaImg2ImgPipeline ChromaInpaintPipeline Flux2Pipeline Flux2KleinPipeline
     WanPipeline WanVideoToVideoPipeline LTXPipeline StableAudioPipeline
+    CogVideoXPipeline CogVideoXVideoToVideoPipeline
     StableDiffusionAdapterPipeline StableDiffusionImageVariationPipeline StableDiffusionGLIGENPipeline
 """.split()
 # The same of pipelines that are told apart by the configuration of their U-Nets, or can do without parts that are

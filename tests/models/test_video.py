@@ -175,7 +175,7 @@ def test_the_command_line_takes_models_of_pictures(model, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(latentjac, "load", lambda source, device: model)
     with (
-        pytest.raises(Refusal, match="--model must be one of pictures, got 'clips', whose samples are videos"),
+        pytest.raises(Refusal, match="--model must be one of pictures, got clips, whose samples are videos"),
         RunFolder(tmp_path / "out", "invert", {}) as run,
     ):
         stages.load_model(run, "clips", "cpu")

@@ -9,9 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import LTXImageToVideoPipeline, WanImageToVideoPipeline
+from diffusers import CogVideoXImageToVideoPipeline, LTXImageToVideoPipeline, WanImageToVideoPipeline
 from truth import dense_jacobian
-from video_pipelines import build_ltx, build_ltx_autoencoder, build_wan, build_wan_autoencoder
+from video_pipelines import (
+    build_cogvideox,
+    build_cogvideox_autoencoder,
+    build_ltx,
+    build_ltx_autoencoder,
+    build_wan,
+    build_wan_autoencoder,
+)
 
 import latentjac
 from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Method
@@ -31,6 +38,7 @@ class Family:
         given: Latents as its pipeline takes them.
         tokens: Where tokens of the middle block are.
         small: A size of frames for dense Jacobians.
+        is_v: Whether the network predicts v, else a velocity of flow matching.
     """
 
     build: Callable[[], Any]
@@ -39,12 +47,19 @@ class Family:
     given: Callable[[torch.Tensor], torch.Tensor]
     tokens: tuple[int, int, int]
     small: tuple[int, int]
+    is_v: bool = False
 
 
 FAMILIES = {
     "wan": Family(build_wan, (16, 32), 5, lambda x: x, (2, 2, 4), (8, 16)),
+    "cogvideox": Family(build_cogvideox, (16, 32), 9, lambda x: x.transpose(1, 2), (3, 2, 4), (8, 16), is_v=True),
     "ltx": Family(build_ltx, (32, 64), 5, lambda x: x.flatten(2).transpose(1, 2), (2, 2, 4), (32, 32)),
 }
+
+
+def first(out: Any) -> torch.Tensor:
+    """What a block makes of the video, before what it makes of a text."""
+    return out[0] if isinstance(out, tuple) else out
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -57,13 +72,19 @@ def model(family) -> latentjac.Model:
     return latentjac.load(family.build(), size=family.size, frames=family.frames, dtype=torch.float64)
 
 
+def turned() -> Any:
+    return build_cogvideox(use_rotary_positional_embeddings=True)
+
+
 @pytest.mark.parametrize("scale", [1.0, 4.0])
-def test_videos_are_those_of_diffusers(family, scale: float) -> None:
+@pytest.mark.parametrize("name", [*FAMILIES, "cogvideox turned"])
+def test_videos_are_those_of_diffusers(name: str, scale: float) -> None:
+    family = FAMILIES.get(name) or replace(FAMILIES["cogvideox"], build=turned)
     pipeline = family.build()
     pipeline.set_progress_bar_config(disable=True)
     model = latentjac.load(pipeline, size=family.size, frames=family.frames)
     noise = torch.randn(2, *model.sample_shape, generator=torch.Generator().manual_seed(2))
-    options = {"num_inference_steps": 3, "guidance_scale": scale, "output_type": "np"}
+    options = {"num_inference_steps": 4, "guidance_scale": scale, "output_type": "np"}
     height, width = family.size
     given = {"latents": family.given(noise), "height": height, "width": width, "num_frames": family.frames}
     theirs = pipeline(PROMPTS, ["blue"] * 2, **given, **options).frames
@@ -89,7 +110,9 @@ def test_bases_are_those_of_the_dense_jacobian(family, layer: str) -> None:
         model, num_inference_steps=5, prompt="a cat", negative_prompt="dog", guidance_scale=3.0
     )
     t, found = torch.tensor(point.timestep), []
-    handle = model.network.get_submodule(model.layers["mid"]).register_forward_hook(lambda m, i, out: found.append(out))
+    handle = model.network.get_submodule(model.layers["mid"]).register_forward_hook(
+        lambda m, i, out: found.append(first(out))
+    )
 
     def f(x: torch.Tensor) -> torch.Tensor:
         found.clear()
@@ -97,7 +120,7 @@ def test_bases_are_those_of_the_dense_jacobian(family, layer: str) -> None:
         if layer == "mid":
             return found[0].mT  # tokens last, in their order
         away = model.call(model.network, x, t, point.conditioning.guidance.negative)
-        return x - (t / 1000) * (away + 3 * (plain - away))
+        return (point.signal if family.is_v else 1.0) * x - point.noise * (away + 3 * (plain - away))
 
     _, s, vt = torch.linalg.svd(dense_jacobian(f, point.sample), full_matrices=False)
     handle.remove()
@@ -109,7 +132,8 @@ def test_bases_are_those_of_the_dense_jacobian(family, layer: str) -> None:
 def test_mid_is_a_video_of_features(family, model) -> None:
     point = latentjac.noise_point(model, prompt="a cat")
     features = model.feature_map("mid")(point.sample, torch.tensor(500.0), point.conditioning)
-    assert list(features.shape) == [1, 24, *family.tokens]
+    config = model.network.config
+    assert list(features.shape) == [1, config.num_attention_heads * config.attention_head_dim, *family.tokens]
     assert torch.equal(model._as_returned(model.resolve_layer("mid"), features).mT.reshape(features.shape), features)
     inner = model.feature_map(f"{model.layers['mid']}.attn1")
     assert inner(point.sample, torch.tensor(500.0), point.conditioning).ndim == 3  # others are as the module gives them
@@ -137,8 +161,10 @@ def test_features_are_injected_where_they_came_from(model) -> None:
     values = torch.randn(offset.shape[1], generator=torch.Generator().manual_seed(0), dtype=offset.dtype)
     offset[0, :, 1, 0, 2] = values  # one token: of the second frame, first row, third column
     tokens = torch.zeros(1, offset[0, 0].numel(), offset.shape[1], dtype=offset.dtype)
-    tokens[0, offset[0, 0].numel() // 2 + 2] = values
-    handle = block.register_forward_hook(lambda m, inputs, out: out + tokens)
+    tokens[0, offset[0, 0, 0].numel() + 2] = values
+    handle = block.register_forward_hook(
+        lambda m, inputs, out: (out[0] + tokens, *out[1:]) if isinstance(out, tuple) else out + tokens
+    )
     expected = model.eps(point.sample, t, point.conditioning)
     handle.remove()
     found = latentjac.editing.injection.predict_injected(model, point.sample, point, point.timestep, "mid", offset)
@@ -147,16 +173,23 @@ def test_features_are_injected_where_they_came_from(model) -> None:
 
 
 @pytest.mark.parametrize(
-    ("autoencoder", "each", "pixels"), [(build_wan_autoencoder, 4, 4), (build_ltx_autoencoder, 4, 16)]
+    ("autoencoder", "each", "pixels", "causal"),
+    [
+        (build_wan_autoencoder, 4, 4, True),
+        (build_ltx_autoencoder, 4, 16, True),
+        (build_cogvideox_autoencoder, 4, 4, False),  # its norms see all frames
+    ],
 )
-def test_latents_are_of_one_frame_and_then_of_several(autoencoder, each: int, pixels: int) -> None:
+def test_latents_are_of_one_frame_and_then_of_several(autoencoder, each: int, pixels: int, causal: bool) -> None:
     codec = VideoLatentCodec(autoencoder().double(), (3, 2, 2))
     assert (codec.frames, codec.size) == (2 * each + 1, (2 * pixels, 2 * pixels))
     videos = torch.rand(2, 3, codec.frames, *codec.size, generator=torch.Generator().manual_seed(0))
     latents = codec.encode(videos)
     assert latents.shape == (2, codec.latent_channels, 3, 2, 2)
     assert codec.decode(latents).shape == videos.shape
-    for last, alike in ((each + 1, 2), (1, 1)):  # what comes later does not change the latents of what was before
+    for last, alike in (
+        ((each + 1, 2), (1, 1)) if causal else ()
+    ):  # what comes later does not change the latents of what was before
         videos[:, :, last:] = 0.5
         torch.testing.assert_close(codec.encode(videos)[:, :, :alike], latents[:, :, :alike], rtol=0, atol=1e-5)
         assert (codec.encode(videos)[:, :, alike] - latents[:, :, alike]).abs().max() > 1e-4
@@ -173,8 +206,12 @@ def test_what_ltx_is_told_of_frames_and_pixels() -> None:
 
 
 def test_sizes_that_do_not_fit_are_named() -> None:
-    with pytest.raises(ValueError, match=r"load: frames must be a multiple of 4, .* of AutoencoderKLWan, and 1, got 6"):
+    with pytest.raises(ValueError, match=r"load: frames must be a multiple of 4, .*, and 1, got 6"):
         latentjac.load(build_wan(), size=(16, 32), frames=6)
+    with pytest.raises(ValueError, match=r"load: frames must be a multiple of 8, as AutoencoderKLCogVideoX takes them"):
+        latentjac.load(build_cogvideox(), frames=5)
+    with pytest.raises(ValueError, match=r"latent_size must have a multiple of 2 frames, and 1, for .*, got 2"):
+        VideoLatentCodec(build_cogvideox_autoencoder(), (2, 2, 2))
     with pytest.raises(ValueError, match=r"load: size must be of multiples of 4, .* got \(15, 16\)"):
         latentjac.load(build_wan(), size=(15, 16), frames=5)
     with pytest.raises(ValueError, match=r"load: size must be one that the network takes, such as multiples of 8, "):
@@ -198,7 +235,12 @@ def test_what_is_not_given_is_named() -> None:
     stages.register_modules(transformer_2=stages.transformer)
     with pytest.raises(latentjac.LoadError, match=r"got WanPipeline with .* beside \{'transformer_2'"):
         latentjac.load(stages)
-    for kind, build in ((WanImageToVideoPipeline, build_wan), (LTXImageToVideoPipeline, build_ltx)):
+    builders = {
+        WanImageToVideoPipeline: build_wan,
+        LTXImageToVideoPipeline: build_ltx,
+        CogVideoXImageToVideoPipeline: build_cogvideox,
+    }
+    for kind, build in builders.items():
         parts = build().components
         with pytest.raises(latentjac.LoadError, match=f"it must be that of a .*, got one of a {kind.__name__}"):
             latentjac.load(kind(**{name: parts[name] for name in parts}))

@@ -8,6 +8,7 @@ from latentjac.models.adapters.chroma import CHROMA
 from latentjac.models.adapters.class_unet import CLASS_UNET
 from latentjac.models.adapters.cog_view3 import COG_VIEW3
 from latentjac.models.adapters.cog_view4 import COG_VIEW4
+from latentjac.models.adapters.cogvideox import COGVIDEOX
 from latentjac.models.adapters.controlnet import (
     ADAPTED,
     ADAPTED_SDXL,
@@ -44,7 +45,7 @@ FAMILIES = (
     CONTROLLED, CONTROLLED_SDXL, ADAPTED, ADAPTED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, VARIATION, DIT, PIXART,
     PIXART_SIZED, SD3, FLUX, FLUX_SCHNELL, SANA, AURA_FLOW, HUNYUAN_DIT, COG_VIEW4, QWEN_IMAGE, Z_IMAGE,
     LUMINA2, CHROMA, COG_VIEW3, FLUX2, FLUX2_KLEIN,
-    WAN, LTX, STABLE_AUDIO,
+    WAN, LTX, COGVIDEOX, STABLE_AUDIO,
 )  # fmt: skip
 # Of networks that had one class before diffusers 0.30, and have one each since: by the kind of their norm.
 _NEW_CLASSES = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
@@ -71,6 +72,7 @@ __all__ = [
     "BY_HAND",
     "CHROMA",
     "CLASS_UNET",
+    "COGVIDEOX",
     "COG_VIEW3",
     "COG_VIEW4",
     "CONTROLLED",
