@@ -3,9 +3,9 @@
     python benchmarks/bench_inversion.py --data faces64.zip
 
 The archive is the training set of the built-in model; only photos that training never saw are used. Evaluations are
-counted by a hook on the network. The error of the noisy samples is their distance from those of a fine inversion, over
-the length of these, of four photos. Edits of these go straight along the first direction of a local basis; their deviation is that from the
-finely inverted sample, edited and finely decoded, over the size of this edit.
+counted by a hook on the network. The error of the noisy samples of four photos is their distance from those of a fine
+inversion, over the length of these. Edits of these go straight along the first direction of a local basis; their
+deviation is that from the finely inverted sample, edited and finely decoded, over the size of this edit.
 """
 
 from __future__ import annotations

@@ -91,19 +91,21 @@ def invert(
     check_model("invert", model)
     progress = check_bool("invert", "progress", progress)
     estimate_error = check_bool("invert", "estimate_error", estimate_error)
-    places = [
-        Schedule.from_scheduler(model.scheduler, steps, **model.placing, grid=grid, solver=solver, t=t)
-        for steps in ((num_inference_steps, 2 * num_inference_steps) if estimate_error else (num_inference_steps,))
-    ]
+
+    def levels(steps: int) -> Schedule:
+        return Schedule.from_scheduler(model.scheduler, steps, **model.placing, grid=grid, solver=solver, t=t)
+
+    schedule = levels(num_inference_steps)
+    finer = levels(2 * schedule.num_inference_steps) if estimate_error else None
     asked = Asked(prompt, negative_prompt, guidance_scale, class_label, negative_class_label)
     input_type = check_choice("invert", "input_type", input_type, INPUT_TYPES)
     clean, under = prepared("invert", model, image, asked, conditioning, input_type)
-    way = _way_up(model, clean, places[0], under, progress)
-    schedule, samples = places[0], way.samples
+    way = _way_up(model, clean, schedule, under, progress)
+    samples = way.samples
     with tqdm(total=schedule.top, desc="the way back", unit="step", disable=not progress) as bar:
         back = denoise(model, samples[-1], schedule, schedule.top, under, bar)
     error: tuple[float, ...] = ()
-    for finer in places[1:]:
+    if finer is not None:
         better = _way_up(model, clean, finer, under, progress).samples[-1]
         error = tuple(_relative(samples[-1], better).tolist())
     found = psnr(model, back, clean)

@@ -95,9 +95,9 @@ def _pixels(model: Model, photo: ImageInput) -> torch.Tensor:
     """The photo ``[C, H, W]`` in [0, 1], as the model's pictures are."""
     subject = "edit: photo"
     if isinstance(model.codec, NoCodec):
-        model.codec.encode(photo, subject=subject)  # refuses
+        raise ValueError(f"{subject} must be left out with a model that has no codec, got {type(photo).__name__}")
     if not isinstance(model.codec, (PixelCodec, LatentCodec)):
-        raise ValueError(f"{subject} must be None for models of no pictures, got {type(photo).__name__}")
+        raise ValueError(f"{subject} must be left out with a model of no pictures, got {type(photo).__name__}")
     plain = PixelCodec(model.codec.size, model.codec.channels)
     pixels = plain.decode(plain.encode(photo, subject=subject))
     if len(pixels) != 1:

@@ -27,7 +27,7 @@ def test_a_class_label(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "basis" / "run.json").read_text())["arguments"]["class_label"] == 2
     model = latentjac.load(folder)
-    point = latentjac.invert(model, photo, 8, class_label=2).at(0.5)
+    point = latentjac.invert(model, photo, 8, class_label=2, t=0.5).at(0.5)
     basis = latentjac.local_basis(model, point, 2, tol=1e-3, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(latentjac.LocalBasis.load(tmp_path / "basis" / "basis.safetensors").s, basis.s)
 

@@ -41,12 +41,12 @@ def test_what_is_written_is_what_python_gives(folder, photo, tmp_path) -> None:
     record = json.loads((tmp_path / "edit" / "run.json").read_text())
     assert (record["arguments"]["prompt"], record["arguments"]["edit_prompt"]) == ("a cat", "a dog")
     model = latentjac.load(folder)
-    point = latentjac.invert(model, photo, 8, "a cat").at(0.5)
+    point = latentjac.invert(model, photo, 8, "a cat", t=0.5).at(0.5)
     generator = torch.Generator().manual_seed(0)
     basis = latentjac.local_basis(model, point.with_prompt(model, "a dog"), 2, tol=1e-3, generator=generator)
     torch.testing.assert_close(latentjac.LocalBasis.load(tmp_path / "edit" / "basis.safetensors").s, basis.s)
     method = latentjac.editing.Guidance(num_steps=2, prompt="a dog")
-    edit = latentjac.edit(model, point, basis.v[1], distance=(-1.0, 1.0), method=method)
+    edit = latentjac.edit(model, point, basis.v[1], distance=(-1.0, 1.0), method=method, photo=photo)
     for name, image in zip(("direction2_-1.png", "direction2_+1.png"), edit.images, strict=True):
         written = np.asarray(Image.open(tmp_path / "edit" / name)).astype(int)
         assert np.abs(written - np.asarray(image)).max() <= 1

@@ -16,6 +16,7 @@ from pipelines import build_stable_diffusion
 from truth import dense_jacobian
 
 import latentjac
+from latentjac.diffusion import DDIM, Own
 from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Mask, Method, Reestimation, masked_basis
 from latentjac.geometry.linearity import LENGTHS
 from latentjac.papers import park2023
@@ -87,7 +88,7 @@ def scale(request: pytest.FixtureRequest) -> float | None:
 def case(model, scale: float | None, request: pytest.FixtureRequest) -> Case:
     prompt = request.param
     picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    path = latentjac.invert(model, picture, STEPS)
+    path = latentjac.invert(model, picture, STEPS, grid=Own(), solver=DDIM())
     point = path.at(0.6).with_prompt(model, prompt, "dog", 1.0 if scale is None else scale)
     hand = ByHand(model, prompt, scale)
     hand.final = float(model.scheduler.final_alpha_cumprod)

@@ -8,12 +8,13 @@ from interrupted import interrupt_at
 from PIL import Image
 
 import latentjac
+from latentjac.diffusion import DDIM, Own
 from latentjac.solvers import Krylov, Status
 
 
 @pytest.fixture(scope="module")
 def trajectory(traced_model: latentjac.Model) -> latentjac.Trajectory:
-    return latentjac.invert(traced_model, Image.new("RGB", (16, 16), "orange"), 50)
+    return latentjac.invert(traced_model, Image.new("RGB", (16, 16), "orange"), 50, grid=Own(), solver=DDIM())
 
 
 def near(trajectory: latentjac.Trajectory, count: int) -> list[int]:
@@ -75,7 +76,7 @@ def test_a_callback_stops_the_path(tiny_model, trajectory) -> None:
 
 def test_several_samples_side_by_side(tiny_model) -> None:
     images = [Image.new("RGB", (16, 16), color) for color in ("orange", "navy")]
-    trajectory = latentjac.invert(tiny_model, images, 20)
+    trajectory = latentjac.invert(tiny_model, images, 20, grid=Own(), solver=DDIM())
     path = latentjac.basis_path(tiny_model, trajectory, [0.7, 0.65], 2, tol=1e-6)
     assert path[1].s.shape == (2, 2)
     for i in range(2):

@@ -24,6 +24,12 @@ def test_a_real_face_comes_back(model) -> None:
     assert latentjac.invert(model, PHOTO, 30, grid=Own(), solver=DDIM(0)).psnr[0] >= 25
 
 
+def test_a_face_comes_back_from_few_evaluations(model) -> None:
+    path = latentjac.invert(model, PHOTO, 12, t=0.7)
+    assert path.evaluations == 12
+    assert path.psnr[0] >= 44
+
+
 def test_refinement_helps(model) -> None:
     rough, fine = (latentjac.invert(model, PHOTO, 10, grid=Own(), solver=DDIM(r)) for r in (0, 2))
     assert fine.psnr[0] > rough.psnr[0]
