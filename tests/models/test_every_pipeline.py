@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
-import diffusers
 import pytest
-from diffusers import DiffusionPipeline
+from every_pipeline import NOT_PICTURES, image_pipelines, kinds, package_of, pipelines, refusal_of, share
 
 import latentjac
 from latentjac.models.pipeline import _family
@@ -32,32 +30,6 @@ NAMED = """
 """.split()
 
 
-def pipelines() -> dict[str, dict[str, str]]:
-    """Classes of the parts that each pipeline cannot do without, by name."""
-    found = {}
-    for name in dir(diffusers):
-        kind = getattr(diffusers, name) if "Pipeline" in name else None
-        if not inspect.isclass(kind) or not issubclass(kind, DiffusionPipeline) or kind is DiffusionPipeline:
-            continue
-        types: dict[str, Any] = kind._get_signature_types()
-        parts = {part: first_class(of) for part, of in types.items() if part not in kind._optional_components}
-        found[name] = {part: of for part, of in parts.items() if of is not None}
-    return found
-
-
-def first_class(of: Any) -> str | None:
-    known = [kind for kind in of if getattr(kind, "__module__", "").partition(".")[0] in ("diffusers", "transformers")]
-    return getattr(known[0], "__name__", str(known[0])) if known else None
-
-
-def refusal_of(name: str, classes: dict[str, str]) -> str | None:
-    try:
-        _family(name, classes, {part: {} for part in classes})
-    except latentjac.LoadError as error:
-        return str(error)
-    return None
-
-
 def test_every_pipeline_is_of_a_family_or_refused_with_a_way_out() -> None:
     refusals = {name: refusal_of(name, classes) for name, classes in pipelines().items()}
     refused = {name: why for name, why in refusals.items() if why is not None}
@@ -79,3 +51,27 @@ def test_what_a_configuration_asks_for_is_given_or_named(config: dict[str, Any],
     classes = pipelines()["StableDiffusionPipeline"]
     with pytest.raises(latentjac.LoadError, match=key):
         _family("StableDiffusionPipeline", classes, {"unet": config})
+
+
+def test_pipelines_that_make_pictures_are_counted_each_once() -> None:
+    """As published: Stable Diffusion XL with its encoders, networks that get a picture beside the sample with it."""
+    found = image_pipelines()
+    assert NOT_PICTURES < {package_of(kind) for kind in kinds().values()}
+    assert {"StableDiffusionXLPipeline", "PixArtAlphaPipeline", "Kandinsky5T2IPipeline", "SanaPipeline"} < set(found)
+    others = (
+        "Wan",
+        "AudioLDM2",
+        "ShapE",
+        "AnimateDiffPAG",
+        "KandinskyPrior",
+        "Kandinsky5T2V",
+        "TextToVideoSD",
+        "LLaDA2",
+    )
+    assert not {f"{name}Pipeline" for name in others} & set(found)
+    (numbers, refused) = share()
+    names = {name for row in refused for name in row["pipelines"].split(", ")}
+    assert numbers["open"] + len(names) == numbers["image pipelines"] == len(found)
+    assert numbers["open"] >= 55
+    assert {"MarigoldDepth", "LDMSuperResolution", "StableDiffusionLDM3D", "StableUnCLIPImg2Img"} < names
+    assert not {"StableDiffusionXL", "PixArtSigma", "StableDiffusion3PAG", "Flux", "DiT"} & names
