@@ -8,13 +8,12 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import diffusers
 import numpy as np
 import pytest
 import torch
+from families import SMALL
 from networks import build_scheduler, build_shallow_unet
 from PIL import Image
-from pipelines import build_adapted, build_controlled, build_dit, build_sdxl, build_stable_diffusion
 
 import latentjac
 from latentjac.solvers import LinearOperator
@@ -36,30 +35,18 @@ def model() -> latentjac.Model:
 
 
 @pytest.fixture(scope="module")
-def text_models(tmp_path_factory) -> Callable[[str], latentjac.Model]:
-    """Small models of the families that pages load, by a word of their names; each is made when it is asked for."""
+def hub(tmp_path_factory) -> Callable[[str], latentjac.Model]:
+    """Small models of the families that pages load, by what follows "owner/"; each is made when it is asked for."""
     load = latentjac.load
-    kinds = {
-        "stable": (build_stable_diffusion, "StableDiffusionPipeline", {}),
-        "sdxl": (build_sdxl, "StableDiffusionXLPipeline", {}),
-        "lcm": (build_stable_diffusion, "StableDiffusionPipeline", {"time_cond_proj_dim": 8}),
-        "inpainting": (build_stable_diffusion, "StableDiffusionInpaintPipeline", {"in_channels": 9}),
-        "controlnet": (build_controlled, "StableDiffusionControlNetPipeline", {}),
-        "t2i": (build_adapted, "StableDiffusionAdapterPipeline", {}),
-        "pix2pix": (build_stable_diffusion, "StableDiffusionInstructPix2PixPipeline", {"in_channels": 8}),
-    }
 
     @functools.cache
-    def made(word: str) -> latentjac.Model:
-        build, kind, options = kinds[word]
-        return load(build(tmp_path_factory.mktemp("tokenizer"), getattr(diffusers, kind), **options))
+    def made(name: str) -> latentjac.Model:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(latentjac, "load", load)
+            row = SMALL[name]
+            return row.load(row.source(tmp_path_factory.mktemp(name)))
 
-    return lambda source: made(next(word for word in kinds if word in source))
-
-
-@pytest.fixture(scope="module")
-def class_model() -> latentjac.Model:
-    return latentjac.load(build_dit())
+    return lambda source: made(source.removeprefix("owner/"))
 
 
 @pytest.fixture(scope="module")
@@ -77,12 +64,11 @@ def points(model, image) -> dict[str, object]:
 
 
 @pytest.fixture
-def known(model, text_models, class_model, image, points, tmp_path, monkeypatch) -> dict[str, object]:
+def known(model, hub, image, points, tmp_path, monkeypatch) -> dict[str, object]:
     """What pages take for known: a model, a photo, points, a function. The model is tiny, grids and studies short."""
     small = Settings(samples=2, levels=(0.9, 0.1), k=2, tol=0.1, steps=5)
     monkeypatch.chdir(tmp_path)
-    by_name = lambda source: class_model if "dit" in source else text_models(source)  # noqa: E731
-    monkeypatch.setattr(latentjac, "load", lambda source, **given: by_name(source) if "owner" in source else model)
+    monkeypatch.setattr(latentjac, "load", lambda source, **given: hub(source) if "owner" in source else model)
     for name in ("invert", "sample"):
         monkeypatch.setattr(latentjac, name, functools.partial(getattr(latentjac, name), num_inference_steps=5))
     monkeypatch.setattr("latentjac.studies.Settings", lambda **given: small)
@@ -99,7 +85,12 @@ def known(model, text_models, class_model, image, points, tmp_path, monkeypatch)
 
 
 @pytest.mark.filterwarnings("ignore:frechet_mean|svd. out of passes")
-@pytest.mark.parametrize("page", [page for page in DOCS if blocks(page, "python")], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    # Examples of families run one by one in test_families.py.
+    [page for page in DOCS if blocks(page, "python") and page.stem != "families"],
+    ids=lambda page: page.stem,
+)
 def test_python_of_a_page_runs(page: Path, known: dict[str, object]) -> None:
     """In order, as one program."""
     for block in blocks(page, "python"):

@@ -87,8 +87,14 @@ def _settings(network: nn.Module) -> Iterator[str]:
     for name, module in network.named_modules():
         yield f"{name}: {_kind(module)}"
         for key, value in list(vars(module).items()):
-            if key not in _IGNORED and not (isinstance(value, dict) and not value):
+            if key not in _IGNORED and not _is_empty(value):
                 yield f"{name}.{key} = {_text(value)}"
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether nothing is in it: no settings, or a registry of hooks as diffusers leaves them behind after a run."""
+    held = getattr(value, "hooks", value) if type(value).__name__ == "HookRegistry" else value
+    return isinstance(held, dict) and not held
 
 
 def _text(value: Any, depth: int = 0) -> str:

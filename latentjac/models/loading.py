@@ -20,6 +20,7 @@ from latentjac.models.folders import PipelineFolder, read_network
 from latentjac.models.latents import LatentCodec
 from latentjac.models.model import Model
 from latentjac.models.pipeline import Parts, parts_of
+from latentjac.models.plain_weights import check_plain
 from latentjac.models.prepare import Size, as_size
 from latentjac.models.prompted import any_conditioning
 from latentjac.models.schedulers import check_scheduler, levels_of
@@ -95,14 +96,16 @@ def load(
         token: Hub token.
 
     Returns:
-        The model. The network of an object is not copied: it is put in evaluation mode, its gradients off.
+        The model. The network of an object is not copied: it is put in evaluation mode, its gradients off. Of one that
+        torch.compile wraps the network itself is taken.
 
     Raises:
         TypeError: If source is none of these, or a scheduler comes with something else than a network.
         ValueError: If the device is unknown or not there, or the network or autoencoder does not take pictures of the
             size, or so many frames.
         LoadError: If the source cannot be found, fetched or understood; it names file and key. Pickled weights are
-            never read, and only for a hub id is a network touched.
+            never read, and only for a hub id is a network touched. Objects whose weights are offloaded, cast at each
+            call or quantized are refused, as are caches of features.
     """
     size = None if size is None else as_size("load", "size", size)
     frames = check_int("load", "frames", frames, 1, MOST_FRAMES, optional=True)
@@ -119,10 +122,13 @@ def load(
         if scheduler is None:
             raise TypeError("load: scheduler must be given with a network, got None")
         name, parts = type(source).__name__, Parts(source, scheduler)
+        check_plain(name, source)
         check_finite(name, source.named_parameters())
     elif hasattr(source, "components") and hasattr(source, "scheduler"):
         _check_no_scheduler(scheduler)
         name, parts = type(source).__name__, parts_of(source)
+        for part in filter(None, (parts.network, parts.autoencoder)):
+            check_plain(type(part).__name__, part)
         check_finite(type(parts.network).__name__, parts.network.named_parameters())
     elif isinstance(source, (str, Path)):
         options = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}

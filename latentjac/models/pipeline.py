@@ -42,7 +42,8 @@ def parts_of(pipeline: Any) -> Parts:
     Raises:
         LoadError: If the pipeline has others than a model knows.
     """
-    held = {name: part for name, part in pipeline.components.items() if part is not None}
+    # Of what torch.compile wraps, the part itself.
+    held = {name: getattr(part, "_orig_mod", part) for name, part in pipeline.components.items() if part is not None}
     classes = {name: type(part).__name__ for name, part in held.items()}
     configs = {name: dict(getattr(held[name], "config", {})) for name in NETWORK_PARTS if name in held}
     family = family_of_parts(type(pipeline).__name__, classes, configs)

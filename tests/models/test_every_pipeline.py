@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
-import diffusers
 import pytest
-from diffusers import DiffusionPipeline
+from every_pipeline import NOT_PICTURES, image_pipelines, kinds, package_of, pipelines, refusal_of, share
 
 import latentjac
-from latentjac.models.pipeline import _family
+from latentjac.models.pipeline import family_of_parts
 
 # Pipelines whose networks get, at settings of their classes, what a family gives them. What their guidance or their
 # samplers do beside the network is theirs.
@@ -94,33 +92,6 @@ NAMED = """
 """.split()
 
 
-def pipelines() -> dict[str, dict[str, str]]:
-    """Classes of the parts that each pipeline cannot do without, by name."""
-    found = {}
-    for name in dir(diffusers):
-        kind = getattr(diffusers, name) if "Pipeline" in name else None
-        if not inspect.isclass(kind) or not issubclass(kind, DiffusionPipeline) or kind is DiffusionPipeline:
-            continue
-        types: dict[str, Any] = kind._get_signature_types()
-        left_out = {*kind._optional_components} - {"transformer"}  # of Wan, which can have one of two
-        parts = {part: first_class(of) for part, of in types.items() if part not in left_out}
-        found[name] = {part: of for part, of in parts.items() if of is not None}
-    return found
-
-
-def first_class(of: Any) -> str | None:
-    known = [kind for kind in of if getattr(kind, "__module__", "").partition(".")[0] in ("diffusers", "transformers")]
-    return getattr(known[0], "__name__", str(known[0])) if known else None
-
-
-def refusal_of(name: str, classes: dict[str, str], unet: dict[str, Any] | None = None) -> str | None:
-    try:
-        _family(name, classes, {**{part: {} for part in classes}, "unet": unet or {}})
-    except latentjac.LoadError as error:
-        return str(error)
-    return None
-
-
 def test_every_pipeline_is_of_a_family_or_refused_with_a_way_out() -> None:
     refusals = {name: refusal_of(name, classes) for name, classes in pipelines().items()}
     refused = {name: why for name, why in refusals.items() if why is not None}
@@ -136,7 +107,7 @@ def each(configured: list[tuple[str, dict[str, str], dict[str, Any]]]) -> dict[s
     """Why each of these is refused, if it is."""
     known = pipelines()
     return {
-        name: refusal_of(name, {**known[name], **parts}, config)
+        name: refusal_of(name, {**known[name], **parts}, {**{part: {} for part in known[name]}, "unet": config})
         for names, parts, config in configured
         for name in names.split()
     }
@@ -156,4 +127,28 @@ def test_u_nets_that_are_told_apart_by_their_configuration() -> None:
 def test_what_a_configuration_asks_for_is_given_or_named(config: dict[str, Any], key: str) -> None:
     classes = pipelines()["StableDiffusionPipeline"]
     with pytest.raises(latentjac.LoadError, match=key):
-        _family("StableDiffusionPipeline", classes, {"unet": config})
+        family_of_parts("StableDiffusionPipeline", classes, {"unet": config})
+
+
+def test_pipelines_that_make_pictures_are_counted_each_once() -> None:
+    """As published: Stable Diffusion XL with its encoders, networks that get a picture beside the sample with it."""
+    found = image_pipelines()
+    assert NOT_PICTURES < {package_of(kind) for kind in kinds().values()}
+    assert {"StableDiffusionXLPipeline", "PixArtAlphaPipeline", "Kandinsky5T2IPipeline", "SanaPipeline"} < set(found)
+    others = (
+        "Wan",
+        "AudioLDM2",
+        "ShapE",
+        "AnimateDiffPAG",
+        "KandinskyPrior",
+        "Kandinsky5T2V",
+        "TextToVideoSD",
+        "LLaDA2",
+    )
+    assert not {f"{name}Pipeline" for name in others} & set(found)
+    (numbers, refused) = share()
+    names = {name for row in refused for name in row["pipelines"].split(", ")}
+    assert numbers["open"] + len(names) == numbers["image pipelines"] == len(found)
+    assert numbers["open"] >= 55
+    assert {"MarigoldDepth", "LDMSuperResolution", "StableDiffusionLDM3D", "StableUnCLIPImg2Img"} < names
+    assert not {"StableDiffusionXL", "PixArtSigma", "StableDiffusion3PAG", "Flux", "DiT"} & names

@@ -34,4 +34,14 @@ def takes_classes(config: Mapping[str, Any]) -> bool:
     return config.get("num_class_embeds") is not None if kind is None else kind in ("timestep", "identity")
 
 
-PIXEL_UNET = Family("UNet2DModel", call, sample_shape, layers, suits=lambda config: not takes_classes(config))
+def refusal(config: Mapping[str, Any], pipeline: str) -> str | None:
+    """Why a network in such a pipeline cannot be used: it gets a picture beside the sample."""
+    channels, out = config.get("in_channels"), config.get("out_channels")
+    if channels is None or out is None or channels <= out:
+        return None
+    return f"in_channels must be those of a sample alone, {out} as it predicts, got {channels} in a {pipeline}"
+
+
+PIXEL_UNET = Family(
+    "UNet2DModel", call, sample_shape, layers, suits=lambda config: not takes_classes(config), refusal=refusal
+)

@@ -1,0 +1,235 @@
+"""Networks with all the blocks of published ones: of their full width, or so narrow that a forward takes a moment.
+
+What is kept of a narrow one is what a tracer sees: kinds and number of blocks, layers of attention in each, what is fed
+to it beside the sample. Weights are random: what a pass costs depends on shapes alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import diffusers
+import torch
+
+from latentjac.models import Conditioning, adapters
+from latentjac.models.layers import Tap
+
+Tensor = torch.Tensor
+Shapes = Callable[[Mapping[str, Any]], dict[str, tuple[int, ...]]]
+
+
+@dataclass(frozen=True)
+class Topology:
+    """A published network.
+
+    Attributes:
+        network: Its class in diffusers.
+        family: Name of its family in ``latentjac.models.adapters``.
+        config: As published, where that differs from the defaults of the class.
+        narrow: What is smaller in the narrow one.
+        shapes: Of the tensors beside sample and timestep, one row each, of a configuration.
+        size: Height and width of a latent of the narrow one.
+        cut: What is smaller where the whole does not fit into memory.
+    """
+
+    network: str
+    family: str
+    config: Mapping[str, Any]
+    narrow: Mapping[str, Any]
+    shapes: Shapes
+    size: int = 32
+    cut: Mapping[str, Any] = field(default_factory=dict)
+
+    def settings(self, kind: str) -> dict[str, Any]:
+        """Configuration of the ``"narrow"``, ``"full"`` or ``"cut"`` one."""
+        more: Mapping[str, Any] = {"narrow": self.narrow, "full": {}, "cut": self.cut}[kind]
+        return {**self.config, **more}
+
+
+def _text(tokens: int, key: str, pooled: str | None = None) -> Shapes:
+    def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        found = {"text": (1, tokens, config[key])}
+        return found if pooled is None else {**found, "pooled": (1, config[pooled])}
+
+    return shapes
+
+
+def _sdxl(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
+    return {"text": (1, 77, config["cross_attention_dim"]), "pooled": (1, pooled), "time_ids": (1, 6)}
+
+
+_DIT = {"num_attention_heads": 16, "attention_head_dim": 72, "num_layers": 28, "out_channels": 8, "sample_size": 32}
+TOPOLOGIES: dict[str, Topology] = {
+    "sd15": Topology(
+        "UNet2DConditionModel",
+        "TEXT_UNET",
+        {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
+        {"block_out_channels": (64, 128, 256, 256), "cross_attention_dim": 192, "sample_size": 32},
+        _text(77, "cross_attention_dim"),
+    ),
+    "sdxl": Topology(
+        "UNet2DConditionModel",
+        "SDXL",
+        {
+            "sample_size": 128,
+            "block_out_channels": (320, 640, 1280),
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            "transformer_layers_per_block": (1, 2, 10),
+            "attention_head_dim": (5, 10, 20),
+            "use_linear_projection": True,
+            "cross_attention_dim": 2048,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": 2816,
+        },
+        {
+            "block_out_channels": (64, 128, 256),
+            "attention_head_dim": (4, 8, 16),
+            "cross_attention_dim": 256,
+            "addition_time_embed_dim": 32,
+            "projection_class_embeddings_input_dim": 352,
+        },
+        _sdxl,
+    ),
+    "dit": Topology(
+        "DiTTransformer2DModel",
+        "DIT",
+        {**_DIT, "num_embeds_ada_norm": 1000},
+        {"attention_head_dim": 16},
+        lambda config: {"class_label": (1,)},
+    ),
+    "pixart": Topology(
+        "PixArtTransformer2DModel",
+        "PIXART",
+        {**_DIT, "sample_size": 64, "cross_attention_dim": 1152, "caption_channels": 4096},
+        {"attention_head_dim": 16, "cross_attention_dim": 256, "caption_channels": 512, "sample_size": 32},
+        lambda config: {"text": (1, 120, config["caption_channels"]), "text_mask": (1, 120)},
+    ),
+    "sd3": Topology(
+        "SD3Transformer2DModel",
+        "SD3",
+        {
+            "sample_size": 128,
+            "num_layers": 24,
+            "num_attention_heads": 24,
+            "caption_projection_dim": 1536,
+            "pos_embed_max_size": 192,
+        },
+        {
+            "attention_head_dim": 8,
+            "caption_projection_dim": 192,
+            "joint_attention_dim": 512,
+            "pooled_projection_dim": 256,
+        },
+        _text(154, "joint_attention_dim", "pooled_projection_dim"),
+    ),
+    "flux": Topology(
+        "FluxTransformer2DModel",
+        "FLUX",
+        {"guidance_embeds": True, "pooled_projection_dim": 768},
+        {
+            "attention_head_dim": 8,
+            "axes_dims_rope": (2, 2, 4),
+            "joint_attention_dim": 512,
+            "pooled_projection_dim": 128,
+        },
+        lambda config: {
+            **_text(128, "joint_attention_dim", "pooled_projection_dim")(config),
+            "guidance_embedding": (1,),
+        },
+        cut={"num_layers": 5, "num_single_layers": 10},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A network with what is linearized of it.
+
+    Attributes:
+        network: It.
+        f: Features or the prediction, of ``(x, t, *tensors)``.
+        x: A sample ``[1, C, H, W]``.
+        constants: Timestep ``[]`` and the tensors of a conditioning.
+        parameters: How many.
+    """
+
+    network: torch.nn.Module
+    f: Callable[..., Tensor]
+    x: Tensor
+    constants: tuple[Tensor, ...]
+    parameters: int
+
+    def batch(self, count: int) -> tuple[Tensor, ...]:
+        """Arguments of a plain forward of so many samples."""
+        x = torch.randn(count, *self.x.shape[1:]).to(self.x)
+        return x, *(c.expand(count, *c.shape[1:]).contiguous() if c.dim() else c for c in self.constants)
+
+
+def traced(name: str, kind: str, layer: str, dtype: torch.dtype = torch.float32, size: int | None = None) -> Traced:
+    """One of ``TOPOLOGIES`` at noise.
+
+    Args:
+        name: Of the network.
+        kind: ``"narrow"``, ``"full"`` or ``"cut"``.
+        layer: ``"mid"``, or ``"whole"`` for the prediction.
+        dtype: Of weights and samples.
+        size: Height and width of the latent.
+    """
+    one, family = TOPOLOGIES[name], getattr(adapters, TOPOLOGIES[name].family)
+    settings = one.settings(kind)
+    if "sample_size" in settings and name in ("dit", "pixart") and size is not None:
+        settings["sample_size"] = size  # which their table of positions is for
+    network = random_network(one.network, settings, dtype)
+    generator = torch.Generator().manual_seed(1)
+    shapes = one.shapes({**network.config})
+    tensors = {key: torch.randn(shape, generator=generator).to(dtype) for key, shape in shapes.items()}
+    if "class_label" in tensors:
+        tensors["class_label"] = torch.tensor([207])
+    if "text_mask" in tensors:
+        tensors["text_mask"] = torch.ones_like(tensors["text_mask"])
+    names, call = tuple(tensors), family.call
+    if layer == "mid":
+        call = Tap(network, family.layers(network)["mid"], call)
+    side = size or one.size
+    channels = family.sample_shape(network)[0]
+
+    def f(x: Tensor, t: Tensor, *given: Tensor) -> Tensor:
+        return call(network, x, t, Conditioning._traced(names, given))
+
+    x = torch.randn(1, channels, side, side, generator=generator).to(dtype)
+    count = sum(p.numel() for p in network.parameters())
+    return Traced(network, f, x, (torch.tensor(500.0), *tensors.values()), count)
+
+
+def random_network(kind: str, settings: Mapping[str, Any], dtype: torch.dtype) -> torch.nn.Module:
+    """A network with weights of a type from the start: a larger one of float32 would not fit first."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device("meta"):
+            network = getattr(diffusers, kind)(**settings)
+        network = network.to_empty(device="cpu").eval().requires_grad_(False)
+    finally:
+        torch.set_default_dtype(before)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for value in network.buffers():
+            value.normal_(generator=generator)  # tables of positions
+        for name, value in network.named_parameters():
+            if value.ndim < 2:
+                value.fill_(float(name.endswith("weight")))
+            else:
+                value.normal_(0, value[0].numel() ** -0.5, generator=generator)
+    return network.to(memory_format=torch.channels_last)  # as a Model has it on a processor
+
+
+def described(name: str, kind: str) -> str:
+    """What a configuration differs in from the published one."""
+    one = TOPOLOGIES[name]
+    changed = {key: value for key, value in one.settings(kind).items() if one.config.get(key) != value}
+    return ", ".join(f"{key} {value}" for key, value in changed.items()) or "as published"

@@ -1,0 +1,69 @@
+"""The registry of small pipelines: it has every family, its page is up to date, and what the page measures is right."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import diffusers
+import numpy as np
+import pytest
+from families import SMALL, example, uncovered
+from family_checks import METHODS, measured
+from PIL import Image
+
+import latentjac
+from latentjac.files import read_json
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "families.md"
+RESULTS = ROOT / "benchmarks" / "results" / "families.json"
+
+
+def test_every_family_has_a_row() -> None:
+    assert not uncovered()
+
+
+def test_the_page_has_every_row_and_an_example_of_it() -> None:
+    found = read_json("test", RESULTS)
+    assert [row["pipeline"] for row in found["rows"]] == list(SMALL), "run benchmarks/check_families.py"
+    assert [row["family"] for row in found["rows"]] == [row.family for row in SMALL.values()]
+    page = PAGE.read_text()
+    for row in found["rows"]:
+        name = row["pipeline"]
+        assert f"| {name} | {row['family']} |" in page, "run benchmarks/readme_tables.py"
+        assert found["examples"][name] == example(name, folder="folder" in row["from"])
+        assert f"### {name}\n\n```python\n{found['examples'][name]}\n```" in page
+
+
+def test_what_the_page_says_is_as_good_as_it_has_to_be() -> None:
+    for row in read_json("test", RESULTS)["rows"]:
+        assert row["sample"] < 1e-4, row
+        assert row["round trip dB"] > 40, row
+        assert max(row["basis of mid"], row["basis of eps"]) < 1e-3, row
+        assert row["edits"] == f"all {len(METHODS)}", row
+
+
+@pytest.mark.parametrize("name", ["ddpm", "dit"])
+def test_cheap_rows_measure_what_the_page_says(name: str, tmp_path: Path) -> None:
+    row = measured(name, tmp_path)
+    listed = next(row for row in read_json("test", RESULTS)["rows"] if row["pipeline"] == name)
+    same = ("family", "network", "from", "mid", "edits", "torch.func")
+    assert {key: row[key] for key in same} == {key: listed[key] for key in same}
+    assert row["sample"] < 1e-4
+    assert row["round trip dB"] > 40
+    assert max(row["basis of mid"], row["basis of eps"]) < 1e-3
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_example_of_a_family_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SMALL[name].load(SMALL[name].source(tmp_path / "parts"))
+    monkeypatch.chdir(tmp_path)
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    for file in ("photo.jpg", "mouth.png"):
+        photo.save(file)
+    monkeypatch.setattr(diffusers.DiffusionPipeline, "from_pretrained", lambda source: source)
+    monkeypatch.setattr(latentjac, "load", {f"owner/{name}": model}.__getitem__)
+    monkeypatch.setattr(latentjac, "noise_point", functools.partial(latentjac.noise_point, num_inference_steps=3))
+    exec(example(name, folder=False), {"latentjac": latentjac, "diffusers": diffusers})
+    assert Image.open("left.png").size[::-1] == model.codec.size
