@@ -91,9 +91,9 @@ def test_refusals_of_the_command_are_those_of_the_page(command: Callable[..., Do
     BLOCKS["spec wrong"] = "items: photos\nsample: {num_inference_steps: 5}\ninvert: {num_inference_steps: 5}\n"
     assert command("wrong").returncode == 0
     BLOCKS["spec wrong"] += "dtype: float32\nbases: {t: 0.5, k: 2}\n"
-    assert refused("wrong").startswith(
-        "error: --out must be new or that of a run with these settings, got 'run', where "
-    )
+    begin = "error: --out must be new or that of a run with these settings, got 'run', where "
+    assert refused("wrong").startswith(begin)
+    assert begin in PAGE
     BLOCKS["spec wrong"] = "items: nowhere\n"
     assert "'items' must be a folder, a table" in refused("wrong")
     (tmp_path / "run" / "run.json").write_text("{}")
