@@ -14,7 +14,7 @@ import latentjac
 
 ROOT = Path(latentjac.__file__).parent
 # Each takes a second or more to import, or is of no use where nothing is computed.
-HEAVY = {"torch", "diffusers", "transformers", "matplotlib", "numpy", "PIL", "scipy", "pyarrow", "jinja2"}
+HEAVY = {"torch", "diffusers", "transformers", "matplotlib", "numpy", "PIL", "scipy", "pyarrow", "jinja2", "yaml"}
 
 # Forgets the package and imports it anew, beginning with one of its modules.
 IN_ANY_ORDER = """
@@ -85,4 +85,4 @@ def test_help_waits_for_nothing_heavy() -> None:
         f"    found = {HEAVY!r} & set(sys.modules)\n"
         "    assert not found, (arguments, found)\n"
     )
-    python("-c", code, "demo", "edit", "basis", "invert", "info", "study")
+    python("-c", code, "demo", "edit", "basis", "invert", "run", "info", "study")

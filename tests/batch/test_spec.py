@@ -139,10 +139,8 @@ def test_yaml_that_is_refused(text: str, message: str, tmp_path: Path) -> None:
 
 def test_yaml_that_is_nested_or_long(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
-    for text, message in (
-        ("[" * 5000, "nested too deeply|while parsing"),
-        ("#" * (2**22 + 1), "at most 4194304 bytes"),
-    ):
+    texts = {"[" * 5000: "nested too deeply|while parsing", "#" * (2**22 + 1): "at most 4194304 bytes"}
+    for text, message in texts.items():
         path.write_text(text)
         with pytest.raises(latentjac.FileError, match=message):
             read_spec(path)

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import latentjac
+from latentjac import batch
 from latentjac.models import loading
 
 typer = pytest.importorskip("typer")
@@ -128,18 +129,20 @@ def counted(parts, tmp_path, monkeypatch) -> Counted:
     monkeypatch.setattr(loading, "read_parts", read)
     monkeypatch.setattr(loading, "_download", offline)
     monkeypatch.setattr(latentjac, "invert", reached)
+    monkeypatch.setattr(batch.Run, "run", reached)
     monkeypatch.setattr(study, "STUDIES", {name: replace(s, run=reached) for name, s in study.STUDIES.items()})
     (tmp_path / "folder").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
+    (tmp_path / "spec.yaml").write_text("items: [photo.png]\n")
     return found
 
 
 def base(path: tuple[str, ...]) -> list[str]:
     """The shortest command line that works."""
     needed = [option.name for option in COMMANDS[path].params if option.required]
-    assert needed in ([], ["photo"])
-    return [*path, *(["photo.png"] if needed else [])]
+    files = {"photo": "photo.png", "spec": "spec.yaml"}
+    return [*path, *(files[name] for name in needed)]
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=named)
@@ -165,9 +168,9 @@ def test_values_that_nobody_should_type(counted, tmp_path, path, option) -> None
             assert status is None, (label, counted.err.getvalue())
             continue
         assert status == 2, (label, counted.err.getvalue())
-        assert ("PHOTO" if argument else name) in counted.error, (label, counted.error)
+        assert (option.metavar if argument else name) in counted.error, (label, counted.error)
         assert counted.loads == 0 or name in ASKS_THE_MODEL, label
-        assert before == {"folder", "photo.png"}, label
+        assert before == {"folder", "photo.png", "spec.yaml"}, label
 
 
 def test_all_studies_have_the_same_options() -> None:

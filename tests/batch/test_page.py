@@ -1,0 +1,101 @@
+"""The specs of docs/batch.md run as they stand there, and the command does what the page says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from batch.instant import small_model
+from cli.commands import Done, run
+from PIL import Image
+
+import latentjac
+from latentjac import batch
+from latentjac.batch import run as run_module
+
+pytest.importorskip("pyarrow")
+pytest.importorskip("yaml")
+PAGE = (Path(latentjac.__file__).parents[1] / "docs" / "batch.md").read_text()
+BLOCKS = dict(re.findall(r"<!-- (\w+ [\w.]+) -->\n```\w+\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def model() -> latentjac.Model:
+    return small_model()
+
+
+@pytest.fixture
+def command(model: latentjac.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """Runs a spec of the page in a folder with two photos, a table and a basis; the model is tiny, the grid short."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("SLURM_ARRAY_TASK_ID", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(run_module, "load", lambda *arguments, **options: model)
+    (tmp_path / "photos").mkdir()
+    for i in range(2):
+        pixels = np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{i}.png")
+    (tmp_path / "seeds.jsonl").write_text(BLOCKS["items seeds.jsonl"])
+    point = latentjac.invert(model, tmp_path / "photos" / "0.png", num_inference_steps=5).at(0.6)
+    latentjac.local_basis(model, point, k=2, tol=0.1).save("basis.safetensors")
+
+    def called(spec: str, *options: str) -> Done:
+        text = re.sub(r"num_inference_steps: \d+", "num_inference_steps: 5", BLOCKS[f"spec {spec}"])
+        (tmp_path / "spec.yaml").write_text(text)
+        return run("run", "spec.yaml", "--out", "run", *options)
+
+    return called
+
+
+@pytest.mark.parametrize(("spec", "steps"), [("photos", 8), ("slider", 2), ("sweep", 9)])
+def test_specs_of_the_page_run(command: Callable[..., Done], spec: str, steps: int) -> None:
+    done = command(spec)
+    assert done.returncode == 0, done.stderr
+    results = batch.open("run")
+    assert results.status().done == 2
+    assert len(results.table()) == 2 * steps
+    assert set(results.table(["status"]).column("status").to_pylist()) <= {"ok", "not converged"}
+    assert "2 of 2 items done, 0 with errors" in done.stdout
+    if spec == "sweep":
+        assert set(results.table(["group"]).column("group").to_pylist()) == {"a", "b"}
+
+
+def test_a_dry_run_writes_nothing(command: Callable[..., Done], tmp_path: Path) -> None:
+    done = command("sweep", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "items of shard 1/1: 2, of which 2 are left" in done.stdout
+    assert "to be written: about" in done.stdout
+    assert not (tmp_path / "run").exists()
+
+
+def test_shards_of_the_command(command: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "items of shard 2/2" in command("sweep", "--dry-run").stdout
+    assert "items of shard 1/1" in command("sweep", "--dry-run", "--shard", "1/1").stdout
+
+
+def test_refusals_of_the_command_are_those_of_the_page(command: Callable[..., Done], tmp_path: Path) -> None:
+    def refused(spec: str) -> str:
+        done = command(spec)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1 or "%" in done.stderr
+        return done.stderr.splitlines()[-1]
+
+    BLOCKS["spec wrong"] = "items: photos\nbases: {t: 0.5, k: '8'}\n"
+    assert refused("wrong") == "error: spec: 'bases.k' must be an int, got str"
+    assert refused("wrong") in PAGE
+    BLOCKS["spec wrong"] = "items: photos\nsample: {num_inference_steps: 5}\ninvert: {num_inference_steps: 5}\n"
+    assert command("wrong").returncode == 0
+    BLOCKS["spec wrong"] += "dtype: float32\nbases: {t: 0.5, k: 2}\n"
+    begin = "error: --out must be new or that of a run with these settings, got 'run', where "
+    assert refused("wrong").startswith(begin)
+    assert begin in PAGE
+    BLOCKS["spec wrong"] = "items: nowhere\n"
+    assert "'items' must be a folder, a table" in refused("wrong")
+    (tmp_path / "run" / "run.json").write_text("{}")
+    BLOCKS["spec wrong"] = "items: photos\n"
+    assert "must be that of a run of form 1" in refused("wrong")
