@@ -9,15 +9,17 @@ from dataclasses import dataclass
 import torch
 
 from latentjac.batch.items import Items
-from latentjac.batch.spec import EditOf, Spec
-from latentjac.diffusion import Schedule
+from latentjac.batch.spec import EditOf, Spec, built
+from latentjac.diffusion import Multistep, Rho, Schedule
+from latentjac.diffusion.inversion import NUM_INFERENCE_STEPS
 from latentjac.models import Model
 from latentjac.models.codec import NoCodec
 from latentjac.models.identity import network_identity
 from latentjac.models.prompted import any_conditioning
 from latentjac.solvers import LocalBasis
 
-_STEPS = {"invert": 100, "sample": 50}  # defaults of the functions
+_STEPS = {"invert": NUM_INFERENCE_STEPS, "sample": 50}  # defaults of the functions
+_INVERTED = {"grid": Rho(), "solver": Multistep()}
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,10 @@ def check_fits(model: Model, spec: Spec, items: Items) -> Sizes:
         options = getattr(spec, part)
         with _fitting(f"{part}.num_inference_steps"):
             steps = options.get("num_inference_steps", _STEPS[part])
-            schedules += [Schedule.from_scheduler(model.scheduler, steps, model.image_seq_len)] if needed else []
+            chosen = {**_INVERTED, **built(options)} if part == "invert" else {}
+            levels = {name: chosen[name] for name in ("grid", "solver", "t") if name in chosen}
+            if needed:
+                schedules.append(Schedule.from_scheduler(model.scheduler, steps, **model.placing, **levels))
         with _fitting(part):
             prompt = items.first("prompt") or options.get("prompt")
             label = items.first("class") if items.first("class") is not None else options.get("class_label")

@@ -42,6 +42,7 @@ COLUMNS = {
     "timestep": "float64",
     "psnr": "float64",
     "evaluations": "int64",
+    "inversion": "string",
     "singular_values": "list",
     "residuals": "list",
     "jvps": "int64",

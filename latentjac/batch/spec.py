@@ -11,6 +11,8 @@ from typing import Any
 from latentjac import editing
 from latentjac.arguments import check_choice, check_int, check_number, check_text, is_number, shown
 from latentjac.batch.yaml_files import read_yaml
+from latentjac.diffusion.grids import NAMED_GRIDS
+from latentjac.diffusion.ode_solvers import NAMED_SOLVERS
 from latentjac.edit_options import DISTANCE, FARTHEST
 from latentjac.editing import Method
 from latentjac.files import FileError
@@ -65,7 +67,12 @@ _UNDER: dict[str, Check] = {
     "class_label": _whole(0, optional=True),
 }
 # The keys of each part, with what they may be.
-_INVERT: dict[str, Check] = {**_UNDER, "refinement": _whole(0, 1000)}
+_INVERT: dict[str, Check] = {
+    **_UNDER,
+    "t": _number(0, 1, most=True),
+    "grid": lambda key, value: check_choice(_NAME, key, value, tuple(NAMED_GRIDS)),
+    "solver": lambda key, value: check_choice(_NAME, key, value, tuple(NAMED_SOLVERS)),
+}
 _SAMPLE: dict[str, Check] = _UNDER
 _BASES: dict[str, Check] = {
     "t": _several(_number(0, 1, least=True, most=True)),
@@ -78,6 +85,12 @@ _MEASURES: dict[str, dict[str, Check]] = {
     "effective_rank": {"probes": _whole(2, 65_536), "steps": _whole(2), "threshold": _number(0, 1)},
     "linearity": {"tolerance": _number(0, 1)},
 }
+
+
+def built(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of an inversion as :func:`latentjac.invert` takes them, with objects in place of names."""
+    named = {"grid": NAMED_GRIDS, "solver": NAMED_SOLVERS}
+    return {key: named[key][value] if key in named else value for key, value in options.items()}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from PIL import Image
 from latentjac.batch.basis_files import check_kept
 from latentjac.batch.items import Item
 from latentjac.batch.parts import Result
-from latentjac.batch.spec import EditOf, Spec
+from latentjac.batch.spec import EditOf, Spec, built
 from latentjac.diffusion import Point, descend, invert, linearization_at, noise_point
 from latentjac.editing.edit import edit
 from latentjac.geometry.linearity import measure_linearity
@@ -107,7 +107,7 @@ class Start:
         return [found[i] for i in range(len(works))]
 
     def _invert(self, model: Model, works: Sequence[Work]) -> list[Result]:
-        options = _under(self._spec.invert, works)
+        options = _under(built(self._spec.invert), works)
         path = invert(model, [work.picture for work in works if work.picture is not None], **options)
         results = []
         for i, work in enumerate(works):
@@ -117,10 +117,12 @@ class Start:
                 samples=path.samples[:, row],
                 reconstruction=path.reconstruction[row],
                 psnr=path.psnr[row],
+                status=path.status[row],
+                error=path.error[row],
                 conditioning=path.conditioning.rows(row),
             )
             work.at = own.at
-            facts = {"psnr": own.psnr[0], "evaluations": own.evaluations}
+            facts = {"psnr": own.psnr[0], "evaluations": own.evaluations, "inversion": own.status[0].value}
             results.append(Result(facts))
         return results
 
@@ -320,8 +322,8 @@ class EditWith(OneByOne):
             "directions": list(map(float, entry.directions)),
             "distance": list(entry.distance),
             "num_steps": made.num_steps,
-            "linear_up_to": [found.radius for found in made.linearity],
-            "path": made.along.path.flatten().tolist(),
+            "linear_up_to": None if made.linearity is None else [found.radius for found in made.linearity],
+            "path": None if made.along is None else made.along.path.flatten().tolist(),
             **_ended(unfinished[0] if unfinished else None, "edit: every basis must converge, got one that did not"),
         }
         return Result(facts, pictures=list(zip(self._names(), made.images, strict=True)))

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from latentjac.cli.refusals import Refusal
-from latentjac.diffusion import DDIM, Implicit, Multistep, Own, Rho, Uniform
-from latentjac.diffusion.grids import Grid
-from latentjac.diffusion.ode_solvers import Solver
-
-_GRIDS: dict[str, Grid] = {"rho": Rho(), "uniform": Uniform(), "own": Own()}
-_SOLVERS: dict[str, Solver] = {"multistep": Multistep(), "ddim": DDIM(), "implicit": Implicit()}
+from latentjac.diffusion import DDIM, Own
+from latentjac.diffusion.grids import NAMED_GRIDS, Grid
+from latentjac.diffusion.ode_solvers import NAMED_SOLVERS, Solver
 
 
 @dataclass(frozen=True)
@@ -36,9 +33,9 @@ def inversion_of(steps: int, t: float, grid: str, solver: str, refinement: int |
     Raises:
         Refusal: If a flag does not go with another.
     """
-    built = _SOLVERS[solver]
+    built = NAMED_SOLVERS[solver]
     if refinement is not None:
         if not isinstance(built, DDIM):
             raise Refusal(f"--refinement must be left out with --solver {solver}, got {refinement}")
         built = DDIM(refinement)
-    return Inversion(steps, t or 1.0, _GRIDS[grid], built)
+    return Inversion(steps, t or 1.0, NAMED_GRIDS[grid], built)

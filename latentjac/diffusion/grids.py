@@ -91,6 +91,7 @@ class Rho:
 
 Grid = Own | Uniform | Rho
 GRIDS = (Own, Uniform, Rho)
+NAMED_GRIDS: dict[str, Grid] = {"rho": Rho(), "uniform": Uniform(), "own": Own()}  # of command lines and files
 
 
 def check_grid(function: str, grid: Any) -> Grid:

@@ -125,6 +125,8 @@ class Multistep:
 
 Solver = DDIM | Implicit | Multistep
 SOLVERS = (DDIM, Implicit, Multistep)
+# Of command lines and files.
+NAMED_SOLVERS: dict[str, Solver] = {"multistep": Multistep(), "ddim": DDIM(), "implicit": Implicit()}
 
 
 def check_solver(function: str, solver: Any) -> Solver:
