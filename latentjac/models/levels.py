@@ -302,7 +302,8 @@ class _Scaled:
 
 def _fraction(levels: Levels, t: Tensor, x: Tensor) -> Tensor:
     """Timesteps as fractions of T, broadcast to samples, in float32 at least."""
-    wide = torch.promote_types(x.dtype, torch.float32)
+    # Not by torch.promote_types, which an export takes for an operator that reads numbers off tensors.
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     return t.to(x.device, wide).reshape(-1, *[1] * (x.ndim - 1)) / levels.num_train_timesteps
 
 

@@ -164,3 +164,10 @@ def test_no_signal_at_the_top_is_inverted() -> None:
     assert path.psnr[0] > 60
     sampled = latentjac.sample(model, path.at(1.0), output_type="latent")
     torch.testing.assert_close(sampled, path.reconstruction)
+
+
+@pytest.mark.parametrize("layer", ["mid", "eps", "x0"])
+def test_levels_are_traced_with_the_network(model, layer: str) -> None:
+    """Else torch.func would compute the whole of it, which is slower."""
+    x, t = rand(1, 3, 8, 8), torch.tensor(0.6 * model.num_train_timesteps)
+    assert model.linearization(layer, x, t, backend="program").backend == "program"
