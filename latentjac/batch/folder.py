@@ -219,11 +219,11 @@ def _held(folder: RunFolder) -> list[Shard]:
 
 
 def held(folder: RunFolder) -> list[Shard]:
-    """Shards that somebody works on now."""
-    if not (folder.path / _LOCK).exists():
-        return []
-    with _starting(folder):
-        return _held(folder)
+    """Shards that somebody works on now; none where this process may not write, and so not ask."""
+    if (folder.path / _LOCK).exists():
+        with suppress(PermissionError), _starting(folder):
+            return _held(folder)
+    return []
 
 
 def _entries(folder: Path) -> list[Path]:
