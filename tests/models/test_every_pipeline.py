@@ -10,7 +10,7 @@ import pytest
 from diffusers import DiffusionPipeline
 
 import latentjac
-from latentjac.models.pipeline import _family
+from latentjac.models.pipeline import family_of_parts
 
 # Pipelines whose networks get, at settings of their classes, what a family gives them. What their guidance or their
 # samplers do beside the network is theirs.
@@ -52,7 +52,7 @@ def first_class(of: Any) -> str | None:
 
 def refusal_of(name: str, classes: dict[str, str]) -> str | None:
     try:
-        _family(name, classes, {part: {} for part in classes})
+        family_of_parts(name, classes, {part: {} for part in classes})
     except latentjac.LoadError as error:
         return str(error)
     return None
@@ -78,4 +78,4 @@ def test_every_pipeline_is_of_a_family_or_refused_with_a_way_out() -> None:
 def test_what_a_configuration_asks_for_is_given_or_named(config: dict[str, Any], key: str) -> None:
     classes = pipelines()["StableDiffusionPipeline"]
     with pytest.raises(latentjac.LoadError, match=key):
-        _family("StableDiffusionPipeline", classes, {"unet": config})
+        family_of_parts("StableDiffusionPipeline", classes, {"unet": config})
