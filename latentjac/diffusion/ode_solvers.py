@@ -28,6 +28,11 @@ Step = Callable[[Tensor, Prediction, int], Tensor]
 MOST_REFINEMENTS = 1000  # the iteration has long converged, or never will
 
 
+def _set(solver: object, option: str, plain: object) -> None:
+    """Give an option its plain form, while a frozen object is made."""
+    object.__setattr__(solver, option, plain)
+
+
 class Up(Protocol):
     """Steps up, in their order.
 
@@ -314,8 +319,3 @@ def _inverse_ratio(schedule: Schedule, level: int) -> float:
 
 def _like(rows: Tensor, x: Tensor) -> Tensor:
     return rows.view(-1, *[1] * (x.ndim - 1))
-
-
-def _set(solver: object, option: str, plain: object) -> None:
-    """Give an option its plain form, while a frozen object is made."""
-    object.__setattr__(solver, option, plain)

@@ -14,7 +14,7 @@ from latentjac.models.configs import check_part, check_schedule, read_config
 from latentjac.models.errors import LoadError
 from latentjac.models.pipeline import Parts, family_of_parts, made_of
 from latentjac.models.schedulers import check_class
-from latentjac.models.text_files import EncoderFiles
+from latentjac.models.text_files import EncoderFiles, classes_taken
 from latentjac.models.weights import plan
 
 STEM = "diffusion_pytorch_model"  # how files of weights of diffusers begin
@@ -52,8 +52,8 @@ class PipelineFolder:
         classes = {name: str(kind) for name, (_, kind) in pairs.items()}
         self._configs = self._read_configs([name for name in NETWORK_PARTS if name in classes])
         classes |= {name: class_now(classes[name], config) for name, config in self._configs.items()}
-        pipeline = str(self._index.get("_class_name"))
-        self.family = family_of_parts(pipeline, classes, self._configs)
+        self._pipeline = str(self._index.get("_class_name"))
+        self.family = family_of_parts(self._pipeline, classes, self._configs)
         _refuse_several(path, classes)
         self._coder = next((name for name in autoencoders.PARTS if name in classes), None)
         self._libraries = {name: str(library) for name, (library, _) in pairs.items()}
@@ -66,7 +66,7 @@ class PipelineFolder:
             self._check_library(name, str(library), str(kind), [*own, "scheduler"])
         _refuse_adapters(path, pairs)
         is_text = "transformers" in map(self._libraries.get, self.kinds)
-        self.encoders = EncoderFiles(path, pipeline, variant, dtypes[0]) if is_text else None
+        self.encoders = EncoderFiles(path, self._pipeline, variant, dtypes[0]) if is_text else None
 
     def read(self, given: Mapping[str, Read] | None = None) -> Parts:
         """The parts.
@@ -91,7 +91,8 @@ class PipelineFolder:
         if (folder / "scheduler_config.json").exists():
             scheduler = _read_scheduler(folder / "scheduler_config.json", kind)
             return lambda: scheduler
-        return plan_network(folder, self._configs.get(name), kind, self._variant, self.dtype_of(name))
+        make = self.maker(name)
+        return plan(make, folder / "config.json", STEM, self._variant, self.dtype_of(name))
 
     def has_weights(self, name: str) -> bool:
         """Whether a part is a network, an autoencoder or an encoder; errors as of :meth:`read`."""
@@ -112,7 +113,8 @@ class PipelineFolder:
         if self.of_transformers(name):
             assert self.encoders is not None
             return self.encoders.maker(name, self.kinds[name])
-        return _maker(self.path / name / "config.json", self._configs.get(name), self.kinds[name])
+        of_pipeline = classes_taken(self._pipeline, name, "diffusers")
+        return _maker(self.path / name / "config.json", self._configs.get(name), self.kinds[name], of_pipeline)
 
     def _read_configs(self, names: list[str]) -> dict[str, dict[str, Any]]:
         for name in names:
@@ -128,7 +130,8 @@ class PipelineFolder:
         known: tuple[str, ...] = ("diffusers",) if name in own else ("diffusers", "transformers")
         if name.startswith(("text_encoder", "tokenizer")):
             known = ("transformers",)
-        if name in (*self.kinds, "scheduler") and library not in known:
+        of_pipeline = [of.__name__ for of in classes_taken(self._pipeline, name, "diffusers")]
+        if name in (*self.kinds, "scheduler") and library not in known and (name in own or kind not in of_pipeline):
             raise LoadError(
                 f"load: {str(self.path / 'model_index.json')!r}: {name} must be of {' or '.join(known)}, "
                 f"got {library[:60]!r} ({kind[:60]})"
@@ -141,23 +144,24 @@ def read_network(folder: Path, variant: str | None, dtype: torch.dtype) -> Any:
     kind, known = read_config(path).get("_class_name"), sorted({family.network for family in FAMILIES})
     if kind not in known:
         raise LoadError(f"load: {str(path)!r}: _class_name must be one of {known}, got {str(kind)[:60]!r}")
-    return plan_network(folder, None, kind, variant, dtype)()
+    return plan(_maker(path, None, kind), path, STEM, variant, dtype)()
 
 
-def plan_network(
-    folder: Path, config: dict[str, Any] | None, kind: str, variant: str | None, dtype: torch.dtype
-) -> Read:
-    """What reads a part of diffusers, of its configuration if that was read before."""
-    path = folder / "config.json"
-    return plan(_maker(path, config, kind), path, STEM, variant, dtype)
+def _maker(
+    path: Path, config: dict[str, Any] | None, kind: str, of_pipeline: tuple[type, ...] = ()
+) -> Callable[[], torch.nn.Module]:
+    """What makes a part of diffusers, with any weights.
 
-
-def _maker(path: Path, config: dict[str, Any] | None, kind: str) -> Callable[[], torch.nn.Module]:
-    """What makes a part of diffusers of its configuration, with any weights."""
+    Args:
+        path: File of its configuration.
+        config: What that holds, if it was read before.
+        kind: Its class.
+        of_pipeline: Classes that only its pipeline has.
+    """
     import diffusers
 
     settings = _read_part(path) if config is None else config
-    made = getattr(diffusers, kind, None)
+    made = getattr(diffusers, kind, None) or next((of for of in of_pipeline if of.__name__ == kind), None)
     if not isinstance(made, type) or not issubclass(made, diffusers.ModelMixin):
         raise LoadError(f"load: {str(path)!r} must be of a network of diffusers, got {kind[:60]!r}")
     if class_now(str(settings.get("_class_name", kind)), settings) != kind:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -97,12 +97,7 @@ class EncoderFiles:
 
     def _check_class(self, name: str, made: Any, known: tuple[str, ...]) -> None:
         """Raise unless an encoder is of a known class, or of one that the pipeline of diffusers takes."""
-        import diffusers
-
-        pipeline: Any = getattr(diffusers, self._pipeline, None)
-        is_pipeline = isinstance(pipeline, type) and issubclass(pipeline, diffusers.DiffusionPipeline)
-        taken = pipeline._get_signature_types().get(name, ()) if is_pipeline else ()
-        taken = tuple(kind for kind in taken if isinstance(kind, type) and kind.__module__.startswith("transformers."))
+        taken = classes_taken(self._pipeline, name, "transformers")
         if made.__name__ not in known and (known or not issubclass(made, taken)):
             names = list(known) or [kind.__name__ for kind in taken]
             raise LoadError(
@@ -148,6 +143,17 @@ class EncoderFiles:
                 f"got {words.vocab_size}"
             )
         return words
+
+
+def classes_taken(pipeline: str, name: str, library: str) -> tuple[type, ...]:
+    """Classes of a library that a part can be of, as a pipeline of diffusers says it; none of other pipelines."""
+    import diffusers
+
+    made: Any = getattr(diffusers, pipeline, None)
+    if not isinstance(made, type) or not issubclass(made, diffusers.DiffusionPipeline):
+        return ()
+    kinds = cast(Any, made)._get_signature_types().get(name, ())
+    return tuple(kind for kind in kinds if isinstance(kind, type) and kind.__module__.startswith(f"{library}."))
 
 
 def renamed(network: Any) -> Callable[[str], str]:

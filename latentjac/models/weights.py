@@ -153,6 +153,10 @@ def check_finite(where: str, values: Iterable[tuple[str, torch.Tensor]]) -> None
             raise LoadError(f"load: {where}: weights must be finite, got NaN or Inf in {name}")
 
 
+# Where functions are that fill new weights; transformers has its own in place of those of torch for a while.
+_INITIAL = (torch.nn.init.__name__, "transformers.initialization")
+
+
 class _Unfilled(TorchFunctionMode):
     """Leaves new weights as they are: random numbers take time, and all weights come from files."""
 
@@ -160,7 +164,7 @@ class _Unfilled(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if getattr(func, "__module__", None) == torch.nn.init.__name__:
+        if getattr(func, "__module__", None) in _INITIAL:
             return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)
 

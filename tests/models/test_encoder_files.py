@@ -15,6 +15,7 @@ import pytest
 import torch
 import transformers
 from diffusers import DDPMScheduler, StableDiffusionXLImg2ImgPipeline
+from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
 from pipelines import (
     build_flux,
     build_pixart,
@@ -155,18 +156,22 @@ def test_a_family_with_further_parts(pixart: Path, folder: Path, monkeypatch: py
         held.update(parts)
         return adapters.PIXART.make_text(parts, settings)
 
-    further = ("image_encoder", "image_processor", "noising_scheduler", "missing")
+    further = ("image_encoder", "image_processor", "image_normalizer", "noising_scheduler", "missing")
     family = dataclasses.replace(adapters.PIXART, allows=further, make_text=make_text)
     monkeypatch.setattr(pipeline, "FAMILIES", (family,))
     vision = transformers.CLIPVisionConfig(**SMALL, image_size=8, patch_size=4)
     transformers.CLIPVisionModel(vision).save_pretrained(folder / "image_encoder")
     transformers.CLIPImageProcessor(size={"shortest_edge": 8}).save_pretrained(folder / "image_processor")
     DDPMScheduler(num_train_timesteps=7).save_pretrained(folder / "noising_scheduler")
+    normalizer = StableUnCLIPImageNormalizer(8)
+    torch.nn.init.constant_(normalizer.std, 3.0)
+    normalizer.save_pretrained(folder / "image_normalizer")
     index = json.loads((folder / "model_index.json").read_text())
     index |= {
-        "_class_name": "StableDiffusionPipeline",  # whose image_encoder is of another class
+        "_class_name": "StableUnCLIPImg2ImgPipeline",  # whose image_encoder is of another class
         "image_encoder": ["transformers", "CLIPVisionModel"],
         "image_processor": ["transformers", "CLIPImageProcessor"],
+        "image_normalizer": ["stable_diffusion", "StableUnCLIPImageNormalizer"],
         "noising_scheduler": ["diffusers", "DDPMScheduler"],
     }
     (folder / "model_index.json").write_text(json.dumps(index))
@@ -174,10 +179,17 @@ def test_a_family_with_further_parts(pixart: Path, folder: Path, monkeypatch: py
         latentjac.load(folder)
     transformers.CLIPVisionModelWithProjection(vision).save_pretrained(folder / "image_encoder")
     index["image_encoder"][1] = "CLIPVisionModelWithProjection"
+    other = {**index, "image_normalizer": ["stable_audio", "StableAudioProjectionModel"]}
+    (folder / "model_index.json").write_text(json.dumps(other))
+    with pytest.raises(
+        latentjac.LoadError, match="image_normalizer must be of diffusers or transformers, got 'stable_a"
+    ):
+        latentjac.load(folder)
     (folder / "model_index.json").write_text(json.dumps(index))
     assert latentjac.load(folder).conditioning("a cat") == latentjac.load(pixart).conditioning("a cat")
     assert held["image_encoder"].config.image_size == 8
     assert held["image_processor"].size["shortest_edge"] == 8
+    assert held["image_normalizer"].std.unique().tolist() == [3.0]
     assert held["noising_scheduler"].config.num_train_timesteps == 7
     assert {"transformer", "vae", "scheduler", "tokenizer", "text_encoder"} <= held.keys()
 

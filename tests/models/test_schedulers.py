@@ -13,8 +13,8 @@ from networks import build_scheduler
 
 import latentjac
 from latentjac.diffusion import Schedule
+from latentjac.models.folders import _read_scheduler
 from latentjac.models.levels import Table
-from latentjac.models.pipeline import _read_scheduler
 from latentjac.models.schedulers import levels_of
 
 FLOW = diffusers.FlowMatchEulerDiscreteScheduler
