@@ -51,6 +51,11 @@ def layers(network: Any) -> Mapping[str, str]:
     return middle_of("transformer_blocks", network.transformer_blocks)
 
 
+def grid(network: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A token for each latent."""
+    return shape[1:]
+
+
 def inputs(model: Any, text: Mapping[str, torch.Tensor], scale: float, away: bool) -> dict[str, torch.Tensor]:
     """How far latents are apart, in frames and pixels, and frames in time."""
     autoencoder = getattr(model.codec, "autoencoder", None)
@@ -88,7 +93,7 @@ LTX = Family(
     inputs=inputs,
     refusal=refusal,
     guidance_scale=3.0,
-    grid=BlockOutput("transformer_blocks", lambda network, shape: shape[1:]),
+    grid=BlockOutput("transformer_blocks", grid),
     requires={"text_encoder": ("T5EncoderModel",), "vae": ("AutoencoderKLLTXVideo",)},
     allows=("tokenizer",),
     make_text=make_text,

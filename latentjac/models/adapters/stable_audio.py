@@ -45,6 +45,11 @@ def layers(network: Any) -> Mapping[str, str]:
     return middle_of("transformer_blocks", network.transformer_blocks)
 
 
+def grid(network: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A token for each latent."""
+    return shape[1:]
+
+
 class _DurationText(PipelineText):
     """Where there is no text, the network gets zeros in its place and in that of the two tokens of time."""
 
@@ -76,7 +81,7 @@ STABLE_AUDIO = Family(
     media="sound",
     conditioning=("text", "duration"),
     guidance_scale=7.0,
-    grid=BlockOutput("transformer_blocks", lambda network, shape: shape[1:], before=1),
+    grid=BlockOutput("transformer_blocks", grid, before=1),
     requires={
         "text_encoder": ("T5EncoderModel",),
         "tokenizer": t5.TOKENIZERS,
