@@ -12,6 +12,7 @@ from families import PICTURE, SMALL, STEPS, Small
 from truth import dense_jacobian, fallbacks, relative
 
 import latentjac
+from latentjac.diffusion import DDIM, Own
 from latentjac.editing import Geodesic, Guidance, HSpace, Linear
 from latentjac.linearization.autodiff import AutodiffLinearization
 from latentjac.models import adapters
@@ -78,7 +79,9 @@ def inverted(row: Small, model: latentjac.Model) -> latentjac.Trajectory:
     """The way of a picture to noise, without guidance."""
     height, width = model.codec.size
     picture = torch.nn.functional.interpolate(PICTURE, (height, width))
-    return latentjac.invert(model, picture, _INVERTED, conditioning=row.conditioning(model), refinement=_REFINED)
+    return latentjac.invert(
+        model, picture, _INVERTED, conditioning=row.conditioning(model), grid=Own(), solver=DDIM(_REFINED)
+    )
 
 
 def basis_error(model: latentjac.Model, point: latentjac.Point, layer: str) -> float:
