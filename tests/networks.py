@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel, UNet2DModel
 
 import latentjac
-from latentjac.diffusion import Schedule
+from latentjac.diffusion import Point, Schedule
+from latentjac.models import Conditioning
 
 
 def build_tiny_unet(seed: int = 0, size: int | tuple[int, int] = 16, **options: object) -> UNet2DModel:
@@ -85,3 +87,19 @@ def randomize(net: torch.nn.Module) -> torch.nn.Module:
         spread = 0.3 if parameter.ndim < 2 else parameter[0].numel() ** -0.5
         parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * spread)
     return net
+
+
+def with_few_tokens(point: Point, most: int = 8) -> Point:
+    """The point under texts that are cut off: padding to hundreds of tokens is most of the work of a small network."""
+    guidance = point.conditioning.guidance
+    cut = None
+    if guidance is not None:
+        cut = replace(guidance, negative=_cut_off(guidance.negative, most))
+    return replace(point, conditioning=Conditioning(_cut_off(point.conditioning, most), cut))
+
+
+def _cut_off(conditioning: Conditioning, most: int) -> Conditioning:
+    return Conditioning({
+        name: tensor[:, :most] if name.startswith("text") and tensor.ndim > 1 else tensor
+        for name, tensor in conditioning.items()
+    })  # fmt: skip

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FluxPipeline
+from networks import with_few_tokens
 from pipelines import build_flux, build_stable_diffusion_3
 from truth import dense_jacobian
 
@@ -80,7 +81,7 @@ def test_there_and_back_under_two_prompts(model) -> None:
 @pytest.mark.parametrize("layer", ["mid", "x0"])
 def test_bases_are_those_of_the_dense_jacobian(model, layer: str) -> None:
     pictures = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    point = latentjac.invert(model, pictures, 5, "a cat", guidance_scale=2.0).at(0.6)
+    point = with_few_tokens(latentjac.invert(model, pictures, 5, "a cat", guidance_scale=2.0).at(0.6))
     t = torch.tensor(point.timestep)
     features = model.feature_map(layer)
     dense = dense_jacobian(lambda x: features(x, t, point.conditioning), point.sample)
@@ -101,7 +102,7 @@ def test_mid_is_the_stream_of_the_picture(model) -> None:
 )
 def test_edits(model, method: Method) -> None:
     pictures = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    point = latentjac.invert(model, pictures, 5, "a cat", guidance_scale=2.0).at(0.6)
+    point = with_few_tokens(latentjac.invert(model, pictures, 5, "a cat", guidance_scale=2.0).at(0.6))
     basis = latentjac.local_basis(model, point, 2, tol=1e-3)
     directions = basis.u if method.in_features else basis.v
     edit = latentjac.edit(model, point, directions[0], [0.0, 1.0], method=method)

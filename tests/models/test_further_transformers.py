@@ -22,6 +22,7 @@ from image_transformers import (
     build_sana,
     build_z_image,
 )
+from networks import with_few_tokens
 from truth import dense_jacobian
 
 import latentjac
@@ -158,7 +159,7 @@ def test_there_and_back_under_two_prompts(model) -> None:
 
 @pytest.mark.parametrize("layer", ["mid", "x0"])
 def test_bases_are_those_of_the_dense_jacobian(model, layer: str) -> None:
-    point = latentjac.invert(model, pictures_for(model), 5, "a cat", guidance_scale=2.0).at(0.6)
+    point = with_few_tokens(latentjac.invert(model, pictures_for(model), 5, "a cat", guidance_scale=2.0).at(0.6))
     t = torch.tensor(point.timestep)
     features = model.feature_map(layer)
     dense = dense_jacobian(lambda x: features(x, t, point.conditioning), point.sample)
@@ -176,7 +177,7 @@ def test_mid_is_the_stream_of_the_picture(model, case: Case) -> None:
 
 @pytest.mark.parametrize("method", [Guidance(num_steps=2), HSpace()])
 def test_edits(model, method: Method) -> None:
-    point = latentjac.invert(model, pictures_for(model), 5, "a cat", guidance_scale=2.0).at(0.6)
+    point = with_few_tokens(latentjac.invert(model, pictures_for(model), 5, "a cat", guidance_scale=2.0).at(0.6))
     basis = latentjac.local_basis(model, point, 2, tol=1e-3)
     directions = basis.u if method.in_features else basis.v
     edit = latentjac.edit(model, point, directions[0], [0.0, 1.0], method=method)
