@@ -40,7 +40,8 @@ PAPERS = tuple(papers.__all__)  # whose functions are called by the name of the 
 MADE = {
     "Along", "AttentionPrimal", "AutodiffLinearization", "Axes", "BasisPath", "BuildInfo", "Certificate",
     "Certificate.of", "Conditioning.__getitem__", "Curvature", "Curve", "Denoiser", "Edit", "EffectiveRank",
-    "Estimate", "FeatureLinearity", "Finding", "Frames", "FrechetMean", "GlobalDirections", "Guided", "Heat",
+    "Estimate", "FeatureLinearity", "Finding", "Frames", "FrechetMean", "GlobalDirections", "Guided", "GuidedByImage", "Heat", "ImageEncoder",
+    "ImageEncoder.encode", "ImageEncoder.without_picture", "Model.picture_in", "Way.read",
     "JacobiEigh", "JacobiSvd", "JointLinearization", "LatentCodec", "LinearOperator", "Linearity", "Linearization",
     "Linearization.rebase", "LocalBasis", "MatchedMean", "Method", "NormActPrimal", "PathMeasure", "PixelCodec",
     "PowerSpectrum", "Prediction", "PreparedImage", "PrincipalComponents", "ProgramLinearization", "Restrictable",
@@ -48,7 +49,7 @@ MADE = {
     "T5TextEncoder", "TextEncoder", "Trajectory", "Transport", "VideoCodec", "VideoLatentCodec", "Way", "XSpaceMethod",
 }  # fmt: skip
 # Of methods of edits, whom `edit` calls, and of grids and solvers, whom a schedule and its loops call.
-CALLED_BY_EDIT = {"check_size", "enough_steps", "layer_in", "samples_between", "steps", "walk"}
+CALLED_BY_EDIT = {"check_size", "enough_steps", "layer_in", "longest_step", "samples_between", "steps", "walk"}
 CALLED_BY_SCHEDULE = {"down", "place", "up"}
 _FIRST_ORDER: dict[str, Any] = {"grid": diffusion.Own(), "solver": diffusion.DDIM()}
 
@@ -181,6 +182,8 @@ class Things:
         self.tangents = rand(2, 2, 3, 8)
         self.schedule = diffusion.Schedule.from_scheduler(self.model.scheduler, 3)
         self.conditioning = self.text.conditioning(["a", "b"], "c", 2.0)
+        away = lj.Conditioning({"text": rand(1, 3)})
+        self.by_image = models.ImageGuidance(away, away, 2.0, 1.5)
         self.saved_point = self.point.save(self.folder / "point.safetensors")
         self.saved_path = self.path.save(self.folder / "path.safetensors")
         self.f = lambda x, *more: x**2 + x
@@ -682,6 +685,18 @@ BASELINES: dict[str, Baseline] = {
     "ClassifierFree/rows": lambda c: call(
         models.ClassifierFree, negative=lj.Conditioning({"text": rand(1, 3)}), scale=torch.tensor([2.0, 3.0])
     ),
+    "ClassifierFree.others": lambda c: call(c.conditioning.guidance.others),
+    "ClassifierFree.scales": lambda c: call(c.conditioning.guidance.scales),
+    "ClassifierFree.flat": lambda c: call(c.conditioning.guidance.flat),
+    "ImageGuidance": lambda c: call(
+        models.ImageGuidance,
+        negative=lj.Conditioning({"text": rand(1, 3)}),
+        without=lj.Conditioning({"text": rand(1, 3)}),
+        scale=2.0,
+        image_scale=torch.tensor([1.5]),
+    ),
+    "ImageGuidance.others": lambda c: call(c.by_image.others),
+    "ImageGuidance.scales": lambda c: call(c.by_image.scales),
     "Denoiser.predict": lambda c: call(c.model.denoiser().predict, x=c.point.sample, t=torch.tensor(500)),
     "Denoiser.output": lambda c: call(c.model.denoiser().output, x=c.point.sample, t=torch.tensor(500)),
     "Denoiser.eps": lambda c: call(c.model.denoiser().eps, x=c.point.sample, t=torch.tensor(500)),

@@ -126,7 +126,7 @@ def counted(parts, tmp_path, monkeypatch) -> Counted:
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(app, "app", ROOT)  # made once
-    monkeypatch.setattr(loading, "read_parts", read)
+    monkeypatch.setattr(loading, "PipelineFolder", lambda *arguments: SimpleNamespace(read=read))
     monkeypatch.setattr(loading, "_download", offline)
     monkeypatch.setattr(latentjac, "invert", reached)
     monkeypatch.setattr(batch.Run, "run", reached)

@@ -102,7 +102,7 @@ def test_nothing_is_added_to_an_output(layer: str) -> None:
         ({"tol": 1}, "tol must be a number in"),
         ({"null_rank": 0, "tol": 0.1}, "tol must be left at 0.01 with null_rank=0"),
         ({"inside": MASK.int()}, r"inside must be bool \[H, W\], got torch.int32 \[6, 6\]"),
-        ({"inside": MASK[0]}, r"inside must be bool \[H, W\], got torch.bool \[6\]"),
+        ({"inside": MASK[0, 0]}, r"inside must be bool \[H, W\], got torch.bool \[\]"),
         ({"inside": ~MASK & MASK}, "inside must mark a part of the picture, got none of it"),
         ({"inside": "mask.png"}, "inside must be a bool tensor, bool array or PIL image, got str"),
     ],
