@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # By the order of steps: the least number of them, and the longest, in ranges where the network is linear
 # (benchmarks/bench_walks.py).
 _LEAST_STEPS = {1: 16, 2: 3}
-_LONGEST_STEP = {1: 1.0, 2: 1.5}
+_LONGEST_STEP = {1: 1.0, 2: 2.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class XSpaceMethod:
 
     Attributes:
         num_steps: Least number of steps of a walk, at most 1000; by default 16 of first order, or 3 of second.
-            There are more where they would be longer than once, or 1.5 times, the range in which the network is linear.
+            There are more where they would be longer than once or twice the range in which the network is linear.
         prompt: For models with text, what the walk is under; images are made under the conditioning of the point, which
             is also that of the walk by default.
         class_label: The same for models with classes.
