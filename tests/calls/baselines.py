@@ -614,6 +614,7 @@ BASELINES: dict[str, Baseline] = {
     "jacobi_eigh": lambda c: call(kernels.jacobi_eigh, matrices=torch.eye(3).double()[None]),
     "jacobi_fits": lambda c: call(kernels.jacobi_fits, matrices=rand(1, 2, 3)),
     "available": lambda c: call(kernels.available, device="cpu"),
+    "cmake_dir": lambda c: call(kernels.cmake_dir),
     "build_info": lambda c: call(kernels.build_info),
     "self_test": lambda c: call(kernels.self_test, device="cpu"),
     # papers

@@ -285,7 +285,7 @@ def different(result: Any, expected: Any) -> str:
         elif isinstance(one, np.ndarray) and one.dtype.kind == "f":
             equal = one.shape == other.shape and np.allclose(one, other, rtol=1e-6, atol=1e-9)
         elif isinstance(one, (int, float, str)):
-            equal = one == other or (isinstance(one, float) and abs(one - other) <= 1e-6 * abs(other))
+            equal = one == other or (isinstance(one, float) and abs(one - other) <= 1e-9 + 1e-6 * abs(other))
         else:
             equal = True
         if not equal:

@@ -36,7 +36,6 @@ TAKEN = {
     "--t": {"zero", "half"},
     "--tol": {"half"},
     "--seed": {"zero"},
-    "--refinement": {"zero"},
 }
 # Whether these can be done is known to the model alone.
 ASKS_THE_MODEL = {
