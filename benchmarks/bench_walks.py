@@ -21,7 +21,7 @@ import record
 import torch
 
 import latentjac
-from latentjac.diffusion import Schedule
+from latentjac.diffusion import DDIM, Own, Schedule
 from latentjac.editing import Guidance
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "training"))
@@ -112,7 +112,7 @@ def row(scheme: str, found: list[dict[str, Any]]) -> dict[str, Any]:
 
 def measured(model: latentjac.Model, count: Counter, photo: torch.Tensor, way: int, fine: int) -> dict[str, Any]:
     """What every scheme makes of a photo ``[1, 3, H, W]`` along one of its two strongest directions."""
-    point = alone(latentjac.invert(model, photo, LEVELS, refinement=0).at(0.7))
+    point = alone(latentjac.invert(model, photo, LEVELS, grid=Own(), solver=DDIM(0)).at(0.7))
     v = latentjac.local_basis(model, point, 2, tol=0.1).v[way]
     exact = latentjac.edit(model, point, v, DISTANCES, method=Guidance(num_steps=fine)).points[0]
     found = {scheme: walked(model, count, point, v, method) for scheme, method in SCHEMES.items()}

@@ -32,7 +32,7 @@ def test_the_page_has_every_row_and_an_example_of_it() -> None:
     for row in found["rows"]:
         name = row["pipeline"]
         assert f"| {name} | {row['family']} |" in page, "run benchmarks/readme_tables.py"
-        assert found["examples"][name] == example(name, folder="folder" in row["from"])
+        assert found["examples"][name] == example(name, folder=row["folder"] == "loads")
         assert f"### {name}\n\n```python\n{found['examples'][name]}\n```" in page
 
 
@@ -48,7 +48,7 @@ def test_what_the_page_says_is_as_good_as_it_has_to_be() -> None:
 def test_cheap_rows_measure_what_the_page_says(name: str, tmp_path: Path) -> None:
     row = measured(name, tmp_path)
     listed = next(row for row in read_json("test", RESULTS)["rows"] if row["pipeline"] == name)
-    same = ("family", "network", "from", "mid", "edits", "torch.func")
+    same = ("family", "network", "folder", "mid", "edits", "torch.func")
     assert {key: row[key] for key in same} == {key: listed[key] for key in same}
     assert row["sample"] < 1e-4
     assert row["round trip dB"] > 40

@@ -43,7 +43,8 @@ def test_what_a_controlnet_sees(photo, tmp_path) -> None:
     written = latentjac.Trajectory.load(tmp_path / "out" / "trajectory.safetensors")
     assert written.conditioning == seen
     torch.testing.assert_close(
-        written.samples[-1], latentjac.invert(model, photo, 6, conditioning=seen, refinement=1).samples[-1]
+        written.samples[-1],
+        latentjac.invert(model, photo, 6, conditioning=seen).samples[-1],
     )
     for wrong, message in (
         ([], "--control must be given since the network of"),
