@@ -252,8 +252,8 @@ SMALL: dict[str, Small] = {
         called=upscaled,
         begin="prepare_intermediate_images",
     ),
-    "sana": flow("SANA", image_transformers.build_sana, unbinned),
-    "aura-flow": flow("AURA_FLOW", image_transformers.build_aura_flow),
+    "sana": flow("SANA", image_transformers.build_sana, unbinned, tol=1e-5),
+    "aura-flow": flow("AURA_FLOW", image_transformers.build_aura_flow, tol=1e-5),
     "hunyuan-dit": flow("HUNYUAN_DIT", image_transformers.build_hunyuan_dit, unbinned),
     "lumina-2": flow("LUMINA2", image_transformers.build_lumina2),
     "z-image": flow(
@@ -267,7 +267,7 @@ SMALL: dict[str, Small] = {
     ),
     "flux-2-dev": flow("FLUX2", partial(image_transformers.build_flux2, large=True), size=SIDE),
     "flux-2-klein": flow("FLUX2_KLEIN", image_transformers.build_flux2, size=SIDE),
-    "wan": flow("WAN", video_pipelines.build_wan, size=(16, 32), frames=5),
+    "wan": flow("WAN", video_pipelines.build_wan, size=(16, 32), frames=5, tol=1e-5),
     "ltx": flow(
         "LTX",
         video_pipelines.build_ltx,

@@ -36,6 +36,7 @@ class Small:
         frames: The same, of videos.
         prompt: None for families without text.
         scale: Of guidance; 1 is none.
+        tol: Of bases that are compared; more for networks that compute a part in float32, whatever the type is.
         begin: Name of the method of the pipeline that makes what it begins with, of those that are given no noise.
         opened: How a page opens it where neither a folder nor a pipeline of the hub holds all of it.
     """
@@ -48,6 +49,7 @@ class Small:
     frames: int | None = None
     prompt: str | None = "a red cat"
     scale: float = SCALE
+    tol: float = 1e-7
     begin: str | None = None
     opened: str | None = None
 

@@ -148,7 +148,8 @@ def latent_channels(autoencoder: Any) -> int:
     """Channels of a latent, as networks get it."""
     config = autoencoder.config
     channels = config.get("vq_embed_dim") or config.get("z_dim") or config["latent_channels"]
-    return 4 * channels if kind_of(autoencoder).folded else channels
+    is_folded = type(autoencoder).__name__ not in VIDEO_KINDS and kind_of(autoencoder).folded
+    return 4 * channels if is_folded else channels
 
 
 def picture_channels(autoencoder: Any) -> int:

@@ -22,6 +22,7 @@ _INFINITE = ("lambda_min_clipped",)  # of solvers, which diffusers writes as -In
 # Files of low-rank adapters, which diffusers and transformers write beside the weights of what they change.
 _ADAPTER_STEMS = ("pytorch_lora_weights", "adapter_model")
 _ADAPTERS = tuple(f"{stem}.{kind}" for stem in _ADAPTER_STEMS for kind in ("safetensors", "bin"))
+_ENCODERS = ("MultilingualCLIP",)  # of diffusers, with a configuration and weights as those of transformers have them
 _SEVERAL = ("MultiControlNetModel", "MultiAdapter")  # whose parts lie in a folder each
 
 Read = Callable[[], Any]
@@ -101,8 +102,8 @@ class PipelineFolder:
         return not (self.path / name / "scheduler_config.json").exists()
 
     def of_transformers(self, name: str) -> bool:
-        """Whether a part is an encoder, a tokenizer or the like."""
-        return self._libraries[name] == "transformers"
+        """Whether a part is an encoder, a tokenizer or the like; of diffusers are some that its pipelines have."""
+        return self._libraries[name] == "transformers" or self.kinds[name] in _ENCODERS
 
     def dtype_of(self, name: str) -> torch.dtype:
         """Type of the weights of a part."""
