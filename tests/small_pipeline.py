@@ -111,3 +111,16 @@ class Small:
             under, not_under = (model.call(model.network, x, t, c) for c in (plain, away))
             x = scheduler.step(not_under + self.scale * (under - not_under), t, x).prev_sample
         return (x / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+
+
+class Pretrained:
+    """What ``from_pretrained`` gives on pages: a hub id, whose place that of an IP-Adapter takes."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def load_ip_adapter(self, source: str, **given: Any) -> None:
+        self.source = source
+
+    def set_ip_adapter_scale(self, scale: float) -> None:
+        assert scale > 0

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import numpy as np
 import pytest
-from families import SMALL, example, uncovered
+from families import AWAY, OWN, SMALL, example, uncovered
 from family_checks import METHODS, measured
 from PIL import Image
+from small_pipeline import Pretrained
 
 import latentjac
 from latentjac.files import read_json
+from latentjac.models.codec import media_of
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "families.md"
@@ -62,8 +65,13 @@ def test_the_example_of_a_family_runs(name: str, tmp_path: Path, monkeypatch: py
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
     for file in ("photo.jpg", "mouth.png"):
         photo.save(file)
-    monkeypatch.setattr(diffusers.DiffusionPipeline, "from_pretrained", lambda source: source)
-    monkeypatch.setattr(latentjac, "load", {f"owner/{name}": model}.__getitem__)
+    monkeypatch.setattr(diffusers.DiffusionPipeline, "from_pretrained", Pretrained)
+    opened = {f"owner/{name}": model}
+    monkeypatch.setattr(latentjac, "load", lambda source: opened[getattr(source, "source", source)])
     monkeypatch.setattr(latentjac, "noise_point", functools.partial(latentjac.noise_point, num_inference_steps=3))
-    exec(example(name, folder=False), {"latentjac": latentjac, "diffusers": diffusers})
-    assert Image.open("left.png").size[::-1] == model.codec.size
+    held: dict[str, Any] = {"latentjac": latentjac, "diffusers": diffusers, "own": OWN, "away": AWAY}
+    exec(example(name, folder=False), held)
+    if media_of(model) == "sound":
+        assert held["waves"].shape == (2, model.codec.channels, model.codec.length)
+    else:
+        assert Image.open("left.png").size[::-1] == model.codec.size

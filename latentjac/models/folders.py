@@ -59,7 +59,9 @@ class PipelineFolder:
         self._coder = next((name for name in autoencoders.PARTS if name in classes), None)
         self._libraries = {name: str(library) for name, (library, _) in pairs.items()}
         own = [name for name in (self.family.part, *self.family.beside, self._coder) if name]
-        further = [name for name in (*self.family.requires, *self.family.allows) if not name.startswith("prior")]
+        # A prior makes embeddings of texts beforehand; its encoder of pictures is the pipeline's.
+        parts = (*self.family.requires, *self.family.allows)
+        further = [name for name in parts if not name.startswith("prior") or name.startswith("prior_image_")]
         further += ["feature_extractor", "image_processor"] if "image_encoder" in further else []
         self.kinds = {name: classes[name] for name in dict.fromkeys((*own, *further)) if name in classes}
         self._kind_of_scheduler = classes.get("scheduler")
