@@ -57,7 +57,7 @@ def main() -> None:
 def write(rows: list[dict[str, Any]]) -> None:
     """The figures, with those of all pipelines of diffusers, then the page."""
     numbers, refused = share()
-    examples = {row["pipeline"]: example(row["pipeline"], folder="folder" in row["from"]) for row in rows}
+    examples = {row["pipeline"]: example(row["pipeline"], folder=row["folder"] == "loads") for row in rows}
     tools = [f"torch {torch.__version__}", f"diffusers {diffusers.__version__}"]
     tools.append(f"transformers {transformers.__version__}")
     more = {"share": [numbers], "refused": refused, "examples": examples, "rows": rows}

@@ -31,11 +31,16 @@ NOT_PICTURES = frozenset(
 _NO_PICTURE = re.compile(r"Video|AnimateDiff|World|T2V|I2V|^PIA|Audio|Music|Dance|Omni3|Predict|Transfer|Cosmos3|Prior")
 
 _XL = {"addition_embed_type": "text_time", "cross_attention_dim": 2048, "projection_class_embeddings_input_dim": 2816}
+_IF = {"encoder_hid_dim_type": "text_proj", "addition_embed_type": "text", "in_channels": 3, "out_channels": 6}
+_KANDINSKY = {
+    "encoder_hid_dim_type": "image_proj", "addition_embed_type": "image", "in_channels": 4, "out_channels": 8,
+}  # fmt: skip
 # Where published networks differ from the defaults of their class, by a pattern for names of pipelines.
 _PUBLISHED: tuple[tuple[str, dict[str, Any]], ...] = (
     (r"XL", _XL),
     (r"InstructPix2Pix|LatentUpscale|Marigold", {"in_channels": 8}),
     (r"^(StableDiffusion|StableDiffusionXL)InpaintPipeline$", {"in_channels": 9}),
+    (r"LatentUpscale", {"out_channels": 5, "time_cond_proj_dim": 896}),
     (r"Depth2Img", {"in_channels": 5}),
     (r"StableDiffusionUpscale", {"in_channels": 7, "num_class_embeds": 1000}),
     (r"LDMSuperResolution", {"in_channels": 6, "out_channels": 3}),
@@ -44,6 +49,12 @@ _PUBLISHED: tuple[tuple[str, dict[str, Any]], ...] = (
     (r"LatentConsistency", {"time_cond_proj_dim": 256}),
     (r"^ConsistencyModelPipeline", {"num_class_embeds": 1000}),
     (r"StableUnCLIP", {"class_embed_type": "projection"}),
+    (r"^IF", _IF),
+    (r"^IF.*SuperResolution", {"in_channels": 6, "class_embed_type": "timestep"}),
+    (r"^Kandinsky(V22|Img|Inp|Comb|Pip)", _KANDINSKY),
+    (r"^Kandinsky(Img|Inp|Comb|Pip)", {"encoder_hid_dim_type": "text_image_proj", "addition_embed_type": "text_image"}),
+    (r"^KandinskyV22Controlnet", {"addition_embed_type": "image_hint", "in_channels": 8}),
+    (r"^Kandinsky(V22)?Inpaint", {"in_channels": 9}),
     (r"PixArt", {"sample_size": 128, "caption_channels": 4096}),
 )  # fmt: skip
 _VAE_CHANNELS = {"StableDiffusionLDM3DPipeline": 6}  # a picture and its depth; 3 elsewhere
@@ -137,10 +148,12 @@ def reason(classes: dict[str, str], refusal: str) -> str:
         named = re.findall(r"'(\w+)': '(\w+)'", beside[1])
         kept = [f"{part} {kind}" for part, kind in named if not part.endswith(_SMALL)]
         return "gets " + ", ".join(kept or [part for part, _ in named])
-    if "gets a picture as well" in refusal:
+    if re.search(r"gets (a picture|pictures) as well", refusal):
         return "gets a picture"
-    key = re.search(r"config of \w+: (\w+) must", refusal)
-    return f"{key[1]} of its network" if key else f"parts of a {networks[0]}"
+    key = re.search(r"config of \w+: ((\w+) must[^,]*)", refusal)
+    if key and key[2] == "it":
+        return key[1]
+    return f"{key[2]} of its network" if key else f"parts of a {networks[0]}"
 
 
 def share() -> tuple[dict[str, int], list[dict[str, str]]]:

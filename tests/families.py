@@ -6,115 +6,62 @@ A new family of ``latentjac.models.adapters`` is a row in ``SMALL``; ``family_ch
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import diffusers
+import image_transformers
 import torch
+import video_pipelines
 from networks import build_scheduler, build_tiny_unet, randomize
+from pictured_pipelines import (
+    build_deepfloyd,
+    build_depth,
+    build_kandinsky,
+    build_kandinsky_21,
+    build_unclip,
+    build_upscale,
+    build_variation,
+)
+from PIL import Image
 from pipelines import (
     TOKENS,
+    build_adapted,
     build_controlled,
     build_dit,
     build_flux,
     build_latent_diffusion,
     build_pixart,
+    build_prompted,
     build_sdxl,
     build_stable_diffusion,
     build_stable_diffusion_3,
 )
+from small_pipeline import SCALE, SIDE, Called, Small, nothing
+from sound_pipelines import build_stable_audio
 
 import latentjac
 from latentjac.models import adapters
 from latentjac.models.adapters import FAMILIES, Family, flux
 
-SIDE, STEPS, SCALE = 16, 4, 3.0
 PICTURE = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
 MASK = torch.zeros(SIDE, SIDE, dtype=torch.bool)
 MASK[4:12, 2:10] = True
+LOW = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+DEPTH = torch.rand(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+OWN, AWAY = torch.rand(2, 1, 12, generator=torch.Generator().manual_seed(3))
+PHOTO = Image.fromarray((PICTURE[0].movedim(0, -1).numpy() * 255).astype("uint8"))
 # How a page writes what `Model.conditioning` is given here.
-SHOWN = {"image": '"photo.jpg"', "control": '"photo.jpg"', "mask": '"mouth.png"'}
-
-Called = Callable[[latentjac.Model, torch.Tensor], dict[str, Any]]
-
-
-def nothing(model: latentjac.Model, noise: torch.Tensor) -> dict[str, Any]:
-    return {}
-
-
-@dataclass(frozen=True)
-class Small:
-    """A small pipeline of random weights.
-
-    Attributes:
-        family: Its family, by the name that ``latentjac.models.adapters`` has for it.
-        build: Makes it, in a folder for files of tokenizers. A module is a network without a pipeline in diffusers.
-        given: For :meth:`latentjac.Model.conditioning`, beside a prompt.
-        called: With what the pipeline is called beside prompts, steps, scale and noise, of the model and the noise.
-        size: For :func:`latentjac.load`.
-        prompt: None for families without text.
-        scale: Of guidance; 1 is none.
-    """
-
-    family: str
-    build: Callable[[Path], Any]
-    given: Mapping[str, Any] = field(default_factory=dict)
-    called: Called = nothing
-    size: int | None = None
-    prompt: str | None = "a red cat"
-    scale: float = SCALE
-
-    def source(self, folder: Path) -> Any:
-        """The pipeline, or the network."""
-        folder.mkdir(parents=True, exist_ok=True)
-        made = self.build(folder)
-        if hasattr(made, "set_progress_bar_config"):
-            made.set_progress_bar_config(disable=True)
-        return made
-
-    def load(self, source: Any, **options: Any) -> latentjac.Model:
-        """The model of what :meth:`source` gives."""
-        scheduler = (build_scheduler(),) if isinstance(source, torch.nn.Module) else ()
-        return latentjac.load(source, *scheduler, size=self.size, **options)
-
-    def conditioning(self, model: latentjac.Model, scale: float = 1.0) -> latentjac.Conditioning:
-        """Under the prompt and what else there is."""
-        return model.conditioning(self.prompt, guidance_scale=scale, **self.given)
-
-    def reference(self, source: Any, model: latentjac.Model, noise: torch.Tensor) -> torch.Tensor:
-        """What diffusers makes of the noise, ``[1, H, W, 3]``, by the pipeline itself.
-
-        It gets those of the arguments below that it takes.
-        """
-        if isinstance(source, torch.nn.Module):
-            return self._by_scheduler(model, noise)
-        offered = {
-            "prompt": self.prompt,
-            "latents": noise,
-            "generator": torch.Generator().manual_seed(1),
-            "guidance_scale": self.scale,
-            "num_inference_steps": STEPS,
-            "height": SIDE,
-            "width": SIDE,
-            "output_type": "np",
-            **self.called(model, noise),
-        }
-        taken = inspect.signature(source.__call__).parameters
-        return torch.as_tensor(source(**{name: value for name, value in offered.items() if name in taken})[0])
-
-    def _by_scheduler(self, model: latentjac.Model, noise: torch.Tensor) -> torch.Tensor:
-        """For networks that no pipeline of diffusers gives all that they take: its scheduler, guided by hand."""
-        scheduler, x = model.scheduler, noise
-        scheduler.set_timesteps(STEPS)
-        plain = self.conditioning(model)
-        away = self.conditioning(model, 2.0).guidance.negative
-        for t in scheduler.timesteps:
-            under, not_under = (model.call(model.network, x, t, c) for c in (plain, away))
-            x = scheduler.step(not_under + self.scale * (under - not_under), t, x).prev_sample
-        return (x / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+SHOWN = {
+    "image": '"photo.jpg"',
+    "control": '"photo.jpg"',
+    "mask": '"mouth.png"',
+    "image_prompt": '"photo.jpg"',
+    "image_embedding": "own",
+    "negative_image_embedding": "away",
+}
 
 
 def text_unet(
@@ -173,7 +120,63 @@ def short(model: latentjac.Model, noise: torch.Tensor) -> dict[str, Any]:
     return {"max_sequence_length": TOKENS, "use_resolution_binning": False, "clean_caption": False, **own}
 
 
+def told(build: Callable[..., Any], family: str, **more: Any) -> Small:
+    """A row of U-Nets that are told a picture; weights so large that all that the network gets matters.
+
+    Args:
+        build: Of ``pictured_pipelines.py``.
+        family: Of the row.
+        **more: Of the row.
+    """
+
+    def made(folder: Path) -> Any:
+        pipeline = build(folder)
+        randomize(pipeline.unet).float()
+        return pipeline
+
+    return Small(family, made, **more)
+
+
+def flow(family: str, build: Callable[[], Any], called: Called = nothing, **more: Any) -> Small:
+    """A row of transformers whose builders need no folder."""
+    return Small(family, lambda folder: build(), called=called, **more)
+
+
+def unbinned(model: latentjac.Model, noise: torch.Tensor) -> dict[str, Any]:
+    """Pictures of any size."""
+    return {"use_resolution_binning": False}
+
+
+def folded(model: latentjac.Model, noise: torch.Tensor) -> dict[str, Any]:
+    """Latents as packed tokens, with what is led away from for pipelines that guide only then."""
+    own = {"guidance_scale": None, "true_cfg_scale": SCALE}
+    return {"latents": flux.packed(noise), "negative_prompt": "", **own}
+
+
+def depth(model: latentjac.Model, noise: torch.Tensor) -> dict[str, Any]:
+    return {"image": PICTURE, "depth_map": DEPTH[0], "strength": 1.0}
+
+
+def upscaled(model: latentjac.Model, noise: torch.Tensor) -> dict[str, Any]:
+    """A picture with the noise that a model draws by default."""
+    return {"image": LOW * 2 - 1, "noise_level": 10, "generator": torch.Generator().manual_seed(0)}
+
+
+def unclip(model: latentjac.Model, noise: torch.Tensor) -> dict[str, Any]:
+    return {"image": PHOTO, "noise_level": 100, "generator": torch.Generator().manual_seed(0)}
+
+
+def embedded(model: latentjac.Model, noise: torch.Tensor) -> dict[str, Any]:
+    return {"image_embeds": OWN, "negative_image_embeds": AWAY}
+
+
+def unscaled(model: latentjac.Model, noise: torch.Tensor) -> dict[str, Any]:
+    """Noise of deviation 1, which the pipeline scales."""
+    return {"latents": noise / model.scheduler.init_noise_sigma}
+
+
 CONTROL = {"given": {"control": PICTURE}, "called": pictured}
+TOLD = {"image_embedding": OWN, "negative_image_embedding": AWAY}
 SMALL: dict[str, Small] = {
     "ddpm": Small(
         "PIXEL_UNET",
@@ -218,6 +221,68 @@ SMALL: dict[str, Small] = {
     "flux-schnell": Small(
         "FLUX_SCHNELL", lambda folder: build_flux(folder, distilled=False), called=packed, size=SIDE, scale=1.0
     ),
+    "t2i-adapter": text_unet("ADAPTED", "StableDiffusionAdapterPipeline", build_adapted, **CONTROL),
+    "sdxl-t2i-adapter": text_unet("ADAPTED_SDXL", "StableDiffusionXLAdapterPipeline", build_adapted, **CONTROL),
+    "ip-adapter": text_unet(
+        "TEXT_UNET",
+        "StableDiffusionPipeline",
+        build_prompted,
+        given={"image_prompt": PHOTO},
+        called=lambda model, noise: {"ip_adapter_image": PHOTO},
+        opened='pipeline = diffusers.StableDiffusionPipeline.from_pretrained("owner/stable-diffusion")\n'
+        'pipeline.load_ip_adapter("owner/ip-adapter", subfolder="models", weight_name="ip-adapter_sd15.safetensors")',
+    ),
+    "variation": told(
+        build_variation,
+        "VARIATION",
+        given={"image_prompt": PHOTO},
+        called=lambda model, noise: {"image": PHOTO},
+        prompt=None,
+    ),
+    "unclip": told(build_unclip, "UNCLIP", given={"image_prompt": PHOTO, "noise_level": 100}, called=unclip),
+    "upscaler": told(build_upscale, "UPSCALED", given={"image": LOW, "noise_level": 10}, called=upscaled),
+    "depth": told(build_depth, "DEPTH", given={"control": DEPTH}, called=depth, begin="prepare_latents"),
+    "kandinsky-2-2-decoder": told(build_kandinsky, "KANDINSKY", given=TOLD, called=embedded, prompt=None),
+    "kandinsky-2-1": told(build_kandinsky_21, "KANDINSKY_21", given=TOLD, called=embedded, scale=1.5),
+    "deepfloyd": told(build_deepfloyd, "DEEPFLOYD", begin="prepare_intermediate_images"),
+    "deepfloyd-upscaler": told(
+        partial(build_deepfloyd, upscaled=True),
+        "DEEPFLOYD_UPSCALED",
+        given={"image": LOW, "noise_level": 10},
+        called=upscaled,
+        begin="prepare_intermediate_images",
+    ),
+    "sana": flow("SANA", image_transformers.build_sana, unbinned, tol=1e-5),
+    "aura-flow": flow("AURA_FLOW", image_transformers.build_aura_flow, tol=1e-5),
+    "hunyuan-dit": flow("HUNYUAN_DIT", image_transformers.build_hunyuan_dit, unbinned),
+    "lumina-2": flow("LUMINA2", image_transformers.build_lumina2),
+    "z-image": flow(
+        "Z_IMAGE", image_transformers.build_z_image, lambda model, noise: {"guidance_scale": SCALE - 1}, size=SIDE
+    ),
+    "cogview-3": flow("COG_VIEW3", image_transformers.build_cog_view3),
+    "cogview-4": flow("COG_VIEW4", image_transformers.build_cog_view4),
+    "qwen-image": flow("QWEN_IMAGE", image_transformers.build_qwen_image, folded, size=SIDE),
+    "chroma": flow(
+        "CHROMA", image_transformers.build_chroma, lambda model, noise: {"latents": flux.packed(noise)}, size=SIDE
+    ),
+    "flux-2-dev": flow("FLUX2", partial(image_transformers.build_flux2, large=True), size=SIDE),
+    "flux-2-klein": flow("FLUX2_KLEIN", image_transformers.build_flux2, size=SIDE),
+    "wan": flow("WAN", video_pipelines.build_wan, size=(16, 32), frames=5, tol=1e-5),
+    "ltx": flow(
+        "LTX",
+        video_pipelines.build_ltx,
+        lambda model, noise: {"latents": noise.flatten(2).transpose(1, 2)},
+        size=(32, 32),
+        frames=5,
+    ),
+    "cogvideox": flow(
+        "COGVIDEOX",
+        video_pipelines.build_cogvideox,
+        lambda model, noise: {"latents": noise.transpose(1, 2)},
+        size=(8, 16),
+        frames=9,
+    ),
+    "stable-audio": flow("STABLE_AUDIO", build_stable_audio, unscaled),
 }
 
 
@@ -247,12 +312,16 @@ def example(name: str, *, folder: bool) -> str:
         given["guidance_scale"] = repr(row.scale)
     arguments = ", ".join(f"{key}={value}" for key, value in given.items())
     under = f"conditioning=model.conditioning({arguments})" if given else ""
+    is_sound = getattr(adapters, row.family).media == "sound"
     return "\n".join(
         [
-            f"model = latentjac.load({source})",
+            *([row.opened] if row.opened else []),
+            f"model = latentjac.load({'pipeline' if row.opened else source})",
             f"point = latentjac.noise_point(model{', ' if under else ''}{under})",
             "basis = latentjac.local_basis(model, point, k=2, tol=0.1)",
             "edit = latentjac.edit(model, point, basis.v[0], distance=(-2, 2))",
-            'edit.images[0].save("left.png")',
+            'waves = latentjac.diffusion.render(model, edit.samples[0], "np")'
+            if is_sound
+            else 'edit.images[0].save("left.png")',
         ]
     )

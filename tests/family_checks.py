@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-import families
+import diffusers
 import torch
-from families import PICTURE, SMALL, STEPS, Small
+from families import SMALL
+from small_pipeline import STEPS, Small
+from sound_pipelines import CosineDPMSolverMultistepScheduler
 from truth import dense_jacobian, fallbacks, relative
 
 import latentjac
@@ -16,6 +19,7 @@ from latentjac.diffusion import DDIM, Own
 from latentjac.editing import Geodesic, Guidance, HSpace, Linear
 from latentjac.linearization.autodiff import AutodiffLinearization
 from latentjac.models import adapters
+from latentjac.models.codec import media_of
 
 METHODS = (Linear(), Guidance(num_steps=2), Geodesic(num_steps=2, k=2, tol=1e-3), HSpace())
 _K, _LARGEST_DENSE = 3, 1024  # values compared, and entries of a sample whose Jacobian is written out
@@ -38,7 +42,7 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
         "pipeline": name,
         "family": row.family,
         "network": family.network,
-        "from": "object, folder" if _folder_works(row, source, folder / "saved") else "object",
+        "folder": _folder(row, source, folder / "saved"),
         "sample": sample_error(row, source, model),
     }
     model = row.load(row.source(folder / "exact"), dtype=torch.float64)
@@ -47,8 +51,8 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
     return found | {
         "round trip dB": path.psnr[0],
         "mid": model.layers["mid"],
-        "basis of mid": basis_error(model, point, "mid"),
-        "basis of eps": basis_error(model, point, "eps"),
+        "basis of mid": basis_error(model, point, "mid", row.tol),
+        "basis of eps": basis_error(model, point, "eps", row.tol),
         "edits": edits(model, point),
         "torch.func": ", ".join(sorted(slow(model, point, "mid") | slow(model, point, "eps"))) or "nothing",
     }
@@ -63,33 +67,44 @@ def sample_error(row: Small, source: Any, model: latentjac.Model) -> float:
     return relative(torch.as_tensor(ours), row.reference(source, model, point.sample))
 
 
-def _folder_works(row: Small, source: Any, folder: Path) -> bool:
-    """Whether a folder gives the same model; of a network alone its own."""
+def _folder(row: Small, source: Any, folder: Path) -> str:
+    """``"loads"`` where a folder gives the same model, of a network alone its own; else why not, in short."""
     source.save_pretrained(folder)
-    scheduler = (families.build_scheduler(),) if isinstance(source, torch.nn.Module) else ()
+    noiseless = CosineDPMSolverMultistepScheduler
     try:
-        read = latentjac.load(folder, *scheduler, size=row.size)
-    except latentjac.LoadError:
-        return False
+        with mock.patch.object(diffusers, noiseless.__name__, noiseless):
+            read = row.load_from(folder, isinstance(source, torch.nn.Module))
+    except latentjac.LoadError as error:
+        return f"refused: {_short(str(error), folder)}"
     model = row.load(source)
-    return read.identity() == model.identity() and row.conditioning(read) == row.conditioning(model)
+    same = read.identity() == model.identity() and row.conditioning(read) == row.conditioning(model)
+    return "loads" if same else "another model"
+
+
+def _short(refusal: str, folder: Path) -> str:
+    """A refusal without what comes before and behind its first sentence, and without the place of the folder."""
+    return refusal.removeprefix("load: ").replace(f"{folder}/", "").split(" (")[0][:150]
 
 
 def inverted(row: Small, model: latentjac.Model) -> latentjac.Trajectory:
-    """The way of a picture to noise, without guidance."""
-    height, width = model.codec.size
-    picture = torch.nn.functional.interpolate(PICTURE, (height, width))
+    """The way of a picture, a video or sound to noise, without guidance."""
+    codec: Any = model.codec
+    if media_of(model) == "sound":
+        shape, low = (1, codec.channels, codec.length), -1.0
+    else:
+        shape, low = (1, 3, *([codec.frames] if media_of(model) == "videos" else []), *codec.size), 0.0
+    whole = low + (1 - low) * torch.rand(shape, generator=torch.Generator().manual_seed(0))
     return latentjac.invert(
-        model, picture, _INVERTED, conditioning=row.conditioning(model), grid=Own(), solver=DDIM(_REFINED)
+        model, whole, _INVERTED, conditioning=row.conditioning(model), grid=Own(), solver=DDIM(_REFINED)
     )
 
 
-def basis_error(model: latentjac.Model, point: latentjac.Point, layer: str) -> float:
+def basis_error(model: latentjac.Model, point: latentjac.Point, layer: str, tol: float) -> float:
     """Largest relative error of singular values and directions, in float64.
 
     Beside the dense Jacobian; of samples with many entries beside products of torch.func, ``|J v - s u| / s``.
     """
-    basis = latentjac.local_basis(model, point, _K, layer, tol=1e-7)
+    basis = latentjac.local_basis(model, point, _K, layer, tol=tol)
     features, t, x = model.feature_map(layer), torch.tensor(point.timestep), point.sample
 
     def f(z: torch.Tensor) -> torch.Tensor:

@@ -45,8 +45,8 @@ from transformers import (
     Gemma2Model,
     GlmConfig,
     GlmModel,
-    MistralConfig,
-    MistralForCausalLM,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -366,6 +366,22 @@ def build_cog_view3() -> CogView3PlusPipeline:
     return CogView3PlusPipeline(build_words(), encoder, autoencoder, spread(network), scheduler)
 
 
+def build_mistral() -> Mistral3ForConditionalGeneration:
+    """A language model of 16 channels and 31 layers, with one for pictures that gets none."""
+    layers = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 31, "num_attention_heads": 2}
+    text = {**layers, "num_key_value_heads": 2, "head_dim": 8, "vocab_size": len(WORDS), "model_type": "mistral"}
+    vision = {
+        **layers,
+        "num_hidden_layers": 1,
+        "head_dim": 8,
+        "image_size": 8,
+        "patch_size": 4,
+        "model_type": "pixtral",
+    }
+    torch.manual_seed(4)
+    return Mistral3ForConditionalGeneration(Mistral3Config(text_config=text, vision_config=vision)).eval()
+
+
 def build_flux2(*, large: bool = False) -> Any:
     """A joint block and two single ones on folded latents of 4x4, of pictures of 16x16.
 
@@ -397,8 +413,7 @@ def build_flux2(*, large: bool = False) -> Any:
     tokenizer = build_words()
     says = "message['content'][0]['text']" if large else "message['content']"
     tokenizer.chat_template = "{% for message in messages %}the {{ " + says + " }}{% endfor %}"
-    config, kind = (MistralConfig, MistralForCausalLM) if large else (Qwen3Config, Qwen3ForCausalLM)
-    encoder = build_decoder(config, kind, num_hidden_layers=31)
+    encoder = build_mistral() if large else build_decoder(Qwen3Config, Qwen3ForCausalLM, num_hidden_layers=31)
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0)
     pipeline = Flux2Pipeline if large else Flux2KleinPipeline
     return pipeline(scheduler, autoencoder.eval(), encoder, tokenizer, spread(network))

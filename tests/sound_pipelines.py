@@ -18,6 +18,8 @@ from pipelines import build_t5
 class CosineDPMSolverMultistepScheduler(EDMEulerScheduler):
     """The class of this name without its noise: it needs torchsde, and makes another sound each time."""
 
+    __module__ = EDMEulerScheduler.__module__  # so that it is saved as one of diffusers
+
     def precondition_noise(self, sigma: float | torch.Tensor) -> torch.Tensor:
         return torch.as_tensor(sigma).atan() / math.pi * 2
 

@@ -8,12 +8,15 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pytest
 import torch
-from families import SMALL
+from diffusers.pipelines.kandinsky.pipeline_kandinsky_prior import KandinskyPriorPipelineOutput
+from families import AWAY, OWN, SMALL
 from networks import build_scheduler, build_shallow_unet
 from PIL import Image
+from small_pipeline import Pretrained
 
 import latentjac
 from latentjac.solvers import LinearOperator
@@ -46,7 +49,7 @@ def hub(tmp_path_factory) -> Callable[[str], latentjac.Model]:
             row = SMALL[name]
             return row.load(row.source(tmp_path_factory.mktemp(name)))
 
-    return lambda source: made(source.removeprefix("owner/"))
+    return lambda source: made(getattr(source, "source", source).removeprefix("owner/"))
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +71,13 @@ def known(model, hub, image, points, tmp_path, monkeypatch) -> dict[str, object]
     """What pages take for known: a model, a photo, points, a function. The model is tiny, grids and studies short."""
     small = Settings(samples=2, levels=(0.9, 0.1), k=2, tol=0.1, steps=5)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(latentjac, "load", lambda source, **given: hub(source) if "owner" in source else model)
+    of_hub = lambda source: isinstance(source, Pretrained) or "owner" in source  # noqa: E731
+    monkeypatch.setattr(latentjac, "load", lambda source, **given: hub(source) if of_hub(source) else model)
+    monkeypatch.setattr(diffusers.DiffusionPipeline, "from_pretrained", Pretrained)
     for name in ("invert", "sample"):
         monkeypatch.setattr(latentjac, name, functools.partial(getattr(latentjac, name), num_inference_steps=5))
     monkeypatch.setattr("latentjac.studies.Settings", lambda **given: small)
-    for name in ("photo.jpg", "mouth.png"):
+    for name in ("photo.jpg", "mouth.png", "painting.jpg"):
         image.save(name)
     x, t = torch.randn(2, 1, 12, generator=torch.Generator().manual_seed(0))
     f = lambda x, t: torch.sin(t * x).cumsum(1)  # noqa: E731
@@ -80,6 +85,7 @@ def known(model, hub, image, points, tmp_path, monkeypatch) -> dict[str, object]
         "latentjac": latentjac,
         **{"model": model, "image": image, **points},
         **{"f": f, "x": x, "t": t, "x2": 2 * x, "t2": 2 * t, "lin": latentjac.linearize(f, x, t)},
+        "prior": lambda prompt: KandinskyPriorPipelineOutput(OWN, AWAY),
         **{"Sequence": Sequence, "LinearOperator": LinearOperator},
     }
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import numpy as np
 import pytest
-from families import SMALL, example, uncovered
+from families import AWAY, OWN, SMALL, example, uncovered
 from family_checks import METHODS, measured
 from PIL import Image
+from small_pipeline import Pretrained
 
 import latentjac
 from latentjac.files import read_json
+from latentjac.models.codec import media_of
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "families.md"
@@ -32,7 +35,7 @@ def test_the_page_has_every_row_and_an_example_of_it() -> None:
     for row in found["rows"]:
         name = row["pipeline"]
         assert f"| {name} | {row['family']} |" in page, "run benchmarks/readme_tables.py"
-        assert found["examples"][name] == example(name, folder="folder" in row["from"])
+        assert found["examples"][name] == example(name, folder=row["folder"] == "loads")
         assert f"### {name}\n\n```python\n{found['examples'][name]}\n```" in page
 
 
@@ -48,7 +51,7 @@ def test_what_the_page_says_is_as_good_as_it_has_to_be() -> None:
 def test_cheap_rows_measure_what_the_page_says(name: str, tmp_path: Path) -> None:
     row = measured(name, tmp_path)
     listed = next(row for row in read_json("test", RESULTS)["rows"] if row["pipeline"] == name)
-    same = ("family", "network", "from", "mid", "edits", "torch.func")
+    same = ("family", "network", "folder", "mid", "edits", "torch.func")
     assert {key: row[key] for key in same} == {key: listed[key] for key in same}
     assert row["sample"] < 1e-4
     assert row["round trip dB"] > 40
@@ -62,8 +65,13 @@ def test_the_example_of_a_family_runs(name: str, tmp_path: Path, monkeypatch: py
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
     for file in ("photo.jpg", "mouth.png"):
         photo.save(file)
-    monkeypatch.setattr(diffusers.DiffusionPipeline, "from_pretrained", lambda source: source)
-    monkeypatch.setattr(latentjac, "load", {f"owner/{name}": model}.__getitem__)
+    monkeypatch.setattr(diffusers.DiffusionPipeline, "from_pretrained", Pretrained)
+    opened = {f"owner/{name}": model}
+    monkeypatch.setattr(latentjac, "load", lambda source: opened[getattr(source, "source", source)])
     monkeypatch.setattr(latentjac, "noise_point", functools.partial(latentjac.noise_point, num_inference_steps=3))
-    exec(example(name, folder=False), {"latentjac": latentjac, "diffusers": diffusers})
-    assert Image.open("left.png").size[::-1] == model.codec.size
+    held: dict[str, Any] = {"latentjac": latentjac, "diffusers": diffusers, "own": OWN, "away": AWAY}
+    exec(example(name, folder=False), held)
+    if media_of(model) == "sound":
+        assert held["waves"].shape == (2, model.codec.channels, model.codec.length)
+    else:
+        assert Image.open("left.png").size[::-1] == model.codec.size

@@ -89,7 +89,7 @@ _MEASURES: dict[str, dict[str, Check]] = {
 
 def built(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of an inversion as :func:`latentjac.invert` takes them, with objects in place of names."""
-    named = {"grid": NAMED_GRIDS, "solver": NAMED_SOLVERS}
+    named: dict[str, Mapping[str, Any]] = {"grid": NAMED_GRIDS, "solver": NAMED_SOLVERS}
     return {key: named[key][value] if key in named else value for key, value in options.items()}
 
 

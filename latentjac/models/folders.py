@@ -22,6 +22,7 @@ _INFINITE = ("lambda_min_clipped",)  # of solvers, which diffusers writes as -In
 # Files of low-rank adapters, which diffusers and transformers write beside the weights of what they change.
 _ADAPTER_STEMS = ("pytorch_lora_weights", "adapter_model")
 _ADAPTERS = tuple(f"{stem}.{kind}" for stem in _ADAPTER_STEMS for kind in ("safetensors", "bin"))
+_ENCODERS = ("MultilingualCLIP",)  # of diffusers, with a configuration and weights as those of transformers have them
 _SEVERAL = ("MultiControlNetModel", "MultiAdapter")  # whose parts lie in a folder each
 
 Read = Callable[[], Any]
@@ -58,7 +59,9 @@ class PipelineFolder:
         self._coder = next((name for name in autoencoders.PARTS if name in classes), None)
         self._libraries = {name: str(library) for name, (library, _) in pairs.items()}
         own = [name for name in (self.family.part, *self.family.beside, self._coder) if name]
-        further = [name for name in (*self.family.requires, *self.family.allows) if not name.startswith("prior")]
+        # A prior makes embeddings of texts beforehand; its encoder of pictures is the pipeline's.
+        parts = (*self.family.requires, *self.family.allows)
+        further = [name for name in parts if not name.startswith("prior") or name.startswith("prior_image_")]
         further += ["feature_extractor", "image_processor"] if "image_encoder" in further else []
         self.kinds = {name: classes[name] for name in dict.fromkeys((*own, *further)) if name in classes}
         self._kind_of_scheduler = classes.get("scheduler")
@@ -101,8 +104,8 @@ class PipelineFolder:
         return not (self.path / name / "scheduler_config.json").exists()
 
     def of_transformers(self, name: str) -> bool:
-        """Whether a part is an encoder, a tokenizer or the like."""
-        return self._libraries[name] == "transformers"
+        """Whether a part is an encoder, a tokenizer or the like; of diffusers are some that its pipelines have."""
+        return self._libraries[name] == "transformers" or self.kinds[name] in _ENCODERS
 
     def dtype_of(self, name: str) -> torch.dtype:
         """Type of the weights of a part."""

@@ -130,4 +130,5 @@ def _as_lists(value: Any) -> Any:
 def _sample(t: torch.Tensor) -> torch.Tensor:
     """Some 64 entries, evenly spread, as float32, without a copy: channels may be last in memory."""
     every = max(1, t.numel() // 64)
-    return t.take(torch.arange(0, t.numel(), every, device=t.device)).float()
+    taken = t.take(torch.arange(0, t.numel(), every, device=t.device))
+    return (torch.view_as_real(taken) if taken.is_complex() else taken).float()

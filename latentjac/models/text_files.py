@@ -85,7 +85,8 @@ class EncoderFiles:
     def _class_of(self, name: str, kind: str) -> Any:
         bases = tuple(getattr(self._transformers, base) for base in _BASES)
         try:
-            made = getattr(self._transformers, kind, None)
+            own = {of.__name__: of for of in classes_taken(self._pipeline, name, "diffusers")}
+            made = own.get(kind) or getattr(self._transformers, kind, None)
         except (ImportError, RuntimeError) as error:  # some need more than is installed
             raise LoadError(f"load: {name}: transformers must have {kind[:60]}, got {error}") from error
         if not isinstance(made, type) or not issubclass(made, bases):
@@ -106,7 +107,7 @@ class EncoderFiles:
 
     def maker(self, name: str, kind: str) -> Callable[[], torch.nn.Module]:
         """What makes an encoder of its configuration, with any weights; errors as of :meth:`plan`."""
-        made, path = getattr(self._transformers, kind), self._config(name)
+        made, path = self._class_of(name, kind), self._config(name)
         config = read_config(path)
         if kind in _CLIP:
             config = config["text_config"] if isinstance(config.get("text_config"), dict) else config

@@ -23,6 +23,8 @@ _OLD = re.compile(rf"\.({'|'.join(_OLD_NAMES)})\.(weight|bias)$")
 _TEXT = "text_model."
 # What follows from the configuration, kept by old versions of transformers.
 _UNUSED = re.compile(r"(.*\.)?(position_ids|rotary_emb\.inv_freq)$")
+# Weights of IP-Adapters, which a configuration says nothing of.
+_IMAGE_PROMPT = re.compile(r"\.to_[kv]_ip\.|^encoder_hid_proj\.image_projection_layers\.")
 
 
 def plan(
@@ -116,11 +118,13 @@ class Expected:
         shapes: Of its weights, by name.
         tied: The first name of each weight that has several, by name.
         unused: Patterns of names that files may hold beside these.
+        counts: Names of those that are whole numbers, such as how many batches a normalization has seen.
     """
 
     shapes: dict[str, tuple[int, ...]]
     tied: dict[str, str]
     unused: tuple[str, ...]
+    counts: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, network: torch.nn.Module) -> Expected:
@@ -128,10 +132,12 @@ class Expected:
         shapes: dict[str, tuple[int, ...]] = {}
         tied: dict[str, str] = {}
         first: dict[int, str] = {}
-        for name, value in network.state_dict(keep_vars=True).items():
+        held = network.state_dict(keep_vars=True)
+        for name, value in held.items():
             shapes[name] = tuple(value.shape)
             tied[name] = first.setdefault(id(value), name)
-        return cls(shapes, tied, tuple(getattr(network, "_keys_to_ignore_on_load_unexpected", None) or ()))
+        counts = frozenset(name for name, value in held.items() if value.dtype == torch.int64)
+        return cls(shapes, tied, tuple(getattr(network, "_keys_to_ignore_on_load_unexpected", None) or ()), counts)
 
     def missing(self, found: Iterable[str]) -> list[str]:
         """Names of weights that are not among those found, under none of their names."""
@@ -249,6 +255,11 @@ def check_fit(
     found = [known for file in names for known in names[file].values()]
     places = ", ".join(repr(str(file)) for file in list(headers)[:2])
     start = f"load: safetensors weights must fit {str(config)!r}, got"
+    if any(_IMAGE_PROMPT.search(name) for name in set(found) - expected.shapes.keys()):
+        raise LoadError(
+            f"load: folder must hold no weights of an IP-Adapter, got some in {places}: load the pipeline and the "
+            "adapter by diffusers (load_ip_adapter), and the pipeline object by latentjac.load"
+        )
     for kind, wrong in (
         ("without", expected.missing(found)),
         ("with unexpected", sorted(set(found) - expected.shapes.keys())),
@@ -264,8 +275,10 @@ def check_fit(
                 raise LoadError(
                     f"load: {str(file)!r}: {name} must have the shape that {str(config)!r} gives it, {shapes}"
                 )
-            if not entry.dtype.is_floating_point:
-                raise LoadError(f"load: {str(file)!r}: {name} must be of a floating type, got {entry.dtype}")
+            is_count = known in expected.counts
+            if not (entry.dtype == torch.int64 if is_count else entry.dtype.is_floating_point):
+                wanted = "int64" if is_count else "a floating type"
+                raise LoadError(f"load: {str(file)!r}: {name} must be of {wanted}, got {entry.dtype}")
 
 
 def _copy(file: Path, header: Header, names: Mapping[str, str], state: Mapping[str, torch.Tensor]) -> None:

@@ -42,7 +42,10 @@ def test_what_a_controlnet_sees(photo, tmp_path) -> None:
     seen = model.conditioning("a cat", control=edges, control_strength=0.5)
     written = latentjac.Trajectory.load(tmp_path / "out" / "trajectory.safetensors")
     assert written.conditioning == seen
-    torch.testing.assert_close(written.samples[-1], latentjac.invert(model, photo, 6, conditioning=seen).samples[-1])
+    torch.testing.assert_close(
+        written.samples[-1],
+        latentjac.invert(model, photo, 6, conditioning=seen).samples[-1],
+    )
     for wrong, message in (
         ([], "--control must be given since the network of"),
         (["--control", edges, "--image", edges], "--image must be left out since the network of"),

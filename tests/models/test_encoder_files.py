@@ -11,11 +11,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import diffusers
+import families
 import pytest
+import sound_pipelines
 import torch
 import transformers
 from diffusers import DDPMScheduler, StableDiffusionXLImg2ImgPipeline
 from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
+from image_transformers import build_flux2
+from pictured_pipelines import build_kandinsky
 from pipelines import (
     build_flux,
     build_pixart,
@@ -92,6 +97,54 @@ def test_a_folder_gives_what_the_object_gives(kind: str, tmp_path: Path) -> None
     for name, tensor in expected.conditioning("a red cat", guidance_scale=2.0).items():
         torch.testing.assert_close(found.conditioning("a red cat", guidance_scale=2.0)[name], tensor, rtol=0, atol=0)
     torch.testing.assert_close(pictures(found), pictures(expected), rtol=0, atol=0)
+
+
+# Of families whose encoders and further parts are of other kinds.
+ROWS = ["sana", "hunyuan-dit", "cogview-3", "cogview-4", "qwen-image", "z-image", "lumina-2", "chroma", "kandinsky-2-1",
+        "unclip", "deepfloyd", "wan", "ltx", "cogvideox", "stable-audio"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_folder_of_a_family_gives_what_the_object_gives(name: str, tmp_path: Path, monkeypatch) -> None:
+    noiseless = sound_pipelines.CosineDPMSolverMultistepScheduler
+    monkeypatch.setattr(diffusers, noiseless.__name__, noiseless)  # that of diffusers needs torchsde
+    row = families.SMALL[name]
+    pipeline = row.source(tmp_path / "words")
+    folder = saved(pipeline, tmp_path / "model", max_shard_size="8KB")
+    expected, found = row.load(pipeline), row.load_from(folder, alone=False)
+    assert found.identity() == expected.identity()
+    under = row.conditioning(expected, 2.0)
+    assert row.conditioning(found, 2.0) == under
+    noise = torch.randn(1, *expected.sample_shape, generator=torch.Generator().manual_seed(3))
+    outputs = [model.eps(noise, torch.tensor(500.0), under) for model in (expected, found)]
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=0, atol=0)
+
+
+def test_counts_of_batches_are_whole_numbers(tmp_path: Path) -> None:
+    """As in the normalization of latents of Flux 2."""
+    folder = saved(build_flux2(), tmp_path / "model")
+    assert latentjac.load(folder, size=16).sample_shape == (16, 4, 4)
+    file = folder / "vae/diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    save_file({**weights, "bn.num_batches_tracked": torch.tensor(0.0)}, file)
+    with pytest.raises(latentjac.LoadError, match=r"bn\.num_batches_tracked must be of int64, got torch\.float32"):
+        latentjac.load(folder, size=16)
+    save_file({**weights, "bn.running_var": torch.ones(16, dtype=torch.int64)}, file)
+    with pytest.raises(latentjac.LoadError, match=r"bn\.running_var must be of a floating type, got torch\.int64"):
+        latentjac.load(folder, size=16)
+
+
+def test_a_prior_in_a_folder_gives_its_image_encoder(tmp_path: Path) -> None:
+    (tmp_path / "words").mkdir()
+    pipeline = build_kandinsky(tmp_path / "words", prior=True)
+    folder = saved(pipeline, tmp_path / "model")
+    expected, found = (
+        latentjac.load(source).conditioning(guidance_scale=4.0, image_prompt=families.PHOTO)
+        for source in (pipeline, folder)
+    )
+    assert found == expected
+    shutil.rmtree(folder / "prior_prior")  # what makes embeddings of texts is not looked at
+    assert latentjac.load(folder).conditioning(image_prompt=families.PHOTO) == expected.unguided()
 
 
 SMALL = {
