@@ -90,7 +90,12 @@ def randomize(net: torch.nn.Module) -> torch.nn.Module:
 
 
 def with_few_tokens(point: Point, most: int = 8) -> Point:
-    """The point under texts that are cut off: padding to hundreds of tokens is most of the work of a small network."""
+    """The point under texts that are cut off: padding to hundreds of tokens is most of the work of a small network.
+
+    One with texts of two encoders stays as it is: its network may know their numbers of tokens.
+    """
+    if "text_2" in point.conditioning:
+        return point
     guidance = point.conditioning.guidance
     cut = None
     if guidance is not None:

@@ -214,7 +214,7 @@ TABLE: list[Row] = [
         "^invert: grid must be an Own, .*got str",
     ),
     (
-        "solver",
+        "invert solver",
         lambda c: lj.invert(c.model, c.picture, 2, solver=DDIM),
         TypeError,
         "^invert: solver must be a .*got type",

@@ -174,7 +174,7 @@ def test_the_command_line_takes_models_of_pictures(model, monkeypatch: pytest.Mo
     from latentjac.cli.refusals import Refusal
     from latentjac.cli.run_folder import RunFolder
 
-    monkeypatch.setattr(latentjac, "load", lambda source, device, size: model)
+    monkeypatch.setattr(latentjac, "load", lambda source, **given: model)
     with (
         pytest.raises(Refusal, match="--model must be one of pictures, got clips, whose samples are videos"),
         RunFolder(tmp_path / "out", "invert", {}) as run,
