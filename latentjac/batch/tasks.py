@@ -307,7 +307,7 @@ class EditWith(OneByOne):
         return work.at is not None and (self._saved is not None or (entry.t, entry.layer) in work.bases)
 
     def one(self, model: Model, work: Work) -> Result:
-        """Make the edit; one on a basis that did not converge says so in its row."""
+        """Make the edit; the row of one on a basis that did not converge tells it."""
         entry = self._entry
         basis = self._saved if self._saved is not None else work.bases[entry.t, entry.layer]
         rows = (basis.u if self._method.in_features else basis.v)[[i - 1 for i in entry.directions]]
