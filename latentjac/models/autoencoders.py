@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from latentjac.linearization import NonFiniteError
+
 if TYPE_CHECKING:
     from latentjac.models.model import Model
 
@@ -214,3 +216,23 @@ def _per_channel(config: Mapping[str, Any], name: str, channels: int, dims: int)
     if len(values) != channels:
         raise ValueError(f"LatentCodec: autoencoder must have {channels} numbers of {name}, got {len(values)}")
     return torch.tensor(values, dtype=torch.float64, device="cpu").view(1, -1, *[1] * dims)
+
+
+def in_parts(
+    function: str,
+    autoencoder: torch.nn.Module,
+    apply: Callable[[torch.Tensor], torch.Tensor],
+    values: torch.Tensor,
+    at_once: int,
+) -> torch.Tensor:
+    """What an autoencoder makes of a batch, so many rows at a time, float32 on the CPU.
+
+    Raises:
+        NonFiniteError: If it gives NaN or Inf, which names the function.
+    """
+    like = next(autoencoder.parameters())
+    parts = [apply(part.to(like.device, like.dtype)).float().cpu() for part in values.split(at_once)]
+    result = torch.cat(parts)
+    if not torch.isfinite(result).all():
+        raise NonFiniteError(f"{function}: autoencoder must be finite, got NaN or Inf")
+    return result

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from latentjac.linearization import NonFiniteError
-from latentjac.models.autoencoders import factor_of, kind_of, latent_channels, picture_channels, scaling_of
+from latentjac.models.autoencoders import factor_of, in_parts, kind_of, latent_channels, picture_channels, scaling_of
 from latentjac.models.codec import ImageInput, PixelCodec, check_batch
 from latentjac.models.layers import run
 from latentjac.models.prepare import Size, as_size
@@ -59,7 +58,8 @@ class LatentCodec:
         Raises:
             NonFiniteError: If the autoencoder gives NaN or Inf, as some do in float16.
         """
-        return self._in_parts("encode", self._encode, self._pixels.encode(images, subject=subject))
+        pixels = self._pixels.encode(images, subject=subject)
+        return in_parts("encode", self.autoencoder, self._encode, pixels, _AT_ONCE)
 
     @public
     @torch.no_grad()
@@ -72,7 +72,8 @@ class LatentCodec:
             NonFiniteError: If the autoencoder gives NaN or Inf, as some do in float16.
         """
         samples = check_batch("decode", "samples", samples, (self.latent_channels,))
-        return self._pixels.decode(self._in_parts("decode", self._decode_plain, samples.contiguous()))
+        decoded = in_parts("decode", self.autoencoder, self._decode_plain, samples.contiguous(), _AT_ONCE)
+        return self._pixels.decode(decoded)
 
     def _unclipped(self, samples: torch.Tensor) -> torch.Tensor:
         """Pictures as :meth:`decode` gives them, before they are clipped to [0, 1]; see :func:`decoder_map`."""
@@ -95,11 +96,3 @@ class LatentCodec:
 
     def _decode_plain(self, samples: torch.Tensor) -> torch.Tensor:
         return self._decode(samples, **self._kind.decoding)
-
-    def _in_parts(self, function: str, apply: Any, values: torch.Tensor) -> torch.Tensor:
-        like = next(self.autoencoder.parameters())
-        parts = [apply(part.to(like.device, like.dtype)).float().cpu() for part in values.split(_AT_ONCE)]
-        result = torch.cat(parts)
-        if not torch.isfinite(result).all():
-            raise NonFiniteError(f"{function}: autoencoder must be finite, got NaN or Inf")
-        return result

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from latentjac.arguments import check_int, check_tensor, check_text
-from latentjac.linearization import NonFiniteError
+from latentjac.models.autoencoders import in_parts
 from latentjac.models.codec import check_batch
 from latentjac.models.layers import run
 from latentjac.models.prepare import Size
@@ -85,7 +85,7 @@ class SoundCodec:
             raise ValueError(f"{subject} must be a float tensor {expected}, got {list(waves.shape)}")
         if float(batch.abs().max()) > 1:
             raise ValueError(f"{subject} must have values in [-1, 1], got one of {float(batch.abs().max()):.4g}")
-        return self._one_by_one("encode", lambda wave: self.autoencoder.encode(wave).latent_dist.mode(), batch)
+        return in_parts("encode", self.autoencoder, self._encode, batch, 1)
 
     @public
     @torch.no_grad()
@@ -98,19 +98,15 @@ class SoundCodec:
             NonFiniteError: If the autoencoder gives NaN or Inf.
         """
         samples = check_batch("decode", "samples", samples, (self.latent_channels,), _SHAPE)
-        return self._one_by_one("decode", self._decode, samples.contiguous())
+        return in_parts("decode", self.autoencoder, self._decode, samples.contiguous(), 1)
 
     def _unclipped(self, samples: torch.Tensor) -> torch.Tensor:
         """Waves as :meth:`decode` gives them; see :func:`decoder_map`."""
         like = next(self.autoencoder.parameters())
         return run(self.autoencoder, self._decode, samples.to(like.dtype)).to(samples.dtype)
 
+    def _encode(self, waves: torch.Tensor) -> torch.Tensor:
+        return self.autoencoder.encode(waves).latent_dist.mode()
+
     def _decode(self, samples: torch.Tensor) -> torch.Tensor:
         return self.autoencoder.decode(samples).sample
-
-    def _one_by_one(self, function: str, apply: Any, values: torch.Tensor) -> torch.Tensor:
-        like = next(self.autoencoder.parameters())
-        result = torch.cat([apply(part.to(like.device, like.dtype)).float().cpu() for part in values.split(1)])
-        if not torch.isfinite(result).all():
-            raise NonFiniteError(f"{function}: autoencoder must be finite, got NaN or Inf")
-        return result

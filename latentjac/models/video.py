@@ -10,8 +10,7 @@ import torch
 from PIL import Image, ImageSequence
 
 from latentjac.arguments import check_dense, check_int, check_text, is_int, shown
-from latentjac.linearization import NonFiniteError
-from latentjac.models.autoencoders import Scaling, latent_channels, video_kind_of
+from latentjac.models.autoencoders import Scaling, in_parts, latent_channels, video_kind_of
 from latentjac.models.codec import PixelCodec, check_batch
 from latentjac.models.layers import run
 from latentjac.models.picture_files import identify
@@ -164,7 +163,8 @@ class VideoLatentCodec:
         Raises:
             NonFiniteError: If the autoencoder gives NaN or Inf, as some do in float16.
         """
-        return self._one_by_one("encode", self._encode, self._pixels.encode(videos, subject=subject))
+        # Videos are large: one at a time.
+        return in_parts("encode", self.autoencoder, self._encode, self._pixels.encode(videos, subject=subject), 1)
 
     @public
     @torch.no_grad()
@@ -177,7 +177,7 @@ class VideoLatentCodec:
             NonFiniteError: If the autoencoder gives NaN or Inf, as some do in float16.
         """
         samples = check_batch("decode", "samples", samples, (self.latent_channels,), _SHAPE)
-        return self._pixels.decode(self._one_by_one("decode", self._decode, samples.contiguous()))
+        return self._pixels.decode(in_parts("decode", self.autoencoder, self._decode, samples.contiguous(), 1))
 
     def _unclipped(self, samples: torch.Tensor) -> torch.Tensor:
         """Videos as :meth:`decode` gives them; clipped only where the autoencoder does it. See :func:`decoder_map`."""
@@ -190,14 +190,6 @@ class VideoLatentCodec:
 
     def _decode(self, samples: torch.Tensor) -> torch.Tensor:
         return self.autoencoder.decode(self._scaling.back(samples)).sample
-
-    def _one_by_one(self, function: str, apply: Any, values: torch.Tensor) -> torch.Tensor:
-        """Videos are large: one at a time."""
-        like = next(self.autoencoder.parameters())
-        result = torch.cat([apply(part.to(like.device, like.dtype)).float().cpu() for part in values.split(1)])
-        if not torch.isfinite(result).all():
-            raise NonFiniteError(f"{function}: autoencoder must be finite, got NaN or Inf")
-        return result
 
 
 def as_video(function: str, argument: str, size: Any) -> tuple[int, Size]:
