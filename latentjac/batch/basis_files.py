@@ -15,9 +15,9 @@ from safetensors.torch import save
 
 from latentjac.files import FileError, open_file
 from latentjac.solvers import LocalBasis
-from latentjac.solvers.certificate import Certificate
+from latentjac.solvers.basis import contents
 from latentjac.solvers.files import SCHEMA as FACTS_SCHEMA
-from latentjac.solvers.validity import PREFIX, TENSORS, check_facts, check_shapes, check_values
+from latentjac.solvers.validity import check_facts, check_shapes, check_values
 from latentjac.strict_json import from_json, to_json
 from latentjac.tensor_files import Entry, Header, digest, read_header
 
@@ -57,18 +57,8 @@ def check_kept(basis: LocalBasis) -> LocalBasis:
 
 
 def _content(basis: LocalBasis) -> tuple[dict[str, torch.Tensor], str]:
-    """Tensors and facts of a basis."""
-    own = {name: getattr(basis, name) for name in TENSORS}
-    if basis.certificate is not None:
-        own |= {PREFIX + name: getattr(basis.certificate, name) for name in Certificate.names()}
-    facts = {
-        "status": basis.status.value,
-        "point_status": [status.value for status in basis.point_status],
-        "jvps": basis.jvps,
-        "vjps": basis.vjps,
-        "seconds": basis.seconds,
-        "metadata": basis.metadata,
-    }
+    """Its tensors as files take them, and its facts as text."""
+    own, facts = contents(basis)
     return {name: tensor.detach().cpu().contiguous() for name, tensor in own.items()}, to_json(facts)
 
 

@@ -143,18 +143,7 @@ class LocalBasis:
             FileExistsError: If there is a file that is no basis.
             OSError: If it cannot be written.
         """
-        tensors = {name: getattr(self, name) for name in TENSORS}
-        if self.certificate is not None:
-            tensors |= {PREFIX + name: getattr(self.certificate, name) for name in Certificate.names()}
-        facts = {
-            "status": self.status.value,
-            "point_status": [status.value for status in self.point_status],
-            "jvps": self.jvps,
-            "vjps": self.vjps,
-            "seconds": self.seconds,
-            "metadata": self.metadata,
-        }
-        return files.write(path, tensors, facts)
+        return files.write(path, *contents(self))
 
     @classmethod
     def load(cls, path: str | Path, model: Identified | None = None) -> LocalBasis:
@@ -228,6 +217,22 @@ class LocalBasis:
             if c is not None:
                 lines += _facts(c)
         return lines
+
+
+def contents(basis: LocalBasis) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors and facts of a basis, as files hold them."""
+    tensors = {name: getattr(basis, name) for name in TENSORS}
+    if basis.certificate is not None:
+        tensors |= {PREFIX + name: getattr(basis.certificate, name) for name in Certificate.names()}
+    facts = {
+        "status": basis.status.value,
+        "point_status": [status.value for status in basis.point_status],
+        "jvps": basis.jvps,
+        "vjps": basis.vjps,
+        "seconds": basis.seconds,
+        "metadata": basis.metadata,
+    }
+    return tensors, facts
 
 
 class _Noticed:
