@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from latentjac.models.adapters.dit import times
-from latentjac.models.adapters.family import Family
+from latentjac.models.adapters.family import Family, middle_of
 from latentjac.models.adapters.pixel_unet import sample_shape
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import PipelineText
@@ -26,10 +26,7 @@ def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditionin
 
 def layers(network: Any) -> Mapping[str, str]:
     """The picture's stream behind the middle of all blocks, joint and single; see the layers of DiT."""
-    joint, single = len(network.joint_transformer_blocks), len(network.single_transformer_blocks)
-    middle = (joint + single) // 2
-    name = f"joint_transformer_blocks.{middle}" if middle < joint else f"single_transformer_blocks.{middle - joint}"
-    return {"mid": name, "h": name}
+    return middle_of(network, "joint_transformer_blocks", "single_transformer_blocks")
 
 
 def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> PipelineText:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from latentjac.models.adapters.family import Family
+from latentjac.models.adapters.family import Family, middle_of
 from latentjac.models.adapters.pixel_unet import sample_shape
 from latentjac.models.classes import Classes
 from latentjac.models.conditioning import Conditioning
@@ -29,8 +29,7 @@ def layers(network: Any) -> Mapping[str, str]:
     A transformer has no bottleneck: all of its blocks have as many values. The middle one is as far from the sample as
     from the prediction, as the middle block of a U-Net is.
     """
-    middle = f"transformer_blocks.{len(network.transformer_blocks) // 2}"
-    return {"mid": middle, "h": middle}
+    return middle_of(network, "transformer_blocks")
 
 
 def classes(network: Any) -> Classes:

@@ -56,9 +56,15 @@ class BlockOutput:
         return torch.nn.functional.pad(tokens, (0, 0, self.before, 0))
 
 
-def middle_of(name: str, blocks: Any) -> Mapping[str, str]:
-    """Names of the middle one of a list of blocks; of two in the middle, of the later one."""
-    middle = f"{name}.{len(blocks) // 2}"
+def middle_of(network: Any, *names: str) -> Mapping[str, str]:
+    """Names of the middle one of the blocks in lists that follow each other; of two in the middle, of the later one."""
+    counts = [len(network.get_submodule(name)) for name in names]
+    number = sum(counts) // 2
+    for name, count in zip(names, counts, strict=True):
+        middle = f"{name}.{number}"
+        if number < count:
+            break
+        number -= count
     return {"mid": middle, "h": middle}
 
 

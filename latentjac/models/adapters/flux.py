@@ -10,7 +10,7 @@ import torch
 
 from latentjac.models import t5, text_files
 from latentjac.models.adapters.dit import times
-from latentjac.models.adapters.family import Family
+from latentjac.models.adapters.family import Family, middle_of
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import PipelineText
 from latentjac.models.text import GUIDANCE_EMBEDDING
@@ -64,10 +64,7 @@ def sample_shape(network: Any) -> tuple[int, ...]:
 
 def layers(network: Any) -> Mapping[str, str]:
     """The picture's stream behind the middle of all blocks, joint and single; see the layers of DiT."""
-    joint, single = len(network.transformer_blocks), len(network.single_transformer_blocks)
-    middle = (joint + single) // 2
-    name = f"transformer_blocks.{middle}" if middle < joint else f"single_transformer_blocks.{middle - joint}"
-    return {"mid": name, "h": name}
+    return middle_of(network, "transformer_blocks", "single_transformer_blocks")
 
 
 def further(config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from latentjac.models.adapters.dit import times
-from latentjac.models.adapters.family import Family
+from latentjac.models.adapters.family import Family, middle_of
 from latentjac.models.adapters.pixel_unet import sample_shape
 from latentjac.models.autoencoders import picture_size
 from latentjac.models.conditioning import Conditioning
@@ -54,8 +54,7 @@ def rotation(network: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
 
 def layers(network: Any) -> Mapping[str, str]:
     """What comes out of the middle block, tokens ``[B, N, D]``, the last before those that get a skip."""
-    middle = f"blocks.{len(network.blocks) // 2}"
-    return {"mid": middle, "h": middle}
+    return middle_of(network, "blocks")
 
 
 def inputs(model: Any, text: Mapping[str, torch.Tensor], scale: float, away: bool) -> dict[str, torch.Tensor]:

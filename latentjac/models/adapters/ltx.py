@@ -48,7 +48,7 @@ def sample_shape(network: Any) -> tuple[int, ...]:
 
 def layers(network: Any) -> Mapping[str, str]:
     """The middle block; see the layers of DiT."""
-    return middle_of("transformer_blocks", network.transformer_blocks)
+    return middle_of(network, "transformer_blocks")
 
 
 def grid(network: Any, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from latentjac.models.adapters.dit import times
-from latentjac.models.adapters.family import Family
+from latentjac.models.adapters.family import Family, middle_of
 from latentjac.models.adapters.pixel_unet import sample_shape
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import PipelineText, side_by_side
@@ -79,8 +79,7 @@ def rescaled(out: torch.Tensor, towards: torch.Tensor) -> torch.Tensor:
 
 def layers(network: Any) -> Mapping[str, str]:
     """What comes out of the middle block, tokens ``[B, N, D]`` of the picture."""
-    middle = f"transformer.layers.{len(network.transformer.layers) // 2}"
-    return {"mid": middle, "h": middle}
+    return middle_of(network, "transformer.layers")
 
 
 def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> PipelineText:

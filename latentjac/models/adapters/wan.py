@@ -31,7 +31,7 @@ def sample_shape(network: Any) -> tuple[int, ...]:
 
 def layers(network: Any) -> Mapping[str, str]:
     """The middle block; see the layers of DiT."""
-    return middle_of("blocks", network.blocks)
+    return middle_of(network, "blocks")
 
 
 def grid(network: Any, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from latentjac.models.adapters.dit import times
-from latentjac.models.adapters.family import Family
+from latentjac.models.adapters.family import Family, middle_of
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import PipelineText, side_by_side
 
@@ -40,8 +40,7 @@ def sample_shape(network: Any) -> tuple[int, ...]:
 
 def layers(network: Any) -> Mapping[str, str]:
     """What comes out of the middle block, tokens ``[B, N, D]`` of the picture."""
-    middle = f"layers.{len(network.layers) // 2}"
-    return {"mid": middle, "h": middle}
+    return middle_of(network, "layers")
 
 
 def tokens(network: Any, shape: tuple[int, ...]) -> int:
