@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from latentjac.models.adapters.dit import layers, times
-from latentjac.models.adapters.family import Family
+from latentjac.models.adapters.family import Family, refusing
 from latentjac.models.adapters.pixel_unet import sample_shape
 from latentjac.models.autoencoders import picture_size
 from latentjac.models.conditioning import Conditioning
@@ -55,13 +55,6 @@ def shift_of(scheduler: Any, tokens: int) -> float:
     return mu if config.get("time_shift_type") == "linear" else math.exp(mu)
 
 
-def refusal(config: Mapping[str, Any], pipeline: str) -> str | None:
-    """Why a network in such a pipeline cannot be used: it gets a picture beside the sample."""
-    if "Control" in pipeline:
-        return f"it must get nothing but samples and a text, got that of a {pipeline}, which gets a picture as well"
-    return None
-
-
 def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> PipelineText:
     """The states of GLM one layer before its end, of as many tokens as the longest prompt has."""
 
@@ -79,7 +72,7 @@ COG_VIEW4 = Family(
     part="transformer",
     conditioning=("text", "size", "shift"),
     inputs=inputs,
-    refusal=refusal,
+    refusal=refusing("Control"),
     placement="whole",
     guidance_scale=5.0,
     requires={"text_encoder": (), "tokenizer": ()},

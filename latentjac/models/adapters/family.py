@@ -56,6 +56,16 @@ class BlockOutput:
         return torch.nn.functional.pad(tokens, (0, 0, self.before, 0))
 
 
+def gets(pipeline: str, what: str) -> str:
+    """Why a network in a pipeline of this class cannot be used: it gets something that is not given to it."""
+    return f"it must get nothing but samples and a text, got that of a {pipeline}, which gets {what} as well"
+
+
+def refusing(*words: str, what: str = "a picture") -> Callable[[Mapping[str, Any], str], str | None]:
+    """The refusal of pipelines whose class has one of the words in its name: their networks get a picture, too."""
+    return lambda config, pipeline: gets(pipeline, what) if any(word in pipeline for word in words) else None
+
+
 def middle_of(network: Any, *names: str) -> Mapping[str, str]:
     """Names of the middle one of the blocks in lists that follow each other; of two in the middle, of the later one."""
     counts = [len(network.get_submodule(name)) for name in names]

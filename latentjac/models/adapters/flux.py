@@ -10,7 +10,7 @@ import torch
 
 from latentjac.models import t5, text_files
 from latentjac.models.adapters.dit import times
-from latentjac.models.adapters.family import Family, middle_of
+from latentjac.models.adapters.family import Family, middle_of, refusing
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import PipelineText
 from latentjac.models.text import GUIDANCE_EMBEDDING
@@ -77,13 +77,6 @@ def inputs(model: Any, text: Mapping[str, torch.Tensor], scale: float, away: boo
     return {GUIDANCE_EMBEDDING: torch.tensor([scale])} if further(model.network.config) else {}
 
 
-def refusal(config: Mapping[str, Any], pipeline: str) -> str | None:
-    """Why a network in such a pipeline cannot be used: it gets a picture beside the sample."""
-    if any(word in pipeline for word in ("Kontext", "VisualCloze", "Fill", "Control")):
-        return f"it must get nothing but samples and a text, got that of a {pipeline}, which gets a picture as well"
-    return None
-
-
 def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> PipelineText:
     """CLIP's pooled embedding and the tokens of T5."""
 
@@ -105,7 +98,7 @@ FLUX = Family(
     conditioning=("text", "pooled"),
     further=further,
     inputs=inputs,
-    refusal=refusal,
+    refusal=refusing("Kontext", "VisualCloze", "Fill", "Control"),
     placement="even",
     guidance_scale=3.5,
     requires={

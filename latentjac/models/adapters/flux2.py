@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from latentjac.models.adapters.dit import times
-from latentjac.models.adapters.family import Family
+from latentjac.models.adapters.family import Family, refusing
 from latentjac.models.adapters.flux import further, inputs, layers
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import PipelineText
@@ -43,13 +43,6 @@ def sample_shape(network: Any) -> tuple[int, ...]:
     return network.config["in_channels"], _TRAINED_SIDE, _TRAINED_SIDE
 
 
-def refusal(config: Mapping[str, Any], pipeline: str) -> str | None:
-    """Why a network in such a pipeline cannot be used: it gets pictures beside the sample."""
-    if any(word in pipeline for word in ("Inpaint", "KV")):
-        return f"it must get nothing but samples and a text, got that of a {pipeline}, which gets pictures as well"
-    return None
-
-
 def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> PipelineText:
     """States of three layers of the language model, side by side."""
     large = type(parts["text_encoder"]).__name__.startswith("Mistral")
@@ -71,7 +64,7 @@ FLUX2 = Family(
     conditioning=("text",),
     further=further,
     inputs=inputs,
-    refusal=refusal,
+    refusal=refusing("Inpaint", "KV", what="pictures"),
     joined={"single_transformer_blocks": "last"},
     placement="fitted",
     guidance_scale=4.0,

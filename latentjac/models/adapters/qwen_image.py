@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from latentjac.models.adapters.dit import layers, times
-from latentjac.models.adapters.family import Family
+from latentjac.models.adapters.family import Family, gets
 from latentjac.models.adapters.flux import packed, sample_shape, unpacked
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import PipelineText
@@ -42,7 +42,7 @@ def rescaled(out: torch.Tensor, towards: torch.Tensor) -> torch.Tensor:
 def refusal(config: Mapping[str, Any], pipeline: str) -> str | None:
     """Why a network in such a pipeline cannot be used: it gets pictures beside the sample, or several of them."""
     if any(word in pipeline for word in ("Edit", "Layered")) or config.get("use_additional_t_cond"):
-        return f"it must get nothing but samples and a text, got that of a {pipeline}, which gets pictures as well"
+        return gets(pipeline, "pictures")
     if config.get("guidance_embeds"):
         return "guidance_embeds must be False, got True"
     return None
