@@ -80,7 +80,7 @@ build_wheel() {
 part_test() {
   local workers=()
   # Half of the time is tracing, on the host.
-  if python3 -c 'import xdist' 2>/dev/null; then workers=(-n 4); fi
+  if python3 -c 'import xdist' 2>/dev/null; then workers=(-n "$(( $(nproc) < 12 ? $(nproc) : 12 ))"); fi
   try env LATENTJAC_REQUIRE_CUDA=1 LATENTJAC_KERNELS=native python3 -m pytest -q -m cuda --durations=10 \
     ${workers[@]+"${workers[@]}"} tests
 }

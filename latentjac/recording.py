@@ -18,6 +18,7 @@ Result = TypeVar("Result")
 
 # torch captures one graph at a time.
 _capturing = threading.Lock()
+_abandoned: list[torch.cuda.CUDAGraph] = []
 
 
 class Recorder(Protocol):
@@ -57,7 +58,7 @@ class Recording(Generic[Result]):
 
 
 class CudaRecorder:
-    """Records CUDA graphs on a stream of its own, all in one pool of memory.
+    """Records CUDA graphs on a stream of its own, in one pool of memory until a recording is broken off.
 
     One pool is safe as long as no two of its graphs run at the same time, and what one needs of another is held by
     somebody: memory that is held is not given to a later recording.
@@ -94,12 +95,21 @@ class CudaRecorder:
         graph.capture_begin(self._pool, capture_error_mode="thread_local")
         try:
             result = run()
-            graph.capture_end()
         except BaseException:
             with suppress(RuntimeError):
-                graph.capture_end()
-            # Ending a broken recording raises before torch takes the pool back, on some versions.
+                self._end(graph)
+            raise
+        self._end(graph)
+        return graph, result
+
+    def _end(self, graph: torch.cuda.CUDAGraph) -> None:
+        try:
+            graph.capture_end()
+        except RuntimeError:
+            # The driver broke the recording off, and torch raises before it takes the pool back. What it noted of the
+            # host's memory stays: it refuses the pool for good, and goes on asking the graph what belongs to it.
             with suppress(RuntimeError):
                 torch._C._cuda_endAllocateToPool(self._device.index, self._pool)
+            self._pool = torch.cuda.graph_pool_handle()
+            _abandoned.append(graph)
             raise
-        return graph, result

@@ -47,7 +47,8 @@ class Trainer:
             self.average[name].copy_(tensors[f"average.{name}"])
             moments = {m: tensors[f"{m}.{name}"] for m in ("step", "exp_avg", "exp_avg_sq") if f"{m}.{name}" in tensors}
             if moments:
-                self.optimizer.state[p] = moments
+                # The count of steps is read by the host at every one.
+                self.optimizer.state[p] = moments | {"step": moments["step"].cpu()}
         return True
 
     def update(self, loss: torch.Tensor, images: int) -> float:

@@ -23,7 +23,7 @@ SHAPES = [
     pytest.param((2, 1, 33, 65, 12, 7), id="unequal-channels"),
     pytest.param((1, 1, 40, 40, 160, 160), id="wide"),
 ]
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 3e-6}
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 4e-6}
 GIVEN = [subset for n in (1, 2, 3) for subset in itertools.combinations("qkv", n)]
 
 
@@ -44,7 +44,7 @@ def relative(found, expected):
 @pytest.fixture
 def exact(on_cuda):
     """A type and what it is held to: for CUDA the one whose kernels work in tiles."""
-    return (torch.float32, 3e-6) if on_cuda else (torch.float64, 1e-12)
+    return (torch.float32, 4e-6) if on_cuda else (torch.float64, 1e-12)
 
 
 @pytest.fixture

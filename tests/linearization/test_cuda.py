@@ -41,9 +41,11 @@ def products(lin: ProgramLinearization, k: int, seed: int = 2) -> tuple[Tensor, 
 @pytest.mark.parametrize("case", CASES)
 def test_what_a_gpu_gives_is_what_a_processor_gives(case: Callable) -> None:
     lin, here = build(case)[0], build(case, device="cpu")[0]
-    torch.testing.assert_close(lin.y.cpu(), here.y, rtol=1e-9, atol=1e-11)
-    for found, expected in zip(products(lin, 3), products(here, 3), strict=True):
-        torch.testing.assert_close(found.cpu(), expected, rtol=1e-9, atol=1e-11)
+    # Embeddings of timesteps are sines of angles up to 500 in float32, whatever the type of the network.
+    most = 1e-4 if case in (unet, conditional_unet) else 1e-10
+    found, expected = ((each.y, *products(each, 3)) for each in (lin, here))
+    for there, right in zip(found, expected, strict=True):
+        assert relative(there.cpu(), right) < most
 
 
 @pytest.mark.parametrize("case", CASES)

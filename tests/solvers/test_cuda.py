@@ -74,6 +74,6 @@ def test_work_between_passes_is_recorded(gpu: torch.device, caplog: pytest.LogCa
             residuals = torch.stack([row.flatten(1).norm(dim=1) for row in true], dim=1) / found.s
             assert (residuals <= 1.1e-3).all()
             counts.append(recorder.recordings)
-    assert not caplog.records
+    assert not [r for r in caplog.records if r.name.startswith("latentjac")]
     assert counts[1] > counts[0], "the second run records what the solver does"
     assert counts[-1] == counts[-2]
