@@ -89,6 +89,7 @@ def bases(lin: Any, exact: Any, k: int, device: str) -> list[dict[str, Any]]:
                 "seconds": seconds,
                 "passes": passes,
                 "vectors": vectors,
+                "of them refining": sum(basis.metadata.get(f"refine_{way}", 0) for way in ("jvps", "vjps")),
                 "true residual": float(triplet_residuals(exact, basis.u, basis.s, basis.v).max()),
                 "of it in products": in_products(lin, passes, vectors, device) / seconds if exact is lin else None,
             }
@@ -206,7 +207,11 @@ def report(options: argparse.Namespace, p: Problem, device: str) -> None:
         else:
             print(table(found))
             solvers += found
-    families = instructions(lin, options.probes, device) if lin.backend == "program" else []
+    families: list[dict[str, Any]] = []
+    if lin.backend == "program":
+        # Recorded passes are one launch each, and a clock between instructions would break a recording.
+        launched = latentjac.linearize(p.f, p.x, *p.constants, precision=options.precision, cuda_graphs=False)
+        families = instructions(launched, options.probes, device)
     for row in families[:12]:
         print("  ".join(map(str, row.values())))
     if options.quick:

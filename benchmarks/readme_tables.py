@@ -43,7 +43,8 @@ def origin(result: dict[str, Any]) -> str:
     if "tools" in result:
         return f"{', '.join(result['tools'])}, {result['date']}."
     machine = result["machine"]
-    return f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}, {machine['date']}."
+    where = machine.get("gpu") or f"{machine['processor']}, {machine['threads']} threads"
+    return f"{where}, torch {machine['torch']}, {machine['date']}."
 
 
 def cell(value: Any) -> str:

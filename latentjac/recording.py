@@ -112,4 +112,13 @@ class CudaRecorder:
                 torch._C._cuda_endAllocateToPool(self._device.index, self._pool)
             self._pool = torch.cuda.graph_pool_handle()
             _abandoned.append(graph)
+            self._settle_random_numbers()
             raise
+
+    def _settle_random_numbers(self) -> None:
+        """End what a broken recording began: until one ends well, torch's generator takes itself for recorded."""
+        one = torch.ones((), device=self._device)
+        graph = torch.cuda.CUDAGraph()
+        graph.capture_begin(self._pool, capture_error_mode="thread_local")
+        one.fill_(1)
+        graph.capture_end()

@@ -126,7 +126,7 @@ class Iteration:
         self._wasted += 2 * live * (1 - len(self._open()) / len(self.points))
         krylov.expand(live)
         key = ("look", krylov.p, live, krylov.k, krylov.block, limits.tol)
-        self.ritz, facts = krylov.workspace.run(key, partial(self._look, live), self._closed)
+        self.ritz, facts = krylov.workspace.run(key, partial(self._look, live), self._closed, waits=krylov.waits)
         self._read(facts)
         if self._callback():
             self._finish(Status.INTERRUPTED)

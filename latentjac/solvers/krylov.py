@@ -110,6 +110,11 @@ class BlockKrylov:
         return self.workspace.core[:, : self.p, : self.p]
 
     @property
+    def waits(self) -> bool:
+        """Whether triplets of the core wait for the GPU: torch's solvers do, the kernel takes small matrices alone."""
+        return self.core.is_cuda and not jacobi_fits(self.core)
+
+    @property
     def exhausted(self) -> torch.Tensor:
         """Points where J is proven to vanish outside the right basis, ``[B]``."""
         return self.workspace.exhausted

@@ -91,18 +91,19 @@ class Workspace:
         """Whether work that comes again is recorded."""
         return self._recorder is not None
 
-    def run(self, key: Hashable, work: Callable[..., Result], *inputs: Tensor) -> Result:
+    def run(self, key: Hashable, work: Callable[..., Result], *inputs: Tensor, waits: bool = False) -> Result:
         """``work(*inputs)``, recorded when it comes for the second time and replayed from then on.
 
         Args:
             key: Everything that the work depends on beside its inputs and the arrays here.
             work: May change the arrays, so that a second run changes nothing more, and nothing else.
             inputs: Tensors.
+            waits: Whether the work waits for the device, which cannot be recorded.
 
         Returns:
             Its result; valid until the same key comes again.
         """
-        if self._recorder is None:
+        if self._recorder is None or waits:
             return work(*inputs)
         if key not in self._recorded:
             self._seen[key] += 1

@@ -102,6 +102,7 @@ def test_a_recording_that_fails_leaves_the_recorder_usable() -> None:
     x.fill_(4)
     replay()
     assert out.tolist() == [8.0] * 3
+    assert torch.randn(3, device="cuda").isfinite().all(), "torch's generator is not taken for recorded"
     torch.cuda.empty_cache()
 
 
