@@ -15,6 +15,7 @@ from latentjac.geometry.metric import pullback_inner, pullback_norm
 from latentjac.geometry.path import PathMeasure, measure_path
 from latentjac.geometry.pca import PrincipalComponents, ascent_directions, principal_components
 from latentjac.geometry.power_spectrum import PowerSpectrum, power_spectrum
+from latentjac.geometry.sparse_directions import SparseDirections, sparse_directions
 from latentjac.geometry.subspaces import SubspaceDistance, pairwise_distances, principal_angles, subspace_distance
 from latentjac.geometry.transport import Transport, parallel_transport, pull_back
 
@@ -31,6 +32,7 @@ __all__ = [
     "PowerSpectrum",
     "PrincipalComponents",
     "SampleMean",
+    "SparseDirections",
     "SubspaceDistance",
     "Transport",
     "ascent_directions",
@@ -59,5 +61,6 @@ __all__ = [
     "pullback_norm",
     "rank_correlation",
     "sample_mean",
+    "sparse_directions",
     "subspace_distance",
 ]

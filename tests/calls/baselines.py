@@ -515,6 +515,7 @@ BASELINES: dict[str, Baseline] = {
         lj.geometry.measure_path, features=c.features, samples=rand(2, 3, 6), batched=True
     ),
     "ascent_directions": lambda c: call(geometry.ascent_directions, features=c.features, x=rand(1, 6), u=rand(2, 6)),
+    "sparse_directions": lambda c: call(lj.geometry.sparse_directions, basis=c.basis, channels=0),
     "principal_components": lambda c: call(lj.geometry.principal_components, data=rand(5, 6), k=2),
     "power_spectrum": lambda c: call(lj.geometry.power_spectrum, directions=rand(2, 3, 4, 4), cutoff=0.2),
     "principal_angles": lambda c: call(lj.geometry.principal_angles, a=c.rows[0], b=c.rows[1], space="x"),
