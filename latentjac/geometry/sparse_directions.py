@@ -70,8 +70,9 @@ def sparse_directions(basis: LocalBasis, channels: int = 0) -> SparseDirections:
     u, s, v = (value if several else value[None] for value in (basis.u, basis.s, basis.v))
     channels = check_int("sparse_directions", "channels", channels, 0)
     if channels >= u.ndim - 2:
+        shape = list(u.shape[2:])
         raise ValueError(
-            f"sparse_directions: channels must be a dimension of y.shape[1:] = {list(u.shape[2:])}, got {shown(channels)}"
+            f"sparse_directions: channels must be a dimension of y.shape[1:] = {shape}, got {shown(channels)}"
         )
     if not (s > 0).all():
         raise ValueError(f"sparse_directions: singular values of basis must be positive, got {s.min().item():g}")
