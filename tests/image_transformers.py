@@ -221,12 +221,12 @@ def build_hunyuan_dit() -> HunyuanDiTPipeline:
     )
 
 
-def build_cog_view4() -> CogView4Pipeline:
+def build_cog_view4(kind: Any = CogView4Pipeline, in_channels: int = 4) -> Any:
     """Three blocks on latents of 8x8; levels shift with the size, the time of the network does not."""
     torch.manual_seed(9)
     network = CogView4Transformer2DModel(
         patch_size=2,
-        in_channels=4,
+        in_channels=in_channels,
         num_layers=3,
         attention_head_dim=8,
         num_attention_heads=2,
@@ -243,7 +243,7 @@ def build_cog_view4() -> CogView4Pipeline:
     scheduler = FlowMatchEulerDiscreteScheduler(
         base_shift=0.25, max_shift=0.75, use_dynamic_shifting=True, time_shift_type="linear"
     )
-    return CogView4Pipeline(build_words(), encoder, autoencoder, spread(network), scheduler)
+    return kind(build_words(), encoder, autoencoder, spread(network), scheduler)
 
 
 def build_qwen_image() -> QwenImagePipeline:
@@ -382,10 +382,11 @@ def build_mistral() -> Mistral3ForConditionalGeneration:
     return Mistral3ForConditionalGeneration(Mistral3Config(text_config=text, vision_config=vision)).eval()
 
 
-def build_flux2(*, large: bool = False) -> Any:
+def build_flux2(kind: Any = None, *, large: bool = False) -> Any:
     """A joint block and two single ones on folded latents of 4x4, of pictures of 16x16.
 
     Args:
+        kind: Class of the pipeline, by default of text alone.
         large: With the scale of guidance as an input, under a text of Mistral; by default a small one, of Qwen 3.
     """
     torch.manual_seed(16)
@@ -415,5 +416,5 @@ def build_flux2(*, large: bool = False) -> Any:
     tokenizer.chat_template = "{% for message in messages %}the {{ " + says + " }}{% endfor %}"
     encoder = build_mistral() if large else build_decoder(Qwen3Config, Qwen3ForCausalLM, num_hidden_layers=31)
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0)
-    pipeline = Flux2Pipeline if large else Flux2KleinPipeline
-    return pipeline(scheduler, autoencoder.eval(), encoder, tokenizer, spread(network))
+    kind = kind or (Flux2Pipeline if large else Flux2KleinPipeline)
+    return kind(scheduler, autoencoder.eval(), encoder, tokenizer, spread(network))

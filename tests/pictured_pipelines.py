@@ -47,6 +47,19 @@ def build_variation(folder: Path) -> Any:
     )  # fmt: skip
 
 
+class MarigoldDepthPipeline(diffusers.MarigoldDepthPipeline):
+    """Whose prediction is the picture that becomes depth, which has no meaning with weights such as these."""
+
+    def decode_prediction(self, pred_latent: torch.Tensor) -> torch.Tensor:
+        return (self.vae.decode(pred_latent / self.vae.config.scaling_factor).sample / 2 + 0.5).clip(0, 1)
+
+
+def build_marigold(folder: Path) -> Any:
+    unet = build_text_unet(**{**LATENT, "in_channels": 8})
+    parts = {**texts(folder), "scheduler": DDIMScheduler(prediction_type="v_prediction", clip_sample=False)}
+    return MarigoldDepthPipeline(unet=unet, **parts, scale_invariant=False, shift_invariant=False)
+
+
 def build_depth(folder: Path) -> Any:
     config = DPTConfig(
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, image_size=32,
@@ -109,8 +122,15 @@ def build_kandinsky(folder: Path, *, control: bool = False, prior: bool = False)
     )  # fmt: skip
 
 
-def build_kandinsky_21(folder: Path) -> Any:
-    """Kandinsky 2.1: a text of one token a letter beside the embedding."""
+def build_kandinsky_inpaint(folder: Path) -> Any:
+    """Kandinsky 2.2 that completes pictures."""
+    told = {"encoder_hid_dim": 12, "encoder_hid_dim_type": "image_proj", "addition_embed_type": "image"}
+    unet = build_text_unet(**{**LATENT, "in_channels": 9, "out_channels": 8, **told})
+    return diffusers.KandinskyV22InpaintPipeline(unet, build_latent_scheduler(), build_movq())
+
+
+def build_kandinsky_21(folder: Path, *, masked: bool = False) -> Any:
+    """Kandinsky 2.1: a text of one token a letter beside the embedding; one that completes pictures on demand."""
     letters = [(letter, -3.0) for letter in ("\u2581", *LETTERS)]
     tokenizer = XLMRobertaTokenizer(
         vocab=[("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -10.0), *letters, ("<mask>", 0.0)],
@@ -123,12 +143,14 @@ def build_kandinsky_21(folder: Path) -> Any:
     )  # fmt: skip
     told = {
         "encoder_hid_dim": 16, "encoder_hid_dim_type": "text_image_proj", "addition_embed_type": "text_image",
-        "cross_attention_dim": 12, "out_channels": 8,
+        "cross_attention_dim": 12, "in_channels": 9 if masked else 4, "out_channels": 8,
     }  # fmt: skip
     encoder = MultilingualCLIP(config).eval()
-    return diffusers.KandinskyPipeline(
-        encoder, tokenizer, build_text_unet(**{**LATENT, **told}), build_latent_scheduler(), build_movq()
-    )
+    kind = diffusers.KandinskyInpaintPipeline if masked else diffusers.KandinskyPipeline
+    return kind(
+        text_encoder=encoder, tokenizer=tokenizer, unet=build_text_unet(**{**LATENT, **told}),
+        scheduler=build_latent_scheduler(), movq=build_movq(),
+    )  # fmt: skip
 
 
 def build_deepfloyd(folder: Path, *, upscaled: bool = False) -> Any:

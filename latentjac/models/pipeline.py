@@ -78,7 +78,7 @@ def family_of_parts(pipeline: str, classes: Mapping[str, str], configs: Mapping[
         classes: Of its parts by name.
         configs: Configurations of its networks by name.
     """
-    family = next((f for f in FAMILIES if f.takes(classes, configs.get(f.part, {}))), None)
+    family = next((f for f in FAMILIES if f.takes(pipeline, classes, configs.get(f.part, {}))), None)
     known: set[str] = (
         {*_IGNORED, *NETWORK_PARTS} if family is None else {*_IGNORED, family.part, *family.requires, *family.allows}
     )

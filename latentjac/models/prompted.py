@@ -25,10 +25,12 @@ def conditioning_under(
     beside = Beside() if beside is None else beside
     scale = asked.guidance_scale
     own = {**_tensors(model, asked.prompt, asked.class_label, scale, clip_skip=clip_skip), **beside.own}
+    kept = {} if model._family is None else {name: own[of] for name, of in model._family.kept.items()}
+    own |= kept
     if not own or scale == 1 or GUIDANCE_EMBEDDING in own:
         return Conditioning(own)
     away = _tensors(model, asked.negative_prompt or None, [asked.negative_class_label], scale, away=True)
-    away |= beside.negative(function, model)
+    away |= beside.negative(function, model) | kept
     if not beside.guides:
         return Conditioning(own, ClassifierFree(Conditioning(away), scale))
     without = {**away, "image": torch.zeros_like(away["image"])}
