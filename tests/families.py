@@ -44,6 +44,7 @@ from pipelines import (
     build_controlled,
     build_dit,
     build_flux,
+    build_fused,
     build_latent_diffusion,
     build_pixart,
     build_prompted,
@@ -102,8 +103,8 @@ def text_unet(
     return Small(family, made, **more)
 
 
-def latent_diffusion(folder: Path) -> Any:
-    pipeline = build_latent_diffusion()
+def latent_diffusion(folder: Path, **options: Any) -> Any:
+    pipeline = build_latent_diffusion(**options)
     randomize(pipeline.unet).float()
     return pipeline
 
@@ -259,6 +260,16 @@ SMALL: dict[str, Small] = {
         build_union,
         given={"control": PICTURE, "control_mode": 1},
         called=lambda model, noise: {"control_image": [PICTURE], "control_mode": [1]},
+    ),
+    "controlnet-xs": text_unet("FUSED", "StableDiffusionControlNetXSPipeline", build_fused, **CONTROL),
+    "sdxl-controlnet-xs": text_unet("FUSED_SDXL", "StableDiffusionXLControlNetXSPipeline", build_fused, **CONTROL),
+    "super-resolution": Small(
+        "LARGER",
+        partial(latent_diffusion, kind=diffusers.LDMSuperResolutionPipeline, in_channels=6),
+        {"image": LOW},
+        lambda model, noise: {"image": LOW * 2 - 1},
+        prompt=None,
+        scale=1.0,
     ),
     "dit": Small("DIT", lambda folder: build_dit(), {"class_label": 3}, classed, prompt=None),
     "pixart": Small("PIXART", lambda folder: build_pixart(), called=short),

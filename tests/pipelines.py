@@ -11,6 +11,7 @@ from diffusers import (
     AutoencoderKL,
     ControlNetModel,
     ControlNetUnionModel,
+    ControlNetXSAdapter,
     DDIMScheduler,
     DiTPipeline,
     DiTTransformer2DModel,
@@ -26,6 +27,7 @@ from diffusers import (
     StableDiffusionXLControlNetUnionPipeline,
     StableDiffusionXLPipeline,
     T2IAdapter,
+    UNetControlNetXSModel,
     VQModel,
 )
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
@@ -169,6 +171,21 @@ def build_union(folder: Path, kind: Any = StableDiffusionXLControlNetUnionPipeli
     net = ControlNetUnionModel(**config, conditioning_embedding_out_channels=(4, 4), num_proj_channel=8, **sizes)
     randomize(net).float()
     return kind(**plain.components, controlnet=net, add_watermarker=False)
+
+
+def build_fused(folder: Path, kind: Any) -> Any:
+    """One of the parts of :func:`build_stable_diffusion` or :func:`build_sdxl`, by its class, and a ControlNet-XS."""
+    large = "XL" in kind.__name__
+    plain = (build_sdxl if large else build_stable_diffusion)(folder, layers_per_block=2)
+    adapter = ControlNetXSAdapter.from_unet(
+        plain.unet, size_ratio=0.5, conditioning_embedding_out_channels=(4, 4), num_attention_heads=2
+    )
+    parts = {name: part for name, part in plain.components.items() if name != "image_encoder"}
+    settings = {"add_watermarker": False} if large else {"requires_safety_checker": False}
+    pipeline = kind(**parts, controlnet=adapter, **settings)
+    # What fuses the two leaves groups of some norms otherwise than the configuration says.
+    pipeline.unet = UNetControlNetXSModel.from_config(pipeline.unet.config)
+    return pipeline
 
 
 def build_two_controlled(folder: Path, kind: Any, **options: object) -> Any:
@@ -337,7 +354,7 @@ def build_flux(folder: Path, kind: Any = FluxPipeline, *, distilled: bool = True
     return kind(scheduler, build_flow_autoencoder(), encoder, tokenizer, encoder_2, tokenizer_2, network.eval())
 
 
-def build_latent_diffusion(**options: object) -> LDMPipeline:
+def build_latent_diffusion(kind: Any = LDMPipeline, **options: object) -> Any:
     """A network on latents of 8x8 of a quantizing autoencoder, unconditional unless options give it classes."""
     torch.manual_seed(5)
     autoencoder = VQModel(
@@ -348,6 +365,4 @@ def build_latent_diffusion(**options: object) -> LDMPipeline:
         norm_num_groups=4,
         num_vq_embeddings=32,
     )
-    return LDMPipeline(
-        vqvae=autoencoder, unet=build_tiny_unet(size=8, **options), scheduler=DDIMScheduler(clip_sample=False)
-    )
+    return kind(vqvae=autoencoder, unet=build_tiny_unet(size=8, **options), scheduler=DDIMScheduler(clip_sample=False))

@@ -173,6 +173,9 @@ def _pictures(function: str, model: Model, names: Sequence[str], given: Given) -
         tensors["image"] = codec.encode(pixels if hidden is None else pixels.masked_fill(inside, hidden))
     elif NOISE_LEVEL in names:
         tensors |= _noisy(function, model, given)
+    elif "image" in names and seen_by(model).image == "pixels":
+        _, height, width = model.sample_shape
+        tensors["image"] = PixelCodec((height, width)).encode(given.image, subject=f"{function}: image")
     elif "image" in names:
         scaled = seen_by(model).image == "latents" or not hasattr(codec, "autoencoder")
         scale = 1.0 if scaled else codec.autoencoder.config.scaling_factor
@@ -258,7 +261,7 @@ def _noisy(function: str, model: Model, given: Given) -> dict[str, torch.Tensor]
 
 def _image_scale(function: str, model: Model, names: Sequence[str], image_scale: Any, scale: Any) -> float:
     number = float(check_number(function, "image_guidance_scale", image_scale, -FURTHEST, FURTHEST))
-    if "image" not in names or "mask" in names or NOISE_LEVEL in names or seen_by(model).image == "latents":
+    if "image" not in names or "mask" in names or NOISE_LEVEL in names or seen_by(model).image != "unscaled":
         where = f"since the network of {model.name!r} is not one of InstructPix2Pix"
         check_left(function, "image_guidance_scale", image_scale, 1.0, where)
     elif number != 1 and scale == 1:

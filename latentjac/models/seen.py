@@ -23,8 +23,8 @@ class Seen:
     Attributes:
         control: ``"pixels"`` in [0, 1], ``"latents"`` as samples are, or ``"unshifted"``, latents without the shift of
             the autoencoder.
-        image: ``"unscaled"``, latents as the autoencoder gives them, or ``"latents"`` as samples are; those of a
-            picture with a mask always are the latter.
+        image: ``"unscaled"``, latents as the autoencoder gives them, ``"latents"`` as samples are, as those of a
+            picture with a mask always are, or ``"pixels"`` in [-1, 1], as many as there are latents.
         folded: Whether the pixels of a mask that are one latent become channels, ``[B, pixels, H, W]``; a mask else is
             ``[B, 1, H, W]``, of the size of a latent.
         hidden: Brightness of what is inside of a mask, in [0, 1]; None for a picture that is seen as it is.

@@ -24,6 +24,8 @@ from latentjac.models.adapters.controlnet import (
     ADAPTED_SDXL,
     CONTROLLED,
     CONTROLLED_SDXL,
+    FUSED,
+    FUSED_SDXL,
     UNION_SDXL,
     AdaptedUNet,
     ControlledUNet,
@@ -39,7 +41,7 @@ from latentjac.models.adapters.ltx import LTX
 from latentjac.models.adapters.lumina2 import LUMINA2, MaskedLumina2
 from latentjac.models.adapters.marigold import MARIGOLD
 from latentjac.models.adapters.pixart import PIXART, PIXART_SIZED
-from latentjac.models.adapters.pixel_unet import PIXEL_UNET
+from latentjac.models.adapters.pixel_unet import LARGER, PIXEL_UNET
 from latentjac.models.adapters.qwen_image import QWEN_IMAGE
 from latentjac.models.adapters.sana import SANA
 from latentjac.models.adapters.sd3 import SD3
@@ -55,7 +57,7 @@ from latentjac.models.adapters.z_image import Z_IMAGE
 FAMILIES = (
     UNION_SDXL, CONTROLLED_FLUX, CONTROLLED_SD3, CONTROLLED_QWEN_IMAGE, COMPLETED_Z_IMAGE, CONTROLLED_Z_IMAGE,
     CONTROLLED_SANA, CONTROLLED_HUNYUAN_DIT, FLUX_CONTROL, FLUX_FILL, FLUX_KONTEXT, COG_VIEW4_CONTROL,
-    FLUX2_KLEIN_INPAINT, KANDINSKY_INPAINT, KANDINSKY_21_INPAINT, MARIGOLD,
+    FLUX2_KLEIN_INPAINT, KANDINSKY_INPAINT, KANDINSKY_21_INPAINT, MARIGOLD, FUSED, FUSED_SDXL, LARGER,
     PIXEL_UNET, CLASS_UNET, KANDINSKY, KANDINSKY_21, DEEPFLOYD_UPSCALED, DEEPFLOYD, UPSCALED, UNCLIP, DEPTH,
     CONTROLLED, CONTROLLED_SDXL, ADAPTED, ADAPTED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, VARIATION, DIT, PIXART,
     PIXART_SIZED, SD3, FLUX, FLUX_SCHNELL, SANA, AURA_FLOW, HUNYUAN_DIT, COG_VIEW4, QWEN_IMAGE, Z_IMAGE,
@@ -113,11 +115,14 @@ __all__ = [
     "FLUX_FILL",
     "FLUX_KONTEXT",
     "FLUX_SCHNELL",
+    "FUSED",
+    "FUSED_SDXL",
     "HUNYUAN_DIT",
     "KANDINSKY",
     "KANDINSKY_21",
     "KANDINSKY_21_INPAINT",
     "KANDINSKY_INPAINT",
+    "LARGER",
     "LTX",
     "LUMINA2",
     "MARIGOLD",
