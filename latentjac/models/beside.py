@@ -219,6 +219,9 @@ def _strengths(function: str, strength: Any, count: int) -> torch.Tensor:
 
 def _modes(function: str, model: Model, mode: Any) -> torch.Tensor:
     """The kinds of pictures that ControlNets see, int64 ``[1, count]``."""
+    if mode is None:
+        where = f"since the ControlNets of {model.name!r} see several kinds of pictures"
+        raise ValueError(f"{function}: {MODE} must be given {where}, got None")
     modes, counts = mode if isinstance(mode, (list, tuple)) else [mode], model.network.control_modes
     if len(modes) != len(counts):
         raise ValueError(f"{function}: {MODE} must be {len(counts)} ints, one each network, got {len(modes)}")
