@@ -22,6 +22,7 @@ from controlled_pipelines import (
     build_controlled_sana,
     build_controlled_sd3,
     build_controlled_z_image,
+    build_qwen_image_edit,
     build_seeing_cog_view4,
     build_seeing_flux,
 )
@@ -390,6 +391,20 @@ SMALL: dict[str, Small] = {
     ),
     "qwen-image-controlnet": flow(
         "CONTROLLED_QWEN_IMAGE", build_controlled_qwen_image, shown_to(folded), given=SEEN, size=SIDE
+    ),
+    "qwen-image-edit": flow(
+        "QWEN_IMAGE_EDIT",
+        build_qwen_image_edit,
+        lambda model, noise: {**folded(model, noise), "image": PHOTO},
+        given={"image": PHOTO},
+        size=SIDE,
+    ),
+    "qwen-image-edit-plus": flow(
+        "QWEN_IMAGE_EDIT_PLUS",
+        partial(build_qwen_image_edit, diffusers.QwenImageEditPlusPipeline),
+        lambda model, noise: {**folded(model, noise), "image": PHOTO},
+        given={"image": PHOTO},
+        size=SIDE,
     ),
     "qwen-image-controlnet-inpainting": flow(
         "CONTROLLED_QWEN_IMAGE",

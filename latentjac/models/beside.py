@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from latentjac.arguments import check_int, check_kind, check_left, check_number, check_tensor, is_number
+from latentjac.models.autoencoders import picture_size
 from latentjac.models.codec import PixelCodec
 from latentjac.models.conditioning import FURTHEST, Conditioning, ImageGuidance
 from latentjac.models.image_prompts import embeddings_away, embeddings_for, is_embedding
@@ -16,6 +17,7 @@ from latentjac.models.prepare import fit_image, inside_of, read_mask
 from latentjac.models.seen import (
     MODE,
     NOISE_LEVEL,
+    PIXELS,
     STRENGTH,
     control_channels,
     control_size,
@@ -28,7 +30,7 @@ from latentjac.models.seen import (
 if TYPE_CHECKING:
     from latentjac.models.model import Model
 
-_NAMES = ("mask", "image", "depth", "control", STRENGTH, MODE, NOISE_LEVEL)
+_NAMES = ("mask", "image", "depth", "control", PIXELS, STRENGTH, MODE, NOISE_LEVEL)
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ def blank_beside(model: Model) -> Beside:
         MODE: (len(control_channels(model)),),
         NOISE_LEVEL: (),
     }
+    if PIXELS in names:
+        shapes[PIXELS] = (3, *picture_size(model))
     if "mask" in names:
         shapes["mask"] = (mask_channels(model), height, width)
     if "control" in names:
@@ -163,6 +167,8 @@ def _pictures(function: str, model: Model, names: Sequence[str], given: Given) -
         tensors[STRENGTH] = _strengths(function, given.control_strength, len(control_channels(model)))
     if MODE in names:
         tensors[MODE] = _modes(function, model, given.control_mode)
+    if PIXELS in names:
+        tensors[PIXELS] = _pixels(codec, given.image, f"{function}: image")
     if "depth" in names:
         tensors["depth"] = _depth(function, model, given.control)
     if "mask" in names:

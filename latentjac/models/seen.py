@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import interpolate, pixel_unshuffle
 
-# Tensors of a conditioning beside pictures: factors of the features of ControlNets and T2I-Adapters, which of several
+# A tensor of a conditioning: pixels of an "image", in [0, 1], for encoders of text that see it, too.
+PIXELS = "pixels"
+# Those beside pictures: factors of the features of ControlNets and T2I-Adapters, which of several
 # kinds of pictures ControlNets see, and the level of noise of a picture or of its embedding.
 STRENGTH, MODE, NOISE_LEVEL = "control_strength", "control_mode", "noise_level"
 

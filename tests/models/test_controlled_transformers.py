@@ -9,7 +9,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from controlled_pipelines import build_controlled_flux, build_controlled_sd3, build_seeing_flux
+from controlled_pipelines import build_controlled_flux, build_controlled_sd3, build_qwen_image_edit, build_seeing_flux
 from image_transformers import build_flux2
 from pictured_pipelines import build_kandinsky_inpaint
 from truth import relative
@@ -122,3 +122,21 @@ def test_what_is_left_of_a_picture_is_what_kandinsky_leaves_of_it(tmp_path: Path
     handle.remove()
     assert 0 < int((entered[0][:, -1] == 0).sum()) < 64
     assert relative(entered[0], theirs) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["QwenImageEditPipeline", "QwenImageEditPlusPipeline"])
+def test_a_text_that_sees_the_picture_does_so_under_other_prompts_and_in_lists(name: str) -> None:
+    model = latentjac.load(build_qwen_image_edit(getattr(diffusers, name)), size=16)
+    both = model.conditioning(PROMPTS, image=torch.cat([EDGES, POSE]))
+    alone = [model.conditioning(prompt, image=picture) for prompt, picture in zip(PROMPTS, [EDGES, POSE], strict=True)]
+    assert len(both["text"]) == 2
+    for i, one in enumerate(alone):
+        words = both["text_mask"][i].bool()
+        assert torch.equal(both["text"][i, words], one["text"][0])
+    assert relative(model.conditioning(PROMPTS[0], image=POSE)["text"], alone[0]["text"]) > 1e-4
+    point = latentjac.noise_point(model, num_inference_steps=STEPS, conditioning=alone[0])
+    moved = point.with_prompt(model, PROMPTS[1]).conditioning
+    same = model.conditioning(PROMPTS[1], image=EDGES)
+    assert all(torch.equal(moved[key], same[key]) for key in same)
+    with pytest.raises(ValueError, match="image must be given since the network"):
+        model.conditioning("a cat")

@@ -43,6 +43,7 @@ from latentjac.models.adapters.marigold import MARIGOLD
 from latentjac.models.adapters.pixart import PIXART, PIXART_SIZED
 from latentjac.models.adapters.pixel_unet import LARGER, PIXEL_UNET
 from latentjac.models.adapters.qwen_image import QWEN_IMAGE
+from latentjac.models.adapters.qwen_image_edit import QWEN_IMAGE_EDIT, QWEN_IMAGE_EDIT_PLUS
 from latentjac.models.adapters.sana import SANA
 from latentjac.models.adapters.sd3 import SD3
 from latentjac.models.adapters.sdxl import SDXL, SDXL_REFINER
@@ -58,6 +59,7 @@ FAMILIES = (
     UNION_SDXL, CONTROLLED_FLUX, CONTROLLED_SD3, CONTROLLED_QWEN_IMAGE, COMPLETED_Z_IMAGE, CONTROLLED_Z_IMAGE,
     CONTROLLED_SANA, CONTROLLED_HUNYUAN_DIT, FLUX_CONTROL, FLUX_FILL, FLUX_KONTEXT, COG_VIEW4_CONTROL,
     FLUX2_KLEIN_INPAINT, KANDINSKY_INPAINT, KANDINSKY_21_INPAINT, MARIGOLD, FUSED, FUSED_SDXL, LARGER,
+    QWEN_IMAGE_EDIT_PLUS, QWEN_IMAGE_EDIT,
     PIXEL_UNET, CLASS_UNET, KANDINSKY, KANDINSKY_21, DEEPFLOYD_UPSCALED, DEEPFLOYD, UPSCALED, UNCLIP, DEPTH,
     CONTROLLED, CONTROLLED_SDXL, ADAPTED, ADAPTED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, VARIATION, DIT, PIXART,
     PIXART_SIZED, SD3, FLUX, FLUX_SCHNELL, SANA, AURA_FLOW, HUNYUAN_DIT, COG_VIEW4, QWEN_IMAGE, Z_IMAGE,
@@ -132,6 +134,8 @@ __all__ = [
     "PIXART_SIZED",
     "PIXEL_UNET",
     "QWEN_IMAGE",
+    "QWEN_IMAGE_EDIT",
+    "QWEN_IMAGE_EDIT_PLUS",
     "SANA",
     "SD3",
     "SDXL",
