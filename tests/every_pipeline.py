@@ -40,6 +40,7 @@ _PUBLISHED: tuple[tuple[str, dict[str, Any]], ...] = (
     (r"XL", _XL),
     (r"InstructPix2Pix|LatentUpscale|Marigold", {"in_channels": 8}),
     (r"^(StableDiffusion|StableDiffusionXL)InpaintPipeline$", {"in_channels": 9}),
+    (r"^PaintByExample", {"in_channels": 9}),
     (r"LatentUpscale", {"out_channels": 5, "time_cond_proj_dim": 896}),
     (r"Depth2Img", {"in_channels": 5}),
     (r"StableDiffusionUpscale", {"in_channels": 7, "num_class_embeds": 1000}),

@@ -34,6 +34,7 @@ from pictured_pipelines import (
     build_kandinsky_21,
     build_kandinsky_inpaint,
     build_marigold,
+    build_painting,
     build_unclip,
     build_upscale,
     build_variation,
@@ -72,6 +73,7 @@ LARGER, LARGEST = (
 DEPTH = torch.rand(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
 OWN, AWAY = torch.rand(2, 1, 12, generator=torch.Generator().manual_seed(3))
 PHOTO = Image.fromarray((PICTURE[0].movedim(0, -1).numpy() * 255).astype("uint8"))
+LEFT = PHOTO.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 # How a page writes what `Model.conditioning` is given here.
 SHOWN = {
     "image": '"photo.jpg"',
@@ -200,6 +202,10 @@ def repainted(model: latentjac.Model, noise: torch.Tensor) -> dict[str, Any]:
     return {**embedded(model, noise), **given}
 
 
+def painted(model: latentjac.Model, noise: torch.Tensor) -> dict[str, Any]:
+    return {"example_image": LEFT, "image": SIGNED, "mask_image": MASK[None, None].float()}
+
+
 def mapped(model: latentjac.Model, noise: torch.Tensor) -> dict[str, Any]:
     return {"image": PICTURE, "processing_resolution": 0, "generator": None}
 
@@ -303,6 +309,13 @@ SMALL: dict[str, Small] = {
     "depth": told(build_depth, "DEPTH", given={"control": DEPTH}, called=depth, begin="prepare_latents"),
     "kandinsky-2-2-decoder": told(build_kandinsky, "KANDINSKY", given=TOLD, called=embedded, prompt=None),
     "kandinsky-2-1": told(build_kandinsky_21, "KANDINSKY_21", given=TOLD, called=embedded, scale=1.5),
+    "paint-by-example": told(
+        build_painting,
+        "PAINTING",
+        given={"image_prompt": LEFT, "image": PICTURE, "mask": MASK},
+        called=painted,
+        prompt=None,
+    ),
     "kandinsky-2-2-inpainting": told(
         build_kandinsky_inpaint,
         "KANDINSKY_INPAINT",

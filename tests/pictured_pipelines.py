@@ -7,7 +7,9 @@ from typing import Any
 
 import diffusers
 import torch
+from controlled_pipelines import certain
 from diffusers import DDIMScheduler, DDPMScheduler, VQModel
+from diffusers.pipelines.deprecated.paint_by_example.image_encoder import PaintByExampleImageEncoder
 from diffusers.pipelines.kandinsky.text_encoder import MCLIPConfig, MultilingualCLIP
 from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
 from networks import build_text_unet
@@ -24,6 +26,7 @@ from pipelines import (
 )
 from transformers import (
     CLIPTextModelWithProjection,
+    CLIPVisionConfig,
     DPTConfig,
     DPTForDepthEstimation,
     DPTImageProcessorPil,
@@ -44,6 +47,21 @@ def build_variation(folder: Path) -> Any:
     return diffusers.StableDiffusionImageVariationPipeline(
         build_autoencoder(), encoder, build_text_unet(**{**LATENT, "cross_attention_dim": 12}),
         build_latent_scheduler(), None, processor, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def build_painting(folder: Path) -> Any:
+    torch.manual_seed(21)
+    config = CLIPVisionConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=4, num_attention_heads=2, image_size=32, patch_size=16,
+        projection_dim=12,
+    )  # fmt: skip
+    encoder = PaintByExampleImageEncoder(config).eval()
+    processor, _ = build_image_encoder()
+    return diffusers.PaintByExamplePipeline(
+        certain(build_autoencoder()), encoder,
+        build_text_unet(**{**LATENT, "in_channels": 9, "cross_attention_dim": 12}), build_latent_scheduler(),
+        None, processor, requires_safety_checker=False,
     )  # fmt: skip
 
 

@@ -49,7 +49,7 @@ from latentjac.models.adapters.sd3 import SD3
 from latentjac.models.adapters.sdxl import SDXL, SDXL_REFINER
 from latentjac.models.adapters.stable_audio import STABLE_AUDIO
 from latentjac.models.adapters.text_unet import TEXT_UNET
-from latentjac.models.adapters.unclip import UNCLIP, VARIATION
+from latentjac.models.adapters.unclip import PAINTING, UNCLIP, VARIATION
 from latentjac.models.adapters.upscaling import DEEPFLOYD_UPSCALED, DEPTH, UPSCALED
 from latentjac.models.adapters.wan import WAN
 from latentjac.models.adapters.z_image import Z_IMAGE
@@ -59,7 +59,7 @@ FAMILIES = (
     UNION_SDXL, CONTROLLED_FLUX, CONTROLLED_SD3, CONTROLLED_QWEN_IMAGE, COMPLETED_Z_IMAGE, CONTROLLED_Z_IMAGE,
     CONTROLLED_SANA, CONTROLLED_HUNYUAN_DIT, FLUX_CONTROL, FLUX_FILL, FLUX_KONTEXT, COG_VIEW4_CONTROL,
     FLUX2_KLEIN_INPAINT, KANDINSKY_INPAINT, KANDINSKY_21_INPAINT, MARIGOLD, FUSED, FUSED_SDXL, LARGER,
-    QWEN_IMAGE_EDIT_PLUS, QWEN_IMAGE_EDIT,
+    QWEN_IMAGE_EDIT_PLUS, QWEN_IMAGE_EDIT, PAINTING,
     PIXEL_UNET, CLASS_UNET, KANDINSKY, KANDINSKY_21, DEEPFLOYD_UPSCALED, DEEPFLOYD, UPSCALED, UNCLIP, DEPTH,
     CONTROLLED, CONTROLLED_SDXL, ADAPTED, ADAPTED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, VARIATION, DIT, PIXART,
     PIXART_SIZED, SD3, FLUX, FLUX_SCHNELL, SANA, AURA_FLOW, HUNYUAN_DIT, COG_VIEW4, QWEN_IMAGE, Z_IMAGE,
@@ -129,6 +129,7 @@ __all__ = [
     "LUMINA2",
     "MARIGOLD",
     "NETWORK_PARTS",
+    "PAINTING",
     "PART_NAMES",
     "PIXART",
     "PIXART_SIZED",
