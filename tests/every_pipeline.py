@@ -63,7 +63,6 @@ _PUBLISHED: tuple[tuple[str, dict[str, Any]], ...] = (
     (r"PixArt", {"sample_size": 128, "caption_channels": 4096}),
 )  # fmt: skip
 _VAE_CHANNELS = {"StableDiffusionLDM3DPipeline": 6}  # a picture and its depth; 3 elsewhere
-_MADE = {"ControlNetXS": {"unet": "UNetControlNetXSModel"}}  # parts that a pipeline replaces by others, by its name
 # Parts that can be missing but that published pipelines have; others, such as encoders of images, mostly are.
 _TEXT = ("tokenizer", "text_encoder")
 _SMALL = ("tokenizer", "processor", "scheduler", "normalizer", "watermarker")  # go with others
@@ -108,8 +107,7 @@ def image_pipelines() -> dict[str, dict[str, str]]:
         if package_of(kind) not in NOT_PICTURES and not _NO_PICTURE.search(name):
             whole = _parts(kind, needed=False)
             texts = {part: of for part, of in whole.items() if part.startswith(_TEXT)}
-            made = next((parts for word, parts in _MADE.items() if word in name), {})
-            found[name] = {**_parts(kind, needed=True), **texts, **made}
+            found[name] = {**_parts(kind, needed=True), **texts}
     return found
 
 

@@ -46,7 +46,6 @@ from pipelines import (
     build_controlled,
     build_dit,
     build_flux,
-    build_fused,
     build_latent_diffusion,
     build_pixart,
     build_prompted,
@@ -268,8 +267,6 @@ SMALL: dict[str, Small] = {
         given={"control": PICTURE, "control_mode": 1},
         called=lambda model, noise: {"control_image": [PICTURE], "control_mode": [1]},
     ),
-    "controlnet-xs": text_unet("FUSED", "StableDiffusionControlNetXSPipeline", build_fused, **CONTROL),
-    "sdxl-controlnet-xs": text_unet("FUSED_SDXL", "StableDiffusionXLControlNetXSPipeline", build_fused, **CONTROL),
     "super-resolution": Small(
         "LARGER",
         partial(latent_diffusion, kind=diffusers.LDMSuperResolutionPipeline, in_channels=6),

@@ -11,7 +11,6 @@ from diffusers import (
     AutoencoderKL,
     ControlNetModel,
     ControlNetUnionModel,
-    ControlNetXSAdapter,
     DDIMScheduler,
     DiTPipeline,
     DiTTransformer2DModel,
@@ -27,7 +26,6 @@ from diffusers import (
     StableDiffusionXLControlNetUnionPipeline,
     StableDiffusionXLPipeline,
     T2IAdapter,
-    UNetControlNetXSModel,
     VQModel,
 )
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
@@ -171,21 +169,6 @@ def build_union(folder: Path, kind: Any = StableDiffusionXLControlNetUnionPipeli
     net = ControlNetUnionModel(**config, conditioning_embedding_out_channels=(4, 4), num_proj_channel=8, **sizes)
     randomize(net).float()
     return kind(**plain.components, controlnet=net, add_watermarker=False)
-
-
-def build_fused(folder: Path, kind: Any) -> Any:
-    """One of the parts of :func:`build_stable_diffusion` or :func:`build_sdxl`, by its class, and a ControlNet-XS."""
-    large = "XL" in kind.__name__
-    plain = (build_sdxl if large else build_stable_diffusion)(folder, layers_per_block=2)
-    adapter = ControlNetXSAdapter.from_unet(
-        plain.unet, size_ratio=0.5, conditioning_embedding_out_channels=(4, 4), num_attention_heads=2
-    )
-    parts = {name: part for name, part in plain.components.items() if name != "image_encoder"}
-    settings = {"add_watermarker": False} if large else {"requires_safety_checker": False}
-    pipeline = kind(**parts, controlnet=adapter, **settings)
-    # What fuses the two leaves groups of some norms otherwise than the configuration says.
-    pipeline.unet = UNetControlNetXSModel.from_config(pipeline.unet.config)
-    return pipeline
 
 
 def build_two_controlled(folder: Path, kind: Any, **options: object) -> Any:

@@ -104,44 +104,6 @@ class UnionUNet(ControlledUNet):
         return self.others[index](x, t, conditioning["text"], [seen], kinds, [mode], conditioning_scale=1.0, **told)
 
 
-class FusedUNet(JoinedUNet):
-    """A U-Net that diffusers has fused with a ControlNet-XS (Zavadski et al. 2024), which sees what it computes.
-
-    Attributes:
-        config: That of it, with the numbers of channels, which its class leaves out.
-    """
-
-    part, others = "controlnet", ()
-
-    def __init__(self, unet: Any) -> None:
-        super().__init__()
-        self.unet = unet
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """As described above."""
-        return {**self.unet.config, "in_channels": self.unet.in_channels, "out_channels": self.unet.in_channels}
-
-    @property
-    def control_channels(self) -> tuple[int, ...]:
-        """Channels of the picture that it sees."""
-        return (self.unet.config["ctrl_conditioning_channels"],)
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> FusedUNet:
-        """A new one of this configuration, with any weights."""
-        from diffusers import UNetControlNetXSModel
-
-        own = {key: value for key, value in config.items() if key not in ("in_channels", "out_channels")}
-        return cls(UNetControlNetXSModel.from_config(own))
-
-    def forward(self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
-        """What it predicts."""
-        strength = conditioning["control_strength"][:, 0, None, None, None]
-        told = {"added_cond_kwargs": added(conditioning), "return_dict": False}
-        return self.unet(x, t, conditioning["text"], conditioning["control"], strength, **told)[0]
-
-
 class AdaptedUNet(JoinedUNet):
     """A U-Net and its T2I-Adapter (Mou et al. 2023), or several, as one network; see :class:`JoinedUNet`."""
 
@@ -203,12 +165,3 @@ _T2I = ("T2IAdapter", "MultiAdapter")
 CONTROLLED, CONTROLLED_SDXL = (_joined(family, ControlledUNet, ControlledUNet.kinds) for family in (TEXT_UNET, SDXL))
 UNION_SDXL = _joined(SDXL, UnionUNet, UnionUNet.kinds, MODE)
 ADAPTED, ADAPTED_SDXL = (_joined(family, AdaptedUNet, _T2I) for family in (TEXT_UNET, SDXL))
-FUSED, FUSED_SDXL = (
-    replace(
-        _joined(family, FusedUNet, ("ControlNetXSAdapter",)),
-        network="UNetControlNetXSModel",
-        beside=(),
-        embeddings=lambda network: {},
-    )
-    for family in (TEXT_UNET, SDXL)
-)
