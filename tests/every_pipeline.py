@@ -40,6 +40,7 @@ _PUBLISHED: tuple[tuple[str, dict[str, Any]], ...] = (
     (r"XL", _XL),
     (r"InstructPix2Pix|LatentUpscale|Marigold", {"in_channels": 8}),
     (r"^(StableDiffusion|StableDiffusionXL)InpaintPipeline$", {"in_channels": 9}),
+    (r"^PaintByExample", {"in_channels": 9}),
     (r"LatentUpscale", {"out_channels": 5, "time_cond_proj_dim": 896}),
     (r"Depth2Img", {"in_channels": 5}),
     (r"StableDiffusionUpscale", {"in_channels": 7, "num_class_embeds": 1000}),
@@ -55,6 +56,10 @@ _PUBLISHED: tuple[tuple[str, dict[str, Any]], ...] = (
     (r"^Kandinsky(Img|Inp|Comb|Pip)", {"encoder_hid_dim_type": "text_image_proj", "addition_embed_type": "text_image"}),
     (r"^KandinskyV22Controlnet", {"addition_embed_type": "image_hint", "in_channels": 8}),
     (r"^Kandinsky(V22)?Inpaint", {"in_channels": 9}),
+    (r"MarigoldIntrinsics", {"in_channels": 12, "out_channels": 8}),
+    (r"^FluxControl(Img2Img|Inpaint)?Pipeline$", {"in_channels": 128, "out_channels": 64}),
+    (r"^FluxFill|^VisualCloze", {"in_channels": 384, "out_channels": 64}),
+    (r"^CogView4Control", {"in_channels": 32, "out_channels": 16}),
     (r"PixArt", {"sample_size": 128, "caption_channels": 4096}),
 )  # fmt: skip
 _VAE_CHANNELS = {"StableDiffusionLDM3DPipeline": 6}  # a picture and its depth; 3 elsewhere

@@ -15,12 +15,26 @@ import diffusers
 import image_transformers
 import torch
 import video_pipelines
+from controlled_pipelines import (
+    build_controlled_flux,
+    build_controlled_hunyuan_dit,
+    build_controlled_qwen_image,
+    build_controlled_sana,
+    build_controlled_sd3,
+    build_controlled_z_image,
+    build_qwen_image_edit,
+    build_seeing_cog_view4,
+    build_seeing_flux,
+)
 from networks import build_scheduler, build_tiny_unet, randomize
 from pictured_pipelines import (
     build_deepfloyd,
     build_depth,
     build_kandinsky,
     build_kandinsky_21,
+    build_kandinsky_inpaint,
+    build_marigold,
+    build_painting,
     build_unclip,
     build_upscale,
     build_variation,
@@ -38,6 +52,7 @@ from pipelines import (
     build_sdxl,
     build_stable_diffusion,
     build_stable_diffusion_3,
+    build_union,
 )
 from small_pipeline import SCALE, SIDE, Called, Small, nothing
 from sound_pipelines import build_stable_audio
@@ -49,10 +64,15 @@ from latentjac.models.adapters import FAMILIES, Family, flux
 PICTURE = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
 MASK = torch.zeros(SIDE, SIDE, dtype=torch.bool)
 MASK[4:12, 2:10] = True
+EVERYWHERE = torch.ones(64, 64, dtype=torch.bool)
 LOW = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+LARGER, LARGEST = (
+    torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)) for side in (32, 64)
+)  # pictures
 DEPTH = torch.rand(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
 OWN, AWAY = torch.rand(2, 1, 12, generator=torch.Generator().manual_seed(3))
 PHOTO = Image.fromarray((PICTURE[0].movedim(0, -1).numpy() * 255).astype("uint8"))
+LEFT = PHOTO.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 # How a page writes what `Model.conditioning` is given here.
 SHOWN = {
     "image": '"photo.jpg"',
@@ -85,8 +105,8 @@ def text_unet(
     return Small(family, made, **more)
 
 
-def latent_diffusion(folder: Path) -> Any:
-    pipeline = build_latent_diffusion()
+def latent_diffusion(folder: Path, **options: Any) -> Any:
+    pipeline = build_latent_diffusion(**options)
     randomize(pipeline.unet).float()
     return pipeline
 
@@ -175,6 +195,33 @@ def unscaled(model: latentjac.Model, noise: torch.Tensor) -> dict[str, Any]:
     return {"latents": noise / model.scheduler.init_noise_sigma}
 
 
+def repainted(model: latentjac.Model, noise: torch.Tensor) -> dict[str, Any]:
+    """A picture of which nothing is kept: what is kept the pipeline would put into samples at each step."""
+    given = {"image": LARGEST * 2 - 1, "mask_image": torch.ones(1, 1, 64, 64)}
+    return {**embedded(model, noise), **given}
+
+
+def painted(model: latentjac.Model, noise: torch.Tensor) -> dict[str, Any]:
+    return {"example_image": LEFT, "image": SIGNED, "mask_image": MASK[None, None].float()}
+
+
+def mapped(model: latentjac.Model, noise: torch.Tensor) -> dict[str, Any]:
+    return {"image": PICTURE, "processing_resolution": 0, "generator": None}
+
+
+def shown_to(called: Called = nothing, **more: Any) -> Called:
+    """What pipelines with ControlNets of transformers are called with, beside what the row without is."""
+    return lambda model, noise: {**called(model, noise), "control_image": SIGNED, **more}
+
+
+def scaled_less(model: latentjac.Model, noise: torch.Tensor) -> dict[str, Any]:
+    """Guidance that the pipeline counts from 0 on; its ControlNets are weaker by default."""
+    return {"guidance_scale": SCALE - 1, "controlnet_conditioning_scale": 1.0}
+
+
+SIGNED = PICTURE * 2 - 1  # as pipelines have pictures that are tensors
+SEEN = {"control": PICTURE}
+HOLE = {"image": PICTURE, "mask": MASK}
 CONTROL = {"given": {"control": PICTURE}, "called": pictured}
 TOLD = {"image_embedding": OWN, "negative_image_embedding": AWAY}
 SMALL: dict[str, Small] = {
@@ -213,6 +260,21 @@ SMALL: dict[str, Small] = {
         "SDXL_REFINER", "StableDiffusionXLImg2ImgPipeline", build_sdxl, of={"refiner": True}, called=refined
     ),
     "sdxl-controlnet": text_unet("CONTROLLED_SDXL", "StableDiffusionXLControlNetPipeline", build_controlled, **CONTROL),
+    "sdxl-controlnet-union": text_unet(
+        "UNION_SDXL",
+        "StableDiffusionXLControlNetUnionPipeline",
+        build_union,
+        given={"control": PICTURE, "control_mode": 1},
+        called=lambda model, noise: {"control_image": [PICTURE], "control_mode": [1]},
+    ),
+    "super-resolution": Small(
+        "LARGER",
+        partial(latent_diffusion, kind=diffusers.LDMSuperResolutionPipeline, in_channels=6),
+        {"image": LOW},
+        lambda model, noise: {"image": LOW * 2 - 1},
+        prompt=None,
+        scale=1.0,
+    ),
     "dit": Small("DIT", lambda folder: build_dit(), {"class_label": 3}, classed, prompt=None),
     "pixart": Small("PIXART", lambda folder: build_pixart(), called=short),
     "pixart-sized": Small("PIXART_SIZED", lambda folder: build_pixart(sized=True), called=short),
@@ -244,6 +306,28 @@ SMALL: dict[str, Small] = {
     "depth": told(build_depth, "DEPTH", given={"control": DEPTH}, called=depth, begin="prepare_latents"),
     "kandinsky-2-2-decoder": told(build_kandinsky, "KANDINSKY", given=TOLD, called=embedded, prompt=None),
     "kandinsky-2-1": told(build_kandinsky_21, "KANDINSKY_21", given=TOLD, called=embedded, scale=1.5),
+    "paint-by-example": told(
+        build_painting,
+        "PAINTING",
+        given={"image_prompt": LEFT, "image": PICTURE, "mask": MASK},
+        called=painted,
+        prompt=None,
+    ),
+    "kandinsky-2-2-inpainting": told(
+        build_kandinsky_inpaint,
+        "KANDINSKY_INPAINT",
+        given={**TOLD, "image": LARGEST, "mask": EVERYWHERE},
+        called=repainted,
+        prompt=None,
+    ),
+    "kandinsky-2-1-inpainting": told(
+        partial(build_kandinsky_21, masked=True),
+        "KANDINSKY_21_INPAINT",
+        given={**TOLD, "image": LARGEST, "mask": EVERYWHERE},
+        called=repainted,
+        scale=1.5,
+    ),
+    "marigold-depth": told(build_marigold, "MARIGOLD", given={"image": PICTURE}, called=mapped, prompt=None, scale=1.0),
     "deepfloyd": told(build_deepfloyd, "DEEPFLOYD", begin="prepare_intermediate_images"),
     "deepfloyd-upscaler": told(
         partial(build_deepfloyd, upscaled=True),
@@ -267,6 +351,110 @@ SMALL: dict[str, Small] = {
     ),
     "flux-2-dev": flow("FLUX2", partial(image_transformers.build_flux2, large=True), size=SIDE),
     "flux-2-klein": flow("FLUX2_KLEIN", image_transformers.build_flux2, size=SIDE),
+    "flux-controlnet": Small("CONTROLLED_FLUX", build_controlled_flux, SEEN, shown_to(packed), size=SIDE),
+    "flux-controlnet-union": Small(
+        "CONTROLLED_FLUX",
+        partial(build_controlled_flux, num_mode=3),
+        {**SEEN, "control_mode": 2},
+        shown_to(packed, control_mode=2),
+        size=SIDE,
+    ),
+    "flux-controlnet-pixels": Small(
+        "CONTROLLED_FLUX",
+        partial(build_controlled_flux, conditioning_embedding_channels=4, patch_size=2),
+        {"control": LARGEST},
+        shown_to(packed, control_image=LARGEST * 2 - 1),
+        size=64,
+    ),
+    "flux-control": Small(
+        "FLUX_CONTROL",
+        partial(build_seeing_flux, kind=diffusers.FluxControlPipeline, in_channels=32, out_channels=16),
+        SEEN,
+        shown_to(packed),
+        size=SIDE,
+    ),
+    "flux-fill": Small(
+        "FLUX_FILL",
+        partial(build_seeing_flux, kind=diffusers.FluxFillPipeline, in_channels=48, out_channels=16),
+        HOLE,
+        lambda model, noise: {**packed(model, noise), "image": SIGNED, "mask_image": MASK[None, None].float()},
+        size=SIDE,
+    ),
+    "flux-kontext": Small(
+        "FLUX_KONTEXT",
+        partial(build_seeing_flux, kind=diffusers.FluxKontextPipeline),
+        {"image": PICTURE},
+        lambda model, noise: {**packed(model, noise), "image": SIGNED, "_auto_resize": False, "max_area": SIDE**2},
+        size=SIDE,
+    ),
+    "cogview-4-control": flow("COG_VIEW4_CONTROL", build_seeing_cog_view4, shown_to(), given=SEEN),
+    "sd3-controlnet": Small("CONTROLLED_SD3", build_controlled_sd3, SEEN, shown_to()),
+    "sd3-controlnet-inpainting": Small(
+        "CONTROLLED_SD3",
+        partial(
+            build_controlled_sd3,
+            kind=diffusers.StableDiffusion3ControlNetInpaintingPipeline,
+            extra_conditioning_channels=1,
+        ),
+        HOLE,
+        shown_to(control_mask=MASK[None, None].float()),
+    ),
+    "qwen-image-controlnet": flow(
+        "CONTROLLED_QWEN_IMAGE", build_controlled_qwen_image, shown_to(folded), given=SEEN, size=SIDE
+    ),
+    "qwen-image-edit": flow(
+        "QWEN_IMAGE_EDIT",
+        build_qwen_image_edit,
+        lambda model, noise: {**folded(model, noise), "image": PHOTO},
+        given={"image": PHOTO},
+        size=SIDE,
+    ),
+    "qwen-image-edit-plus": flow(
+        "QWEN_IMAGE_EDIT_PLUS",
+        partial(build_qwen_image_edit, diffusers.QwenImageEditPlusPipeline),
+        lambda model, noise: {**folded(model, noise), "image": PHOTO},
+        given={"image": PHOTO},
+        size=SIDE,
+    ),
+    "qwen-image-controlnet-inpainting": flow(
+        "CONTROLLED_QWEN_IMAGE",
+        partial(
+            build_controlled_qwen_image, kind=diffusers.QwenImageControlNetInpaintPipeline, extra_condition_channels=4
+        ),
+        shown_to(folded, control_mask=MASK[None, None].float()),
+        given=HOLE,
+        size=SIDE,
+    ),
+    "z-image-controlnet": flow(
+        "CONTROLLED_Z_IMAGE", build_controlled_z_image, shown_to(scaled_less), given=SEEN, size=SIDE
+    ),
+    "z-image-controlnet-inpainting": flow(
+        "COMPLETED_Z_IMAGE",
+        partial(build_controlled_z_image, kind=diffusers.ZImageControlNetInpaintPipeline, control_in_dim=9),
+        shown_to(scaled_less, image=SIGNED, mask_image=MASK[None, None].float()),
+        given={**SEEN, **HOLE},
+        size=SIDE,
+    ),
+    "sana-controlnet": flow(
+        "CONTROLLED_SANA",
+        build_controlled_sana,
+        shown_to(unbinned, control_image=LARGER * 2 - 1),
+        given={"control": LARGER},
+        tol=1e-5,
+    ),
+    "hunyuan-dit-controlnet": flow(
+        "CONTROLLED_HUNYUAN_DIT",
+        build_controlled_hunyuan_dit,
+        shown_to(unbinned, control_image=LARGEST * 2 - 1),
+        given={"control": LARGEST},
+    ),
+    "flux-2-klein-inpainting": flow(
+        "FLUX2_KLEIN_INPAINT",
+        partial(image_transformers.build_flux2, diffusers.Flux2KleinInpaintPipeline),
+        lambda model, noise: {"image": PHOTO, "mask_image": torch.ones(1, 1, SIDE, SIDE), "strength": 1.0},
+        given={"image": PHOTO},
+        size=SIDE,
+    ),
     "wan": flow("WAN", video_pipelines.build_wan, size=(16, 32), frames=5, tol=1e-5),
     "ltx": flow(
         "LTX",

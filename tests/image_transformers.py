@@ -39,6 +39,7 @@ from networks import randomize
 from pipelines import build_flow_autoencoder
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
+    BatchFeature,
     BertConfig,
     BertModel,
     Gemma2Config,
@@ -48,6 +49,7 @@ from transformers import (
     Mistral3Config,
     Mistral3ForConditionalGeneration,
     PreTrainedTokenizerFast,
+    ProcessorMixin,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen3Config,
@@ -58,6 +60,7 @@ from transformers import (
     UMT5Config,
     UMT5EncoderModel,
 )
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 WORDS = "<pad> <end> <unk> a red blue cat dog car and the".split()
 
@@ -221,12 +224,12 @@ def build_hunyuan_dit() -> HunyuanDiTPipeline:
     )
 
 
-def build_cog_view4() -> CogView4Pipeline:
+def build_cog_view4(kind: Any = CogView4Pipeline, in_channels: int = 4) -> Any:
     """Three blocks on latents of 8x8; levels shift with the size, the time of the network does not."""
     torch.manual_seed(9)
     network = CogView4Transformer2DModel(
         patch_size=2,
-        in_channels=4,
+        in_channels=in_channels,
         num_layers=3,
         attention_head_dim=8,
         num_attention_heads=2,
@@ -243,11 +246,34 @@ def build_cog_view4() -> CogView4Pipeline:
     scheduler = FlowMatchEulerDiscreteScheduler(
         base_shift=0.25, max_shift=0.75, use_dynamic_shifting=True, time_shift_type="linear"
     )
-    return CogView4Pipeline(build_words(), encoder, autoencoder, spread(network), scheduler)
+    return kind(build_words(), encoder, autoencoder, spread(network), scheduler)
 
 
-def build_qwen_image() -> QwenImagePipeline:
+class Qwen2VLProcessor(ProcessorMixin):
+    """In place of that of transformers, which needs torchvision: a token for each 28x28 pixels where their sign is."""
+
+    __module__ = "transformers.models.qwen2_vl.processing_qwen2_vl"  # for folders, which name the class
+
+    def __init__(self) -> None:
+        self.words = build_words()
+        self.words.add_special_tokens({"additional_special_tokens": ["<|image_pad|>"]})
+        self.sign = self.words.convert_tokens_to_ids("<|image_pad|>")
+        self.pictures = Qwen2VLImageProcessorPil(size={"shortest_edge": 28 * 28, "longest_edge": 28 * 56})
+
+    def __call__(self, text: list[str], images: Any, **given: Any) -> BatchFeature:
+        seen = self.pictures(images=images if isinstance(images, list) else [images], return_tensors="pt")
+        (ids,) = self.words(text)["input_ids"]
+        count = int(seen["image_grid_thw"].prod()) // 4
+        words = torch.tensor([[i for word in ids for i in [word] * (count if word == self.sign else 1)]])
+        return BatchFeature({"input_ids": words, "attention_mask": torch.ones_like(words), **seen})
+
+    def save_pretrained(self, folder: str, **given: Any) -> None:
+        """Nothing: folders of it are refused by the class."""
+
+
+def build_qwen_image(kind: Any = QwenImagePipeline) -> Any:
     """Three blocks on packed latents of 8x8, of pictures of 16x16, by an autoencoder of films."""
+    seeing = {} if kind is QwenImagePipeline else {"processor": Qwen2VLProcessor()}
     torch.manual_seed(10)
     autoencoder = AutoencoderKLQwenImage(
         base_dim=4,
@@ -272,13 +298,15 @@ def build_qwen_image() -> QwenImagePipeline:
     layers = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     rotation = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}
     config = Qwen2_5_VLConfig(
-        text_config={**layers, "num_key_value_heads": 2, "vocab_size": len(WORDS), "rope_parameters": rotation,
-                     "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1},
+        text_config={**layers, "num_key_value_heads": 2, "vocab_size": len(WORDS) + len(seeing),
+                     "rope_parameters": rotation, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1},
+        image_token_id=len(WORDS),
         vision_config={"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16},
     )  # fmt: skip
     encoder = Qwen2_5_VLForConditionalGeneration(config).eval()
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=True, shift_terminal=0.02)
-    return QwenImagePipeline(scheduler, autoencoder.eval(), encoder, build_words(), spread(network))
+    parts = {"scheduler": scheduler, "vae": autoencoder.eval(), "text_encoder": encoder, "tokenizer": build_words()}
+    return kind(**parts, transformer=spread(network), **seeing)
 
 
 def build_z_image() -> ZImagePipeline:
@@ -382,10 +410,11 @@ def build_mistral() -> Mistral3ForConditionalGeneration:
     return Mistral3ForConditionalGeneration(Mistral3Config(text_config=text, vision_config=vision)).eval()
 
 
-def build_flux2(*, large: bool = False) -> Any:
+def build_flux2(kind: Any = None, *, large: bool = False) -> Any:
     """A joint block and two single ones on folded latents of 4x4, of pictures of 16x16.
 
     Args:
+        kind: Class of the pipeline, by default of text alone.
         large: With the scale of guidance as an input, under a text of Mistral; by default a small one, of Qwen 3.
     """
     torch.manual_seed(16)
@@ -415,5 +444,5 @@ def build_flux2(*, large: bool = False) -> Any:
     tokenizer.chat_template = "{% for message in messages %}the {{ " + says + " }}{% endfor %}"
     encoder = build_mistral() if large else build_decoder(Qwen3Config, Qwen3ForCausalLM, num_hidden_layers=31)
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0)
-    pipeline = Flux2Pipeline if large else Flux2KleinPipeline
-    return pipeline(scheduler, autoencoder.eval(), encoder, tokenizer, spread(network))
+    kind = kind or (Flux2Pipeline if large else Flux2KleinPipeline)
+    return kind(scheduler, autoencoder.eval(), encoder, tokenizer, spread(network))

@@ -13,12 +13,14 @@ from latentjac.diffusion import Point, Schedule
 from latentjac.models import Conditioning
 
 
-def build_tiny_unet(seed: int = 0, size: int | tuple[int, int] = 16, **options: object) -> UNet2DModel:
+def build_tiny_unet(
+    seed: int = 0, size: int | tuple[int, int] = 16, in_channels: int = 3, **options: object
+) -> UNet2DModel:
     """Three resolutions with attention and a mid block, random weights."""
     torch.manual_seed(seed)
     return UNet2DModel(
         sample_size=size,
-        in_channels=3,
+        in_channels=in_channels,
         out_channels=3,
         layers_per_block=1,
         block_out_channels=(8, 16, 16),

@@ -7,7 +7,9 @@ from typing import Any
 
 import diffusers
 import torch
+from controlled_pipelines import certain
 from diffusers import DDIMScheduler, DDPMScheduler, VQModel
+from diffusers.pipelines.deprecated.paint_by_example.image_encoder import PaintByExampleImageEncoder
 from diffusers.pipelines.kandinsky.text_encoder import MCLIPConfig, MultilingualCLIP
 from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
 from networks import build_text_unet
@@ -24,6 +26,7 @@ from pipelines import (
 )
 from transformers import (
     CLIPTextModelWithProjection,
+    CLIPVisionConfig,
     DPTConfig,
     DPTForDepthEstimation,
     DPTImageProcessorPil,
@@ -45,6 +48,34 @@ def build_variation(folder: Path) -> Any:
         build_autoencoder(), encoder, build_text_unet(**{**LATENT, "cross_attention_dim": 12}),
         build_latent_scheduler(), None, processor, requires_safety_checker=False,
     )  # fmt: skip
+
+
+def build_painting(folder: Path) -> Any:
+    torch.manual_seed(21)
+    config = CLIPVisionConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=4, num_attention_heads=2, image_size=32, patch_size=16,
+        projection_dim=12,
+    )  # fmt: skip
+    encoder = PaintByExampleImageEncoder(config).eval()
+    processor, _ = build_image_encoder()
+    return diffusers.PaintByExamplePipeline(
+        certain(build_autoencoder()), encoder,
+        build_text_unet(**{**LATENT, "in_channels": 9, "cross_attention_dim": 12}), build_latent_scheduler(),
+        None, processor, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+class MarigoldDepthPipeline(diffusers.MarigoldDepthPipeline):
+    """Whose prediction is the picture that becomes depth, which has no meaning with weights such as these."""
+
+    def decode_prediction(self, pred_latent: torch.Tensor) -> torch.Tensor:
+        return (self.vae.decode(pred_latent / self.vae.config.scaling_factor).sample / 2 + 0.5).clip(0, 1)
+
+
+def build_marigold(folder: Path) -> Any:
+    unet = build_text_unet(**{**LATENT, "in_channels": 8})
+    parts = {**texts(folder), "scheduler": DDIMScheduler(prediction_type="v_prediction", clip_sample=False)}
+    return MarigoldDepthPipeline(unet=unet, **parts, scale_invariant=False, shift_invariant=False)
 
 
 def build_depth(folder: Path) -> Any:
@@ -109,8 +140,15 @@ def build_kandinsky(folder: Path, *, control: bool = False, prior: bool = False)
     )  # fmt: skip
 
 
-def build_kandinsky_21(folder: Path) -> Any:
-    """Kandinsky 2.1: a text of one token a letter beside the embedding."""
+def build_kandinsky_inpaint(folder: Path) -> Any:
+    """Kandinsky 2.2 that completes pictures."""
+    told = {"encoder_hid_dim": 12, "encoder_hid_dim_type": "image_proj", "addition_embed_type": "image"}
+    unet = build_text_unet(**{**LATENT, "in_channels": 9, "out_channels": 8, **told})
+    return diffusers.KandinskyV22InpaintPipeline(unet, build_latent_scheduler(), build_movq())
+
+
+def build_kandinsky_21(folder: Path, *, masked: bool = False) -> Any:
+    """Kandinsky 2.1: a text of one token a letter beside the embedding; one that completes pictures on demand."""
     letters = [(letter, -3.0) for letter in ("\u2581", *LETTERS)]
     tokenizer = XLMRobertaTokenizer(
         vocab=[("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -10.0), *letters, ("<mask>", 0.0)],
@@ -123,12 +161,14 @@ def build_kandinsky_21(folder: Path) -> Any:
     )  # fmt: skip
     told = {
         "encoder_hid_dim": 16, "encoder_hid_dim_type": "text_image_proj", "addition_embed_type": "text_image",
-        "cross_attention_dim": 12, "out_channels": 8,
+        "cross_attention_dim": 12, "in_channels": 9 if masked else 4, "out_channels": 8,
     }  # fmt: skip
     encoder = MultilingualCLIP(config).eval()
-    return diffusers.KandinskyPipeline(
-        encoder, tokenizer, build_text_unet(**{**LATENT, **told}), build_latent_scheduler(), build_movq()
-    )
+    kind = diffusers.KandinskyInpaintPipeline if masked else diffusers.KandinskyPipeline
+    return kind(
+        text_encoder=encoder, tokenizer=tokenizer, unet=build_text_unet(**{**LATENT, **told}),
+        scheduler=build_latent_scheduler(), movq=build_movq(),
+    )  # fmt: skip
 
 
 def build_deepfloyd(folder: Path, *, upscaled: bool = False) -> Any:

@@ -10,6 +10,7 @@ import torch
 from diffusers import (
     AutoencoderKL,
     ControlNetModel,
+    ControlNetUnionModel,
     DDIMScheduler,
     DiTPipeline,
     DiTTransformer2DModel,
@@ -22,6 +23,7 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLControlNetUnionPipeline,
     StableDiffusionXLPipeline,
     T2IAdapter,
     VQModel,
@@ -153,6 +155,20 @@ def build_controlled(folder: Path, kind: Any, **options: object) -> Any:
     return kind(
         **parts, **({"add_watermarker": False} if "XL" in kind.__name__ else {"requires_safety_checker": False})
     )
+
+
+def build_union(folder: Path, kind: Any = StableDiffusionXLControlNetUnionPipeline) -> Any:
+    """One of the parts of :func:`build_sdxl` and a ControlNet for three kinds of pictures."""
+    plain = build_sdxl(folder)
+    config = {key: plain.unet.config[key] for key in (
+        "in_channels", "down_block_types", "block_out_channels", "layers_per_block", "norm_num_groups",
+        "cross_attention_dim", "attention_head_dim", "addition_embed_type", "addition_time_embed_dim",
+        "projection_class_embeddings_input_dim",
+    )}  # fmt: skip
+    sizes = {"num_control_type": 3, "num_trans_channel": 8, "num_trans_head": 2, "num_trans_layer": 1}
+    net = ControlNetUnionModel(**config, conditioning_embedding_out_channels=(4, 4), num_proj_channel=8, **sizes)
+    randomize(net).float()
+    return kind(**plain.components, controlnet=net, add_watermarker=False)
 
 
 def build_two_controlled(folder: Path, kind: Any, **options: object) -> Any:
@@ -306,27 +322,22 @@ def build_stable_diffusion_3(folder: Path, *, t5: bool = False) -> StableDiffusi
     )  # fmt: skip
 
 
-def build_flux(folder: Path, *, distilled: bool = True) -> FluxPipeline:
-    """Two joint and two single blocks; T5 at another length than CLIP."""
+def build_flux(folder: Path, kind: Any = FluxPipeline, *, distilled: bool = True, **options: object) -> Any:
+    """Two joint and two single blocks; T5 at another length than CLIP; options are of the transformer."""
     tokenizer, (tokenizer_2, encoder_2) = build_tokenizer(folder), build_t5()
     torch.manual_seed(9)
-    network = FluxTransformer2DModel(
-        in_channels=16,
-        num_layers=2,
-        num_single_layers=2,
-        attention_head_dim=8,
-        num_attention_heads=2,
-        joint_attention_dim=16,
-        pooled_projection_dim=16,
-        guidance_embeds=distilled,
-        axes_dims_rope=(2, 2, 4),
-    )
+    usual = {
+        "in_channels": 16, "num_layers": 2, "num_single_layers": 2, "attention_head_dim": 8, "num_attention_heads": 2,
+        "joint_attention_dim": 16, "pooled_projection_dim": 16, "guidance_embeds": distilled,
+        "axes_dims_rope": (2, 2, 4),
+    }  # fmt: skip
+    network = FluxTransformer2DModel(**{**usual, **options})
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0)
     encoder = build_text_encoder(len(tokenizer)).eval()
-    return FluxPipeline(scheduler, build_flow_autoencoder(), encoder, tokenizer, encoder_2, tokenizer_2, network.eval())
+    return kind(scheduler, build_flow_autoencoder(), encoder, tokenizer, encoder_2, tokenizer_2, network.eval())
 
 
-def build_latent_diffusion(**options: object) -> LDMPipeline:
+def build_latent_diffusion(kind: Any = LDMPipeline, **options: object) -> Any:
     """A network on latents of 8x8 of a quantizing autoencoder, unconditional unless options give it classes."""
     torch.manual_seed(5)
     autoencoder = VQModel(
@@ -337,6 +348,4 @@ def build_latent_diffusion(**options: object) -> LDMPipeline:
         norm_num_groups=4,
         num_vq_embeddings=32,
     )
-    return LDMPipeline(
-        vqvae=autoencoder, unet=build_tiny_unet(size=8, **options), scheduler=DDIMScheduler(clip_sample=False)
-    )
+    return kind(vqvae=autoencoder, unet=build_tiny_unet(size=8, **options), scheduler=DDIMScheduler(clip_sample=False))

@@ -9,16 +9,28 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from latentjac.arguments import check_int, check_kind, check_left, check_number, check_tensor, is_number
+from latentjac.models.autoencoders import picture_size
 from latentjac.models.codec import PixelCodec
 from latentjac.models.conditioning import FURTHEST, Conditioning, ImageGuidance
 from latentjac.models.image_prompts import embeddings_away, embeddings_for, is_embedding
 from latentjac.models.prepare import fit_image, inside_of, read_mask
+from latentjac.models.seen import (
+    MODE,
+    NOISE_LEVEL,
+    PIXELS,
+    STRENGTH,
+    control_channels,
+    control_size,
+    latents_for,
+    mask_channels,
+    mask_for,
+    seen_by,
+)
 
 if TYPE_CHECKING:
     from latentjac.models.model import Model
 
-STRENGTH, NOISE_LEVEL = "control_strength", "noise_level"
-_NAMES = ("mask", "image", "depth", "control", STRENGTH, NOISE_LEVEL)
+_NAMES = ("mask", "image", "depth", "control", PIXELS, STRENGTH, MODE, NOISE_LEVEL)
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,7 @@ class Given:
     mask: Any = None
     control: Any = None
     control_strength: Any = None
+    control_mode: Any = None
     image_prompt: Any = None
     image_embedding: Any = None
     negative_image_embedding: Any = None
@@ -90,19 +103,21 @@ def blank_beside(model: Model) -> Beside:
     if not names and not model._embeddings:  # as all networks of samples that are no pictures
         return Beside()
     channels, height, width = model.sample_shape
-    codec: Any = model.codec
     shapes: dict[str, tuple[int, ...]] = {
-        "mask": (1, height, width),
         "image": (3 if NOISE_LEVEL in names else channels, height, width),
         "depth": (1, height, width),
-        STRENGTH: (len(_control_channels(model)),),
+        STRENGTH: (len(control_channels(model)),),
+        MODE: (len(control_channels(model)),),
         NOISE_LEVEL: (),
     }
+    if PIXELS in names:
+        shapes[PIXELS] = (3, *picture_size(model))
+    if "mask" in names:
+        shapes["mask"] = (mask_channels(model), height, width)
     if "control" in names:
-        shapes["control"] = (sum(_control_channels(model)), *codec.size)
+        shapes["control"] = (sum(control_channels(model)), *control_size(model))
     blank = {name: torch.zeros(1, *shapes[name]) for name in names}
-    if NOISE_LEVEL in names:
-        blank[NOISE_LEVEL] = blank[NOISE_LEVEL].long()
+    blank |= {name: blank[name].long() for name in (NOISE_LEVEL, MODE) if name in blank}
     return Beside(_placed(model, **blank, **{n: torch.zeros(1, *e.shape) for n, e in model._embeddings.items()}))
 
 
@@ -133,6 +148,9 @@ def _check_taken(function: str, model: Model, names: Sequence[str], given: Given
     if STRENGTH not in names:
         where = f"since the network of {model.name!r} has no ControlNet and no T2I-Adapter"
         check_left(function, STRENGTH, given.control_strength, None, where)
+    if MODE not in names:
+        where = f"since the network of {model.name!r} has no ControlNet for several kinds of pictures"
+        check_left(function, MODE, given.control_mode, None, where)
     if model.noising is None:
         where = f"since the network of {model.name!r} gets no picture or embedding with noise"
         check_left(function, NOISE_LEVEL, given.noise_level, None, where)
@@ -146,42 +164,51 @@ def _pictures(function: str, model: Model, names: Sequence[str], given: Given) -
     if "control" in names:
         tensors["control"] = _controls(function, model, given.control)
     if STRENGTH in names:
-        tensors[STRENGTH] = _strengths(function, given.control_strength, len(_control_channels(model)))
+        tensors[STRENGTH] = _strengths(function, given.control_strength, len(control_channels(model)))
+    if MODE in names:
+        tensors[MODE] = _modes(function, model, given.control_mode)
+    if PIXELS in names:
+        tensors[PIXELS] = _pixels(codec, given.image, f"{function}: image")
     if "depth" in names:
         tensors["depth"] = _depth(function, model, given.control)
     if "mask" in names:
         pixels = _pixels(codec, given.image, f"{function}: image")
         inside = _inside(function, given.mask, pixels.shape[-2:])
-        tensors["mask"] = torch.nn.functional.interpolate(inside.float(), size=model.sample_shape[1:])
-        tensors["image"] = codec.encode(pixels.masked_fill(inside, 0.5))  # grey, 0 in [-1, 1]
+        tensors["mask"] = mask_for(model, inside)
+        hidden = seen_by(model).hidden
+        tensors["image"] = codec.encode(pixels if hidden is None else pixels.masked_fill(inside, hidden))
     elif NOISE_LEVEL in names:
         tensors |= _noisy(function, model, given)
+    elif "image" in names and seen_by(model).image == "pixels":
+        _, height, width = model.sample_shape
+        tensors["image"] = PixelCodec((height, width)).encode(given.image, subject=f"{function}: image")
     elif "image" in names:
-        # Networks of InstructPix2Pix get latents as the autoencoder gives them.
-        scale = codec.autoencoder.config.scaling_factor if hasattr(codec, "autoencoder") else 1.0
+        scaled = seen_by(model).image == "latents" or not hasattr(codec, "autoencoder")
+        scale = 1.0 if scaled else codec.autoencoder.config.scaling_factor
         tensors["image"] = codec.encode(given.image, subject=f"{function}: image") / scale
     return tensors
 
 
-def _control_channels(model: Model) -> tuple[int, ...]:
-    """Channels of the pictures that the ControlNets or T2I-Adapters of a model see, one each."""
-    return getattr(model.network, "control_channels", (3,))
-
-
 def _controls(function: str, model: Model, control: Any) -> torch.Tensor:
-    """The pictures that they see behind each other, ``[B, channels, H, W]`` in [0, 1]."""
-    channels, codec = _control_channels(model), model.codec
+    """What they get of their pictures behind each other, ``[B, channels, H, W]``: pixels in [0, 1], or latents."""
+    channels = control_channels(model)
     if len(channels) == 1:
-        return _pixels(codec, control, f"{function}: control", channels[0])
+        return _control(model, control, f"{function}: control", channels[0])
     several = isinstance(control, (list, tuple))
     if not several or len(control) != len(channels):
         got = f"{len(control)}" if several else type(control).__name__
         raise ValueError(f"{function}: control must be a list of {len(channels)}, one each network, got {got}")
-    seen = [_pixels(codec, picture, f"{function}: control[{i}]", channels[i]) for i, picture in enumerate(control)]
+    seen = [_control(model, picture, f"{function}: control[{i}]", channels[i]) for i, picture in enumerate(control)]
     rows = max(map(len, seen))
     if any(len(pictures) not in (1, rows) for pictures in seen):
         raise ValueError(f"{function}: control must hold as many pictures for each network, got {[*map(len, seen)]}")
     return torch.cat([pictures.expand(rows, -1, -1, -1) for pictures in seen], dim=1)
+
+
+def _control(model: Model, picture: Any, subject: str, channels: int) -> torch.Tensor:
+    if seen_by(model).control == "pixels":
+        return _pixels(model.codec, picture, subject, channels)
+    return latents_for(model, picture, subject)
 
 
 def _strengths(function: str, strength: Any, count: int) -> torch.Tensor:
@@ -193,6 +220,19 @@ def _strengths(function: str, strength: Any, count: int) -> torch.Tensor:
         raise ValueError(f"{function}: {STRENGTH} must be a number or {count}, one each network, got {len(strength)}")
     return torch.tensor(
         [[check_number(function, f"{STRENGTH}[{i}]", value, -FURTHEST, FURTHEST) for i, value in enumerate(strength)]]
+    )
+
+
+def _modes(function: str, model: Model, mode: Any) -> torch.Tensor:
+    """The kinds of pictures that ControlNets see, int64 ``[1, count]``."""
+    if mode is None:
+        where = f"since the ControlNets of {model.name!r} see several kinds of pictures"
+        raise ValueError(f"{function}: {MODE} must be given {where}, got None")
+    modes, counts = mode if isinstance(mode, (list, tuple)) else [mode], model.network.control_modes
+    if len(modes) != len(counts):
+        raise ValueError(f"{function}: {MODE} must be {len(counts)} ints, one each network, got {len(modes)}")
+    return torch.tensor(
+        [[check_int(function, f"{MODE}[{i}]", value, 0, counts[i] - 1) for i, value in enumerate(modes)]]
     )
 
 
@@ -230,7 +270,7 @@ def _noisy(function: str, model: Model, given: Given) -> dict[str, torch.Tensor]
 
 def _image_scale(function: str, model: Model, names: Sequence[str], image_scale: Any, scale: Any) -> float:
     number = float(check_number(function, "image_guidance_scale", image_scale, -FURTHEST, FURTHEST))
-    if "image" not in names or "mask" in names or NOISE_LEVEL in names:
+    if "image" not in names or "mask" in names or NOISE_LEVEL in names or seen_by(model).image != "unscaled":
         where = f"since the network of {model.name!r} is not one of InstructPix2Pix"
         check_left(function, "image_guidance_scale", image_scale, 1.0, where)
     elif number != 1 and scale == 1:

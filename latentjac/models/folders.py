@@ -22,8 +22,11 @@ _INFINITE = ("lambda_min_clipped",)  # of solvers, which diffusers writes as -In
 # Files of low-rank adapters, which diffusers and transformers write beside the weights of what they change.
 _ADAPTER_STEMS = ("pytorch_lora_weights", "adapter_model")
 _ADAPTERS = tuple(f"{stem}.{kind}" for stem in _ADAPTER_STEMS for kind in ("safetensors", "bin"))
-_ENCODERS = ("MultilingualCLIP",)  # of diffusers, with a configuration and weights as those of transformers have them
-_SEVERAL = ("MultiControlNetModel", "MultiAdapter")  # whose parts lie in a folder each
+# Of diffusers, with a configuration and weights as those of transformers have them.
+_ENCODERS = ("MultilingualCLIP", "PaintByExampleImageEncoder")
+# Whose parts lie in a folder each.
+_SEVERAL = ("MultiControlNetModel", "MultiAdapter", "FluxMultiControlNetModel", "SD3MultiControlNetModel",
+            "HunyuanDiT2DMultiControlNetModel")  # fmt: skip
 
 Read = Callable[[], Any]
 

@@ -111,6 +111,21 @@ class ImageEncoder:
         return self.encoder(pixels).image_embeds
 
 
+class ExampleEncoder(ImageEncoder):
+    """That of Paint by Example, which has learned what stands for no picture."""
+
+    @public
+    @made_on_cpu
+    @torch.no_grad()
+    def without_picture(self, *, tokens: bool = False) -> torch.Tensor:
+        """What stands for no picture, of one row."""
+        return self.encoder.uncond_vector.detach()[0]
+
+    def _encoded(self, pixels: torch.Tensor, tokens: bool) -> torch.Tensor:
+        like = next(self.encoder.parameters())
+        return self.encoder(pixels.to(like.device, like.dtype))[:, 0]
+
+
 def is_embedding(name: str) -> bool:
     """Whether a tensor of a conditioning is the embedding of a picture."""
     return name == EMBEDDING or name.startswith(f"{EMBEDDING}_")

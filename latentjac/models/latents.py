@@ -50,6 +50,11 @@ class LatentCodec:
         self._scaling = scaling_of(autoencoder)
         self.autoencoder = autoencoder.eval().requires_grad_(False)
 
+    @property
+    def shift(self) -> float:
+        """What its configuration takes off latents, as they are scaled."""
+        return self._scaling.shift * self._scaling.scale
+
     @public
     @torch.no_grad()
     def encode(self, images: ImageInput | list[ImageInput], *, subject: str = "encode: images") -> torch.Tensor:

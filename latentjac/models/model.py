@@ -245,7 +245,8 @@ class Model:
         where = self._own_family.joined.get(blocks) if index.isdigit() else None
         if where is None:
             return slice(None)
-        return slice(self.image_seq_len) if where == "first" else slice(-self.image_seq_len, None)
+        count = self.image_seq_len
+        return {"first": slice(count), "last": slice(-count, None), "last but one": slice(-2 * count, -count)}[where]
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Model:
         """Move the network and what belongs to it; cached traces are dropped.
@@ -287,6 +288,7 @@ class Model:
         mask: ImageInput | None = None,
         control: Any = None,
         control_strength: float | list[float] | None = None,
+        control_mode: int | list[int] | None = None,
         image_prompt: Any = None,
         image_embedding: Any = None,
         negative_image_embedding: Any = None,
@@ -313,6 +315,8 @@ class Model:
             control: For networks with a ControlNet or a T2I-Adapter: what it sees, such as edges or a pose, or one a
                 sample; for several a list of such, one each. For networks that get depth: a map of it.
             control_strength: Factor of what these add, 1 by default; for several a list of such.
+            control_mode: For ControlNets of several kinds of pictures (union): the number of the kind that ``control``
+                is, as their authors count them; for several a list of such.
             image_prompt: For networks that get the embedding of a picture, as with an IP-Adapter: the picture, of any
                 size, or one a sample; for several adapters a list of such, one each.
             image_embedding: A ready embedding in place of the picture, ``[channels]`` or ``[B, channels]``, or with
@@ -334,8 +338,8 @@ class Model:
         asked = Asked(prompt, negative_prompt, guidance_scale, class_label, negative_class_label)
         asked = asked.checked("conditioning", self)
         given = Given(
-            image, mask, control, control_strength, image_prompt, image_embedding, negative_image_embedding,
-            noise_level, generator, image_guidance_scale,
+            image, mask, control, control_strength, control_mode, image_prompt, image_embedding,
+            negative_image_embedding, noise_level, generator, image_guidance_scale,
         )  # fmt: skip
         beside = beside_for("conditioning", self, given, asked.guidance_scale)
         if not getattr(self.text, "skips_layers", False):

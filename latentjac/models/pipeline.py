@@ -9,7 +9,7 @@ from typing import Any
 from latentjac.models import autoencoders
 from latentjac.models.adapters import BY_HAND, FAMILIES, NETWORK_PARTS, Encoder, Family
 from latentjac.models.errors import LoadError
-from latentjac.models.image_prompts import ImageEncoder, Noising
+from latentjac.models.image_prompts import ExampleEncoder, ImageEncoder, Noising
 
 # Parts that change neither the network's input nor what becomes of its output.
 _IGNORED = ("safety_checker", "feature_extractor", "watermarker", "scheduler")
@@ -66,7 +66,8 @@ def _image_encoder(held: Mapping[str, Any]) -> ImageEncoder | None:
         ("prior_image_encoder", "prior_image_processor"),
     ):
         if encoder in held and processor in held:
-            return ImageEncoder(held[processor], held[encoder])
+            made = ExampleEncoder if hasattr(held[encoder], "uncond_vector") else ImageEncoder
+            return made(held[processor], held[encoder])
     return None
 
 
@@ -78,7 +79,7 @@ def family_of_parts(pipeline: str, classes: Mapping[str, str], configs: Mapping[
         classes: Of its parts by name.
         configs: Configurations of its networks by name.
     """
-    family = next((f for f in FAMILIES if f.takes(classes, configs.get(f.part, {}))), None)
+    family = next((f for f in FAMILIES if f.takes(pipeline, classes, configs.get(f.part, {}))), None)
     known: set[str] = (
         {*_IGNORED, *NETWORK_PARTS} if family is None else {*_IGNORED, family.part, *family.requires, *family.allows}
     )

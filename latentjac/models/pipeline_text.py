@@ -10,8 +10,8 @@ import torch
 from latentjac.models.text import check_texts
 from latentjac.public import made_on_cpu, public
 
-# Tensors of a conditioning from (pipeline, prompts).
-Encode = Callable[[Any, list[str]], dict[str, torch.Tensor]]
+# Tensors of a conditioning from (pipeline, prompts), or from (pipeline, prompts, pictures).
+Encode = Callable[..., dict[str, torch.Tensor]]
 
 
 class PipelineText:
@@ -40,21 +40,29 @@ class PipelineText:
     @public
     @made_on_cpu
     @torch.no_grad()
-    def tensors(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
+    def tensors(self, prompts: Sequence[str], pictures: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """What a :class:`Conditioning` holds of B prompts, by name.
+
+        Args:
+            prompts: Texts.
+            pictures: For encoders that see such: ``[1 or B, 3, H, W]`` in [0, 1].
 
         Raises:
             TypeError: If prompts are no list of texts.
             ValueError: If there are none.
         """
-        return self._encode(self._pipeline, check_texts("tensors", prompts))
+        return self._encode(self._pipeline, check_texts("tensors", prompts), *_given(pictures))
 
     @public
     @made_on_cpu
     @torch.no_grad()
-    def negative_tensors(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
+    def negative_tensors(self, prompts: Sequence[str], pictures: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """The same of prompts that guidance leads away from; errors as of :meth:`tensors`."""
-        return self._encode_away(self._pipeline, check_texts("negative_tensors", prompts))
+        return self._encode_away(self._pipeline, check_texts("negative_tensors", prompts), *_given(pictures))
+
+
+def _given(pictures: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+    return () if pictures is None else (pictures,)
 
 
 def side_by_side(texts: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -9,6 +9,7 @@ import torch
 from latentjac.models.beside import Beside, blank_beside
 from latentjac.models.classes import Asked
 from latentjac.models.conditioning import ClassifierFree, Conditioning, ImageGuidance
+from latentjac.models.seen import PIXELS
 from latentjac.models.text import GUIDANCE_EMBEDDING
 
 if TYPE_CHECKING:
@@ -24,11 +25,14 @@ def conditioning_under(
     """
     beside = Beside() if beside is None else beside
     scale = asked.guidance_scale
-    own = {**_tensors(model, asked.prompt, asked.class_label, scale, clip_skip=clip_skip), **beside.own}
+    seen = beside.own.get(PIXELS)
+    own = {**_tensors(model, asked.prompt, asked.class_label, scale, clip_skip=clip_skip, seen=seen), **beside.own}
+    kept = {} if model._family is None else {name: own[of] for name, of in model._family.kept.items()}
+    own |= kept
     if not own or scale == 1 or GUIDANCE_EMBEDDING in own:
         return Conditioning(own)
-    away = _tensors(model, asked.negative_prompt or None, [asked.negative_class_label], scale, away=True)
-    away |= beside.negative(function, model)
+    away = _tensors(model, asked.negative_prompt or None, [asked.negative_class_label], scale, away=True, seen=seen)
+    away |= beside.negative(function, model) | kept
     if not beside.guides:
         return Conditioning(own, ClassifierFree(Conditioning(away), scale))
     without = {**away, "image": torch.zeros_like(away["image"])}
@@ -50,14 +54,19 @@ def _tensors(
     *,
     clip_skip: int | None = None,
     away: bool = False,
+    seen: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Tensors by name: of classes for networks that take such, else of texts; none for networks with neither."""
+    """Tensors by name: of classes for networks that take such, else of texts; none for networks with neither.
+
+    Some texts are of pictures that are ``seen``.
+    """
     if model.classes is not None:
         return {"class_label": torch.tensor(labels, device=model.device)}
     if model.text is None:
         return {}
     text: Any = model.text
-    skipped = {} if clip_skip is None else {"clip_skip": clip_skip}
+    skipped: dict[str, Any] = {} if clip_skip is None else {"clip_skip": clip_skip}
+    skipped |= {} if seen is None else {"pictures": seen}
     if prompt is None and hasattr(text, "without_text"):
         tensors = dict(text.without_text(**skipped))
     else:

@@ -23,6 +23,14 @@ _OLD = re.compile(rf"\.({'|'.join(_OLD_NAMES)})\.(weight|bias)$")
 _TEXT = "text_model."
 # What follows from the configuration, kept by old versions of transformers.
 _UNUSED = re.compile(r"(.*\.)?(position_ids|rotary_emb\.inv_freq)$")
+# Names of those of a transformer in the files of ControlNets, by the class of these, which use its modules.
+_SHARED = {
+    "SD3ControlNetModel": (r"^pos_embed\.",),
+    "ZImageControlNetModel": (
+        r"^(t_embedder|all_x_embedder|cap_embedder|noise_refiner|context_refiner)\.",
+        "^(x|cap)_pad_token$",
+    ),
+}
 # Weights of IP-Adapters, which a configuration says nothing of.
 _IMAGE_PROMPT = re.compile(r"\.to_[kv]_ip\.|^encoder_hid_proj\.image_projection_layers\.")
 
@@ -129,6 +137,7 @@ class Expected:
     @classmethod
     def of(cls, network: torch.nn.Module) -> Expected:
         """That of a network."""
+        kind = type(network).__name__
         shapes: dict[str, tuple[int, ...]] = {}
         tied: dict[str, str] = {}
         first: dict[int, str] = {}
@@ -137,7 +146,8 @@ class Expected:
             shapes[name] = tuple(value.shape)
             tied[name] = first.setdefault(id(value), name)
         counts = frozenset(name for name, value in held.items() if value.dtype == torch.int64)
-        return cls(shapes, tied, tuple(getattr(network, "_keys_to_ignore_on_load_unexpected", None) or ()), counts)
+        unused = (*(getattr(network, "_keys_to_ignore_on_load_unexpected", None) or ()), *_SHARED.get(kind, ()))
+        return cls(shapes, tied, unused, counts)
 
     def missing(self, found: Iterable[str]) -> list[str]:
         """Names of weights that are not among those found, under none of their names."""

@@ -7,40 +7,57 @@ from latentjac.models.adapters.aura_flow import AURA_FLOW
 from latentjac.models.adapters.chroma import CHROMA
 from latentjac.models.adapters.class_unet import CLASS_UNET
 from latentjac.models.adapters.cog_view3 import COG_VIEW3
-from latentjac.models.adapters.cog_view4 import COG_VIEW4
+from latentjac.models.adapters.cog_view4 import COG_VIEW4, COG_VIEW4_CONTROL
 from latentjac.models.adapters.cogvideox import COGVIDEOX
+from latentjac.models.adapters.controlled import (
+    COMPLETED_Z_IMAGE,
+    CONTROLLED_FLUX,
+    CONTROLLED_HUNYUAN_DIT,
+    CONTROLLED_QWEN_IMAGE,
+    CONTROLLED_SANA,
+    CONTROLLED_SD3,
+    CONTROLLED_Z_IMAGE,
+    ControlledTransformer,
+)
 from latentjac.models.adapters.controlnet import (
     ADAPTED,
     ADAPTED_SDXL,
     CONTROLLED,
     CONTROLLED_SDXL,
+    UNION_SDXL,
     AdaptedUNet,
     ControlledUNet,
 )
 from latentjac.models.adapters.deepfloyd import DEEPFLOYD
 from latentjac.models.adapters.dit import DIT
 from latentjac.models.adapters.family import BY_HAND, Call, Encoder, Family
-from latentjac.models.adapters.flux import FLUX, FLUX_SCHNELL
-from latentjac.models.adapters.flux2 import FLUX2, FLUX2_KLEIN
+from latentjac.models.adapters.flux import FLUX, FLUX_CONTROL, FLUX_FILL, FLUX_KONTEXT, FLUX_SCHNELL
+from latentjac.models.adapters.flux2 import FLUX2, FLUX2_KLEIN, FLUX2_KLEIN_INPAINT
 from latentjac.models.adapters.hunyuan_dit import HUNYUAN_DIT
-from latentjac.models.adapters.kandinsky import KANDINSKY, KANDINSKY_21
+from latentjac.models.adapters.kandinsky import KANDINSKY, KANDINSKY_21, KANDINSKY_21_INPAINT, KANDINSKY_INPAINT
 from latentjac.models.adapters.ltx import LTX
 from latentjac.models.adapters.lumina2 import LUMINA2, MaskedLumina2
+from latentjac.models.adapters.marigold import MARIGOLD
 from latentjac.models.adapters.pixart import PIXART, PIXART_SIZED
-from latentjac.models.adapters.pixel_unet import PIXEL_UNET
+from latentjac.models.adapters.pixel_unet import LARGER, PIXEL_UNET
 from latentjac.models.adapters.qwen_image import QWEN_IMAGE
+from latentjac.models.adapters.qwen_image_edit import QWEN_IMAGE_EDIT, QWEN_IMAGE_EDIT_PLUS
 from latentjac.models.adapters.sana import SANA
 from latentjac.models.adapters.sd3 import SD3
 from latentjac.models.adapters.sdxl import SDXL, SDXL_REFINER
 from latentjac.models.adapters.stable_audio import STABLE_AUDIO
 from latentjac.models.adapters.text_unet import TEXT_UNET
-from latentjac.models.adapters.unclip import UNCLIP, VARIATION
+from latentjac.models.adapters.unclip import PAINTING, UNCLIP, VARIATION
 from latentjac.models.adapters.upscaling import DEEPFLOYD_UPSCALED, DEPTH, UPSCALED
 from latentjac.models.adapters.wan import WAN
 from latentjac.models.adapters.z_image import Z_IMAGE
 
 # What `load` knows; of several that suit a network the first is taken.
 FAMILIES = (
+    UNION_SDXL, CONTROLLED_FLUX, CONTROLLED_SD3, CONTROLLED_QWEN_IMAGE, COMPLETED_Z_IMAGE, CONTROLLED_Z_IMAGE,
+    CONTROLLED_SANA, CONTROLLED_HUNYUAN_DIT, FLUX_CONTROL, FLUX_FILL, FLUX_KONTEXT, COG_VIEW4_CONTROL,
+    FLUX2_KLEIN_INPAINT, KANDINSKY_INPAINT, KANDINSKY_21_INPAINT, MARIGOLD, LARGER,
+    QWEN_IMAGE_EDIT_PLUS, QWEN_IMAGE_EDIT, PAINTING,
     PIXEL_UNET, CLASS_UNET, KANDINSKY, KANDINSKY_21, DEEPFLOYD_UPSCALED, DEEPFLOYD, UPSCALED, UNCLIP, DEPTH,
     CONTROLLED, CONTROLLED_SDXL, ADAPTED, ADAPTED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, VARIATION, DIT, PIXART,
     PIXART_SIZED, SD3, FLUX, FLUX_SCHNELL, SANA, AURA_FLOW, HUNYUAN_DIT, COG_VIEW4, QWEN_IMAGE, Z_IMAGE,
@@ -75,8 +92,16 @@ __all__ = [
     "COGVIDEOX",
     "COG_VIEW3",
     "COG_VIEW4",
+    "COG_VIEW4_CONTROL",
+    "COMPLETED_Z_IMAGE",
     "CONTROLLED",
+    "CONTROLLED_FLUX",
+    "CONTROLLED_HUNYUAN_DIT",
+    "CONTROLLED_QWEN_IMAGE",
+    "CONTROLLED_SANA",
+    "CONTROLLED_SD3",
     "CONTROLLED_SDXL",
+    "CONTROLLED_Z_IMAGE",
     "DEEPFLOYD",
     "DEEPFLOYD_UPSCALED",
     "DEPTH",
@@ -85,18 +110,29 @@ __all__ = [
     "FLUX",
     "FLUX2",
     "FLUX2_KLEIN",
+    "FLUX2_KLEIN_INPAINT",
+    "FLUX_CONTROL",
+    "FLUX_FILL",
+    "FLUX_KONTEXT",
     "FLUX_SCHNELL",
     "HUNYUAN_DIT",
     "KANDINSKY",
     "KANDINSKY_21",
+    "KANDINSKY_21_INPAINT",
+    "KANDINSKY_INPAINT",
+    "LARGER",
     "LTX",
     "LUMINA2",
+    "MARIGOLD",
     "NETWORK_PARTS",
+    "PAINTING",
     "PART_NAMES",
     "PIXART",
     "PIXART_SIZED",
     "PIXEL_UNET",
     "QWEN_IMAGE",
+    "QWEN_IMAGE_EDIT",
+    "QWEN_IMAGE_EDIT_PLUS",
     "SANA",
     "SD3",
     "SDXL",
@@ -104,12 +140,14 @@ __all__ = [
     "STABLE_AUDIO",
     "TEXT_UNET",
     "UNCLIP",
+    "UNION_SDXL",
     "UPSCALED",
     "VARIATION",
     "WAN",
     "Z_IMAGE",
     "AdaptedUNet",
     "Call",
+    "ControlledTransformer",
     "ControlledUNet",
     "Encoder",
     "Family",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,17 +16,20 @@ from latentjac.models.autoencoders import picture_size
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import PipelineText
 from latentjac.models.schedulers import shift_by_side
+from latentjac.models.seen import Seen
 
 
 def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
     """The velocity ``[B, C, H, W]`` under ``"text"`` and ``"size"``, height and width of the picture, ``[B, 2]``.
 
-    The network gets the time that its scheduler shifts by ``"shift"``, ``[B]``.
+    The network gets the time that its scheduler shifts by ``"shift"``, ``[B]``. Channels of latents of a picture,
+    ``"control"``, come behind those of the sample.
     """
     size, shift = conditioning["size"], conditioning["shift"]
     time = times(x, t).to(torch.promote_types(x.dtype, torch.float32))
+    seen = torch.cat([x, conditioning["control"]], dim=1) if "control" in conditioning else x
     return network(
-        hidden_states=x,
+        hidden_states=seen,
         encoder_hidden_states=conditioning["text"],
         timestep=before_shift(time / 1000, shift) * 1000,
         original_size=size.contiguous(),
@@ -64,12 +68,24 @@ def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> Pipeline
     return PipelineText("CogView4Pipeline", parts, encode)
 
 
+def doubled(config: Mapping[str, Any]) -> bool:
+    """Whether a network of this configuration gets latents of a picture as well."""
+    return bool(config.get("in_channels", 16) == 2 * config.get("out_channels", 16))
+
+
+def half(network: Any) -> tuple[int, ...]:
+    """The shape of samples without those latents."""
+    channels, height, width = sample_shape(network)
+    return channels // 2, height, width
+
+
 COG_VIEW4 = Family(
     "CogView4Transformer2DModel",
     call,
     sample_shape,
     layers,
     part="transformer",
+    suits=lambda config: not doubled(config),
     conditioning=("text", "size", "shift"),
     inputs=inputs,
     refusal=refusing("Control"),
@@ -77,4 +93,14 @@ COG_VIEW4 = Family(
     guidance_scale=5.0,
     requires={"text_encoder": (), "tokenizer": ()},
     make_text=make_text,
+)
+COG_VIEW4_CONTROL = replace(
+    COG_VIEW4,
+    sample_shape=half,
+    suits=doubled,
+    pipelines=("CogView4Control",),
+    conditioning=("text", "size", "shift", "control"),
+    seen=lambda network: Seen(control="unshifted"),
+    refusal=lambda config, pipeline: None,
+    tokens=lambda network, shape: shape[1] * shape[2] // network.config["patch_size"] ** 2,
 )

@@ -2,58 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from latentjac.models.adapters.family import Family
+from latentjac.models.adapters.joined import Joined, call, in_front
 from latentjac.models.adapters.sdxl import SDXL
 from latentjac.models.adapters.text_unet import TEXT_UNET, added, call_with
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.errors import LoadError
+from latentjac.models.seen import MODE
 
-_KEY = re.compile(r"(controlnet|adapter)(?:_(\d+))?_(.*)")  # of the configuration of one beside the U-Net
 
+class JoinedUNet(Joined):
+    """A U-Net and the networks beside it as one; see :class:`Joined`."""
 
-class JoinedUNet(torch.nn.Module):
-    """A U-Net and the networks beside it as one.
-
-    Attributes:
-        config: That of the U-Net, and those of the others under names that begin with :attr:`part`, of the second and
-            further ones with ``controlnet_2_`` and so on.
-        part: What a pipeline calls the others.
-        others: Each of them.
-        control_channels: Channels of the picture that each of them sees.
-    """
-
-    part = ""
+    own = "unet"
     unet: Any
-    others: Sequence[Any]
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Of all, as described above."""
-        config = dict(self.unet.config)
-        for i, other in enumerate(self.others):
-            start = self.part if i == 0 else f"{self.part}_{i + 1}"
-            config |= {f"{start}_{key}": value for key, value in other.config.items() if not key.startswith("_")}
-        return config
-
-    @classmethod
-    def _configs(cls, config: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """That of the U-Net, and those of the others."""
-        own: dict[str, Any] = {}
-        others: dict[int, dict[str, Any]] = {}
-        for key, value in config.items():
-            found = _KEY.fullmatch(key)
-            if found is None or found[1] != cls.part:
-                own[key] = value
-            else:
-                others.setdefault(int(found[2] or 1), {})[found[3]] = value
-        return own, [others[i] for i in sorted(others)]
 
 
 class ControlledUNet(JoinedUNet):
@@ -64,6 +32,7 @@ class ControlledUNet(JoinedUNet):
     """
 
     part = "controlnet"
+    kinds = "ControlNetModel", "MultiControlNetModel"
 
     def __init__(self, unet: Any, controlnet: Any) -> None:
         super().__init__()
@@ -85,23 +54,54 @@ class ControlledUNet(JoinedUNet):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ControlledUNet:
         """A new one of this configuration, with any weights."""
-        from diffusers import ControlNetModel, UNet2DConditionModel
-        from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
+        from diffusers import UNet2DConditionModel
+        from diffusers.models import controlnets
 
         unet, others = cls._configs(config)
-        nets: list[Any] = [ControlNetModel.from_config(other) for other in others]
-        return cls(UNet2DConditionModel.from_config(unet), nets[0] if len(nets) == 1 else MultiControlNetModel(nets))
+        one, several = (getattr(controlnets, kind) for kind in cls.kinds)
+        nets: list[Any] = [one.from_config(other) for other in others]
+        return cls(UNet2DConditionModel.from_config(unet), nets[0] if len(nets) == 1 else several(nets))
 
     def forward(self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
         """What the U-Net predicts with the features of the ControlNets, by their strengths, added to its own."""
-        text, total = conditioning["text"], None
-        for net, seen, strength in _seen(self, conditioning):
-            down, mid = net(x, t, text, seen, added_cond_kwargs=added(conditioning), return_dict=False)
+        total = None
+        for i, (_, seen, strength) in enumerate(_seen(self, conditioning)):
+            down, mid = self._features(i, seen, x, t, conditioning)
             features = [strength * part for part in (*down, mid)]
             total = features if total is None else [a + b for a, b in zip(total, features, strict=True)]
         *down, mid = total or []
         residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
         return call_with(self.unet, x, t, conditioning, **residuals)
+
+    def _features(
+        self, index: int, seen: torch.Tensor, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning
+    ) -> Any:
+        """Those of a ControlNet, of the blocks on the way down and of the middle one."""
+        told = {"added_cond_kwargs": added(conditioning), "return_dict": False}
+        return self.others[index](x, t, conditioning["text"], seen, **told)
+
+
+class UnionUNet(ControlledUNet):
+    """The same with ControlNets that each know several kinds of pictures, and are told which one they see.
+
+    Attributes:
+        control_modes: How many kinds each knows.
+    """
+
+    kinds = "ControlNetUnionModel", "MultiControlNetUnionModel"
+
+    @property
+    def control_modes(self) -> tuple[int, ...]:
+        """How many kinds of pictures each knows."""
+        return tuple(net.config["num_control_type"] for net in self.others)
+
+    def _features(
+        self, index: int, seen: torch.Tensor, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning
+    ) -> Any:
+        mode = conditioning[MODE][:, index]
+        kinds = torch.nn.functional.one_hot(mode, self.control_modes[index]).to(seen.dtype)
+        told = {"added_cond_kwargs": added(conditioning), "return_dict": False}
+        return self.others[index](x, t, conditioning["text"], [seen], kinds, [mode], conditioning_scale=1.0, **told)
 
 
 class AdaptedUNet(JoinedUNet):
@@ -148,28 +148,20 @@ def _seen(network: Any, conditioning: Conditioning) -> list[tuple[Any, torch.Ten
     return list(zip(network.others, pictures, strengths, strict=True))
 
 
-def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
-    """What such a network predicts.
-
-    ``"control"`` holds the pictures that the others see, behind each other, ``[B, channels, height, width]`` in [0, 1],
-    and ``"control_strength"`` the factors of their features, ``[B, others]``.
-    """
-    return network(x, t, conditioning)
-
-
-def _joined(family: Family, kind: type[JoinedUNet], classes: tuple[str, ...]) -> Family:
+def _joined(family: Family, kind: type[JoinedUNet], classes: tuple[str, ...], *more: str) -> Family:
     return replace(
         family,
         call=call,
-        layers=lambda network: {name: f"unet.{block}" for name, block in family.layers(network.unet).items()},
+        **in_front("unet", family),
         embeddings=lambda network: family.embeddings(network.unet),
-        conditioning=(*family.conditioning, "control", "control_strength"),
+        conditioning=(*family.conditioning, "control", "control_strength", *more),
         requires={**family.requires, kind.part: classes},
         beside=(kind.part,),
         join=kind,
     )
 
 
-_CONTROLNETS, _T2I = ("ControlNetModel", "MultiControlNetModel"), ("T2IAdapter", "MultiAdapter")
-CONTROLLED, CONTROLLED_SDXL = (_joined(family, ControlledUNet, _CONTROLNETS) for family in (TEXT_UNET, SDXL))
+_T2I = ("T2IAdapter", "MultiAdapter")
+CONTROLLED, CONTROLLED_SDXL = (_joined(family, ControlledUNet, ControlledUNet.kinds) for family in (TEXT_UNET, SDXL))
+UNION_SDXL = _joined(SDXL, UnionUNet, UnionUNet.kinds, MODE)
 ADAPTED, ADAPTED_SDXL = (_joined(family, AdaptedUNet, _T2I) for family in (TEXT_UNET, SDXL))

@@ -12,6 +12,7 @@ from latentjac.models.classes import Classes
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.image_prompts import Embedding, Noising
 from latentjac.models.pipeline_text import PipelineText
+from latentjac.models.seen import Seen
 from latentjac.models.t5 import T5TextEncoder
 from latentjac.models.text import TextEncoder, TextEncoders
 
@@ -86,6 +87,8 @@ class Family:
         network: Class of the network in diffusers.
         part: What a pipeline calls its network.
         suits: Whether a network of this configuration is one of the family; a class can have several.
+        pipelines: Words of which one is in the name of its pipeline, where the network alone does not tell; without any
+            of every pipeline.
         call: How the network is called.
         sample_shape: Shape ``(C, H, W)`` of its samples, or ``(C, F, H, W)`` of videos, of the network.
         media: What samples stand for: ``"pictures"``, ``"videos"`` or ``"sound"``.
@@ -96,13 +99,16 @@ class Family:
         grid: For families whose features are to be taken as videos: where tokens are.
         inputs: Makes those that follow from the model itself, of a row for all samples. Called with the model, the
             tensors of the text, the scale of guidance, and whether they are what guidance leads away from.
+        kept: Names of such tensors that are the same in what guidance leads away from, each with that of the text that
+            it is.
+        seen: In which form the network gets pictures.
         embeddings: Embeddings of pictures that the network gets, by name.
         noising: Of the parts of a pipeline, the noise that pictures or embeddings get; None for none.
         refusal: Why a network of this configuration in a pipeline of this class cannot be used, and None where it can.
         classes: For families with classes: which labels the network takes.
         guidance_scale: That of its pipeline in diffusers by default, the default of :func:`latentjac.sample`.
         joined: Lists of blocks whose stream holds the tokens of text and picture, and whether those of the picture are
-            ``"first"`` or ``"last"``.
+            ``"first"`` or ``"last"``, or ``"last but one"`` before as many of another picture.
         tokens: Number of tokens of samples of a shape ``(C, H, W)``, of the network; None where the configuration's
             ``patch_size`` says it.
         shifting_tokens: How many its pipeline counts where levels shift with the size of pictures; None for as many.
@@ -125,12 +131,15 @@ class Family:
     media: str = "pictures"
     sized: bool = False
     suits: Callable[[Mapping[str, Any]], bool] = field(default=lambda config: True, repr=False)
+    pipelines: tuple[str, ...] = ()
     conditioning: tuple[str, ...] = ()
     classes: Callable[[Any], Classes] | None = field(default=None, repr=False)
     guidance_scale: float = 7.5
     further: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(default=lambda config: (), repr=False)
     grid: BlockOutput | None = field(default=None, repr=False)
     inputs: Inputs | None = field(default=None, repr=False)
+    kept: Mapping[str, str] = field(default_factory=dict)
+    seen: Callable[[Any], Seen] = field(default=lambda network: Seen(), repr=False)
     embeddings: Callable[[Any], Mapping[str, Embedding]] = field(default=lambda network: {}, repr=False)
     noising: Callable[[Mapping[str, Any]], Noising | None] = field(default=lambda parts: None, repr=False)
     refusal: Callable[[Mapping[str, Any], str], str | None] = field(default=lambda config, kind: None, repr=False)
@@ -147,7 +156,7 @@ class Family:
 
     def names(self, network: Any) -> tuple[str, ...]:
         """Names of all tensors that a network gets beside sample and timestep."""
-        return (*self.conditioning, *self.further(network.config), *self.embeddings(network))
+        return (*self.conditioning, *self.kept, *self.further(network.config), *self.embeddings(network))
 
     def made(self, parts: Mapping[str, Any]) -> Any:
         """The network that a model has, of the parts of a pipeline."""
@@ -160,8 +169,10 @@ class Family:
         same = type(network).__name__ == self.network if self.join is None else type(network) is self.join
         return same and self.suits(getattr(network, "config", None) or {})
 
-    def takes(self, classes: Mapping[str, str], config: Mapping[str, Any]) -> bool:
-        """Whether a pipeline of parts of these classes, its network of this configuration, is one of the family."""
+    def takes(self, pipeline: str, classes: Mapping[str, str], config: Mapping[str, Any]) -> bool:
+        """Whether a pipeline of this class and such parts, its network of this configuration, is one of the family."""
+        if self.pipelines and not any(word in pipeline for word in self.pipelines):
+            return False
         parts = all(part in classes and (not known or classes[part] in known) for part, known in self.requires.items())
         return classes.get(self.part) == self.network and parts and self.suits(config)
 

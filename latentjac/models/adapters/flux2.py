@@ -11,10 +11,14 @@ import torch
 from latentjac.models.adapters.dit import times
 from latentjac.models.adapters.family import Family, refusing
 from latentjac.models.adapters.flux import further, inputs, layers
+from latentjac.models.adapters.joined import Joined, in_front
+from latentjac.models.adapters.joined import call as call_joined
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import PipelineText
+from latentjac.models.seen import Seen
 from latentjac.models.text import GUIDANCE_EMBEDDING
 
+_FIRST_PICTURE = 10.0  # in place of the 0 that places of a sample have
 _TRAINED_SIDE = 64  # of folded latents, for pictures of 1024 pixels; the configuration names none
 
 
@@ -23,19 +27,54 @@ def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditionin
 
     A token is a folded latent of 2x2.
     """
+    given = arguments(x, t, conditioning)
+    out = network(packed(x), guidance=conditioning.get(GUIDANCE_EMBEDDING), **given)[0]
+    return out.transpose(1, 2).reshape(x.shape)
+
+
+def packed(x: torch.Tensor) -> torch.Tensor:
+    """Samples ``[B, C, H, W]`` as tokens ``[B, H W, C]``."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def arguments(x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> dict[str, Any]:
+    """What such a network is called with beside packed samples and a scale of guidance."""
     text = conditioning["text"]
     rows, columns, words = (torch.arange(n, device=x.device, dtype=x.dtype) for n in (*x.shape[2:], text.shape[1]))
     grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).reshape(-1, 2)
-    out = network(
-        hidden_states=x.flatten(2).transpose(1, 2),
-        timestep=times(x, t).to(x.dtype) / 1000,
-        guidance=conditioning.get(GUIDANCE_EMBEDDING),
-        encoder_hidden_states=text,
-        txt_ids=torch.nn.functional.pad(words[:, None], (3, 0)),
-        img_ids=torch.nn.functional.pad(grid, (1, 1)),
-        return_dict=False,
-    )[0]
-    return out.transpose(1, 2).reshape(x.shape)
+    return {
+        "timestep": times(x, t).to(x.dtype) / 1000,
+        "encoder_hidden_states": text,
+        "txt_ids": torch.nn.functional.pad(words[:, None], (3, 0)),
+        "img_ids": torch.nn.functional.pad(grid, (1, 1)),
+        "return_dict": False,
+    }
+
+
+class ReferencedFlux2(Joined):
+    """Flux 2 that sees a picture as further tokens behind those of the sample, as others do of its configuration."""
+
+    own, others = "transformer", ()
+
+    def __init__(self, transformer: Any) -> None:
+        super().__init__()
+        self.transformer = transformer
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> ReferencedFlux2:
+        """A new one of this configuration, with any weights."""
+        from diffusers import Flux2Transformer2DModel
+
+        return cls(Flux2Transformer2DModel.from_config(config))
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+        """The velocity; places of an ``"image"`` of the size of the sample, latents, have 10 in front."""
+        given, own = arguments(x, t, conditioning), packed(x)
+        behind = torch.nn.functional.pad(given["img_ids"][:, 1:], (1, 0), value=_FIRST_PICTURE)
+        given["img_ids"] = torch.cat([given["img_ids"], behind])
+        seen = torch.cat([own, packed(conditioning["image"])], dim=1)
+        out = self.transformer(seen, guidance=conditioning.get(GUIDANCE_EMBEDDING), **given)[0]
+        return out[:, : own.shape[1]].transpose(1, 2).reshape(x.shape)
 
 
 def sample_shape(network: Any) -> tuple[int, ...]:
@@ -72,3 +111,15 @@ FLUX2 = Family(
     make_text=make_text,
 )
 FLUX2_KLEIN = replace(FLUX2, suits=lambda config: not config.get("guidance_embeds"))
+FLUX2_KLEIN_INPAINT = replace(
+    FLUX2_KLEIN,
+    call=call_joined,
+    layers=in_front("transformer", FLUX2)["layers"],
+    joined={"transformer.transformer_blocks": "first", "transformer.single_transformer_blocks": "last but one"},
+    pipelines=("Flux2KleinInpaint",),
+    conditioning=("text", "image"),
+    seen=lambda network: Seen(image="latents"),
+    refusal=lambda config, pipeline: None,
+    guidance_scale=8.0,
+    join=ReferencedFlux2,
+)

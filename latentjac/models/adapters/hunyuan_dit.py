@@ -25,18 +25,22 @@ def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditionin
     ``"time_ids"``, ``[B, 6]``, are height and width before cropping, those of the picture, and where it was cropped.
     Channels of a learned variance come behind the prediction.
     """
-    return network(
-        x,
-        times(x, t).to(x.dtype),
-        encoder_hidden_states=conditioning["text"],
-        text_embedding_mask=conditioning["text_mask"],
-        encoder_hidden_states_t5=conditioning["text_2"].contiguous(),  # rows for all are views
-        text_embedding_mask_t5=conditioning["text_mask_2"],
-        image_meta_size=conditioning["time_ids"].contiguous(),
-        style=torch.zeros(len(x), dtype=torch.long, device=x.device),
-        image_rotary_emb=rotation(network, x),
-        return_dict=False,
-    )[0]
+    return network(x, **arguments(network, x, t, conditioning))[0]
+
+
+def arguments(network: Any, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> dict[str, Any]:
+    """What such a network and its ControlNets are called with beside samples."""
+    return {
+        "timestep": times(x, t).to(x.dtype),
+        "encoder_hidden_states": conditioning["text"],
+        "text_embedding_mask": conditioning["text_mask"],
+        "encoder_hidden_states_t5": conditioning["text_2"].contiguous(),  # rows for all are views
+        "text_embedding_mask_t5": conditioning["text_mask_2"],
+        "image_meta_size": conditioning["time_ids"].contiguous(),
+        "style": torch.zeros(len(x), dtype=torch.long, device=x.device),
+        "image_rotary_emb": rotation(network, x),
+        "return_dict": False,
+    }
 
 
 def rotation(network: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

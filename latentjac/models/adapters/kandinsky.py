@@ -13,6 +13,7 @@ from latentjac.models.adapters.family import Family
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.image_prompts import EMBEDDING, Embedding
 from latentjac.models.pipeline_text import PipelineText
+from latentjac.models.seen import Seen
 
 
 def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
@@ -27,6 +28,29 @@ def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditionin
         if ours in conditioning:
             added[name] = conditioning[ours]
     return network(x, t, conditioning.get("text"), added_cond_kwargs=added, return_dict=False)[0]
+
+
+def call_masked(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+    """The same with latents of an ``"image"`` behind the sample, zeros where it is painted anew, and where it is not.
+
+    What is left of the picture ends a latent before a ``"mask"``, ``[B, 1, H, W]``.
+    """
+    left = 1 - _wider(conditioning["mask"])
+    return call(network, torch.cat([x, conditioning["image"] * left, left], dim=1), t, conditioning)
+
+
+def _wider(mask: torch.Tensor) -> torch.Tensor:
+    """Where a latent is inside, or one of six around it: not those up on the right and down on the left."""
+    height, width = mask.shape[2:]
+    around = torch.nn.functional.pad(mask, (1, 1, 1, 1))
+    places = [(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (1, 1)]
+    moved = [around[:, :, 1 + i : 1 + i + height, 1 + j : 1 + j + width] for i, j in places]
+    return torch.stack(moved).amax(dim=0)
+
+
+def with_mask(config: Mapping[str, Any]) -> bool:
+    """Whether a network of this configuration gets a picture and a mask."""
+    return bool(config.get("in_channels", 4) == config.get("out_channels", 8) + 1)
 
 
 def further(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -84,4 +108,21 @@ KANDINSKY_21 = replace(
     embeddings=lambda network: {EMBEDDING: Embedding((network.config["cross_attention_dim"],), zeros=False)},
     requires={"movq": ("VQModel",), "text_encoder": ("MultilingualCLIP",), "tokenizer": ("XLMRobertaTokenizer",)},
     make_text=make_text,
+)
+_MASKED: dict[str, Any] = {
+    "call": call_masked,
+    "seen": lambda network: Seen(hidden=None),
+    "refusal": lambda config, pipeline: None,
+}
+KANDINSKY_INPAINT = replace(
+    KANDINSKY,
+    suits=lambda config: KANDINSKY.suits(config) and with_mask(config),
+    conditioning=("image", "mask"),
+    **_MASKED,
+)
+KANDINSKY_21_INPAINT = replace(
+    KANDINSKY_21,
+    suits=lambda config: KANDINSKY_21.suits(config) and with_mask(config),
+    conditioning=(*KANDINSKY_21.conditioning, "image", "mask"),
+    **_MASKED,
 )

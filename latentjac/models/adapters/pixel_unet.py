@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from latentjac.models.adapters.family import Family
 from latentjac.models.conditioning import Conditioning
+from latentjac.models.seen import Seen
 
 
 def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
@@ -44,4 +46,27 @@ def refusal(config: Mapping[str, Any], pipeline: str) -> str | None:
 
 PIXEL_UNET = Family(
     "UNet2DModel", call, sample_shape, layers, suits=lambda config: not takes_classes(config), refusal=refusal
+)
+
+
+def call_larger(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+    """The same of one that gets an ``"image"`` of the size of the sample, in [-1, 1], behind it."""
+    return call(network, torch.cat([x, conditioning["image"]], dim=1), t, conditioning)
+
+
+def half(network: Any) -> tuple[int, ...]:
+    """The shape of samples without that."""
+    channels, height, width = sample_shape(network)
+    return channels // 2, height, width
+
+
+LARGER = replace(
+    PIXEL_UNET,
+    call=call_larger,
+    sample_shape=half,
+    suits=lambda config: PIXEL_UNET.suits(config) and config.get("in_channels", 3) == 2 * config.get("out_channels", 3),
+    pipelines=("LDMSuperResolution",),
+    conditioning=("image",),
+    seen=lambda network: Seen(image="pixels"),
+    refusal=lambda config, pipeline: None,
 )

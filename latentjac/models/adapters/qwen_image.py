@@ -21,16 +21,30 @@ def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditionin
 
     The network sees tokens of 2x2 latents; they are packed here and unpacked, so that samples stay pictures.
     """
+    text, mask = conditioning["text"], conditioning["text_mask"]
+    return unpacked(network(packed(x), **arguments(x, t, text, mask))[0], x.shape)
+
+
+def arguments(
+    x: torch.Tensor, t: torch.Tensor, text: torch.Tensor, mask: torch.Tensor, *, pictures: int = 1
+) -> dict[str, Any]:
+    """What such a network and its ControlNets are called with beside packed samples.
+
+    Args:
+        x: Samples.
+        t: Timesteps.
+        text: Tokens of it.
+        mask: Which of them count.
+        pictures: Of their size, one behind the other; the first is the sample.
+    """
     shape = (1, *(side // 2 for side in x.shape[2:]))  # one frame
-    out = network(
-        hidden_states=packed(x),
-        timestep=times(x, t).to(x.dtype) / 1000,
-        encoder_hidden_states=conditioning["text"],
-        encoder_hidden_states_mask=conditioning["text_mask"],
-        img_shapes=[[shape]] * len(x),
-        return_dict=False,
-    )[0]
-    return unpacked(out, x.shape)
+    return {
+        "timestep": times(x, t).to(x.dtype) / 1000,
+        "encoder_hidden_states": text,
+        "encoder_hidden_states_mask": mask,
+        "img_shapes": [[shape] * pictures] * len(x),
+        "return_dict": False,
+    }
 
 
 def rescaled(out: torch.Tensor, towards: torch.Tensor) -> torch.Tensor:

@@ -19,14 +19,17 @@ _INSTRUCTION = "complex_human_instruction"  # what the pipeline has in front of 
 
 def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
     """The velocity ``[B, C, H, W]``; attend to ``"text"`` where ``"text_mask"``, ``[B, tokens]``, is 1."""
-    config: Any = network.config
-    return network(
-        x,
-        encoder_hidden_states=conditioning["text"],
-        encoder_attention_mask=conditioning["text_mask"],
-        timestep=times(x, t) * config.get("timestep_scale", 1.0),
-        return_dict=False,
-    )[0]
+    return network(x, **arguments(network.config, x, t, conditioning))[0]
+
+
+def arguments(config: Any, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> dict[str, Any]:
+    """What such a network of this configuration and its ControlNet are called with beside samples."""
+    return {
+        "encoder_hidden_states": conditioning["text"],
+        "encoder_attention_mask": conditioning["text_mask"],
+        "timestep": times(x, t) * config.get("timestep_scale", 1.0),
+        "return_dict": False,
+    }
 
 
 def refusal(config: Mapping[str, Any], pipeline: str) -> str | None:

@@ -17,13 +17,17 @@ from latentjac.models.text_files import TOKENIZERS
 
 def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
     """Attend to ``"text"``, ``[B, tokens, channels]``, with ``"pooled"``, ``[B, channels]``, added to the time."""
-    return network(
-        hidden_states=x,
-        timestep=times(x, t),
-        encoder_hidden_states=conditioning["text"],
-        pooled_projections=conditioning["pooled"],
-        return_dict=False,
-    )[0]
+    return network(x, **arguments(x, t, conditioning))[0]
+
+
+def arguments(x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> dict[str, Any]:
+    """What such a network and its ControlNets are called with beside samples."""
+    return {
+        "timestep": times(x, t),
+        "encoder_hidden_states": conditioning["text"],
+        "pooled_projections": conditioning["pooled"],
+        "return_dict": False,
+    }
 
 
 def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> PipelineText:

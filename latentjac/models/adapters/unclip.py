@@ -1,4 +1,4 @@
-"""U-Nets of Stable Diffusion that are told a picture by its embedding: unCLIP, and image variations."""
+"""U-Nets of Stable Diffusion that are told a picture by its embedding: unCLIP, image variations, Paint by Example."""
 
 from __future__ import annotations
 
@@ -53,6 +53,18 @@ def call_varied(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, cond
     return network(x, t, conditioning[EMBEDDING])
 
 
+class PaintingUNet(VariedUNet):
+    """The same of one that paints such a picture into another, whose latents and a mask it gets behind the sample."""
+
+
+def call_painting(
+    network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning
+) -> torch.Tensor:
+    """Attend to an ``"image_embedding"``, ``[B, 1, channels]``; of an ``"image"`` is seen what a ``"mask"`` leaves."""
+    seen = torch.cat([x, conditioning["image"], 1 - conditioning["mask"]], dim=1)
+    return network(seen, t, conditioning[EMBEDDING])
+
+
 def embeddings(network: Any) -> dict[str, Embedding]:
     """That of a picture, which is followed by that of the level of its noise."""
     width = network.config["projection_class_embeddings_input_dim"]
@@ -87,4 +99,15 @@ VARIATION = Family(
     refusal=TEXT_UNET.refusal,
     requires={"image_encoder": ("CLIPVisionModelWithProjection",)},
     join=VariedUNet,
+)
+PAINTING = replace(
+    VARIATION,
+    call=call_painting,
+    suits=lambda config: TEXT_UNET.suits(config) and TEXT_UNET.further(config) == ("mask", "image"),
+    conditioning=("image", "mask"),
+    embeddings=lambda network: {EMBEDDING: Embedding((1, network.config["cross_attention_dim"]), zeros=False)},
+    refusal=lambda config, pipeline: None,
+    guidance_scale=5.0,
+    requires={"image_encoder": ("PaintByExampleImageEncoder",)},
+    join=PaintingUNet,
 )

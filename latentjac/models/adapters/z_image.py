@@ -21,16 +21,24 @@ def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditionin
 
     The network gets the signal as its time, a list of films of one frame and one of texts, and predicts x0 - eps.
     """
+    return velocity(network(*arguments(x, t, conditioning), return_dict=False)[0])
+
+
+def arguments(
+    x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning
+) -> tuple[list[torch.Tensor], torch.Tensor, list[torch.Tensor]]:
+    """Films, times and texts that such a network and its ControlNet are called with."""
     text, mask = conditioning["text"], conditioning["text_mask"]
     # Lengths that differ are values, which no trace has; those of one prompt are its shape.
     lengths = mask.sum(dim=1).long().tolist() if mask.shape[1] else [text.shape[1]] * len(x)
-    out = network(
-        list(x[:, :, None].unbind(dim=0)),
-        1 - times(x, t).to(torch.promote_types(x.dtype, torch.float32)) / 1000,
-        [row[:length] for row, length in zip(text, lengths, strict=True)],
-        return_dict=False,
-    )[0]
-    return -torch.stack(list(out))[:, :, 0]
+    time = 1 - times(x, t).to(torch.promote_types(x.dtype, torch.float32)) / 1000
+    texts = [row[:length] for row, length in zip(text, lengths, strict=True)]
+    return list(x[:, :, None].unbind(dim=0)), time, texts
+
+
+def velocity(films: list[torch.Tensor]) -> torch.Tensor:
+    """That of what the network predicts of films, ``[B, C, H, W]``."""
+    return -torch.stack(list(films))[:, :, 0]
 
 
 def sample_shape(network: Any) -> tuple[int, ...]:
