@@ -38,12 +38,13 @@ def test_plain_diffusers_gives_the_same_picture(model: latentjac.Model, scale: f
     assert isinstance(pipeline.scheduler, DDIMScheduler)
     pipeline.set_progress_bar_config(disable=True)
     conditioning = model.conditioning(PROMPT, guidance_scale=scale)
-    point = latentjac.noise_point(model, num_inference_steps=6, generator=seeded(), conditioning=conditioning)
+    # Where steps do not divide the 1000 timesteps, diffusers takes each to a level between those of its list.
+    point = latentjac.noise_point(model, num_inference_steps=5, generator=seeded(), conditioning=conditioning)
     ours = latentjac.sample(model, point, output_type="np")
     theirs = pipeline(
-        PROMPT, guidance_scale=scale, num_inference_steps=6, latents=point.sample, output_type="np"
+        PROMPT, guidance_scale=scale, num_inference_steps=5, latents=point.sample, output_type="np"
     ).images  # fmt: skip
-    assert np.abs(ours - theirs).max() < 1e-3
+    assert np.abs(ours - theirs).max() < 1e-4
 
 
 def test_it_draws_what_it_is_asked_for(model: latentjac.Model) -> None:
