@@ -18,6 +18,7 @@ from latentjac.arguments import check_generator, check_int, check_kind, check_nu
 from latentjac.linear_algebra import orthogonal_part
 from latentjac.public import public
 from latentjac.solvers.arguments import check_operator, check_rank_limit
+from latentjac.solvers.arrays import ArrayOperator, adapted
 from latentjac.solvers.basis import LocalBasis
 from latentjac.solvers.building import building
 from latentjac.solvers.decompose import svd
@@ -146,7 +147,7 @@ class EffectiveRank:
 
 @public
 def effective_rank(
-    operator: LinearOperator,
+    operator: LinearOperator | ArrayOperator,
     k: int = 8,
     *,
     probes: int = 16,
@@ -175,6 +176,7 @@ def effective_rank(
     """
     started = time.perf_counter()
     name = "effective_rank"
+    operator = adapted(name, "operator", operator)
     _check(operator, basis, generator)
     probes, steps = check_int(name, "probes", probes, 2, MOST_PROBES), check_int(name, "steps", steps, 2)
     threshold, confidence = (

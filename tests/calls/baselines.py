@@ -38,7 +38,8 @@ PACKAGES = ("diffusion", "editing", "geometry", "kernels", "linearization", "mod
 PAPERS = tuple(papers.__all__)  # whose functions are called by the name of the paper and their own
 # What the library makes and hands out: nobody calls these by hand.
 MADE = {
-    "Along", "AttentionPrimal", "AutodiffLinearization", "Axes", "BasisPath", "BuildInfo", "Certificate",
+    "Along", "ArrayBasis", "ArrayOperator", "AttentionPrimal", "AutodiffLinearization", "Axes", "BasisPath",
+    "BuildInfo", "Certificate",
     "Certificate.of", "Conditioning.__getitem__", "Curvature", "Curve", "Denoiser", "Edit", "EffectiveRank",
     "Estimate", "FeatureLinearity", "Finding", "Frames", "FrechetMean", "GlobalDirections", "Guided", "GuidedByImage",
     "Heat", "ImageEncoder", "ImageEncoder.encode", "ImageEncoder.without_picture", "Model.picture_in", "Way.read",
