@@ -78,7 +78,7 @@ def train(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_linearization_goes_along_with_the_weights(network: Velocity, backend: str) -> None:
-    twin = copy.deepcopy(network)
+    reference = copy.deepcopy(network)
     kept: list[Any] = []
 
     def tangent(point: tuple[Tensor, ...], v: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def test_a_linearization_goes_along_with_the_weights(network: Velocity, backend:
             kept.append(linearize(network, point, backend=backend))
         return ours(kept[0], point, v)
 
-    assert train(network, tangent) == pytest.approx(train(twin, lambda *a: oracle(twin, *a)), rel=1e-12)
+    assert train(network, tangent) == pytest.approx(train(reference, lambda *a: oracle(reference, *a)), rel=1e-12)
     assert kept[0].flat.backend == backend
 
 
@@ -97,7 +97,7 @@ def test_products_of_weights_that_have_gone_on_are_refused(network: Velocity, ba
     point, v = batch(0)
     lin = linearize(network, point, backend=backend)
     train(network, lambda *a: oracle(network, *a), steps=1)
-    with pytest.raises(RuntimeError, match="jvp: .*(weights|modules).* written to since.*rebase"):
+    with pytest.raises(RuntimeError, match=r"jvp: .*(weights|modules).* written to since.*rebase"):
         ours(lin, point, v)
     lin.rebase(point)
     torch.testing.assert_close(ours(lin, point, v), oracle(network, point, v))
@@ -158,7 +158,7 @@ def group(tmp_path: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("whole", [True, False], ids=["wrapped", "its module"])
 def test_networks_in_ddp(group: None, network: Velocity, whole: bool) -> None:
-    twin = copy.deepcopy(network)
+    reference = copy.deepcopy(network)
     wrapped = nn.parallel.DistributedDataParallel(network)
     f = wrapped if whole else wrapped.module
     lin = linearize(f, batch(0)[0])
@@ -168,7 +168,7 @@ def test_networks_in_ddp(group: None, network: Velocity, whole: bool) -> None:
         lin.rebase(point)
         return ours(lin, point, v)
 
-    assert train(wrapped, tangent) == pytest.approx(train(twin, lambda *a: oracle(twin, *a)), rel=1e-12)
+    assert train(wrapped, tangent) == pytest.approx(train(reference, lambda *a: oracle(reference, *a)), rel=1e-12)
 
 
 @pytest.mark.parametrize("backend", ["auto", *BACKENDS])
