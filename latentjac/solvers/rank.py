@@ -196,7 +196,7 @@ def effective_rank(
     if not float(s[0]) > 0:
         raise ValueError("effective_rank: operator must not be zero, got a Jacobian that vanishes")
     known = basis.v.reshape(1, len(s), -1).to(products.device, products.dtype)
-    nodes, weights = _lanczos(Deflated(products, known), probes, min(steps, products.n - len(s)), generator)
+    nodes, weights = _lanczos(Deflated(products, known), probes, max(1, min(steps, products.n - len(s))), generator)
     unit = products.units.item()  # of the products, and so of the nodes
     known_s, limit = s / unit, min(products.n, products.m)
     rest = _Quadrature(known_s, nodes, weights * (products.n - len(s)), confidence, limit, unit)
