@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from latentjac.linearization import Linearization, NonFiniteError, linearize
     from latentjac.models import Conditioning, LoadError, Model, builtin_models, load, prepare_image
     from latentjac.solvers import ConvergenceError, LocalBasis, Status, effective_rank, svd
+    from latentjac.stopping import StoppedError, limits
 
 __all__ = [
     "Conditioning",
@@ -32,12 +33,14 @@ __all__ = [
     "NonFiniteError",
     "Point",
     "Status",
+    "StoppedError",
     "Trajectory",
     "basis_path",
     "builtin_models",
     "edit",
     "effective_rank",
     "invert",
+    "limits",
     "linearize",
     "load",
     "local_basis",
@@ -50,7 +53,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 # Where these names come from; the lower layers first.
-_HOMES = ("files", "linearization", "solvers", "models", "diffusion", "geometry", "editing")
+_HOMES = ("files", "stopping", "linearization", "solvers", "models", "diffusion", "geometry", "editing")
 _MODULES = (*_HOMES, "arguments", "batch", "kernels", "papers", "report", "studies")
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

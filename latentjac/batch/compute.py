@@ -14,6 +14,7 @@ from latentjac.batch.parts import Result
 from latentjac.batch.tasks import ERROR, OK, SKIPPED, Task, Work
 from latentjac.models import Model
 from latentjac.models.prepare import fit_image, read_image
+from latentjac.stopping import StoppedError
 from latentjac.strict_json import readable
 
 _LONGEST_ERROR = 1000
@@ -128,7 +129,7 @@ def _results(model: Model, task: Task, entries: Sequence[Loaded]) -> tuple[list[
     try:
         return task.run(model, [entry.work for entry in entries]), None
     except Exception as error:
-        if _is_of_device(error):
+        if _is_of_device(error) or isinstance(error, StoppedError):
             raise
         return [], _Failed(_told(error), isinstance(error, (torch.OutOfMemoryError, MemoryError)))
 

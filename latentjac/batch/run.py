@@ -29,6 +29,7 @@ from latentjac.batch.summary import write_page
 from latentjac.batch.tasks import ERROR, tasks_of
 from latentjac.models import Model, load
 from latentjac.public import warn
+from latentjac.stopping import Bar
 
 BATCH_SIZE = 4
 MOST_AT_ONCE = 256
@@ -146,7 +147,7 @@ class Run:
             self.folder.remove_pieces(self.shard)
             done = self._done(manifest["fingerprint"])
             total = sum(1 for _ in self._left(done))
-            bar = tqdm(total=total, desc=f"run, shard {self.shard}", unit="item", disable=not progress)
+            bar = Bar(f"run, shard {self.shard}", total, "item", shown=progress)
             with bar:
                 self._work(self._left(done), manifest["fingerprint"], bar)
             results = open_results(self.folder.path)

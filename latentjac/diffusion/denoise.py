@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from latentjac import stopping
 from latentjac.arguments import check_generator, check_int, check_kind, check_tensor
 from latentjac.diffusion.arguments import check_bar, check_conditioning, check_model, check_samples, check_timestep
 from latentjac.diffusion.loops import ancestral, down
@@ -41,6 +42,7 @@ def predict(model: Model, x: torch.Tensor, timestep: int | float, conditioning: 
         TypeError: If an argument has a wrong type.
         ValueError: If an argument is out of range or does not fit the model.
         NonFiniteError: If the network gives NaN or Inf.
+        StoppedError: If a limit of :func:`latentjac.limits` ends the call.
     """
     name = "predict"
     check_model(name, model)
@@ -49,7 +51,10 @@ def predict(model: Model, x: torch.Tensor, timestep: int | float, conditioning: 
     conditioning = check_conditioning(name, "conditioning", conditioning, len(x))
     t = torch.tensor(timestep, device=x.device)
     rows = conditioning.split(MAX_BATCH, len(x))
-    parts = [model.denoiser(c)._predict(part, t) for part, c in zip(x.split(MAX_BATCH), rows, strict=True)]
+    parts = []
+    for part, c in zip(x.split(MAX_BATCH), rows, strict=True):
+        stopping.check()
+        parts.append(model.denoiser(c)._predict(part, t))
     found = Prediction(torch.cat([part.x0 for part in parts]), torch.cat([part.eps for part in parts]))
     if not bool(torch.stack([torch.isfinite(values).all() for values in found]).all()):  # one wait for a device
         raise NonFiniteError(f"{name}: network must be finite, got NaN or Inf at timestep {timestep}")

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from tqdm import tqdm
 
 from latentjac.arguments import check_bool, check_choice, check_tensor
 from latentjac.diffusion.arguments import check_model, conditioning_for
@@ -21,6 +20,7 @@ from latentjac.models.arguments import check_fit
 from latentjac.models.classes import Asked
 from latentjac.models.codec import decoded, media_of
 from latentjac.public import public, warn
+from latentjac.stopping import Bar
 
 if TYPE_CHECKING:
     from latentjac.models import Conditioning, ImageInput, Model, Prediction
@@ -102,7 +102,7 @@ def invert(
     clean, under = prepared("invert", model, image, asked, conditioning, input_type)
     way = _way_up(model, clean, schedule, under, progress)
     samples = way.samples
-    with tqdm(total=schedule.top, desc="the way back", unit="step", disable=not progress) as bar:
+    with Bar("the way back", schedule.top, shown=progress) as bar:
         back = denoise(model, samples[-1], schedule, schedule.top, under, bar)
     error: tuple[float, ...] = ()
     if finer is not None:
@@ -131,7 +131,7 @@ def _way_up(model: Model, clean: torch.Tensor, schedule: Schedule, under: Condit
         return evaluate(x, level)
 
     step = schedule.solver.up(schedule, counted)
-    with tqdm(total=schedule.top, desc="inversion", unit="step", disable=not progress) as bar:
+    with Bar("inversion", schedule.top, shown=progress) as bar:
         samples = [x for _, x in up(clean, schedule, step, bar=bar)]
     return _Way(samples, evaluations, step.solved)
 

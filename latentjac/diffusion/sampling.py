@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from tqdm import tqdm
 
 from latentjac.arguments import (
     check_bool,
@@ -26,6 +25,7 @@ from latentjac.diffusion.trajectory import Point
 from latentjac.models.classes import Asked
 from latentjac.models.codec import media_of, to_frames, to_pil
 from latentjac.public import public
+from latentjac.stopping import Bar
 
 if TYPE_CHECKING:
     from latentjac.models import Conditioning, Model
@@ -169,7 +169,7 @@ def sample(
         asked = Asked(prompt, negative_prompt, guidance_scale, class_label, negative_class_label)
         asked.check_left("sample", "with a point", usual_scale=None)
     schedule, level = place("sample", model, point)
-    with tqdm(total=level, desc="sampling", unit="step", disable=not progress) as bar:
+    with Bar("sampling", level, shown=progress) as bar:
         samples = denoise(model, point.sample, schedule, level, point.conditioning, bar)
     return render(model, samples, output_type)
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from latentjac.arguments import check_bool, check_int, check_kind, shown
 from latentjac.diffusion import Point, place
@@ -16,6 +15,7 @@ from latentjac.editing.result import Edit
 from latentjac.models import Model
 from latentjac.models.codec import decoded, media_of, stills
 from latentjac.public import public
+from latentjac.stopping import Bar
 
 MOST_FRAMES = 10_000
 
@@ -69,7 +69,7 @@ def walk_frames(
     distances = torch.linspace(low, high, count, dtype=torch.float64, device="cpu").tolist()
     made = [_made(edit, direction, distance, (high - low) / count) for distance in distances]
     between = [distance for distance, sample in zip(distances, made, strict=True) if sample is None]
-    with tqdm(total=level, desc="frames", unit="step", disable=not progress) as bar:
+    with Bar("frames", level, shown=progress) as bar:
         rest = iter(edit.method.samples_between(job, edit, direction, between, bar) if between else ())
     samples = torch.stack([next(rest) if sample is None else sample for sample in made])
     pictures = decoded(model, samples)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
 from latentjac import interrupts
 from latentjac.arguments import check_bool, check_kind, check_sequence, is_int, is_number, shown
@@ -19,6 +18,7 @@ from latentjac.public import public
 from latentjac.solvers import Krylov, LocalBasis, Solver, SolverState, Status
 from latentjac.solvers.arguments import MAX_PASSES, TOL
 from latentjac.solvers.building import calling
+from latentjac.stopping import Bar
 
 # How far the change of the left vectors over the last step is carried on into the next one. Counted on the face model:
 # 0.5 to 0.75 save about a tenth of the vectors of a step against 0, and 1 overshoots where the path bends.
@@ -138,7 +138,7 @@ def basis_path(
         cold = tuple(not warm or i == 0 for i in range(len(bases)))
         return BasisPath(tuple(places[: len(bases)]), tuple(bases), cold)
 
-    with calling("basis_path"), tqdm(places, desc="basis path", unit="basis", disable=not progress) as bar:
+    with calling("basis_path"), Bar("basis path", places, "basis", shown=progress) as bar:
         for point in bar:
             try:
                 basis = local_basis(

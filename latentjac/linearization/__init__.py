@@ -11,6 +11,7 @@ import torch
 from latentjac.arguments import check_callable, check_choice
 from latentjac.kernels.guards import refuse_differentiated_constants, refuse_transforms
 from latentjac.linearization.autodiff import AutodiffLinearization
+from latentjac.linearization.changes import refuse_sharded
 from latentjac.linearization.compiled import ProgramLinearization
 from latentjac.linearization.graphs import RecordingError, check_mode
 from latentjac.linearization.interface import Linearization
@@ -85,8 +86,8 @@ def linearize(
         y is a tuple, a :class:`JointLinearization`, whose products take and give tuples.
 
     Raises:
-        TypeError: If f is not callable, x is not a tensor, an option has a wrong type, or f(x) is no tensor of
-            floating-point numbers.
+        TypeError: If f is not callable, x is not a tensor, an option has a wrong type, f(x) is no tensor of
+            floating-point numbers, or weights of f are sharded over processes.
         NoDerivativeError: If f has an operator without a derivative, or a custom function whose backward pass cannot be
             transposed; names its line.
         RuntimeError: If x or a constant takes part in differentiation, which would silently end here.
@@ -131,6 +132,7 @@ def _linearize(
     backend = check_choice("linearize", "backend", backend, BACKENDS)
     refuse_transforms("linearize")
     refuse_differentiated_constants("linearize", constants)
+    refuse_sharded("linearize", f)
     refusal: TraceError | None = None
     if backend == "autodiff":
         # The work of the autograd engine cannot be replayed safely.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -54,6 +55,25 @@ def _collect(value: Any, found: list[nn.Module], seen: set[int], depth: int) -> 
     if not isinstance(value, nn.Module):
         for child in children:
             _collect(child, found, seen, depth + 1)
+
+
+def refuse_sharded(function: str, f: Any) -> None:
+    """Raise if weights that f refers to are spread over processes: its trace and its products would have parts of them.
+
+    Raises:
+        TypeError: If so; names the module.
+    """
+    sharded = getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
+    if sharded is None:
+        return
+    for module in modules_of(f):
+        for name, weight in module.named_parameters():
+            if isinstance(weight, sharded):
+                raise TypeError(
+                    f"{function}: f must have whole weights, got {name!r} of {type(module).__name__} as a DTensor "
+                    "(FSDP2, tensor parallelism): give a copy of the module that was not sharded, with the weights of "
+                    "torch.distributed.checkpoint.state_dict.get_model_state_dict(full_state_dict=True)"
+                )
 
 
 def ours(hook: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from latentjac import stopping
 from latentjac.linearization.allocator import keep_memory
 from latentjac.linearization.changes import Stamp, modules_of, structure
 from latentjac.linearization.graphs import Replayed
@@ -166,7 +167,8 @@ class Engine:
         # Asked once where passes are recorded: shapes have to come again.
         if self._fitting is None or not isinstance(self.passes, Replayed):
             self._fitting = self.program.chunk_size(self.options.memory_limit)
-        return self._chunk_size or self._fitting
+        most, limit = self._chunk_size or self._fitting, stopping.memory()
+        return most if limit is None else min(most, self.program.chunk_size(limit))
 
     def apply(self, name: str, probes: Tensor, like: Tensor) -> Tensor:
         """A pass, ``"tangent"`` or ``"cotangent"``, in chunks, with results of the shape of ``like``. Within a turn."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from latentjac import stopping
 from latentjac.arguments import FLOATING, check_dense, check_generator, check_int, check_sequence, shown
 from latentjac.kernels.guards import (
     refuse_differentiated,
@@ -119,6 +120,7 @@ class Linearization(ABC):
             RuntimeError: If v takes part in differentiation, which would silently end here, or is being traced.
         """
         check_probes("jvp", "v", v, self.x)
+        stopping.check()
         return self._jvp(v.detach())
 
     def vjp(self, u: torch.Tensor) -> torch.Tensor:
@@ -135,6 +137,7 @@ class Linearization(ABC):
             RuntimeError: If u takes part in differentiation, which would silently end here, or is being traced.
         """
         check_probes("vjp", "u", u, self.y)
+        stopping.check()
         return self._vjp(u.detach())
 
     def restrict(self, points: Sequence[int]) -> Linearization:

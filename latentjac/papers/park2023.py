@@ -36,6 +36,7 @@ from latentjac.models.schedulers import table_of
 from latentjac.public import public_as
 from latentjac.solvers import LocalBasis, SolverState, Subspace
 from latentjac.solvers.building import calling
+from latentjac.stopping import Bar
 
 if TYPE_CHECKING:
     from latentjac.editing import Edit
@@ -134,7 +135,7 @@ def invert(
     def step(x: torch.Tensor, level: int) -> torch.Tensor:
         return levels.step(x, predict_noise(model, x, levels.timesteps[level - 1], under), level - 1, level)
 
-    with tqdm(total=2 * levels.top - 1, desc="inversion", unit="step", disable=not progress) as bar:
+    with Bar("inversion", 2 * levels.top - 1, shown=progress) as bar:
         noisy = last(up(clean, levels, step, end=levels.top - 1, bar=bar))
         samples = [x for _, x in descend(model, noisy, levels, levels.top, under, bar)][::-1]
     back, evaluations = samples[0], levels.top - 1

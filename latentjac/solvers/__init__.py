@@ -1,5 +1,6 @@
 """Top singular triplets of matrix-free operators."""
 
+from latentjac.solvers.arrays import ArrayBasis, ArrayOperator
 from latentjac.solvers.basis import ConvergenceError, LocalBasis
 from latentjac.solvers.certificate import Certificate
 from latentjac.solvers.decompose import svd
@@ -9,6 +10,8 @@ from latentjac.solvers.outcome import SolverState, Status
 from latentjac.solvers.rank import EffectiveRank, Estimate, effective_rank
 
 __all__ = [
+    "ArrayBasis",
+    "ArrayOperator",
     "Certificate",
     "ConvergenceError",
     "EffectiveRank",

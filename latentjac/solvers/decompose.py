@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, overload
 
 import torch
 
@@ -14,6 +14,7 @@ from latentjac import interrupts
 from latentjac.public import public, warn
 from latentjac.solvers import block_size as blocks
 from latentjac.solvers.arguments import MAX_PASSES, TOL, Settings, check, check_run, warm_rows
+from latentjac.solvers.arrays import ArrayBasis, ArrayOperator, adapted, plain_start
 from latentjac.solvers.basis import ConvergenceError, LocalBasis
 from latentjac.solvers.building import called, calling, under_construction
 from latentjac.solvers.certificate import Certificate
@@ -42,9 +43,45 @@ _REFINING_BLOCK = 4
 _WITHIN_ROUNDING = 4
 
 
-@public
+@overload
 def svd(
     operator: LinearOperator,
+    k: int = ...,
+    tol: float = ...,
+    *,
+    solver: Solver = ...,
+    max_passes: int = ...,
+    max_seconds: float | None = ...,
+    generator: torch.Generator | None = ...,
+    warm_start: LocalBasis | torch.Tensor | None = ...,
+    refine_with: LinearOperator | None = ...,
+    callback: Callable[[SolverState], Any] | None = ...,
+    progress: bool = ...,
+    strict: bool = ...,
+) -> LocalBasis: ...
+
+
+@overload
+def svd(
+    operator: ArrayOperator,
+    k: int = ...,
+    tol: float = ...,
+    *,
+    solver: Solver = ...,
+    max_passes: int = ...,
+    max_seconds: float | None = ...,
+    generator: torch.Generator | None = ...,
+    warm_start: Any = ...,
+    refine_with: ArrayOperator | None = ...,
+    callback: Callable[[SolverState], Any] | None = ...,
+    progress: bool = ...,
+    strict: bool = ...,
+) -> ArrayBasis: ...
+
+
+@public
+def svd(
+    operator: LinearOperator | ArrayOperator,
     k: int = 8,
     tol: float = TOL,
     *,
@@ -52,17 +89,18 @@ def svd(
     max_passes: int = MAX_PASSES,
     max_seconds: float | None = None,
     generator: torch.Generator | None = None,
-    warm_start: LocalBasis | torch.Tensor | None = None,
-    refine_with: LinearOperator | None = None,
+    warm_start: Any = None,
+    refine_with: LinearOperator | ArrayOperator | None = None,
     callback: Callable[[SolverState], Any] | None = None,
     progress: bool = False,
     strict: bool = False,
-) -> LocalBasis:
+) -> LocalBasis | ArrayBasis:
     """Top-k singular triplets of the Jacobian at one point or at several.
 
     Args:
         operator: Linearization, or anything with ``x``, ``y``, ``jvp`` and ``vjp``. B points in dimension 0 of x are
-            decomposed side by side; see :class:`latentjac.solvers.Restrictable` for how finished ones can leave.
+            decomposed side by side; see :class:`latentjac.solvers.Restrictable` for how finished ones can leave. Its
+            arrays may be NumPy's, CuPy's, JAX's or others that speak DLPack (:class:`latentjac.solvers.ArrayOperator`).
         k: Number of triplets.
         tol: Largest residual ``|J^T u - s v| / s`` that counts as converged.
         solver: :class:`latentjac.solvers.Krylov`, :class:`latentjac.solvers.Subspace` (Park et al. 2023) or
@@ -73,7 +111,8 @@ def svd(
             of the generator give equal bits, on one machine with as many threads, unless ``max_seconds`` ends the run
             or the block size is measured.
         warm_start: Basis of a nearby point or map (its u is pulled back first, which halves the error), or
-            directions ``[q, *x.shape[1:]]`` (``[B, q, ...]`` for several points) near the wanted ones.
+            directions ``[q, *x.shape[1:]]`` (``[B, q, ...]`` for several points) near the wanted ones, in arrays of
+            any kind.
         refine_with: The same map in higher precision. What ``operator`` gives, to ``tol`` or as far as its rounding
             (``operator.eps``) allows, is then a warm start of ``Krylov`` for it, and triplets and residuals are those
             of this operator. The adjoint mismatch of the cheap one is in the metadata.
@@ -82,9 +121,10 @@ def svd(
         strict: Raise instead of warning when not converged.
 
     Returns:
-        The triplets with their residuals, certificate and counts. Rows of u and of v are orthonormal whatever the rank:
-        where it is less than k, null vectors fill them up, marked by an s of exactly 0. Ctrl-C gives the triplets so
-        far, with the status interrupted; unless that status is read, the next call raises ``KeyboardInterrupt``.
+        The triplets with their residuals, certificate and counts; of an operator of other arrays than torch's in its
+        kind, as a :class:`latentjac.solvers.ArrayBasis`. Rows of u and of v are orthonormal whatever the rank: where it
+        is less than k, null vectors fill them up, marked by an s of exactly 0. Ctrl-C gives the triplets so far, with
+        the status interrupted; unless that status is read, the next call raises ``KeyboardInterrupt``.
 
     Raises:
         TypeError: If an argument has a wrong type.
@@ -95,10 +135,11 @@ def svd(
     settings = Settings(k, tol, solver, max_passes, max_seconds)
     with calling("svd"):
         check_run("svd", generator, callback, progress, strict)
-        settings, warm_start = check(operator, settings, warm_start, refine_with)
-        basis, interrupted = _run(operator, settings, generator, warm_start, refine_with, callback, progress)
+        taken, refining = adapted("svd", "operator", operator), adapted("svd", "refine_with", refine_with)
+        settings, warm_start = check(taken, settings, plain_start("svd", warm_start), refining)
+        basis, interrupted = _run(taken, settings, generator, warm_start, refining, callback, progress)
         _hand_over(basis, interrupted, settings.tol, strict)
-    return basis
+    return basis if taken is operator else taken.answer(basis)
 
 
 def _run(

@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 
+from latentjac import stopping
 from latentjac.linear_algebra import orthogonal_part
 from latentjac.solvers.orthonormal import NOISE
 
@@ -161,6 +162,7 @@ class Products:
     def _apply(
         self, kind: str, product: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor, like: torch.Tensor
     ) -> torch.Tensor:
+        stopping.check()
         self.passes += 1
         out = product(rows.transpose(0, 1).reshape(-1, *like.shape).to(like.dtype)).detach()
         out = out.reshape(len(out), self.points, -1).transpose(0, 1).to(self.dtype)

@@ -9,7 +9,9 @@ from enum import Enum
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
+
+from latentjac import stopping
+from latentjac.stopping import Bar
 
 
 class Status(str, Enum):
@@ -100,14 +102,15 @@ Callback = Callable[[SolverState], Any]
 
 @contextmanager
 def shown(callback: Callback | None, progress: bool, total: int) -> Iterator[Callback | None]:
-    """The callback, with a bar of converged triplets beside it if progress is asked for."""
-    if not progress:
+    """The callback, with a bar of converged triplets beside it if progress is asked for, here or around the call."""
+    if not (progress or stopping.heard()):
         yield callback
         return
-    with tqdm(total=total, desc="svd", unit="triplet") as bar:
+    with Bar("svd", total, "triplet", shown=progress) as bar:
 
         def watch(state: SolverState) -> Any:
             bar.n = state.converged
+            bar.reach(state.converged)
             bar.set_postfix(passes=state.passes, residual=f"{state.residuals.max().item():.1e}")
             return callback(state) if callback is not None else None
 

@@ -18,6 +18,7 @@ from latentjac.arguments import check_generator, check_int, check_kind, check_nu
 from latentjac.linear_algebra import orthogonal_part
 from latentjac.public import public
 from latentjac.solvers.arguments import check_operator, check_rank_limit
+from latentjac.solvers.arrays import ArrayOperator, adapted
 from latentjac.solvers.basis import LocalBasis
 from latentjac.solvers.building import building
 from latentjac.solvers.decompose import svd
@@ -146,7 +147,7 @@ class EffectiveRank:
 
 @public
 def effective_rank(
-    operator: LinearOperator,
+    operator: LinearOperator | ArrayOperator,
     k: int = 8,
     *,
     probes: int = 16,
@@ -175,6 +176,7 @@ def effective_rank(
     """
     started = time.perf_counter()
     name = "effective_rank"
+    operator = adapted(name, "operator", operator)
     _check(operator, basis, generator)
     probes, steps = check_int(name, "probes", probes, 2, MOST_PROBES), check_int(name, "steps", steps, 2)
     threshold, confidence = (
@@ -194,7 +196,7 @@ def effective_rank(
     if not float(s[0]) > 0:
         raise ValueError("effective_rank: operator must not be zero, got a Jacobian that vanishes")
     known = basis.v.reshape(1, len(s), -1).to(products.device, products.dtype)
-    nodes, weights = _lanczos(Deflated(products, known), probes, min(steps, products.n - len(s)), generator)
+    nodes, weights = _lanczos(Deflated(products, known), probes, max(1, min(steps, products.n - len(s))), generator)
     unit = products.units.item()  # of the products, and so of the nodes
     known_s, limit = s / unit, min(products.n, products.m)
     rest = _Quadrature(known_s, nodes, weights * (products.n - len(s)), confidence, limit, unit)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from latentjac import stopping
 from latentjac.recording import Recorder, Recording
 from latentjac.solvers.operator import OperatorCache
 
@@ -43,6 +44,12 @@ class Shape(NamedTuple):
     dtype: torch.dtype
     device: torch.device
 
+    @property
+    def nbytes(self) -> int:
+        """What the bases and the next block take; the rest is small."""
+        rows = 2 * self.capacity * (self.n + self.m) + self.width * self.n
+        return self.points * rows * self.dtype.itemsize
+
 
 class Workspace:
     """Arrays of an iteration, and work on them that was recorded.
@@ -64,9 +71,18 @@ class Workspace:
     Args:
         shape: What there is to be room for.
         recorder: Records work that comes again; None where everything is launched each time.
+
+    Raises:
+        MemoryError: If it would take more than :func:`latentjac.limits` allow.
     """
 
     def __init__(self, shape: Shape, recorder: Recorder | None = None) -> None:
+        allowed = stopping.memory()
+        if allowed is not None and shape.nbytes > allowed:
+            raise MemoryError(
+                f"svd: k must be smaller with limits(max_memory={2 * allowed}): bases take {shape.nbytes} bytes, "
+                "and may take half of it"
+            )
         self.shape = shape
         points, capacity, width, n, m, dtype, device = shape
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from tqdm import tqdm
 
 from latentjac.geometry import power_spectrum
 from latentjac.models import Model
 from latentjac.public import public_as
+from latentjac.stopping import Bar
 from latentjac.studies.curves import ends_of, level_axes, mean_curve, mean_ratio
 from latentjac.studies.finding import Finding, columns, study
 from latentjac.studies.points import bases_at, followed_points
@@ -30,7 +30,7 @@ def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     check_study(NAME, model, settings, progress)
     points = followed_points(model, settings, progress)
     rows = []
-    with tqdm(total=len(points) * settings.samples, desc=NAME, unit="basis", disable=not progress) as bar:
+    with Bar(NAME, len(points) * settings.samples, "basis", shown=progress) as bar:
         for point in points:
             for sample, basis in enumerate(bases_at(model, point, settings, bar=bar)):
                 spectrum = power_spectrum(basis.v)

@@ -6,12 +6,12 @@ import math
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from latentjac.diffusion import Point
 from latentjac.geometry import FeatureMap, feature_linearity, sample_mean
 from latentjac.models import Model
 from latentjac.public import public_as
+from latentjac.stopping import Bar
 from latentjac.studies.curves import ends_of, level_axes, mean_curve
 from latentjac.studies.finding import Axes, Curve, Finding, columns, study
 from latentjac.studies.points import bases_at, followed_points, one_sample
@@ -43,7 +43,7 @@ def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     points = followed_points(model, settings, progress)
     generator = torch.Generator().manual_seed(settings.seed)
     rows: list[dict[str, Any]] = []
-    with tqdm(total=len(LAYERS) * len(points) * settings.samples, desc=NAME, disable=not progress) as bar:
+    with Bar(NAME, len(LAYERS) * len(points) * settings.samples, shown=progress) as bar:
         for layer in LAYERS:
             for point in points:
                 for sample, basis in enumerate(bases_at(model, point, settings, layer)):

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from latentjac.diffusion import linearization_at
 from latentjac.geometry import subspace_distance
 from latentjac.models import Model
 from latentjac.shaped import Shaped
+from latentjac.stopping import Bar
 from latentjac.studies.points import one_sample
 from latentjac.studies.settings import Settings
 from latentjac.studies.tangent_spaces import SPACES, BySpace, TangentSpaces
@@ -85,7 +85,7 @@ def _energies(model: Model, spaces: TangentSpaces, settings: Settings, progress:
         spaces.samples, len(spaces.levels) + 1, len(spaces.levels), dtype=torch.float64, device="cpu"
     )
     total = spaces.samples * len(spaces.levels)
-    with tqdm(total=total, desc="energies", unit="point", disable=not progress) as bar:
+    with Bar("energies", total, "point", shown=progress) as bar:
         for i in range(spaces.samples):
             probes = torch.cat([*(bases[i].v for bases in spaces.bases), chance])[:, None].contiguous()
             for b, point in enumerate(spaces.points):

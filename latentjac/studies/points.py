@@ -12,6 +12,7 @@ from latentjac.geometry import local_basis
 from latentjac.models import Model
 from latentjac.solvers import LocalBasis
 from latentjac.solvers.building import building
+from latentjac.stopping import Bar
 from latentjac.studies.settings import Settings
 
 # Points that one linearization holds: on one CPU core four are a sixth faster than one, and eight no faster than four.
@@ -46,7 +47,7 @@ def followed_points(model: Model, settings: Settings, progress: bool = False) ->
         )
     top, end = schedule.top, wanted[-1]
     found: dict[int, Point] = {}
-    with tqdm(total=top - end, desc="sampling", unit="step", disable=not progress) as bar:
+    with Bar("sampling", top - end, shown=progress) as bar:
         for level, x in descend(model, start.sample, schedule, top, start.conditioning, bar, end=end):
             if level in wanted:
                 found[level] = replace(start, sample=x, level=level)

@@ -7,12 +7,12 @@ from itertools import combinations
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from latentjac.geometry import SampleMean, pair_mean, sample_mean
 from latentjac.models import Model
 from latentjac.public import public_as
 from latentjac.shaped import Shaped
+from latentjac.stopping import Bar
 from latentjac.studies.curves import constant_curve, curve_of, ends_of, in_both_spaces, level_axes
 from latentjac.studies.finding import Curve, Finding, columns, study
 from latentjac.studies.points import bases_at, followed_points
@@ -84,7 +84,7 @@ def prompt_distances(model: Model, settings: Settings, progress: bool = False) -
     of_prompts: dict[str, list[torch.Tensor]] = {space: [] for space in SPACES}
     of_samples: dict[str, list[torch.Tensor]] = {space: [] for space in SPACES}
     total = len(points) * len(texts) * settings.samples
-    with tqdm(total=total, desc=NAME, unit="basis", disable=not progress) as bar:
+    with Bar(NAME, total, "basis", shown=progress) as bar:
         for point in points:
             bases = {
                 text: bases_at(model, replace(point, conditioning=encoded), settings, bar=bar)

@@ -6,13 +6,13 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from latentjac.diffusion import Point, linearization_at
 from latentjac.geometry import sample_mean
 from latentjac.models import Model
 from latentjac.public import public_as
 from latentjac.solvers import effective_rank
+from latentjac.stopping import Bar
 from latentjac.studies.curves import level_axes, mean_curve, mean_ratio
 from latentjac.studies.finding import Curve, Finding, columns, study
 from latentjac.studies.points import followed_points, one_sample
@@ -43,7 +43,7 @@ def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     # One source for all estimates: with the same probes everywhere, samples would share their errors.
     generator = torch.Generator().manual_seed(settings.seed)
     rows = []
-    with tqdm(total=len(LAYERS) * len(points) * settings.samples, desc=NAME, disable=not progress) as bar:
+    with Bar(NAME, len(LAYERS) * len(points) * settings.samples, shown=progress) as bar:
         for layer in LAYERS:
             for point in points:
                 for sample in range(settings.samples):

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from tqdm import tqdm
 
 from latentjac.diffusion import Point
 from latentjac.geometry import SampleMean, pairwise_distances, sample_mean, subspace_distance
 from latentjac.models import Model
 from latentjac.shaped import Shaped
 from latentjac.solvers import LocalBasis
+from latentjac.stopping import Bar
 from latentjac.studies.points import bases_at, followed_points
 from latentjac.studies.settings import Settings
 
@@ -76,7 +76,7 @@ def tangent_spaces(model: Model, settings: Settings, name: str, progress: bool =
         progress: Show progress bars.
     """
     points = followed_points(model, settings, progress)
-    with tqdm(total=len(points) * settings.samples, desc=name, unit="basis", disable=not progress) as bar:
+    with Bar(name, len(points) * settings.samples, "basis", shown=progress) as bar:
         bases = tuple(tuple(bases_at(model, point, settings, bar=bar)) for point in points)
     return TangentSpaces(points, bases)
 

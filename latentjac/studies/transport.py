@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from tqdm import tqdm
 
 from latentjac.geometry import SampleMean, jackknife, pair_mean, pairs_of, rank_correlation
 from latentjac.models import Model
 from latentjac.public import public_as
+from latentjac.stopping import Bar
 from latentjac.studies.curves import curve_of, ends_of, level_axes, stated
 from latentjac.studies.finding import Axes, Curve, Finding, columns, study
 from latentjac.studies.samples import sample_distances
@@ -48,7 +48,7 @@ def run(model: Model, settings: Settings, progress: bool = False) -> Finding:
     spaces = tangent_spaces(model, settings, NAME, progress)
     distances = sample_distances(spaces)
     total = spaces.samples * len(spaces.levels)
-    with tqdm(total=total, desc="carrying", unit="target", disable=not progress) as bar:
+    with Bar("carrying", total, "target", shown=progress) as bar:
         effects = [transport_effects(model, spaces, level, settings, bar) for level in range(len(spaces.levels))]
     return _finding(spaces, distances, effects)
 

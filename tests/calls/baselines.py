@@ -38,7 +38,8 @@ PACKAGES = ("diffusion", "editing", "geometry", "kernels", "linearization", "mod
 PAPERS = tuple(papers.__all__)  # whose functions are called by the name of the paper and their own
 # What the library makes and hands out: nobody calls these by hand.
 MADE = {
-    "Along", "AttentionPrimal", "AutodiffLinearization", "Axes", "BasisPath", "BuildInfo", "Certificate",
+    "Along", "ArrayBasis", "ArrayOperator", "AttentionPrimal", "AutodiffLinearization", "Axes", "BasisPath",
+    "BuildInfo", "Certificate",
     "Certificate.of", "Conditioning.__getitem__", "Curvature", "Curve", "Denoiser", "Edit", "EffectiveRank",
     "Estimate", "FeatureLinearity", "Finding", "Frames", "FrechetMean", "GlobalDirections", "Guided", "GuidedByImage",
     "Heat", "ImageEncoder", "ImageEncoder.encode", "ImageEncoder.without_picture", "Model.picture_in", "Way.read",
@@ -210,6 +211,7 @@ BASELINES: dict[str, Baseline] = {
     "load/network": lambda c: call(
         lj.load, source=counted().network, scheduler=c.model.scheduler, device="cpu", dtype=torch.float64
     ),
+    "limits": lambda c: call(lj.limits, max_seconds=9.0, max_memory=10**9, stop=bool, progress=print),
     "builtin_models": lambda c: call(lj.builtin_models),
     "prepare_image": lambda c: call(lj.prepare_image, image=c.picture, size=4, crop=(0, 0, 2, 2)),
     "open_image": lambda c: call(models.open_image, path=c.photo),

@@ -64,7 +64,7 @@ SOLVER = {
     for function in ("edit", "masked_basis", "null_space", "local_basis", "basis_path", "svd", "effective_rank")
     for option in ("k", "tol", "max_passes", "max_seconds", "block_size", "confirm")
 }
-CALLED = ("f", "callback", "statistic")  # an error of what is called is its own
+CALLED = ("f", "callback", "statistic", "stop", "progress")  # an error of what is called is its own
 
 
 def own_values(c: Things) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from networks import rand
 from solvers.matrices import SPECTRA, MatrixOperator, with_spectrum
 
 import latentjac
@@ -143,3 +144,12 @@ LIN = MatrixOperator(torch.eye(4, dtype=torch.float64))
 def test_refusals(arguments: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         latentjac.effective_rank(**{"operator": LIN, "k": 1, **arguments})
+
+
+def test_all_values_split_off_leave_nothing_to_estimate() -> None:
+    matrix = rand(9, 6)
+    rank = effective_rank(MatrixOperator(matrix), 6)
+    exact = torch.linalg.svdvals(matrix).square()
+    for estimate, value in ((rank.energy, exact.sum()), (rank.energy2, exact.square().sum())):
+        assert (estimate.low, estimate.value, estimate.high) == pytest.approx([float(value)] * 3, rel=1e-4)
+    assert rank.participation.value == pytest.approx(float(exact.sum() ** 2 / exact.square().sum()), rel=1e-4)

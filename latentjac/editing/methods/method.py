@@ -13,6 +13,7 @@ from latentjac.editing.arguments import check_composed, unit_directions
 from latentjac.editing.masks import Mask
 from latentjac.editing.result import Edit, Walked
 from latentjac.models import Model
+from latentjac.stopping import Bar
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Job:
 
     def bar(self, total: int) -> tqdm:
         """A progress bar of so many steps."""
-        return tqdm(total=total, desc="edit", unit="step", disable=not self.progress)
+        return Bar("edit", total, shown=self.progress)
 
 
 @runtime_checkable
