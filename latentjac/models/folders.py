@@ -22,7 +22,8 @@ _INFINITE = ("lambda_min_clipped",)  # of solvers, which diffusers writes as -In
 # Files of low-rank adapters, which diffusers and transformers write beside the weights of what they change.
 _ADAPTER_STEMS = ("pytorch_lora_weights", "adapter_model")
 _ADAPTERS = tuple(f"{stem}.{kind}" for stem in _ADAPTER_STEMS for kind in ("safetensors", "bin"))
-_ENCODERS = ("MultilingualCLIP",)  # of diffusers, with a configuration and weights as those of transformers have them
+# Of diffusers, with a configuration and weights as those of transformers have them.
+_ENCODERS = ("MultilingualCLIP", "RobertaSeriesModelWithTransformation", "LDMBertModel")
 _SEVERAL = ("MultiControlNetModel", "MultiAdapter")  # whose parts lie in a folder each
 
 Read = Callable[[], Any]

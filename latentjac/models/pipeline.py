@@ -13,6 +13,8 @@ from latentjac.models.image_prompts import ImageEncoder, Noising
 
 # Parts that change neither the network's input nor what becomes of its output.
 _IGNORED = ("safety_checker", "feature_extractor", "watermarker", "scheduler")
+# Parts that rewrite prompts, which are taken as they are here, and that guide in ways of their own.
+_ELSEWHERE = ("text_processor", "pe", "pe_tokenizer", "guider", "ocr_guider")
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ def made_of(family: Family, held: Mapping[str, Any], settings: Mapping[str, Any]
     """What a model is made of, of the parts of a pipeline by name and its settings."""
     text = None if family.make_text is None else family.make_text(held, settings)
     coder = next((held[name] for name in autoencoders.PARTS if name in held), None)
+    scheduler = family.scheduled(scheduler, settings)
     return Parts(family.made(held), scheduler, coder, text, _image_encoder(held), family.noising(held))
 
 
@@ -79,8 +82,8 @@ def family_of_parts(pipeline: str, classes: Mapping[str, str], configs: Mapping[
         configs: Configurations of its networks by name.
     """
     family = next((f for f in FAMILIES if f.takes(classes, configs.get(f.part, {}))), None)
-    known: set[str] = (
-        {*_IGNORED, *NETWORK_PARTS} if family is None else {*_IGNORED, family.part, *family.requires, *family.allows}
+    known: set[str] = ({*NETWORK_PARTS} if family is None else {family.part, *family.requires, *family.allows}).union(
+        _IGNORED, _ELSEWHERE
     )
     others = {
         name: kind

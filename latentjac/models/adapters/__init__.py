@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from latentjac.models.adapters.aura_flow import AURA_FLOW
+from latentjac.models.adapters.bria import BRIA, FIBO
 from latentjac.models.adapters.chroma import CHROMA
 from latentjac.models.adapters.class_unet import CLASS_UNET
 from latentjac.models.adapters.cog_view3 import COG_VIEW3
@@ -19,15 +20,24 @@ from latentjac.models.adapters.controlnet import (
 )
 from latentjac.models.adapters.deepfloyd import DEEPFLOYD
 from latentjac.models.adapters.dit import DIT
+from latentjac.models.adapters.ernie_image import ERNIE_IMAGE, BatchedErnie
 from latentjac.models.adapters.family import BY_HAND, Call, Encoder, Family
 from latentjac.models.adapters.flux import FLUX, FLUX_SCHNELL
 from latentjac.models.adapters.flux2 import FLUX2, FLUX2_KLEIN
 from latentjac.models.adapters.hunyuan_dit import HUNYUAN_DIT
+from latentjac.models.adapters.hunyuan_image import HUNYUAN_IMAGE, WholeTextHunyuan
 from latentjac.models.adapters.kandinsky import KANDINSKY, KANDINSKY_21
+from latentjac.models.adapters.kandinsky3 import KANDINSKY_3
+from latentjac.models.adapters.krea2 import KREA2
+from latentjac.models.adapters.longcat_image import LONGCAT_IMAGE
 from latentjac.models.adapters.ltx import LTX
+from latentjac.models.adapters.lumina import LUMINA
 from latentjac.models.adapters.lumina2 import LUMINA2, MaskedLumina2
+from latentjac.models.adapters.other_texts import ALT_DIFFUSION, LATENT_DIFFUSION
+from latentjac.models.adapters.ovis_image import OVIS_IMAGE
 from latentjac.models.adapters.pixart import PIXART, PIXART_SIZED
 from latentjac.models.adapters.pixel_unet import PIXEL_UNET
+from latentjac.models.adapters.prx import PRX
 from latentjac.models.adapters.qwen_image import QWEN_IMAGE
 from latentjac.models.adapters.sana import SANA
 from latentjac.models.adapters.sd3 import SD3
@@ -45,6 +55,8 @@ FAMILIES = (
     CONTROLLED, CONTROLLED_SDXL, ADAPTED, ADAPTED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, VARIATION, DIT, PIXART,
     PIXART_SIZED, SD3, FLUX, FLUX_SCHNELL, SANA, AURA_FLOW, HUNYUAN_DIT, COG_VIEW4, QWEN_IMAGE, Z_IMAGE,
     LUMINA2, CHROMA, COG_VIEW3, FLUX2, FLUX2_KLEIN,
+    OVIS_IMAGE, LONGCAT_IMAGE, BRIA, FIBO, KREA2, ERNIE_IMAGE, PRX, LUMINA, HUNYUAN_IMAGE,
+    KANDINSKY_3, ALT_DIFFUSION, LATENT_DIFFUSION,
     WAN, LTX, COGVIDEOX, STABLE_AUDIO,
 )  # fmt: skip
 # Of networks that had one class before diffusers 0.30, and have one each since: by the kind of their norm.
@@ -68,7 +80,9 @@ def class_now(kind: str, config: Mapping[str, Any]) -> str:
 __all__ = [
     "ADAPTED",
     "ADAPTED_SDXL",
+    "ALT_DIFFUSION",
     "AURA_FLOW",
+    "BRIA",
     "BY_HAND",
     "CHROMA",
     "CLASS_UNET",
@@ -81,21 +95,31 @@ __all__ = [
     "DEEPFLOYD_UPSCALED",
     "DEPTH",
     "DIT",
+    "ERNIE_IMAGE",
     "FAMILIES",
+    "FIBO",
     "FLUX",
     "FLUX2",
     "FLUX2_KLEIN",
     "FLUX_SCHNELL",
     "HUNYUAN_DIT",
+    "HUNYUAN_IMAGE",
     "KANDINSKY",
+    "KANDINSKY_3",
     "KANDINSKY_21",
+    "KREA2",
+    "LATENT_DIFFUSION",
+    "LONGCAT_IMAGE",
     "LTX",
+    "LUMINA",
     "LUMINA2",
     "NETWORK_PARTS",
+    "OVIS_IMAGE",
     "PART_NAMES",
     "PIXART",
     "PIXART_SIZED",
     "PIXEL_UNET",
+    "PRX",
     "QWEN_IMAGE",
     "SANA",
     "SD3",
@@ -109,11 +133,13 @@ __all__ = [
     "WAN",
     "Z_IMAGE",
     "AdaptedUNet",
+    "BatchedErnie",
     "Call",
     "ControlledUNet",
     "Encoder",
     "Family",
     "MaskedLumina2",
+    "WholeTextHunyuan",
     "class_now",
     "family_of",
 ]

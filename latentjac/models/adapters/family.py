@@ -108,6 +108,7 @@ class Family:
         shifting_tokens: How many its pipeline counts where levels shift with the size of pictures; None for as many.
         placement: Where its pipeline has levels before they are shifted, for flows: one of
             ``latentjac.models.schedulers.PLACEMENTS``.
+        scheduled: The scheduler of a model, of that of a pipeline and the pipeline's settings.
         rescaled: What becomes of the output under guidance, of that and the output under the prompt alone; None for
             pipelines that leave it as it is.
         requires: Other parts of a pipeline that it needs, each with the classes it can be of; without any of any class.
@@ -138,6 +139,9 @@ class Family:
     tokens: Tokens | None = field(default=None, repr=False)
     shifting_tokens: Tokens | None = field(default=None, repr=False)
     placement: str = "own"
+    scheduled: Callable[[Any, Mapping[str, Any]], Any] = field(
+        default=lambda scheduler, settings: scheduler, repr=False
+    )
     rescaled: Rescaled | None = field(default=None, repr=False)
     requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     beside: tuple[str, ...] = ()

@@ -1,0 +1,259 @@
+"""Small pipelines of further transformers that make pictures, of random weights."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import torch
+from diffusers import (
+    AutoencoderKLHunyuanImage,
+    AutoencoderKLWan,
+    BriaFiboPipeline,
+    BriaPipeline,
+    ClassifierFreeGuidance,
+    ErnieImagePipeline,
+    ErnieImageTransformer2DModel,
+    FlowMatchEulerDiscreteScheduler,
+    HunyuanImagePipeline,
+    HunyuanImageTransformer2DModel,
+    Krea2Pipeline,
+    Krea2Transformer2DModel,
+    LongCatImagePipeline,
+    LongCatImageTransformer2DModel,
+    LuminaNextDiT2DModel,
+    LuminaPipeline,
+    OvisImagePipeline,
+    OvisImageTransformer2DModel,
+    PRXPipeline,
+    PRXTransformer2DModel,
+)
+from diffusers.models.transformers.transformer_bria import BriaTransformer2DModel
+from diffusers.models.transformers.transformer_bria_fibo import BriaFiboTransformer2DModel
+from diffusers.pipelines.prx import pipeline_prx
+from image_transformers import (
+    WORDS,
+    build_coarse_autoencoder,
+    build_decoder,
+    build_encoder,
+    build_flux2,
+    build_mistral,
+    build_qwen_image,
+    build_words,
+    spread,
+)
+from pipelines import build_flow_autoencoder
+from transformers import (
+    Gemma2Config,
+    Gemma2Model,
+    Qwen3Config,
+    Qwen3Model,
+    Qwen3VLConfig,
+    Qwen3VLModel,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
+    T5Config,
+    T5EncoderModel,
+    T5GemmaConfig,
+)
+from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
+
+PACKED = {
+    "in_channels": 16,
+    "num_layers": 1,
+    "num_single_layers": 2,
+    "attention_head_dim": 8,
+    "num_attention_heads": 2,
+    "joint_attention_dim": 16,
+    "axes_dims_rope": (4, 2, 2),
+}
+
+
+def build_ovis_image() -> OvisImagePipeline:
+    """A joint block and two single ones on packed latents of 8x8."""
+    torch.manual_seed(20)
+    network = OvisImageTransformer2DModel(**PACKED, out_channels=16)
+    tokenizer = build_words()
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    encoder = build_decoder(Qwen3Config, Qwen3Model)
+    return OvisImagePipeline(scheduler, build_flow_autoencoder(), encoder, tokenizer, spread(network))
+
+
+def build_longcat_image() -> LongCatImagePipeline:
+    """The same blocks; the pipeline rewrites no prompts without a processor of texts."""
+    torch.manual_seed(21)
+    network = LongCatImageTransformer2DModel(**PACKED, pooled_projection_dim=16)
+    encoder = build_qwen_image().text_encoder
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    return LongCatImagePipeline(scheduler, build_flow_autoencoder(), encoder, build_words(), None, spread(network))
+
+
+def build_bria(*, shifted: bool = True) -> BriaPipeline:
+    """A joint block and two single ones on packed latents of 8x8.
+
+    Args:
+        shifted: Whether levels shift with the size of pictures.
+    """
+    torch.manual_seed(22)
+    network = BriaTransformer2DModel(**PACKED)
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=shifted)
+    encoder = build_encoder(T5Config, T5EncoderModel)
+    return BriaPipeline(spread(network), scheduler, build_flow_autoencoder(), encoder, build_words())
+
+
+def build_wan_autoencoder() -> AutoencoderKLWan:
+    """Pictures of 16x16 as 4 channels of 8x8."""
+    torch.manual_seed(23)
+    return AutoencoderKLWan(
+        base_dim=4,
+        z_dim=4,
+        dim_mult=[1, 2],
+        num_res_blocks=1,
+        temperal_downsample=[False],
+        latents_mean=[0.1, -0.2, 0.3, 0.0],
+        latents_std=[0.5, 1.0, 2.0, 1.5],
+        scale_factor_spatial=2,
+    ).eval()
+
+
+def build_fibo() -> BriaFiboPipeline:
+    """A joint block and two single ones on latents of 8x8, told three layers of a language model."""
+    torch.manual_seed(24)
+    network = BriaFiboTransformer2DModel(**{**PACKED, "in_channels": 4, "joint_attention_dim": 32}, text_encoder_dim=16)
+    encoder = build_decoder(SmolLM3Config, SmolLM3ForCausalLM, vocab_size=128001)  # one begins empty texts
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    return BriaFiboPipeline(spread(network), scheduler, build_wan_autoencoder(), encoder, build_words())
+
+
+def qwen3_vl() -> Qwen3VLConfig:
+    """A language model of 16 channels and two layers, with one for pictures that gets none."""
+    rotation = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}
+    text = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "num_key_value_heads": 2, "head_dim": 8, "vocab_size": len(WORDS), "rope_parameters": rotation,
+            "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}  # fmt: skip
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16,
+              "deepstack_visual_indexes": [0]}  # fmt: skip
+    return Qwen3VLConfig(text_config=text, vision_config=vision)
+
+
+def build_krea2(*, distilled: bool = False) -> Krea2Pipeline:
+    """Three blocks on packed latents of 8x8, told two layers of a language model."""
+    torch.manual_seed(25)
+    network = Krea2Transformer2DModel(
+        in_channels=16,
+        num_layers=3,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=24,
+        timestep_embed_dim=8,
+        text_hidden_dim=16,
+        num_text_layers=2,
+        text_num_attention_heads=2,
+        text_num_key_value_heads=1,
+        text_intermediate_size=24,
+        num_layerwise_text_blocks=1,
+        num_refiner_text_blocks=1,
+        axes_dims_rope=(4, 2, 2),
+    )
+    torch.manual_seed(26)
+    encoder = Qwen3VLModel(qwen3_vl()).eval()
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, max_image_seq_len=6400)
+    return Krea2Pipeline(
+        scheduler,
+        build_qwen_image().vae,
+        encoder,
+        build_words(),
+        spread(network),
+        text_encoder_select_layers=(1, 2),
+        is_distilled=distilled,
+    )
+
+
+def build_ernie_image() -> ErnieImagePipeline:
+    """Three blocks on folded latents of 4x4, of pictures of 16x16."""
+    torch.manual_seed(27)
+    network = ErnieImageTransformer2DModel(
+        hidden_size=16,
+        num_attention_heads=2,
+        num_layers=3,
+        ffn_hidden_size=24,
+        in_channels=16,
+        out_channels=16,
+        patch_size=1,
+        text_in_dim=16,
+        rope_axes_dim=(4, 2, 2),
+    )
+    autoencoder = build_flux2().vae
+    autoencoder.register_to_config(batch_norm_eps=1e-5)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    return ErnieImagePipeline(spread(network), autoencoder, build_mistral().model, build_words(), scheduler)
+
+
+def build_prx() -> PRXPipeline:
+    """Three blocks on latents of 8x8; words are as they are without what ftfy would mend in them."""
+    torch.manual_seed(28)
+    network = PRXTransformer2DModel(
+        in_channels=4, patch_size=2, context_in_dim=16, hidden_size=16, num_heads=2, depth=3, axes_dim=[4, 4]
+    )
+    layers = {"vocab_size": len(WORDS), "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
+              "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8}  # fmt: skip
+    encoder = T5GemmaEncoder(T5GemmaConfig(encoder=layers, decoder=layers).encoder).eval()
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    pipeline_prx.ftfy = mock.Mock(fix_text=str)
+    return PRXPipeline(spread(network), scheduler, encoder, build_words(), build_flow_autoencoder())
+
+
+def build_lumina() -> LuminaPipeline:
+    """Three blocks on latents of 8x8, of pictures of 64x64."""
+    torch.manual_seed(29)
+    network = LuminaNextDiT2DModel(
+        sample_size=8,
+        in_channels=4,
+        hidden_size=16,
+        num_layers=3,
+        num_attention_heads=2,
+        num_kv_heads=1,
+        multiple_of=16,
+        cross_attention_dim=16,
+    )
+    encoder = build_decoder(Gemma2Config, Gemma2Model, query_pre_attn_scalar=8)
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    return LuminaPipeline(spread(network), scheduler, build_coarse_autoencoder(), encoder, build_words())
+
+
+def build_hunyuan_image() -> HunyuanImagePipeline:
+    """A joint block and two single ones on latents of 8x8, of pictures of 16x16; guidance as usual, by 3."""
+    torch.manual_seed(30)
+    network = HunyuanImageTransformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=1,
+        num_single_layers=2,
+        num_refiner_layers=1,
+        text_embed_dim=16,
+        text_embed_2_dim=16,
+        rope_axes_dim=(4, 4),
+    )
+    autoencoder = AutoencoderKLHunyuanImage(
+        in_channels=3,
+        out_channels=3,
+        latent_channels=4,
+        block_out_channels=(32, 32),
+        layers_per_block=1,
+        spatial_compression_ratio=2,
+        sample_size=16,
+        scaling_factor=0.75,
+    )
+    return HunyuanImagePipeline(
+        FlowMatchEulerDiscreteScheduler(shift=5.0),
+        autoencoder.eval(),
+        build_qwen_image().text_encoder,
+        build_words(),
+        build_encoder(T5Config, T5EncoderModel),
+        build_words(),
+        spread(network),
+        guider=ClassifierFreeGuidance(guidance_scale=3.0),
+    )
