@@ -290,6 +290,7 @@ SMALL: dict[str, Small] = {
         packed_transformers.build_krea2,
         lambda model, noise: {"latents": flux.packed(noise), "guidance_scale": SCALE - 1},
         size=SIDE,
+        tol=1e-5,
     ),
     "ernie-image": flow("ERNIE_IMAGE", packed_transformers.build_ernie_image, size=SIDE, tol=1e-5),
     "prx": flow("PRX", packed_transformers.build_prx, unbinned, size=SIDE),
@@ -305,6 +306,7 @@ SMALL: dict[str, Small] = {
     ),
     "alt-diffusion": told(other_text_unets.build_alt_diffusion, "ALT_DIFFUSION"),
     "latent-diffusion-text": told(lambda folder: other_text_unets.build_latent_diffusion_text(), "LATENT_DIFFUSION"),
+    "dreamlite": flow("DREAMLITE", other_text_unets.build_dreamlite, size=SIDE, begin="prepare_latents"),
     "wan": flow("WAN", video_pipelines.build_wan, size=(16, 32), frames=5, tol=1e-5),
     "ltx": flow(
         "LTX",

@@ -7,7 +7,13 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import DDIMScheduler, Kandinsky3Pipeline, Kandinsky3UNet
+from diffusers import (
+    AutoencoderTiny,
+    FlowMatchEulerDiscreteScheduler,
+    Kandinsky3Pipeline,
+    Kandinsky3UNet,
+)
+from diffusers.models.unets.unet_dreamlite import DreamLiteUNetModel
 from diffusers.pipelines.deprecated.alt_diffusion.modeling_roberta_series import (
     RobertaSeriesConfig,
     RobertaSeriesModelWithTransformation,
@@ -15,9 +21,10 @@ from diffusers.pipelines.deprecated.alt_diffusion.modeling_roberta_series import
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
 from image_transformers import WORDS, build_coarse_autoencoder, build_encoder, build_words, spread
 from networks import build_text_unet
+from packed_transformers import qwen3_vl
 from pictured_pipelines import LATENT, build_movq, texts
 from pipelines import LETTERS, TOKENS, build_latent_scheduler
-from transformers import T5Config, T5EncoderModel, XLMRobertaTokenizer
+from transformers import Qwen3VLForConditionalGeneration, T5Config, T5EncoderModel, XLMRobertaTokenizer
 
 
 def build_kandinsky_3() -> Kandinsky3Pipeline:
@@ -33,9 +40,8 @@ def build_kandinsky_3() -> Kandinsky3Pipeline:
         cross_attention_dim=8,
         encoder_hid_dim=16,
     )
-    scheduler = DDIMScheduler(clip_sample=False)
     encoder = build_encoder(T5Config, T5EncoderModel)
-    return Kandinsky3Pipeline(build_words(), encoder, spread(network), scheduler, build_movq())
+    return Kandinsky3Pipeline(build_words(), encoder, spread(network), build_latent_scheduler(), build_movq())
 
 
 def build_alt_diffusion(folder: Path) -> Any:
@@ -68,3 +74,33 @@ def build_latent_diffusion_text() -> Any:
         build_coarse_autoencoder(), LDMBertModel(config).eval(), build_words(), build_text_unet(**LATENT),
         build_latent_scheduler(),
     )  # fmt: skip
+
+
+def build_dreamlite() -> Any:
+    """Two levels on latents of 8x8, which the pipeline widens to 8x16."""
+    torch.manual_seed(34)
+    network = DreamLiteUNetModel(
+        sample_size=8,
+        down_block_types=("DreamLiteCrossAttnNoSelfAttnDownBlock2D", "DreamLiteCrossAttnDownBlock2D"),
+        up_block_types=("DreamLiteCrossAttnUpBlock2D", "DreamLiteCrossAttnNoSelfAttnUpBlock2D"),
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        cross_attention_dim=16,
+        attention_head_dim=2,
+        encoder_hid_dim=16,
+        encoder_hid_dim_type="text_proj_rms",
+        addition_embed_type="time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=16,
+        ff_mult=2,
+    )
+    torch.manual_seed(35)
+    autoencoder = AutoencoderTiny(
+        encoder_block_out_channels=(4, 4), decoder_block_out_channels=(4, 4), num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    )  # fmt: skip
+    torch.manual_seed(36)
+    encoder = Qwen3VLForConditionalGeneration(qwen3_vl()).eval()
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, max_shift=1.16)
+    return diffusers.DreamLitePipeline(encoder, build_words(), None, autoencoder.eval(), spread(network), scheduler)

@@ -43,8 +43,8 @@ from image_transformers import (
 )
 from pipelines import build_flow_autoencoder
 from transformers import (
-    Gemma2Config,
-    Gemma2Model,
+    GemmaConfig,
+    GemmaModel,
     Qwen3Config,
     Qwen3Model,
     Qwen3VLConfig,
@@ -217,7 +217,7 @@ def build_lumina() -> LuminaPipeline:
         multiple_of=16,
         cross_attention_dim=16,
     )
-    encoder = build_decoder(Gemma2Config, Gemma2Model, query_pre_attn_scalar=8)
+    encoder = build_decoder(GemmaConfig, GemmaModel)
     scheduler = FlowMatchEulerDiscreteScheduler()
     return LuminaPipeline(spread(network), scheduler, build_coarse_autoencoder(), encoder, build_words())
 

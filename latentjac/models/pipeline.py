@@ -13,8 +13,6 @@ from latentjac.models.image_prompts import ImageEncoder, Noising
 
 # Parts that change neither the network's input nor what becomes of its output.
 _IGNORED = ("safety_checker", "feature_extractor", "watermarker", "scheduler")
-# Parts that rewrite prompts, which are taken as they are here, and that guide in ways of their own.
-_ELSEWHERE = ("text_processor", "pe", "pe_tokenizer", "guider", "ocr_guider")
 
 
 @dataclass(frozen=True)
@@ -82,9 +80,8 @@ def family_of_parts(pipeline: str, classes: Mapping[str, str], configs: Mapping[
         configs: Configurations of its networks by name.
     """
     family = next((f for f in FAMILIES if f.takes(classes, configs.get(f.part, {}))), None)
-    known: set[str] = ({*NETWORK_PARTS} if family is None else {family.part, *family.requires, *family.allows}).union(
-        _IGNORED, _ELSEWHERE
-    )
+    own = NETWORK_PARTS if family is None else (family.part, *family.requires, *family.allows, *family.ignores)
+    known = {*_IGNORED, *own}
     others = {
         name: kind
         for name, kind in classes.items()

@@ -35,7 +35,7 @@ class PipelineText:
         self._pipeline = getattr(diffusers, kind)(**{**{name: parts.get(name) for name in names}, **settings})
         self._encode, self._encode_away = encode, encode_away or encode
         coders = ("text_encoder", "projection_model", "bert")
-        held = [part for name, part in parts.items() if name.startswith(coders)]
+        held = [p for name, p in parts.items() if name.startswith(coders) and isinstance(p, torch.nn.Module)]
         self.encoder = torch.nn.ModuleList(held).eval().requires_grad_(False)
 
     @public

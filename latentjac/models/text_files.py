@@ -7,6 +7,7 @@ says of adapters, quantization and kernels to other places.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,6 +36,8 @@ _ELSEWHERE = frozenset((
     "quantization_config", "torch_dtype", "transformers_weights", "use_pretrained_backbone", "use_timm_backbone",
 ))  # fmt: skip
 _BASES = ("PreTrainedModel", "PreTrainedTokenizerBase", "FeatureExtractionMixin", "ImageProcessingMixin")
+# Modules of diffusers with encoders that the signature of their pipeline does not name.
+_MODULES = {"LDMBertModel": "diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion"}
 # One of these is what a tokenizer is read from.
 _WORDS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 
@@ -86,7 +89,8 @@ class EncoderFiles:
         bases = tuple(getattr(self._transformers, base) for base in _BASES)
         try:
             own = {of.__name__: of for of in classes_taken(self._pipeline, name, "diffusers")}
-            made = own.get(kind) or getattr(self._transformers, kind, None)
+            places = import_module(_MODULES[kind]) if kind in _MODULES else self._transformers
+            made = own.get(kind) or getattr(places, kind, None)
         except (ImportError, RuntimeError) as error:  # some need more than is installed
             raise LoadError(f"load: {name}: transformers must have {kind[:60]}, got {error}") from error
         if not isinstance(made, type) or not issubclass(made, bases):

@@ -20,6 +20,7 @@ from latentjac.models.adapters.controlnet import (
 )
 from latentjac.models.adapters.deepfloyd import DEEPFLOYD
 from latentjac.models.adapters.dit import DIT
+from latentjac.models.adapters.dreamlite import DREAMLITE
 from latentjac.models.adapters.ernie_image import ERNIE_IMAGE, BatchedErnie
 from latentjac.models.adapters.family import BY_HAND, Call, Encoder, Family
 from latentjac.models.adapters.flux import FLUX, FLUX_SCHNELL
@@ -56,7 +57,7 @@ FAMILIES = (
     PIXART_SIZED, SD3, FLUX, FLUX_SCHNELL, SANA, AURA_FLOW, HUNYUAN_DIT, COG_VIEW4, QWEN_IMAGE, Z_IMAGE,
     LUMINA2, CHROMA, COG_VIEW3, FLUX2, FLUX2_KLEIN,
     OVIS_IMAGE, LONGCAT_IMAGE, BRIA, FIBO, KREA2, ERNIE_IMAGE, PRX, LUMINA, HUNYUAN_IMAGE,
-    KANDINSKY_3, ALT_DIFFUSION, LATENT_DIFFUSION,
+    KANDINSKY_3, ALT_DIFFUSION, LATENT_DIFFUSION, DREAMLITE,
     WAN, LTX, COGVIDEOX, STABLE_AUDIO,
 )  # fmt: skip
 # Of networks that had one class before diffusers 0.30, and have one each since: by the kind of their norm.
@@ -95,6 +96,7 @@ __all__ = [
     "DEEPFLOYD_UPSCALED",
     "DEPTH",
     "DIT",
+    "DREAMLITE",
     "ERNIE_IMAGE",
     "FAMILIES",
     "FIBO",

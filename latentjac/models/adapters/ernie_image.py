@@ -99,5 +99,6 @@ ERNIE_IMAGE = Family(
     join=BatchedErnie,
     guidance_scale=4.0,
     requires={"text_encoder": (), "tokenizer": ()},
+    ignores=("pe", "pe_tokenizer"),
     make_text=make_text,
 )

@@ -115,6 +115,8 @@ class Family:
         beside: Which of these are networks that are one with it.
         join: The class of that one, made of the network and of those.
         allows: Further parts that a pipeline can have, which ``make_text`` knows of.
+        ignores: Further parts that it can have and that nothing is made of here: they rewrite prompts, which are taken
+            as they are, read pictures that there are none of, or guide in a way of their own.
         make_text: For families with text: the encoder of prompts, of parts by name and the settings of the pipeline.
     """
 
@@ -147,6 +149,7 @@ class Family:
     beside: tuple[str, ...] = ()
     join: type[torch.nn.Module] | None = None
     allows: tuple[str, ...] = ()
+    ignores: tuple[str, ...] = ()
     make_text: Callable[[Mapping[str, Any], Mapping[str, Any]], Encoder] | None = field(default=None, repr=False)
 
     def names(self, network: Any) -> tuple[str, ...]:

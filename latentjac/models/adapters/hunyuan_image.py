@@ -111,5 +111,6 @@ HUNYUAN_IMAGE = Family(
     join=WholeTextHunyuan,
     guidance_scale=3.5,
     requires={"text_encoder": (), "tokenizer": (), "text_encoder_2": ("T5EncoderModel",), "tokenizer_2": ()},
+    ignores=("guider", "ocr_guider"),
     make_text=make_text,
 )

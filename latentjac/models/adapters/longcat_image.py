@@ -63,5 +63,6 @@ LONGCAT_IMAGE = Family(
     rescaled=rescaled,
     guidance_scale=4.5,
     requires={"text_encoder": (), "tokenizer": ()},
+    ignores=("text_processor",),
     make_text=make_text,
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from latentjac.models.adapters.dit import times
+from latentjac.models.adapters.dit import precise
 from latentjac.models.adapters.family import Family, middle_of
 from latentjac.models.adapters.pixel_unet import sample_shape
 from latentjac.models.conditioning import Conditioning
@@ -28,7 +28,7 @@ def call(network: Any, x: torch.Tensor, t: torch.Tensor, conditioning: Condition
     text, mask, side = conditioning["text"], conditioning["text_mask"], network.config["sample_size"]
     out = network(
         hidden_states=x,
-        timestep=1 - times(x, t).to(torch.promote_types(x.dtype, torch.float32)) / 1000,
+        timestep=1 - precise(x, t) / 1000,
         encoder_hidden_states=text,
         encoder_mask=mask if mask.shape[1] else x.new_ones(text.shape[:2]),
         image_rotary_emb=get_2d_rotary_pos_embed_lumina(

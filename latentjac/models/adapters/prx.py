@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from latentjac.models.adapters.dit import times
+from latentjac.models.adapters.dit import precise
 from latentjac.models.adapters.family import Family, middle_of
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import PipelineText, side_by_side
@@ -20,7 +20,7 @@ def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditionin
     mask = conditioning["text_mask"]
     return network(
         hidden_states=x,
-        timestep=times(x, t).to(torch.promote_types(x.dtype, torch.float32)) / 1000,
+        timestep=precise(x, t) / 1000,
         encoder_hidden_states=conditioning["text"],
         attention_mask=mask.bool() if mask.shape[1] else None,
         return_dict=False,

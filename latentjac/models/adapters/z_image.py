@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from latentjac.models.adapters.dit import times
+from latentjac.models.adapters.dit import precise
 from latentjac.models.adapters.family import Family, middle_of
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import PipelineText, side_by_side
@@ -26,7 +26,7 @@ def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditionin
     lengths = mask.sum(dim=1).long().tolist() if mask.shape[1] else [text.shape[1]] * len(x)
     out = network(
         list(x[:, :, None].unbind(dim=0)),
-        1 - times(x, t).to(torch.promote_types(x.dtype, torch.float32)) / 1000,
+        1 - precise(x, t) / 1000,
         [row[:length] for row, length in zip(text, lengths, strict=True)],
         return_dict=False,
     )[0]
