@@ -261,7 +261,7 @@ SMALL: dict[str, Small] = {
     "sana": flow("SANA", image_transformers.build_sana, unbinned, tol=1e-5),
     "aura-flow": flow("AURA_FLOW", image_transformers.build_aura_flow, tol=1e-5),
     "hunyuan-dit": flow("HUNYUAN_DIT", image_transformers.build_hunyuan_dit, unbinned),
-    "lumina-2": flow("LUMINA2", image_transformers.build_lumina2),
+    "lumina-2": flow("LUMINA2", image_transformers.build_lumina2, tol=1e-5),
     "z-image": flow(
         "Z_IMAGE", image_transformers.build_z_image, lambda model, noise: {"guidance_scale": SCALE - 1}, size=SIDE
     ),
@@ -307,6 +307,15 @@ SMALL: dict[str, Small] = {
     "alt-diffusion": told(other_text_unets.build_alt_diffusion, "ALT_DIFFUSION"),
     "latent-diffusion-text": told(lambda folder: other_text_unets.build_latent_diffusion_text(), "LATENT_DIFFUSION"),
     "dreamlite": flow("DREAMLITE", other_text_unets.build_dreamlite, size=SIDE, begin="prepare_latents"),
+    "hidream": flow("HIDREAM", packed_transformers.build_hidream, size=SIDE, tol=1e-5),
+    "bria-fibo-2": flow(
+        "FIBO2",
+        packed_transformers.build_fibo_2,
+        lambda model, noise: {"latents": torch.nn.functional.pixel_shuffle(noise, 2)},
+        size=SIDE,
+        tol=1e-5,
+    ),
+    "nucleus-image": flow("NUCLEUS", packed_transformers.build_nucleus, tokens, size=SIDE, tol=1e-5),
     "wan": flow("WAN", video_pipelines.build_wan, size=(16, 32), frames=5, tol=1e-5),
     "ltx": flow(
         "LTX",

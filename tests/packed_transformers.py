@@ -8,12 +8,15 @@ import torch
 from diffusers import (
     AutoencoderKLHunyuanImage,
     AutoencoderKLWan,
+    BriaFibo2Pipeline,
     BriaFiboPipeline,
     BriaPipeline,
     ClassifierFreeGuidance,
     ErnieImagePipeline,
     ErnieImageTransformer2DModel,
     FlowMatchEulerDiscreteScheduler,
+    HiDreamImagePipeline,
+    HiDreamImageTransformer2DModel,
     HunyuanImagePipeline,
     HunyuanImageTransformer2DModel,
     Krea2Pipeline,
@@ -22,6 +25,8 @@ from diffusers import (
     LongCatImageTransformer2DModel,
     LuminaNextDiT2DModel,
     LuminaPipeline,
+    NucleusMoEImagePipeline,
+    NucleusMoEImageTransformer2DModel,
     OvisImagePipeline,
     OvisImageTransformer2DModel,
     PRXPipeline,
@@ -29,6 +34,7 @@ from diffusers import (
 )
 from diffusers.models.transformers.transformer_bria import BriaTransformer2DModel
 from diffusers.models.transformers.transformer_bria_fibo import BriaFiboTransformer2DModel
+from diffusers.models.transformers.transformer_bria_fibo2 import BriaFibo2Transformer2DModel
 from diffusers.pipelines.prx import pipeline_prx
 from image_transformers import (
     WORDS,
@@ -43,11 +49,16 @@ from image_transformers import (
 )
 from pipelines import build_flow_autoencoder
 from transformers import (
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
     GemmaConfig,
     GemmaModel,
+    LlamaConfig,
+    LlamaForCausalLM,
     Qwen3Config,
     Qwen3Model,
     Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
     Qwen3VLModel,
     SmolLM3Config,
     SmolLM3ForCausalLM,
@@ -125,10 +136,10 @@ def build_fibo() -> BriaFiboPipeline:
     return BriaFiboPipeline(spread(network), scheduler, build_wan_autoencoder(), encoder, build_words())
 
 
-def qwen3_vl() -> Qwen3VLConfig:
-    """A language model of 16 channels and two layers, with one for pictures that gets none."""
+def qwen3_vl(layers: int = 2) -> Qwen3VLConfig:
+    """A language model of 16 channels and so many layers, with one for pictures that gets none."""
     rotation = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}
-    text = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
+    text = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": layers, "num_attention_heads": 2,
             "num_key_value_heads": 2, "head_dim": 8, "vocab_size": len(WORDS), "rope_parameters": rotation,
             "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}  # fmt: skip
     vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16,
@@ -257,3 +268,101 @@ def build_hunyuan_image() -> HunyuanImagePipeline:
         spread(network),
         guider=ClassifierFreeGuidance(guidance_scale=3.0),
     )
+
+
+def build_hidream() -> HiDreamImagePipeline:
+    """A joint block and two single ones with four experts, two of them at work, on latents of 8x8."""
+    torch.manual_seed(40)
+    network = HiDreamImageTransformer2DModel(
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=1,
+        num_single_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        caption_channels=[16, 16],
+        text_emb_dim=16,
+        axes_dims_rope=(4, 2, 2),
+        max_resolution=(8, 16),
+        llama_layers=[0, 1, 1],
+    )
+    clip = CLIPTextConfig(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        intermediate_size=24,
+        projection_dim=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=128,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=1,
+    )
+    words = build_words()
+    pipeline = HiDreamImagePipeline(
+        FlowMatchEulerDiscreteScheduler(shift=3.0),
+        build_flow_autoencoder(),
+        CLIPTextModelWithProjection(clip).eval(),
+        words,
+        CLIPTextModelWithProjection(clip).eval(),
+        words,
+        build_encoder(T5Config, T5EncoderModel),
+        words,
+        build_decoder(LlamaConfig, LlamaForCausalLM, attn_implementation="eager"),
+        words,
+        spread(network),
+    )
+    pipeline.default_sample_size = 8  # it keeps the area of pictures
+    return pipeline
+
+
+def build_fibo_2() -> BriaFibo2Pipeline:
+    """Seven blocks, most of which read the text again, on latents of 8x8, of pictures of 16x16."""
+    torch.manual_seed(41)
+    network = BriaFibo2Transformer2DModel(
+        in_channels=4,
+        dim=24,
+        n_layers=7,
+        n_refiner_layers=1,
+        n_heads=2,
+        cap_feat_dim=48,
+        injection_layer_ids=(1, 2, 3, 4, 6),
+        perceiver_num_layers=1,
+        min_num_gist_tokens=4,
+        max_num_gist_tokens=8,
+        gist_step=2,
+        gist_min_text_len=40,
+        gist_max_text_len=64,
+        axes_dims=(4, 4, 4),
+        axes_lens=(16, 16, 16),
+    )
+    torch.manual_seed(42)
+    encoder = Qwen3VLForConditionalGeneration(qwen3_vl(36)).eval()
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    return BriaFibo2Pipeline(spread(network), scheduler, build_flux2().vae, encoder, build_words())
+
+
+def build_nucleus() -> NucleusMoEImagePipeline:
+    """Three blocks, two of them with four experts, on packed latents of 8x8."""
+    torch.manual_seed(43)
+    network = NucleusMoEImageTransformer2DModel(
+        in_channels=16,
+        out_channels=4,
+        num_layers=3,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        axes_dims_rope=(4, 2, 2),
+        mlp_ratio=12.0,
+        dense_moe_strategy="leave_first_block_dense",
+        num_experts=4,
+        moe_intermediate_dim=16,
+        capacity_factors=2.0,
+    )
+    torch.manual_seed(44)
+    encoder = Qwen3VLForConditionalGeneration(qwen3_vl(9)).eval()
+    tokenizer = build_words()
+    tokenizer.chat_template = "{% for message in messages[1:] %}the {{ message['content'][0]['text'] }}{% endfor %}"
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    return NucleusMoEImagePipeline(spread(network), scheduler, build_qwen_image().vae, encoder, tokenizer)

@@ -35,7 +35,9 @@ _ELSEWHERE = frozenset((
     "distributed_config", "dtype", "experts_implementation", "fusion_config", "kernel_config", "name_or_path",
     "quantization_config", "torch_dtype", "transformers_weights", "use_pretrained_backbone", "use_timm_backbone",
 ))  # fmt: skip
-_BASES = ("PreTrainedModel", "PreTrainedTokenizerBase", "FeatureExtractionMixin", "ImageProcessingMixin")
+_BASES = (
+    "PreTrainedModel", "PreTrainedTokenizerBase", "FeatureExtractionMixin", "ImageProcessingMixin", "ProcessorMixin",
+)  # fmt: skip
 # Modules of diffusers with encoders that the signature of their pipeline does not name.
 _MODULES = {"LDMBertModel": "diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion"}
 # One of these is what a tokenizer is read from.
@@ -124,9 +126,12 @@ class EncoderFiles:
         return self._folder / name / "config.json"
 
     def _read_words(self, name: str, made: Any) -> Any:
-        """A tokenizer, or what prepares pictures for an encoder."""
+        """A tokenizer, or what prepares pictures for an encoder; of what prepares both the tokenizer."""
+        if issubclass(made, self._transformers.ProcessorMixin):
+            made = self._transformers.AutoTokenizer
         folder, is_clip = self._folder / name, made.__name__ in TOKENIZERS
-        is_tokenizer = issubclass(made, self._transformers.PreTrainedTokenizerBase)
+        tokenizers = (self._transformers.PreTrainedTokenizerBase, self._transformers.AutoTokenizer)
+        is_tokenizer = issubclass(made, tokenizers)
         _check_files(folder, _WORDS if is_tokenizer and not is_clip else ())
         encoder = self._config(name.replace("tokenizer", "text_encoder"))
         if is_clip:

@@ -23,8 +23,10 @@ from latentjac.models.adapters.dit import DIT
 from latentjac.models.adapters.dreamlite import DREAMLITE
 from latentjac.models.adapters.ernie_image import ERNIE_IMAGE, BatchedErnie
 from latentjac.models.adapters.family import BY_HAND, Call, Encoder, Family
+from latentjac.models.adapters.fibo2 import FIBO2
 from latentjac.models.adapters.flux import FLUX, FLUX_SCHNELL
 from latentjac.models.adapters.flux2 import FLUX2, FLUX2_KLEIN
+from latentjac.models.adapters.hidream import HIDREAM, MixedHiDream
 from latentjac.models.adapters.hunyuan_dit import HUNYUAN_DIT
 from latentjac.models.adapters.hunyuan_image import HUNYUAN_IMAGE, WholeTextHunyuan
 from latentjac.models.adapters.kandinsky import KANDINSKY, KANDINSKY_21
@@ -34,6 +36,7 @@ from latentjac.models.adapters.longcat_image import LONGCAT_IMAGE
 from latentjac.models.adapters.ltx import LTX
 from latentjac.models.adapters.lumina import LUMINA
 from latentjac.models.adapters.lumina2 import LUMINA2, MaskedLumina2
+from latentjac.models.adapters.nucleus import NUCLEUS, MixedNucleus
 from latentjac.models.adapters.other_texts import ALT_DIFFUSION, LATENT_DIFFUSION
 from latentjac.models.adapters.ovis_image import OVIS_IMAGE
 from latentjac.models.adapters.pixart import PIXART, PIXART_SIZED
@@ -56,7 +59,7 @@ FAMILIES = (
     CONTROLLED, CONTROLLED_SDXL, ADAPTED, ADAPTED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, VARIATION, DIT, PIXART,
     PIXART_SIZED, SD3, FLUX, FLUX_SCHNELL, SANA, AURA_FLOW, HUNYUAN_DIT, COG_VIEW4, QWEN_IMAGE, Z_IMAGE,
     LUMINA2, CHROMA, COG_VIEW3, FLUX2, FLUX2_KLEIN,
-    OVIS_IMAGE, LONGCAT_IMAGE, BRIA, FIBO, KREA2, ERNIE_IMAGE, PRX, LUMINA, HUNYUAN_IMAGE,
+    HIDREAM, NUCLEUS, FIBO2, OVIS_IMAGE, LONGCAT_IMAGE, BRIA, FIBO, KREA2, ERNIE_IMAGE, PRX, LUMINA, HUNYUAN_IMAGE,
     KANDINSKY_3, ALT_DIFFUSION, LATENT_DIFFUSION, DREAMLITE,
     WAN, LTX, COGVIDEOX, STABLE_AUDIO,
 )  # fmt: skip
@@ -100,10 +103,12 @@ __all__ = [
     "ERNIE_IMAGE",
     "FAMILIES",
     "FIBO",
+    "FIBO2",
     "FLUX",
     "FLUX2",
     "FLUX2_KLEIN",
     "FLUX_SCHNELL",
+    "HIDREAM",
     "HUNYUAN_DIT",
     "HUNYUAN_IMAGE",
     "KANDINSKY",
@@ -116,6 +121,7 @@ __all__ = [
     "LUMINA",
     "LUMINA2",
     "NETWORK_PARTS",
+    "NUCLEUS",
     "OVIS_IMAGE",
     "PART_NAMES",
     "PIXART",
@@ -141,6 +147,8 @@ __all__ = [
     "Encoder",
     "Family",
     "MaskedLumina2",
+    "MixedHiDream",
+    "MixedNucleus",
     "WholeTextHunyuan",
     "class_now",
     "family_of",
