@@ -58,7 +58,11 @@ _PUBLISHED: tuple[tuple[str, dict[str, Any]], ...] = (
     (r"PixArt", {"sample_size": 128, "caption_channels": 4096}),
 )  # fmt: skip
 # Where the network of a published pipeline is of another class than the first of its signature.
-_NETWORKS = {"LDMTextToImagePipeline": {"unet": "UNet2DConditionModel"}}
+_NETWORKS = {
+    "LDMTextToImagePipeline": {"unet": "UNet2DConditionModel"},
+    "StableDiffusionControlNetXSPipeline": {"unet": "UNetControlNetXSModel"},  # it makes one of its two networks
+    "StableDiffusionXLControlNetXSPipeline": {"unet": "UNetControlNetXSModel"},
+}
 _VAE_CHANNELS = {"StableDiffusionLDM3DPipeline": 6}  # a picture and its depth; 3 elsewhere
 # Parts that can be missing but that published pipelines have; others, such as encoders of images, mostly are.
 _TEXT = ("tokenizer", "text_encoder")

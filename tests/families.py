@@ -316,6 +316,12 @@ SMALL: dict[str, Small] = {
         tol=1e-5,
     ),
     "nucleus-image": flow("NUCLEUS", packed_transformers.build_nucleus, tokens, size=SIDE, tol=1e-5),
+    "controlnet-xs": text_unet(
+        "XS", "StableDiffusionControlNetXSPipeline", other_text_unets.build_controlled_xs, **CONTROL
+    ),
+    "sdxl-controlnet-xs": text_unet(
+        "XS_SDXL", "StableDiffusionXLControlNetXSPipeline", other_text_unets.build_controlled_xs, **CONTROL
+    ),
     "wan": flow("WAN", video_pipelines.build_wan, size=(16, 32), frames=5, tol=1e-5),
     "ltx": flow(
         "LTX",

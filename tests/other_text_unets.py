@@ -23,7 +23,7 @@ from image_transformers import WORDS, build_coarse_autoencoder, build_encoder, b
 from networks import build_text_unet
 from packed_transformers import qwen3_vl
 from pictured_pipelines import LATENT, build_movq, texts
-from pipelines import LETTERS, TOKENS, build_latent_scheduler
+from pipelines import LETTERS, TOKENS, build_latent_scheduler, build_sdxl, build_stable_diffusion
 from transformers import Qwen3VLForConditionalGeneration, T5Config, T5EncoderModel, XLMRobertaTokenizer
 
 
@@ -104,3 +104,17 @@ def build_dreamlite() -> Any:
     encoder = Qwen3VLForConditionalGeneration(qwen3_vl()).eval()
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, max_shift=1.16)
     return diffusers.DreamLitePipeline(encoder, build_words(), None, autoencoder.eval(), spread(network), scheduler)
+
+
+def build_controlled_xs(folder: Path, kind: Any) -> Any:
+    """Stable Diffusion, or that of XL by the class, with a ControlNet-XS in its U-Net."""
+    large = "XL" in kind.__name__
+    own = {"layers_per_block": 2, "norm_num_groups": 8, "use_linear_projection": True}
+    plain = build_sdxl(folder, **own) if large else build_stable_diffusion(folder, **own)
+    torch.manual_seed(37)
+    beside = diffusers.ControlNetXSAdapter.from_unet(
+        plain.unet, size_ratio=0.5, num_attention_heads=[1, 1], conditioning_embedding_out_channels=(4, 4)
+    )
+    parts = {**plain.components, "controlnet": beside}
+    parts.pop("image_encoder", None)
+    return kind(**parts, **({"add_watermarker": False} if large else {"requires_safety_checker": False}))

@@ -309,7 +309,7 @@ def build_hidream() -> HiDreamImagePipeline:
         words,
         build_encoder(T5Config, T5EncoderModel),
         words,
-        build_decoder(LlamaConfig, LlamaForCausalLM, attn_implementation="eager"),
+        build_decoder(LlamaConfig, LlamaForCausalLM),
         words,
         spread(network),
     )

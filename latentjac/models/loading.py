@@ -264,8 +264,9 @@ def _assemble(
     network, scheduler = parts.network, parts.scheduler
     config = getattr(network, "config", None)
     known = family_of(network)
-    sized = size is not None or (known is not None and known.sized) or (config or {}).get("sample_size")
-    if config is None or not sized or not config.get("in_channels"):
+    shaped = known is not None and known.sized
+    sized = size is not None or shaped or (config or {}).get("sample_size")
+    if config is None or not sized or not (shaped or config.get("in_channels")):
         raise LoadError(
             f"load: network must have a config with sample_size and in_channels, got {type(network).__name__} "
             f"({BY_HAND})"

@@ -18,6 +18,7 @@ from latentjac.models.adapters.controlnet import (
     AdaptedUNet,
     ControlledUNet,
 )
+from latentjac.models.adapters.controlnet_xs import XS, XS_SDXL
 from latentjac.models.adapters.deepfloyd import DEEPFLOYD
 from latentjac.models.adapters.dit import DIT
 from latentjac.models.adapters.dreamlite import DREAMLITE
@@ -59,8 +60,8 @@ FAMILIES = (
     CONTROLLED, CONTROLLED_SDXL, ADAPTED, ADAPTED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, VARIATION, DIT, PIXART,
     PIXART_SIZED, SD3, FLUX, FLUX_SCHNELL, SANA, AURA_FLOW, HUNYUAN_DIT, COG_VIEW4, QWEN_IMAGE, Z_IMAGE,
     LUMINA2, CHROMA, COG_VIEW3, FLUX2, FLUX2_KLEIN,
-    HIDREAM, NUCLEUS, FIBO2, OVIS_IMAGE, LONGCAT_IMAGE, BRIA, FIBO, KREA2, ERNIE_IMAGE, PRX, LUMINA, HUNYUAN_IMAGE,
-    KANDINSKY_3, ALT_DIFFUSION, LATENT_DIFFUSION, DREAMLITE,
+    XS, XS_SDXL, HIDREAM, NUCLEUS, FIBO2, OVIS_IMAGE, LONGCAT_IMAGE, BRIA, FIBO, KREA2, ERNIE_IMAGE, PRX, LUMINA,
+    HUNYUAN_IMAGE, KANDINSKY_3, ALT_DIFFUSION, LATENT_DIFFUSION, DREAMLITE,
     WAN, LTX, COGVIDEOX, STABLE_AUDIO,
 )  # fmt: skip
 # Of networks that had one class before diffusers 0.30, and have one each since: by the kind of their norm.
@@ -139,6 +140,8 @@ __all__ = [
     "UPSCALED",
     "VARIATION",
     "WAN",
+    "XS",
+    "XS_SDXL",
     "Z_IMAGE",
     "AdaptedUNet",
     "BatchedErnie",
