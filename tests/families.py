@@ -304,6 +304,13 @@ SMALL: dict[str, Small] = {
         lambda model, noise: {"guidance_scale": SCALE - 1},
         size=64,
     ),
+    "kandinsky-5": flow(
+        "KANDINSKY_5",
+        packed_transformers.build_kandinsky_5,
+        lambda model, noise: {"latents": noise.movedim(1, 3)[:, None]},
+        size=64,
+        tol=1e-5,
+    ),
     "alt-diffusion": told(other_text_unets.build_alt_diffusion, "ALT_DIFFUSION"),
     "latent-diffusion-text": told(lambda folder: other_text_unets.build_latent_diffusion_text(), "LATENT_DIFFUSION"),
     "dreamlite": flow("DREAMLITE", other_text_unets.build_dreamlite, size=SIDE, begin="prepare_latents"),

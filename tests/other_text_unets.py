@@ -13,6 +13,7 @@ from diffusers import (
     Kandinsky3Pipeline,
     Kandinsky3UNet,
 )
+from diffusers.models.controlnets.controlnet_xs import UNetControlNetXSModel
 from diffusers.models.unets.unet_dreamlite import DreamLiteUNetModel
 from diffusers.pipelines.deprecated.alt_diffusion.modeling_roberta_series import (
     RobertaSeriesConfig,
@@ -109,12 +110,14 @@ def build_dreamlite() -> Any:
 def build_controlled_xs(folder: Path, kind: Any) -> Any:
     """Stable Diffusion, or that of XL by the class, with a ControlNet-XS in its U-Net."""
     large = "XL" in kind.__name__
-    own = {"layers_per_block": 2, "norm_num_groups": 8, "use_linear_projection": True}
+    own = {"layers_per_block": 2, "use_linear_projection": True}
     plain = build_sdxl(folder, **own) if large else build_stable_diffusion(folder, **own)
     torch.manual_seed(37)
     beside = diffusers.ControlNetXSAdapter.from_unet(
-        plain.unet, size_ratio=0.5, num_attention_heads=[1, 1], conditioning_embedding_out_channels=(4, 4)
+        plain.unet, block_out_channels=[4, 4], num_attention_heads=[1, 1], conditioning_embedding_out_channels=(4, 4)
     )
-    parts = {**plain.components, "controlnet": beside}
+    # As a folder has it: made of two networks it has other attributes, which mean nothing.
+    whole = UNetControlNetXSModel.from_config(UNetControlNetXSModel.from_unet(plain.unet, beside).config).eval()
+    parts = {**plain.components, "controlnet": beside, "unet": whole}
     parts.pop("image_encoder", None)
     return kind(**parts, **({"add_watermarker": False} if large else {"requires_safety_checker": False}))

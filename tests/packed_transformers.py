@@ -19,6 +19,8 @@ from diffusers import (
     HiDreamImageTransformer2DModel,
     HunyuanImagePipeline,
     HunyuanImageTransformer2DModel,
+    Kandinsky5T2IPipeline,
+    Kandinsky5Transformer3DModel,
     Krea2Pipeline,
     Krea2Transformer2DModel,
     LongCatImagePipeline,
@@ -50,6 +52,7 @@ from image_transformers import (
 from pipelines import build_flow_autoencoder
 from transformers import (
     CLIPTextConfig,
+    CLIPTextModel,
     CLIPTextModelWithProjection,
     GemmaConfig,
     GemmaModel,
@@ -270,6 +273,22 @@ def build_hunyuan_image() -> HunyuanImagePipeline:
     )
 
 
+def clip_text() -> CLIPTextConfig:
+    """Two layers of 16 channels, for texts of up to 128 tokens."""
+    return CLIPTextConfig(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        intermediate_size=24,
+        projection_dim=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=128,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=1,
+    )
+
+
 def build_hidream() -> HiDreamImagePipeline:
     """A joint block and two single ones with four experts, two of them at work, on latents of 8x8."""
     torch.manual_seed(40)
@@ -287,18 +306,7 @@ def build_hidream() -> HiDreamImagePipeline:
         max_resolution=(8, 16),
         llama_layers=[0, 1, 1],
     )
-    clip = CLIPTextConfig(
-        vocab_size=len(WORDS),
-        hidden_size=16,
-        intermediate_size=24,
-        projection_dim=8,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=128,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=1,
-    )
+    clip = clip_text()
     words = build_words()
     pipeline = HiDreamImagePipeline(
         FlowMatchEulerDiscreteScheduler(shift=3.0),
@@ -366,3 +374,34 @@ def build_nucleus() -> NucleusMoEImagePipeline:
     tokenizer.chat_template = "{% for message in messages[1:] %}the {{ message['content'][0]['text'] }}{% endfor %}"
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
     return NucleusMoEImagePipeline(spread(network), scheduler, build_qwen_image().vae, encoder, tokenizer)
+
+
+def build_kandinsky_5() -> Kandinsky5T2IPipeline:
+    """Three blocks on latents of 8x8, of pictures of 64x64; their shift is ignored by the pipeline."""
+    torch.manual_seed(45)
+    network = Kandinsky5Transformer3DModel(
+        in_visual_dim=4,
+        out_visual_dim=4,
+        in_text_dim=16,
+        in_text_dim2=16,
+        time_dim=16,
+        model_dim=16,
+        ff_dim=24,
+        num_text_blocks=1,
+        num_visual_blocks=3,
+        axes_dims=(4, 2, 2),
+    )
+    autoencoder = build_coarse_autoencoder()
+    autoencoder.register_to_config(shift_factor=0.1)
+    words = build_words()
+    pipeline = Kandinsky5T2IPipeline(
+        spread(network),
+        autoencoder,
+        build_qwen_image().text_encoder,
+        words,
+        CLIPTextModel(clip_text()).eval(),
+        words,
+        FlowMatchEulerDiscreteScheduler(shift=5.0),
+    )
+    pipeline.resolutions = [(64, 64)]
+    return pipeline

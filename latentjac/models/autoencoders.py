@@ -204,11 +204,12 @@ class Scaling:
         return samples * self.std.to(samples) / self.scale + self.mean.to(samples)
 
 
-def scaling_of(autoencoder: Any) -> Scaling:
-    """That of an autoencoder; errors as of :class:`Scaling`."""
+def scaling_of(autoencoder: Any, *, shifted: bool = True) -> Scaling:
+    """That of an autoencoder, or without its ``shift_factor``; errors as of :class:`Scaling`."""
     channels = latent_channels(autoencoder)
     if not kind_of(autoencoder).folded:
-        return Scaling(autoencoder.config if kind_of(autoencoder).scaled else {}, channels)
+        config = dict(autoencoder.config) if kind_of(autoencoder).scaled else {}
+        return Scaling(config if shifted else {**config, "shift_factor": None}, channels)
     norm = autoencoder.bn
     spread = (norm.running_var.double() + autoencoder.config["batch_norm_eps"]).sqrt()
     return Scaling({"latents_mean": norm.running_mean.tolist(), "latents_std": spread.tolist()}, channels)

@@ -30,7 +30,7 @@ TAKEN = """
     OvisImagePipeline LongCatImagePipeline BriaPipeline BriaFiboPipeline Krea2Pipeline ErnieImagePipeline PRXPipeline
     LuminaPipeline HunyuanImagePipeline Kandinsky3Pipeline Kandinsky3Img2ImgPipeline AltDiffusionPipeline
     AltDiffusionImg2ImgPipeline DreamLitePipeline DreamLiteMobilePipeline HiDreamImagePipeline
-    NucleusMoEImagePipeline BriaFibo2Pipeline
+    NucleusMoEImagePipeline BriaFibo2Pipeline Kandinsky5T2IPipeline
 """.split()
 # The same of pipelines that are told apart by the configuration of their U-Nets, or that can do without parts that are
 # needed: with the configurations and the encoders of texts that they were published with.
@@ -60,6 +60,7 @@ NAMED = """
     SanaSprintPipeline SanaControlNetPipeline QwenImageEditPipeline QwenImageLayeredPipeline ZImageOmniPipeline
     CogView4ControlPipeline HunyuanDiTControlNetPipeline Flux2KleinInpaintPipeline OmniGenPipeline
     LongCatImageEditPipeline BriaFiboEditPipeline HunyuanImageRefinerPipeline PRXPixelPipeline
+    Kandinsky5I2IPipeline Kandinsky5T2VPipeline
 """.split()
 
 
@@ -116,7 +117,7 @@ def test_pipelines_that_make_pictures_are_counted_each_once() -> None:
     (numbers, refused) = share()
     names = {name for row in refused for name in row["pipelines"].split(", ")}
     assert numbers["open"] + len(names) == numbers["image pipelines"] == len(found)
-    assert numbers["open"] >= 121
+    assert numbers["open"] >= 122
     assert {"MarigoldDepth", "LDMSuperResolution", "StableDiffusionLDM3D", "KandinskyV22Inpaint"} < names
     assert not {name.removesuffix("Pipeline") for name in CONFIGURED} & names
     assert not {"StableDiffusionXL", "PixArtSigma", "StableDiffusion3PAG", "Flux", "DiT"} & names

@@ -32,6 +32,7 @@ from latentjac.models.adapters.hunyuan_dit import HUNYUAN_DIT
 from latentjac.models.adapters.hunyuan_image import HUNYUAN_IMAGE, WholeTextHunyuan
 from latentjac.models.adapters.kandinsky import KANDINSKY, KANDINSKY_21
 from latentjac.models.adapters.kandinsky3 import KANDINSKY_3
+from latentjac.models.adapters.kandinsky5 import KANDINSKY_5, SmoothKandinsky5
 from latentjac.models.adapters.krea2 import KREA2
 from latentjac.models.adapters.longcat_image import LONGCAT_IMAGE
 from latentjac.models.adapters.ltx import LTX
@@ -61,7 +62,7 @@ FAMILIES = (
     PIXART_SIZED, SD3, FLUX, FLUX_SCHNELL, SANA, AURA_FLOW, HUNYUAN_DIT, COG_VIEW4, QWEN_IMAGE, Z_IMAGE,
     LUMINA2, CHROMA, COG_VIEW3, FLUX2, FLUX2_KLEIN,
     XS, XS_SDXL, HIDREAM, NUCLEUS, FIBO2, OVIS_IMAGE, LONGCAT_IMAGE, BRIA, FIBO, KREA2, ERNIE_IMAGE, PRX, LUMINA,
-    HUNYUAN_IMAGE, KANDINSKY_3, ALT_DIFFUSION, LATENT_DIFFUSION, DREAMLITE,
+    HUNYUAN_IMAGE, KANDINSKY_3, KANDINSKY_5, ALT_DIFFUSION, LATENT_DIFFUSION, DREAMLITE,
     WAN, LTX, COGVIDEOX, STABLE_AUDIO,
 )  # fmt: skip
 # Of networks that had one class before diffusers 0.30, and have one each since: by the kind of their norm.
@@ -114,6 +115,7 @@ __all__ = [
     "HUNYUAN_IMAGE",
     "KANDINSKY",
     "KANDINSKY_3",
+    "KANDINSKY_5",
     "KANDINSKY_21",
     "KREA2",
     "LATENT_DIFFUSION",
@@ -152,6 +154,7 @@ __all__ = [
     "MaskedLumina2",
     "MixedHiDream",
     "MixedNucleus",
+    "SmoothKandinsky5",
     "WholeTextHunyuan",
     "class_now",
     "family_of",

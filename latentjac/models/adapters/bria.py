@@ -63,7 +63,7 @@ BRIA = Family(
     placement="rounded",
     guidance_scale=5.0,
     requires={"text_encoder": ("T5EncoderModel",), "tokenizer": ()},
-    allows=("image_encoder",),
+    ignores=("image_encoder",),
     make_text=make_text,
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -51,7 +51,7 @@ class MixedTransformer(torch.nn.Module):
 
     def __init__(self, transformer: Any) -> None:
         super().__init__()
-        self.transformer = _traceable(transformer)
+        self.transformer = rebuilt(transformer, _TRACEABLE)
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -59,16 +59,21 @@ class MixedTransformer(torch.nn.Module):
         return self.transformer.config
 
 
-def _traceable(module: torch.nn.Module) -> Any:
-    """A module with experts that can be traced, which shares its weights and nothing else with the one given."""
-    if type(module).__name__ in _TRACEABLE:
-        return _TRACEABLE[type(module).__name__](module)
-    if not any(type(part).__name__ in _TRACEABLE for part in module.modules()):
+def rebuilt(module: torch.nn.Module, others: Mapping[str, Callable[[Any], torch.nn.Module]]) -> Any:
+    """A module with others in place of those of some classes, which shares its weights and nothing else.
+
+    Args:
+        module: The module, which stays as it is.
+        others: Make the other ones, by the name of the class.
+    """
+    if type(module).__name__ in others:
+        return others[type(module).__name__](module)
+    if not any(type(part).__name__ in others for part in module.modules()):
         return module
     other = copy.copy(module)
     for name, value in vars(module).items():
         if isinstance(value, dict):  # hooks and parts
             other.__dict__[name] = copy.copy(value)
     for name, part in module.named_children():
-        other._modules[name] = _traceable(part)
+        other._modules[name] = rebuilt(part, others)
     return other

@@ -88,6 +88,7 @@ class Family:
         suits: Whether a network of this configuration is one of the family; a class can have several.
         call: How the network is called.
         sample_shape: Shape ``(C, H, W)`` of its samples, or ``(C, F, H, W)`` of videos, of the network.
+        shifted: Whether its pipeline shifts latents by the ``shift_factor`` of an autoencoder that has one.
         media: What samples stand for: ``"pictures"``, ``"videos"`` or ``"sound"``.
         sized: Whether the shape is known without a ``sample_size`` in the configuration.
         layers: Names that mean the same for every family, as module names, of the network.
@@ -126,6 +127,7 @@ class Family:
     layers: Callable[[Any], Mapping[str, str]] = field(repr=False)
     part: str = "unet"
     media: str = "pictures"
+    shifted: bool = True
     sized: bool = False
     suits: Callable[[Mapping[str, Any]], bool] = field(default=lambda config: True, repr=False)
     conditioning: tuple[str, ...] = ()
