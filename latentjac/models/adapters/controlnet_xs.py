@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from latentjac.models.adapters import pixel_unet
 from latentjac.models.adapters.family import Family
 from latentjac.models.adapters.sdxl import SDXL
 from latentjac.models.adapters.text_unet import TEXT_UNET, added
@@ -40,6 +39,11 @@ def sample_shape(network: Any) -> tuple[int, ...]:
     return _CHANNELS, *((size, size) if isinstance(size, int) else size)
 
 
+def layers(network: Any) -> Mapping[str, str]:
+    """The middle block of the U-Net, before the ControlNet adds to it, as in networks with others beside them."""
+    return {"mid": "mid_block.base_midblock", "h": "mid_block.base_midblock"}
+
+
 def refusal(config: Mapping[str, Any], pipeline: str) -> str | None:
     """Why a network of this configuration cannot be used: it gets something that is not given to it."""
     width = config.get("time_cond_proj_dim")
@@ -54,7 +58,7 @@ def _mutual(family: Family) -> Family:
         call=call,
         sample_shape=sample_shape,
         sized=True,
-        layers=pixel_unet.layers,
+        layers=layers,
         conditioning=(*family.conditioning, "control", "control_strength"),
         further=lambda config: (),
         embeddings=lambda network: {},
