@@ -13,6 +13,7 @@ from latentjac.models.image_prompts import ImageEncoder, Noising
 
 # Parts that change neither the network's input nor what becomes of its output.
 _IGNORED = ("safety_checker", "feature_extractor", "watermarker", "scheduler")
+_NAMED = 20  # families of which the first networks are named where a pipeline has none of them
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def family_of_parts(pipeline: str, classes: Mapping[str, str], configs: Mapping[
         )
     networks = ", ".join(f"{name}: {classes[name]}" for name in NETWORK_PARTS if name in classes) or "no network"
     near = [str(f) for f in FAMILIES if classes.get(f.part) == f.network]
-    wanted = ", or ".join(dict.fromkeys(near or [f"a {f.network}" for f in FAMILIES]))
+    wanted = ", or ".join(dict.fromkeys(near or [f"a {f.network}" for f in FAMILIES][:_NAMED]))
+    wanted += "" if near else ", or another network of latentjac.models.adapters.FAMILIES"
     raise LoadError(
         f"load: pipeline must have {wanted}, on pixels or on latents of {' or '.join(autoencoders.KINDS)}, "
         f"got {pipeline} with {networks}{beside} ({BY_HAND})"
