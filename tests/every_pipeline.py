@@ -62,6 +62,12 @@ _PUBLISHED: tuple[tuple[str, dict[str, Any]], ...] = (
     (r"^CogView4Control", {"in_channels": 32, "out_channels": 16}),
     (r"PixArt", {"sample_size": 128, "caption_channels": 4096}),
 )  # fmt: skip
+# Where the network of a published pipeline is of another class than the first of its signature.
+_NETWORKS = {
+    "LDMTextToImagePipeline": {"unet": "UNet2DConditionModel"},
+    "StableDiffusionControlNetXSPipeline": {"unet": "UNetControlNetXSModel"},  # it makes one of its two networks
+    "StableDiffusionXLControlNetXSPipeline": {"unet": "UNetControlNetXSModel"},
+}
 _VAE_CHANNELS = {"StableDiffusionLDM3DPipeline": 6}  # a picture and its depth; 3 elsewhere
 # Parts that can be missing but that published pipelines have; others, such as encoders of images, mostly are.
 _TEXT = ("tokenizer", "text_encoder")
@@ -107,7 +113,7 @@ def image_pipelines() -> dict[str, dict[str, str]]:
         if package_of(kind) not in NOT_PICTURES and not _NO_PICTURE.search(name):
             whole = _parts(kind, needed=False)
             texts = {part: of for part, of in whole.items() if part.startswith(_TEXT)}
-            found[name] = {**_parts(kind, needed=True), **texts}
+            found[name] = {**_parts(kind, needed=True), **texts, **_NETWORKS.get(name, {})}
     return found
 
 

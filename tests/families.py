@@ -13,6 +13,8 @@ from typing import Any
 
 import diffusers
 import image_transformers
+import other_text_unets
+import packed_transformers
 import torch
 import video_pipelines
 from controlled_pipelines import (
@@ -171,6 +173,10 @@ def folded(model: latentjac.Model, noise: torch.Tensor) -> dict[str, Any]:
     """Latents as packed tokens, with what is led away from for pipelines that guide only then."""
     own = {"guidance_scale": None, "true_cfg_scale": SCALE}
     return {"latents": flux.packed(noise), "negative_prompt": "", **own}
+
+
+def tokens(model: latentjac.Model, noise: torch.Tensor) -> dict[str, Any]:
+    return {"latents": flux.packed(noise)}
 
 
 def depth(model: latentjac.Model, noise: torch.Tensor) -> dict[str, Any]:
@@ -339,16 +345,14 @@ SMALL: dict[str, Small] = {
     "sana": flow("SANA", image_transformers.build_sana, unbinned, tol=1e-5),
     "aura-flow": flow("AURA_FLOW", image_transformers.build_aura_flow, tol=1e-5),
     "hunyuan-dit": flow("HUNYUAN_DIT", image_transformers.build_hunyuan_dit, unbinned),
-    "lumina-2": flow("LUMINA2", image_transformers.build_lumina2),
+    "lumina-2": flow("LUMINA2", image_transformers.build_lumina2, tol=1e-5),
     "z-image": flow(
         "Z_IMAGE", image_transformers.build_z_image, lambda model, noise: {"guidance_scale": SCALE - 1}, size=SIDE
     ),
     "cogview-3": flow("COG_VIEW3", image_transformers.build_cog_view3),
     "cogview-4": flow("COG_VIEW4", image_transformers.build_cog_view4),
     "qwen-image": flow("QWEN_IMAGE", image_transformers.build_qwen_image, folded, size=SIDE),
-    "chroma": flow(
-        "CHROMA", image_transformers.build_chroma, lambda model, noise: {"latents": flux.packed(noise)}, size=SIDE
-    ),
+    "chroma": flow("CHROMA", image_transformers.build_chroma, tokens, size=SIDE),
     "flux-2-dev": flow("FLUX2", partial(image_transformers.build_flux2, large=True), size=SIDE),
     "flux-2-klein": flow("FLUX2_KLEIN", image_transformers.build_flux2, size=SIDE),
     "flux-controlnet": Small("CONTROLLED_FLUX", build_controlled_flux, SEEN, shown_to(packed), size=SIDE),
@@ -454,6 +458,64 @@ SMALL: dict[str, Small] = {
         lambda model, noise: {"image": PHOTO, "mask_image": torch.ones(1, 1, SIDE, SIDE), "strength": 1.0},
         given={"image": PHOTO},
         size=SIDE,
+    ),
+    "ovis-image": flow("OVIS_IMAGE", packed_transformers.build_ovis_image, tokens, size=SIDE),
+    "longcat-image": flow(
+        "LONGCAT_IMAGE",
+        packed_transformers.build_longcat_image,
+        lambda model, noise: {"latents": flux.packed(noise), "enable_prompt_rewrite": False},
+        size=SIDE,
+    ),
+    "bria": flow("BRIA", packed_transformers.build_bria, tokens, size=SIDE),
+    "bria-fibo": flow(
+        "FIBO",
+        packed_transformers.build_fibo,
+        lambda model, noise: {"latents": noise.flatten(2).transpose(1, 2), "height": 128, "width": 128},
+        size=SIDE,
+    ),
+    "krea-2": flow(
+        "KREA2",
+        packed_transformers.build_krea2,
+        lambda model, noise: {"latents": flux.packed(noise), "guidance_scale": SCALE - 1},
+        size=SIDE,
+        tol=1e-5,
+    ),
+    "ernie-image": flow("ERNIE_IMAGE", packed_transformers.build_ernie_image, size=SIDE, tol=1e-5),
+    "prx": flow("PRX", packed_transformers.build_prx, unbinned, size=SIDE),
+    "lumina": flow("LUMINA", packed_transformers.build_lumina, size=(64, 128)),
+    "hunyuan-image": flow(
+        "HUNYUAN_IMAGE", packed_transformers.build_hunyuan_image, size=SIDE, prompt="a 'red' cat", tol=1e-5
+    ),
+    "kandinsky-3": flow(
+        "KANDINSKY_3",
+        other_text_unets.build_kandinsky_3,
+        lambda model, noise: {"guidance_scale": SCALE - 1},
+        size=64,
+    ),
+    "kandinsky-5": flow(
+        "KANDINSKY_5",
+        packed_transformers.build_kandinsky_5,
+        lambda model, noise: {"latents": noise.movedim(1, 3)[:, None]},
+        size=64,
+        tol=1e-5,
+    ),
+    "alt-diffusion": told(other_text_unets.build_alt_diffusion, "ALT_DIFFUSION"),
+    "latent-diffusion-text": told(lambda folder: other_text_unets.build_latent_diffusion_text(), "LATENT_DIFFUSION"),
+    "dreamlite": flow("DREAMLITE", other_text_unets.build_dreamlite, size=SIDE, begin="prepare_latents"),
+    "hidream": flow("HIDREAM", packed_transformers.build_hidream, size=SIDE, tol=1e-5),
+    "bria-fibo-2": flow(
+        "FIBO2",
+        packed_transformers.build_fibo_2,
+        lambda model, noise: {"latents": torch.nn.functional.pixel_shuffle(noise, 2)},
+        size=SIDE,
+        tol=1e-5,
+    ),
+    "nucleus-image": flow("NUCLEUS", packed_transformers.build_nucleus, tokens, size=SIDE, tol=1e-5),
+    "controlnet-xs": text_unet(
+        "XS", "StableDiffusionControlNetXSPipeline", other_text_unets.build_controlled_xs, **CONTROL
+    ),
+    "sdxl-controlnet-xs": text_unet(
+        "XS_SDXL", "StableDiffusionXLControlNetXSPipeline", other_text_unets.build_controlled_xs, **CONTROL
     ),
     "wan": flow("WAN", video_pipelines.build_wan, size=(16, 32), frames=5, tol=1e-5),
     "ltx": flow(

@@ -53,7 +53,9 @@ KINDS = {
     "AutoencoderTiny": Kind(_latents, "encoder_block_out_channels"),
     "AsymmetricAutoencoderKL": Kind(_mode, "down_block_out_channels"),
     "AutoencoderKLQwenImage": Kind(_mode, "dim_mult", frames=True),
+    "AutoencoderKLWan": Kind(_mode, "dim_mult", frames=True),
     "AutoencoderKLFlux2": Kind(_mode, "block_out_channels", folded=True),
+    "AutoencoderKLHunyuanImage": Kind(_mode, "block_out_channels"),
     "AutoencoderDC": Kind(lambda encoded: encoded.latent, "encoder_block_out_channels"),
 }
 # Of Kandinsky: decoded from latents as they are, without the codebook.
@@ -157,7 +159,10 @@ def latent_channels(autoencoder: Any) -> int:
 def picture_channels(autoencoder: Any) -> int:
     """Channels of a picture."""
     config = autoencoder.config
-    return config.get("in_channels") or config["input_channels"]
+    channels: int = config.get("in_channels") or config["input_channels"]
+    # Wan 2.2 makes patches of pixels channels before anything else.
+    patch: int = (kind_of(autoencoder).frames and config.get("patch_size")) or 1
+    return channels // patch**2
 
 
 class Scaling:
@@ -199,11 +204,12 @@ class Scaling:
         return samples * self.std.to(samples) / self.scale + self.mean.to(samples)
 
 
-def scaling_of(autoencoder: Any) -> Scaling:
-    """That of an autoencoder; errors as of :class:`Scaling`."""
+def scaling_of(autoencoder: Any, *, shifted: bool = True) -> Scaling:
+    """That of an autoencoder, or without its ``shift_factor``; errors as of :class:`Scaling`."""
     channels = latent_channels(autoencoder)
     if not kind_of(autoencoder).folded:
-        return Scaling(autoencoder.config if kind_of(autoencoder).scaled else {}, channels)
+        config = dict(autoencoder.config) if kind_of(autoencoder).scaled else {}
+        return Scaling(config if shifted else {**config, "shift_factor": None}, channels)
     norm = autoencoder.bn
     spread = (norm.running_var.double() + autoencoder.config["batch_norm_eps"]).sqrt()
     return Scaling({"latents_mean": norm.running_mean.tolist(), "latents_std": spread.tolist()}, channels)

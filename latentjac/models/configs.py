@@ -92,7 +92,7 @@ _RULES: dict[str, _Rule] = {
     "norm_num_groups": _CHANNELS,
     "attention_head_dim": _SEVERAL_CHANNELS,
     "num_attention_heads": _SEVERAL_CHANNELS,
-    "caption_channels": _CHANNELS,
+    "caption_channels": _SEVERAL_CHANNELS,
     "cross_attention_dim": _SEVERAL_CHANNELS,
     "time_cond_proj_dim": _CHANNELS,
     "addition_time_embed_dim": _CHANNELS,

@@ -23,7 +23,9 @@ _INFINITE = ("lambda_min_clipped",)  # of solvers, which diffusers writes as -In
 _ADAPTER_STEMS = ("pytorch_lora_weights", "adapter_model")
 _ADAPTERS = tuple(f"{stem}.{kind}" for stem in _ADAPTER_STEMS for kind in ("safetensors", "bin"))
 # Of diffusers, with a configuration and weights as those of transformers have them.
-_ENCODERS = ("MultilingualCLIP", "PaintByExampleImageEncoder")
+_ENCODERS = (
+    "MultilingualCLIP", "PaintByExampleImageEncoder", "RobertaSeriesModelWithTransformation", "LDMBertModel",
+)  # fmt: skip
 # Whose parts lie in a folder each.
 _SEVERAL = ("MultiControlNetModel", "MultiAdapter", "FluxMultiControlNetModel", "SD3MultiControlNetModel",
             "HunyuanDiT2DMultiControlNetModel")  # fmt: skip
@@ -52,7 +54,11 @@ class PipelineFolder:
     def __init__(self, path: Path, variant: str | None, dtypes: tuple[torch.dtype, torch.dtype]) -> None:
         self.path, self._variant, self._dtypes = path, variant, dtypes
         self._index = read_config(path / "model_index.json")
-        pairs = {name: e for name, e in self._index.items() if isinstance(e, list) and len(e) == 2 and e[1]}
+        pairs = {
+            name: e
+            for name, e in self._index.items()
+            if isinstance(e, list) and len(e) == 2 and isinstance(e[1], str) and e[1]
+        }
         classes = {name: str(kind) for name, (_, kind) in pairs.items()}
         self._configs = self._read_configs([name for name in NETWORK_PARTS if name in classes])
         classes |= {name: class_now(classes[name], config) for name, config in self._configs.items()}
@@ -137,7 +143,11 @@ class PipelineFolder:
         if name.startswith(("text_encoder", "tokenizer")):
             known = ("transformers",)
         of_pipeline = [of.__name__ for of in classes_taken(self._pipeline, name, "diffusers")]
-        if name in (*self.kinds, "scheduler") and library not in known and (name in own or kind not in of_pipeline):
+        if (
+            name in (*self.kinds, "scheduler")
+            and library not in known
+            and (name in own or kind not in (*of_pipeline, *_ENCODERS))
+        ):
             raise LoadError(
                 f"load: {str(self.path / 'model_index.json')!r}: {name} must be of {' or '.join(known)}, "
                 f"got {library[:60]!r} ({kind[:60]})"

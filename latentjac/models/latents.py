@@ -33,13 +33,14 @@ class LatentCodec:
         autoencoder: Of diffusers, of a class in ``latentjac.models.autoencoders.KINDS``. Latents are scaled and shifted
             by its configuration as the pipelines of diffusers do it.
         latent_size: Height and width of a latent, or the side of a square.
+        shifted: Whether latents are shifted by the ``shift_factor`` of the configuration, if it has one.
 
     Raises:
         TypeError: If the autoencoder is of another class, or the size none.
         ValueError: If numbers of its configuration do not fit together, or the size is out of range.
     """
 
-    def __init__(self, autoencoder: Any, latent_size: int | Size) -> None:
+    def __init__(self, autoencoder: Any, latent_size: int | Size, *, shifted: bool = True) -> None:
         self._kind = kind_of(autoencoder)
         height, width = as_size("LatentCodec", "latent_size", latent_size)
         factor = factor_of(autoencoder)
@@ -47,7 +48,7 @@ class LatentCodec:
         self.channels = picture_channels(autoencoder)
         self._pixels = PixelCodec(self.size, self.channels)
         self.latent_channels = latent_channels(autoencoder)
-        self._scaling = scaling_of(autoencoder)
+        self._scaling = scaling_of(autoencoder, shifted=shifted)
         self.autoencoder = autoencoder.eval().requires_grad_(False)
 
     @property

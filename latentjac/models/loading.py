@@ -264,8 +264,9 @@ def _assemble(
     network, scheduler = parts.network, parts.scheduler
     config = getattr(network, "config", None)
     known = family_of(network)
-    sized = size is not None or (known is not None and known.sized) or (config or {}).get("sample_size")
-    if config is None or not sized or not config.get("in_channels"):
+    shaped = known is not None and known.sized
+    sized = size is not None or shaped or (config or {}).get("sample_size")
+    if config is None or not sized or not (shaped or config.get("in_channels")):
         raise LoadError(
             f"load: network must have a config with sample_size and in_channels, got {type(network).__name__} "
             f"({BY_HAND})"
@@ -326,7 +327,8 @@ def _codec_and_shape(
 
 def _of_pictures(network: Any, autoencoder: Any, size: Size | None) -> tuple[LatentCodec | None, tuple[int, ...]]:
     """The codec of latents, if there are any, and the shape of samples; of pictures of a size, if there is one."""
-    own = (family_of(network) or PIXEL_UNET).sample_shape
+    family = family_of(network) or PIXEL_UNET
+    own = family.sample_shape
     if autoencoder is None:
         return None, own(network) if size is None else (network.config["in_channels"], *size)
     try:
@@ -346,7 +348,7 @@ def _of_pictures(network: Any, autoencoder: Any, size: Size | None) -> tuple[Lat
         raise LoadError(
             f"load: autoencoder must have latents of {shape[0]} channels, as the network's samples have, got {channels}"
         )
-    return LatentCodec(autoencoder, (shape[1], shape[2])), shape
+    return LatentCodec(autoencoder, (shape[1], shape[2]), shifted=family.shifted), shape
 
 
 def _of_videos(

@@ -13,6 +13,7 @@ from latentjac.models.image_prompts import ExampleEncoder, ImageEncoder, Noising
 
 # Parts that change neither the network's input nor what becomes of its output.
 _IGNORED = ("safety_checker", "feature_extractor", "watermarker", "scheduler")
+_NAMED = 20  # families of which the first networks are named where a pipeline has none of them
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def made_of(family: Family, held: Mapping[str, Any], settings: Mapping[str, Any]
     """What a model is made of, of the parts of a pipeline by name and its settings."""
     text = None if family.make_text is None else family.make_text(held, settings)
     coder = next((held[name] for name in autoencoders.PARTS if name in held), None)
+    scheduler = family.scheduled(scheduler, settings)
     return Parts(family.made(held), scheduler, coder, text, _image_encoder(held), family.noising(held))
 
 
@@ -80,9 +82,8 @@ def family_of_parts(pipeline: str, classes: Mapping[str, str], configs: Mapping[
         configs: Configurations of its networks by name.
     """
     family = next((f for f in FAMILIES if f.takes(pipeline, classes, configs.get(f.part, {}))), None)
-    known: set[str] = (
-        {*_IGNORED, *NETWORK_PARTS} if family is None else {*_IGNORED, family.part, *family.requires, *family.allows}
-    )
+    own = NETWORK_PARTS if family is None else (family.part, *family.requires, *family.allows, *family.ignores)
+    known = {*_IGNORED, *own}
     others = {
         name: kind
         for name, kind in classes.items()
@@ -104,7 +105,8 @@ def family_of_parts(pipeline: str, classes: Mapping[str, str], configs: Mapping[
         )
     networks = ", ".join(f"{name}: {classes[name]}" for name in NETWORK_PARTS if name in classes) or "no network"
     near = [str(f) for f in FAMILIES if classes.get(f.part) == f.network]
-    wanted = ", or ".join(dict.fromkeys(near or [f"a {f.network}" for f in FAMILIES]))
+    wanted = ", or ".join(dict.fromkeys(near or [f"a {f.network}" for f in FAMILIES][:_NAMED]))
+    wanted += "" if near else ", or another network of latentjac.models.adapters.FAMILIES"
     raise LoadError(
         f"load: pipeline must have {wanted}, on pixels or on latents of {' or '.join(autoencoders.KINDS)}, "
         f"got {pipeline} with {networks}{beside} ({BY_HAND})"

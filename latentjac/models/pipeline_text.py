@@ -34,7 +34,8 @@ class PipelineText:
         settings = {"requires_safety_checker": False} if "requires_safety_checker" in names else {}
         self._pipeline = getattr(diffusers, kind)(**{**{name: parts.get(name) for name in names}, **settings})
         self._encode, self._encode_away = encode, encode_away or encode
-        held = [part for name, part in parts.items() if name.startswith("text_encoder") or name == "projection_model"]
+        coders = ("text_encoder", "projection_model", "bert")
+        held = [p for name, p in parts.items() if name.startswith(coders) and isinstance(p, torch.nn.Module)]
         self.encoder = torch.nn.ModuleList(held).eval().requires_grad_(False)
 
     @public

@@ -48,7 +48,7 @@ _PLACED_AS_DDIM = {
 }
 # Where pipelines of flows have levels before a shift: where the scheduler places its own, evenly, at whole timesteps,
 # evenly with a shift that was fitted to tokens and steps.
-PLACEMENTS = ("own", "even", "whole", "fitted")
+PLACEMENTS = ("own", "even", "whole", "fitted", "rounded")
 # Slope and height of the fitted shift by tokens, at 10 and at 200 steps; beyond so many tokens it is that at 200.
 _AT_10, _AT_200, _FITTED_TOKENS = (8.73809524e-05, 1.89833333), (0.00016927, 0.45666666), 4300
 # Of dynamic shifting, where a configuration leaves them out; those of Flux.
@@ -172,12 +172,15 @@ def _ddim_like(scheduler: Any) -> Any:
 def _placed(scheduler: Any, num_inference_steps: int, placement: str) -> dict[str, Any]:
     """Levels before the shift, as pipelines give them to schedulers; those that take none place their own.
 
-    From 1 to 1/n (Flux, Qwen-Image, Lumina 2), or at whole timesteps from T to 1 (CogView 4).
+    From 1 to 1/n (Flux, Qwen-Image, Lumina 2), or at whole timesteps from T to 1 (CogView 4; Bria without dynamic
+    shifting rounds them up).
     """
     if "sigmas" not in inspect.signature(scheduler.set_timesteps).parameters:
         return {}
-    if placement == "whole":
-        total = scheduler.config.num_train_timesteps
+    total = scheduler.config.num_train_timesteps
+    if placement == "rounded" and not scheduler.config.get("use_dynamic_shifting"):
+        sigmas = 1 - np.linspace(0, total - 1, num_inference_steps).astype(np.int64) / total
+    elif placement == "whole":
         sigmas = np.linspace(total, 1.0, num_inference_steps).astype(np.int64) / total
     else:
         sigmas = np.linspace(1.0, 1 / num_inference_steps, num_inference_steps)

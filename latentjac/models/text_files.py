@@ -7,6 +7,7 @@ says of adapters, quantization and kernels to other places.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,7 +35,11 @@ _ELSEWHERE = frozenset((
     "distributed_config", "dtype", "experts_implementation", "fusion_config", "kernel_config", "name_or_path",
     "quantization_config", "torch_dtype", "transformers_weights", "use_pretrained_backbone", "use_timm_backbone",
 ))  # fmt: skip
-_BASES = ("PreTrainedModel", "PreTrainedTokenizerBase", "FeatureExtractionMixin", "ImageProcessingMixin")
+_BASES = (
+    "PreTrainedModel", "PreTrainedTokenizerBase", "FeatureExtractionMixin", "ImageProcessingMixin", "ProcessorMixin",
+)  # fmt: skip
+# Modules of diffusers with encoders that the signature of their pipeline does not name.
+_MODULES = {"LDMBertModel": "diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion"}
 # One of these is what a tokenizer is read from.
 _WORDS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 
@@ -86,7 +91,8 @@ class EncoderFiles:
         bases = tuple(getattr(self._transformers, base) for base in _BASES)
         try:
             own = {of.__name__: of for of in classes_taken(self._pipeline, name, "diffusers")}
-            made = own.get(kind) or getattr(self._transformers, kind, None)
+            places = import_module(_MODULES[kind]) if kind in _MODULES else self._transformers
+            made = own.get(kind) or getattr(places, kind, None)
         except (ImportError, RuntimeError) as error:  # some need more than is installed
             raise LoadError(f"load: {name}: transformers must have {kind[:60]}, got {error}") from error
         if not isinstance(made, type) or not issubclass(made, bases):
@@ -120,9 +126,12 @@ class EncoderFiles:
         return self._folder / name / "config.json"
 
     def _read_words(self, name: str, made: Any) -> Any:
-        """A tokenizer, or what prepares pictures for an encoder."""
+        """A tokenizer, or what prepares pictures for an encoder; of what prepares both the tokenizer."""
+        if issubclass(made, self._transformers.ProcessorMixin):
+            made = self._transformers.AutoTokenizer
         folder, is_clip = self._folder / name, made.__name__ in TOKENIZERS
-        is_tokenizer = issubclass(made, self._transformers.PreTrainedTokenizerBase)
+        tokenizers = (self._transformers.PreTrainedTokenizerBase, self._transformers.AutoTokenizer)
+        is_tokenizer = issubclass(made, tokenizers)
         _check_files(folder, _WORDS if is_tokenizer and not is_clip else ())
         encoder = self._config(name.replace("tokenizer", "text_encoder"))
         if is_clip:

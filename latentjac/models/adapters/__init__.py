@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from latentjac.models.adapters.aura_flow import AURA_FLOW
+from latentjac.models.adapters.bria import BRIA, FIBO
 from latentjac.models.adapters.chroma import CHROMA
 from latentjac.models.adapters.class_unet import CLASS_UNET
 from latentjac.models.adapters.cog_view3 import COG_VIEW3
@@ -28,18 +29,33 @@ from latentjac.models.adapters.controlnet import (
     AdaptedUNet,
     ControlledUNet,
 )
+from latentjac.models.adapters.controlnet_xs import XS, XS_SDXL
 from latentjac.models.adapters.deepfloyd import DEEPFLOYD
 from latentjac.models.adapters.dit import DIT
+from latentjac.models.adapters.dreamlite import DREAMLITE
+from latentjac.models.adapters.ernie_image import ERNIE_IMAGE, BatchedErnie
 from latentjac.models.adapters.family import BY_HAND, Call, Encoder, Family
+from latentjac.models.adapters.fibo2 import FIBO2
 from latentjac.models.adapters.flux import FLUX, FLUX_CONTROL, FLUX_FILL, FLUX_KONTEXT, FLUX_SCHNELL
 from latentjac.models.adapters.flux2 import FLUX2, FLUX2_KLEIN, FLUX2_KLEIN_INPAINT
+from latentjac.models.adapters.hidream import HIDREAM, MixedHiDream
 from latentjac.models.adapters.hunyuan_dit import HUNYUAN_DIT
+from latentjac.models.adapters.hunyuan_image import HUNYUAN_IMAGE, WholeTextHunyuan
 from latentjac.models.adapters.kandinsky import KANDINSKY, KANDINSKY_21, KANDINSKY_21_INPAINT, KANDINSKY_INPAINT
+from latentjac.models.adapters.kandinsky3 import KANDINSKY_3
+from latentjac.models.adapters.kandinsky5 import KANDINSKY_5, SmoothKandinsky5
+from latentjac.models.adapters.krea2 import KREA2
+from latentjac.models.adapters.longcat_image import LONGCAT_IMAGE
 from latentjac.models.adapters.ltx import LTX
+from latentjac.models.adapters.lumina import LUMINA
 from latentjac.models.adapters.lumina2 import LUMINA2, MaskedLumina2
 from latentjac.models.adapters.marigold import MARIGOLD
+from latentjac.models.adapters.nucleus import NUCLEUS, MixedNucleus
+from latentjac.models.adapters.other_texts import ALT_DIFFUSION, LATENT_DIFFUSION
+from latentjac.models.adapters.ovis_image import OVIS_IMAGE
 from latentjac.models.adapters.pixart import PIXART, PIXART_SIZED
 from latentjac.models.adapters.pixel_unet import LARGER, PIXEL_UNET
+from latentjac.models.adapters.prx import PRX
 from latentjac.models.adapters.qwen_image import QWEN_IMAGE
 from latentjac.models.adapters.qwen_image_edit import QWEN_IMAGE_EDIT, QWEN_IMAGE_EDIT_PLUS
 from latentjac.models.adapters.sana import SANA
@@ -62,6 +78,8 @@ FAMILIES = (
     CONTROLLED, CONTROLLED_SDXL, ADAPTED, ADAPTED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, VARIATION, DIT, PIXART,
     PIXART_SIZED, SD3, FLUX, FLUX_SCHNELL, SANA, AURA_FLOW, HUNYUAN_DIT, COG_VIEW4, QWEN_IMAGE, Z_IMAGE,
     LUMINA2, CHROMA, COG_VIEW3, FLUX2, FLUX2_KLEIN,
+    XS, XS_SDXL, HIDREAM, NUCLEUS, FIBO2, OVIS_IMAGE, LONGCAT_IMAGE, BRIA, FIBO, KREA2, ERNIE_IMAGE, PRX, LUMINA,
+    HUNYUAN_IMAGE, KANDINSKY_3, KANDINSKY_5, ALT_DIFFUSION, LATENT_DIFFUSION, DREAMLITE,
     WAN, LTX, COGVIDEOX, STABLE_AUDIO,
 )  # fmt: skip
 # Of networks that had one class before diffusers 0.30, and have one each since: by the kind of their norm.
@@ -85,7 +103,9 @@ def class_now(kind: str, config: Mapping[str, Any]) -> str:
 __all__ = [
     "ADAPTED",
     "ADAPTED_SDXL",
+    "ALT_DIFFUSION",
     "AURA_FLOW",
+    "BRIA",
     "BY_HAND",
     "CHROMA",
     "CLASS_UNET",
@@ -106,7 +126,11 @@ __all__ = [
     "DEEPFLOYD_UPSCALED",
     "DEPTH",
     "DIT",
+    "DREAMLITE",
+    "ERNIE_IMAGE",
     "FAMILIES",
+    "FIBO",
+    "FIBO2",
     "FLUX",
     "FLUX2",
     "FLUX2_KLEIN",
@@ -115,21 +139,32 @@ __all__ = [
     "FLUX_FILL",
     "FLUX_KONTEXT",
     "FLUX_SCHNELL",
+    "HIDREAM",
     "HUNYUAN_DIT",
+    "HUNYUAN_IMAGE",
     "KANDINSKY",
+    "KANDINSKY_3",
+    "KANDINSKY_5",
     "KANDINSKY_21",
     "KANDINSKY_21_INPAINT",
     "KANDINSKY_INPAINT",
+    "KREA2",
     "LARGER",
+    "LATENT_DIFFUSION",
+    "LONGCAT_IMAGE",
     "LTX",
+    "LUMINA",
     "LUMINA2",
     "MARIGOLD",
     "NETWORK_PARTS",
+    "NUCLEUS",
+    "OVIS_IMAGE",
     "PAINTING",
     "PART_NAMES",
     "PIXART",
     "PIXART_SIZED",
     "PIXEL_UNET",
+    "PRX",
     "QWEN_IMAGE",
     "QWEN_IMAGE_EDIT",
     "QWEN_IMAGE_EDIT_PLUS",
@@ -144,14 +179,21 @@ __all__ = [
     "UPSCALED",
     "VARIATION",
     "WAN",
+    "XS",
+    "XS_SDXL",
     "Z_IMAGE",
     "AdaptedUNet",
+    "BatchedErnie",
     "Call",
     "ControlledTransformer",
     "ControlledUNet",
     "Encoder",
     "Family",
     "MaskedLumina2",
+    "MixedHiDream",
+    "MixedNucleus",
+    "SmoothKandinsky5",
+    "WholeTextHunyuan",
     "class_now",
     "family_of",
 ]

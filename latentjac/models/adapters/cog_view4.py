@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from latentjac.models.adapters.dit import layers, times
+from latentjac.models.adapters.dit import layers, precise
 from latentjac.models.adapters.family import Family, refusing
 from latentjac.models.adapters.pixel_unet import sample_shape
 from latentjac.models.autoencoders import picture_size
@@ -26,7 +26,7 @@ def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditionin
     ``"control"``, come behind those of the sample.
     """
     size, shift = conditioning["size"], conditioning["shift"]
-    time = times(x, t).to(torch.promote_types(x.dtype, torch.float32))
+    time = precise(x, t)
     seen = torch.cat([x, conditioning["control"]], dim=1) if "control" in conditioning else x
     return network(
         hidden_states=seen,

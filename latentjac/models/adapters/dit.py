@@ -23,6 +23,12 @@ def times(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     return t.expand(len(x)) if t.ndim == 0 else t
 
 
+def precise(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """The same in float32 or more, for networks whose time is a fraction."""
+    # Not by torch.promote_types: a trace would have it as an operator.
+    return times(x, t).to(torch.float64 if x.dtype == torch.float64 else torch.float32)
+
+
 def layers(network: Any) -> Mapping[str, str]:
     """What comes out of the middle block, tokens ``[B, N, D]``; of two in the middle, the later one.
 

@@ -91,6 +91,7 @@ class Family:
             of every pipeline.
         call: How the network is called.
         sample_shape: Shape ``(C, H, W)`` of its samples, or ``(C, F, H, W)`` of videos, of the network.
+        shifted: Whether its pipeline shifts latents by the ``shift_factor`` of an autoencoder that has one.
         media: What samples stand for: ``"pictures"``, ``"videos"`` or ``"sound"``.
         sized: Whether the shape is known without a ``sample_size`` in the configuration.
         layers: Names that mean the same for every family, as module names, of the network.
@@ -114,12 +115,15 @@ class Family:
         shifting_tokens: How many its pipeline counts where levels shift with the size of pictures; None for as many.
         placement: Where its pipeline has levels before they are shifted, for flows: one of
             ``latentjac.models.schedulers.PLACEMENTS``.
+        scheduled: The scheduler of a model, of that of a pipeline and the pipeline's settings.
         rescaled: What becomes of the output under guidance, of that and the output under the prompt alone; None for
             pipelines that leave it as it is.
         requires: Other parts of a pipeline that it needs, each with the classes it can be of; without any of any class.
         beside: Which of these are networks that are one with it.
         join: The class of that one, made of the network and of those.
         allows: Further parts that a pipeline can have, which ``make_text`` knows of.
+        ignores: Further parts that it can have and that nothing is made of here: they rewrite prompts, which are taken
+            as they are, read pictures that there are none of, or guide in a way of their own.
         make_text: For families with text: the encoder of prompts, of parts by name and the settings of the pipeline.
     """
 
@@ -129,6 +133,7 @@ class Family:
     layers: Callable[[Any], Mapping[str, str]] = field(repr=False)
     part: str = "unet"
     media: str = "pictures"
+    shifted: bool = True
     sized: bool = False
     suits: Callable[[Mapping[str, Any]], bool] = field(default=lambda config: True, repr=False)
     pipelines: tuple[str, ...] = ()
@@ -147,11 +152,15 @@ class Family:
     tokens: Tokens | None = field(default=None, repr=False)
     shifting_tokens: Tokens | None = field(default=None, repr=False)
     placement: str = "own"
+    scheduled: Callable[[Any, Mapping[str, Any]], Any] = field(
+        default=lambda scheduler, settings: scheduler, repr=False
+    )
     rescaled: Rescaled | None = field(default=None, repr=False)
     requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     beside: tuple[str, ...] = ()
     join: type[torch.nn.Module] | None = None
     allows: tuple[str, ...] = ()
+    ignores: tuple[str, ...] = ()
     make_text: Callable[[Mapping[str, Any], Mapping[str, Any]], Encoder] | None = field(default=None, repr=False)
 
     def names(self, network: Any) -> tuple[str, ...]:

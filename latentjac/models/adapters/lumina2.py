@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from latentjac.models.adapters.dit import times
+from latentjac.models.adapters.dit import precise
 from latentjac.models.adapters.family import Family, middle_of
 from latentjac.models.adapters.pixel_unet import sample_shape
 from latentjac.models.conditioning import Conditioning
@@ -68,7 +68,7 @@ def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditionin
 
     The network gets the signal as its time and predicts x0 - eps.
     """
-    time = 1 - times(x, t).to(torch.promote_types(x.dtype, torch.float32)) / 1000
+    time = 1 - precise(x, t) / 1000
     return -network(x, time, conditioning["text"], conditioning["text_mask"])
 
 

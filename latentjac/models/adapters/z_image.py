@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from latentjac.models.adapters.dit import times
+from latentjac.models.adapters.dit import precise
 from latentjac.models.adapters.family import Family, middle_of
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import PipelineText, side_by_side
@@ -31,7 +31,7 @@ def arguments(
     text, mask = conditioning["text"], conditioning["text_mask"]
     # Lengths that differ are values, which no trace has; those of one prompt are its shape.
     lengths = mask.sum(dim=1).long().tolist() if mask.shape[1] else [text.shape[1]] * len(x)
-    time = 1 - times(x, t).to(torch.promote_types(x.dtype, torch.float32)) / 1000
+    time = 1 - precise(x, t) / 1000
     texts = [row[:length] for row, length in zip(text, lengths, strict=True)]
     return list(x[:, :, None].unbind(dim=0)), time, texts
 
