@@ -77,10 +77,11 @@ def sparse_directions(basis: LocalBasis, channels: int = 0) -> SparseDirections:
     if not (s > 0).all():
         raise ValueError(f"sparse_directions: singular values of basis must be positive, got {s.min().item():g}")
     found = [_of_point(*each, channels) for each in zip(u, s, v, strict=True)]
-    tensors = [torch.stack(values) if several else values[0] for values in zip(*found, strict=True)]
-    rows = tensors[0].flatten(-(v.ndim - 2)).double()
+    tensors = (torch.stack(values) if several else values[0] for values in zip(*found, strict=True))
+    directions, rotation, effects, concentration, before = tensors
+    rows = directions.flatten(-(v.ndim - 2)).double()
     gaps = rows @ rows.mT - torch.eye(rows.shape[-2], device=rows.device, dtype=rows.dtype)
-    return SparseDirections(*tensors, orthogonality=float(gaps.abs().max()))
+    return SparseDirections(directions, rotation, effects, concentration, before, float(gaps.abs().max()))
 
 
 def _of_point(u: torch.Tensor, s: torch.Tensor, v: torch.Tensor, channels: int) -> tuple[torch.Tensor, ...]:
