@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +32,7 @@ COLUMNS = {
     "class": "int64",
     "item": "string",
     "part": "string",
+    "attempt": "int32",
     "step": "string",
     "number": "int32",
     "t": "float64",
@@ -192,6 +193,16 @@ def _png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def attempts_of(table: Any) -> Any:
+    """The numbers of attempts of rows; 1 in tables that do not have them."""
+    import pyarrow
+    import pyarrow.compute as compute
+
+    if "attempt" not in table.column_names:
+        return pyarrow.chunked_array([pyarrow.array([1] * len(table), "int32")])
+    return compute.fill_null(table.column("attempt"), 1)
+
+
 def arrow_type(kind: str) -> Any:
     """The type of a word in ``COLUMNS``."""
     import pyarrow
@@ -200,7 +211,7 @@ def arrow_type(kind: str) -> Any:
     return lists.get(kind) or pyarrow.type_for_alias(kind)
 
 
-def read_part(folder: RunFolder, part: str, fingerprint: str, columns: Sequence[str] | None = None) -> Any:
+def read_part(folder: RunFolder, part: str, fingerprint: str, columns: Collection[str] | None = None) -> Any:
     """The table of a part, or some of its columns; those that it does not have are left out.
 
     Raises:
