@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from latentjac.arguments import check_kind, check_text, shown
+from latentjac.batch.stored import Stored, rows_of_tars, table_of_dataset
 from latentjac.files import FileError, open_file
 from latentjac.report.extras import require_pyarrow
 from latentjac.strict_json import from_json, readable, to_json
@@ -36,6 +37,7 @@ class Item:
         seed: Of the noise that it is generated from.
         label: Class; None for that of the spec.
         own: Further columns of its table, carried through to the results.
+        stored: Its picture, where that is no file of its own.
     """
 
     id: str
@@ -44,6 +46,7 @@ class Item:
     seed: int | None
     label: int | None
     own: dict[str, Any]
+    stored: Stored | None = None
 
     @property
     def digest(self) -> str:
@@ -58,13 +61,14 @@ class Items:
     Args:
         table: Of pyarrow, with the columns ``OWN`` and others.
         root: Folder that paths of photos begin in.
+        stored: Gives the picture of a row, by its number, where pictures are no files of their own.
 
     Raises:
         ValueError: If an id is there twice, or an item has neither a photo nor a seed; or there is none.
     """
 
-    def __init__(self, table: Any, root: Path) -> None:
-        self.table, self._root = table, root
+    def __init__(self, table: Any, root: Path, stored: Callable[[int], Stored | None] = lambda row: None) -> None:
+        self.table, self._root, self._stored = table, root, stored
         if not len(table):
             raise ValueError("items: there must be at least one, got none")
         ids = table.column("id").to_pylist()
@@ -83,10 +87,11 @@ class Items:
         return len(self.table)
 
     def __iter__(self) -> Iterator[Item]:
-        for batch in self.table.to_batches(max_chunksize=1024):
-            for row in batch.to_pylist():
-                id, photo, prompt, seed, label = (row.pop(name) for name in OWN)
-                yield Item(id, None if photo is None else self._root / photo, prompt, seed, label, row)
+        rows = (row for batch in self.table.to_batches(max_chunksize=1024) for row in batch.to_pylist())
+        for number, row in enumerate(rows):
+            id, photo, prompt, seed, label = (row.pop(name) for name in OWN)
+            path = None if photo is None else self._root / photo
+            yield Item(id, path, prompt, seed, label, row, self._stored(number))
 
     def first(self, column: str) -> Any:
         """The first value of a column that is one; None where there is none."""
@@ -97,12 +102,13 @@ def read_items(source: Any, root: Path) -> Items:
     """Items of a source.
 
     Args:
-        source: A folder, whose pictures are the items; a file ``.jsonl`` or ``.parquet``, whose rows are; or a list of
-            picture files.
+        source: A folder, whose pictures are the items; a file ``.jsonl`` or ``.parquet``, whose rows are; a list of
+            picture files; ``.tar`` files in the layout of webdataset; or a mapping that names a data set of
+            ``datasets``.
         root: Folder that relative paths begin in; those in a table begin in the folder of the table.
 
     Raises:
-        ImportError: If pyarrow is not installed.
+        ImportError: If pyarrow is not installed, or datasets for a data set.
         TypeError: If source is none of these.
         FileNotFoundError: If there is no such file or folder.
         ValueError: If there is nothing in it, an id is there twice, or a column has values of another kind.
@@ -111,12 +117,18 @@ def read_items(source: Any, root: Path) -> Items:
     if isinstance(source, (list, tuple)):
         paths = [check_text("items", f"'items[{i}]'", str(path)) for i, path in enumerate(source)]
         return Items(_of_photos(paths), root)
+    if isinstance(source, Mapping):
+        table, stored = table_of_dataset(source, root)
+        return Items(_completed(table, None), root, stored)
     check_kind("items", "'items'", source, (str, Path), "a folder, a table or a list of picture files")
+    if str(source).endswith(".tar"):
+        rows, pictures = rows_of_tars(str(source), root)
+        return Items(_completed(_table_of(rows, Path(source)), Path(source)), root, pictures.__getitem__)
     place = root / Path(source).expanduser()
     if place.is_dir():
         return Items(_of_photos(_photos_in(place)), place)
     if place.suffix not in _TABLES:
-        expected = f"a folder, a table ({' or '.join(_TABLES)}) or a list of picture files"
+        expected = f"a folder, a table ({' or '.join(_TABLES)}), a .tar file or a list of picture files"
         raise ValueError(f"items: 'items' must be {expected}, got {shown(str(source))}")
     read = _from_parquet if place.suffix == ".parquet" else _from_lines
     return Items(_completed(read(place), place), place.parent)
@@ -157,8 +169,6 @@ def _from_parquet(path: Path) -> Any:
 
 def _from_lines(path: Path) -> Any:
     """A table of a file with one JSON object a line; empty lines are left out."""
-    import pyarrow
-
     rows: list[dict[str, Any]] = []
     with open_file("items", path) as file:
         for number, line in enumerate(file, 1):
@@ -172,6 +182,12 @@ def _from_lines(path: Path) -> Any:
                 kind = type(row).__name__
                 raise FileError(f"items: line {number} of {str(path)!r} must be a JSON object, got {kind}")
             rows.append(row)
+    return _table_of(rows, path)
+
+
+def _table_of(rows: list[dict[str, Any]], path: Path) -> Any:
+    import pyarrow
+
     names = list(dict.fromkeys(name for row in rows for name in row))
     return pyarrow.table({name: _column(name, [row.get(name) for row in rows], path) for name in names})
 

@@ -11,11 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from latentjac.arguments import check_kind, check_number, check_text, shown
 from latentjac.batch.basis_files import read_basis
 from latentjac.batch.folder import RunFolder, held
 from latentjac.batch.parts import COLUMNS, arrow_type, attempts_of, read_part
 from latentjac.batch.shards import Shard
+from latentjac.batch.tars import members
 from latentjac.batch.tasks import ERROR, NOT_CONVERGED
 from latentjac.files import FileError
 from latentjac.report.extras import require_pyarrow
@@ -146,10 +149,34 @@ class Results:
 
         Raises:
             TypeError: If id is no text.
-            ValueError: If there is no such item.
+            ValueError: If there is no such item, or pictures are kept in tar files.
         """
         rows = self._rows("pictures", check_text("pictures", "id", id))
+        if self._tarred:
+            raise ValueError("pictures: the run must keep pictures as files, got one with tar files; see images(...)")
         return [self._folder.pictures(row["part"]) / name for row in rows for name in row["pictures"] or ()]
+
+    def images(self, id: str) -> list[Image.Image]:
+        """Pictures of an item in the same order, read from files or from tar files.
+
+        Raises:
+            TypeError: If id is no text.
+            ValueError: If there is no such item.
+            FileError: If a file is damaged.
+        """
+        rows = self._rows("images", check_text("images", "id", id))
+        names = [(row["part"], name) for row in rows for name in row["pictures"] or ()]
+        if not self._tarred:
+            return [Image.open(self._folder.pictures(part) / name) for part, name in names]
+        found = {(part, m.name): m for part in {part for part, _ in names} for m in members(self._folder.tar(part))}
+        missing = next((name for name in names if name not in found), None)
+        if missing is not None:
+            raise FileError(f"images: {str(self._folder.tar(missing[0]))!r} must hold {missing[1]!r}, got none")
+        return [found[name].picture() for name in names]
+
+    @property
+    def _tarred(self) -> bool:
+        return bool(self.manifest.get("settings", {}).get("pictures") == "tar")
 
     def status(self) -> RunStatus:
         """How far the run is."""

@@ -196,9 +196,9 @@ class Run:
         """Take items through all steps and write them in parts; what is finished is written, whatever ends this."""
         number, tasks = self.folder.next_part(self.shard), tasks_of(self.spec)
         own = {f.name: f.type for f in self.items.table.schema if f.name not in OWN}
-        failed = 0
+        failed, tarred = 0, self.spec.pictures == "tar"
         with ThreadPoolExecutor(1) as reader, _Writer(self.folder, fingerprint) as writer:
-            part = Part(part_name(self.shard, number), own)
+            part = Part(part_name(self.shard, number), own, tarred=tarred)
             try:
                 for loaded in self._loaded(items, reader):
                     for done in compute(self.model, tasks, loaded, self._halve):
@@ -208,7 +208,7 @@ class Run:
                         if part.full:
                             writer.write(part)
                             number += 1
-                            part = Part(part_name(self.shard, number), own)
+                            part = Part(part_name(self.shard, number), own, tarred=tarred)
                     bar.update(len(loaded))
                     if failed:
                         bar.set_postfix(errors=failed)
