@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from latentjac.strict_json import from_json, readable, to_json
 OWN = ("id", "photo", "prompt", "seed", "class")
 _TEXT, _WHOLE = ("id", "photo", "prompt"), ("seed", "class")
 _LONGEST_ID, _LARGEST_NUMBER = 500, 2**63 - 1
+_AT_ONCE = 4096  # rows
 _TABLES = (".jsonl", ".parquet")
 _PHOTOS = (
     ".avif", ".bmp", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm",
@@ -52,7 +54,7 @@ class Item:
     def digest(self) -> str:
         """Short hash of what it is computed from, but for the content of the photo."""
         photo = None if self.photo is None else self.photo.name
-        return hashlib.sha256(to_json([photo, self.prompt, self.seed, self.label]).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps([photo, self.prompt, self.seed, self.label]).encode()).hexdigest()[:16]
 
 
 class Items:
@@ -87,11 +89,19 @@ class Items:
         return len(self.table)
 
     def __iter__(self) -> Iterator[Item]:
-        rows = (row for batch in self.table.to_batches(max_chunksize=1024) for row in batch.to_pylist())
-        for number, row in enumerate(rows):
-            id, photo, prompt, seed, label = (row.pop(name) for name in OWN)
-            path = None if photo is None else self._root / photo
-            yield Item(id, path, prompt, seed, label, row, self._stored(number))
+        return self.at(range(len(self)))
+
+    def at(self, numbers: Sequence[int]) -> Iterator[Item]:
+        """The items of some rows, in their order; few of them are in memory at once."""
+        own = [name for name in self.table.column_names if name not in OWN]
+        for begin in range(0, len(numbers), _AT_ONCE):
+            some = numbers[begin : begin + _AT_ONCE]
+            rows = self.table.take(list(some))
+            columns = [rows.column(name).to_pylist() for name in (*OWN, *own)]
+            for number, (id, photo, prompt, seed, label, *rest) in zip(some, zip(*columns, strict=True), strict=True):
+                path = None if photo is None else self._root / photo
+                carried = dict(zip(own, rest, strict=True))
+                yield Item(id, path, prompt, seed, label, carried, self._stored(number))
 
     def first(self, column: str) -> Any:
         """The first value of a column that is one; None where there is none."""

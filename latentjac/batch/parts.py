@@ -21,7 +21,7 @@ from latentjac.solvers import LocalBasis
 from latentjac.strict_json import to_json
 
 # A part ends when one of these is reached: what a killed run can lose.
-MOST_ITEMS = 64
+MOST_ITEMS = 256
 MOST_SECONDS = 60.0
 MOST_BYTES = 2**28
 FINGERPRINT = b"latentjac-run"  # key of the metadata of tables
@@ -249,6 +249,7 @@ def read_part(folder: RunFolder, part: str, fingerprint: str, columns: Collectio
             if found != fingerprint:
                 raise FileError(f"open: {str(path)!r} must be of the run of this folder, got a table of another run")
             known = opened.schema_arrow.names
-            return opened.read(None if columns is None else [name for name in columns if name in known])
+            wanted = None if columns is None else [name for name in columns if name in known]
+            return opened.read(wanted, use_threads=False)  # a part is small
     except (pyarrow.ArrowException, OSError) as error:
         raise FileError(f"open: {str(path)!r} must be a table of a run, got {error}") from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
@@ -116,8 +117,8 @@ class Run:
         if there is not None:
             check_same(str(self.folder.path), there, now)
         tried = {} if there is None else self._tried(now["fingerprint"])
-        mine = sum(item.id in self.shard for item in self.items)
-        left = sum(1 for _ in self._left(tried))
+        left = len(self._left(tried))
+        mine = sum(id in self.shard for id in self.items.table.column("id").to_pylist())
         return plan_of(self.spec, self.items, self.model, sizes, self.shard, mine, left, self.folder.path)
 
     def run(self, *, progress: bool = False) -> Results:
@@ -148,10 +149,10 @@ class Run:
             self.folder.make_inside()
             self.folder.remove_pieces(self.shard)
             tried = self._tried(manifest["fingerprint"])
-            total = sum(1 for _ in self._left(tried))
-            bar = tqdm(total=total, desc=f"run, shard {self.shard}", unit="item", disable=not progress)
+            left = self._left(tried)
+            bar = tqdm(total=len(left), desc=f"run, shard {self.shard}", unit="item", disable=not progress)
             with bar:
-                self._work(self._left(tried), tried, manifest["fingerprint"], bar)
+                self._work(self.items.at(left), tried, manifest["fingerprint"], bar)
             results = open_results(self.folder.path)
             write_page(results)
         return results
@@ -166,7 +167,7 @@ class Run:
                 self.folder.write_manifest(manifest)
 
     def _tried(self, fingerprint: str) -> dict[str, _Tried]:
-        """Finished items by id, each as its last attempt ended; raise where one has changed since."""
+        """Finished items by id, each as its last attempt ended."""
         found: dict[str, _Tried] = {}
         for part in self.folder.parts():
             table = read_part(self.folder, part, fingerprint, ("id", "item", "status", "attempt"))
@@ -177,20 +178,24 @@ class Run:
                     found[id] = _Tried(digest, attempt, status == ERROR)
                 elif last.attempt == attempt and status == ERROR and not last.failed:
                     found[id] = _Tried(digest, attempt, True)
-        for item in self.items if found else ():
-            if item.id in found and found[item.id].digest != item.digest:
+        return found
+
+    def _left(self, tried: dict[str, _Tried]) -> Sequence[int]:
+        """Rows of items of the shard that are to be done, in order; raise where one that is done has changed."""
+        left = array("q")
+        if not tried:
+            left.extend(i for i, id in enumerate(self.items.table.column("id").to_pylist()) if id in self.shard)
+            return left
+        for number, item in enumerate(self.items):
+            last = tried.get(item.id)
+            if last is not None and last.digest != item.digest:
                 raise ValueError(
                     f"Run: items that are done must stay as they were, got {item.id!r} with another photo, prompt, "
                     "seed or class; give it a new id, or take a new folder"
                 )
-        return found
-
-    def _left(self, tried: dict[str, _Tried]) -> Iterator[Item]:
-        """Items of the shard that are to be done, in order."""
-        for item in self.items:
-            last = tried.get(item.id)
             if (last is None or (self._retry_failed and last.failed)) and item.id in self.shard:
-                yield item
+                left.append(number)
+        return left
 
     def _work(self, items: Iterator[Item], tried: dict[str, _Tried], fingerprint: str, bar: tqdm) -> None:
         """Take items through all steps and write them in parts; what is finished is written, whatever ends this."""

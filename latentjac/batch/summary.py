@@ -17,7 +17,7 @@ _MEDIANS = ("psnr", "energy", "participation", "stable", "entropy", "numerical")
 
 def write_page(results: Results) -> None:
     """Write ``index.html``."""
-    table = results.table()
+    table = results.table(("id", "step", "part", "pictures", *_MEDIANS))
     status = results.status()
     shown = _shown(results, table)
     record: dict[str, Any] = {
