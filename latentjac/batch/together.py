@@ -26,12 +26,12 @@ def groups(points: Sequence[Point]) -> list[list[int]]:
 
 def _fits(one: Point, other: Point) -> bool:
     same = one.level == other.level and one.schedule == other.schedule
-    return same and one.conditioning.joins(other.conditioning)
+    return same and one.conditioning._joins(other.conditioning)
 
 
 def joined(points: Sequence[Point]) -> Point:
     """One point of all samples, in order."""
     if len(points) == 1:
         return points[0]
-    under = Conditioning.joined([point.conditioning for point in points], [len(point.sample) for point in points])
+    under = Conditioning._joined([point.conditioning for point in points], [len(point.sample) for point in points])
     return replace(points[0], sample=torch.cat([point.sample for point in points]), conditioning=under)

@@ -82,7 +82,7 @@ def denoise_injected(
             al. 2023, equation 6); twice as many evaluations, in the same batches.
     """
     under = point.conditioning
-    plain, twice = predictor(model, schedule, under), Conditioning.joined([under] * 2, [len(offsets)] * 2)
+    plain, twice = predictor(model, schedule, under), Conditioning._joined([under] * 2, [len(offsets)] * 2)
 
     def predict_at(x: torch.Tensor, at: int) -> Prediction:
         if inject == "point" and at < level:

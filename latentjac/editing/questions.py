@@ -38,7 +38,7 @@ class Question:
 
     def joins(self, other: Question) -> bool:
         """Whether both can be answered in one call."""
-        return self.same == other.same and self.conditioning.joins(other.conditioning)
+        return self.same == other.same and self.conditioning._joins(other.conditioning)
 
 
 def asking(found: T | Asking[T]) -> Asking[T]:
@@ -94,5 +94,5 @@ def _answers(questions: Sequence[Question]) -> list[Answer]:
         return [first.answer(*first.rows, first.conditioning)]
     counts = [len(question.rows[0]) for question in questions]
     rows = [torch.cat(each) for each in zip(*(question.rows for question in questions), strict=True)]
-    found = first.answer(*rows, Conditioning.joined([q.conditioning for q in questions], counts))
+    found = first.answer(*rows, Conditioning._joined([q.conditioning for q in questions], counts))
     return list(zip(*(values.split(counts) for values in found), strict=True))
