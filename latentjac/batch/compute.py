@@ -51,7 +51,8 @@ def load_item(item: Item, size: tuple[int, int]) -> Loaded:
     if item.photo is None:
         return Loaded(Work(item, None))
     try:
-        prepared = fit_image(read_image(item.photo, "photo"), size, cropped=False)
+        photo = item.photo if item.stored is None else item.stored.picture()
+        prepared = fit_image(read_image(photo, "photo"), size, cropped=False)
     except Exception as error:  # whatever a broken file leads a decoder to
         return Loaded(Work(item, None), _told(error))
     return Loaded(Work(item, prepared.image))

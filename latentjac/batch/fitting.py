@@ -46,13 +46,14 @@ def check_fits(model: Model, spec: Spec, items: Items) -> Sizes:
     photo, seed = (items.first(name) is not None for name in ("photo", "seed"))
     schedules = []
     for part, needed in (("invert", photo), ("sample", seed)):
+        if not needed:
+            continue
         options = getattr(spec, part)
         with _fitting(f"{part}.num_inference_steps"):
             steps = options.get("num_inference_steps", _STEPS[part])
             chosen = {**_INVERTED, **built(options)} if part == "invert" else {}
             levels = {name: chosen[name] for name in ("grid", "solver", "t") if name in chosen}
-            if needed:
-                schedules.append(Schedule.from_scheduler(model.scheduler, steps, **model.placing, **levels))
+            schedules.append(Schedule.from_scheduler(model.scheduler, steps, **model.placing, **levels))
         with _fitting(part):
             prompt = items.first("prompt") or options.get("prompt")
             label = items.first("class") if items.first("class") is not None else options.get("class_label")

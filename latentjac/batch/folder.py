@@ -8,7 +8,9 @@ most one part a shard, which the next start removes.
     index.html                 the page of the run
     table/PART.parquet         a row for each item and step
     bases/PART.safetensors     the bases of these items
-    pictures/PART/             their pictures
+    pictures/PART/             their pictures, or
+    pictures/PART.tar          the same in the layout of webdataset
+    samples/                   some of them for the page, where they are in tar files
     .latentjac.lock            held while a run starts or ends
     .SHARD.lock                held by who works on a shard
 """
@@ -29,7 +31,7 @@ from latentjac.files import FileError, lock, read_json, sync_folder, write_bytes
 from latentjac.strict_json import to_json
 
 MANIFEST, PAGE = "run.json", "index.html"
-TABLE, BASES, PICTURES = "table", "bases", "pictures"
+TABLE, BASES, PICTURES, SAMPLES = "table", "bases", "pictures", "samples"
 FORM = 1  # of the folder
 _LOCK = ".latentjac.lock"
 _SHARD_LOCK = re.compile(r"\.([0-9]{4})-of-([0-9]{4})\.lock")
@@ -60,6 +62,10 @@ class RunFolder:
     def pictures(self, part: str) -> Path:
         """Where the pictures of a part are."""
         return self.path / PICTURES / part
+
+    def tar(self, part: str) -> Path:
+        """The pictures of a part in one file."""
+        return self.path / PICTURES / f"{part}.tar"
 
     def parts(self) -> list[str]:
         """Names of all finished parts, in order."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from latentjac.arguments import check_kind, check_text, shown
+from latentjac.batch.stored import Stored, rows_of_tars, table_of_dataset
 from latentjac.files import FileError, open_file
 from latentjac.report.extras import require_pyarrow
 from latentjac.strict_json import from_json, readable, to_json
@@ -18,6 +20,7 @@ from latentjac.strict_json import from_json, readable, to_json
 OWN = ("id", "photo", "prompt", "seed", "class")
 _TEXT, _WHOLE = ("id", "photo", "prompt"), ("seed", "class")
 _LONGEST_ID, _LARGEST_NUMBER = 500, 2**63 - 1
+_AT_ONCE = 4096  # rows
 _TABLES = (".jsonl", ".parquet")
 _PHOTOS = (
     ".avif", ".bmp", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm",
@@ -36,6 +39,7 @@ class Item:
         seed: Of the noise that it is generated from.
         label: Class; None for that of the spec.
         own: Further columns of its table, carried through to the results.
+        stored: Its picture, where that is no file of its own.
     """
 
     id: str
@@ -44,12 +48,13 @@ class Item:
     seed: int | None
     label: int | None
     own: dict[str, Any]
+    stored: Stored | None = None
 
     @property
     def digest(self) -> str:
         """Short hash of what it is computed from, but for the content of the photo."""
         photo = None if self.photo is None else self.photo.name
-        return hashlib.sha256(to_json([photo, self.prompt, self.seed, self.label]).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps([photo, self.prompt, self.seed, self.label]).encode()).hexdigest()[:16]
 
 
 class Items:
@@ -58,13 +63,14 @@ class Items:
     Args:
         table: Of pyarrow, with the columns ``OWN`` and others.
         root: Folder that paths of photos begin in.
+        stored: Gives the picture of a row, by its number, where pictures are no files of their own.
 
     Raises:
         ValueError: If an id is there twice, or an item has neither a photo nor a seed; or there is none.
     """
 
-    def __init__(self, table: Any, root: Path) -> None:
-        self.table, self._root = table, root
+    def __init__(self, table: Any, root: Path, stored: Callable[[int], Stored | None] = lambda row: None) -> None:
+        self.table, self._root, self._stored = table, root, stored
         if not len(table):
             raise ValueError("items: there must be at least one, got none")
         ids = table.column("id").to_pylist()
@@ -83,10 +89,19 @@ class Items:
         return len(self.table)
 
     def __iter__(self) -> Iterator[Item]:
-        for batch in self.table.to_batches(max_chunksize=1024):
-            for row in batch.to_pylist():
-                id, photo, prompt, seed, label = (row.pop(name) for name in OWN)
-                yield Item(id, None if photo is None else self._root / photo, prompt, seed, label, row)
+        return self.at(range(len(self)))
+
+    def at(self, numbers: Sequence[int]) -> Iterator[Item]:
+        """The items of some rows, in their order; few of them are in memory at once."""
+        own = [name for name in self.table.column_names if name not in OWN]
+        for begin in range(0, len(numbers), _AT_ONCE):
+            some = numbers[begin : begin + _AT_ONCE]
+            rows = self.table.take(list(some))
+            columns = [rows.column(name).to_pylist() for name in (*OWN, *own)]
+            for number, (id, photo, prompt, seed, label, *rest) in zip(some, zip(*columns, strict=True), strict=True):
+                path = None if photo is None else self._root / photo
+                carried = dict(zip(own, rest, strict=True))
+                yield Item(id, path, prompt, seed, label, carried, self._stored(number))
 
     def first(self, column: str) -> Any:
         """The first value of a column that is one; None where there is none."""
@@ -97,12 +112,13 @@ def read_items(source: Any, root: Path) -> Items:
     """Items of a source.
 
     Args:
-        source: A folder, whose pictures are the items; a file ``.jsonl`` or ``.parquet``, whose rows are; or a list of
-            picture files.
+        source: A folder, whose pictures are the items; a file ``.jsonl`` or ``.parquet``, whose rows are; a list of
+            picture files; ``.tar`` files in the layout of webdataset; or a mapping that names a data set of
+            ``datasets``.
         root: Folder that relative paths begin in; those in a table begin in the folder of the table.
 
     Raises:
-        ImportError: If pyarrow is not installed.
+        ImportError: If pyarrow is not installed, or datasets for a data set.
         TypeError: If source is none of these.
         FileNotFoundError: If there is no such file or folder.
         ValueError: If there is nothing in it, an id is there twice, or a column has values of another kind.
@@ -111,12 +127,18 @@ def read_items(source: Any, root: Path) -> Items:
     if isinstance(source, (list, tuple)):
         paths = [check_text("items", f"'items[{i}]'", str(path)) for i, path in enumerate(source)]
         return Items(_of_photos(paths), root)
+    if isinstance(source, Mapping):
+        table, stored = table_of_dataset(source, root)
+        return Items(_completed(table, None), root, stored)
     check_kind("items", "'items'", source, (str, Path), "a folder, a table or a list of picture files")
+    if str(source).endswith(".tar"):
+        rows, pictures = rows_of_tars(str(source), root)
+        return Items(_completed(_table_of(rows, Path(source)), Path(source)), root, pictures.__getitem__)
     place = root / Path(source).expanduser()
     if place.is_dir():
         return Items(_of_photos(_photos_in(place)), place)
     if place.suffix not in _TABLES:
-        expected = f"a folder, a table ({' or '.join(_TABLES)}) or a list of picture files"
+        expected = f"a folder, a table ({' or '.join(_TABLES)}), a .tar file or a list of picture files"
         raise ValueError(f"items: 'items' must be {expected}, got {shown(str(source))}")
     read = _from_parquet if place.suffix == ".parquet" else _from_lines
     return Items(_completed(read(place), place), place.parent)
@@ -157,8 +179,6 @@ def _from_parquet(path: Path) -> Any:
 
 def _from_lines(path: Path) -> Any:
     """A table of a file with one JSON object a line; empty lines are left out."""
-    import pyarrow
-
     rows: list[dict[str, Any]] = []
     with open_file("items", path) as file:
         for number, line in enumerate(file, 1):
@@ -172,6 +192,12 @@ def _from_lines(path: Path) -> Any:
                 kind = type(row).__name__
                 raise FileError(f"items: line {number} of {str(path)!r} must be a JSON object, got {kind}")
             rows.append(row)
+    return _table_of(rows, path)
+
+
+def _table_of(rows: list[dict[str, Any]], path: Path) -> Any:
+    import pyarrow
+
     names = list(dict.fromkeys(name for row in rows for name in row))
     return pyarrow.table({name: _column(name, [row.get(name) for row in rows], path) for name in names})
 

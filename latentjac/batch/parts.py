@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -14,11 +15,13 @@ from PIL import Image
 from latentjac.batch.basis_files import bases_file
 from latentjac.batch.folder import RunFolder, naming, remove
 from latentjac.batch.spec import MOST_BASES
+from latentjac.batch.tars import tar_file
 from latentjac.files import FileError, open_file, sync_folder, write_bytes
 from latentjac.solvers import LocalBasis
+from latentjac.strict_json import to_json
 
 # A part ends when one of these is reached: what a killed run can lose.
-MOST_ITEMS = 64
+MOST_ITEMS = 256
 MOST_SECONDS = 60.0
 MOST_BYTES = 2**28
 FINGERPRINT = b"latentjac-run"  # key of the metadata of tables
@@ -32,6 +35,7 @@ COLUMNS = {
     "class": "int64",
     "item": "string",
     "part": "string",
+    "attempt": "int32",
     "step": "string",
     "number": "int32",
     "t": "float64",
@@ -103,10 +107,11 @@ class Part:
     Args:
         name: Of the part.
         own: Arrow's types of own columns of the items, by name.
+        tarred: Whether pictures go into one file.
     """
 
-    def __init__(self, name: str, own: dict[str, Any]) -> None:
-        self.name, self._own = name, own
+    def __init__(self, name: str, own: dict[str, Any], *, tarred: bool = False) -> None:
+        self.name, self._own, self._tarred = name, own, tarred
         self._entries: list[_Entry] = []
         self._bytes, self._bases, self._begun = 0, 0, time.monotonic()
 
@@ -126,7 +131,7 @@ class Part:
             facts: Columns that are the same in all its rows.
             results: One a step.
         """
-        pictures = [[(name, _png(image)) for name, image in result.pictures] for result in results]
+        pictures = [[(name, encoded(image)) for name, image in result.pictures] for result in results]
         entry = _Entry(facts, results, pictures)
         self._bytes += entry.size
         self._bases += sum(result.basis is not None for result in results)
@@ -144,7 +149,8 @@ class Part:
                     row["basis"] = len(bases)
                     bases.append(({name: row[name] for name in ("id", "t", "layer")}, result.basis))
                 if drawn:
-                    row["pictures"] = [f"{number:03d}-{name}.png" for name, _ in drawn]
+                    begin = f"{self.name}-{number:03d}." if self._tarred else f"{number:03d}-"
+                    row["pictures"] = [f"{begin}{name}.png" for name, _ in drawn]
                     pictures += zip(row["pictures"], (content for _, content in drawn), strict=True)
                 rows.append(row)
         return rows, bases, pictures
@@ -157,22 +163,37 @@ class Part:
         """
         rows, bases, pictures = self._laid_out()
         try:
-            if pictures:
-                place = folder.pictures(self.name)
-                with naming(place):
-                    place.mkdir(exist_ok=True)
-                    sync_folder(place.parent)
-                for name, content in pictures:
-                    write_bytes(place / name, content)
+            if pictures and self._tarred:
+                write_bytes(folder.tar(self.name), tar_file(self._samples(pictures)))
+            elif pictures:
+                self._write_files(folder.pictures(self.name), pictures)
             if bases:
                 write_bytes(folder.bases(self.name), bases_file(bases))
             write_bytes(folder.table(self.name), self._table(rows, fingerprint))
         except BaseException:
             # The table first: without it nothing else counts.
-            for entry in (folder.table(self.name), folder.bases(self.name), folder.pictures(self.name)):
+            kinds = (folder.table, folder.bases, folder.pictures, folder.tar)
+            for entry in (kind(self.name) for kind in kinds):
                 with suppress(OSError):
                     remove(entry)
             raise
+
+    def _write_files(self, place: Path, pictures: Sequence[tuple[str, bytes]]) -> None:
+        with naming(place):
+            place.mkdir(exist_ok=True)
+            sync_folder(place.parent)
+        for name, content in pictures:
+            write_bytes(place / name, content)
+
+    def _samples(self, pictures: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+        """Pictures by items, and behind those of each its facts as JSON."""
+        found: list[tuple[str, bytes]] = []
+        for number, entry in enumerate(self._entries):
+            begin = f"{self.name}-{number:03d}."
+            own = [(name, content) for name, content in pictures if name.startswith(begin)]
+            facts = to_json(entry.facts, default=str).encode()
+            found += [*own, (f"{begin}json", facts)] if own else []
+        return found
 
     def _table(self, rows: list[dict[str, Any]], fingerprint: str) -> bytes:
         import pyarrow
@@ -186,10 +207,21 @@ class Part:
         return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
 
-def _png(image: Image.Image) -> bytes:
+def encoded(image: Image.Image) -> bytes:
+    """A picture as PNG."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def attempts_of(table: Any) -> Any:
+    """The numbers of attempts of rows; 1 in tables that do not have them."""
+    import pyarrow
+    import pyarrow.compute as compute
+
+    if "attempt" not in table.column_names:
+        return pyarrow.chunked_array([pyarrow.array([1] * len(table), "int32")])
+    return compute.fill_null(table.column("attempt"), 1)
 
 
 def arrow_type(kind: str) -> Any:
@@ -200,7 +232,7 @@ def arrow_type(kind: str) -> Any:
     return lists.get(kind) or pyarrow.type_for_alias(kind)
 
 
-def read_part(folder: RunFolder, part: str, fingerprint: str, columns: Sequence[str] | None = None) -> Any:
+def read_part(folder: RunFolder, part: str, fingerprint: str, columns: Collection[str] | None = None) -> Any:
     """The table of a part, or some of its columns; those that it does not have are left out.
 
     Raises:
@@ -217,6 +249,7 @@ def read_part(folder: RunFolder, part: str, fingerprint: str, columns: Sequence[
             if found != fingerprint:
                 raise FileError(f"open: {str(path)!r} must be of the run of this folder, got a table of another run")
             known = opened.schema_arrow.names
-            return opened.read(None if columns is None else [name for name in columns if name in known])
+            wanted = None if columns is None else [name for name in columns if name in known]
+            return opened.read(wanted, use_threads=False)  # a part is small
     except (pyarrow.ArrowException, OSError) as error:
         raise FileError(f"open: {str(path)!r} must be a table of a run, got {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,17 +11,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from latentjac.arguments import check_kind, check_number, check_text, shown
 from latentjac.batch.basis_files import read_basis
 from latentjac.batch.folder import RunFolder, held
-from latentjac.batch.parts import COLUMNS, arrow_type, read_part
+from latentjac.batch.parts import COLUMNS, arrow_type, attempts_of, read_part
 from latentjac.batch.shards import Shard
+from latentjac.batch.tars import members
 from latentjac.batch.tasks import ERROR, NOT_CONVERGED
 from latentjac.files import FileError
 from latentjac.report.extras import require_pyarrow
 from latentjac.solvers import LocalBasis
 
-_INDEX = ("id", "step", "t", "layer", "status", "error", "seconds", "part", "basis", "pictures")
+_INDEX = ("id", "step", "t", "layer", "status", "error", "seconds", "part", "attempt", "basis", "pictures")
+_OWN_TO_A_MESSAGE = re.compile(r"'[^']*'|\"[^\"]*\"|[-+]?[0-9][-+.0-9e]*")  # names and numbers
 _MOST_ERRORS = 10
 
 
@@ -36,7 +41,9 @@ class RunStatus:
         rows: Rows of all tables.
         parts: Parts that were written.
         seconds: Time that all steps of all items took.
-        errors: The most frequent errors, each with the number of its rows.
+        retried: Items that were done again after an error.
+        errors: The most frequent kinds of errors, each by the first of its kind, with the number of its rows; errors
+            are of a kind that differ in names and numbers alone.
         working: Shards that are worked on now.
     """
 
@@ -47,13 +54,15 @@ class RunStatus:
     rows: int
     parts: int
     seconds: float
+    retried: int
     errors: tuple[tuple[str, int], ...]
     working: tuple[Shard, ...]
 
     def __str__(self) -> str:
         now = f"; shards worked on now: {', '.join(map(str, self.working))}" if self.working else ""
+        again = f" ({self.retried} of them again)" if self.retried else ""
         head = (
-            f"{self.done} of {self.items} items done, {self.with_errors} with errors, {self.not_converged} not "
+            f"{self.done} of {self.items} items done{again}, {self.with_errors} with errors, {self.not_converged} not "
             f"converged; {self.rows} rows in {self.parts} parts, {self.seconds:.1f} s of computing{now}"
         )
         return "\n".join([head, *(f"  {count} x {message}" for message, count in self.errors)])
@@ -84,6 +93,8 @@ class Results:
     def table(self, columns: Sequence[str] | None = None) -> Any:
         """A row for each item and step, as a table of pyarrow; ``.to_pandas()`` makes a data frame of it.
 
+        Of an item that was done again after an error, only the last attempt counts, here and everywhere.
+
         Args:
             columns: Names of columns; all by default.
 
@@ -94,7 +105,8 @@ class Results:
         import pyarrow
 
         wanted = None if columns is None else [check_text("table", "columns", name) for name in columns]
-        tables = [read_part(self._folder, part, self._fingerprint, wanted) for part in self._parts]
+        read = None if wanted is None else dict.fromkeys([*wanted, "id", "attempt"])
+        tables = [read_part(self._folder, part, self._fingerprint, read) for part in self._parts]
         if not tables:
             kinds = {name: arrow_type(kind) for name, kind in COLUMNS.items()}
             tables = [pyarrow.schema(list(kinds.items())).empty_table()]
@@ -102,6 +114,7 @@ class Results:
         missing = [name for name in wanted or () if name not in found.column_names]
         if missing:
             raise ValueError(f"table: columns must be among those of the run, got {shown(missing[0])}")
+        found = _last_attempts(found)
         return found if wanted is None else found.select(wanted)
 
     def basis(self, id: str, t: float | None = None, layer: str | None = None) -> LocalBasis:
@@ -136,17 +149,41 @@ class Results:
 
         Raises:
             TypeError: If id is no text.
-            ValueError: If there is no such item.
+            ValueError: If there is no such item, or pictures are kept in tar files.
         """
         rows = self._rows("pictures", check_text("pictures", "id", id))
+        if self._tarred:
+            raise ValueError("pictures: the run must keep pictures as files, got one with tar files; see images(...)")
         return [self._folder.pictures(row["part"]) / name for row in rows for name in row["pictures"] or ()]
+
+    def images(self, id: str) -> list[Image.Image]:
+        """Pictures of an item in the same order, read from files or from tar files.
+
+        Raises:
+            TypeError: If id is no text.
+            ValueError: If there is no such item.
+            FileError: If a file is damaged.
+        """
+        rows = self._rows("images", check_text("images", "id", id))
+        names = [(row["part"], name) for row in rows for name in row["pictures"] or ()]
+        if not self._tarred:
+            return [Image.open(self._folder.pictures(part) / name) for part, name in names]
+        found = {(part, m.name): m for part in {part for part, _ in names} for m in members(self._folder.tar(part))}
+        missing = next((name for name in names if name not in found), None)
+        if missing is not None:
+            raise FileError(f"images: {str(self._folder.tar(missing[0]))!r} must hold {missing[1]!r}, got none")
+        return [found[name].picture() for name in names]
+
+    @property
+    def _tarred(self) -> bool:
+        return bool(self.manifest.get("settings", {}).get("pictures") == "tar")
 
     def status(self) -> RunStatus:
         """How far the run is."""
         table = self._index
         columns = {name: table.column(name).to_pylist() for name in ("id", "status", "error", "seconds")}
         pairs = list(zip(columns["id"], columns["status"], strict=True))
-        errors = Counter(message for message in columns["error"] if message is not None)
+        retried = {id for id, attempt in zip(columns["id"], attempts_of(table).to_pylist(), strict=True) if attempt > 1}
         return RunStatus(
             items=int(self.manifest.get("items", 0)),
             done=len(set(columns["id"])),
@@ -155,7 +192,8 @@ class Results:
             rows=len(table),
             parts=len(self._parts),
             seconds=sum(value for value in columns["seconds"] if value is not None),
-            errors=tuple(errors.most_common(_MOST_ERRORS)),
+            retried=len(retried),
+            errors=_kinds(columns["error"]),
             working=tuple(held(self._folder)),
         )
 
@@ -175,6 +213,32 @@ class Results:
 
     def __repr__(self) -> str:
         return f"Results({str(self.path)!r}, {len(self._parts)} parts)"
+
+
+def _last_attempts(table: Any) -> Any:
+    """The rows of each item's last attempt."""
+    import pyarrow.compute as compute
+
+    attempts = attempts_of(table)
+    if not len(table) or compute.max(attempts).as_py() == 1:
+        return table
+    last: dict[str, int] = {}
+    pairs = list(zip(table.column("id").to_pylist(), attempts.to_pylist(), strict=True))
+    for id, attempt in pairs:
+        last[id] = max(last.get(id, 0), attempt)
+    return table.filter([attempt == last[id] for id, attempt in pairs])
+
+
+def _kinds(messages: Sequence[str | None]) -> tuple[tuple[str, int], ...]:
+    """The most frequent kinds of errors, by the first of each."""
+    counts: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for message in messages:
+        if message is not None:
+            kind = _OWN_TO_A_MESSAGE.sub("*", message)
+            counts[kind] += 1
+            first.setdefault(kind, message)
+    return tuple((first[kind], count) for kind, count in counts.most_common(_MOST_ERRORS))
 
 
 def open(folder: str | Path) -> Results:

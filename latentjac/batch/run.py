@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tqdm import tqdm
@@ -19,7 +20,7 @@ from latentjac.batch.fingerprint import check_same, manifest_of
 from latentjac.batch.fitting import check_fits
 from latentjac.batch.folder import RunFolder, part_name, starting, working
 from latentjac.batch.items import OWN, Item, Items, read_items
-from latentjac.batch.parts import COLUMNS, Part, read_part
+from latentjac.batch.parts import COLUMNS, Part, attempts_of, read_part
 from latentjac.batch.plan import Plan, plan_of
 from latentjac.batch.results import Results
 from latentjac.batch.results import open as open_results
@@ -56,6 +57,7 @@ class Run:
             torchrun.
         batch_size: Items that are computed together, where the library takes several at once; at most 256. Memory that
             has no room for so many halves it.
+        retry_failed: Do items again that have an error; what they gave before no longer counts.
         shard: Which part of the items, such as ``"2/8"``; by default as the variables of Slurm's job arrays and of
             torchrun say, and all items without these.
 
@@ -74,12 +76,14 @@ class Run:
         model: Model | None = None,
         device: str = "auto",
         batch_size: int = BATCH_SIZE,
+        retry_failed: bool = False,
         shard: str | Shard | None = None,
     ) -> None:
         check_kind("Run", "folder", folder, (str, Path), "a str or Path")
         check_kind("Run", "model", model, Model, "a latentjac.Model", optional=True)
         self._device = check_text("Run", "device", device)
         self._batch_size = check_int("Run", "batch_size", batch_size, 1, MOST_AT_ONCE)
+        self._retry_failed = check_bool("Run", "retry_failed", retry_failed)
         self.shard = _shard(shard)
         self.folder = RunFolder(Path(folder))
         self.folder.check_usable()
@@ -113,9 +117,9 @@ class Run:
         there = self.folder.read_manifest()
         if there is not None:
             check_same(str(self.folder.path), there, now)
-        done = {} if there is None else self._done(now["fingerprint"])
-        mine = sum(item.id in self.shard for item in self.items)
-        left = sum(1 for _ in self._left(done))
+        tried = {} if there is None else self._tried(now["fingerprint"])
+        left = len(self._left(tried))
+        mine = sum(id in self.shard for id in self.items.table.column("id").to_pylist())
         return plan_of(self.spec, self.items, self.model, sizes, self.shard, mine, left, self.folder.path)
 
     def run(self, *, progress: bool = False) -> Results:
@@ -145,11 +149,11 @@ class Run:
             self._settle(manifest)
             self.folder.make_inside()
             self.folder.remove_pieces(self.shard)
-            done = self._done(manifest["fingerprint"])
-            total = sum(1 for _ in self._left(done))
-            bar = Bar(f"run, shard {self.shard}", total, "item", shown=progress)
+            tried = self._tried(manifest["fingerprint"])
+            left = self._left(tried)
+            bar = Bar(f"run, shard {self.shard}", len(left), "item", shown=progress)
             with bar:
-                self._work(self._left(done), manifest["fingerprint"], bar)
+                self._work(self.items.at(left), tried, manifest["fingerprint"], bar)
             results = open_results(self.folder.path)
             write_page(results)
         return results
@@ -163,39 +167,54 @@ class Run:
             if there is None or there.get("items") != manifest["items"]:
                 self.folder.write_manifest(manifest)
 
-    def _done(self, fingerprint: str) -> dict[str, str]:
-        """Digests of finished items by id; raise where one has changed since."""
-        found: dict[str, str] = {}
+    def _tried(self, fingerprint: str) -> dict[str, _Tried]:
+        """Finished items by id, each as its last attempt ended."""
+        found: dict[str, _Tried] = {}
         for part in self.folder.parts():
-            table = read_part(self.folder, part, fingerprint, ("id", "item"))
-            found |= dict(zip(table.column("id").to_pylist(), table.column("item").to_pylist(), strict=True))
-        for item in self.items if found else ():
-            if found.get(item.id, item.digest) != item.digest:
+            table = read_part(self.folder, part, fingerprint, ("id", "item", "status", "attempt"))
+            columns = [table.column(name).to_pylist() for name in ("id", "item", "status")]
+            for id, digest, status, attempt in zip(*columns, attempts_of(table).to_pylist(), strict=True):
+                last = found.get(id)
+                if last is None or last.attempt < attempt:
+                    found[id] = _Tried(digest, attempt, status == ERROR)
+                elif last.attempt == attempt and status == ERROR and not last.failed:
+                    found[id] = _Tried(digest, attempt, True)
+        return found
+
+    def _left(self, tried: dict[str, _Tried]) -> Sequence[int]:
+        """Rows of items of the shard that are to be done, in order; raise where one that is done has changed."""
+        left = array("q")
+        if not tried:
+            left.extend(i for i, id in enumerate(self.items.table.column("id").to_pylist()) if id in self.shard)
+            return left
+        for number, item in enumerate(self.items):
+            last = tried.get(item.id)
+            if last is not None and last.digest != item.digest:
                 raise ValueError(
                     f"Run: items that are done must stay as they were, got {item.id!r} with another photo, prompt, "
                     "seed or class; give it a new id, or take a new folder"
                 )
-        return found
+            if (last is None or (self._retry_failed and last.failed)) and item.id in self.shard:
+                left.append(number)
+        return left
 
-    def _left(self, done: dict[str, str]) -> Iterator[Item]:
-        return (item for item in self.items if item.id not in done and item.id in self.shard)
-
-    def _work(self, items: Iterator[Item], fingerprint: str, bar: tqdm) -> None:
+    def _work(self, items: Iterator[Item], tried: dict[str, _Tried], fingerprint: str, bar: tqdm) -> None:
         """Take items through all steps and write them in parts; what is finished is written, whatever ends this."""
         number, tasks = self.folder.next_part(self.shard), tasks_of(self.spec)
         own = {f.name: f.type for f in self.items.table.schema if f.name not in OWN}
-        failed = 0
+        failed, tarred = 0, self.spec.pictures == "tar"
         with ThreadPoolExecutor(1) as reader, _Writer(self.folder, fingerprint) as writer:
-            part = Part(part_name(self.shard, number), own)
+            part = Part(part_name(self.shard, number), own, tarred=tarred)
             try:
                 for loaded in self._loaded(items, reader):
                     for done in compute(self.model, tasks, loaded, self._halve):
-                        part.add(_facts(done.item), done.results)
+                        last = tried.get(done.item.id)
+                        part.add(_facts(done.item, 1 if last is None else last.attempt + 1), done.results)
                         failed += any(result.row["status"] == ERROR for result in done.results)
                         if part.full:
                             writer.write(part)
                             number += 1
-                            part = Part(part_name(self.shard, number), own)
+                            part = Part(part_name(self.shard, number), own, tarred=tarred)
                     bar.update(len(loaded))
                     if failed:
                         bar.set_postfix(errors=failed)
@@ -258,11 +277,25 @@ class _Writer:
             self._wait()
 
 
-def _facts(item: Item) -> dict[str, Any]:
+class _Tried(NamedTuple):
+    """An item that has rows.
+
+    Attributes:
+        digest: Of what it was computed from.
+        attempt: Number of the last attempt, from 1.
+        failed: Whether a step of that failed.
+    """
+
+    digest: str
+    attempt: int
+    failed: bool
+
+
+def _facts(item: Item, attempt: int) -> dict[str, Any]:
     """Columns that are the same in all rows of an item."""
     photo = None if item.photo is None else str(item.photo)
     known = {"id": item.id, "photo": photo, "prompt": item.prompt, "seed": item.seed, "class": item.label}
-    return {**known, "item": item.digest, **item.own}
+    return {**known, "item": item.digest, "attempt": attempt, **item.own}
 
 
 def _shard(given: str | Shard | None) -> Shard:

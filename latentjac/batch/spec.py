@@ -24,6 +24,7 @@ METHODS = {
     "geodesic": editing.Geodesic,
     "h-space": editing.HSpace,
 }
+PICTURES = ("files", "tar")
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 MOST_BASES = 1000  # of an item: more would not fit the header of a part
 _MOST_SEED = 2**63 - 1
@@ -156,6 +157,7 @@ class Spec:
         bases: Which bases are computed; None for none.
         measures: What else is measured at each basis, each with its options.
         edits: Edits.
+        pictures: How pictures are kept: ``"files"``, or ``"tar"``, one file a part in the layout of webdataset.
         root: Folder that relative paths begin in.
     """
 
@@ -167,6 +169,7 @@ class Spec:
     bases: Bases | None = None
     measures: dict[str, dict[str, Any]] = field(default_factory=dict)
     edits: tuple[EditOf, ...] = ()
+    pictures: str = PICTURES[0]
     root: Path = Path()
 
     def settings(self) -> dict[str, Any]:
@@ -204,6 +207,7 @@ def _checked(content: Any, root: Path) -> Spec:
     if "model" in given:
         found["model"] = check_text(_NAME, "'model'", given["model"])
     found["dtype"] = check_choice(_NAME, "'dtype'", given.get("dtype"), DTYPES, optional=True)
+    found["pictures"] = check_choice(_NAME, "'pictures'", given.get("pictures", PICTURES[0]), PICTURES)
     found["invert"] = _options("invert", given.get("invert"), _INVERT)
     found["sample"] = _options("sample", given.get("sample"), _SAMPLE)
     if given.get("bases") is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from latentjac.batch.folder import MANIFEST, PAGE, PICTURES
+from latentjac.batch.folder import MANIFEST, PAGE, PICTURES, SAMPLES
+from latentjac.batch.parts import encoded
 from latentjac.batch.results import Results
 from latentjac.files import write_bytes
 from latentjac.report import run_page
@@ -16,14 +17,9 @@ _MEDIANS = ("psnr", "energy", "participation", "stable", "entropy", "numerical")
 
 def write_page(results: Results) -> None:
     """Write ``index.html``."""
-    table = results.table()
+    table = results.table(("id", "step", "part", "pictures", *_MEDIANS))
     status = results.status()
-    drawn = table.filter(_has_pictures(table)).slice(0, _MOST_PICTURES).select(["id", "step", "part", "pictures"])
-    shown = [
-        (f"{PICTURES}/{row['part']}/{name}", f"{row['id']}, {row['step']}")
-        for row in drawn.to_pylist()
-        for name in row["pictures"]
-    ]
+    shown = _shown(results, table)
     record: dict[str, Any] = {
         "command": "run",
         "command_line": "latentjac run SPEC.yaml",
@@ -40,8 +36,27 @@ def write_page(results: Results) -> None:
         "settings": {name: str(value) for name, value in results.manifest.get("settings", {}).items()},
         "versions": results.manifest.get("versions", {}),
     }
-    files = [*shown[:_MOST_PICTURES], (MANIFEST, "settings, model and versions of the run")]
+    files = [*shown, (MANIFEST, "settings, model and versions of the run")]
     write_bytes(results.path / PAGE, run_page(record, files).encode(errors="backslashreplace"))
+
+
+def _shown(results: Results, table: Any) -> list[tuple[str, str]]:
+    """Some pictures, with what they are of; those in tar files are copied beside the page."""
+    drawn = table.filter(_has_pictures(table)).slice(0, _MOST_PICTURES).select(["id", "step", "part", "pictures"])
+    names = [
+        (row["id"], f"{PICTURES}/{row['part']}/{name}", f"{row['id']}, {row['step']}")
+        for row in drawn.to_pylist()
+        for name in row["pictures"]
+    ][:_MOST_PICTURES]
+    if results.manifest.get("settings", {}).get("pictures") != "tar":
+        return [(file, what) for _, file, what in names]
+    (results.path / SAMPLES).mkdir(exist_ok=True)
+    images = (image for id in dict.fromkeys(id for id, _, _ in names) for image in results.images(id))
+    found = []
+    for number, ((_, _, what), image) in enumerate(zip(names, images, strict=False)):
+        found.append((f"{SAMPLES}/{number:02d}.png", what))
+        write_bytes(results.path / found[-1][0], encoded(image))
+    return found
 
 
 def _has_pictures(table: Any) -> Any:

@@ -19,8 +19,10 @@ from latentjac.batch.basis_files import check_kept
 from latentjac.batch.items import Item
 from latentjac.batch.parts import Result
 from latentjac.batch.spec import EditOf, Spec, built
+from latentjac.batch.together import groups, joined
 from latentjac.diffusion import Point, descend, invert, linearization_at, noise_point
 from latentjac.editing.edit import edit
+from latentjac.editing.result import Edit
 from latentjac.geometry.linearity import measure_linearity
 from latentjac.geometry.local_basis import local_basis
 from latentjac.models import Model, to_pil
@@ -201,8 +203,10 @@ class OneByOne:
         raise NotImplementedError
 
 
-class BasisAt(OneByOne):
-    """The local basis at a point."""
+class BasisAt:
+    """The local bases at points, of several items side by side."""
+
+    together: ClassVar[bool] = True
 
     def __init__(self, spec: Spec, place: Place) -> None:
         assert spec.bases is not None
@@ -213,17 +217,30 @@ class BasisAt(OneByOne):
         """Once there is a point."""
         return work.at is not None
 
-    def one(self, model: Model, work: Work) -> Result:
-        """Find the basis, and keep it also where it did not converge."""
-        (t, layer), asked = self._where, self._bases
-        point = point_of(work, t)
+    def run(self, model: Model, works: Sequence[Work]) -> list[Result]:
+        """Find the bases, and keep them also where they did not converge."""
+        points = [point_of(work, self._where[0]) for work in works]
+        found: dict[int, Result] = {}
+        for group in groups(points):
+            bases = self._found(model, [points[i] for i in group])
+            found |= {i: self._kept(works[i], points[i], basis) for i, basis in zip(group, bases, strict=True)}
+        return [found[i] for i in range(len(works))]
+
+    def _found(self, model: Model, points: Sequence[Point]) -> list[LocalBasis]:
+        """The basis at each point; what they cost is divided among them."""
+        asked, count = self._bases, len(points)
         generator = torch.Generator().manual_seed(asked.seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a basis that did not converge; its row tells
-            basis = local_basis(model, point, asked.k, layer, tol=asked.tol, generator=generator)
-        status = basis.status
-        if status is Status.INTERRUPTED:
+            bases = local_basis(model, joined(points), asked.k, self._where[1], tol=asked.tol, generator=generator)
+        if bases.status is Status.INTERRUPTED:
             raise KeyboardInterrupt
+        cost = {name: round(getattr(bases, name) / count) for name in ("jvps", "vjps")}
+        cost["seconds"] = bases.seconds / count
+        return [replace(bases.point(i), metadata=dict(bases.metadata), **cost) for i in range(count)]
+
+    def _kept(self, work: Work, point: Point, basis: LocalBasis) -> Result:
+        asked = self._bases
         basis = check_kept(basis)
         work.bases[self._where] = basis
         facts = {
@@ -232,7 +249,7 @@ class BasisAt(OneByOne):
             "residuals": basis.residuals.tolist(),
             "jvps": basis.jvps,
             "vjps": basis.vjps,
-            **_ended(status, f"local_basis: residuals must be at most tol={asked.tol:g}, got", basis),
+            **_ended(basis.status, f"local_basis: residuals must be at most tol={asked.tol:g}, got", basis),
         }
         return Result(facts, basis=basis)
 
@@ -293,8 +310,10 @@ MEASURES: dict[str, Callable[[dict[str, Any], Place], Task]] = {
 }
 
 
-class EditWith(OneByOne):
-    """An edit along directions of the item's own basis or of a saved one."""
+class EditWith:
+    """An edit along directions of the item's own basis or of a saved one, of several items side by side."""
+
+    together: ClassVar[bool] = True
 
     def __init__(self, number: int, entry: EditOf) -> None:
         self._number, self._entry, self._method = number, entry, entry.built()
@@ -306,15 +325,20 @@ class EditWith(OneByOne):
         entry = self._entry
         return work.at is not None and (self._saved is not None or (entry.t, entry.layer) in work.bases)
 
-    def one(self, model: Model, work: Work) -> Result:
-        """Make the edit; the row of one on a basis that did not converge tells it."""
+    def run(self, model: Model, works: Sequence[Work]) -> list[Result]:
+        """Make the edits; the row of one on a basis that did not converge tells it."""
         entry = self._entry
-        basis = self._saved if self._saved is not None else work.bases[entry.t, entry.layer]
-        rows = (basis.u if self._method.in_features else basis.v)[[i - 1 for i in entry.directions]]
-        point = point_of(work, entry.t)
+        points = [point_of(work, entry.t) for work in works]
+        bases = [work.bases[entry.t, entry.layer] if self._saved is None else self._saved for work in works]
+        numbers = [i - 1 for i in entry.directions]
+        rows = [(basis.u if self._method.in_features else basis.v)[numbers] for basis in bases]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of bases on the way that did not converge; the row tells
-            made = edit(model, point, rows, entry.distance, method=self._method, compose=entry.compose)
+            edits = edit(model, points, rows, entry.distance, method=self._method, compose=entry.compose)
+        return [self._told(point, basis, made) for point, basis, made in zip(points, bases, edits, strict=True)]
+
+    def _told(self, point: Point, basis: LocalBasis, made: Edit) -> Result:
+        entry = self._entry
         unfinished = [s for s in (basis.status, made.status) if s is not None and not s.fine]
         facts = {
             "timestep": float(point.timestep),

@@ -48,6 +48,9 @@ def run(
             help="Part i of n of the items, as i/n; default: that of a job array of Slurm or of torchrun, or all.",
         ),
     ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Do items again that have an error; the last attempt counts.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done and how large it would be; write nothing.")
     ] = False,
@@ -58,7 +61,7 @@ def run(
     from latentjac.models import LoadError
 
     with refusing(spec="SPEC", folder="--out", shard="--shard", batch_size="--batch-size"):
-        made = batch.Run(spec, out, device=device, batch_size=batch_size, shard=shard)
+        made = batch.Run(spec, out, device=device, batch_size=batch_size, retry_failed=retry_failed, shard=shard)
         try:
             loaded = made.model
         except LoadError as error:

@@ -141,6 +141,10 @@ class Point:
             raise ValueError(f"rows: index must select some of {len(self.sample)} samples, got {index}")
         return replace(self, sample=self.sample[index], conditioning=self.conditioning.rows(index))
 
+    def split(self) -> list[Point]:
+        """A point for each of the samples, with its row of the conditioning."""
+        return [self.rows(slice(i, i + 1)) for i in range(len(self.sample))]
+
     @public
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Point:
         """On another device, in another type.

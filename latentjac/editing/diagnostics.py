@@ -9,6 +9,7 @@ import torch
 from latentjac.diffusion import Point
 from latentjac.editing.evaluations import Evaluations
 from latentjac.editing.lines import Lines
+from latentjac.editing.questions import Asking
 from latentjac.geometry.linearity import LENGTHS, compare
 from latentjac.shaped import Shaped
 
@@ -65,16 +66,16 @@ class Observer:
         self.norm_ratio: list[torch.Tensor] = []
         self.cosine: list[torch.Tensor] = []
 
-    def see(self, number: int, x: torch.Tensor, change: torch.Tensor, length: torch.Tensor) -> None:
+    def see(self, number: int, x: torch.Tensor, change: torch.Tensor, length: torch.Tensor) -> Asking[None]:
         """A step ``change`` leads on from x, both ``[w, ...]``, after what decides on it was evaluated.
 
         Its length on the way can be another one, ``[w, 1, 1, 1]``: x was found before the step to it was corrected.
         """
         if number:
-            self._arrive(x)
+            yield from self._arrive(x)
             here = self._here
         else:
-            here = self._evaluations.features(self._point.sample)
+            here = yield from self._evaluations.ask_features(self._point.sample)
             here = self._here = here.expand(len(x), *here.shape[1:])
         assert here is not None
         self.paths.append(self.paths[-1] + (length.flatten().double() / self._sigma).cpu())
@@ -83,16 +84,17 @@ class Observer:
             length = change.flatten(1).double().norm(dim=1)
             part = (LENGTHS[0] * self._sigma / length.clamp_min(1e-300)).clamp_max(1.0)
             short = x + part.view(-1, *[1] * (x.ndim - 1)).to(x) * change
-            self._tangent = (self._evaluations.features(short) - here).flatten(1).double() / part[:, None]
+            ahead = yield from self._evaluations.ask_features(short)
+            self._tangent = (ahead - here).flatten(1).double() / part[:, None]
 
-    def end(self, x: torch.Tensor) -> None:
+    def end(self, x: torch.Tensor) -> Asking[None]:
         """The last step led to x."""
-        self._arrive(x)
+        yield from self._arrive(x)
 
-    def _arrive(self, x: torch.Tensor) -> None:
+    def _arrive(self, x: torch.Tensor) -> Asking[None]:
         """The step led to x."""
         assert self._here is not None
-        there = self._evaluations.features(x)
+        there = yield from self._evaluations.ask_features(x)
         secant = (there - self._here).flatten(1).double()
         self.feature_paths.append(self.feature_paths[-1] + secant.norm(dim=1).cpu())
         if self._tangent is not None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, overload
 
 import torch
 
 from latentjac.arguments import check_bool, check_tensor
-from latentjac.diffusion import Point, denoise, place
+from latentjac.diffusion import Point, place
 from latentjac.edit_options import DISTANCE
 from latentjac.editing.arguments import check_distances
 from latentjac.editing.diagnostics import leakage
 from latentjac.editing.masks import Mask, MaskInput, mask_for
 from latentjac.editing.methods.guidance import Guidance
 from latentjac.editing.methods.method import Job, Method, check_method
+from latentjac.editing.methods.x_space import way_down
+from latentjac.editing.questions import Answer, Asking, Question, answered, asking
 from latentjac.editing.result import Edit, Walked
 from latentjac.models import ImageInput, Model, PixelCodec
 from latentjac.models.codec import NoCodec, decoded, stills
@@ -21,33 +24,72 @@ from latentjac.models.latents import LatentCodec
 from latentjac.public import public
 from latentjac.solvers import Status
 from latentjac.solvers.building import building
+from latentjac.solvers.outcome import worst
 
 _GUIDANCE = Guidance()
 
 
-@public
-@torch.no_grad()
+Distances = float | Sequence[float]
+
+
+@overload
 def edit(
     model: Model,
     point: Point,
     directions: torch.Tensor,
-    distance: float | Sequence[float] = DISTANCE,
+    distance: Distances = DISTANCE,
     *,
     method: Method = _GUIDANCE,
     mask: MaskInput | Mask | None = None,
     compose: bool = False,
     photo: ImageInput | None = None,
     progress: bool = False,
-) -> Edit:
+) -> Edit: ...
+
+
+@overload
+def edit(
+    model: Model,
+    point: Sequence[Point],
+    directions: torch.Tensor | Sequence[torch.Tensor],
+    distance: Distances | Sequence[Distances] = DISTANCE,
+    *,
+    method: Method = _GUIDANCE,
+    mask: MaskInput | Mask | Sequence[MaskInput | Mask | None] | None = None,
+    compose: bool = False,
+    photo: ImageInput | Sequence[ImageInput] | None = None,
+    progress: bool = False,
+) -> list[Edit]: ...
+
+
+@public
+@torch.no_grad()
+def edit(
+    model: Model,
+    point: Point | Sequence[Point],
+    directions: torch.Tensor | Sequence[torch.Tensor],
+    distance: Distances | Sequence[Distances] = DISTANCE,
+    *,
+    method: Method = _GUIDANCE,
+    mask: MaskInput | Mask | Sequence[MaskInput | Mask | None] | None = None,
+    compose: bool = False,
+    photo: ImageInput | Sequence[ImageInput] | None = None,
+    progress: bool = False,
+) -> Edit | list[Edit]:
     """Move a noisy sample along directions, then make images as the schedule's solver does.
 
     A distance is the way the noisy sample travels, in standard deviations of the noise at the point. Noise itself
     varies by 1 along any direction there, so a distance means the same for every image and timestep. With ``HSpace`` it
     is the way of the features, in standard deviations of their entries at the point. docs/editing.md has the formulas.
 
+    Several points are edited side by side, each as it would be alone: what their walks ask of the network at the same
+    time goes through it in one batch, and a walk that is done leaves it. Directions, distance, mask and photo are then
+    those of all, or a list has one entry for each point.
+
     Args:
         model: The model.
-        point: Where to edit, from ``invert(...).at(t)``; one sample.
+        point: Where to edit, from ``invert(...).at(t)``; one sample. Or several such points, each with its own
+            conditioning, such as ``invert(...).at(t).split()``.
         directions: ``[C, H, W]`` or ``[q, C, H, W]``, such as ``basis.v``, or of the shape of other samples; any
             length, used as unit directions.
             With ``HSpace``, of the shape of the layer's output, such as ``basis.u``.
@@ -63,32 +105,122 @@ def edit(
         compose: Go along all directions at once, each with its own distance, instead of along each alone.
         photo: The picture that was inverted: what the way back from the point misses of it is added to every picture,
             so that distance 0 is the photo. It costs one more way back; ``samples`` stay as they are.
-        progress: Show a progress bar.
+        progress: Show a progress bar; with several points, that of the first.
 
     Returns:
-        Images, samples and diagnostics.
+        Images, samples and diagnostics; a list of them, one a point, where points came in a list.
 
     Raises:
         KeyboardInterrupt: On Ctrl-C, also while a basis is computed.
         TypeError: If an argument has a wrong type.
         ValueError: If an argument is out of range, or does not fit the model or the method.
+
+    Example:
+        ``edits = latentjac.edit(model, points, list(basis.v[:, 0]), [[-1.0, 1.0], [2.0]])``
     """
+    method, several = check_method("edit", method), isinstance(point, (list, tuple))
+    compose, progress = check_bool("edit", "compose", compose), check_bool("edit", "progress", progress)
+    points = _points(model, point)
+    given = (directions, distance, mask, photo)
+    each = _each(points, *given) if several else [given]
+    jobs: list[Job] = []
+    photos: list[torch.Tensor | None] = []
+    for at, (rows, ways, inside, picture) in zip(points, each, strict=True):
+        first = progress and not jobs
+        jobs.append(_job(model, at, rows, ways, method, inside, compose, first))
+        photos.append(None if picture is None else _pixels(model, picture))
+    statuses: list[list[Status]] = [[] for _ in jobs]
+    with building("edit"):
+        walked = answered([_noting(_walk(method, job), found) for job, found in zip(jobs, statuses, strict=True)])
+    edits = []
+    unchanged = _unchanged(jobs, photos)
+    for i, (job, way, found) in enumerate(zip(jobs, walked, statuses, strict=True)):
+        edits.append(_drawn(job, method, way, worst(found) if found else None, photos[i], unchanged.get(i)))
+    return edits if several else edits[0]
+
+
+def _unchanged(jobs: list[Job], photos: list[torch.Tensor | None]) -> dict[int, torch.Tensor]:
+    """The clean samples without an edit, ``[1, C, H, W]``, where something is compared with them."""
+    wanted = [i for i, job in enumerate(jobs) if job.mask is not None or photos[i] is not None]
+    return dict(zip(wanted, answered([way_down(jobs[i], jobs[i].point.sample) for i in wanted]), strict=True))
+
+
+def _points(model: Model, point: Any) -> list[Point]:
+    """The points, if each holds one sample that fits the model."""
+    points = list(point) if isinstance(point, (list, tuple)) else [point]
+    if not points:
+        raise ValueError("edit: point must be a Point or several, got an empty list")
+    for each in points:
+        place("edit", model, each)
+        if len(each.sample) != 1:
+            raise ValueError(f"edit: point must hold one sample, got {len(each.sample)}; point.split() has one of each")
+    return points
+
+
+def _each(points: Sequence[Point], directions: Any, distance: Any, mask: Any, photo: Any) -> list[tuple[Any, ...]]:
+    """What was given, for each of several points."""
+    if isinstance(directions, torch.Tensor) and directions.ndim == points[0].sample.ndim + 1:
+        directions = directions.unbind()
+    nested = isinstance(distance, (list, tuple)) and any(isinstance(d, (list, tuple)) for d in distance)
+    found = {
+        "directions": directions if isinstance(directions, (list, tuple)) else None,
+        "distance": distance if nested else None,
+        "mask": mask if isinstance(mask, (list, tuple)) else None,
+        "photo": photo if isinstance(photo, (list, tuple)) else None,
+    }
+    for name, entries in found.items():
+        if entries is not None and len(entries) != len(points):
+            raise ValueError(
+                f"edit: {name} must be one for all or {len(points)} (as many as points), got {len(entries)}"
+            )
+    shared = (directions, distance, mask, photo)
+    columns = [one_each or [one] * len(points) for one, one_each in zip(shared, found.values(), strict=True)]
+    return list(zip(*columns, strict=True))
+
+
+def _job(
+    model: Model,
+    point: Point,
+    directions: Any,
+    distance: Any,
+    method: Method,
+    mask: MaskInput | Mask | None,
+    compose: bool,
+    progress: bool,
+) -> Job:
+    """The edit of one point, with checked arguments."""
     schedule, level = place("edit", model, point)
-    if len(point.sample) != 1:
-        raise ValueError(f"edit: point must hold one sample, got {len(point.sample)}")
     directions = check_tensor("edit", "directions", directions)
     distances = check_distances(distance)
-    method = check_method("edit", method)
     method.layer_in(model)
     checked = mask_for("edit", mask, model)
     if checked is not None and checked.has_options and not method.projects:
         raise ValueError(f"edit: mask must be without options with method={type(method).__name__}(...), got {checked}")
-    compose, progress = check_bool("edit", "compose", compose), check_bool("edit", "progress", progress)
-    pixels = None if photo is None else _pixels(model, photo)
-    job = Job(model, point, schedule, level, directions, distances, compose, checked, progress)
-    with building("edit") as built:
-        walked = method.walk(job)
-    return _drawn(job, method, walked, built.status, pixels)
+    return Job(model, point, schedule, level, directions, distances, compose, checked, progress)
+
+
+def _walk(method: Method, job: Job) -> Asking[Walked]:
+    return (yield from asking(method.walk(job)))
+
+
+def _noting(walk: Asking[Walked], statuses: list[Status]) -> Asking[Walked]:
+    """A walk that notes how the bases ended that it is built on, but not those of others."""
+
+    def go_on(answer: Answer | None) -> Question:
+        with building("edit") as built:
+            try:
+                return walk.send(answer)  # type: ignore[arg-type]
+            finally:
+                statuses.extend(built.statuses)
+
+    answer: Answer | None = None
+    while True:
+        try:
+            question = go_on(answer)
+        except StopIteration as end:
+            walked: Walked = end.value
+            return walked
+        answer = yield question
 
 
 def _pixels(model: Model, photo: ImageInput) -> torch.Tensor:
@@ -105,12 +237,18 @@ def _pixels(model: Model, photo: ImageInput) -> torch.Tensor:
     return pixels[0]
 
 
-def _drawn(job: Job, method: Method, walked: Walked, status: Status | None, photo: torch.Tensor | None) -> Edit:
+def _drawn(
+    job: Job,
+    method: Method,
+    walked: Walked,
+    status: Status | None,
+    photo: torch.Tensor | None,
+    unchanged: torch.Tensor | None,
+) -> Edit:
     """Walks with their pictures, and with a mask how much of the change lies outside."""
-    model, point, leaked, residual = job.model, job.point, None, None
+    model, leaked, residual = job.model, None, None
     pictures = decoded(model, walked.samples.flatten(0, 1))
-    if job.mask is not None or photo is not None:
-        unchanged = denoise(model, point.sample, job.schedule, job.level, point.conditioning)
+    if unchanged is not None:
         reference = decoded(model, unchanged)[0]
         if job.mask is not None:
             leaked = leakage(pictures, reference, job.mask.pixels).view(walked.samples.shape[:2])

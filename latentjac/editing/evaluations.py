@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 
 from latentjac.diffusion import Point, predict
 from latentjac.diffusion.denoise import MAX_BATCH
+from latentjac.editing.questions import Answer, Asking, Question, answered
 from latentjac.geometry.linearity import LENGTHS, Linearity, judge_quotients, probe_steps
-from latentjac.models import Conditioning, ImageGuidance, Model, Prediction
+from latentjac.models import Conditioning, ImageGuidance, Model
 from latentjac.models.codec import decoder_map
 from latentjac.models.layers import OUTPUTS, recorded
 from latentjac.shaped import Shaped
@@ -59,40 +61,68 @@ class Evaluations:
 
     def noise(self, x: torch.Tensor, ahead: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Predicted noise of samples x ``[n, C, H, W]`` and of samples ahead; features of x are kept meanwhile."""
-        eps, values = self._passes(x if ahead is None else torch.cat([x, ahead]), len(x))
-        if values is not None:
-            self._seen = x, values
-        return eps[: len(x)], eps[len(x) :]
+        return answered([self.ask_noise(x, ahead)])[0]
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Features of samples; from the pass that gave their noise, where that was the last, else from their own."""
+        return answered([self.ask_features(x)])[0]
+
+    def ask_noise(
+        self, x: torch.Tensor, ahead: torch.Tensor | None = None
+    ) -> Asking[tuple[torch.Tensor, torch.Tensor]]:
+        """The same as :meth:`noise`, to be answered together with others."""
+        eps, *values = yield self._question(self._passes, x if ahead is None else torch.cat([x, ahead]))
+        if values:
+            self._seen = x, self._features_of(values[0][: len(x)])
+        return eps[: len(x)], eps[len(x) :]
+
+    def ask_features(self, x: torch.Tensor) -> Asking[torch.Tensor]:
+        """The same as :meth:`features`, to be answered together with others."""
         if self._seen is not None and self._seen[0] is x:
             return self._seen[1]
         assert self._layer is not None
-        return features(self._model, x, self._point, self._layer)
+        (values,) = yield self._question(self._features, x)
+        return values
+
+    def _question(self, answer: Callable[[torch.Tensor, Conditioning], Answer], x: torch.Tensor) -> Question:
+        """What gives an answer at the timestep; who asks the same of the same layer is answered together."""
+        name = answer.__name__
+        return Question(answer, (name, self._point.timestep, self._layer), (x,), self._point.conditioning)
 
     def look_around(
         self, directions: torch.Tensor, signs: tuple[float, ...], sigma: float, tolerance: float
-    ) -> FirstLook:
+    ) -> Asking[FirstLook]:
         """Look along unit directions ``[q, C, H, W]`` from the point, to the sides of the signs."""
         steps = probe_steps(sigma, directions, signs)
         moved = self._point.sample + steps * directions[:, None, None]
-        base, ahead = self.noise(self._point.sample, moved.flatten(0, 2))
+        base, ahead = yield from self.ask_noise(self._point.sample, moved.flatten(0, 2))
         ahead = ahead.view(moved.shape)
         self.look = FirstLook(base, ahead, signs, judge_quotients(ahead, base, steps, tolerance))
         return self.look
 
-    def _passes(self, x: torch.Tensor, first: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Noise of samples and features of the first of them; none where features do not come by in whole passes."""
-        model, point, layer = self._model, self._point, self._layer
+    def _passes(self, x: torch.Tensor, under: Conditioning) -> Answer:
+        """Noise of samples and their features; without these where they do not come by in whole passes."""
+        model, timestep, layer = self._model, self._point.timestep, self._layer
         name = None if layer is None else model.resolve_layer(layer)
         if name is None or name in OUTPUTS:
-            found = predict(model, x, point.timestep, point.conditioning)
-            return found.eps, None if name is None else _of_prediction(model, name, found, first)
+            found = predict(model, x, timestep, under)
+            return (found.eps,) if name is None else (found.eps, found.eps if name == "eps" else found.x0)
         with recorded(model.network, name, model.picture_in) as passes:
-            eps = predict(model, x, point.timestep, point.conditioning).eps
-        values = _under_prompt(passes, [len(part) for part in x.split(MAX_BATCH)], point.conditioning)
-        return eps, None if values is None else model._as_features(name, values[:first])
+            eps = predict(model, x, timestep, under).eps
+        values = _under_prompt(passes, [len(part) for part in x.split(MAX_BATCH)], under)
+        return (eps,) if values is None else (eps, values)
+
+    def _features_of(self, values: torch.Tensor) -> torch.Tensor:
+        """Features, from what came by in passes."""
+        name = self._model.resolve_layer(self._layer or "")
+        if name == "image":  # of no more samples than are asked for: decoding takes long
+            return decoder_map(self._model)(values)
+        return values if name in OUTPUTS else self._model._as_features(name, values)
+
+    def _features(self, x: torch.Tensor, under: Conditioning) -> Answer:
+        """Features of samples from passes of their own."""
+        assert self._layer is not None
+        return (features(self._model, x, replace(self._point, sample=x, conditioning=under), self._layer),)
 
 
 def _under_prompt(passes: list[torch.Tensor], counts: list[int], conditioning: Conditioning) -> torch.Tensor | None:
@@ -108,13 +138,6 @@ def _under_prompt(passes: list[torch.Tensor], counts: list[int], conditioning: C
     if lengths == [count for count in counts for _ in range(several)]:
         return torch.cat(passes[::several])
     return None
-
-
-def _of_prediction(model: Model, name: str, found: Prediction, first: int) -> torch.Tensor:
-    """The feature map of an output, from what was predicted."""
-    if name == "image":
-        return decoder_map(model)(found.x0[:first])
-    return (found.eps if name == "eps" else found.x0)[:first]
 
 
 def features(model: Model, x: torch.Tensor, point: Point, layer: str) -> torch.Tensor:

@@ -8,6 +8,7 @@ from tqdm import tqdm
 from latentjac.diffusion import Point, Schedule, predict
 from latentjac.diffusion.denoise import MAX_BATCH, last, predictor
 from latentjac.diffusion.loops import down
+from latentjac.editing.questions import Answer, Asking, Question
 from latentjac.geometry.linearity import Linearity, judge_quotients, probe_steps
 from latentjac.models import Conditioning, Model, Prediction
 from latentjac.models.layers import injected
@@ -18,6 +19,18 @@ def predict_injected(
 ) -> torch.Tensor:
     """Predicted noise of samples ``[w, C, H, W]`` with ``offsets`` ``[w, *features]`` added to a layer's output."""
     return _injected(model, x, timestep, point.conditioning, layer, offsets).eps
+
+
+def ask_injected(
+    model: Model, x: torch.Tensor, point: Point, layer: str, offsets: torch.Tensor
+) -> Asking[torch.Tensor]:
+    """The same at the timestep of a point, answered together with others."""
+
+    def answer(x: torch.Tensor, offsets: torch.Tensor, under: Conditioning) -> Answer:
+        return (_injected(model, x, point.timestep, under, layer, offsets).eps,)
+
+    (eps,) = yield Question(answer, ("injected", point.timestep, layer), (x, offsets), point.conditioning)
+    return eps
 
 
 def _injected(
@@ -52,15 +65,15 @@ def denoise_injected(
     bar: tqdm,
     asymmetric: bool = False,
 ) -> torch.Tensor:
-    """Clean samples ``[w, C, H, W]`` from copies of one noisy sample, each with its own offset to the features.
+    """Clean samples ``[w, C, H, W]`` from noisy ones, each with its own offset to the features.
 
     With guidance the offsets are added under the prompt and under the negative prompt alike.
 
     Args:
         model: The model.
-        point: The noisy sample.
-        schedule: Its levels.
-        level: Its level.
+        point: The noisy samples, as many as offsets.
+        schedule: Their levels.
+        level: Their level.
         layer: Where the offsets are added.
         offsets: ``[w, *features]``.
         inject: ``"below"`` adds them in every step from the point to the image, ``"point"`` in the first one.
@@ -68,20 +81,20 @@ def denoise_injected(
         asymmetric: Go towards the clean sample predicted with the offsets along the noise predicted without (Kwon et
             al. 2023, equation 6); twice as many evaluations, in the same batches.
     """
-    plain = predictor(model, schedule, point.conditioning)
+    under = point.conditioning
+    plain, twice = predictor(model, schedule, under), Conditioning._joined([under] * 2, [len(offsets)] * 2)
 
     def predict_at(x: torch.Tensor, at: int) -> Prediction:
         if inject == "point" and at < level:
             return plain(x, at)
-        rows, added = x, offsets
+        rows, added, beside = x, offsets, under
         if asymmetric:
-            rows, added = torch.cat([x, x]), torch.cat([offsets, torch.zeros_like(offsets)])
-        found = _injected(model, rows, schedule.timesteps[at], point.conditioning, layer, added)
+            rows, added, beside = torch.cat([x, x]), torch.cat([offsets, torch.zeros_like(offsets)]), twice
+        found = _injected(model, rows, schedule.timesteps[at], beside, layer, added)
         # Without the addition last; the same prediction if there is only one.
         return Prediction(found.x0[: len(x)], found.eps[-len(x) :])
 
-    x = point.sample.expand(len(offsets), *point.sample.shape[1:])
-    return last(down(x, schedule, level, predict_at, bar=bar))
+    return last(down(point.sample, schedule, level, predict_at, bar=bar))
 
 
 def measure_injection(
@@ -93,7 +106,7 @@ def measure_injection(
     tolerance: float,
     sides: tuple[float, ...],
     base: torch.Tensor,
-) -> tuple[Linearity, ...]:
+) -> Asking[tuple[Linearity, ...]]:
     """As :func:`latentjac.geometry.measure_linearity`, of directions ``[q, *features]`` added to a layer's output.
 
     Lengths are in ``unit``; ``base`` is the noise predicted without an addition, and sides are the signs measured.
@@ -101,5 +114,5 @@ def measure_injection(
     steps = probe_steps(unit, directions, sides)
     offsets = (steps * directions[:, None, None]).flatten(0, 2)
     copies = point.sample.expand(len(offsets), *point.sample.shape[1:])
-    eps = predict_injected(model, copies, point, point.timestep, layer, offsets)
+    eps = yield from ask_injected(model, copies, point, layer, offsets)
     return judge_quotients(eps.view(len(directions), *steps.shape[1:3], *base.shape[1:]), base, steps, tolerance)

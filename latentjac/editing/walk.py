@@ -14,6 +14,7 @@ from latentjac.editing.diagnostics import Observer
 from latentjac.editing.evaluations import Evaluations
 from latentjac.editing.lines import Lines
 from latentjac.editing.null_space import left_of, remove
+from latentjac.editing.questions import Asking, asking
 from latentjac.models import Model
 from latentjac.shaped import Shaped
 
@@ -133,10 +134,11 @@ class StepRecord(Shaped):
 class Steps(Protocol):
     """Decides on the steps of walks."""
 
-    def step(self, number: int, x: torch.Tensor) -> torch.Tensor:
+    def step(self, number: int, x: torch.Tensor) -> torch.Tensor | Asking[torch.Tensor]:
         """Where all walks go next, ``[w, C, H, W]``, from where they are; numbers count from 0.
 
-        A walk of second order takes it for the direction of the way at x, with the length of a step.
+        A walk of second order takes it for the direction of the way at x, with the length of a step. A step that asks
+        the network can be a generator of questions, which are answered together with those of other edits.
         """
         ...
 
@@ -153,7 +155,7 @@ def walk(
     *,
     order: int = 1,
     keep: tuple[float, ...] | None = None,
-) -> Way:
+) -> Asking[Way]:
     """Take all steps of all walks; an observer sees every one.
 
     Args:
@@ -176,7 +178,7 @@ def walk(
     before: torch.Tensor | None = None
     step: Step | None = None
     for number in range(num_steps + 1):
-        now = steps.step(number, x) if number < num_steps else None
+        now = (yield from asking(steps.step(number, x))) if number < num_steps else None
         if step is not None:
             if order == 2 and now is not None and before is not None:
                 step = Step.between(before, now)
@@ -187,11 +189,11 @@ def walk(
         step = Step.ahead(now, before if order == 2 else None)
         there = start + step.part(1.0)
         if observer is not None:
-            observer.see(number, x, there - x, step.length)
+            yield from observer.see(number, x, there - x, step.length)
         before, x = now, there
         bar.update()
     if observer is not None:
-        observer.end(x)
+        yield from observer.end(x)
     return Way(keep, torch.stack(kept).unflatten(1, lines.layout), lines.ends)
 
 

@@ -163,6 +163,20 @@ class Conditioning(Mapping[str, torch.Tensor]):
         size, count = check_int("split", "size", size, 1), self._fitting("split", count)
         return (self.rows(slice(start, min(start + size, count))) for start in range(0, count, size))
 
+    def _joins(self, other: Conditioning) -> bool:
+        """Whether rows of both can stand side by side: names, shapes and types are the same."""
+        own, others = (
+            {name: (tensor.shape[1:], tensor.dtype) for name, tensor in held.flat().items()} for held in (self, other)
+        )
+        return own == others and type(self.guidance) is type(other.guidance)
+
+    @classmethod
+    def _joined(cls, parts: Sequence[Conditioning], counts: Sequence[int]) -> Conditioning:
+        """The rows of several that join, one after the other, each for so many samples."""
+        rows = [part._expanded(count).flat() for part, count in zip(parts, counts, strict=True)]
+        names = list(rows[0])
+        return cls._traced(names, [torch.cat([row[name] for row in rows]) for name in names])
+
     def _fitting(self, function: str, count: Any) -> int:
         count = check_int(function, "count", count, 1, _MOST_ROWS)
         if self.num_rows not in (1, count):

@@ -27,6 +27,7 @@ from latentjac.editing.diagnostics import Observer
 from latentjac.editing.evaluations import Evaluations
 from latentjac.editing.lines import Lines
 from latentjac.editing.methods import ConstantGain, Job, Walked
+from latentjac.editing.questions import Asking
 from latentjac.editing.walk import Walks, walk
 from latentjac.geometry import measure_linearity
 from latentjac.geometry.local_basis import local_basis as any_local_basis
@@ -238,7 +239,7 @@ class Walk(XSpaceMethod):
         )
         check_generator("Walk", self.generator)
 
-    def walk(self, job: Job) -> Walked:
+    def walk(self, job: Job) -> Asking[Walked]:
         """Walk every direction both ways and make images of frames at regular steps of the walks."""
         self._check(job)
         model, num_steps = job.model, self.num_steps
@@ -259,7 +260,7 @@ class Walk(XSpaceMethod):
             linearity = measure_linearity(model, point, rows, job.sigma, self.linearity_tolerance)
             observer = Observer(evaluations, point, job.sigma, len(probes), num_steps)
         with job.bar(num_steps + job.level) as bar:
-            way = walk(walks, ConstantGain(model, point, probes, gain), observer, bar, keep=frames)
+            way = yield from walk(walks, ConstantGain(model, point, probes, gain), observer, bar, keep=frames)
             points = torch.stack(
                 [way.samples[frames.index(step), :, side] for side, step in zip(sides, steps, strict=True)], 1
             )

@@ -133,6 +133,8 @@ class Iteration:
             return 0
         self._settle()
         self._seek_hidden(self.ritz)
+        if len(self.points) > 1:  # now, so that what a point gives does not depend on how long others take
+            self._collect([point for point in self.points if point.status is not None])
         if krylov.products.passes >= limits.max_passes:
             self._finish(Status.OUT_OF_PASSES)
         if time.perf_counter() >= limits.deadline:
@@ -217,7 +219,7 @@ class Iteration:
         """Reopen points whose converged values may have further copies that the Krylov space cannot hold."""
         doubtful = [
             point.status is Status.CONVERGED
-            and not (facts.exhausted or point.searched)
+            and not (facts.exhausted or point.searched or point.index in self.found)
             and largest_cluster(point.s) >= self.krylov.block
             for point, facts in zip(self.points, self._facts, strict=True)
         ]
@@ -244,7 +246,6 @@ class Iteration:
             return
         if self._wasted < products.restriction_cost(len(stay)):
             return
-        self._collect([point for point in self.points if point.status is not None])
         if not products.restrict(stay):
             return
         self._wasted = 0.0
@@ -274,7 +275,10 @@ class Iteration:
             self._closed, self._told = torch.tensor(done, device=self.products.device), done
 
     def _collect(self, points: list[_Point]) -> None:
-        """Take the triplets of points out of the bases."""
+        """Take the triplets of points out of the bases, once."""
+        points = [point for point in points if point.index not in self.found]
+        if not points:
+            return
         assert self.ritz is not None
         statuses = [point.status or Status.INTERRUPTED for point in self.points]
         all_found = harvest(self.krylov, self.ritz, statuses, allowed_mismatch(self.products, self.limits.tol))

@@ -210,12 +210,14 @@ class Products:
         return self.restrictable
 
     def random(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Normal rows ``[B, count, n]``; the same whether they are drawn at once or in several calls."""
-        shape = (self.points, self.n)
+        """Normal rows ``[B, count, n]``; the same whether they are drawn at once or in several calls.
+
+        Every point gets the same, so that what comes of it is what came of it alone.
+        """
         rows = [
-            torch.randn(shape, generator=generator, dtype=self.dtype, device=generator.device) for _ in range(count)
+            torch.randn(self.n, generator=generator, dtype=self.dtype, device=generator.device) for _ in range(count)
         ]
-        return torch.stack(rows, dim=1).to(self.device)
+        return torch.stack(rows).expand(self.points, count, self.n).to(self.device).contiguous()
 
 
 def _factor_of(largest: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

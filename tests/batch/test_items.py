@@ -75,7 +75,7 @@ def test_a_parquet_table(tmp_path: Path) -> None:
         ("a.jsonl", '{"id": "", "seed": 1}', "'id' in row 1 of .* must be a text, got ''"),
         ("a.jsonl", '{"id": "a", "seed": 1}\n{"seed": 2}', "'id' in row 2 of .* must be a text, got None"),
         ("a.parquet", "no", "must be a Parquet file"),
-        ("a.csv", "seed\n1", r"'items' must be a folder, a table \(.jsonl or .parquet\) or a list of picture files"),
+        ("a.csv", "seed\n1", r"'items' must be a folder, a table \(.jsonl or .parquet\), a .tar file or a list"),
     ],
 )
 def test_tables_that_are_refused(tmp_path: Path, name: str, content: str, message: str) -> None:

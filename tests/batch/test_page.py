@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 import latentjac
 from latentjac import batch
 from latentjac.batch import run as run_module
+from latentjac.batch.tars import tar_file
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("yaml")
@@ -39,6 +41,8 @@ def command(model: latentjac.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         pixels = np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "photos" / f"{i}.png")
     (tmp_path / "seeds.jsonl").write_text(BLOCKS["items seeds.jsonl"])
+    photos = [(file.name, file.read_bytes()) for file in sorted((tmp_path / "photos").iterdir())]
+    (tmp_path / "photos.tar").write_bytes(tar_file(photos))
     point = latentjac.invert(model, tmp_path / "photos" / "0.png", num_inference_steps=5).at(0.6)
     latentjac.local_basis(model, point, k=2, tol=0.1).save("basis.safetensors")
 
@@ -50,7 +54,7 @@ def command(model: latentjac.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     return called
 
 
-@pytest.mark.parametrize(("spec", "steps"), [("photos", 8), ("slider", 2), ("sweep", 9)])
+@pytest.mark.parametrize(("spec", "steps"), [("photos", 8), ("slider", 2), ("sweep", 9), ("statistics", 11)])
 def test_specs_of_the_page_run(command: Callable[..., Done], spec: str, steps: int) -> None:
     done = command(spec)
     assert done.returncode == 0, done.stderr
@@ -61,6 +65,27 @@ def test_specs_of_the_page_run(command: Callable[..., Done], spec: str, steps: i
     assert "2 of 2 items done, 0 with errors" in done.stdout
     if spec == "sweep":
         assert set(results.table(["group"]).column("group").to_pylist()) == {"a", "b"}
+
+
+def test_statistics_of_the_page(command: Callable[..., Done]) -> None:
+    assert command("statistics").returncode == 0
+    names: dict[str, Any] = {}
+    exec(BLOCKS["python statistics"], names)
+    found = names["by_t"].to_pylist()
+    assert sorted(row["t"] for row in found) == [0.1, 0.3, 0.5, 0.7, 0.9]
+    assert all(row["participation_mean"] >= 1 for row in found)
+
+
+def test_a_job_goes_on_after_items_were_added(command: Callable[..., Done], tmp_path: Path) -> None:
+    rows = (tmp_path / "seeds.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "seeds.jsonl").write_text(rows[0])
+    command("sweep")
+    first = batch.open("run").table()
+    (tmp_path / "seeds.jsonl").write_text("".join(rows))
+    assert "2 of 2 items done, 0 with errors" in command("sweep").stdout
+    both = batch.open("run").table()
+    assert both.slice(0, len(first)).equals(first)
+    assert both.column("id").to_pylist() == ["first"] * 9 + ["second"] * 9
 
 
 def test_a_dry_run_writes_nothing(command: Callable[..., Done], tmp_path: Path) -> None:

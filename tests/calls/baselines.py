@@ -266,6 +266,7 @@ BASELINES: dict[str, Baseline] = {
         schedule=c.schedule,
         conditioning=lj.Conditioning(),
     ),
+    "Point.split": lambda c: call(c.many.split),
     "Point.rows": lambda c: call(c.many.rows, index=slice(1)),
     "Point.to": lambda c: call(c.point.to, device="cpu", dtype=torch.float32),
     "Point.save": lambda c: call(c.point.save, path=c.folder / "p.safetensors"),

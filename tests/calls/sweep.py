@@ -38,6 +38,7 @@ RIGHT = {
     ("park2023.local_basis", "strict", "True"): "then a network on which its rule does not stop it raises",
     ("BasisPath.__getitem__", "index", "slice"): "as of a tuple",
     **{("Point", "sample", value): "seen where the point is used" for value in ("nan", "inf", "one nan")},
+    **{(name, "point", "[it]"): "several points give a list" for name in BASELINES if name.partition("/")[0] == "edit"},
     ("effective_rank/basis", "operator", "our lin"): "the basis does not fit it, and is named",
     ("Mask", "null_rank", "0"): "then tol has no use, and is named",
     **{("write_json", "content", value): "its own error" for value in ("spiteful", "[spiteful]")},

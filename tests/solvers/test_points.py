@@ -9,7 +9,7 @@ import torch
 from solvers.matrices import SPECTRA, MatrixOperator, RestrictableOperator, exact_residuals, largest_sine, with_spectrum
 
 import latentjac
-from latentjac.solvers import Krylov, LocalBasis, Restrictable, Status, svd
+from latentjac.solvers import Krylov, LocalBasis, Randomized, Restrictable, Solver, Status, svd
 
 
 @pytest.mark.parametrize("kind", [MatrixOperator, RestrictableOperator])
@@ -41,6 +41,21 @@ def test_a_point_among_others_is_as_good_as_alone() -> None:
         alone = svd(MatrixOperator(matrix[i]), k=4, tol=1e-8)
         assert largest_sine(together.v[i], alone.v) < 1e-6
         assert largest_sine(together.u[i], alone.u) < 1e-6
+
+
+@pytest.mark.parametrize("kind", [MatrixOperator, RestrictableOperator])
+@pytest.mark.parametrize("solver", [Krylov(block_size=3), Randomized()], ids=repr)
+def test_a_point_gives_the_same_whoever_is_beside_it(kind: type[MatrixOperator], solver: Solver) -> None:
+    """To rounding, at a tolerance that leaves much open: an easy point goes on no longer than it would alone."""
+    easy = torch.cat([torch.tensor([9.0, 8.0, 7.0]), torch.full((100,), 1e-3)]).double()
+    hard = torch.linspace(1, 0.8, 100).double()
+    matrix = torch.cat([with_spectrum(v, 150, 220, seed=n).matrix for n, v in enumerate([easy, hard, easy])])
+    options = {"k": 3, "tol": 0.1, "solver": solver}
+    together = svd(kind(matrix), **options)
+    for i in range(3):
+        alone = svd(kind(matrix[i]), **options)
+        for name in ("s", "u", "v", "residuals"):
+            torch.testing.assert_close(getattr(together, name)[i], getattr(alone, name), rtol=1e-8, atol=1e-10)
 
 
 def test_finished_points_leave_the_batch() -> None:

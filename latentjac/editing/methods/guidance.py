@@ -11,6 +11,7 @@ from latentjac.diffusion import Point, predict_noise
 from latentjac.edit_options import MOST_STEPS, TOL, K
 from latentjac.editing.arguments import set_checked
 from latentjac.editing.methods.x_space import XSpaceMethod
+from latentjac.editing.questions import Asking
 from latentjac.editing.walk import StepRecord, Walks
 from latentjac.editing.walk_bases import WalkBases, check_k
 from latentjac.geometry.linearity import Linearity
@@ -127,29 +128,29 @@ class GuidedSteps:
         self._gains: list[torch.Tensor] = []
         self._overlaps: list[torch.Tensor] = []
 
-    def step(self, number: int, x: torch.Tensor) -> torch.Tensor:
+    def step(self, number: int, x: torch.Tensor) -> Asking[torch.Tensor]:
         """The difference of the predicted noise, as long as a step has to be."""
         walks = self._walks
         if self._every and number and number % self._every == 0:
             self._follow(x)
-        here, ahead = self._noise(x) if number else self._first_noise()
+        here, ahead = yield from (self._noise(x) if number else self._first_noise())
         change = walks.allowed(ahead - here[:, None])
         size = change.flatten(2).norm(dim=2).clamp_min(torch.finfo(x.dtype).tiny)
         gains = walks.steps.abs() / walks.broadcast(size)
         self._gains.append(gains.flatten(1))
         return (gains * change).sum(1)
 
-    def _noise(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _noise(self, x: torch.Tensor) -> Asking[tuple[torch.Tensor, torch.Tensor]]:
         """The noise at samples ``[n, C, H, W]``, and ahead of all walks, ``[w, c, C, H, W]``."""
         rows = x[:, None] + self._lengths * self._v
-        here, ahead = self._walks.evaluations.noise(x, rows.flatten(0, 1))
+        here, ahead = yield from self._walks.evaluations.ask_noise(x, rows.flatten(0, 1))
         return here, ahead.view(rows.shape)
 
-    def _first_noise(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def _first_noise(self) -> Asking[tuple[torch.Tensor, torch.Tensor]]:
         """The same at the point, where all walks begin: seen before, where somebody looked around it."""
         walks, look = self._walks, self._walks.evaluations.look
         if look is None:
-            return self._noise(walks.point.sample)
+            return (yield from self._noise(walks.point.sample))
         signs, rows = walks.distances.sign(), walks.lines.rows.tolist()
         ahead = [
             torch.stack([look.after(*which) for which in zip(*each, strict=True)])

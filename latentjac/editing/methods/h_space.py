@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -13,11 +13,12 @@ from latentjac.edit_options import INJECTIONS, LINEARITY_TOLERANCE
 from latentjac.editing.arguments import grouped, set_checked
 from latentjac.editing.diagnostics import Along
 from latentjac.editing.evaluations import Evaluations, features
-from latentjac.editing.injection import denoise_injected, measure_injection, predict_injected
+from latentjac.editing.injection import ask_injected, denoise_injected, measure_injection
 from latentjac.editing.methods.method import Job
+from latentjac.editing.questions import Answer, Asking, Question, answered
 from latentjac.editing.result import Walked
 from latentjac.geometry.linearity import LENGTHS, compare
-from latentjac.models import Model
+from latentjac.models import Conditioning, Model
 from latentjac.models.layers import OUTPUTS, SIDE_BY_SIDE
 
 if TYPE_CHECKING:
@@ -74,12 +75,12 @@ class HSpace:
         model.resolve_layer(self.layer)
         return self.layer
 
-    def walk(self, job: Job) -> Walked:
+    def walk(self, job: Job) -> Asking[Walked]:
         """Add directions to the features while denoising."""
         point, layer = job.point, self.layer_in(job.model)
         evaluations = Evaluations(job.model, point, layer)
-        base = evaluations.noise(point.sample)[0] if self.diagnostics else None
-        here = evaluations.features(point.sample)
+        base = (yield from evaluations.ask_noise(point.sample))[0] if self.diagnostics else None
+        here = yield from evaluations.ask_features(point.sample)
         rows, unit = job.rows(here), float(here.double().std())
         directions, ways, layout = grouped(rows, job.distances, job.compose)
         offsets = (unit * ways.view(*ways.shape, *[1] * (rows.ndim - 1)) * directions).sum(1)
@@ -87,10 +88,10 @@ class HSpace:
         if base is not None:
             signs = tuple(sign for sign in (1.0, -1.0) if (ways * sign > 0).any()) or (1.0,)
             tolerance = self.linearity_tolerance
-            linearity = measure_injection(job.model, point, layer, rows, unit, tolerance, signs, base)
-            along = _along(job, layer, offsets, unit, layout, base)
+            linearity = yield from measure_injection(job.model, point, layer, rows, unit, tolerance, signs, base)
+            along = yield from _along(job, layer, offsets, unit, layout, base)
         with job.bar(job.level) as bar:
-            samples = self._denoise(job, offsets, bar)
+            samples = yield from self._way_down(job, offsets, bar)
         points = point.sample.expand(len(offsets), *point.sample.shape[1:])
         return Walked(
             samples=samples.view(*layout, *samples.shape[1:]),
@@ -111,28 +112,33 @@ class HSpace:
             ways = edit.directions.new_tensor(edit.distances).view(-1, *[1] * along.ndim)
             along = (ways * edit.directions).sum(0)
         offsets = unit * along.new_tensor(distances).view(-1, *[1] * along.ndim) * along
-        return self._denoise(job, offsets, bar)
+        return answered([self._way_down(job, offsets, bar)])[0]
 
-    def _denoise(self, job: Job, offsets: torch.Tensor, bar: tqdm) -> torch.Tensor:
-        return denoise_injected(
-            job.model, job.point, job.schedule, job.level, self.layer, offsets, self.inject, bar, self.asymmetric
-        )
+    def _way_down(self, job: Job, offsets: torch.Tensor, bar: tqdm) -> Asking[torch.Tensor]:
+        def answer(x: torch.Tensor, offsets: torch.Tensor, under: Conditioning) -> Answer:
+            point = replace(job.point, sample=x, conditioning=under)
+            options = self.layer, offsets, self.inject, bar, self.asymmetric
+            return (denoise_injected(job.model, point, job.schedule, job.level, *options),)
+
+        point = job.point
+        x = point.sample.expand(len(offsets), *point.sample.shape[1:])
+        same = "injected down", self, job.level, job.schedule
+        (samples,) = yield Question(answer, same, (x, offsets), point.conditioning, last=True)
+        return samples
 
 
 def _along(
     job: Job, layer: str, offsets: torch.Tensor, unit: float, layout: tuple[int, int], base: torch.Tensor
-) -> Along:
+) -> Asking[Along]:
     """The one step of the features, and the change of the predicted noise against that of a short step."""
     size = offsets.flatten(1).double().norm(dim=1)
     part = (LENGTHS[0] * unit / size.clamp_min(1e-300)).clamp_max(1.0)
     point, x = job.point, job.point.sample.expand(len(offsets), *job.point.sample.shape[1:])
 
-    def change(fraction: torch.Tensor) -> torch.Tensor:
-        scaled = fraction.view(-1, *[1] * (offsets.ndim - 1)).to(offsets) * offsets
-        there = predict_injected(job.model, x, point, point.timestep, layer, scaled)
-        return (there - base).flatten(1).double()
-
-    found = compare(change(torch.ones_like(part)), change(part) / part[:, None])
+    short = part.view(-1, *[1] * (offsets.ndim - 1)).to(offsets) * offsets
+    eps = yield from ask_injected(job.model, torch.cat([x, x]), point, layer, torch.cat([offsets, short]))
+    change, tangent = (eps - base).flatten(1).double().chunk(2)
+    found = compare(change, tangent / part[:, None])
     still = torch.zeros(layout, dtype=torch.float64, device="cpu")
     ratio, cosine = (values.cpu().view(1, *layout) for values in (found.norm_ratio, found.cosine))
     return Along(still, size.cpu().view(layout), (0,), ratio, cosine)

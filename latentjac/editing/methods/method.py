@@ -11,6 +11,7 @@ from tqdm import tqdm
 from latentjac.diffusion import Point, Schedule
 from latentjac.editing.arguments import check_composed, unit_directions
 from latentjac.editing.masks import Mask
+from latentjac.editing.questions import Asking
 from latentjac.editing.result import Edit, Walked
 from latentjac.models import Model
 from latentjac.stopping import Bar
@@ -90,8 +91,10 @@ class Method(Protocol):
         """
         ...
 
-    def walk(self, job: Job) -> Walked:
+    def walk(self, job: Job) -> Walked | Asking[Walked]:
         """Make the edit, up to clean samples.
+
+        As a generator of questions to the network it goes on together with edits of other samples.
 
         Raises:
             ValueError: If the job does not fit; before the network runs, where that can be known.

@@ -18,10 +18,11 @@ from latentjac.editing.evaluations import Evaluations
 from latentjac.editing.lines import Lines
 from latentjac.editing.methods.method import Job
 from latentjac.editing.null_space import left_of, null_space
+from latentjac.editing.questions import Answer, Asking, Question
 from latentjac.editing.result import Walked
 from latentjac.editing.walk import Steps, Walks, walk
 from latentjac.geometry.linearity import Linearity
-from latentjac.models import Model
+from latentjac.models import Conditioning, Model
 
 if TYPE_CHECKING:
     from latentjac.editing.result import Edit
@@ -125,7 +126,7 @@ class XSpaceMethod:
         """What decides on the steps of walks."""
         raise NotImplementedError
 
-    def walk(self, job: Job) -> Walked:
+    def walk(self, job: Job) -> Asking[Walked]:
         """Walk all walks side by side, then go down to images."""
         model, layer, point = job.model, self.layer_in(job.model), job.point_under(self.prompt, self.class_label)
         self.check_size(point.sample.numel())
@@ -137,16 +138,17 @@ class XSpaceMethod:
         evaluations = Evaluations(model, point, layer if self.diagnostics else None)
         linearity, sigma = None, job.sigma
         if self.diagnostics:
-            linearity = evaluations.look_around(rows, lines.signs, sigma, self.linearity_tolerance).linearity
+            look = yield from evaluations.look_around(rows, lines.signs, sigma, self.linearity_tolerance)
+            linearity = look.linearity
         radius = min((entry.radius for entry in linearity or ()), default=1.0)
         num_steps = self.enough_steps(float(lines.ways.abs().sum(1).max()), radius)
         walks = Walks(model, point, lines, num_steps, sigma, evaluations, outside)
         observer = Observer(evaluations, point, sigma, len(lines.ways), num_steps) if self.diagnostics else None
         steps = self.steps(walks, layer, linearity)
         with job.bar(num_steps + job.level) as bar:
-            way = walk(walks, steps, observer, bar, order=self.order)
+            way = yield from walk(walks, steps, observer, bar, order=self.order)
             points = way.read(lines)
-            samples = denoise(model, points.flatten(0, 1), job.schedule, job.level, job.point.conditioning, bar)
+            samples = yield from way_down(job, points.flatten(0, 1), bar)
         record = steps.record().read(lines, job.compose)
         return Walked(
             samples=samples.view(points.shape),
@@ -167,6 +169,16 @@ class XSpaceMethod:
         """Clean samples from where the longest walks came through; no step is taken."""
         x = torch.stack([_on_the_way(edit, direction, distance) for distance in distances])
         return denoise(job.model, x, job.schedule, job.level, job.point.conditioning, bar)
+
+
+def way_down(job: Job, x: torch.Tensor, bar: tqdm | None = None) -> Asking[torch.Tensor]:
+    """Clean samples of noisy ones at the point."""
+
+    def answer(x: torch.Tensor, under: Conditioning) -> Answer:
+        return (denoise(job.model, x, job.schedule, job.level, under, bar),)
+
+    (samples,) = yield Question(answer, ("down", job.level, job.schedule), (x,), job.point.conditioning, last=True)
+    return samples
 
 
 def _outside(job: Job, point: Point) -> torch.Tensor | None:
