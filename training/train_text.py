@@ -9,6 +9,7 @@ The second of two stages: the denoiser and its text encoder, on the latents of a
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import shutil
@@ -19,13 +20,13 @@ import torch
 from avatars import draw, sample_factors
 from captions import captions, vocabulary
 from denoising import denoising_loss
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from loop import finish, mixed_precision, parse, prepare, run, training_parser
 from text_networks import DENOISER_WIDTHS, TextDenoiser, build_pipeline, build_text_scheduler
 from tokenizer import build_tokenizer, write_tokenizer
 from torch import Tensor
 from trainer import write_pipeline
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 CARD = Path(__file__).parent / "avatars_text_card.md"
 
@@ -70,15 +71,25 @@ def write_model(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw avatars, say what they show, and train on both."""
     parser = training_parser(__doc__, DENOISER_WIDTHS)
-    parser.add_argument("--vae", type=Path, required=True, help="folder of the autoencoder")
+    parser.add_argument("--vae", type=Path, help="folder of the autoencoder")
+    parser.add_argument("--start-from", type=Path, help="pipeline folder to start a new state from, instead of --vae")
     args = parse(parser, arguments)
+    if (args.vae is None) == (args.start_from is None):
+        parser.error("expected one of --vae and --start-from")
     args.work.mkdir(parents=True, exist_ok=True)
-    autoencoder = AutoencoderKL.from_pretrained(args.vae).to(args.device).eval().requires_grad_(False)
+    vae = args.vae or args.start_from / "vae"
+    autoencoder = AutoencoderKL.from_pretrained(vae).to(args.device).eval().requires_grad_(False)
     tokenizer = build_tokenizer(vocabulary(), args.work / "tokenizer")
     torch.manual_seed(args.seed)
     latent_size = autoencoder.config.sample_size // 2 ** (len(autoencoder.config.block_out_channels) - 1)
     denoiser = TextDenoiser(tokenizer, latent_size, args.widths)
+    if args.start_from:
+        denoiser.unet.load_state_dict(UNet2DConditionModel.from_pretrained(args.start_from / "unet").state_dict())
+        denoiser.text_encoder = CLIPTextModel.from_pretrained(args.start_from / "text_encoder")
     trainer = prepare(args, denoiser)
+    seen = _images_seen(args)
+    if not trainer.steps:
+        trainer.images = seen["images_seen"]
     alphas = build_text_scheduler().alphas_cumprod.to(trainer.device)
 
     def loss_of(latents: Tensor, tokens: Tensor) -> Tensor:
@@ -90,13 +101,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     run(args, trainer, (loss_of(*pair) for pair in captioned_latents(autoencoder, tokenizer, args.batch)))
     if args.export:
-        seen = {"images_seen": trainer.images, "images_seen_by_autoencoder": _images_seen(args.vae)}
-        write_model(autoencoder, trainer.averaged(), tokenizer, args.export, seen)
+        write_model(autoencoder, trainer.averaged(), tokenizer, args.export, seen | {"images_seen": trainer.images})
         finish(args, trainer)
 
 
-def _images_seen(folder: Path) -> int:
-    return json.loads((folder / "training.json").read_text())["images_seen"]
+def _images_seen(args: argparse.Namespace) -> dict[str, int]:
+    """Of the denoiser before this run, and of the autoencoder."""
+    if args.start_from:
+        return json.loads((args.start_from / "training.json").read_text())
+    autoencoder = json.loads((args.vae / "training.json").read_text())["images_seen"]
+    return {"images_seen": 0, "images_seen_by_autoencoder": autoencoder}
 
 
 if __name__ == "__main__":

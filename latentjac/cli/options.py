@@ -61,7 +61,7 @@ Out = Annotated[Path, option("--out -o", values.folder, help="Folder to write in
 ModelName = Annotated[
     str,
     option(
-        "--model", values.name, "a model", help="Built-in name (faces, avatars), diffusers pipeline folder or hub id."
+        "--model", values.name, "a model", help="Built-in name (such as faces), diffusers pipeline folder or hub id."
     ),
 ]
 Crop = Annotated[

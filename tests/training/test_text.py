@@ -178,3 +178,18 @@ def test_controls_of_held_out_pairs_share_their_factors_and_were_seen() -> None:
         assert [term.factor for term in pair.terms] == [term.factor for term in control.terms]
         assert not seen_together(pair.terms)
         assert seen_together(control.terms)
+
+
+def test_training_goes_on_from_a_model(folder, tmp_path, capsys) -> None:
+    """At rate 0 nothing changes, and what was seen is counted on."""
+    options = [*DENOISER, "--work", str(tmp_path / "d"), "--rate", "0", "--cool-down", "1"]
+    train_text.main([*options, "--start-from", str(folder), "--export", str(tmp_path / "again")])
+    for part in ("unet/diffusion_pytorch_model", "text_encoder/model"):
+        before, after = (load_file(root / f"{part}.safetensors") for root in (folder, tmp_path / "again"))
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[name], after[name]) for name in before)
+    before, after = (json.loads((root / "training.json").read_text()) for root in (folder, tmp_path / "again"))
+    assert after == before | {"images_seen": before["images_seen"] + 2}
+    with pytest.raises(SystemExit):
+        train_text.main([*options])
+    assert "expected one of --vae and --start-from" in capsys.readouterr().err
