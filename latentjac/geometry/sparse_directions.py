@@ -91,7 +91,7 @@ def _of_point(u: torch.Tensor, s: torch.Tensor, v: torch.Tensor, channels: int) 
     images = images / images.norm()
     one = torch.eye(len(s), dtype=torch.float64, device=u.device)
     generator = torch.Generator().manual_seed(0)
-    draws = [torch.randn(len(s), len(s), generator=generator, dtype=torch.float64) for _ in range(_STARTS - 1)]
+    draws = torch.randn(_STARTS - 1, len(s), len(s), generator=generator, dtype=torch.float64, device="cpu")
     turned = [_turned(images, start) for start in (one, *(torch.linalg.qr(d)[0].to(one) for d in draws))]
     rotation = max(turned, key=lambda r: float(_fourth_powers(r, images)))
     effects = torch.einsum("ij,jpc->ipc", rotation, images).flatten(1).norm(dim=1) * s.double().norm()

@@ -46,8 +46,9 @@ MADE = {
     "JacobiEigh", "JacobiSvd", "JointLinearization", "LatentCodec", "LinearOperator", "Linearity", "Linearization",
     "Linearization.rebase", "LocalBasis", "MatchedMean", "Method", "NormActPrimal", "PathMeasure", "PixelCodec",
     "PowerSpectrum", "Prediction", "PreparedImage", "PrincipalComponents", "ProgramLinearization", "Restrictable",
-    "Row", "SampleMean", "Schedule.nearest", "SelfTest", "SolverState", "SoundCodec", "Study", "SubspaceDistance",
-    "T5TextEncoder", "TextEncoder", "Trajectory", "Transport", "VideoCodec", "VideoLatentCodec", "Way", "XSpaceMethod",
+    "Row", "SampleMean", "Schedule.nearest", "SelfTest", "SolverState", "SoundCodec", "SparseDirections", "Study",
+    "SubspaceDistance", "T5TextEncoder", "TextEncoder", "Trajectory", "Transport", "VideoCodec", "VideoLatentCodec",
+    "Way", "XSpaceMethod",
 }  # fmt: skip
 # Of methods of edits, whom `edit` calls, and of grids and solvers, whom a schedule and its loops call.
 CALLED_BY_EDIT = {"check_size", "enough_steps", "layer_in", "longest_step", "samples_between", "steps", "walk"}
