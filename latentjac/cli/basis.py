@@ -11,12 +11,14 @@ from latentjac.cli.options import (
     STEPS_BELOW,
     ClassLabel,
     Control,
+    ControlMode,
     ControlStrength,
     Crop,
     Device,
     EditPrompt,
     Grid,
     Image,
+    ImagePrompt,
     InpaintMask,
     K,
     Layer,
@@ -59,6 +61,8 @@ def basis(
     inpaint_mask: InpaintMask = None,
     control: Control = None,
     control_strength: ControlStrength = None,
+    control_mode: ControlMode = None,
+    image_prompt: ImagePrompt = None,
 ) -> None:
     """Compute the local basis of a photo at one noise level and save it."""
     arguments = dict(locals())
@@ -69,10 +73,10 @@ def basis(
     from latentjac.cli.run_folder import open_run
 
     how = inversion_of(steps, t, grid, solver, refinement)
-    beside.check_files(image, inpaint_mask, control)
+    beside.check_files(image, inpaint_mask, control, image_prompt)
     run = open_run(context, out, "basis", arguments)
     picture = read_photo("PHOTO", photo, parse_crop(crop))
-    given = beside.read_beside(picture, image, inpaint_mask, control, control_strength)
+    given = beside.read_beside(picture, image, inpaint_mask, control, image_prompt, control_strength, control_mode)
     loaded = stages.load_model(run, model, device, size)
     under = checks.check_prompts(loaded, prompt, edit_prompt, class_label, given)
     place = checks.check_place(loaded, how, t, layer)

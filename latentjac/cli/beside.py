@@ -14,12 +14,15 @@ from latentjac.cli.refusals import refusing
 from latentjac.models import Conditioning, Model
 from latentjac.models.prepare import fit_image, inside_of
 
-FILES = ("--image", "--inpaint-mask", "--control")
+FILES = ("--image", "--inpaint-mask", "--control", "--image-prompt")
 _FLAGS = {
     "image": "--image",
     "mask": "--inpaint-mask",
     "control": "--control",
     "control_strength": "--control-strength",
+    "control_mode": "--control-mode",
+    "image_prompt": "--image-prompt",
+    "image_prompt or image_embedding": "--image-prompt",
 }
 
 
@@ -33,6 +36,8 @@ class Beside:
         mask: Where it is completed.
         control: What a ControlNet or a T2I-Adapter sees, or a map of depth.
         strength: Factor of what these add.
+        mode: Which kind of picture a union ControlNet sees.
+        image_prompt: Picture whose embedding the network gets.
     """
 
     photo: Picture
@@ -40,6 +45,8 @@ class Beside:
     mask: Mask | None
     control: Picture | None
     strength: float | None
+    mode: int | None
+    image_prompt: Picture | None
 
     def conditioning(self, model: Model, prompt: str | None, class_label: int | None = None) -> Conditioning:
         """What the network gets under a prompt or a class.
@@ -48,7 +55,7 @@ class Beside:
             Refusal: If it gets nothing of the kind, or something is missing.
         """
         names = model._names or ()
-        given: dict[str, Any] = {"control_strength": self.strength}
+        given: dict[str, Any] = {"control_strength": self.strength, "control_mode": self.mode}
         size = model.codec.size
         if self.image is not None or "image" in names:
             # An upscaler gets a picture of the size of its sample.
@@ -59,22 +66,32 @@ class Beside:
             given["mask"] = torch.from_numpy(inside_of(fit_image(self.mask.grey, size, cropped=whole).image).copy())
         if self.control is not None:
             given["control"] = self.control.fitted(size).image
+        if self.image_prompt is not None:
+            given["image_prompt"] = self.image_prompt.part.image
         with refusing(**_FLAGS):
             return model.conditioning(prompt, class_label=class_label, **given)
 
 
-def check_files(image: Path | None, inpaint_mask: Path | None, control: Path | None) -> None:
-    """Raise where one of the files is not there."""
-    for option, file in zip(FILES, (image, inpaint_mask, control), strict=True):
+def check_files(*files: Path | None) -> None:
+    """Raise where one of the files, in the order of ``FILES``, is not there."""
+    for option, file in zip(FILES, files, strict=True):
         values.check_file(option, "a picture file", file)
 
 
 def read_beside(
-    photo: Picture, image: Path | None, inpaint_mask: Path | None, control: Path | None, strength: float | None
+    photo: Picture,
+    image: Path | None,
+    inpaint_mask: Path | None,
+    control: Path | None,
+    image_prompt: Path | None,
+    strength: float | None,
+    mode: int | None,
 ) -> Beside:
-    """Read the pictures; those of the photo's size are cropped as it is."""
+    """Read the pictures; those of the photo's size are cropped as it is, but for the one that is embedded."""
     mask = None if inpaint_mask is None else open_mask(inpaint_mask, photo, "--inpaint-mask")
-    return Beside(photo, _like(photo, "--image", image), mask, _like(photo, "--control", control), strength)
+    embedded = None if image_prompt is None else read_photo("--image-prompt", image_prompt, None)
+    image_read, control_read = _like(photo, "--image", image), _like(photo, "--control", control)
+    return Beside(photo, image_read, mask, control_read, strength, mode, embedded)
 
 
 def _like(photo: Picture, option: str, file: Path | None) -> Picture | None:

@@ -14,6 +14,7 @@ from latentjac.cli.options import (
     STEPS_BELOW,
     ClassLabel,
     Control,
+    ControlMode,
     ControlStrength,
     Crop,
     Device,
@@ -23,6 +24,7 @@ from latentjac.cli.options import (
     Gif,
     Grid,
     Image,
+    ImagePrompt,
     InpaintMask,
     ModelName,
     ModelSize,
@@ -221,6 +223,8 @@ def edit(
     inpaint_mask: InpaintMask = None,
     control: Control = None,
     control_strength: ControlStrength = None,
+    control_mode: ControlMode = None,
+    image_prompt: ImagePrompt = None,
 ) -> None:
     """Edit a photo along directions of its own basis, or of a saved one.
 
@@ -262,10 +266,10 @@ def edit(
     usual = STEPS_BELOW if compat is None else PUBLISHED_STEPS
     steps, t = usual if steps is None else steps, 0.7 if t is None else t
     how = inversion_of(steps, t, grid, solver, refinement)
-    beside.check_files(image, inpaint_mask, control)
+    beside.check_files(image, inpaint_mask, control, image_prompt)
     run = open_run(context, out, "edit", {**arguments, "steps": steps, "t": t})
     picture = read_photo("PHOTO", photo, parse_crop(crop))
-    given = beside.read_beside(picture, image, inpaint_mask, control, control_strength)
+    given = beside.read_beside(picture, image, inpaint_mask, control, image_prompt, control_strength, control_mode)
     drawn = None if mask is None else open_mask(mask, picture)
     loaded = stages.load_model(run, model, device, size)
 

@@ -11,11 +11,13 @@ from latentjac.cli.options import (
     STEPS,
     ClassLabel,
     Control,
+    ControlMode,
     ControlStrength,
     Crop,
     Device,
     Grid,
     Image,
+    ImagePrompt,
     InpaintMask,
     ModelName,
     ModelSize,
@@ -47,6 +49,8 @@ def invert(
     inpaint_mask: InpaintMask = None,
     control: Control = None,
     control_strength: ControlStrength = None,
+    control_mode: ControlMode = None,
+    image_prompt: ImagePrompt = None,
 ) -> None:
     """Invert a photo to noise, go back, and say how well that worked."""
     arguments = dict(locals())
@@ -57,10 +61,10 @@ def invert(
     from latentjac.cli.run_folder import open_run
 
     how = inversion_of(steps, 1.0, grid, solver, refinement)
-    beside.check_files(image, inpaint_mask, control)
+    beside.check_files(image, inpaint_mask, control, image_prompt)
     run = open_run(context, out, "invert", arguments)
     picture = read_photo("PHOTO", photo, parse_crop(crop))
-    given = beside.read_beside(picture, image, inpaint_mask, control, control_strength)
+    given = beside.read_beside(picture, image, inpaint_mask, control, image_prompt, control_strength, control_mode)
     loaded = stages.load_model(run, model, device, size)
     under = checks.check_prompts(loaded, prompt, class_label=class_label, beside=given)
     checks.check_steps(loaded, how)

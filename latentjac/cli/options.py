@@ -196,6 +196,26 @@ ControlStrength = Annotated[
         help="With --control: factor of what the ControlNet or T2I-Adapter adds; default: 1.",
     ),
 ]
+ControlMode = Annotated[
+    int | None,
+    option(
+        "--control-mode",
+        values.whole,
+        0,
+        help="With --control, for a ControlNet of several kinds of pictures (union): the number of the kind that it "
+        "sees, as its authors count them.",
+    ),
+]
+ImagePrompt = Annotated[
+    Path | None,
+    option(
+        "--image-prompt",
+        values.file,
+        "a picture file",
+        help="For models that get the embedding of a picture, such as image variations: that picture; default: none, "
+        "which such models refuse.",
+    ),
+]
 ModelSize = Annotated[
     str | None,
     option(

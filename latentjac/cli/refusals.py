@@ -66,7 +66,7 @@ def in_options(message: str, options: Mapping[str, str] = MappingProxyType({})) 
         options: Where an argument comes from in this case, before :data:`OPTIONS`.
     """
     known = {**OPTIONS, **options}
-    begin = re.match(r"(?:[\w.-]+: )?(--?[\w-]+|[\w.]+)( must |: expected )", message)
+    begin = re.match(r"(?:[\w.-]+: )?(--?[\w-]+|[\w.]+(?: or \w+)?)(?:\[\d+\])?( must |: expected )", message)
     if begin is None or not (begin[1] in known or begin[1].startswith("-")):
         return message
     rest = message[begin.end() :]

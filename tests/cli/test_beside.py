@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import diffusers
+import families
 import numpy as np
 import pytest
 import torch
@@ -79,3 +80,27 @@ def test_a_size(photo, tmp_path) -> None:
     assert json.loads((tmp_path / "out" / "run.json").read_text())["model"]["sample_shape"] == [4, 8, 12]
     done = run("invert", photo, *options, "--size", "17", "--out", tmp_path / "refused")
     assert (done.returncode, "--size must be of multiples of 2" in done.stderr) == (2, True), done.stderr
+
+
+def test_which_kind_of_picture_a_union_controlnet_sees(photo, tmp_path) -> None:
+    families.SMALL["sdxl-controlnet-union"].source(tmp_path / "parts").save_pretrained(tmp_path / "model")
+    options = ["--model", tmp_path / "model", "--steps", 4, "--prompt", "a cat", "--control", photo]
+    done = run("invert", photo, *options, "--control-mode", 1, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    written = latentjac.Trajectory.load(tmp_path / "out" / "trajectory.safetensors")
+    model = latentjac.load(tmp_path / "model")
+    assert written.conditioning == model.conditioning("a cat", control=photo, control_mode=1)
+    done = run("invert", photo, *options, "--control-mode", 9, "--out", tmp_path / "refused")
+    assert (done.returncode, "--control-mode must be" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_picture_that_is_embedded(photo, tmp_path) -> None:
+    families.SMALL["variation"].source(tmp_path / "parts").save_pretrained(tmp_path / "model")
+    options = ["--model", tmp_path / "model", "--steps", 4]
+    other = saved(tmp_path / "other.png", 7)
+    done = run("invert", photo, *options, "--image-prompt", other, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    written = latentjac.Trajectory.load(tmp_path / "out" / "trajectory.safetensors")
+    assert written.conditioning == latentjac.load(tmp_path / "model").conditioning(image_prompt=other)
+    done = run("invert", photo, *options, "--out", tmp_path / "refused")
+    assert (done.returncode, "--image-prompt must be given" in done.stderr) == (2, True), done.stderr

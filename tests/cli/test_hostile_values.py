@@ -40,7 +40,7 @@ TAKEN = {
 # Whether these can be done is known to the model alone.
 ASKS_THE_MODEL = {
     "--steps", "-k", "--layer", "--direction", "--prompt", "--edit-prompt", "--class-label", "--control-strength",
-    "--size",
+    "--control-mode", "--size",
 }  # fmt: skip
 
 
