@@ -157,7 +157,12 @@ TABLE: list[Row] = [
     ("load junk", lambda c: lj.LocalBasis.load(c.junk), lj.FileError, "must be a basis saved by latentjac"),
     # load
     ("source", lambda c: lj.load(3), TypeError, "source must be a built-in name.*got int"),
-    ("name", lambda c: lj.load("nobody"), lj.LoadError, r"built-in name \['avatars', 'avatars-text', 'faces'\].*got 'nobody'"),
+    (
+        "name",
+        lambda c: lj.load("nobody"),
+        lj.LoadError,
+        r"built-in name \['avatars', 'avatars-text', 'faces'\].*got 'nobody'",
+    ),
     ("empty folder", lambda c: lj.load(c.folder), lj.LoadError, "model_index.json"),
     ("scheduler", lambda c: lj.load(build_tiny_unet()), TypeError, "scheduler must be given with a network, got None"),
     ("config", lambda c: lj.load("faces", config="a"), TypeError, "config must be None unless source is a single file"),

@@ -203,7 +203,7 @@ ControlMode = Annotated[
         values.whole,
         0,
         help="With --control, for a ControlNet of several kinds of pictures (union): the number of the kind that it "
-        "sees, as its authors count them.",
+        "sees, as its authors count them; default: none, which such models refuse.",
     ),
 ]
 ImagePrompt = Annotated[
