@@ -6,6 +6,7 @@ A new family of ``latentjac.models.adapters`` is a row in ``SMALL``; ``family_ch
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -473,6 +474,19 @@ SMALL: dict[str, Small] = {
         lambda model, noise: {"latents": noise.flatten(2).transpose(1, 2), "height": 128, "width": 128},
         size=SIDE,
     ),
+    "bria-fibo-edit": flow(
+        "FIBO_EDIT",
+        partial(packed_transformers.build_fibo, diffusers.BriaFiboEditPipeline),
+        lambda model, noise: {
+            "latents": noise.flatten(2).transpose(1, 2),
+            "image": PHOTO,
+            "height": 128,
+            "width": 128,
+        },
+        given={"image": PHOTO},
+        size=SIDE,
+        prompt='{"edit_instruction": "a red cat"}',
+    ),
     "krea-2": flow(
         "KREA2",
         packed_transformers.build_krea2,
@@ -557,7 +571,7 @@ def example(name: str, *, folder: bool) -> str:
     source = f'"owner/{name}"' if folder else f'diffusers.DiffusionPipeline.from_pretrained("owner/{name}")'
     given = {key: SHOWN.get(key, repr(value)) for key, value in row.given.items()}
     if row.prompt is not None:
-        given = {"prompt": f'"{row.prompt}"', **given}
+        given = {"prompt": json.dumps(row.prompt), **given}
     if row.scale != 1:
         given["guidance_scale"] = repr(row.scale)
     arguments = ", ".join(f"{key}={value}" for key, value in given.items())

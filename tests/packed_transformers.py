@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from unittest import mock
 
 import torch
@@ -130,13 +131,13 @@ def build_wan_autoencoder() -> AutoencoderKLWan:
     ).eval()
 
 
-def build_fibo() -> BriaFiboPipeline:
+def build_fibo(kind: Any = BriaFiboPipeline) -> Any:
     """A joint block and two single ones on latents of 8x8, told three layers of a language model."""
     torch.manual_seed(24)
     network = BriaFiboTransformer2DModel(**{**PACKED, "in_channels": 4, "joint_attention_dim": 32}, text_encoder_dim=16)
     encoder = build_decoder(SmolLM3Config, SmolLM3ForCausalLM, vocab_size=128001)  # one begins empty texts
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
-    return BriaFiboPipeline(spread(network), scheduler, build_wan_autoencoder(), encoder, build_words())
+    return kind(spread(network), scheduler, build_wan_autoencoder(), encoder, build_words())
 
 
 def qwen3_vl(layers: int = 2) -> Qwen3VLConfig:
