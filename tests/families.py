@@ -19,12 +19,14 @@ import packed_transformers
 import torch
 import video_pipelines
 from controlled_pipelines import (
+    build_cached_flux2,
     build_controlled_flux,
     build_controlled_hunyuan_dit,
     build_controlled_qwen_image,
     build_controlled_sana,
     build_controlled_sd3,
     build_controlled_z_image,
+    build_kandinsky_5_edit,
     build_qwen_image_edit,
     build_seeing_cog_view4,
     build_seeing_flux,
@@ -75,6 +77,7 @@ LARGER, LARGEST = (
 DEPTH = torch.rand(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
 OWN, AWAY = torch.rand(2, 1, 12, generator=torch.Generator().manual_seed(3))
 PHOTO = Image.fromarray((PICTURE[0].movedim(0, -1).numpy() * 255).astype("uint8"))
+SCENE = Image.fromarray((LARGEST[0].movedim(0, -1).numpy() * 255).astype("uint8"))
 LEFT = PHOTO.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 # How a page writes what `Model.conditioning` is given here.
 SHOWN = {
@@ -460,6 +463,14 @@ SMALL: dict[str, Small] = {
         given={"image": PHOTO},
         size=SIDE,
     ),
+    "flux-2-klein-kv": flow(
+        "FLUX2_KLEIN_KV",
+        build_cached_flux2,
+        lambda model, noise: {"image": PHOTO},
+        given={"image": PHOTO},
+        size=SIDE,
+        scale=1.0,
+    ),
     "ovis-image": flow("OVIS_IMAGE", packed_transformers.build_ovis_image, tokens, size=SIDE),
     "longcat-image": flow(
         "LONGCAT_IMAGE",
@@ -510,6 +521,14 @@ SMALL: dict[str, Small] = {
         "KANDINSKY_5",
         packed_transformers.build_kandinsky_5,
         lambda model, noise: {"latents": noise.movedim(1, 3)[:, None]},
+        size=64,
+        tol=1e-5,
+    ),
+    "kandinsky-5-edit": flow(
+        "KANDINSKY_5_EDIT",
+        build_kandinsky_5_edit,
+        lambda model, noise: {"latents": noise.movedim(1, 3)[:, None], "image": SCENE},
+        given={"image": SCENE},
         size=64,
         tol=1e-5,
     ),
