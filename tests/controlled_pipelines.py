@@ -13,12 +13,14 @@ import torch
 from image_transformers import (
     build_coarse_autoencoder,
     build_cog_view4,
+    build_flux2,
     build_hunyuan_dit,
     build_qwen_image,
     build_sana,
     build_z_image,
     spread,
 )
+from packed_transformers import build_kandinsky_5
 from pipelines import build_flux, build_stable_diffusion_3
 
 
@@ -130,6 +132,13 @@ def build_seeing_cog_view4() -> Any:
     return pipeline
 
 
+def build_cached_flux2() -> Any:
+    """One that takes pictures of less than 64x64, too."""
+    pipeline = build_flux2(diffusers.Flux2KleinKVPipeline)
+    pipeline.image_processor.check_image_input = lambda image: image
+    return pipeline
+
+
 def build_qwen_image_edit(kind: Any = diffusers.QwenImageEditPipeline, side: int = 16) -> Any:
     """One whose pictures have this side: its pipeline would make them of 1024x1024."""
     module = sys.modules[kind.__module__]
@@ -144,3 +153,19 @@ def build_qwen_image_edit(kind: Any = diffusers.QwenImageEditPipeline, side: int
             return kind.__call__(self, *given, **named)
 
     return build_qwen_image(type(kind.__name__, (kind,), {"__call__": functools.wraps(kind.__call__)(called)}))
+
+
+def build_kandinsky_5_edit() -> Any:
+    """One that is given noise alone: its pipeline would take it for noise with the picture behind."""
+    kind = diffusers.Kandinsky5I2IPipeline
+
+    def prepared(self: Any, *, latents: torch.Tensor, **named: Any) -> torch.Tensor:
+        whole = kind.prepare_latents(self, **named)
+        whole[..., : latents.shape[-1]] = latents
+        return whole
+
+    pipeline = build_kandinsky_5(type(kind.__name__, (kind,), {"prepare_latents": prepared}), visual_cond=True)
+    seeing = build_qwen_image(diffusers.QwenImageEditPipeline)
+    pipeline.register_modules(text_encoder=seeing.text_encoder, tokenizer=seeing.processor)
+    certain(pipeline.vae)
+    return pipeline

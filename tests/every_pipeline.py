@@ -60,6 +60,7 @@ _PUBLISHED: tuple[tuple[str, dict[str, Any]], ...] = (
     (r"^FluxControl(Img2Img|Inpaint)?Pipeline$", {"in_channels": 128, "out_channels": 64}),
     (r"^FluxFill|^VisualCloze", {"in_channels": 384, "out_channels": 64}),
     (r"^CogView4Control", {"in_channels": 32, "out_channels": 16}),
+    (r"^Kandinsky5I2I", {"visual_cond": True}),
     (r"PixArt", {"sample_size": 128, "caption_channels": 4096}),
 )  # fmt: skip
 # Where the network of a published pipeline is of another class than the first of its signature.

@@ -6,6 +6,7 @@ A new family of ``latentjac.models.adapters`` is a row in ``SMALL``; ``family_ch
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,12 +19,14 @@ import packed_transformers
 import torch
 import video_pipelines
 from controlled_pipelines import (
+    build_cached_flux2,
     build_controlled_flux,
     build_controlled_hunyuan_dit,
     build_controlled_qwen_image,
     build_controlled_sana,
     build_controlled_sd3,
     build_controlled_z_image,
+    build_kandinsky_5_edit,
     build_qwen_image_edit,
     build_seeing_cog_view4,
     build_seeing_flux,
@@ -74,6 +77,7 @@ LARGER, LARGEST = (
 DEPTH = torch.rand(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
 OWN, AWAY = torch.rand(2, 1, 12, generator=torch.Generator().manual_seed(3))
 PHOTO = Image.fromarray((PICTURE[0].movedim(0, -1).numpy() * 255).astype("uint8"))
+SCENE = Image.fromarray((LARGEST[0].movedim(0, -1).numpy() * 255).astype("uint8"))
 LEFT = PHOTO.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 # How a page writes what `Model.conditioning` is given here.
 SHOWN = {
@@ -459,6 +463,14 @@ SMALL: dict[str, Small] = {
         given={"image": PHOTO},
         size=SIDE,
     ),
+    "flux-2-klein-kv": flow(
+        "FLUX2_KLEIN_KV",
+        build_cached_flux2,
+        lambda model, noise: {"image": PHOTO},
+        given={"image": PHOTO},
+        size=SIDE,
+        scale=1.0,
+    ),
     "ovis-image": flow("OVIS_IMAGE", packed_transformers.build_ovis_image, tokens, size=SIDE),
     "longcat-image": flow(
         "LONGCAT_IMAGE",
@@ -472,6 +484,19 @@ SMALL: dict[str, Small] = {
         packed_transformers.build_fibo,
         lambda model, noise: {"latents": noise.flatten(2).transpose(1, 2), "height": 128, "width": 128},
         size=SIDE,
+    ),
+    "bria-fibo-edit": flow(
+        "FIBO_EDIT",
+        partial(packed_transformers.build_fibo, diffusers.BriaFiboEditPipeline),
+        lambda model, noise: {
+            "latents": noise.flatten(2).transpose(1, 2),
+            "image": PHOTO,
+            "height": 128,
+            "width": 128,
+        },
+        given={"image": PHOTO},
+        size=SIDE,
+        prompt='{"edit_instruction": "a red cat"}',
     ),
     "krea-2": flow(
         "KREA2",
@@ -496,6 +521,14 @@ SMALL: dict[str, Small] = {
         "KANDINSKY_5",
         packed_transformers.build_kandinsky_5,
         lambda model, noise: {"latents": noise.movedim(1, 3)[:, None]},
+        size=64,
+        tol=1e-5,
+    ),
+    "kandinsky-5-edit": flow(
+        "KANDINSKY_5_EDIT",
+        build_kandinsky_5_edit,
+        lambda model, noise: {"latents": noise.movedim(1, 3)[:, None], "image": SCENE},
+        given={"image": SCENE},
         size=64,
         tol=1e-5,
     ),
@@ -557,7 +590,7 @@ def example(name: str, *, folder: bool) -> str:
     source = f'"owner/{name}"' if folder else f'diffusers.DiffusionPipeline.from_pretrained("owner/{name}")'
     given = {key: SHOWN.get(key, repr(value)) for key, value in row.given.items()}
     if row.prompt is not None:
-        given = {"prompt": f'"{row.prompt}"', **given}
+        given = {"prompt": json.dumps(row.prompt), **given}
     if row.scale != 1:
         given["guidance_scale"] = repr(row.scale)
     arguments = ", ".join(f"{key}={value}" for key, value in given.items())

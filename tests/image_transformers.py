@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -262,13 +263,18 @@ class Qwen2VLProcessor(ProcessorMixin):
 
     def __call__(self, text: list[str], images: Any, **given: Any) -> BatchFeature:
         seen = self.pictures(images=images if isinstance(images, list) else [images], return_tensors="pt")
-        (ids,) = self.words(text)["input_ids"]
-        count = int(seen["image_grid_thw"].prod()) // 4
-        words = torch.tensor([[i for word in ids for i in [word] * (count if word == self.sign else 1)]])
-        return BatchFeature({"input_ids": words, "attention_mask": torch.ones_like(words), **seen})
+        counts = [int(grid.prod()) // 4 for grid in seen["image_grid_thw"]]
+        rows = [
+            torch.tensor([i for word in ids for i in [word] * (count if word == self.sign else 1)])
+            for ids, count in zip(self.words(text)["input_ids"], counts, strict=True)
+        ]
+        pad = partial(torch.nn.utils.rnn.pad_sequence, batch_first=True)
+        mask = pad([torch.ones_like(row) for row in rows])
+        return BatchFeature({"input_ids": pad(rows), "attention_mask": mask, **seen})
 
     def save_pretrained(self, folder: str, **given: Any) -> None:
-        """Nothing: folders of it are refused by the class."""
+        """Its words alone: folders of it are refused."""
+        self.words.save_pretrained(folder)
 
 
 def build_qwen_image(kind: Any = QwenImagePipeline) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from unittest import mock
 
 import torch
@@ -130,13 +131,13 @@ def build_wan_autoencoder() -> AutoencoderKLWan:
     ).eval()
 
 
-def build_fibo() -> BriaFiboPipeline:
+def build_fibo(kind: Any = BriaFiboPipeline) -> Any:
     """A joint block and two single ones on latents of 8x8, told three layers of a language model."""
     torch.manual_seed(24)
     network = BriaFiboTransformer2DModel(**{**PACKED, "in_channels": 4, "joint_attention_dim": 32}, text_encoder_dim=16)
     encoder = build_decoder(SmolLM3Config, SmolLM3ForCausalLM, vocab_size=128001)  # one begins empty texts
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
-    return BriaFiboPipeline(spread(network), scheduler, build_wan_autoencoder(), encoder, build_words())
+    return kind(spread(network), scheduler, build_wan_autoencoder(), encoder, build_words())
 
 
 def qwen3_vl(layers: int = 2) -> Qwen3VLConfig:
@@ -377,8 +378,13 @@ def build_nucleus() -> NucleusMoEImagePipeline:
     return NucleusMoEImagePipeline(spread(network), scheduler, build_qwen_image().vae, encoder, tokenizer)
 
 
-def build_kandinsky_5() -> Kandinsky5T2IPipeline:
-    """Three blocks on latents of 8x8, of pictures of 64x64; their shift is ignored by the pipeline."""
+def build_kandinsky_5(kind: Any = Kandinsky5T2IPipeline, **options: Any) -> Any:
+    """Three blocks on latents of 8x8, of pictures of 64x64; their shift is ignored by the pipeline.
+
+    Args:
+        kind: Class of the pipeline.
+        **options: Of its network.
+    """
     torch.manual_seed(45)
     network = Kandinsky5Transformer3DModel(
         in_visual_dim=4,
@@ -391,11 +397,12 @@ def build_kandinsky_5() -> Kandinsky5T2IPipeline:
         num_text_blocks=1,
         num_visual_blocks=3,
         axes_dims=(4, 2, 2),
+        **options,
     )
     autoencoder = build_coarse_autoencoder()
     autoencoder.register_to_config(shift_factor=0.1)
     words = build_words()
-    pipeline = Kandinsky5T2IPipeline(
+    pipeline = kind(
         spread(network),
         autoencoder,
         build_qwen_image().text_encoder,

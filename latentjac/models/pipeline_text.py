@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from latentjac.models.errors import LoadError
 from latentjac.models.text import check_texts
 from latentjac.public import made_on_cpu, public
 
@@ -64,6 +65,24 @@ class PipelineText:
 
 def _given(pictures: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
     return () if pictures is None else (pictures,)
+
+
+def check_processor(name: str, part: Any) -> None:
+    """Raise :class:`LoadError` unless a part of a pipeline prepares texts and pictures at once."""
+    import transformers
+
+    if not isinstance(part, transformers.ProcessorMixin):
+        raise LoadError(
+            f"load: {name} must be a processor of pictures and texts, which is not read from folders: "
+            f"load the pipeline object, got a {type(part).__name__}"
+        )
+
+
+def as_pil(picture: torch.Tensor) -> Any:
+    """A picture ``[3, H, W]`` in [0, 1] as a PIL image, which pipelines show to their encoders."""
+    from PIL import Image
+
+    return Image.fromarray((picture * 255).round().byte().movedim(0, -1).cpu().numpy())
 
 
 def side_by_side(texts: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:

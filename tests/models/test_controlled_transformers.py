@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,18 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from controlled_pipelines import build_controlled_flux, build_controlled_sd3, build_qwen_image_edit, build_seeing_flux
+from controlled_pipelines import (
+    build_controlled_flux,
+    build_controlled_sd3,
+    build_kandinsky_5_edit,
+    build_qwen_image_edit,
+    build_seeing_flux,
+)
+from families import SMALL
+from family_checks import sample_error
 from image_transformers import build_flux2
 from pictured_pipelines import build_kandinsky_inpaint
+from PIL import Image
 from truth import relative
 
 import latentjac
@@ -122,6 +132,36 @@ def test_what_is_left_of_a_picture_is_what_kandinsky_leaves_of_it(tmp_path: Path
     handle.remove()
     assert 0 < int((entered[0][:, -1] == 0).sum()) < 64
     assert relative(entered[0], theirs) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["bria-fibo-edit", "flux-2-klein-kv", "kandinsky-5-edit"])
+def test_samples_are_nearer_to_those_of_the_pipeline_than_a_picture_changes_them(name: str, tmp_path: Path) -> None:
+    """Small networks see little of it: less than what a row of all families may differ by."""
+    row = SMALL[name]
+    source = row.source(tmp_path)
+    model = row.load(source)
+    mirrored = row.given["image"].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    changed = sample_error(replace(row, given={"image": mirrored}), source, model)
+    assert sample_error(row, source, model) < 0.01 * changed
+
+
+def test_texts_of_a_list_see_a_picture_each_of_what_kandinsky_edits(tmp_path: Path) -> None:
+    pipeline = build_kandinsky_5_edit()
+    model = latentjac.load(pipeline, size=64)
+    pictures = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(6))
+    both = model.conditioning(PROMPTS, image=pictures)
+    lengths = []
+    for i, prompt in enumerate(PROMPTS):
+        own, other = (
+            model.conditioning(prompt, image=picture)["text"][0] for picture in (pictures[i], pictures[1 - i])
+        )
+        lengths.append(len(own))
+        assert relative(both["text"][i, : len(own)], own) < 1e-5
+        assert relative(other, own) > 1e-3
+    assert lengths[0] > lengths[1]
+    pipeline.save_pretrained(tmp_path)
+    with pytest.raises(latentjac.LoadError, match=r"tokenizer must be a processor .* load the pipeline object"):
+        latentjac.load(tmp_path, size=64)
 
 
 @pytest.mark.parametrize("name", ["QwenImageEditPipeline", "QwenImageEditPlusPipeline"])

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from latentjac.models.adapters.aura_flow import AURA_FLOW
-from latentjac.models.adapters.bria import BRIA, FIBO
+from latentjac.models.adapters.bria import BRIA, FIBO, FIBO_EDIT
 from latentjac.models.adapters.chroma import CHROMA
 from latentjac.models.adapters.class_unet import CLASS_UNET
 from latentjac.models.adapters.cog_view3 import COG_VIEW3
@@ -37,13 +37,13 @@ from latentjac.models.adapters.ernie_image import ERNIE_IMAGE, BatchedErnie
 from latentjac.models.adapters.family import BY_HAND, Call, Encoder, Family
 from latentjac.models.adapters.fibo2 import FIBO2
 from latentjac.models.adapters.flux import FLUX, FLUX_CONTROL, FLUX_FILL, FLUX_KONTEXT, FLUX_SCHNELL
-from latentjac.models.adapters.flux2 import FLUX2, FLUX2_KLEIN, FLUX2_KLEIN_INPAINT
+from latentjac.models.adapters.flux2 import FLUX2, FLUX2_KLEIN, FLUX2_KLEIN_INPAINT, FLUX2_KLEIN_KV
 from latentjac.models.adapters.hidream import HIDREAM, MixedHiDream
 from latentjac.models.adapters.hunyuan_dit import HUNYUAN_DIT
 from latentjac.models.adapters.hunyuan_image import HUNYUAN_IMAGE, WholeTextHunyuan
 from latentjac.models.adapters.kandinsky import KANDINSKY, KANDINSKY_21, KANDINSKY_21_INPAINT, KANDINSKY_INPAINT
 from latentjac.models.adapters.kandinsky3 import KANDINSKY_3
-from latentjac.models.adapters.kandinsky5 import KANDINSKY_5, SmoothKandinsky5
+from latentjac.models.adapters.kandinsky5 import KANDINSKY_5, KANDINSKY_5_EDIT, SmoothKandinsky5
 from latentjac.models.adapters.krea2 import KREA2
 from latentjac.models.adapters.longcat_image import LONGCAT_IMAGE
 from latentjac.models.adapters.ltx import LTX
@@ -72,14 +72,14 @@ from latentjac.models.adapters.z_image import Z_IMAGE
 FAMILIES = (
     UNION_SDXL, CONTROLLED_FLUX, CONTROLLED_SD3, CONTROLLED_QWEN_IMAGE, COMPLETED_Z_IMAGE, CONTROLLED_Z_IMAGE,
     CONTROLLED_SANA, CONTROLLED_HUNYUAN_DIT, FLUX_CONTROL, FLUX_FILL, FLUX_KONTEXT, COG_VIEW4_CONTROL,
-    FLUX2_KLEIN_INPAINT, KANDINSKY_INPAINT, KANDINSKY_21_INPAINT, MARIGOLD, LARGER,
-    QWEN_IMAGE_EDIT_PLUS, QWEN_IMAGE_EDIT, PAINTING,
+    FLUX2_KLEIN_INPAINT, FLUX2_KLEIN_KV, KANDINSKY_INPAINT, KANDINSKY_21_INPAINT, MARIGOLD, LARGER,
+    QWEN_IMAGE_EDIT_PLUS, QWEN_IMAGE_EDIT, FIBO_EDIT, PAINTING,
     PIXEL_UNET, CLASS_UNET, KANDINSKY, KANDINSKY_21, DEEPFLOYD_UPSCALED, DEEPFLOYD, UPSCALED, UNCLIP, DEPTH,
     CONTROLLED, CONTROLLED_SDXL, ADAPTED, ADAPTED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, VARIATION, DIT, PIXART,
     PIXART_SIZED, SD3, FLUX, FLUX_SCHNELL, SANA, AURA_FLOW, HUNYUAN_DIT, COG_VIEW4, QWEN_IMAGE, Z_IMAGE,
     LUMINA2, CHROMA, COG_VIEW3, FLUX2, FLUX2_KLEIN,
     XS, XS_SDXL, HIDREAM, NUCLEUS, FIBO2, OVIS_IMAGE, LONGCAT_IMAGE, BRIA, FIBO, KREA2, ERNIE_IMAGE, PRX, LUMINA,
-    HUNYUAN_IMAGE, KANDINSKY_3, KANDINSKY_5, ALT_DIFFUSION, LATENT_DIFFUSION, DREAMLITE,
+    HUNYUAN_IMAGE, KANDINSKY_3, KANDINSKY_5_EDIT, KANDINSKY_5, ALT_DIFFUSION, LATENT_DIFFUSION, DREAMLITE,
     WAN, LTX, COGVIDEOX, STABLE_AUDIO,
 )  # fmt: skip
 # Of networks that had one class before diffusers 0.30, and have one each since: by the kind of their norm.
@@ -131,10 +131,12 @@ __all__ = [
     "FAMILIES",
     "FIBO",
     "FIBO2",
+    "FIBO_EDIT",
     "FLUX",
     "FLUX2",
     "FLUX2_KLEIN",
     "FLUX2_KLEIN_INPAINT",
+    "FLUX2_KLEIN_KV",
     "FLUX_CONTROL",
     "FLUX_FILL",
     "FLUX_KONTEXT",
@@ -145,6 +147,7 @@ __all__ = [
     "KANDINSKY",
     "KANDINSKY_3",
     "KANDINSKY_5",
+    "KANDINSKY_5_EDIT",
     "KANDINSKY_21",
     "KANDINSKY_21_INPAINT",
     "KANDINSKY_INPAINT",

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from latentjac.models.adapters.dit import times
-from latentjac.models.adapters.family import Family, refusing
+from latentjac.models.adapters.family import Family
 from latentjac.models.adapters.flux import layers, packed, places, sample_shape, unpacked
+from latentjac.models.adapters.joined import Joined, in_front
+from latentjac.models.adapters.joined import call as call_joined
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import PipelineText, side_by_side
+from latentjac.models.seen import Seen
 
 _TRAINED_SIDE = 64  # of latents of Fibo, for pictures of 1024 pixels; the configuration names none
 
@@ -74,30 +78,66 @@ def call_fibo(network: Any, x: torch.Tensor, t: torch.Tensor, conditioning: Cond
     A text has the channels of the two last layers of the language model, then those of all of its layers: each block
     reads one of them. A token is one latent.
     """
+    out = network(hidden_states=fibo_tokens(x), **fibo_arguments(network, x, t, conditioning))[0]
+    return out.transpose(1, 2).reshape(x.shape)
+
+
+def fibo_tokens(x: torch.Tensor) -> torch.Tensor:
+    """Samples ``[B, C, H, W]`` as tokens ``[B, H W, C]``."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def fibo_arguments(
+    network: Any, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning, pictures: int = 1
+) -> dict[str, Any]:
+    """What Fibo is called with beside tokens of a sample and of further pictures of its size, so many in all."""
     text, mask = conditioning["text"], conditioning["text_mask"]
     joint, width = network.config["joint_attention_dim"], network.config["text_encoder_dim"]
     states = list(text[..., joint:].split(width, dim=-1))
     blocks = len(network.transformer_blocks) + len(network.single_transformer_blocks)
     states = [*states, *states[-1:] * (blocks - len(states))][-blocks:]
-    # Places of a token are those of flux, of latents twice as large.
-    rows, columns = (torch.arange(side, device=x.device, dtype=x.dtype) for side in x.shape[2:])
-    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).reshape(-1, 2)
-    tokens = x.flatten(2).transpose(1, 2)
+    # Places of a token are those of flux, of latents twice as large; the number of its picture is in front.
+    sides = (pictures, *x.shape[2:])
+    axes = (torch.arange(side, device=x.device, dtype=x.dtype) for side in sides)
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
     shown = {}
     if mask.shape[1]:
-        everywhere = torch.cat([mask.bool(), mask.new_ones(tokens.shape[:2]).bool()], dim=1)
+        everywhere = torch.cat([mask.bool(), mask.new_ones(len(mask), len(grid)).bool()], dim=1)
         shown = {"attention_mask": everywhere[:, None, None]}
-    out = network(
-        hidden_states=tokens,
-        timestep=times(x, t),
-        encoder_hidden_states=text[..., :joint],
-        text_encoder_layers=states,
-        txt_ids=x.new_zeros(text.shape[1], 3),
-        img_ids=torch.nn.functional.pad(grid, (1, 0)),
-        joint_attention_kwargs=shown,
-        return_dict=False,
-    )[0]
-    return out.transpose(1, 2).reshape(x.shape)
+    return {
+        "timestep": times(x, t),
+        "encoder_hidden_states": text[..., :joint],
+        "text_encoder_layers": states,
+        "txt_ids": x.new_zeros(text.shape[1], 3),
+        "img_ids": grid,
+        "joint_attention_kwargs": shown,
+        "return_dict": False,
+    }
+
+
+class ReferencedFibo(Joined):
+    """Fibo that sees a picture as further tokens behind those of the sample."""
+
+    own, others = "transformer", ()
+
+    def __init__(self, transformer: Any) -> None:
+        super().__init__()
+        self.transformer = transformer
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> ReferencedFibo:
+        """A new one of this configuration, with any weights."""
+        from diffusers.models.transformers.transformer_bria_fibo import BriaFiboTransformer2DModel
+
+        return cls(BriaFiboTransformer2DModel.from_config(config))
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+        """The velocity beside an ``"image"`` of the size of the sample, latents."""
+        own = fibo_tokens(x)
+        given = fibo_arguments(self.transformer, x, t, conditioning, pictures=2)
+        seen = torch.cat([own, fibo_tokens(conditioning["image"])], dim=1)
+        out = self.transformer(hidden_states=seen, **given)[0]
+        return out[:, : own.shape[1]].transpose(1, 2).reshape(x.shape)
 
 
 def fibo_shape(network: Any) -> tuple[int, ...]:
@@ -123,10 +163,20 @@ FIBO = Family(
     part="transformer",
     sized=True,
     conditioning=("text", "text_mask"),
-    refusal=lambda config, pipeline: refusal(config, pipeline) or refusing("Edit")(config, pipeline),
+    refusal=refusal,
     joined={"single_transformer_blocks": "last"},
     placement="even",
     guidance_scale=5.0,
     requires={"text_encoder": (), "tokenizer": ()},
     make_text=make_fibo_text,
+)
+FIBO_EDIT = replace(
+    FIBO,
+    call=call_joined,
+    layers=in_front("transformer", FIBO)["layers"],
+    joined={"transformer.transformer_blocks": "first", "transformer.single_transformer_blocks": "last but one"},
+    pipelines=("BriaFiboEdit",),
+    conditioning=(*FIBO.conditioning, "image"),
+    seen=lambda network: Seen(image="latents"),
+    join=ReferencedFibo,
 )

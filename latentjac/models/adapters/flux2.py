@@ -77,6 +77,32 @@ class ReferencedFlux2(Joined):
         return out[:, : own.shape[1]].transpose(1, 2).reshape(x.shape)
 
 
+class CachedFlux2(ReferencedFlux2):
+    """Flux 2 whose picture is looked at as if it had no noise, and sees nothing but itself (KV).
+
+    Its keys and values are the same at all times, so that pipelines keep those of the first step; here they are made
+    anew, in front of those of the sample.
+    """
+
+    def __init__(self, transformer: Any) -> None:
+        super().__init__(transformer)
+        from diffusers.models.transformers import transformer_flux2 as own
+
+        for block in transformer.transformer_blocks:
+            block.attn.set_processor(own.Flux2KVAttnProcessor())
+        for block in transformer.single_transformer_blocks:
+            block.attn.set_processor(own.Flux2KVParallelSelfAttnProcessor())
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+        """The velocity; see :class:`ReferencedFlux2`."""
+        given, picture = arguments(x, t, conditioning), packed(conditioning["image"])
+        before = torch.nn.functional.pad(given["img_ids"][:, 1:], (1, 0), value=_FIRST_PICTURE)
+        given["img_ids"] = torch.cat([before, given["img_ids"]])
+        seen = torch.cat([picture, packed(x)], dim=1)
+        out = self.transformer(seen, kv_cache_mode="extract", num_ref_tokens=picture.shape[1], **given)[0]
+        return out.transpose(1, 2).reshape(x.shape)
+
+
 def sample_shape(network: Any) -> tuple[int, ...]:
     """Folded latents of a picture of 1024 x 1024."""
     return network.config["in_channels"], _TRAINED_SIDE, _TRAINED_SIDE
@@ -122,4 +148,11 @@ FLUX2_KLEIN_INPAINT = replace(
     refusal=lambda config, pipeline: None,
     guidance_scale=8.0,
     join=ReferencedFlux2,
+)
+FLUX2_KLEIN_KV = replace(
+    FLUX2_KLEIN_INPAINT,
+    joined={f"transformer.{blocks}": "last" for blocks in ("transformer_blocks", "single_transformer_blocks")},
+    pipelines=("Flux2KleinKV",),
+    guidance_scale=1.0,
+    join=CachedFlux2,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from latentjac.models.adapters.dit import times
 from latentjac.models.adapters.experts import rebuilt
 from latentjac.models.adapters.family import Family, gets, middle_of
 from latentjac.models.conditioning import Conditioning
-from latentjac.models.pipeline_text import PipelineText
+from latentjac.models.pipeline_text import PipelineText, as_pil, check_processor
+from latentjac.models.seen import PIXELS, Seen
 
 _TRAINED_SIDE = 128  # of latents, for pictures of 1024 pixels; the configuration names none
 
@@ -91,12 +93,23 @@ class SmoothKandinsky5(torch.nn.Module):
         """That of the transformer."""
         return self.transformer.config
 
-    def forward(self, x: torch.Tensor, time: torch.Tensor, text: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
-        """What it predicts for samples ``[B, C, H, W]``, films of one frame."""
+    def forward(
+        self,
+        x: torch.Tensor,
+        time: torch.Tensor,
+        text: torch.Tensor,
+        pooled: torch.Tensor,
+        image: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """What it predicts for samples ``[B, C, H, W]``, films of one frame.
+
+        Channels of latents of a picture come behind those of the sample, and behind them ones: where it is seen.
+        """
         _, down, across = self.config["patch_size"]
         sides = (1, x.shape[2] // down, x.shape[3] // across)
+        seen = x if image is None else torch.cat([x, image, torch.ones_like(image[:, :1])], dim=1)
         out = self.transformer(
-            hidden_states=x.movedim(1, 3)[:, None],
+            hidden_states=seen.movedim(1, 3)[:, None],
             encoder_hidden_states=text,
             timestep=time,
             pooled_projections=pooled,
@@ -108,8 +121,12 @@ class SmoothKandinsky5(torch.nn.Module):
 
 
 def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
-    """The velocity ``[B, C, H, W]`` under ``"text"`` of the language model and ``"pooled"`` of CLIP."""
-    return network(x, times(x, t).to(x.dtype), conditioning["text"], conditioning["pooled"])
+    """The velocity ``[B, C, H, W]`` under ``"text"`` of the language model and ``"pooled"`` of CLIP.
+
+    One that edits sees an ``"image"`` of the size of the sample, latents.
+    """
+    time, image = times(x, t).to(x.dtype), conditioning.get("image")
+    return network(x, time, conditioning["text"], conditioning["pooled"], image)
 
 
 def sample_shape(network: Any) -> tuple[int, ...]:
@@ -126,6 +143,11 @@ def refusal(config: Mapping[str, Any], pipeline: str) -> str | None:
     """Why a network in such a pipeline cannot be used: it gets a picture, or looks at a part of the others alone."""
     if config.get("visual_cond") or "I2I" in pipeline:
         return gets(pipeline, "a picture")
+    return _sparse(config)
+
+
+def _sparse(config: Mapping[str, Any]) -> str | None:
+    """The same of one that may get a picture."""
     kind = config.get("attention_type", "regular")
     return None if kind == "regular" else f"attention_type must be 'regular', got {kind!r}"
 
@@ -138,6 +160,18 @@ def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> Pipeline
         return {"text": text, "pooled": pooled}
 
     return PipelineText("Kandinsky5T2IPipeline", parts, encode)
+
+
+def make_seeing_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> PipelineText:
+    """The same with the picture behind each prompt."""
+    check_processor("tokenizer", parts["tokenizer"])
+
+    def encode(pipeline: Any, prompts: list[str], pictures: torch.Tensor) -> dict[str, torch.Tensor]:
+        images = [as_pil(picture) for picture in pictures.expand(len(prompts), -1, -1, -1)]
+        text, pooled, _ = pipeline.encode_prompt(prompts, images)
+        return {"text": text, "pooled": pooled}
+
+    return PipelineText("Kandinsky5I2IPipeline", parts, encode)
 
 
 KANDINSKY_5 = Family(
@@ -160,4 +194,13 @@ KANDINSKY_5 = Family(
         "tokenizer_2": (),
     },
     make_text=make_text,
+)
+KANDINSKY_5_EDIT = replace(
+    KANDINSKY_5,
+    suits=lambda config: bool(config.get("visual_cond")),
+    pipelines=("Kandinsky5I2I",),
+    conditioning=("text", "pooled", "image", PIXELS),
+    seen=lambda network: Seen(image="latents"),
+    refusal=lambda config, pipeline: _sparse(config),
+    make_text=make_seeing_text,
 )

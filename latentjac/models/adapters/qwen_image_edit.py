@@ -12,7 +12,7 @@ from latentjac.models.adapters.flux import packed, unpacked
 from latentjac.models.adapters.joined import Joined, call, in_front
 from latentjac.models.adapters.qwen_image import QWEN_IMAGE, arguments
 from latentjac.models.conditioning import Conditioning
-from latentjac.models.pipeline_text import PipelineText
+from latentjac.models.pipeline_text import PipelineText, as_pil, check_processor
 from latentjac.models.seen import PIXELS, Seen
 
 
@@ -44,7 +44,7 @@ def _seeing(kind: str, prepared: Callable[[Any, Any], Any]) -> Callable[..., Pip
     """What makes the encoder of prompts of a pipeline of this class, which sees prepared pictures."""
 
     def encode(pipeline: Any, prompts: Sequence[str], pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-        images = [_image(picture) for picture in pictures.expand(len(prompts), -1, -1, -1)]
+        images = [as_pil(picture) for picture in pictures.expand(len(prompts), -1, -1, -1)]
         texts = [
             pipeline.encode_prompt([prompt], image=prepared(pipeline, image))[0][0]
             for prompt, image in zip(prompts, images, strict=True)
@@ -53,14 +53,11 @@ def _seeing(kind: str, prepared: Callable[[Any, Any], Any]) -> Callable[..., Pip
         pad = torch.nn.utils.rnn.pad_sequence
         return {"text": pad(texts, batch_first=True), "text_mask": pad(mask, batch_first=True)}
 
-    return lambda parts, settings: PipelineText(kind, parts, encode)
+    def make(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> PipelineText:
+        check_processor("processor", parts["processor"])
+        return PipelineText(kind, parts, encode)
 
-
-def _image(picture: torch.Tensor) -> Any:
-    """A picture ``[3, H, W]`` in [0, 1] as a PIL image."""
-    from PIL import Image
-
-    return Image.fromarray((picture * 255).round().byte().movedim(0, -1).cpu().numpy())
+    return make
 
 
 def _smaller(pipeline: Any, image: Any) -> list[Any]:
