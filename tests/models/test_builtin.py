@@ -34,5 +34,7 @@ def test_quality_was_measured_on_these_weights(folder) -> None:
 def test_the_card_holds_numbers(folder) -> None:
     card = (folder / "README.md").read_text()
     block = card.partition("<!-- quality -->")[2].partition("<!-- /quality -->")[0]
-    assert f"{json.loads((folder / 'quality.json').read_text())['samples']} samples" in block
-    assert f"{json.loads((folder / 'training.json').read_text())['images_seen']:,} images" in block
+    quality, training = (json.loads((folder / f"{name}.json").read_text()) for name in ("quality", "training"))
+    asked = f"{quality['prompts']['prompts']} captions" if "prompts" in quality else f"{quality['samples']} samples"
+    assert asked in block
+    assert f"{training['images_seen']:,} {'avatars' if 'prompts' in quality else 'images'}" in block
