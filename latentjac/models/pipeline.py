@@ -13,7 +13,9 @@ from latentjac.models.image_prompts import ExampleEncoder, ImageEncoder, Noising
 
 # Parts that change neither the network's input nor what becomes of its output.
 _IGNORED = ("safety_checker", "feature_extractor", "watermarker", "scheduler")
-_NAMED = 20  # families of which the first networks are named where a pipeline has none of them
+# Named where a pipeline has no network of any family: there are too many to name them all.
+_WELL_KNOWN = ("UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel", "SD3Transformer2DModel",
+               "FluxTransformer2DModel", "QwenImageTransformer2DModel")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def family_of_parts(pipeline: str, classes: Mapping[str, str], configs: Mapping[
         )
     networks = ", ".join(f"{name}: {classes[name]}" for name in NETWORK_PARTS if name in classes) or "no network"
     near = [str(f) for f in FAMILIES if classes.get(f.part) == f.network]
-    wanted = ", or ".join(dict.fromkeys(near or [f"a {f.network}" for f in FAMILIES][:_NAMED]))
+    wanted = ", or ".join(dict.fromkeys(near or [f"a {network}" for network in _WELL_KNOWN]))
     wanted += "" if near else ", or another network of latentjac.models.adapters.FAMILIES"
     raise LoadError(
         f"load: pipeline must have {wanted}, on pixels or on latents of {' or '.join(autoencoders.KINDS)}, "
