@@ -60,6 +60,11 @@ def half(network: Any) -> tuple[int, ...]:
     return channels // 2, height, width
 
 
+def sees_another(config: Mapping[str, Any]) -> bool:
+    """Whether a network gets as many channels again as it predicts."""
+    return PIXEL_UNET.suits(config) and config.get("in_channels") == 2 * (config.get("out_channels") or 3)
+
+
 LARGER = replace(
     PIXEL_UNET,
     call=call_larger,
