@@ -69,9 +69,7 @@ LARGER = replace(
     PIXEL_UNET,
     call=call_larger,
     sample_shape=half,
-    suits=lambda config: (
-        PIXEL_UNET.suits(config) and config.get("in_channels") == 2 * (config.get("out_channels") or 3)
-    ),
+    suits=sees_another,
     pipelines=("LDMSuperResolution",),
     conditioning=("image",),
     seen=lambda network: Seen(image="pixels"),
