@@ -8,9 +8,9 @@
     POST /bases/ID/edit         {"direction": 0, "distance": 2.5}        a PNG
     GET  /health                {"open": jobs}
 
-One model serves all requests, in a few threads of its own. What is asked for is limited in bytes, pixels, seconds,
-memory and number; who goes away ends the work. Ids are random: whoever has none of a photo cannot ask for it. There are
-no accounts, no TLS and no disk here: that is for what stands before it.
+One model serves all requests, in a few threads of its own. Requests are limited in bytes, pixels, seconds, memory and
+number; when a client disconnects, its work ends. Ids are random, so that only who uploaded a photo can ask for it.
+Accounts, TLS and storage are left to the server in front.
 """
 
 from __future__ import annotations

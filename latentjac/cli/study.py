@@ -33,7 +33,7 @@ Models = Annotated[
     typer.Option(
         "--model",
         metavar="NAME",
-        help="Built-in name (faces, avatars), pipeline folder or hub id; repeated to compare several; default: faces, "
+        help="Built-in name (such as faces), pipeline folder or hub id; repeated to compare several; default: faces, "
         "compared with avatars.",
     ),
 ]

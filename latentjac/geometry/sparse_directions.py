@@ -46,7 +46,7 @@ def sparse_directions(basis: LocalBasis, channels: int = 0) -> SparseDirections:
     ``Y = R J V`` and the length ``|Y_ip|`` over the channels of place p. The network is not evaluated: J V is ``s u``.
 
     With the posterior mean (layer ``"x0"``) places are pixels, and directions come out that mean more than the singular
-    vectors (docs/factors.md); in h-space no such effect was found.
+    vectors (docs/factors.md).
 
     Args:
         basis: Of one point or several; its singular values must be positive.

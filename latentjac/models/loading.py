@@ -74,9 +74,10 @@ def load(
     """Load a diffusion model.
 
     Args:
-        source: A built-in name (``"faces"``), a diffusers pipeline folder, a single safetensors file in the layout of
-            its authors, a hub id (the text ``"owner/name"``, where no such folder is), a diffusers pipeline object, or
-            a denoising network or its folder (then with its scheduler). A ``~`` at the beginning is the user's home.
+        source: A built-in name (:func:`builtin_models` lists them), a diffusers pipeline folder, a single safetensors
+            file in the layout of its authors, a hub id (the text ``"owner/name"``, where no such folder is), a
+            diffusers pipeline object, or a denoising network or its folder (then with its scheduler). A ``~`` at the
+            beginning is the user's home.
         scheduler: The scheduler of a network; only with a network or its folder.
         config: Of a single file: the pipeline folder with the configurations, scheduler and tokenizers that belong to
             it, and with the weights that it lacks; or a hub id, of which these small files are fetched. By default
