@@ -6,8 +6,10 @@ import csv
 import json
 import math
 
+import draw_sparse
 import pytest
 import study_factors
+import study_sparse
 import torch
 from avatars import BY_NAME, FACTORS, draw
 from diffusers import DDIMPipeline
@@ -34,6 +36,8 @@ from factors.report import main_row
 from factors.statistics import CONTROLS, difference, summary, tables
 from network import build_scheduler, build_unet
 from networks import point_at
+from PIL import Image
+from study_sparse import ROTATED, SINGULAR, SPARSE
 
 import latentjac
 from latentjac.diffusion import predict_noise
@@ -295,6 +299,23 @@ def test_quick_study_of_a_toy_network(tmp_path, capsys) -> None:
     for name in ("factors.png", "factors-examples.png"):
         assert (tmp_path / name).stat().st_size > 5000
     assert f"{found['edits']} edits in" in capsys.readouterr().out
+
+
+def test_sparse_directions_are_studied_and_drawn(tmp_path, capsys) -> None:
+    unet = build_unet(16, (16, 16, 32, 32))
+    DDIMPipeline(unet=unet, scheduler=build_scheduler()).save_pretrained(tmp_path / "model")
+    reader = tmp_path / "reader.safetensors"
+    FactorReader(16).save(reader)
+    places = ["--reader", str(reader), "--tables", str(tmp_path)]
+    study_sparse.main(["--model", str(tmp_path / "model"), "--samples", "2", *places])
+    found = json.loads((tmp_path / "sparse_model.json").read_text())
+    assert [row["directions"] for row in found["rows"]] == [SINGULAR, ROTATED, SPARSE]
+    assert [row["sparse directions less"] for row in found["differences"]] == [SINGULAR, ROTATED]
+    assert "edits in" in capsys.readouterr().out
+    photo, out = tmp_path / "photo.png", tmp_path / "sheet.png"
+    Image.new("RGB", (16, 16), "teal").save(photo)
+    draw_sparse.main(["--model", str(tmp_path / "model"), "--photo", str(photo), "-k", "2", "--out", str(out)])
+    assert Image.open(out).size == (5 * 2 * 22, 2 * 2 * 22)
 
 
 def test_one_avatar_is_too_few(capsys) -> None:
