@@ -9,7 +9,7 @@ import torch
 
 from latentjac.models.adapters.dit import layers, times
 from latentjac.models.adapters.family import Family
-from latentjac.models.adapters.flux import packed, places, sample_shape, unpacked
+from latentjac.models.adapters.flux import packed, places, sample_shape, tokens, unpacked
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import PipelineText, side_by_side
 
@@ -34,11 +34,6 @@ def call(network: Any, x: torch.Tensor, t: torch.Tensor, conditioning: Condition
         return_dict=False,
     )[0]
     return unpacked(out, x.shape)
-
-
-def tokens(network: Any, shape: tuple[int, ...]) -> int:
-    """Patches of 2x2 latents."""
-    return shape[1] // _PATCH * (shape[2] // _PATCH)
 
 
 def scheduled(scheduler: Any, settings: Mapping[str, Any]) -> Any:

@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 
-from latentjac.models.adapters.dit import times
 from latentjac.models.adapters.family import Family, refusing
 from latentjac.models.adapters.flux import layers, packed, places, sample_shape, unpacked
-from latentjac.models.adapters.ovis_image import word_places
+from latentjac.models.adapters.ovis_image import predicted
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import PipelineText
 
@@ -22,16 +21,8 @@ def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditionin
 
     The network sees tokens of 2x2 latents; they are packed here and unpacked, so that samples stay pictures.
     """
-    text = conditioning["text"]
-    out = network(
-        hidden_states=packed(x),
-        timestep=times(x, t).to(x.dtype) / 1000,
-        encoder_hidden_states=text,
-        txt_ids=word_places(x, text.shape[1]),
-        img_ids=places(x) + torch.tensor([1, _MOST_TOKENS, _MOST_TOKENS], device=x.device, dtype=x.dtype),
-        return_dict=False,
-    )[0]
-    return unpacked(out, x.shape)
+    behind = torch.tensor([1, _MOST_TOKENS, _MOST_TOKENS], device=x.device, dtype=x.dtype)
+    return predicted(network, x, t, conditioning, places(x) + behind)
 
 
 def rescaled(out: torch.Tensor, towards: torch.Tensor) -> torch.Tensor:

@@ -10,8 +10,8 @@ import torch
 from latentjac.models.adapters.dit import times
 from latentjac.models.adapters.experts import MixedTransformer
 from latentjac.models.adapters.family import Family, middle_of
-from latentjac.models.adapters.flux import packed, sample_shape, unpacked
-from latentjac.models.adapters.qwen_image import rescaled
+from latentjac.models.adapters.flux import packed, sample_shape, tokens, unpacked
+from latentjac.models.adapters.qwen_image import masked, rescaled
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import PipelineText
 
@@ -45,17 +45,11 @@ def layers(network: Any) -> Mapping[str, str]:
     return middle_of(network, "transformer.transformer_blocks")
 
 
-def tokens(network: Any, shape: tuple[int, ...]) -> int:
-    """Patches of 2x2 latents."""
-    return shape[1] // 2 * (shape[2] // 2)
-
-
 def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> PipelineText:
     """The states of the language model eight layers before its end, with the instruction before each prompt."""
 
     def encode(pipeline: Any, prompts: list[str]) -> dict[str, torch.Tensor]:
-        text, mask = pipeline.encode_prompt(prompts)
-        return {"text": text, "text_mask": text.new_ones(text.shape[:2]) if mask is None else mask}
+        return masked(*pipeline.encode_prompt(prompts))
 
     return PipelineText("NucleusMoEImagePipeline", parts, encode)
 

@@ -19,13 +19,20 @@ def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditionin
 
     The network sees tokens of 2x2 latents; they are packed here and unpacked, so that samples stay pictures.
     """
+    return predicted(network, x, t, conditioning, places(x))
+
+
+def predicted(
+    network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning, where: torch.Tensor
+) -> torch.Tensor:
+    """The same with the tokens of the picture at places ``[tokens, 3]``."""
     text = conditioning["text"]
     out = network(
         hidden_states=packed(x),
         timestep=times(x, t).to(x.dtype) / 1000,
         encoder_hidden_states=text,
         txt_ids=word_places(x, text.shape[1]),
-        img_ids=places(x),
+        img_ids=where,
         return_dict=False,
     )[0]
     return unpacked(out, x.shape)

@@ -62,12 +62,16 @@ def refusal(config: Mapping[str, Any], pipeline: str) -> str | None:
     return None
 
 
+def masked(text: torch.Tensor, mask: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """Tokens of texts, and which of them count: all where a pipeline leaves the mask out."""
+    return {"text": text, "text_mask": text.new_ones(text.shape[:2]) if mask is None else mask}
+
+
 def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> PipelineText:
     """The last states of the language model behind the instruction that the pipeline puts before each prompt."""
 
     def encode(pipeline: Any, prompts: list[str]) -> dict[str, torch.Tensor]:
-        text, mask = pipeline.encode_prompt(prompts, max_sequence_length=_MOST_TOKENS)
-        return {"text": text, "text_mask": text.new_ones(text.shape[:2]) if mask is None else mask}
+        return masked(*pipeline.encode_prompt(prompts, max_sequence_length=_MOST_TOKENS))
 
     return PipelineText("QwenImagePipeline", parts, encode)
 

@@ -9,11 +9,11 @@ import torch
 
 from latentjac.models.adapters.dit import precise
 from latentjac.models.adapters.family import Family, middle_of
+from latentjac.models.adapters.flux import tokens
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import PipelineText, side_by_side
 
 _TRAINED_SIDE = 128  # of latents, for pictures of 1024 pixels; the configuration names none
-_PATCH = 2  # latents along the side of a token, as the pipeline has it
 
 
 def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
@@ -49,11 +49,6 @@ def sample_shape(network: Any) -> tuple[int, ...]:
 def layers(network: Any) -> Mapping[str, str]:
     """What comes out of the middle block, tokens ``[B, N, D]`` of the picture."""
     return middle_of(network, "layers")
-
-
-def tokens(network: Any, shape: tuple[int, ...]) -> int:
-    """Patches of 2x2 latents."""
-    return shape[1] // _PATCH * (shape[2] // _PATCH)
 
 
 def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> PipelineText:
