@@ -3,8 +3,8 @@
     python benchmarks/bench_forwards.py
     python benchmarks/bench_forwards.py --device cpu --quick      # nothing is recorded there: does it run?
 
-The built-in model, and the U-Net of Stable Diffusion 1.5 with random weights. Samples a second of one to sixteen at once,
-as ways up and down and walks ask for them.
+The built-in model, and the U-Net of Stable Diffusion 1.5 with random weights. One to sixteen samples at once, as
+ways up and down and walks ask for them.
 """
 
 from __future__ import annotations
