@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers.pipelines.kandinsky.pipeline_kandinsky_prior import KandinskyPriorPipelineOutput
-from families import AWAY, OWN, SMALL
+from families import SMALL
+from family_rows.given import AWAY, OWN
 from networks import build_scheduler, build_shallow_unet
 from PIL import Image
 from small_pipeline import Pretrained

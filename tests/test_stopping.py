@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from calls.baselines import BASELINES, Things
+from calls.baselines import BASELINES
 from calls.sweep import different, invoke
+from calls.things import Things
 from networks import rand
 from solvers.matrices import SPECTRA, with_spectrum
 

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from calls.baselines import BASELINES, Things
+from calls.baselines import BASELINES
 from calls.sweep import invoke
+from calls.things import Things
 from PIL import Image
 from surroundings import changed, snapshot
 

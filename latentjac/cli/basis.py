@@ -10,16 +10,10 @@ from latentjac.cli import values
 from latentjac.cli.options import (
     STEPS_BELOW,
     ClassLabel,
-    Control,
-    ControlMode,
-    ControlStrength,
     Crop,
     Device,
     EditPrompt,
     Grid,
-    Image,
-    ImagePrompt,
-    InpaintMask,
     K,
     Layer,
     ModelName,
@@ -35,8 +29,10 @@ from latentjac.cli.options import (
     Tol,
     parse_crop,
 )
+from latentjac.cli.pictures import NO_PICTURES, Pictures, with_pictures
 
 
+@with_pictures
 def basis(
     context: typer.Context,
     photo: Photo,
@@ -57,12 +53,7 @@ def basis(
     edit_prompt: EditPrompt = None,
     class_label: ClassLabel = None,
     size: ModelSize = None,
-    image: Image = None,
-    inpaint_mask: InpaintMask = None,
-    control: Control = None,
-    control_strength: ControlStrength = None,
-    control_mode: ControlMode = None,
-    image_prompt: ImagePrompt = None,
+    pictures: Pictures = NO_PICTURES,
 ) -> None:
     """Compute the local basis of a photo at one noise level and save it."""
     arguments = dict(locals())
@@ -73,10 +64,10 @@ def basis(
     from latentjac.cli.run_folder import open_run
 
     how = inversion_of(steps, t, grid, solver, refinement)
-    beside.check_files(image, inpaint_mask, control, image_prompt)
+    pictures.check_files()
     run = open_run(context, out, "basis", arguments)
     picture = read_photo("PHOTO", photo, parse_crop(crop))
-    given = beside.read_beside(picture, image, inpaint_mask, control, image_prompt, control_strength, control_mode)
+    given = beside.read_beside(picture, pictures)
     loaded = stages.load_model(run, model, device, size)
     under = checks.check_prompts(loaded, prompt, edit_prompt, class_label, given)
     place = checks.check_place(loaded, how, t, layer)

@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 
-from latentjac.cli import values
 from latentjac.cli.photo import Mask, Picture, open_mask, read_photo
+from latentjac.cli.pictures import Pictures
 from latentjac.cli.refusals import refusing
 from latentjac.models import Conditioning, Model
 from latentjac.models.prepare import fit_image, inside_of
 
-FILES = ("--image", "--inpaint-mask", "--control", "--image-prompt")
 _FLAGS = {
     "image": "--image",
     "mask": "--inpaint-mask",
@@ -72,26 +71,12 @@ class Beside:
             return model.conditioning(prompt, class_label=class_label, **given)
 
 
-def check_files(*files: Path | None) -> None:
-    """Raise where one of the files, in the order of ``FILES``, is not there."""
-    for option, file in zip(FILES, files, strict=True):
-        values.check_file(option, "a picture file", file)
-
-
-def read_beside(
-    photo: Picture,
-    image: Path | None,
-    inpaint_mask: Path | None,
-    control: Path | None,
-    image_prompt: Path | None,
-    strength: float | None,
-    mode: int | None,
-) -> Beside:
+def read_beside(photo: Picture, typed: Pictures) -> Beside:
     """Read the pictures; those of the photo's size are cropped as it is, but for the one that is embedded."""
-    mask = None if inpaint_mask is None else open_mask(inpaint_mask, photo, "--inpaint-mask")
-    embedded = None if image_prompt is None else read_photo("--image-prompt", image_prompt, None)
-    image_read, control_read = _like(photo, "--image", image), _like(photo, "--control", control)
-    return Beside(photo, image_read, mask, control_read, strength, mode, embedded)
+    mask = None if typed.inpaint_mask is None else open_mask(typed.inpaint_mask, photo, "--inpaint-mask")
+    embedded = None if typed.image_prompt is None else read_photo("--image-prompt", typed.image_prompt, None)
+    image, control = _like(photo, "--image", typed.image), _like(photo, "--control", typed.control)
+    return Beside(photo, image, mask, control, typed.control_strength, typed.control_mode, embedded)
 
 
 def _like(photo: Picture, option: str, file: Path | None) -> Picture | None:

@@ -13,9 +13,6 @@ from latentjac.cli.options import (
     FRAMES,
     STEPS_BELOW,
     ClassLabel,
-    Control,
-    ControlMode,
-    ControlStrength,
     Crop,
     Device,
     EditPrompt,
@@ -23,9 +20,6 @@ from latentjac.cli.options import (
     Frames,
     Gif,
     Grid,
-    Image,
-    ImagePrompt,
-    InpaintMask,
     ModelName,
     ModelSize,
     Out,
@@ -40,12 +34,14 @@ from latentjac.cli.options import (
     parse_crop,
     parse_distances,
 )
+from latentjac.cli.pictures import NO_PICTURES, Pictures, with_pictures
 from latentjac.edit_options import FARTHEST, INJECTIONS, LARGEST_GAIN, MOST_STEPS, NULL_RANK, K
 
 PUBLISHED_STEPS = 100  # of the published code that --compat names
 TRANSPORTS = ("park2023", "pseudoinverse")  # of latentjac.geometry, which imports torch
 
 
+@with_pictures
 def edit(
     context: typer.Context,
     photo: Photo,
@@ -219,12 +215,7 @@ def edit(
     edit_prompt: EditPrompt = None,
     class_label: ClassLabel = None,
     size: ModelSize = None,
-    image: Image = None,
-    inpaint_mask: InpaintMask = None,
-    control: Control = None,
-    control_strength: ControlStrength = None,
-    control_mode: ControlMode = None,
-    image_prompt: ImagePrompt = None,
+    pictures: Pictures = NO_PICTURES,
 ) -> None:
     """Edit a photo along directions of its own basis, or of a saved one.
 
@@ -266,10 +257,10 @@ def edit(
     usual = STEPS_BELOW if compat is None else PUBLISHED_STEPS
     steps, t = usual if steps is None else steps, 0.7 if t is None else t
     how = inversion_of(steps, t, grid, solver, refinement)
-    beside.check_files(image, inpaint_mask, control, image_prompt)
+    pictures.check_files()
     run = open_run(context, out, "edit", {**arguments, "steps": steps, "t": t})
     picture = read_photo("PHOTO", photo, parse_crop(crop))
-    given = beside.read_beside(picture, image, inpaint_mask, control, image_prompt, control_strength, control_mode)
+    given = beside.read_beside(picture, pictures)
     drawn = None if mask is None else open_mask(mask, picture)
     loaded = stages.load_model(run, model, device, size)
 

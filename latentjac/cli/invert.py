@@ -10,15 +10,9 @@ from latentjac.cli import values
 from latentjac.cli.options import (
     STEPS,
     ClassLabel,
-    Control,
-    ControlMode,
-    ControlStrength,
     Crop,
     Device,
     Grid,
-    Image,
-    ImagePrompt,
-    InpaintMask,
     ModelName,
     ModelSize,
     Out,
@@ -29,8 +23,10 @@ from latentjac.cli.options import (
     Steps,
     parse_crop,
 )
+from latentjac.cli.pictures import NO_PICTURES, Pictures, with_pictures
 
 
+@with_pictures
 def invert(
     context: typer.Context,
     photo: Photo,
@@ -45,12 +41,7 @@ def invert(
     prompt: Prompt = None,
     class_label: ClassLabel = None,
     size: ModelSize = None,
-    image: Image = None,
-    inpaint_mask: InpaintMask = None,
-    control: Control = None,
-    control_strength: ControlStrength = None,
-    control_mode: ControlMode = None,
-    image_prompt: ImagePrompt = None,
+    pictures: Pictures = NO_PICTURES,
 ) -> None:
     """Invert a photo to noise, go back, and say how well that worked."""
     arguments = dict(locals())
@@ -61,10 +52,10 @@ def invert(
     from latentjac.cli.run_folder import open_run
 
     how = inversion_of(steps, 1.0, grid, solver, refinement)
-    beside.check_files(image, inpaint_mask, control, image_prompt)
+    pictures.check_files()
     run = open_run(context, out, "invert", arguments)
     picture = read_photo("PHOTO", photo, parse_crop(crop))
-    given = beside.read_beside(picture, image, inpaint_mask, control, image_prompt, control_strength, control_mode)
+    given = beside.read_beside(picture, pictures)
     loaded = stages.load_model(run, model, device, size)
     under = checks.check_prompts(loaded, prompt, class_label=class_label, beside=given)
     checks.check_steps(loaded, how)

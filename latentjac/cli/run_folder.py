@@ -14,6 +14,7 @@ import typer
 from PIL import Image
 
 from latentjac.cli.output_folder import RECORD, OutputFolder, checksums
+from latentjac.cli.pictures import Pictures
 from latentjac.files import write_bytes
 from latentjac.report import run_page, versions, write_json, write_png
 
@@ -29,7 +30,10 @@ def open_run(context: typer.Context, path: Path, command: str, arguments: dict[s
         command: Name of the command.
         arguments: What it got, among them the context.
     """
-    given = {name: value for name, value in arguments.items() if value is not context}
+    given: dict[str, Any] = {}
+    for name, value in arguments.items():
+        if value is not context:
+            given |= vars(value) if isinstance(value, Pictures) else {name: value}
     return context.with_resource(RunFolder(path, command, given))
 
 

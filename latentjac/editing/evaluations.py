@@ -13,6 +13,7 @@ from latentjac.editing.questions import Answer, Asking, Question, answered
 from latentjac.geometry.linearity import LENGTHS, Linearity, judge_quotients, probe_steps
 from latentjac.models import Conditioning, ImageGuidance, Model
 from latentjac.models.codec import decoder_map
+from latentjac.models.feature_maps import as_features
 from latentjac.models.layers import OUTPUTS, recorded
 from latentjac.shaped import Shaped
 
@@ -117,7 +118,7 @@ class Evaluations:
         name = self._model.resolve_layer(self._layer or "")
         if name == "image":  # of no more samples than are asked for: decoding takes long
             return decoder_map(self._model)(values)
-        return values if name in OUTPUTS else self._model._as_features(name, values)
+        return values if name in OUTPUTS else as_features(self._model, name, values)
 
     def _features(self, x: torch.Tensor, under: Conditioning) -> Answer:
         """Features of samples from passes of their own."""

@@ -11,6 +11,7 @@ from latentjac.diffusion.loops import down
 from latentjac.editing.questions import Answer, Asking, Question
 from latentjac.geometry.linearity import Linearity, judge_quotients, probe_steps
 from latentjac.models import Conditioning, Model, Prediction
+from latentjac.models.feature_maps import as_returned
 from latentjac.models.layers import injected
 
 
@@ -49,7 +50,7 @@ def _injected(
     rows = conditioning.split(MAX_BATCH, len(x))
     parts = []
     for part, offset, c in zip(x.split(MAX_BATCH), offsets.split(MAX_BATCH), rows, strict=True):
-        with injected(model.network, name, model._as_returned(name, offset), model.picture_in(name)):
+        with injected(model.network, name, as_returned(model, name, offset), model.picture_in(name)):
             parts.append(predict(model, part, timestep, c))
     return Prediction(*(torch.cat(values) for values in zip(*parts, strict=True)))
 

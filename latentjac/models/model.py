@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -14,38 +11,34 @@ from latentjac.arguments import (
     check_callable,
     check_device,
     check_dtype,
-    check_int,
     check_kind,
     check_left,
-    check_sequence,
     check_text,
-    is_int,
-    shown,
 )
-from latentjac.linearization import Linearization, ProgramLinearization, linearize
-from latentjac.linearization.pool import Pool
+from latentjac.linearization import Linearization
 from latentjac.models.adapters import PIXEL_UNET, Call, Encoder, Family, family_of
-from latentjac.models.adapters.family import BlockOutput
-from latentjac.models.arguments import check_call, check_factor, check_labels, check_linearized
+from latentjac.models.arguments import check_call, check_labels, check_linearized
 from latentjac.models.beside import Given, beside_for
 from latentjac.models.classes import Asked, Classes
-from latentjac.models.codec import ImageInput, NoCodec, PixelCodec, decoder_map
+from latentjac.models.codec import ImageInput, NoCodec, PixelCodec
 from latentjac.models.conditioning import Conditioning, ImageGuidance
-from latentjac.models.configs import LARGEST_SIDE, LONGEST
+from latentjac.models.feature_maps import layer_map, prediction_map
 from latentjac.models.forwards import Forwards
 from latentjac.models.guidance import Denoiser, Guided, GuidedByImage
 from latentjac.models.identity import network_identity
 from latentjac.models.image_prompts import Embedding, ImageEncoder, Noising
 from latentjac.models.latents import LatentCodec
-from latentjac.models.layers import OUTPUTS, Tap, refuse_training, resolve_layer, run
+from latentjac.models.layers import OUTPUTS, refuse_training, resolve_layer, run
+from latentjac.models.parts import check_has, check_shape, codec_of_pixels, names_of
 from latentjac.models.prompted import conditioning_under
 from latentjac.models.schedulers import levels_of
 from latentjac.models.sound import SoundCodec
+from latentjac.models.tokens import count_tokens, tokens_of_sample
+from latentjac.models.traces import Traces
 from latentjac.models.video import VideoCodec, VideoLatentCodec
 from latentjac.models.weights import cast_weights
 from latentjac.public import public
 
-_MAX_CACHED_TRACES = 4
 _NONE = Conditioning()
 Codec = PixelCodec | LatentCodec | VideoCodec | VideoLatentCodec | SoundCodec
 
@@ -118,9 +111,9 @@ class Model:
         known = family_of(self.network)
         family = known or PIXEL_UNET
         self.name = check_text("Model", "name", name, optional=True) or kind
-        _check_has("codec", codec, ("encode", "decode"))
-        _check_has("text", text, ("tensors",))
-        _check_has("image_encoder", image_encoder, ("encode", "without_picture"))
+        check_has("codec", codec, ("encode", "decode"))
+        check_has("text", text, ("tensors",))
+        check_has("image_encoder", image_encoder, ("encode", "without_picture"))
         check_kind("Model", "classes", classes, Classes, "a latentjac.models.Classes", optional=True)
         self.scheduler, self.text, self.classes = scheduler, text, classes
         self.image_encoder = image_encoder
@@ -130,14 +123,14 @@ class Model:
             self.classes = family.classes(self.network)
         self.call: Call = call or family.call
         self._usual = call is None and known is not None
-        self.layers = {**family.layers(self.network), **_names_of(self.network, layers)}
+        self.layers = {**family.layers(self.network), **names_of(self.network, layers)}
         if sample_shape is not None:
-            self.sample_shape = _shape(sample_shape)
+            self.sample_shape = check_shape(sample_shape)
         elif getattr(self.network, "config", None):
             self.sample_shape = family.sample_shape(self.network)
         else:
             raise ValueError("Model: sample_shape must be given for a network without configuration, got None")
-        self.codec: Codec | NoCodec = _pixels(self.sample_shape) if codec is None else codec
+        self.codec: Codec | NoCodec = codec_of_pixels(self.sample_shape) if codec is None else codec
         self.network.eval().requires_grad_(False)
         if self.device.type == "cpu" and all(p.ndim < 5 for p in self.network.parameters()):
             # Convolutions are faster so on a CPU; the annotation of Module.to leaves the keyword out.
@@ -145,20 +138,14 @@ class Model:
 
     def _forget(self) -> None:
         """Drop traces and recordings."""
-        self._traces: OrderedDict[tuple, Pool] = OrderedDict()
+        self._traces = Traces()
         self._forwards = Forwards()
-        self._lock = threading.Lock()
 
     @property
     def _own_family(self) -> Family:
         """That of the network; of networks of no family that of pixel U-Nets."""
         # Not held: parts of a family cannot be pickled.
         return family_of(self.network) or PIXEL_UNET
-
-    @property
-    def _grid(self) -> BlockOutput | None:
-        """Where tokens of its blocks lie in a sample."""
-        return self._own_family.grid
 
     @property
     def _family(self) -> Family | None:
@@ -178,8 +165,8 @@ class Model:
         return {} if family is None else family.embeddings(self.network)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Traces, recordings and locks belong to this object in this process.
-        return {name: value for name, value in vars(self).items() if name not in ("_traces", "_forwards", "_lock")}
+        # Traces and recordings belong to this object in this process.
+        return {name: value for name, value in vars(self).items() if name not in ("_traces", "_forwards")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -219,20 +206,7 @@ class Model:
     @property
     def image_seq_len(self) -> int:
         """Number of tokens that a sample is to a transformer; of other networks, number of its pixels."""
-        if self._own_family.tokens is not None:
-            return self._own_family.tokens(self.network, self.sample_shape)
-        channels, *sizes = self.sample_shape
-        config = getattr(self.network, "config", None) or {}
-        packed: Any = config.get("in_channels")
-        patch: Any = config.get("patch_size")
-        pixels = math.prod(sizes)
-        if isinstance(patch, (list, tuple)):
-            return max(1, pixels // math.prod(patch))
-        if not is_int(packed) or not is_int(patch):
-            return pixels
-        # Some pipelines pack patches as channels, before the network.
-        of_one = packed // channels if packed > channels else patch**2 * (config.get("patch_size_t") or 1)
-        return max(1, pixels // of_one)
+        return count_tokens(self._own_family, self.network, self.sample_shape)
 
     @property
     def placing(self) -> dict[str, Any]:
@@ -243,12 +217,7 @@ class Model:
 
     def picture_in(self, name: str) -> slice:
         """Where among the tokens of a layer those of the picture are, of a full module name."""
-        blocks, _, index = name.rpartition(".")
-        where = self._own_family.joined.get(blocks) if index.isdigit() else None
-        if where is None:
-            return slice(None)
-        count = self.image_seq_len
-        return {"first": slice(count), "last": slice(-count, None), "last but one": slice(-2 * count, -count)}[where]
+        return tokens_of_sample(self._own_family, self.network, self.sample_shape, name)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Model:
         """Move the network and what belongs to it; cached traces are dropped.
@@ -409,26 +378,7 @@ class Model:
             ValueError: If the layer is unknown, with the nearest names.
         """
         name = self.resolve_layer(layer)
-        if name in OUTPUTS:
-            return _prediction_map(self, name)
-        tap = Tap(self.network, name, self.levels.called(self.call), self.picture_in)
-
-        def features(x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
-            # ClassifierFree is of the prediction alone: features are those under the prompt.
-            return self._as_features(name, tap(self.network, x, t, conditioning.unguided()._expanded(len(x))))
-
-        return features
-
-    def _as_features(self, name: str, returned: torch.Tensor) -> torch.Tensor:
-        """What modules of a full name returned for the picture, as features of a layer."""
-        grid = self._grid
-        if grid is None or not grid.is_of(name):
-            return returned
-        return grid.unpacked(returned, grid.sizes(self.network, self.sample_shape))
-
-    def _as_returned(self, name: str, features: torch.Tensor) -> torch.Tensor:
-        """Features of a layer, or what is to be added to them, as the module itself returns them."""
-        return self._grid.packed(features) if self._grid is not None and self._grid.is_of(name) else features
+        return prediction_map(self, name) if name in OUTPUTS else layer_map(self, name)
 
     @public
     def linearization(
@@ -466,96 +416,10 @@ class Model:
         held = (conditioning if name in OUTPUTS else conditioning.unguided()).flat()
         mask, backend, precision = check_linearized(x, t, held, mask, backend, precision)
         refuse_training(self.network)
-        # t can be whole or fractional.
-        form = (tuple(x.shape), x.dtype, t.dtype, x.device, *((n, tuple(c.shape), c.dtype) for n, c in held.items()))
-        key = (name, None if mask is None else mask.shape, *form, backend, precision)
-        features, constants = _of_tensors(self.feature_map(name), tuple(held)), (t, *held.values())
-        if mask is not None:
-            if key not in self._traces:
-                with torch.no_grad():
-                    check_factor(mask, features(x, *constants))
-            features, constants = _masked(features), (mask, *constants)
-        with self._lock:
-            pool = self._traces.setdefault(key, Pool())
-            self._traces.move_to_end(key)
-            while len(self._traces) > _MAX_CACHED_TRACES:
-                self._traces.popitem(last=False)
-        return pool.linearization(
-            features,
-            lambda: linearize(features, x, *constants, backend=backend, precision=precision),
-            lambda engine: ProgramLinearization(features, x, *constants, engine=engine),
-            lambda: linearize(features, x, *constants, backend="autodiff", precision=precision),
-        )
+        features = self.feature_map(name)
+        return self._traces.linearization(name, features, x, t, held, mask=mask, backend=backend, precision=precision)
 
     def __repr__(self) -> str:
         millions = sum(p.numel() for p in self.network.parameters()) / 1e6
         kind = type(self.network).__name__
         return f"Model({self.name!r}, {kind}, {millions:.1f} M parameters, samples {list(self.sample_shape)})"
-
-
-def _of_tensors(features: Callable[..., torch.Tensor], names: tuple[str, ...]) -> Callable[..., torch.Tensor]:
-    """A feature map of tensors alone: those of a conditioning come by themselves, in the order of names."""
-
-    def of_tensors(x: torch.Tensor, t: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
-        return features(x, t, Conditioning._traced(names, tensors))
-
-    return of_tensors
-
-
-def _prediction_map(model: Model, name: str) -> Callable[..., torch.Tensor]:
-    """The noise, clean sample or picture that a model predicts, without checks: for traces."""
-    decode = decoder_map(model) if name == "image" else None
-
-    def prediction(x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
-        predicted = model.denoiser(conditioning)._predict(x, t)
-        if decode is not None:
-            return decode(predicted.x0)
-        return predicted.eps if name == "eps" else predicted.x0
-
-    return prediction
-
-
-def _masked(features: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """A feature map times a mask that comes behind the sample."""
-
-    def masked(x: torch.Tensor, mask: torch.Tensor, t: torch.Tensor, *conditioning: torch.Tensor) -> torch.Tensor:
-        return features(x, t, *conditioning) * mask
-
-    return masked
-
-
-def _check_has(argument: str, value: object, methods: tuple[str, ...]) -> None:
-    if value is not None and not all(callable(getattr(value, method, None)) for method in methods):
-        raise TypeError(f"Model: {argument} must have {' and '.join(methods)} or be None, got {type(value).__name__}")
-
-
-def _names_of(network: torch.nn.Module, layers: Any) -> dict[str, str]:
-    """Names of the modules that other names stand for."""
-    check_kind("Model", "layers", layers, Mapping, "a mapping from names to modules", optional=True)
-    names = {id(module): name for name, module in network.named_modules() if name}
-    found: dict[str, str] = {}
-    for alias, module in (layers or {}).items():
-        name: Any = names.get(id(module)) if isinstance(module, torch.nn.Module) else module
-        if not isinstance(alias, str) or alias in OUTPUTS or name not in names.values():
-            raise ValueError(
-                f"Model: layers must give names other than {list(OUTPUTS)} to modules inside the network, "
-                f"got {shown(alias)} for {shown(name) if isinstance(name, str) else f'a {type(module).__name__}'}"
-            )
-        found[alias] = name
-    return found
-
-
-def _shape(shape: Any) -> tuple[int, ...]:
-    sizes = check_sequence("Model", "sample_shape", shape, "ints")
-    if not all(map(is_int, sizes)):
-        raise ValueError(f"Model: sample_shape must be ints such as (C, H, W), got {shown(shape)}")
-    most = LARGEST_SIDE if len(sizes) > 2 else LONGEST  # sound is longer than pictures are wide
-    return tuple(check_int("Model", "sample_shape", size, 1, most) for size in sizes)
-
-
-def _pixels(shape: tuple[int, ...]) -> PixelCodec | VideoCodec | NoCodec:
-    """The codec of samples that are pictures or videos themselves."""
-    channels, *size = shape
-    if channels not in (1, 3) or len(size) not in (2, 3):
-        return NoCodec()
-    return PixelCodec((size[0], size[1]), channels) if len(size) == 2 else VideoCodec(tuple(size), channels)

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from calls.baselines import BASELINES, RUNS, Things
+from calls.baselines import BASELINES
+from calls.things import RUNS, Things
 from calls.values import PLAIN, SHORT, derived
 
 import latentjac as lj

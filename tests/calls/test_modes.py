@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from calls.baselines import BASELINES, Things
+from calls.baselines import BASELINES
 from calls.sweep import different, invoke
+from calls.things import Things
 
 OTHERS = ("latentjac.kernels", "latentjac.report")  # kernels are for plain tensors, reports compute nothing
 

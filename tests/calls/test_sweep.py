@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from calls.baselines import BASELINES, Things, entry_points
+from calls.baselines import BASELINES
 from calls.sweep import swept
+from calls.targets import entry_points
+from calls.things import Things
 
 # Cases of which some messages have another form yet, or come after the network ran.
 PENDING = (

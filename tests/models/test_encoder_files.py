@@ -19,6 +19,7 @@ import torch
 import transformers
 from diffusers import DDPMScheduler, StableDiffusionXLImg2ImgPipeline
 from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
+from family_rows.given import PHOTO
 from image_transformers import build_flux2
 from pictured_pipelines import build_kandinsky
 from pipelines import (
@@ -139,12 +140,11 @@ def test_a_prior_in_a_folder_gives_its_image_encoder(tmp_path: Path) -> None:
     pipeline = build_kandinsky(tmp_path / "words", prior=True)
     folder = saved(pipeline, tmp_path / "model")
     expected, found = (
-        latentjac.load(source).conditioning(guidance_scale=4.0, image_prompt=families.PHOTO)
-        for source in (pipeline, folder)
+        latentjac.load(source).conditioning(guidance_scale=4.0, image_prompt=PHOTO) for source in (pipeline, folder)
     )
     assert found == expected
     shutil.rmtree(folder / "prior_prior")  # what makes embeddings of texts is not looked at
-    assert latentjac.load(folder).conditioning(image_prompt=families.PHOTO) == expected.unguided()
+    assert latentjac.load(folder).conditioning(image_prompt=PHOTO) == expected.unguided()
 
 
 SMALL = {

@@ -24,6 +24,7 @@ import latentjac
 from latentjac.diffusion import DDIM, Own
 from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Method
 from latentjac.models import VideoLatentCodec
+from latentjac.models.feature_maps import as_returned
 
 PROMPTS = ["a red cat", "a dog"]
 
@@ -135,7 +136,7 @@ def test_mid_is_a_video_of_features(family, model) -> None:
     features = model.feature_map("mid")(point.sample, torch.tensor(500.0), point.conditioning)
     config = model.network.config
     assert list(features.shape) == [1, config.num_attention_heads * config.attention_head_dim, *family.tokens]
-    assert torch.equal(model._as_returned(model.resolve_layer("mid"), features).mT.reshape(features.shape), features)
+    assert torch.equal(as_returned(model, model.resolve_layer("mid"), features).mT.reshape(features.shape), features)
     inner = model.feature_map(f"{model.layers['mid']}.attn1")
     assert inner(point.sample, torch.tensor(500.0), point.conditioning).ndim == 3  # others are as the module gives them
 

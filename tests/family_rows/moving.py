@@ -1,0 +1,38 @@
+"""Networks of videos and sound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import video_pipelines
+from family_rows.given import flow
+from small_pipeline import Small
+from sound_pipelines import build_stable_audio
+
+import latentjac
+
+
+def unscaled(model: latentjac.Model, noise: torch.Tensor) -> dict[str, Any]:
+    """Noise of deviation 1, which the pipeline scales."""
+    return {"latents": noise / model.scheduler.init_noise_sigma}
+
+
+ROWS: dict[str, Small] = {
+    "wan": flow("WAN", video_pipelines.build_wan, size=(16, 32), frames=5, tol=1e-5),
+    "ltx": flow(
+        "LTX",
+        video_pipelines.build_ltx,
+        lambda model, noise: {"latents": noise.flatten(2).transpose(1, 2)},
+        size=(32, 32),
+        frames=5,
+    ),
+    "cogvideox": flow(
+        "COGVIDEOX",
+        video_pipelines.build_cogvideox,
+        lambda model, noise: {"latents": noise.transpose(1, 2)},
+        size=(8, 16),
+        frames=9,
+    ),
+    "stable-audio": flow("STABLE_AUDIO", build_stable_audio, unscaled),
+}
