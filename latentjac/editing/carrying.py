@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 
@@ -12,6 +12,7 @@ from latentjac.arguments import check_choice, check_int, check_number, check_tex
 from latentjac.diffusion import Point, linearization_at
 from latentjac.edit_options import TOL, K
 from latentjac.editing.arguments import set_checked
+from latentjac.editing.word_directions import WORDS_KINDS, word_direction
 from latentjac.geometry.local_basis import local_basis
 from latentjac.geometry.transport import LARGEST_REGULARIZATION, METHODS, pull_back
 from latentjac.models import Model
@@ -120,3 +121,44 @@ class Transported:
             arrived = pull_back(slider.features[None].to(basis.u), basis, self.method, self.regularization)
             found.append(Carried(arrived.v[0], float(arrived.retained)))
         return found
+
+
+@dataclass(frozen=True)
+class FromWords:
+    """Recomputed from words at every point, see :func:`latentjac.editing.word_direction`; with the mask of the slider.
+
+    The slider's own direction is not used at other points, nor where it was made when it is applied there again.
+
+    Attributes:
+        prompt: Where to go.
+        away: Where from; by default what each point is under.
+        kind: ``"transposed"`` or ``"difference"``.
+
+    Raises:
+        TypeError: If an option has a wrong type.
+        ValueError: If there is no such kind.
+    """
+
+    prompt: str
+    away: str | None = None
+    kind: str = "transposed"
+
+    def __post_init__(self) -> None:
+        name = "FromWords"
+        set_checked(
+            self,
+            prompt=check_text(name, "prompt", self.prompt),
+            away=check_text(name, "away", self.away, optional=True),
+            kind=check_choice(name, "kind", self.kind, WORDS_KINDS),
+        )
+
+    def prepare(self, model: Model, point: Point, direction: torch.Tensor) -> torch.Tensor | None:
+        """Nothing, where the direction is of samples."""
+        if direction.shape != point.sample.shape[1:]:
+            raise ValueError("make: carry must be AsIs() with HSpace, whose directions are features, got FromWords")
+        return None
+
+    def carry(self, model: Model, slider: Slider, points: Sequence[Point]) -> list[Carried]:
+        """The direction of the words at each point."""
+        options: dict[str, Any] = {"kind": self.kind, "mask": slider.mask}
+        return [Carried(word_direction(model, point, self.prompt, self.away, **options)) for point in points]

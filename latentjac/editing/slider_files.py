@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from latentjac.arguments import shown
-from latentjac.editing.carrying import AsIs, Carry, Transported
+from latentjac.editing.carrying import AsIs, Carry, FromWords, Transported
 from latentjac.editing.masks import Mask
 from latentjac.editing.methods import Geodesic, Guidance, HSpace, Linear, Method, Reestimation
 
@@ -27,7 +27,7 @@ FACTS = (
     "cosines", "method", "carry", "mask", "metadata",
 )  # fmt: skip
 SAVED_METHODS = {kind.__name__: kind for kind in (Guidance, Linear, Geodesic, HSpace)}
-SAVED_CARRIES = {kind.__name__: kind for kind in (AsIs, Transported)}
+SAVED_CARRIES = {kind.__name__: kind for kind in (AsIs, Transported, FromWords)}
 _LARGEST_PREVIEW = 4 * 2**20  # bytes
 _THUMBNAIL = 96  # pixels
 
