@@ -1,18 +1,28 @@
 """Edits along directions."""
 
+from latentjac.editing.applying import Applied
+from latentjac.editing.carrying import AsIs, Carried, Carry, FromWords, Transported
 from latentjac.editing.diagnostics import Along
 from latentjac.editing.edit import edit
+from latentjac.editing.example_directions import label_direction, pair_direction
 from latentjac.editing.frames import Frames, walk_frames
 from latentjac.editing.masks import Mask, masked_basis
 from latentjac.editing.methods import Geodesic, Guidance, HSpace, Linear, Method, Reestimation, XSpaceMethod
 from latentjac.editing.null_space import null_space, project_out
 from latentjac.editing.result import Edit
+from latentjac.editing.slider import Slider
 from latentjac.editing.walk import Way
+from latentjac.editing.word_directions import word_direction
 
 __all__ = [
     "Along",
+    "Applied",
+    "AsIs",
+    "Carried",
+    "Carry",
     "Edit",
     "Frames",
+    "FromWords",
     "Geodesic",
     "Guidance",
     "HSpace",
@@ -20,11 +30,16 @@ __all__ = [
     "Mask",
     "Method",
     "Reestimation",
+    "Slider",
+    "Transported",
     "Way",
     "XSpaceMethod",
     "edit",
+    "label_direction",
     "masked_basis",
     "null_space",
+    "pair_direction",
     "project_out",
     "walk_frames",
+    "word_direction",
 ]
