@@ -3,7 +3,7 @@
     python benchmarks/bench_solver.py            # about half an hour on two quiet cores
     python benchmarks/bench_solver.py --quick    # one network, one noise level: minutes
 
-Four parts, each a JSON file in benchmarks/results and a table in docs/solver.md:
+Four parts, each a JSON file in benchmarks/results and a table in docs/developers/solver-figures.md:
   solver_grid     this library's, over networks, layers, noise levels, k and residuals;
   solver_peers    the same problem by other solvers on the same operator. Their tolerances mean different things, so
                   each is lowered until the true residual is met, and only the run that met it counts. One that takes

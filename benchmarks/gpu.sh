@@ -7,7 +7,7 @@
 # Run it in an environment that has a CUDA build of torch, pip and nvcc. Wheels of whatever else is missing there may lie
 # in a folder wheelhouse/ (pip download --no-deps -d wheelhouse diffusers 'importlib_metadata<9' jvp_flash_attention).
 # A part that fails does not stop the others; the last lines say which did. Results go to benchmarks/results, the output
-# to gpu.log there. What passes or fails belongs in docs/gpu-status.md.
+# to gpu.log there. What passes or fails belongs in docs/developers/gpu-status.md.
 #
 # LATENTJAC_RESULTS names a folder for three files, kept up to date all the while: gpu.log, results.tar.gz, and the wheel
 # that was built, which in wheelhouse/ spares the next machine the build. LATENTJAC_SECONDS is the time for everything:

@@ -260,7 +260,7 @@ def merged(rows: list[Row]) -> list[Row]:
 
 
 def tables(rows: list[Row]) -> dict[str, list[Row]]:
-    """The tables of docs/gpu-status.md. Forms that load one value at a time are left out where they do not spill."""
+    """The tables of docs/developers/gpu-status.md; without forms that load one value at a time and do not spill."""
     wide = [row for row in rows if row.get("values a load", 4) > 1 and row.get("packed", True)]
 
     def named(*starts: str) -> list[Row]:

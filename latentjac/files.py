@@ -22,7 +22,16 @@ _LONGEST_NAME = 200  # of the 255 bytes that file systems allow
 
 
 class FileError(ValueError):
-    """A file is not what it is read as; the message names the file and the fault."""
+    """A file is not what it is read as; the message names the file and the fault.
+
+    Example:
+        >>> open("empty.safetensors", "w").close()
+        >>> try:
+        ...     latentjac.LocalBasis.load("empty.safetensors")
+        ... except latentjac.FileError:
+        ...     print("no basis")
+        no basis
+    """
 
 
 def write_bytes(path: Path, content: bytes) -> Path:

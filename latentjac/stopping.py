@@ -16,7 +16,16 @@ from latentjac.arguments import check_callable, check_int, check_number
 
 
 class StoppedError(Exception):
-    """A limit of :func:`limits` ended a call; what it would have returned does not exist."""
+    """A limit of :func:`limits` ended a call; what it would have returned does not exist.
+
+    Example:
+        >>> try:
+        ...     with latentjac.limits(max_seconds=1e-9):
+        ...         path = latentjac.invert(model, "photo.jpg")
+        ... except latentjac.StoppedError:
+        ...     print("out of time")
+        out of time
+    """
 
 
 @dataclass(frozen=True)
@@ -78,10 +87,10 @@ def limits(
         MemoryError: From the call inside, if the solver's bases would take more than half of ``max_memory``.
 
     Example:
-        >>> import threading, latentjac
+        >>> import threading
         >>> event = threading.Event()
         >>> with latentjac.limits(max_seconds=60, stop=event.is_set):
-        ...     path = latentjac.invert(latentjac.load("faces"), "photo.jpg")  # doctest: +SKIP
+        ...     path = latentjac.invert(model, "photo.jpg", num_inference_steps=12)
     """
     max_seconds = check_number("limits", "max_seconds", max_seconds, 0, math.inf, optional=True)
     max_memory = check_int("limits", "max_memory", max_memory, 1, optional=True)

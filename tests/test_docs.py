@@ -24,7 +24,7 @@ from latentjac.solvers import LinearOperator
 from latentjac.studies import Settings
 
 ROOT = Path(__file__).parent.parent
-DOCS = sorted((ROOT / "docs").glob("*.md"))
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 CARDS = [ROOT / "training" / "README.md", *sorted((ROOT / "latentjac" / "models" / "builtin").glob("*/README.md"))]
 

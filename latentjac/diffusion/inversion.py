@@ -85,7 +85,8 @@ def invert(
         KeyboardInterrupt: If Ctrl-C interrupted a basis before whose status was not read.
 
     Example:
-        ``path = latentjac.invert(model, "photo.jpg", 12, t=0.7)``, then ``path.at(0.7)``
+        >>> path = latentjac.invert(model, "photo.jpg", num_inference_steps=12, t=0.7)
+        >>> point = path.at(t=0.7)
     """
     raise_unseen("invert")
     check_model("invert", model)

@@ -72,6 +72,11 @@ def noise_point(
     Raises:
         TypeError: If an argument has a wrong type.
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> start = latentjac.noise_point(model, 3, generator=torch.Generator().manual_seed(0))
+        >>> len(start.sample)
+        3
     """
     from diffusers.utils.torch_utils import randn_tensor
 
@@ -136,6 +141,11 @@ def sample(
     Raises:
         TypeError: If an argument has a wrong type.
         ValueError: If an argument is out of range, or the point does not fit the model.
+
+    Example:
+        >>> images = latentjac.sample(model, num_images=2, num_inference_steps=5)
+        >>> len(images)
+        2
     """
     check_model("sample", model)
     output_type = _check_output("sample", output_type, model)

@@ -52,6 +52,11 @@ class Point:
     Raises:
         TypeError: If a value has a wrong type.
         ValueError: If a value is out of range, or sample is no batch of dense floating-point values.
+
+    Example:
+        >>> point = path.at(t=0.7)
+        >>> round(point.t, 1)
+        0.7
     """
 
     sample: torch.Tensor
@@ -209,6 +214,12 @@ class Trajectory:
     Raises:
         TypeError: If a value has a wrong type.
         ValueError: If there is not a sample for each level, or the parts do not fit together.
+
+    Example:
+        >>> len(path.samples)  # the photo and twelve levels above it
+        13
+        >>> path.at(t=0.3).t < path.at(t=0.7).t
+        True
     """
 
     samples: torch.Tensor = field(repr=False)

@@ -116,7 +116,9 @@ def edit(
         ValueError: If an argument is out of range, or does not fit the model or the method.
 
     Example:
-        ``edits = latentjac.edit(model, points, list(basis.v[:, 0]), [[-1.0, 1.0], [2.0]])``
+        >>> edit = latentjac.edit(model, point, basis.v, [-1.0, 1.0])
+        >>> len(edit.images)  # two directions, two distances
+        4
     """
     method, several = check_method("edit", method), isinstance(point, (list, tuple))
     compose, progress = check_bool("edit", "compose", compose), check_bool("edit", "progress", progress)

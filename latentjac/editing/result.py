@@ -73,6 +73,12 @@ class Edit(Walked):
             infinite where nothing changed inside. Without a codec, of the samples.
         residual: With a photo, what was added to every picture, ``[C, H, W]`` in the range of pictures from 0 to 1.
         status: How the bases ended that the edit is built on, the worst of them; None if it is built on none.
+
+    Example:
+        >>> edit = latentjac.edit(model, point, basis.v[0], [-1.0, 1.0])
+        >>> less, more = edit.images
+        >>> edit.samples.shape[:2]  # directions, distances
+        torch.Size([1, 2])
     """
 
     images: list[Image.Image]

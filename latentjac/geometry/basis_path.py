@@ -128,6 +128,11 @@ def basis_path(
         TypeError: If an argument has a wrong type.
         ValueError: If an argument is out of range or a timestep is not on the trajectory.
         ConvergenceError: If ``strict`` and a basis did not converge.
+
+    Example:
+        >>> bases = latentjac.basis_path(model, path, [0.7, 0.5], k=2, tol=0.1)
+        >>> len(bases)
+        2
     """
     check_model("basis_path", model)
     warm, progress = check_bool("basis_path", "warm", warm), check_bool("basis_path", "progress", progress)

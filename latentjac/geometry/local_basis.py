@@ -68,6 +68,11 @@ def local_basis(
         TypeError: If an argument has a wrong type.
         ValueError: If an argument is out of range, the point does not fit the model, or the layer is unknown.
         ConvergenceError: If ``strict`` and not converged.
+
+    Example:
+        >>> basis = latentjac.local_basis(model, point, k=2, layer="mid", tol=0.1)
+        >>> len(basis.v), basis.status.value
+        (2, 'converged')
     """
     name = "local_basis"
     place(name, model, point)

@@ -95,6 +95,13 @@ def linearize(
             or not possible on the device of x.
         NonFiniteError: If f(x) has NaN or Inf.
         TraceError: If the backend is ``"program"``, or CUDA graphs or bf16 are demanded, and f cannot be traced.
+
+    Example:
+        >>> lin = latentjac.linearize(lambda x, t: t * x**2, torch.tensor([[1.0, 2.0]]), torch.tensor(0.5))
+        >>> lin.y
+        tensor([[0.5000, 2.0000]])
+        >>> lin.vjp(torch.ones(1, 1, 2))
+        tensor([[[1., 2.]]])
     """
     check_callable("linearize", "f", f)
     options: dict[str, Any] = {

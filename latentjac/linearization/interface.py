@@ -34,6 +34,11 @@ class Linearization(ABC):
         y: ``f(x)``, ``[B, ...]``.
         backend: Which implementation computes the products.
         precision: In which arithmetic; None for that of x.
+
+    Example:
+        >>> lin = latentjac.linearize(lambda x: x**2, torch.tensor([[1.0, 2.0]]))
+        >>> lin.jvp(torch.ones(1, 1, 2))
+        tensor([[[2., 4.]]])
     """
 
     backend: str

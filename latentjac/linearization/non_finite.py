@@ -12,7 +12,15 @@ from latentjac.linearization.interface import describe_non_finite
 
 
 class NonFiniteError(ValueError):
-    """A network returned NaN or Inf at a finite input; the message names the operation that made the first."""
+    """A network returned NaN or Inf at a finite input; the message names the operation that made the first.
+
+    Example:
+        >>> try:
+        ...     latentjac.linearize(lambda x: x.log(), -torch.ones(1, 2))
+        ... except latentjac.NonFiniteError:
+        ...     print("not a number")
+        not a number
+    """
 
 
 class _FirstNonFinite(TorchFunctionMode):

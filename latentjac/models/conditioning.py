@@ -45,6 +45,11 @@ class Conditioning(Mapping[str, torch.Tensor]):
     Raises:
         TypeError: If an argument has a wrong type.
         ValueError: If a name is no identifier, a tensor has no rows, or numbers of rows differ.
+
+    Example:
+        >>> cats = latentjac.Conditioning({"class_label": torch.tensor([3, 5])})
+        >>> cats["class_label"]
+        tensor([3, 5])
     """
 
     __slots__ = ("_tensors", "guidance")

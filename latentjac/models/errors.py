@@ -9,7 +9,15 @@ from latentjac.files import FileError
 
 
 class LoadError(RuntimeError):
-    """A model could not be found, fetched or understood."""
+    """A model could not be found, fetched or understood.
+
+    Example:
+        >>> try:
+        ...     latentjac.load("no such model")
+        ... except latentjac.LoadError:
+        ...     print(latentjac.builtin_models()[:2])
+        ['avatars', 'avatars-text']
+    """
 
 
 @contextmanager

@@ -50,7 +50,12 @@ class _Types(NamedTuple):
 
 
 def builtin_models() -> list[str]:
-    """Names of the models that ship with the package."""
+    """Names of the models that ship with the package.
+
+    Example:
+        >>> "faces" in latentjac.builtin_models()
+        True
+    """
     return sorted(p.parent.name for p in _BUILTIN.glob("*/model_index.json"))
 
 
@@ -107,6 +112,10 @@ def load(
         LoadError: If the source cannot be found, fetched or understood; it names file and key. Pickled weights are
             never read, and only for a hub id is a network touched. Objects whose weights are offloaded, cast at each
             call or quantized are refused, as are caches of features.
+
+    Example:
+        >>> latentjac.load("faces").sample_shape
+        (3, 64, 64)
     """
     size = None if size is None else as_size("load", "size", size)
     frames = check_int("load", "frames", frames, 1, MOST_FRAMES, optional=True)

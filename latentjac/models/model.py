@@ -87,6 +87,19 @@ class Model:
     Raises:
         TypeError: If an argument has a wrong type.
         ValueError: If the schedule cannot be used, a layer is not in the network, or the shape of samples is unknown.
+
+    Example:
+        >>> conv = torch.nn.Conv2d(3, 3, 3, padding=1)
+        >>> network = torch.nn.Sequential(conv, torch.nn.Tanh(), conv)
+        >>> own = latentjac.Model(
+        ...     network,
+        ...     model.scheduler,
+        ...     call=lambda net, x, t, c: net(x),
+        ...     layers={"mid": network[1]},
+        ...     sample_shape=(3, 8, 8),
+        ... )
+        >>> own.sample_shape
+        (3, 8, 8)
     """
 
     def __init__(

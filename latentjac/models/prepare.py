@@ -49,6 +49,11 @@ def prepare_image(image: str | Path | Image.Image, size: int | Size, crop: Box |
         TypeError: If image is neither a picture nor a path, or size is neither an int nor two.
         FileNotFoundError: If there is no such file.
         ValueError: If the file is no picture, the picture has NaN or Inf, or the box is empty or outside.
+
+    Example:
+        >>> prepared = latentjac.prepare_image("photo.jpg", 16)
+        >>> prepared.image.size
+        (16, 16)
     """
     size = as_size("prepare_image", "size", size)
     read = read_image(image, "prepare_image: image")

@@ -30,6 +30,13 @@ class ConvergenceError(RuntimeError):
 
     Attributes:
         basis: The partial result.
+
+    Example:
+        >>> try:
+        ...     latentjac.local_basis(model, point, k=2, tol=1e-6, max_passes=2, strict=True)
+        ... except latentjac.ConvergenceError as error:
+        ...     print(error.basis.status.value)
+        out of passes
     """
 
     def __init__(self, message: str, basis: LocalBasis) -> None:
@@ -59,6 +66,12 @@ class LocalBasis:
         metadata: What the basis belongs to (model, point, layer) and how it was made.
         certificate: Error bounds; None for a basis from a file of the first schema.
         point_status: How it ended for each point.
+
+    Example:
+        >>> saved = basis.save("basis.safetensors")
+        >>> again = latentjac.LocalBasis.load("basis.safetensors")
+        >>> torch.equal(again.v, basis.v)
+        True
     """
 
     s: torch.Tensor

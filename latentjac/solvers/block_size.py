@@ -3,7 +3,8 @@
 A pass over b probes costs ``c0 + c1 b``, and the solver's own work between two passes, mostly residual rows from all of
 the bases, as much for any b: half of it counts towards c0. The vectors that block Krylov needs through J grow with b
 about as ``ALPHA k + BETA b``: a part that any block size needs, and a few blocks that are half empty of news (fitted to
-counts on four spectra and the built-in face model, k = 8 to 50, b = 2 to 32: docs/solver.md). The cost of a run is then
+counts on four spectra and the built-in face model, k = 8 to 50, b = 2 to 32: docs/developers/solver-figures.md). The
+cost of a run is then
 
     (ALPHA k / b + BETA) (c0 + c1 b),
 
@@ -29,8 +30,8 @@ from latentjac.solvers.operator import OperatorCache, Products
 ALPHA, BETA = 2.1, 3.8
 SMALLEST, LARGEST = 2, 32
 
-# c0 / c1: what a pass costs beside its probes, in probes. On processors 1 to 2 was measured (docs/solver.md); elsewhere
-# launches weigh more, and narrow products leave a device idle.
+# c0 / c1: what a pass costs beside its probes, in probes. On processors 1 to 2 was measured
+# (docs/developers/solver-figures.md); elsewhere launches weigh more, and narrow products leave a device idle.
 _OVERHEADS = {"cpu": 1.5}
 _OVERHEAD_ELSEWHERE = 8.0
 

@@ -134,6 +134,13 @@ def svd(
         ValueError: If an argument is out of range, or the operator gives NaN or Inf.
         ConvergenceError: If ``strict`` and the tolerance was not reached; carries the partial result.
         KeyboardInterrupt: If interrupted before there are triplets, or in a function that builds something on them.
+
+    Example:
+        >>> matrix = torch.diag(torch.tensor([3.0, 2.0, 1.0]))
+        >>> lin = latentjac.linearize(lambda x: x @ matrix, torch.zeros(1, 3))
+        >>> basis = latentjac.svd(lin, k=2)
+        >>> [round(float(s), 4) for s in basis.s]
+        [3.0, 2.0]
     """
     settings = Settings(k, tol, solver, max_passes, max_seconds)
     with calling("svd"):

@@ -15,7 +15,14 @@ from latentjac.stopping import Bar
 
 
 class Status(str, Enum):
-    """How a decomposition ended."""
+    """How a decomposition ended.
+
+    Example:
+        >>> basis.status
+        <Status.CONVERGED: 'converged'>
+        >>> basis.status.fine
+        True
+    """
 
     CONVERGED = "converged"
     OUT_OF_PASSES = "out of passes"

@@ -173,6 +173,12 @@ def effective_rank(
     Raises:
         TypeError: If an argument has a wrong type.
         ValueError: If an argument is out of range, or the operator has several points or is zero.
+
+    Example:
+        >>> lin = latentjac.linearize(lambda x: x[:, :1] * torch.ones(5), torch.ones(1, 3))
+        >>> rank = latentjac.effective_rank(lin, k=1)
+        >>> round(float(rank.participation.value), 3)
+        1.0
     """
     started = time.perf_counter()
     name = "effective_rank"

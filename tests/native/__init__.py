@@ -1,7 +1,8 @@
 """Builds and runs the checks of the CPU kernels in this folder under sanitizers.
 
-`python tests/native` runs all of them (docs/native.md). Sources and flags of the kernels are those of CMakeLists.txt,
-one instruction set at a time: `wide` is the code for AVX-512, vectors of 64 bytes and its tiles, on any processor.
+`python tests/native` runs all of them (docs/developers/native.md). Sources and flags of the kernels are those of
+CMakeLists.txt, one instruction set at a time: `wide` is the code for AVX-512, vectors of 64 bytes and its tiles, on any
+processor.
 """
 
 from __future__ import annotations
