@@ -15,12 +15,11 @@ from latentjac.cli.inversion import Inversion
 from latentjac.cli.photo import Picture
 from latentjac.cli.refusals import Refusal, in_options
 from latentjac.cli.run_folder import RunFolder
-from latentjac.cli.sliders import strips_of
 from latentjac.cli.values import parse_size, refusal
 from latentjac.files import write_bytes
 from latentjac.models import to_pil
 from latentjac.models.codec import NoCodec, PixelCodec, media_of
-from latentjac.report import Row, contact_sheet, direction_image, scrubber, spectrum_plot, walk_gif
+from latentjac.report import Row, contact_sheet, direction_image, edit_strips, scrubber, spectrum_plot, walk_gif
 from latentjac.solvers import SolverState
 
 
@@ -277,8 +276,10 @@ def draw_sliders(
     unchanged = inverted.photo
     if edit.residual is None:
         unchanged = to_pil(inverted.model.codec.decode(inverted.trajectory.reconstruction))[0]
-    # A picture at distance 0 is of the size of the others, whatever that of the photo is.
-    strips = strips_of(edit, basis, chosen, unchanged.resize(edit.images[0].size), frames or ())
+    titles, notes = [f"direction {i + 1}" for i in chosen], [f"s = {basis.s[i]:.3g}" for i in chosen]
+    if edit.composed:
+        titles, notes = [f"directions {', '.join(str(i + 1) for i in chosen)}"], []
+    strips = edit_strips(edit, titles, notes, unchanged=unchanged, frames=frames or ())
     if strips:
         halfway = strips[0].distances[-1] / 2
         run.sliders = scrubber(strips, original=inverted.photo, original_title="photo", start=halfway)

@@ -9,17 +9,10 @@ from networks import rand
 from PIL import Image
 
 import latentjac
-from latentjac.cli.sliders import strips_of
 from latentjac.editing import Frames, Linear
-from latentjac.solvers import LocalBasis, Status
+from latentjac.report import edit_strips
 
 BLUE = Image.new("RGB", (16, 16), (0, 0, 255))
-
-
-def basis_of(v: torch.Tensor) -> LocalBasis:
-    """Its singular values are what a slider's note says."""
-    s = torch.arange(len(v), 0, -1).double()
-    return LocalBasis(s, v, v, torch.zeros(len(v)), Status.CONVERGED, 0, 0, 0.0)
 
 
 @pytest.fixture
@@ -33,8 +26,8 @@ def test_a_strip_a_direction_by_way_of_the_unchanged_picture(
     mask = torch.zeros(16, 16, dtype=torch.bool)
     mask[:8] = True
     edit = latentjac.edit(tiny_model, tiny_point, directions[[0, 2]], [2.0, -1.0], method=Linear(), mask=mask)
-    strips = strips_of(edit, basis_of(directions), [0, 2], BLUE)
-    assert [strip.title for strip in strips] == ["direction 1", "direction 3"]
+    strips = edit_strips(edit, ["mouth", "eyes"], ["s = 3", "s = 1"], unchanged=BLUE)
+    assert [strip.title for strip in strips] == ["mouth", "eyes"]
     assert [strip.note for strip in strips] == ["s = 3", "s = 1"]
     assert edit.linearity is not None
     assert edit.leakage is not None
@@ -55,8 +48,8 @@ def test_composed_directions_are_one_strip(
     tiny_model: latentjac.Model, tiny_point: latentjac.Point, directions: torch.Tensor
 ) -> None:
     edit = latentjac.edit(tiny_model, tiny_point, directions[:2], [2.0, -1.0], method=Linear(), compose=True)
-    (strip,) = strips_of(edit, basis_of(directions), [0, 1], BLUE)
-    assert (strip.title, strip.unit) == ("directions 1, 2", "parts of the way")
+    (strip,) = edit_strips(edit, unchanged=BLUE)
+    assert (strip.title, strip.unit) == ("2 directions at once", "parts of the way")
     assert (strip.distances[0], strip.distances[-1]) == (0.0, 1.0)
     assert strip.images[-1] == edit.images[0]
 
@@ -65,7 +58,7 @@ def test_there_is_nothing_to_go_through_at_distance_0_alone(
     tiny_model: latentjac.Model, tiny_point: latentjac.Point, directions: torch.Tensor
 ) -> None:
     edit = latentjac.edit(tiny_model, tiny_point, directions[0], 0.0, method=Linear())
-    assert strips_of(edit, basis_of(directions), [0], BLUE) == []
+    assert edit_strips(edit, unchanged=BLUE) == []
 
 
 def test_frames_that_were_computed_take_the_place_of_mixtures(
@@ -73,7 +66,8 @@ def test_frames_that_were_computed_take_the_place_of_mixtures(
 ) -> None:
     edit = latentjac.edit(tiny_model, tiny_point, directions[0], [-1.0, 1.0], method=Linear())
     made = Frames([Image.new("RGB", (16, 16), (i, 0, 0)) for i in range(201)], tuple(i / 100 - 1 for i in range(201)))
-    (strip,) = strips_of(edit, basis_of(directions), [0], BLUE, [made])
+    (strip,) = edit_strips(edit, unchanged=BLUE, frames=[made])
+    assert strip.title == "direction 1"
     assert not any(strip.mixed)
     assert [image.getpixel((0, 0))[0] for image in strip.images[::8]] == [0, 67, 133, 200]  # type: ignore[index]
     assert strip.distances[::12] == pytest.approx((-1.0, 0.0, 1.0))
