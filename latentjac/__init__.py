@@ -8,6 +8,8 @@ import logging
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from latentjac.notebooks import draw_with as _draw_with
+
 if TYPE_CHECKING:
     # Functions from the modules of their names, which mypy would take them for.
     from latentjac.diffusion import Point, Trajectory, invert, noise_point, sample
@@ -57,6 +59,8 @@ __version__ = "0.1.0"
 _HOMES = ("files", "stopping", "linearization", "solvers", "models", "diffusion", "geometry", "editing")
 _MODULES = (*_HOMES, "arguments", "batch", "kernels", "papers", "report", "studies")
 
+# What is shown lies below what shows it.
+_draw_with(lambda result: import_module(f"{__name__}.report.notebook").html_of(result))
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 

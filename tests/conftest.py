@@ -31,6 +31,13 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(cores, 8)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Of several workers, each takes tests that lie side by side: what a module makes and traces is not made twice."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "worksteal"
+
+
 @pytest.fixture
 def own_model() -> latentjac.Model:
     """A float64 model on 16x16 pictures, for tests that change it or look at how it is traced."""

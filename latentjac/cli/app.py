@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import latentjac
-from latentjac.cli import study
+from latentjac.cli import slider, study
 from latentjac.cli.basis import basis
 from latentjac.cli.demo import demo
 from latentjac.cli.edit import edit
@@ -38,6 +38,7 @@ app = typer.Typer(
 for command in (demo, edit, basis, invert, run_command, info):
     # Given as such, the first line of a description is not cut short.
     app.command(command.__name__, short_help=str(command.__doc__).splitlines()[0])(command)
+app.add_typer(slider.app, name="slider", short_help="Directions with a scale that means the same for every photo.")
 app.add_typer(study.app, name="study", short_help="Put a question about its local geometry to a model.")
 
 # Of typer, which has it from click or, since 0.29, from itself.

@@ -83,8 +83,8 @@ def demo(
     point, basis = stages.compute_basis(run, inverted, t, k, layer, tol, seed)
     method = latentjac.editing.Guidance(num_steps=edit_steps)
     result = stages.edit_and_draw(run, inverted, point, basis, list(range(k)), distances, method, residual=residual)
-    if gif:
-        stages.animate(run, inverted, point, result, frames)
+    made = stages.animate(run, inverted, point, result, frames) if gif else None
+    stages.draw_sliders(run, inverted, basis, result, list(range(k)), made)
     run.finish()
     print(
         f"\nLook at {out / 'index.html'} first. Then try:\n"

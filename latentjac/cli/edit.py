@@ -306,8 +306,8 @@ def edit(
         residual=residual and compat is None,
     )
     stages.write_edits(run, result, chosen, direction, distance, compose=compose)
-    if gif:
-        stages.animate(run, inverted, point, result, frames)
+    made = stages.animate(run, inverted, point, result, frames) if gif else None
+    stages.draw_sliders(run, inverted, used, result, chosen, made)
     run.finish()
 
 

@@ -55,6 +55,7 @@ class RunFolder:
         self._folder = OutputFolder(path, inputs)
         self.path = path
         self.files: list[tuple[str, str]] = []
+        self.sliders = ""  # HTML of the page
         self.record: dict[str, Any] = {
             "command": command,
             "command_line": shlex.join(["latentjac", *sys.argv[1:]]),
@@ -92,7 +93,7 @@ class RunFolder:
         page = self.target(_PAGE, "all of it on one page, for a browser")
         record = self.target(RECORD, "arguments, seeds, versions, timings, residuals")
         self.record["files"] = dict(self.files)
-        write_bytes(page, run_page(self.record, self.files).encode(errors="backslashreplace"))
+        write_bytes(page, run_page(self.record, self.files, self.sliders).encode(errors="backslashreplace"))
         self.record["sha256"] = checksums(self._folder.staging)
         write_json(record, self.record)
         self._folder.finish()

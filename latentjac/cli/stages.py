@@ -19,7 +19,7 @@ from latentjac.cli.values import parse_size, refusal
 from latentjac.files import write_bytes
 from latentjac.models import to_pil
 from latentjac.models.codec import NoCodec, PixelCodec, media_of
-from latentjac.report import Row, contact_sheet, direction_image, spectrum_plot, walk_gif
+from latentjac.report import Row, contact_sheet, direction_image, edit_strips, scrubber, spectrum_plot, walk_gif
 from latentjac.solvers import SolverState
 
 
@@ -249,14 +249,40 @@ def _record_edit(run: RunFolder, edit: latentjac.Edit, chosen: list[int]) -> Non
         print(f"leakage: changes outside the mask are up to {edit.leakage.max().item():.2g} of those inside (RMS)")
 
 
-def animate(run: RunFolder, inverted: Inverted, point: latentjac.Point, edit: latentjac.Edit, frames: int) -> None:
+def animate(
+    run: RunFolder, inverted: Inverted, point: latentjac.Point, edit: latentjac.Edit, frames: int
+) -> list[latentjac.editing.Frames]:
     """Draw every direction's way, from its one end to the other and back."""
     directions = run.record["edit"]["directions"]
     names = [f"direction{i}" for i in directions] if len(edit.samples) == len(directions) else ["composed"]
+    drawn = []
     for row, name in enumerate(names):
         with run.timed(f"drawing the way of {name}"):
             made = latentjac.editing.walk_frames(inverted.model, point, edit, row, frames, progress=True)
         write_bytes(run.target(f"walk_{name}.gif", f"the way of {name} and back"), walk_gif(made.images))
+        drawn.append(made)
+    return drawn
+
+
+def draw_sliders(
+    run: RunFolder,
+    inverted: Inverted,
+    basis: latentjac.LocalBasis,
+    edit: latentjac.Edit,
+    chosen: list[int],
+    frames: list[latentjac.editing.Frames] | None = None,
+) -> None:
+    """Put sliders on the page that go through the pictures of every direction, or through frames of its way."""
+    unchanged = inverted.photo
+    if edit.residual is None:
+        unchanged = to_pil(inverted.model.codec.decode(inverted.trajectory.reconstruction))[0]
+    titles, notes = [f"direction {i + 1}" for i in chosen], [f"s = {basis.s[i]:.3g}" for i in chosen]
+    if edit.composed:
+        titles, notes = [f"directions {', '.join(str(i + 1) for i in chosen)}"], []
+    strips = edit_strips(edit, titles, notes, unchanged=unchanged, frames=frames or ())
+    if strips:
+        halfway = strips[0].distances[-1] / 2
+        run.sliders = scrubber(strips, original=inverted.photo, original_title="photo", start=halfway)
 
 
 def draw_sheet(

@@ -17,6 +17,7 @@ from latentjac.diffusion.schedule import Schedule
 from latentjac.models import Conditioning
 from latentjac.models.beside import beside_of
 from latentjac.models.classes import Asked
+from latentjac.notebooks import Displayed
 from latentjac.public import public
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Trajectory:
+class Trajectory(Displayed):
     """Noisy samples of an image at every level of a schedule.
 
     Attributes:

@@ -133,14 +133,14 @@ def _inverted(model: Model, slider: Slider, photos: list[Any], progress: bool) -
         schedule.num_inference_steps,
         conditioning=slider.conditioning.to(model.device),
         t=schedule.until,
-        grid=_grid_of(model, schedule),
+        grid=grid_of(model, schedule),
         solver=schedule.solver,
         progress=progress,
     )
     return path.at(timestep=schedule.timesteps[slider.level]).split()
 
 
-def _grid_of(model: Model, own: Schedule) -> Grid:
+def grid_of(model: Model, own: Schedule) -> Grid:
     """The grid that has the levels of a schedule."""
     for grid in NAMED_GRIDS.values():
         try:

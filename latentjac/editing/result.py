@@ -12,6 +12,7 @@ from latentjac.arguments import check_int, shown
 from latentjac.editing.diagnostics import Along
 from latentjac.editing.walk import Way
 from latentjac.geometry.linearity import Linearity
+from latentjac.notebooks import Displayed
 from latentjac.shaped import Shaped
 from latentjac.solvers import Status
 
@@ -59,7 +60,7 @@ class Walked(Shaped):
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
-class Edit(Walked):
+class Edit(Displayed, Walked):
     """Edited images, one for every pair of a direction and a distance, directions outermost.
 
     Composed directions make one image, as of one direction and one distance. Further attributes are those of

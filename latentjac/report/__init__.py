@@ -1,6 +1,7 @@
 """Pictures, plots and files of a run."""
 
 from latentjac.report.animation import video_gif, walk_gif
+from latentjac.report.edit_strips import edit_strips
 from latentjac.report.files import versions, write_json, write_png
 from latentjac.report.findings import finding_figure
 from latentjac.report.page import run_page
@@ -14,6 +15,7 @@ __all__ = [
     "Strip",
     "contact_sheet",
     "direction_image",
+    "edit_strips",
     "finding_figure",
     "run_page",
     "scrubber",

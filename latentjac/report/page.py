@@ -1,4 +1,4 @@
-"""The page of a run: one HTML file beside the files it shows, for any browser, without a network or scripts."""
+"""The page of a run: one HTML file beside the files it shows, for any browser, without a network."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-from latentjac.arguments import check_kind, shown
+from latentjac.arguments import check_kind, check_text, shown
 from latentjac.strict_json import readable
 
 _PICTURES = (".png", ".gif", ".jpg", ".jpeg")
@@ -37,21 +38,24 @@ class Section:
     note: str = ""
 
 
-def run_page(record: Mapping[str, Any], files: Iterable[tuple[str, str]]) -> str:
+def run_page(record: Mapping[str, Any], files: Iterable[tuple[str, str]], sliders: str = "") -> str:
     """HTML page of a run.
 
     Args:
         record: What ``run.json`` holds. Every key may be missing; keys that this page does not know become tables of
             their own.
         files: Names relative to the page, each with what it is, in the order they were made. Pictures are shown.
+        sliders: What :func:`latentjac.report.scrubber` gave; it stands above all pictures, as it is.
 
     Returns:
-        A whole document, everything in it escaped; what cannot be written as UTF-8 stands there with backslashes.
+        A whole document, everything in it escaped; what cannot be written as UTF-8 stands there with backslashes. There
+        is a script in it only for sliders.
 
     Raises:
-        TypeError: If record is no mapping, or files are no pairs of texts.
+        TypeError: If record is no mapping, files are no pairs of texts, or sliders are no text.
     """
     check_kind("run_page", "record", record, Mapping, "a mapping")
+    sliders = check_text("run_page", "sliders", sliders)
     check_kind("run_page", "files", files, (Sequence, Iterator, ItemsView), "pairs of a name and what it is")
     listed = list(files)
     for entry in listed:
@@ -66,6 +70,7 @@ def run_page(record: Mapping[str, Any], files: Iterable[tuple[str, str]]) -> str
         subtitle=", ".join(part for part in parts if part),
         notes=[*(finding[name] for name in ("question", "sentence") if name in finding), *photo.get("notes", [])],
         numbers=_numbers(record),
+        sliders=Markup(sliders),
         pictures=pictures,
         sections=[section for section in (_basis(record), _walks(record), *_others(record)) if section],
         command_line=record.get("command_line", ""),

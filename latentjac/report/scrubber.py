@@ -7,9 +7,9 @@ import io
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import groupby, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Strip:
         linear_up_to: How far from 0 the network is linear, in the unit; None where it is not known.
         leakage: Change outside a mask over the change inside, for each picture; NaN where it is not known. None without
             a mask.
+        mixed: For each picture whether it was mixed from others, as by :meth:`filled`; by default none is.
 
     Raises:
         TypeError: If a value has a wrong type.
@@ -52,6 +53,7 @@ class Strip:
     unit: str = "noise standard deviations"
     linear_up_to: float | None = None
     leakage: Sequence[float] | None = None
+    mixed: Sequence[bool] = ()
 
     def __post_init__(self) -> None:
         name = "Strip"
@@ -77,6 +79,35 @@ class Strip:
             if len(leakage) != len(distances) or any(value < 0 for value in leakage):
                 raise ValueError(f"{name}: leakage must be numbers from 0, one an image, got {list(leakage)}")
             object.__setattr__(self, "leakage", leakage)
+        mixed = tuple(map(bool, self.mixed)) or (False,) * len(distances)
+        if len(mixed) != len(distances):
+            raise ValueError(f"{name}: mixed must be empty or one an image, got {len(mixed)}")
+        object.__setattr__(self, "mixed", mixed)
+
+    def filled(self, count: int = 13) -> Strip:
+        """With mixtures of two neighbours between the pictures, equally many in every gap; about ``count`` in all.
+
+        A mixture takes no network, and is as good as pictures change evenly from one to the next.
+
+        Raises:
+            TypeError: If count is no int.
+            ValueError: If it is out of range.
+        """
+        count = check_int("filled", "count", count, 2, MOST_FRAMES)
+        gaps = len(self.images) - 1
+        parts = max(1, round((count - 1) / gaps))
+        leakage = [math.nan] * len(self.images) if self.leakage is None else self.leakage
+        found: list[tuple[Image.Image, float, float, bool]] = []
+        for i in range(gaps):
+            found.append((self.images[i], self.distances[i], leakage[i], self.mixed[i]))
+            near, far = (image.convert("RGB") for image in self.images[i : i + 2])
+            for part in (number / parts for number in range(1, parts)):
+                distance = self.distances[i] + part * (self.distances[i + 1] - self.distances[i])
+                found.append((Image.blend(near, far, part), distance, math.nan, True))
+        found.append((self.images[-1], self.distances[-1], leakage[-1], self.mixed[-1]))
+        images, distances, leaked, mixed = (list(column) for column in zip(*found, strict=True))
+        known = None if self.leakage is None else leaked
+        return replace(self, images=images, distances=distances, leakage=known, mixed=mixed)
 
 
 def scrubber(
@@ -136,6 +167,7 @@ def scrubber(
         original_title=original_title,
         has_linear=any(entry["linear"] for entry in shown),
         has_leakage=any(entry["leakage"] for entry in shown),
+        has_mixed=any(any(strip.mixed) for strip in strips),
     )
 
 
@@ -185,9 +217,9 @@ def _shown(strip: Strip, sources: list[str], start: float) -> dict[str, Any]:
         "frames": [_frame(strip, i, source) for i, source in enumerate(sources)],
         "start": min(range(len(distances)), key=lambda i: (abs(distances[i] - start), i)),
         "linear": (ends[0], round(ends[1] - ends[0], 2)) if low < high else None,
-        "marks": [_place(distances, d) - 0.3 for d in distances],
-        "zero": _place(distances, 0.0) - 0.3 if distances[0] <= 0 <= distances[-1] else None,
-        "leakage": [] if strip.leakage is None else _areas(strip.leakage),
+        "marks": _marks(strip),
+        "leakage": None if strip.leakage is None else _area(strip.leakage),
+        "has_facts": radius is not None or strip.leakage is not None or any(strip.mixed),
         "range": None if radius is None else f"linear up to \N{PLUS-MINUS SIGN}{radius:.2g}",
     }
 
@@ -202,6 +234,8 @@ def _frame(strip: Strip, i: int, source: str) -> dict[str, Any]:
         facts.append(f"{side} linear range \N{PLUS-MINUS SIGN}{strip.linear_up_to:.2g}")
     if strip.leakage is not None and not math.isnan(strip.leakage[i]):
         facts.append(f"leakage {strip.leakage[i]:.2g}" if math.isfinite(strip.leakage[i]) else "no change in the mask")
+    if strip.mixed[i]:
+        facts.append("mixed from its neighbours")
     name = re.sub(r"[^\w.]+", "-", strip.title).strip("-.") or "picture"
     return {
         "source": source,
@@ -225,12 +259,18 @@ def _place(distances: Sequence[float], distance: float) -> float:
     return round(100 * (after - 1 + part) / last, 2)
 
 
-def _areas(leakage: Sequence[float]) -> list[str]:
-    """Polygons of leakage over a track: from y = 20 for none to y = 4 for 1 and more, with gaps where it is unknown."""
-    step, found = 100 / (len(leakage) - 1), []
-    for known, run in groupby(enumerate(leakage), lambda entry: not math.isnan(entry[1])):
-        if known:
-            points = [(round(i * step, 2), round(20 - 16 * min(value, 1.0), 2)) for i, value in run]
-            corners = [(points[0][0], 20), *points, (points[-1][0], 20)]
-            found.append(" ".join(f"{x:g},{y:g}" for x, y in corners))
-    return found
+def _marks(strip: Strip) -> list[dict[str, float]]:
+    """A mark below the track for each picture, longer where it was computed, and one across the track at 0."""
+    marks = []
+    for distance, mixed in zip(strip.distances, strip.mixed, strict=True):
+        top, height = (10, 27) if distance == 0 else (30, 3 if mixed else 7)
+        marks.append({"x": round(_place(strip.distances, distance) - 0.3, 2), "top": top, "height": height})
+    return marks
+
+
+def _area(leakage: Sequence[float]) -> str:
+    """A polygon of leakage over a track: from y = 20 for none to y = 4 for 1 and more, straight where it is unknown."""
+    step = 100 / (len(leakage) - 1)
+    known = [(i * step, 20 - 16 * min(value, 1.0)) for i, value in enumerate(leakage) if not math.isnan(value)]
+    corners = [(known[0][0], 20), *known, (known[-1][0], 20)] if known else []
+    return " ".join(f"{round(x, 2):g},{round(y, 2):g}" for x, y in corners)

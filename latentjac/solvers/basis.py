@@ -10,6 +10,7 @@ import torch
 
 from latentjac import interrupts
 from latentjac.arguments import check_device, check_dtype, check_int, shown
+from latentjac.notebooks import Displayed
 from latentjac.public import warn
 from latentjac.solvers import files
 from latentjac.solvers.certificate import Certificate
@@ -45,7 +46,7 @@ class ConvergenceError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class LocalBasis:
+class LocalBasis(Displayed):
     """Top singular triplets of a Jacobian: ``J v = s u`` and ``J^T u = s v``.
 
     For B > 1 points every shape below has a leading B.

@@ -74,7 +74,10 @@ def test_the_page_of_a_run_links_to_its_files(demo) -> None:
     _, out = demo
     page = Page((out / "index.html").read_text())
     assert {out / link for link in page.links} == set(out.iterdir())
-    assert {out / source for source in page.sources} == set(out.glob("*.png"))
+    inside = [source for source in page.sources if source.startswith("data:")]
+    assert {out / source for source in page.sources if source not in inside} == set(out.glob("*.png"))
+    assert page.tags.count("input") == 3  # a slider a direction
+    assert len(inside) == 3 * 13 + 1
     assert "latentjac demo --photo" in page.text
     assert "--edit-steps 2" in page.text
 
@@ -152,6 +155,7 @@ def test_a_composed_edit_of_a_saved_basis(demo, tiny_folder, photo, tmp_path) ->
     assert done.returncode == 0, done.stderr
     names = {"composed.png", "sheet.png", "walk_composed.gif", "index.html", "run.json"}
     assert {p.name for p in tmp_path.iterdir()} == names
+    assert "directions 1, 3" in Page((tmp_path / "index.html").read_text()).text
 
 
 def test_the_way_of_park2023(tiny_folder, photo, tmp_path) -> None:

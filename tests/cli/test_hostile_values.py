@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import latentjac
-from latentjac import batch
+from latentjac import batch, editing
 from latentjac.models import loading
 
 typer = pytest.importorskip("typer")
@@ -35,12 +36,14 @@ TAKEN = {
     "--distance": {"minus one", "zero", "half"},
     "--t": {"zero", "half"},
     "--tol": {"half"},
+    "--change": {"half"},
+    "--values": {"minus one", "zero", "half"},
     "--seed": {"zero"},
 }
 # Whether these can be done is known to the model alone.
 ASKS_THE_MODEL = {
     "--steps", "-k", "--layer", "--direction", "--prompt", "--edit-prompt", "--class-label", "--control-strength",
-    "--control-mode", "--size",
+    "--control-mode", "--size", "--from-words",
 }  # fmt: skip
 
 
@@ -109,8 +112,18 @@ def parts(tiny_folder):
     return loading.Parts(model.network, model.scheduler)
 
 
+@pytest.fixture(scope="module")
+def slider(tiny_folder) -> latentjac.Slider:
+    """Of the model that is read under every name."""
+    model = latentjac.load(tiny_folder)
+    point = latentjac.invert(model, torch.rand(3, 16, 16), 3, t=0.5).at(0.5)
+    direction, method = torch.randn(3, 16, 16), editing.Linear(diagnostics=False)
+    made = latentjac.Slider.make(model, point, direction, change=1e-3, method=method, tolerance=0.5)
+    return replace(made, metadata={**made.metadata, "model": "faces"})
+
+
 @pytest.fixture
-def counted(parts, tmp_path, monkeypatch) -> Counted:
+def counted(parts, slider, tmp_path, monkeypatch) -> Counted:
     """A place with a photo, where reading weights is counted and inversions and studies end a run."""
     found = Counted()
 
@@ -135,14 +148,15 @@ def counted(parts, tmp_path, monkeypatch) -> Counted:
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
     (tmp_path / "spec.yaml").write_text("items: [photo.png]\n")
+    slider.save(tmp_path / "slider.safetensors")
     return found
 
 
-def base(path: tuple[str, ...]) -> list[str]:
-    """The shortest command line that works."""
-    needed = [option.name for option in COMMANDS[path].params if option.required]
-    files = {"photo": "photo.png", "spec": "spec.yaml"}
-    return [*path, *(files[name] for name in needed)]
+def base(path: tuple[str, ...], **arguments: str) -> list[str]:
+    """The shortest command line that works; or with others of its arguments."""
+    needed = [option.name for option in COMMANDS[path].params if option.required or option.name in arguments]
+    files = {"photo": "photo.png", "spec": "spec.yaml", "slider": "slider.safetensors", **arguments}
+    return [*path, *(["--"] if arguments else []), *(files[name] for name in needed)]
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=named)
@@ -157,7 +171,7 @@ def test_values_that_nobody_should_type(counted, tmp_path, path, option) -> None
     name = named(option).replace("--no-gif", "--gif")
     for label, value in VALUES.items():
         if argument:
-            typed = [*path, "--", value]
+            typed = base(path, **{option.name: value})
         elif getattr(option, "is_flag", False):
             typed = [*base(path), f"{name}={value}"]
         else:
@@ -170,7 +184,7 @@ def test_values_that_nobody_should_type(counted, tmp_path, path, option) -> None
         assert status == 2, (label, counted.err.getvalue())
         assert (option.metavar if argument else name) in counted.error, (label, counted.error)
         assert counted.loads == 0 or name in ASKS_THE_MODEL, label
-        assert before == {"folder", "photo.png", "spec.yaml"}, label
+        assert before == {"folder", "photo.png", "slider.safetensors", "spec.yaml"}, label
 
 
 def test_all_studies_have_the_same_options() -> None:

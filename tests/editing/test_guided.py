@@ -86,7 +86,16 @@ def scale(request: pytest.FixtureRequest) -> float | None:
 
 @pytest.fixture(scope="module", params=[None, "a cat"], ids=["no prompt", "prompt"])
 def case(model, scale: float | None, request: pytest.FixtureRequest) -> Case:
-    prompt = request.param
+    return made(model, scale, request.param)
+
+
+@pytest.fixture(scope="module")
+def prompted(model, scale: float | None) -> Case:
+    """For what takes long: no prompt is another text for a network, of which conditionings and samples tell."""
+    return made(model, scale, "a cat")
+
+
+def made(model: latentjac.Model, scale: float | None, prompt: str | None) -> Case:
     picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     path = latentjac.invert(model, picture, STEPS, grid=Own(), solver=DDIM())
     point = path.at(0.6).with_prompt(model, prompt, "dog", 1.0 if scale is None else scale)
@@ -114,8 +123,8 @@ def test_sampling(case) -> None:
 
 
 @pytest.mark.parametrize("layer", ["mid", "x0", "eps"])
-def test_bases_are_those_of_dense_jacobians(case, layer: str) -> None:
-    model, point, hand = case
+def test_bases_are_those_of_dense_jacobians(prompted, layer: str) -> None:
+    model, point, hand = prompted
     t = torch.tensor(point.timestep)
 
     def mid(x: torch.Tensor) -> torch.Tensor:  # features are those under the prompt
@@ -132,8 +141,8 @@ def test_bases_are_those_of_dense_jacobians(case, layer: str) -> None:
     assert torch.linalg.svdvals(basis.v.flatten(1) @ vt[:3].T).min() > 1 - 1e-6
 
 
-def test_a_masked_basis(case) -> None:
-    model, point, hand = case
+def test_a_masked_basis(prompted) -> None:
+    model, point, hand = prompted
     t = torch.tensor(point.timestep)
     dense = dense_jacobian(lambda x: hand.x0(x, t)[:, :, MASK], point.sample)
     close(masked_basis(model, point, MASK, 2, tol=1e-9).s, torch.linalg.svdvals(dense)[:2])
@@ -197,9 +206,9 @@ def test_guidance(case) -> None:
     ],
     ids=["geodesic", "reestimated", "masked"],
 )
-def test_bases_on_the_way(case, method: Method) -> None:
+def test_bases_on_the_way(prompted, method: Method) -> None:
     """Walks that look bases up are as long as asked for, and a null space is that of the guided prediction."""
-    model, point, hand = case
+    model, point, hand = prompted
     mask = Mask(MASK, null_rank=2, tol=1e-7) if method == Guidance(num_steps=2) else None
     v = latentjac.local_basis(model, point, 3, "eps", tol=1e-9).v[0]
     result = latentjac.edit(model, point, v, DISTANCES, method=method, mask=mask)
@@ -215,9 +224,9 @@ def test_bases_on_the_way(case, method: Method) -> None:
 
 @pytest.mark.parametrize("asymmetric", [False, True])
 @pytest.mark.parametrize("inject", ["below", "point"])
-def test_h_space(case, inject: str, asymmetric: bool) -> None:
+def test_h_space(prompted, inject: str, asymmetric: bool) -> None:
     """The offset is added to the rows under the prompt and to those under the negative prompt alike."""
-    model, point, hand = case
+    model, point, hand = prompted
     h = model.feature_map("mid")(point.sample, torch.tensor(point.timestep), point.conditioning)
     u = rand(2, *h.shape[1:], seed=5)
     result = latentjac.edit(model, point, u, DISTANCES, method=HSpace(inject=inject, asymmetric=asymmetric))
@@ -234,8 +243,8 @@ def test_h_space(case, inject: str, asymmetric: bool) -> None:
     assert result.linearity[0].norm_ratio[-1] == pytest.approx(worst, rel=1e-6)
 
 
-def test_frames_of_an_injection(case) -> None:
-    model, point, _ = case
+def test_frames_of_an_injection(prompted) -> None:
+    model, point, _ = prompted
     u = rand(1, 16, 4, 4, seed=5)
     result = latentjac.edit(model, point, u, DISTANCES, method=HSpace())
     frames = latentjac.editing.walk_frames(model, point, result, count=4)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from editing.known import Diagonal, Network, kind, linear, model_of, pixelwise, point_for, unit
-from networks import build_scheduler, build_tiny_unet, rand
+from networks import build_scheduler, build_shallow_unet, rand
 from PIL import Image
 from truth import dense_jacobian
 
@@ -19,8 +19,8 @@ from latentjac.editing.diagnostics import leakage
 
 @pytest.fixture
 def model() -> latentjac.Model:
-    """A tiny U-Net that predicts the clean sample, so that its own spectrum is that of the posterior mean."""
-    return latentjac.load(build_tiny_unet(size=8).double(), build_scheduler(prediction_type="sample"))
+    """A shallow U-Net that predicts the clean sample, so that its own spectrum is that of the posterior mean."""
+    return latentjac.load(build_shallow_unet().double(), build_scheduler(prediction_type="sample"))
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_masked_basis_is_that_of_the_rows_inside(model, point) -> None:
 
 
 def test_one_trace_serves_all_masks(model, point, monkeypatch) -> None:
-    from latentjac.models import model as module
+    from latentjac.models import traces as module
 
     traces, linearize = [], module.linearize
     monkeypatch.setattr(module, "linearize", lambda *a, **k: traces.append(1) or linearize(*a, **k))

@@ -132,10 +132,10 @@ def test_geodesics_err_with_the_square_of_their_steps(transport: str) -> None:
 
 
 def test_one_trace_serves_a_geodesic(own_model, tiny_point, monkeypatch) -> None:
-    from latentjac.models import model
+    from latentjac.models import traces as module
 
-    traces, linearize = [], model.linearize
-    monkeypatch.setattr(model, "linearize", lambda *a, **k: traces.append(1) or linearize(*a, **k))
+    traces, linearize = [], module.linearize
+    monkeypatch.setattr(module, "linearize", lambda *a, **k: traces.append(1) or linearize(*a, **k))
     v = latentjac.local_basis(own_model, tiny_point, 2, tol=1e-2).v
     latentjac.edit(own_model, tiny_point, v, [-0.5, 0.5], method=Geodesic(num_steps=2, k=2))
     assert len(traces) == 1

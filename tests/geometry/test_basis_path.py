@@ -41,10 +41,10 @@ def test_as_good_as_one_by_one_and_cheaper(tiny_model, trajectory) -> None:
 
 
 def test_one_trace_serves_all(own_model, trajectory, monkeypatch) -> None:
-    from latentjac.models import model
+    from latentjac.models import traces as module
 
-    traces, linearize = [], model.linearize
-    monkeypatch.setattr(model, "linearize", lambda *a, **k: traces.append(1) or linearize(*a, **k))
+    traces, linearize = [], module.linearize
+    monkeypatch.setattr(module, "linearize", lambda *a, **k: traces.append(1) or linearize(*a, **k))
     latentjac.basis_path(own_model, trajectory, near(trajectory, 3), 2, tol=1e-2)
     assert len(traces) == 1
 

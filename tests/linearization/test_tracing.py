@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.fx.config
 from networks import rand
 from torch import nn
 
@@ -39,6 +40,7 @@ def test_tracing_works_after_any_exception_in_f(error: type[BaseException]) -> N
         linearize(f, X, backend="program")
     assert not torch.compiler.is_compiling()
     assert not torch.compiler.is_exporting()
+    assert not getattr(torch.fx.config, "do_not_emit_stack_traces", False)
     assert dict(module.named_parameters()).keys() == parameters.keys()
     assert all(value is parameters[name] for name, value in module.named_parameters())
     assert linearize(module, X, backend="program").check_adjoint() < 1e-12
@@ -54,6 +56,19 @@ def test_other_threads_compute_as_they_did_while_one_traces() -> None:
     linearize(f, X, backend="program")
     assert (True, True, True) in met
     assert all(rest == [True, True] for _, *rest in met)
+
+
+@pytest.mark.skipif(not hasattr(torch.fx.config, "do_not_emit_stack_traces"), reason="torch always keeps them")
+def test_stacks_of_python_are_kept_by_others_alone() -> None:
+    module, met = net(), []
+
+    def f(x: Tensor) -> Tensor:
+        met.append(torch.fx.config.do_not_emit_stack_traces)
+        return module(x)
+
+    linearize(f, X, backend="program")
+    assert True in met
+    assert not torch.fx.config.do_not_emit_stack_traces
 
 
 def test_recurrent_layers_have_no_operator_of_one_library() -> None:

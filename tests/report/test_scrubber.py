@@ -62,11 +62,25 @@ def test_the_linear_range_and_leakage_are_on_the_track_where_their_distances_are
     html = scrubber([strip((-2.0, 0.0, 1.0), linear_up_to=0.5, leakage=(0.25, math.nan, 2.0))])
     # Three pictures: 0 is in the middle, -0.5 and 0.5 a quarter and a half of the way to the next ones.
     assert '<rect class="lj-linear" x="37.5" y="22" width="37.5"' in html
-    assert re.findall('points="([^"]*)"', html) == ["0,20 0,16 0,20", "100,20 100,4 100,20"]
+    assert re.findall('points="([^"]*)"', html) == ["0,20 0,16 100,4 100,20"]
     wide = scrubber([strip((-2.0, 0.0, 1.0), linear_up_to=9.0)])
     assert '<rect class="lj-linear" x="0.0" y="22" width="100.0"' in wide
     assert "lj-leakage" not in wide.partition("<style>")[0]
     assert 'class="lj-linear"' not in scrubber([strip(linear_up_to=0.0)])
+
+
+def test_gaps_are_filled_with_mixtures_that_say_what_they_are() -> None:
+    few = strip((-3.0, 0.0, 1.0), leakage=(0.5, 0.0, 0.25))
+    more = few.filled(7)
+    assert more.distances == (-3.0, -2.0, -1.0, 0.0, pytest.approx(1 / 3), pytest.approx(2 / 3), 1.0)
+    assert more.mixed == (False, True, True, False, True, True, False)
+    assert [image.getpixel((0, 0))[0] for image in more.images] == [0, 6, 13, 20, 26, 33, 40]
+    assert [value for value in more.leakage if value == value] == [0.5, 0.0, 0.25]
+    html = scrubber([more])
+    assert len(re.findall('data-say="[^"]*mixed from its neighbours', html)) == 4
+    assert "those between mixed from them" in html
+    assert "mixed" not in scrubber([few]).partition("<style>")[0]
+    assert few.filled(2) == few
 
 
 def test_everything_is_escaped() -> None:
@@ -108,6 +122,7 @@ def test_large_pictures_are_made_smaller_until_all_of_them_fit() -> None:
         ({"distances": (0.0, 1.0, 2.0)}, "distances must be ascending, one an image"),
         ({"distances": (0.0, math.nan)}, r"distances\[1\] must be"),
         ({"linear_up_to": -1.0}, "linear_up_to must be"),
+        ({"mixed": (True,)}, "mixed must be empty or one an image, got 1"),
         ({"leakage": (0.0,)}, "leakage must be numbers from 0, one an image"),
         ({"leakage": (0.0, -1.0)}, "leakage must be numbers from 0, one an image"),
     ],
