@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from editing.known import Network, convolution, model_of
 from geometry.test_cuda import MEASURES, compare
 from networks import build_scheduler, build_shallow_unet, point_at, rand
 from pipelines import build_stable_diffusion
@@ -194,7 +195,9 @@ def test_studies(name: str, tmp_path: Path) -> None:
         if study.text:
             model = latentjac.load(build_stable_diffusion(tmp_path)).to(GPU)
         else:
-            model = model_on(GPU, torch.float32)
+            # Two layers: it is the study whose tensors might stay behind.
+            network = Network(8, torch.nn.Sequential(convolution(1), torch.nn.SiLU()), convolution(2))
+            model = model_of(network.float()).to(GPU)
         finding = study.run([model, model] if study.several else model, settings)
     assert finding.curves
 

@@ -43,6 +43,8 @@ def test_what_a_controlnet_sees(photo, tmp_path) -> None:
     seen = model.conditioning("a cat", control=edges, control_strength=0.5)
     written = latentjac.Trajectory.load(tmp_path / "out" / "trajectory.safetensors")
     assert written.conditioning == seen
+    typed_there = json.loads((tmp_path / "out" / "run.json").read_text())["arguments"]
+    assert (typed_there["control"], typed_there["control_strength"], typed_there["image"]) == (str(edges), 0.5, None)
     torch.testing.assert_close(
         written.samples[-1],
         latentjac.invert(model, photo, 6, conditioning=seen).samples[-1],

@@ -14,7 +14,7 @@ def jacobian_of(model: latentjac.Model, layer: str, point: latentjac.Point) -> t
     return dense_jacobian(model.feature_map(layer), point.sample, torch.tensor(point.timestep))
 
 
-@pytest.mark.parametrize("layer", ["mid", "eps", "x0", "down_blocks.1"])
+@pytest.mark.parametrize("layer", ["mid", "x0", "down_blocks.1"])  # eps: tests/editing/test_guided.py
 def test_triplets_of_the_dense_jacobian(tiny_model, tiny_point, layer: str) -> None:
     basis = latentjac.local_basis(tiny_model, tiny_point, k=4, layer=layer, tol=1e-6)
     u, s, vt = torch.linalg.svd(jacobian_of(tiny_model, layer, tiny_point), full_matrices=False)
