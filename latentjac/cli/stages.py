@@ -281,8 +281,7 @@ def draw_sliders(
         titles, notes = [f"directions {', '.join(str(i + 1) for i in chosen)}"], []
     strips = edit_strips(edit, titles, notes, unchanged=unchanged, frames=frames or ())
     if strips:
-        halfway = strips[0].distances[-1] / 2
-        run.sliders = scrubber(strips, original=inverted.photo, original_title="photo", start=halfway)
+        run.sliders = scrubber(strips, original=inverted.photo, original_title="photo")
 
 
 def draw_sheet(

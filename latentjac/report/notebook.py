@@ -43,7 +43,7 @@ def _edit(edit: Edit) -> str | None:
     if strips:
         zero = edit.distances.index(0.0) if 0.0 in edit.distances and not edit.composed else None
         original = None if zero is None else edit.image(0, zero)
-        sliders = scrubber(strips, original=original, original_title="unchanged", start=strips[0].distances[-1] / 2)
+        sliders = scrubber(strips, original=original, original_title="unchanged")
         return _titled("Edit", facts, sliders)
     distance = "" if edit.composed else f", distance {edit.distances[0]:+g}"
     named = [(image, f"direction {i + 1}{distance}") for i, image in enumerate(edit.images)]
@@ -77,7 +77,7 @@ def _trajectory(path: Trajectory) -> str:
     if not _drawable(path.samples[0, 0]):
         return _titled("Trajectory", facts, "")
     top = path.schedule.top
-    levels = sorted({round(i * top / 8) for i in range(9)})
+    levels = sorted({round(i * top / 6) for i in range(7)})
     named = []
     for level in levels:
         size = math.hypot(path.schedule.signals[level], path.schedule.noises[level])

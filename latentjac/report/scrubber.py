@@ -115,7 +115,7 @@ def scrubber(
     *,
     original: Image.Image | None = None,
     original_title: str = "original",
-    start: float = 0.0,
+    start: float | None = None,
     side: int = 384,
     assets: bool = True,
 ) -> str:
@@ -132,7 +132,8 @@ def scrubber(
         strips: At least one.
         original: Picture to compare with.
         original_title: What it is.
-        start: Distance at which sliders stand at first; the nearest of each strip.
+        start: Distance at which sliders stand at first, or the nearest of each strip; by default that of the computed
+            picture nearest to half of the highest distance.
         side: Longer side of pictures in pixels, from 16 to 4096; larger ones are made smaller, and all of them where
             there would be more than 3 MB.
         assets: With style and script; without, :func:`scrubber_assets` has to be in the page, once.
@@ -152,7 +153,7 @@ def scrubber(
         raise ValueError("scrubber: strips must be at least one, got an empty list")
     check_kind(name, "original", original, Image.Image, "a PIL image", optional=True)
     original_title = check_text(name, "original_title", original_title)
-    start = check_number(name, "start", start)
+    start = check_number(name, "start", start, optional=True)
     side = check_int(name, "side", side, *_SIDES)
     assets = check_bool(name, "assets", assets)
     pictures = [image for strip in strips for image in strip.images]
@@ -206,7 +207,7 @@ def _encoded(image: Image.Image, side: int) -> bytes:
     return buffer.getvalue()
 
 
-def _shown(strip: Strip, sources: list[str], start: float) -> dict[str, Any]:
+def _shown(strip: Strip, sources: list[str], start: float | None) -> dict[str, Any]:
     """What the template takes of a strip."""
     radius, distances = strip.linear_up_to, strip.distances
     low, high = (max(distances[0], -radius), min(distances[-1], radius)) if radius else (0.0, 0.0)
@@ -215,13 +216,20 @@ def _shown(strip: Strip, sources: list[str], start: float) -> dict[str, Any]:
         "title": strip.title,
         "note": strip.note,
         "frames": [_frame(strip, i, source) for i, source in enumerate(sources)],
-        "start": min(range(len(distances)), key=lambda i: (abs(distances[i] - start), i)),
+        "start": _start(strip, start),
         "linear": (ends[0], round(ends[1] - ends[0], 2)) if low < high else None,
         "marks": _marks(strip),
         "leakage": None if strip.leakage is None else _area(strip.leakage),
         "has_facts": radius is not None or strip.leakage is not None or any(strip.mixed),
         "range": None if radius is None else f"linear up to \N{PLUS-MINUS SIGN}{radius:.2g}",
     }
+
+
+def _start(strip: Strip, start: float | None) -> int:
+    """Index of the picture that a slider stands at first; of two that are as near the further one."""
+    there = [i for i, mixed in enumerate(strip.mixed) if start is not None or not mixed]
+    wanted = strip.distances[-1] / 2 if start is None else start
+    return min(there or [0], key=lambda i: (abs(strip.distances[i] - wanted), -strip.distances[i]))
 
 
 def _frame(strip: Strip, i: int, source: str) -> dict[str, Any]:

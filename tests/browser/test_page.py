@@ -27,7 +27,7 @@ def edit(traced_model: latentjac.Model) -> latentjac.Edit:
 
 @pytest.fixture
 def page_file(edit: latentjac.Edit, tmp_path: Path) -> Path:
-    sliders = scrubber(edit_strips(edit), original=Image.new("RGB", (16, 16)), original_title="photo", start=1.0)
+    sliders = scrubber(edit_strips(edit), original=Image.new("RGB", (16, 16)), original_title="photo")
     write_png(tmp_path / "sheet.png", edit.images[0])
     file = tmp_path / "index.html"
     record = {"command": "edit", "command_line": "latentjac edit", "seconds": {"total": 1.0}, "psnr_db": 40.0}
@@ -79,5 +79,5 @@ def test_the_output_of_a_cell_works_as_jupyter_puts_it_there(
     second = page.locator("#two")
     second.get_by_role("slider").first.press("Home")
     assert second.locator(".lj-value").first.inner_text() == "−2"
-    assert page.locator("#one .lj-value").first.inner_text() == "+1"
+    assert page.locator("#one .lj-value").first.inner_text() == "+2"
     assert violations(page) == []

@@ -41,7 +41,9 @@ def page_of(folder: Path, *parts: str) -> Path:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    return page_of(tmp_path, scrubber(strips(), original=Image.new("RGB", (64, 64), GREEN), original_title="photo"))
+    return page_of(
+        tmp_path, scrubber(strips(), original=Image.new("RGB", (64, 64), GREEN), original_title="photo", start=0.0)
+    )
 
 
 def shown(page: Any, number: int = 0) -> str:
@@ -149,7 +151,7 @@ def test_nothing_stands_in_the_way_of_readers(
 
 
 def test_two_of_them_on_a_page_do_not_meet(visit: Callable[..., Any], tmp_path: Path) -> None:
-    page = visit(page_of(tmp_path, scrubber(strips(1)), scrubber(strips(1), start=2.0)))
+    page = visit(page_of(tmp_path, scrubber(strips(1), start=0.0), scrubber(strips(1), start=2.0)))
     assert (shown(page, 0), shown(page, 1)) == tuple(f"direction 1, {d} noise standard deviations" for d in ("0", "+2"))
     slider(page, 1).press("Home")
     assert (shown(page, 0), shown(page, 1)) == tuple(f"direction 1, {d} noise standard deviations" for d in ("0", "−2"))

@@ -58,6 +58,12 @@ def test_a_slider_stands_at_the_nearest_distance_and_tells_it() -> None:
     assert told[3].endswith("no change in the mask")
 
 
+def test_a_slider_stands_at_a_computed_picture_halfway_up() -> None:
+    few = strip((-3.0, 0.0, 1.0))
+    for shown, place in ((few, 2), (few.filled(7), 6), (strip((-1.0, 0.0, 1.0, 2.0)), 2), (strip((-2.0, -1.0)), 1)):
+        assert f'value="{place}"' in scrubber([shown], assets=False)
+
+
 def test_the_linear_range_and_leakage_are_on_the_track_where_their_distances_are() -> None:
     html = scrubber([strip((-2.0, 0.0, 1.0), linear_up_to=0.5, leakage=(0.25, math.nan, 2.0))])
     # Three pictures: 0 is in the middle, -0.5 and 0.5 a quarter and a half of the way to the next ones.
