@@ -102,6 +102,7 @@ part_graphs() {
 
 # What the targets are about comes first.
 part_networks() {
+  bench forwards
   for network in sd15 ddpm256 faces; do
     if [ "$device" = cuda ]; then
       bench networks --network "$network" --precision bf16 --no-peers --paper-seconds 20

@@ -50,11 +50,18 @@ def predict(model: Model, x: torch.Tensor, timestep: int | float, conditioning: 
     timestep = check_timestep(name, timestep, model.levels)
     conditioning = check_conditioning(name, "conditioning", conditioning, len(x))
     t = torch.tensor(timestep, device=x.device)
-    rows = conditioning.split(MAX_BATCH, len(x))
-    parts = []
-    for part, c in zip(x.split(MAX_BATCH), rows, strict=True):
+    parts: list[Prediction] = []
+    start = 0
+    while start < len(x):
         stopping.check()
-        parts.append(model.denoiser(c)._predict(part, t))
+        rows = slice(start, min(start + min(MAX_BATCH, model._forwards.most), len(x)))
+        try:
+            parts.append(model._forwards.predict(model, x[rows], t, conditioning.rows(rows)))
+        except torch.OutOfMemoryError:
+            if not model._forwards.halve(model, rows.stop - rows.start):
+                raise
+            continue
+        start = rows.stop
     found = Prediction(torch.cat([part.x0 for part in parts]), torch.cat([part.eps for part in parts]))
     if not bool(torch.stack([torch.isfinite(values).all() for values in found]).all()):  # one wait for a device
         raise NonFiniteError(f"{name}: network must be finite, got NaN or Inf at timestep {timestep}")

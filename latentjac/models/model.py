@@ -32,6 +32,7 @@ from latentjac.models.classes import Asked, Classes
 from latentjac.models.codec import ImageInput, NoCodec, PixelCodec, decoder_map
 from latentjac.models.conditioning import Conditioning, ImageGuidance
 from latentjac.models.configs import LARGEST_SIDE, LONGEST
+from latentjac.models.forwards import Forwards
 from latentjac.models.guidance import Denoiser, Guided, GuidedByImage
 from latentjac.models.identity import network_identity
 from latentjac.models.image_prompts import Embedding, ImageEncoder, Noising
@@ -156,8 +157,9 @@ class Model:
             self.network.to(memory_format=torch.channels_last)
 
     def _forget(self) -> None:
-        """Drop traces."""
+        """Drop traces and recordings."""
         self._traces: OrderedDict[tuple, Pool] = OrderedDict()
+        self._forwards = Forwards()
         self._lock = threading.Lock()
 
     @property
@@ -189,8 +191,8 @@ class Model:
         return {} if family is None else family.embeddings(self.network)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Traces and locks belong to this object in this process.
-        return {name: value for name, value in vars(self).items() if name not in ("_traces", "_lock")}
+        # Traces, recordings and locks belong to this object in this process.
+        return {name: value for name, value in vars(self).items() if name not in ("_traces", "_forwards", "_lock")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)

@@ -34,6 +34,18 @@ def test_it_is_said(solver: type[Solver], dtype: torch.dtype) -> None:
     assert caught.value.basis.status is Status.NOT_ADJOINT
 
 
+def test_a_part_in_float32_is_named_with_a_tolerance_in_reach() -> None:
+    operator = with_spectrum(SPECTRA["exponential"])
+    single = operator.matrix.float()
+    operator.vjp = lambda u: torch.einsum("bmn,kbm->kbn", single, u.float()).double()
+    with pytest.warns(
+        UserWarning, match=r"a part of a float64 operator computes in float32: a tol of (\S+) is"
+    ) as caught:
+        assert svd(operator, k=6, tol=1e-10).status is Status.NOT_ADJOINT
+    reach = float(str(caught[0].message).split("a tol of ")[1].split()[0])
+    assert svd(operator, k=6, tol=2 * reach).status is Status.CONVERGED
+
+
 @pytest.mark.filterwarnings("ignore:svd")
 def test_a_scaled_transpose_and_a_run_of_one_expansion() -> None:
     operator = with_spectrum(SPECTRA["exponential"])
