@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import diffusers
 import numpy as np
 import pytest
 import torch
+import yaml
 from diffusers.pipelines.kandinsky.pipeline_kandinsky_prior import KandinskyPriorPipelineOutput
 from families import SMALL
 from family_rows.given import AWAY, OWN
@@ -20,6 +21,7 @@ from PIL import Image
 from small_pipeline import Pretrained
 
 import latentjac
+from latentjac.linearization.instruction import RULES
 from latentjac.solvers import LinearOperator
 from latentjac.studies import Settings
 
@@ -68,7 +70,16 @@ def points(model, image) -> dict[str, object]:
 
 
 @pytest.fixture
-def known(model, hub, image, points, tmp_path, monkeypatch) -> dict[str, object]:
+def rules() -> Iterator[None]:
+    """Rules that a page adds are gone after it."""
+    before = dict(RULES)
+    yield
+    RULES.clear()
+    RULES.update(before)
+
+
+@pytest.fixture
+def known(model, hub, image, points, rules, tmp_path, monkeypatch) -> dict[str, object]:
     """What pages take for known: a model, a photo, points, a function. The model is tiny, grids and studies short."""
     small = Settings(samples=2, levels=(0.9, 0.1), k=2, tol=0.1, steps=5)
     monkeypatch.chdir(tmp_path)
@@ -153,3 +164,29 @@ def test_every_link_leads_somewhere() -> None:
                 other = page.parent / target if target else page
                 assert other.exists(), f"{page.name}: {target}"
                 assert not anchor or anchor in anchors(other), f"{page.name}: {target}#{anchor}"
+
+
+def toctree(page: Path) -> list[Path]:
+    """Pages that a page has a place for, as they are named there."""
+    trees = re.findall(r"^```\{toctree\}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    names = [line for tree in trees for line in tree.splitlines() if line and not line.startswith(":")]
+    return [page.parent / name for name in names]
+
+
+def test_every_page_has_one_place() -> None:
+    notebooks = (ROOT / "docs" / "tutorial").glob("*.ipynb")
+    pages = {page.with_suffix("") for page in (*DOCS, *notebooks)} - {ROOT / "docs" / "index"}
+    places = [place for page in DOCS for place in toctree(page)]
+    assert sorted(places) == sorted(pages)
+
+
+def test_every_built_in_model_has_a_page() -> None:
+    for card in CARDS[1:]:
+        page = ROOT / "docs" / "models" / f"{card.parent.name}.md"
+        assert page.read_text() == f"```{{include}} ../../{card.relative_to(ROOT)}\n```\n"
+
+
+def test_issues_ask_for_what_is_installed() -> None:
+    for form in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
+        body = yaml.safe_load(form.read_text()).get("body")
+        assert body is None or any("`latentjac info`" in field["attributes"]["label"] for field in body), form.name

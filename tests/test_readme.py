@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands there."""
+"""The README's Python runs as it stands there, and its commands can be called one after the other."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import torch
+import yaml
 
 import latentjac
 
@@ -25,8 +26,8 @@ def test_examples_run(tmp_path, monkeypatch) -> None:
     names: dict[str, object] = {}
     exec(whole_job, names)
     assert Path("edited.png").exists()
-    assert latentjac.LocalBasis.load("basis.safetensors").k == 8
-    assert names["path"].psnr[0] >= 25
+    assert names["basis"].k == 8
+    assert names["basis"].status.fine
 
     x = torch.randn(1, 12)
     setting = {"f": lambda z, t: (t * z).sin(), "x": x, "constants": (torch.tensor(2.0),), "latentjac": latentjac}
@@ -40,3 +41,22 @@ def test_marked_commands_are_there() -> None:
         assert command
         assert command[1].count("\n") == 1  # one line, with its own set-up
         assert "venv" in command[1]
+
+
+def test_commands_work_one_after_the_other() -> None:
+    """In a fresh clone: files that they name are there, and the environment is active before its command is called."""
+    text = (ROOT / "README.md").read_text()
+    lines = [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    own = [line for line in lines if line.startswith("latentjac ")]
+    assert len(own) >= 4
+    assert all(lines.index("source .venv/bin/activate") < lines.index(line) for line in own)
+    for path in re.findall(r"[\w./-]+\.(?:jpg|png|md)", " ".join(lines)):
+        assert (ROOT / path).exists(), path
+
+
+def test_bibtex_and_citation_are_of_this_version() -> None:
+    text, citation = (ROOT / "README.md").read_text(), yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert f"version = {{{latentjac.__version__}}}" in text
+    assert citation["version"] == latentjac.__version__
+    assert citation["title"] in " ".join(text.split())
+    assert citation["references"][0]["title"] in " ".join(text.split())
