@@ -1,0 +1,290 @@
+"""The page: its layout in Gradio, and what each of its controls does with the session of its visitor."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from latentjac.explore import pieces
+from latentjac.explore.jobs import sentence
+from latentjac.explore.session import AUTO, METHODS, MOST_DIRECTIONS, Question, Session, Shared
+from latentjac.explore.visitors import Visitors
+
+SLOTS = 16  # lines that the page has room for
+_CANVAS = 384
+_NEWS = 0.25  # seconds between looks at a job
+_PAINT = "rgba(59, 130, 196, 0.65)"
+# A token lives as long as its tab: a reload keeps the session, and another tab is another visitor.
+_TOKEN = """() => {
+  let token = sessionStorage.getItem("latentjac-explore");
+  if (!token) {
+    token = Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
+    sessionStorage.setItem("latentjac-explore", token);
+  }
+  return [token];
+}"""
+# The distances that the sliders show, by the number of their slot.
+_DISTANCES = """(token) => {
+  const found = {};
+  document.querySelectorAll(".lje-line latentjac-scrubber").forEach((scrubber) => {
+    const slot = scrubber.closest("[data-testid], .lje-line").closest(".lje-line").id.split("-").pop();
+    const frames = scrubber.querySelectorAll(".lj-strip .lj-frame");
+    found[slot] = Number(frames[scrubber.indices[0]].dataset.distance);
+  });
+  return [token, JSON.stringify(found)];
+}"""
+_CHOOSE_LEVEL = """element.addEventListener("change", (event) => {
+  if (event.target.name === "lje-level") trigger("level", { level: Number(event.target.value) });
+});"""
+
+Changes = dict[Any, Any]
+
+
+class Page:
+    """The page of one model.
+
+    Args:
+        shared: What all visitors share.
+
+    Attributes:
+        visitors: Their sessions.
+        blocks: The Gradio application.
+    """
+
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared
+        self.visitors = Visitors(shared)
+        self.blocks = gr.Blocks(title="latentjac explore", analytics_enabled=False, fill_width=True)
+        with self.blocks:
+            self._lay_out()
+            self._connect()
+        self.blocks.queue(default_concurrency_limit=None, api_open=False)
+
+    # Layout
+
+    def _lay_out(self) -> None:
+        self.token = gr.Textbox(visible="hidden", elem_id="lje-token")
+        self.shown = gr.Textbox(visible="hidden")
+        gr.HTML(pieces.head(self.shared), apply_default_css=False)
+        with gr.Row(elem_classes="lje-columns"):
+            with gr.Column(elem_classes="lje-side", scale=0, min_width=320):
+                self._lay_out_photo()
+                self._lay_out_question()
+            with gr.Column(elem_classes="lje-main"):
+                self._lay_out_answer()
+
+    def _lay_out_photo(self) -> None:
+        gr.HTML("<h2>1 · Photo</h2>", apply_default_css=False)
+        self.file = gr.File(label="Drop a photo here", height=112, type="filepath", elem_classes="lje-drop")
+        self.crop = gr.HTML(js_on_load=pieces.asset("crop.js"), apply_default_css=False, elem_id="lje-crop")
+        self.prompt = gr.Textbox(
+            label="What the photo shows", placeholder="optional", visible=self.shared.model.text is not None
+        )
+        self.invert = gr.Button("Invert", variant="primary", interactive=False, elem_id="lje-invert")
+        self.result = gr.HTML(apply_default_css=False, elem_id="lje-result")
+
+    def _lay_out_question(self) -> None:
+        with gr.Column(visible=False, elem_id="lje-question") as self.question:
+            gr.HTML("<h2>2 · Directions</h2>", apply_default_css=False)
+            self.layer = gr.Dropdown(
+                self.shared.layers,
+                value=AUTO,
+                label="Layer",
+                info="auto is mid, or x0 with a mask; a module's name goes, too",
+                allow_custom_value=True,
+            )
+            with gr.Row():
+                self.k = gr.Number(4, label="Directions", precision=0, minimum=1, maximum=MOST_DIRECTIONS, min_width=80)
+                self.end = gr.Number(6, label="Range ±σ", minimum=0.1, min_width=80)
+                self.method = gr.Dropdown(list(METHODS), value="guidance", label="Method", min_width=120)
+            self.words = gr.Textbox(
+                label="Directions under these words",
+                placeholder="optional",
+                visible=self.shared.model.text is not None,
+            )
+            with gr.Accordion("Only a part: paint a mask", open=False):
+                self.editor = gr.ImageEditor(
+                    show_label=False,
+                    label="Mask",
+                    type="pil",
+                    sources=(),
+                    transforms=(),
+                    layers=False,
+                    buttons=[],
+                    brush=gr.Brush(default_size=28, colors=[_PAINT], color_mode="fixed"),
+                    eraser=gr.Eraser(default_size=28),
+                    canvas_size=(_CANVAS, _CANVAS),
+                    fixed_canvas=True,
+                    elem_id="lje-mask",
+                )
+            with gr.Row():
+                self.find = gr.Button("Find directions", variant="primary", elem_id="lje-find")
+                self.stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="lje-stop")
+
+    def _lay_out_answer(self) -> None:
+        self.status = gr.HTML(pieces.status(None), apply_default_css=False, elem_id="lje-status")
+        self.strip = gr.HTML(js_on_load=_CHOOSE_LEVEL, apply_default_css=False, elem_id="lje-strip")
+        self.facts = gr.HTML(apply_default_css=False, elem_id="lje-facts")
+        self.slots: list[gr.Column] = []
+        self.lines: list[gr.HTML] = []
+        self.farther: list[gr.Button] = []
+        with gr.Row(elem_classes="lje-lines"):
+            for i in range(SLOTS):
+                with gr.Column(visible=False, min_width=220, elem_classes="lje-slot") as slot:
+                    self.slots.append(slot)
+                    self.lines.append(
+                        gr.HTML(apply_default_css=False, elem_classes="lje-line", elem_id=f"lje-line-{i}")
+                    )
+                    with gr.Row(elem_classes="lje-tools"):
+                        self.farther.append(gr.Button("Farther", size="sm", min_width=60))
+        with gr.Row(visible=False, elem_classes="lje-together") as self.together:
+            self.compose = gr.Button("Compose what the sliders show", elem_id="lje-compose")
+            self.composed = gr.HTML(apply_default_css=False, elem_id="lje-composed")
+
+    # What controls do
+
+    def _connect(self) -> None:
+        private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        outputs = [
+            self.status, self.crop, self.invert, self.result, self.question, self.find, self.stop, self.editor,
+            self.strip, self.facts, self.together, self.composed, *self.slots, *self.lines,
+        ]  # fmt: skip
+
+        def on(event: Callable[..., Any], do: Callable[..., Any], inputs: list[Any], **options: Any) -> None:
+            event(do, [self.token, *inputs], outputs, **private, **options)
+
+        self.blocks.load(lambda token: token, self.token, self.token, js=_TOKEN, **private).then(
+            self._reload, self.token, outputs, **private
+        )
+        on(self.file.upload, self._open, [self.file])
+        self.file.upload(lambda: None, None, self.file, **private)
+        self.crop.crop(self._crop, self.token, None, **private)
+        on(self.invert.click, self._invert, [self.prompt])
+        self.strip.level(self._level, self.token, None, **private)
+        on(self.find.click, self._find, [self.layer, self.k, self.end, self.method, self.words, self.editor])
+        self.stop.click(self._stop, self.token, None, **private)
+        for i, button in enumerate(self.farther):
+            on(button.click, self._farther_of(i), [])
+        on(self.compose.click, self._compose, [self.shown], js=_DISTANCES)
+
+    def _reload(self, token: str) -> Iterator[Changes]:
+        yield from self._doing(token, lambda session: None)
+
+    def _open(self, token: str, path: str | None) -> Iterator[Changes]:
+        yield from self._doing(token, lambda session: session.open(Path(path)) if path else None)
+
+    def _crop(self, token: str, event: gr.EventData) -> None:
+        left, top, right, bottom = event._data["box"]
+        self.visitors.session(token).crop((left, top, right, bottom))
+
+    def _invert(self, token: str, prompt: str) -> Iterator[Changes]:
+        yield from self._doing(token, lambda session: session.invert(prompt))
+
+    def _level(self, token: str, event: gr.EventData) -> None:
+        self.visitors.session(token).choose(event._data["level"])
+
+    def _find(
+        self, token: str, layer: str, k: float, end: float, method: str, words: str, painted: dict[str, Any] | None
+    ) -> Iterator[Changes]:
+        def begin(session: Session) -> None:
+            mask = session.mask_of(_painted(painted))
+            session.find(Question(layer or AUTO, int(k or 0), method, float(end or 0), words.strip(), mask))
+
+        yield from self._doing(token, begin)
+
+    def _stop(self, token: str) -> None:
+        self.visitors.session(token).stop()
+
+    def _farther_of(self, index: int) -> Callable[[str], Iterator[Changes]]:
+        def farther(token: str) -> Iterator[Changes]:
+            yield from self._doing(token, lambda session: session.farther(index))
+
+        return farther
+
+    def _compose(self, token: str, shown: str) -> Iterator[Changes]:
+        def begin(session: Session) -> None:
+            session.compose({int(slot): float(distance) for slot, distance in json.loads(shown).items()})
+
+        yield from self._doing(token, begin)
+
+    # What the page shows
+
+    def _doing(self, token: str, do: Callable[[Session], Any]) -> Iterator[Changes]:
+        """Do something in the session of a visitor, and show what becomes of it until nothing computes any more."""
+        message, sent = "", {}
+        try:
+            session = self.visitors.session(token)
+        except ValueError as error:
+            yield {self.status: pieces.status(None, sentence(error))}
+            return
+        try:
+            do(session)
+        except (ValueError, TypeError, OSError, MemoryError) as error:
+            message = sentence(error)
+        while True:
+            job = session.job
+            running = job is not None and job.running
+            yield self._changes(session, message, sent)
+            if job is None or not running:
+                return
+            job.wait(_NEWS)
+
+    def _changes(self, session: Session, message: str, sent: dict[str, Any]) -> Changes:
+        """What has changed since it was sent: pictures are large."""
+        job, photo, way, found, lines = session.job, session.photo, session.way, session.found, session.lines
+        busy = job is not None and job.running
+        made: Changes = {}
+
+        def put(name: str, state: Any, parts: Callable[[], Changes]) -> None:
+            if name not in sent or sent[name] is not state and sent[name] != state:
+                sent[name] = state
+                made.update(parts())
+
+        put("status", pieces.status(job, message), lambda: {self.status: pieces.status(job, message)})
+        put("photo", photo and id(photo.whole), lambda: {self.crop: pieces.crop(photo, self.shared)})
+        put("busy", (busy, photo is None), lambda: self._buttons(busy, photo is not None))
+        put("way", id(way), lambda: self._way(session))
+        put("facts", (id(found), bool(lines)), lambda: {self.facts: pieces.facts(found, lines)})
+        put("together", bool(lines), lambda: {self.together: gr.Row(visible=bool(lines))})
+        put("composed", id(session.composed), lambda: {self.composed: pieces.composed(session.composed)})
+        for i in range(SLOTS):
+            line = lines[i] if i < len(lines) else None
+            put(f"line {i}", id(line), lambda i=i, line=line: self._line(session, i, line))  # type: ignore[misc]
+        return made
+
+    def _buttons(self, busy: bool, open_photo: bool) -> Changes:
+        return {
+            self.invert: gr.Button(interactive=open_photo and not busy),
+            self.find: gr.Button(interactive=not busy),
+            self.stop: gr.Button(interactive=busy),
+        }
+
+    def _way(self, session: Session) -> Changes:
+        way = session.way
+        canvas = None if way is None else pieces.enlarged(way.picture, _CANVAS)
+        editor = None if canvas is None else {"background": canvas, "layers": [], "composite": canvas}
+        return {
+            self.result: pieces.reconstruction(way),
+            self.strip: pieces.strip(way, session.level),
+            self.question: gr.Column(visible=way is not None),
+            self.editor: editor,
+        }
+
+    def _line(self, session: Session, index: int, line: Any) -> Changes:
+        way = session.way
+        content = "" if line is None or way is None else pieces.line(line, way.picture)
+        return {self.slots[index]: gr.Column(visible=line is not None), self.lines[index]: content}
+
+
+def _painted(editor: dict[str, Any] | None) -> Image.Image | None:
+    """What is painted in the editor, white on black; None where there is nothing."""
+    layers = [] if editor is None else editor.get("layers") or []
+    if not layers:
+        return None
+    alpha = layers[0].convert("RGBA").getchannel("A")
+    return alpha.point(lambda value: 255 if value > 32 else 0)

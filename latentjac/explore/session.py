@@ -1,0 +1,375 @@
+"""What one visitor has open: a photo, its way to noise, a point, directions and the pictures along them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+import latentjac
+from latentjac.arguments import check_int, check_number
+from latentjac.edit_options import FARTHEST
+from latentjac.editing import Guidance, Linear, Mask
+from latentjac.editing.masks import OUTPUT_LAYERS, masked_basis
+from latentjac.explore.jobs import Job
+from latentjac.explore.lines import Line, Walker
+from latentjac.models import PreparedImage, to_pil
+from latentjac.models.prepare import Box, crop_image, fit_image, inside_of, middle_box, read_image
+
+MOST_DIRECTIONS = 12
+METHODS = {"guidance": Guidance, "linear": Linear}
+AUTO = "auto"
+T = 0.7  # fraction of T of the level that is chosen at first
+_PATIENCE = 120.0  # seconds that a new photo waits for a job to end
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all visitors share.
+
+    Attributes:
+        model: The model.
+        steps: Of the way to noise.
+        tol: Largest relative residual of a basis.
+        seed: Of the solver's start block.
+        inversion: Further options of :func:`latentjac.invert`.
+        conditioning: What a photo, its box and a prompt are inverted under; by default what the model makes of the
+            prompt.
+        turn: Held while the network computes: one visitor at a time.
+    """
+
+    model: latentjac.Model
+    steps: int = 16
+    tol: float = 1e-2
+    seed: int = 0
+    inversion: Mapping[str, Any] = field(default_factory=dict)
+    conditioning: Callable[[PreparedImage, Box, str | None], latentjac.Conditioning] | None = None
+    turn: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of a picture in pixels."""
+        return self.model.codec.size
+
+    @property
+    def layers(self) -> list[str]:
+        """Feature maps that have names of their own."""
+        return [AUTO, *self.model.layers, "x0", "eps", "image"]
+
+    def under(self, photo: PreparedImage, box: Box, prompt: str | None) -> latentjac.Conditioning:
+        """What a photo is inverted under."""
+        if self.conditioning is None:
+            return self.model.conditioning(prompt)
+        return self.conditioning(photo, box, prompt)
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo that was opened.
+
+    Attributes:
+        name: Of its file.
+        whole: It upright, and what was done to it.
+        box: The part of it that is used, in pixels.
+    """
+
+    name: str
+    whole: PreparedImage
+    box: Box
+
+    def fitted(self, size: tuple[int, int]) -> PreparedImage:
+        """The part that is used at a size."""
+        return fit_image(crop_image(self.whole, self.box, "crop"), size, cropped=True)
+
+
+@dataclass(frozen=True)
+class Way:
+    """A photo and its way to noise.
+
+    Attributes:
+        picture: The photo at the model's size.
+        back: The reconstruction from noise.
+        levels: Pictures of the samples at all levels.
+        trajectory: The way.
+    """
+
+    picture: Image.Image
+    back: Image.Image
+    levels: tuple[Image.Image, ...]
+    trajectory: latentjac.Trajectory
+
+
+@dataclass(frozen=True)
+class Question:
+    """What directions are asked for.
+
+    Attributes:
+        layer: Feature map; ``"auto"`` is ``"mid"``, or with a mask ``"x0"``.
+        k: How many.
+        method: How to walk along them, ``"guidance"`` or ``"linear"``.
+        end: Farthest distance of the pictures, in standard deviations of the noise.
+        words: For models with text: what directions are found and followed under; empty for the photo's.
+        mask: Where edits are meant to be, bool ``[H, W]`` at sample size.
+    """
+
+    layer: str = AUTO
+    k: int = 4
+    method: str = "guidance"
+    end: float = 6.0
+    words: str = ""
+    mask: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """Directions at a point.
+
+    Attributes:
+        question: What was asked for.
+        basis: The basis they come from.
+        walker: Draws pictures along them.
+    """
+
+    question: Question
+    basis: latentjac.LocalBasis
+    walker: Walker
+
+
+class Session:
+    """What one visitor has open.
+
+    What computes is a :class:`latentjac.explore.jobs.Job`, of which a session has one at a time; its results replace
+    attributes as they come. All methods may be called from any thread.
+
+    Args:
+        shared: What all visitors share.
+
+    Attributes:
+        photo: The photo; None before there is one.
+        way: Its way to noise; None before it is inverted.
+        level: Of the schedule, where the next directions are asked for.
+        found: Directions; None before they are asked for.
+        lines: Pictures along each.
+        composed: Picture at the end of a walk along several directions at once, and their distances.
+        job: What computes, or did last.
+    """
+
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared
+        self.photo: Photo | None = None
+        self.way: Way | None = None
+        self.level = 0
+        self.found: Found | None = None
+        self.lines: tuple[Line, ...] = ()
+        self.composed: tuple[Image.Image, dict[str, float]] | None = None
+        self.job: Job | None = None
+        self._lock = threading.RLock()
+
+    # What the visitor does
+
+    def open(self, path: Path, name: str | None = None) -> None:
+        """Open a photo: any picture that Pillow reads. What was open before is gone.
+
+        Raises:
+            ValueError: If it is none; what was open before stays then.
+            OSError: If it cannot be read.
+        """
+        whole = read_image(path, "open: The photo")
+        box = middle_box(*whole.image.size, self.shared.shape)
+        self._replace(Photo(name or path.name, whole, box))
+
+    def crop(self, box: Box) -> None:
+        """Use another part of the photo, when it is inverted next.
+
+        Raises:
+            ValueError: If there is no photo, or the box is empty or outside.
+        """
+        photo = self._having(self.photo, "crop: Open a photo first")
+        crop_image(photo.whole, box, "crop")
+        self.photo = Photo(photo.name, photo.whole, box)
+
+    def invert(self, prompt: str = "") -> Job:
+        """Begin to take the photo to noise and back.
+
+        Raises:
+            ValueError: If there is no photo, or something computes.
+        """
+        photo = self._having(self.photo, "invert: Open a photo first")
+
+        def work(job: Job) -> None:
+            shared = self.shared
+            picture = photo.fitted(shared.shape).image
+            under = shared.under(photo.whole, photo.box, prompt.strip() or None)
+            path = latentjac.invert(shared.model, picture, shared.steps, conditioning=under, **shared.inversion)
+            pictures = to_pil(torch.cat([shared.model.codec.decode(x) for x in [*path.samples, path.reconstruction]]))
+            way = Way(picture, pictures[-1], tuple(pictures[:-1]), path)
+            self._put(job, way=way, level=path.at(T).level, found=None, lines=(), composed=None)
+
+        return self._start("inverting", work)
+
+    def choose(self, level: int) -> None:
+        """Choose the level where the next directions are asked for.
+
+        Raises:
+            ValueError: If the photo is not inverted, or there is no such level.
+        """
+        way = self._having(self.way, "choose: Invert a photo first")
+        self.level = check_int("choose", "The level", level, 1, way.trajectory.schedule.top)
+
+    def find(self, question: Question) -> Job:
+        """Begin to find directions at a point, and to draw the pictures along them.
+
+        Raises:
+            ValueError: If a part of the question is out of range, or the photo is not inverted, or something computes.
+            TypeError: If a part of the question has a wrong type.
+        """
+        way = self._having(self.way, "find: Invert a photo first")
+        layer, method, level = *self._checked(question), self.level
+
+        def work(job: Job) -> None:
+            model = self.shared.model
+            point = way.trajectory.at(timestep=way.trajectory.schedule.timesteps[level])
+            seen = point.with_prompt(model, question.words) if question.words else point
+            generator = torch.Generator().manual_seed(self.shared.seed)
+            options: dict[str, Any] = {"layer": layer, "tol": self.shared.tol, "generator": generator}
+            job.begin("finding directions")
+            if question.mask is not None and layer in OUTPUT_LAYERS:
+                basis = masked_basis(model, seen, question.mask, question.k, **options)
+            else:
+                basis = latentjac.local_basis(model, seen, question.k, **options)
+            mask = None if question.mask is None else Mask(question.mask)
+            found = Found(question, basis, Walker(model, point, way.picture, method, mask))
+            self._put(job, found=found, lines=(), composed=None)
+            self._draw(job, found)
+
+        return self._start("finding directions", work)
+
+    def farther(self, index: int) -> Job:
+        """Begin to draw a line to twice its distance.
+
+        Raises:
+            ValueError: If there is no such line, or something computes.
+        """
+        found, line = self._line(index)
+
+        def work(job: Job) -> None:
+            job.begin(f"{line.title}, farther")
+            longer = found.walker.longer(line)
+            self._put(job, lines=tuple(longer if other is line else other for other in self.lines))
+
+        return self._start(f"{line.title}, farther", work)
+
+    def compose(self, distances: dict[int, float]) -> Job:
+        """Begin to draw the picture at the end of a walk along several lines at once.
+
+        Args:
+            distances: Of lines, by their index; zeros are left out.
+
+        Raises:
+            ValueError: If no distance is left, there is no such line, or something computes.
+        """
+        chosen = {index: distance for index, distance in distances.items() if distance}
+        if not chosen:
+            raise ValueError("compose: Move at least one slider away from 0 first.")
+        found = self._line(next(iter(chosen)))[0]
+        lines = [self._line(index)[1] for index in chosen]
+
+        def work(job: Job) -> None:
+            job.begin("composing")
+            image = found.walker.composed(lines, list(chosen.values()))
+            names = {line.title: distance for line, distance in zip(lines, chosen.values(), strict=True)}
+            self._put(job, composed=(image, names))
+
+        return self._start("composing", work)
+
+    def stop(self, *, wait: bool = False) -> None:
+        """Have what computes end; return at once, or when it has ended."""
+        job = self.job
+        if job is not None:
+            job.stop()
+            if wait:
+                job.join(_PATIENCE)
+
+    def close(self) -> None:
+        """End what computes; nobody comes back to this session."""
+        with self._lock:
+            self.stop()
+            self.job = None
+
+    # How it computes
+
+    def _start(self, what: str, work: Callable[[Job], None]) -> Job:
+        with self._lock:
+            if self.job is not None and self.job.running:
+                raise ValueError(f"Wait for this to end, or stop it: {self.job.report.stage}.")
+            self.job = Job(what, work, self.shared.turn)
+            return self.job.start()
+
+    def _put(self, job: Job, **results: Any) -> None:
+        """Take the results of a job, unless the visitor has gone on to something else."""
+        with self._lock:
+            if job is self.job:
+                for name, value in results.items():
+                    setattr(self, name, value)
+
+    def _replace(self, photo: Photo) -> None:
+        with self._lock:
+            self.stop()
+            self.photo, self.way, self.level = photo, None, 0
+            self.found, self.lines, self.composed, self.job = None, (), None, None
+
+    def _draw(self, job: Job, found: Found) -> None:
+        """The lines of directions, each as soon as it is there; with a mask all at once, which share its null space."""
+        basis, end = found.basis, found.question.end
+        titles = [f"direction {i + 1}" for i in range(basis.k)]
+        notes = [f"s = {s:.3g}" for s in basis.s.tolist()]
+        size = basis.k if found.walker.mask is not None else 1
+        for i in range(0, basis.k, size):
+            part = slice(i, i + size)
+            job.begin(f"drawing direction {i + 1} of {basis.k}" if size == 1 else f"drawing {basis.k} directions")
+            lines = found.walker.lines(titles[part], notes[part], basis.v[part], end)
+            self._put(job, lines=(*self.lines, *lines))
+
+    # What may be asked
+
+    def _checked(self, question: Question) -> tuple[str, Any]:
+        """The layer and the method of a question."""
+        check_int("find", "The number of directions", question.k, 1, MOST_DIRECTIONS)
+        check_number("find", "The range", question.end, 0, FARTHEST)
+        if question.method not in METHODS:
+            raise ValueError(f"find: The method must be one of {', '.join(METHODS)}, got {question.method}")
+        if question.words and self.shared.model.text is None:
+            raise ValueError("find: Words must be left out with a model without text")
+        layer = question.layer.strip()
+        if layer in ("", AUTO):
+            layer = "mid" if question.mask is None else "x0"
+        self.shared.model.feature_map(layer)
+        kind = METHODS[question.method]
+        return layer, kind(layer=layer, prompt=question.words or None)
+
+    def _line(self, index: int) -> tuple[Found, Line]:
+        found = self._having(self.found, "Find directions first")
+        if not 0 <= index < len(self.lines):
+            raise ValueError(f"There is no direction {index + 1}.")
+        return found, self.lines[index]
+
+    @staticmethod
+    def _having(value: Any, otherwise: str) -> Any:
+        if value is None:
+            raise ValueError(f"{otherwise}.")
+        return value
+
+    def mask_of(self, painted: Image.Image | None) -> torch.Tensor | None:
+        """A painted mask, grey and white inside, as bool ``[H, W]`` at sample size; None where nothing is painted."""
+        if painted is None:
+            return None
+        height, width = self.shared.model.sample_shape[-2:]
+        inside = torch.from_numpy(inside_of(painted.convert("L").resize((width, height), Image.Resampling.BOX)))
+        if inside.all():
+            raise ValueError("The mask must leave a part of the picture out.")
+        return inside if inside.any() else None
