@@ -79,7 +79,7 @@ class Page:
                 self._lay_out_answer()
 
     def _lay_out_photo(self) -> None:
-        gr.HTML("<h2>1 · Photo</h2>", apply_default_css=False)
+        gr.HTML(pieces.title("1 · Photo"), apply_default_css=False)
         self.file = gr.File(label="Drop a photo here", height=112, type="filepath", elem_classes="lje-drop")
         self.crop = gr.HTML(js_on_load=pieces.asset("crop.js"), apply_default_css=False, elem_id="lje-crop")
         self.prompt = gr.Textbox(
@@ -90,7 +90,7 @@ class Page:
 
     def _lay_out_question(self) -> None:
         with gr.Column(visible=False, elem_id="lje-question") as self.question:
-            gr.HTML("<h2>2 · Directions</h2>", apply_default_css=False)
+            gr.HTML(pieces.title("2 · Directions"), apply_default_css=False)
             self.layer = gr.Dropdown(
                 self.shared.layers,
                 value=AUTO,
@@ -99,7 +99,7 @@ class Page:
                 allow_custom_value=True,
             )
             with gr.Row():
-                self.k = gr.Number(4, label="Directions", precision=0, minimum=1, maximum=MOST_DIRECTIONS, min_width=80)
+                self.k = gr.Number(4, label="Directions", precision=0, minimum=1, maximum=MOST_DIRECTIONS, min_width=80, elem_id="lje-k")
                 self.end = gr.Number(6, label="Range ±σ", minimum=0.1, min_width=80)
                 self.method = gr.Dropdown(list(METHODS), value="guidance", label="Method", min_width=120)
             self.words = gr.Textbox(
@@ -158,9 +158,7 @@ class Page:
         def on(event: Callable[..., Any], do: Callable[..., Any], inputs: list[Any], **options: Any) -> None:
             event(do, [self.token, *inputs], outputs, **private, **options)
 
-        self.blocks.load(lambda token: token, self.token, self.token, js=_TOKEN, **private).then(
-            self._reload, self.token, outputs, **private
-        )
+        self.blocks.load(self._reload, self.token, [self.token, *outputs], js=_TOKEN, **private)
         on(self.file.upload, self._open, [self.file])
         self.file.upload(lambda: None, None, self.file, **private)
         self.crop.crop(self._crop, self.token, None, **private)
@@ -173,6 +171,7 @@ class Page:
         on(self.compose.click, self._compose, [self.shown], js=_DISTANCES)
 
     def _reload(self, token: str) -> Iterator[Changes]:
+        yield {self.token: token}
         yield from self._doing(token, lambda session: None)
 
     def _open(self, token: str, path: str | None) -> Iterator[Changes]:
@@ -183,7 +182,7 @@ class Page:
         self.visitors.session(token).crop((left, top, right, bottom))
 
     def _invert(self, token: str, prompt: str) -> Iterator[Changes]:
-        yield from self._doing(token, lambda session: session.invert(prompt))
+        yield from self._doing(token, lambda session: session.invert(prompt or ""))
 
     def _level(self, token: str, event: gr.EventData) -> None:
         self.visitors.session(token).choose(event._data["level"])
@@ -193,7 +192,7 @@ class Page:
     ) -> Iterator[Changes]:
         def begin(session: Session) -> None:
             mask = session.mask_of(_painted(painted))
-            session.find(Question(layer or AUTO, int(k or 0), method, float(end or 0), words.strip(), mask))
+            session.find(Question(layer or AUTO, int(k or 0), method, float(end or 0), (words or "").strip(), mask))
 
         yield from self._doing(token, begin)
 
@@ -229,7 +228,8 @@ class Page:
         while True:
             job = session.job
             running = job is not None and job.running
-            yield self._changes(session, message, sent)
+            if changes := self._changes(session, message, sent):
+                yield changes
             if job is None or not running:
                 return
             job.wait(_NEWS)
@@ -241,7 +241,7 @@ class Page:
         made: Changes = {}
 
         def put(name: str, state: Any, parts: Callable[[], Changes]) -> None:
-            if name not in sent or sent[name] is not state and sent[name] != state:
+            if name not in sent or sent[name] != state:
                 sent[name] = state
                 made.update(parts())
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import escape
 from PIL import Image
 
 from latentjac.explore.jobs import Job
@@ -26,6 +27,11 @@ def head(shared: Shared) -> str:
     """What the page is and which model it shows."""
     height, width = shared.shape
     return _piece("head", shared.model.name, f"{width}×{height}", str(shared.model.device), shared.steps)
+
+
+def title(text: str) -> str:
+    """The heading of a part of the page."""
+    return f'<h2 class="lje-title">{escape(text)}</h2>'
 
 
 def crop(photo: Photo | None, shared: Shared) -> str:
@@ -105,7 +111,7 @@ def composed(made: tuple[Image.Image, dict[str, float]] | None) -> str:
 
 
 def enlarged(image: Image.Image, side: int) -> Image.Image:
-    """A small picture smoothly enlarged to a longer side, so that browsers do not show its pixels; a large one as is."""
+    """A small picture smoothly enlarged to a longer side, so that no browser shows its pixels; a large one as it is."""
     factor = side / max(image.size)
     if factor <= 1:
         return image
