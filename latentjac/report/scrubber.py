@@ -1,0 +1,236 @@
+"""Pictures along directions, with sliders: a piece of HTML that needs neither a server nor a network."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from latentjac.arguments import check_bool, check_int, check_kind, check_number, check_sequence, check_text
+from latentjac.strict_json import readable
+
+MOST_FRAMES = 1000  # of a strip
+MOST_BYTES = 3_000_000  # of all pictures of a scrubber before they are written as text, which makes a third more
+_SIDES = 16, 4096
+_QUALITY = 85
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Pictures along one direction, and what its slider's track shows.
+
+    Attributes:
+        title: Name of the direction.
+        images: From the lowest to the highest distance, of one size.
+        distances: Of each, ascending.
+        note: Stands beside the title.
+        unit: Of the distances.
+        linear_up_to: How far from 0 the network is linear, in the unit; None where it is not known.
+        leakage: Change outside a mask over the change inside, for each picture; NaN where it is not known. None without
+            a mask.
+
+    Raises:
+        TypeError: If a value has a wrong type.
+        ValueError: If there are not at least two pictures of one size, with ascending distances, or a number is out of
+            range.
+    """
+
+    title: str
+    images: Sequence[Image.Image] = field(repr=False)
+    distances: Sequence[float]
+    note: str = ""
+    unit: str = "noise standard deviations"
+    linear_up_to: float | None = None
+    leakage: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        name = "Strip"
+        for text in ("title", "note", "unit"):
+            check_text(name, text, getattr(self, text))
+        check_kind(name, "images", self.images, (list, tuple), "a list of PIL images")
+        for i, image in enumerate(self.images):
+            check_kind(name, f"images[{i}]", image, Image.Image, "a PIL image")
+        sizes = sorted({image.size for image in self.images})
+        if not 2 <= len(self.images) <= MOST_FRAMES or len(sizes) != 1 or 0 in sizes[0]:
+            got = f"{len(self.images)} of sizes {sizes[:4]}"
+            raise ValueError(f"{name}: images must be 2 to {MOST_FRAMES} of one size, got {got}")
+        given = check_sequence(name, "distances", self.distances, "numbers")
+        distances = tuple(check_number(name, f"distances[{i}]", d) for i, d in enumerate(given))
+        if len(distances) != len(self.images) or any(a >= b for a, b in pairwise(distances)):
+            raise ValueError(f"{name}: distances must be ascending, one an image, got {list(distances)}")
+        object.__setattr__(self, "distances", distances)
+        if self.linear_up_to is not None:
+            up_to = check_number(name, "linear_up_to", self.linear_up_to, 0, least=True)
+            object.__setattr__(self, "linear_up_to", up_to)
+        if self.leakage is not None:
+            leakage = tuple(map(float, check_sequence(name, "leakage", self.leakage, "numbers")))
+            if len(leakage) != len(distances) or any(value < 0 for value in leakage):
+                raise ValueError(f"{name}: leakage must be numbers from 0, one an image, got {list(leakage)}")
+            object.__setattr__(self, "leakage", leakage)
+
+
+def scrubber(
+    strips: Sequence[Strip],
+    *,
+    original: Image.Image | None = None,
+    original_title: str = "original",
+    start: float = 0.0,
+    side: int = 384,
+    assets: bool = True,
+) -> str:
+    """HTML of strips side by side, each with a slider that goes through its pictures.
+
+    A piece to be put into any page, once or several times, also into a frame or the output of a notebook cell. It loads
+    nothing. The original lies over a picture while a pointer is on it or a button is pressed in; another button saves
+    the picture as PNG. Where scripts do not run, and on paper, all pictures stand in rows.
+
+    In a browser the element ``latentjac-scrubber`` sends ``scrub`` events, with ``detail.strip``, ``detail.index`` and
+    ``detail.distance``; its ``indices`` are those of the pictures that it shows, ``show(strip, index)`` changes one.
+
+    Args:
+        strips: At least one.
+        original: Picture to compare with.
+        original_title: What it is.
+        start: Distance at which sliders stand at first; the nearest of each strip.
+        side: Longer side of pictures in pixels, from 16 to 4096; larger ones are made smaller, and all of them where
+            there would be more than 3 MB.
+        assets: With style and script; without, :func:`scrubber_assets` has to be in the page, once.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If there is no strip, or a number is out of range.
+
+    Example:
+        ``html = scrubber([Strip("direction 1", frames.images, frames.distances)], original=photo)``
+    """
+    name = "scrubber"
+    check_kind(name, "strips", strips, (list, tuple), "a list of Strip")
+    for i, strip in enumerate(strips):
+        check_kind(name, f"strips[{i}]", strip, Strip, "a Strip")
+    if not strips:
+        raise ValueError("scrubber: strips must be at least one, got an empty list")
+    check_kind(name, "original", original, Image.Image, "a PIL image", optional=True)
+    original_title = check_text(name, "original_title", original_title)
+    start = check_number(name, "start", start)
+    side = check_int(name, "side", side, *_SIDES)
+    assets = check_bool(name, "assets", assets)
+    pictures = [image for strip in strips for image in strip.images]
+    sources = _sources([*pictures, *([] if original is None else [original])], side)
+    left = iter(sources)
+    shown = [_shown(strip, [next(left) for _ in strip.images], start) for strip in strips]
+    return _rendered(
+        wanted="all" if assets else "body",
+        strips=shown,
+        units=list(dict.fromkeys(strip.unit for strip in strips)),
+        original=next(left, None),
+        original_title=original_title,
+        has_linear=any(entry["linear"] for entry in shown),
+        has_leakage=any(entry["leakage"] for entry in shown),
+    )
+
+
+def scrubber_assets() -> str:
+    """Style and script of every :func:`scrubber` of a page that is made with ``assets=False``."""
+    return _rendered(wanted="assets")
+
+
+@cache
+def _template() -> Any:
+    folder = FileSystemLoader(Path(__file__).parent)
+    options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
+    return Environment(loader=folder, autoescape=True, **options).get_template("scrubber.html")
+
+
+def _rendered(**values: Any) -> str:
+    return readable(_template().render(**values)).strip() + "\n"
+
+
+def _sources(images: Sequence[Image.Image], side: int) -> list[str]:
+    """Pictures as data URIs, of a side at most, and smaller where all together would be too large."""
+    while True:
+        contents = [_encoded(image, side) for image in images]
+        size = sum(map(len, contents))
+        if size <= MOST_BYTES or side <= _SIDES[0]:
+            return [f"data:image/webp;base64,{base64.b64encode(content).decode()}" for content in contents]
+        longest = max(max(image.size) for image in images)
+        side = max(_SIDES[0], int(min(side, longest) * 0.9 * math.sqrt(MOST_BYTES / size)))
+
+
+def _encoded(image: Image.Image, side: int) -> bytes:
+    picture = image.convert("RGB")
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=_QUALITY)
+    return buffer.getvalue()
+
+
+def _shown(strip: Strip, sources: list[str], start: float) -> dict[str, Any]:
+    """What the template takes of a strip."""
+    radius, distances = strip.linear_up_to, strip.distances
+    low, high = (max(distances[0], -radius), min(distances[-1], radius)) if radius else (0.0, 0.0)
+    ends = (_place(distances, low), _place(distances, high))
+    return {
+        "title": strip.title,
+        "note": strip.note,
+        "frames": [_frame(strip, i, source) for i, source in enumerate(sources)],
+        "start": min(range(len(distances)), key=lambda i: (abs(distances[i] - start), i)),
+        "linear": (ends[0], round(ends[1] - ends[0], 2)) if low < high else None,
+        "marks": [_place(distances, d) - 0.3 for d in distances],
+        "zero": _place(distances, 0.0) - 0.3 if distances[0] <= 0 <= distances[-1] else None,
+        "leakage": [] if strip.leakage is None else _areas(strip.leakage),
+        "range": None if radius is None else f"linear up to \N{PLUS-MINUS SIGN}{radius:.2g}",
+    }
+
+
+def _frame(strip: Strip, i: int, source: str) -> dict[str, Any]:
+    distance = strip.distances[i]
+    number = f"{distance:+.3g}".replace("-", "\N{MINUS SIGN}") if distance else "0"
+    caption = f"{number} {strip.unit}"
+    facts = []
+    if strip.linear_up_to is not None:
+        side = "within" if abs(distance) <= strip.linear_up_to else "beyond"
+        facts.append(f"{side} linear range \N{PLUS-MINUS SIGN}{strip.linear_up_to:.2g}")
+    if strip.leakage is not None and not math.isnan(strip.leakage[i]):
+        facts.append(f"leakage {strip.leakage[i]:.2g}" if math.isfinite(strip.leakage[i]) else "no change in the mask")
+    name = re.sub(r"[^\w.]+", "-", strip.title).strip("-.") or "picture"
+    return {
+        "source": source,
+        "distance": distance,
+        "number": number,
+        "caption": caption,
+        "facts": ", ".join(facts),
+        "say": "; ".join([caption, *facts]),
+        "file": f"{name}_{distance:+g}.png",
+    }
+
+
+def _place(distances: Sequence[float], distance: float) -> float:
+    """Where a distance is on a track of 100, along which the pictures are evenly spread; within its ends."""
+    last = len(distances) - 1
+    after = next((i for i, other in enumerate(distances) if other >= distance), last)
+    if after == 0:
+        return 0.0
+    low, high = distances[after - 1], distances[after]
+    part = min(1.0, (distance - low) / (high - low))
+    return round(100 * (after - 1 + part) / last, 2)
+
+
+def _areas(leakage: Sequence[float]) -> list[str]:
+    """Polygons of leakage over a track: from y = 20 for none to y = 4 for 1 and more, with gaps where it is unknown."""
+    step, found = 100 / (len(leakage) - 1), []
+    for known, run in groupby(enumerate(leakage), lambda entry: not math.isnan(entry[1])):
+        if known:
+            points = [(round(i * step, 2), round(20 - 16 * min(value, 1.0), 2)) for i, value in run]
+            corners = [(points[0][0], 20), *points, (points[-1][0], 20)]
+            found.append(" ".join(f"{x:g},{y:g}" for x, y in corners))
+    return found
