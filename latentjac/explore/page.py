@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
-from latentjac.explore import pieces
+from latentjac.explore import export, pieces
 from latentjac.explore.jobs import sentence
 from latentjac.explore.session import AUTO, METHODS, MOST_DIRECTIONS, Question, Session, Shared
 from latentjac.explore.visitors import Visitors
@@ -32,12 +33,17 @@ _TOKEN = """() => {
 _DISTANCES = """(token) => {
   const found = {};
   document.querySelectorAll(".lje-line latentjac-scrubber").forEach((scrubber) => {
-    const slot = scrubber.closest("[data-testid], .lje-line").closest(".lje-line").id.split("-").pop();
+    const slot = scrubber.closest("[id^=lje-line-]").id.split("-").pop();
     const frames = scrubber.querySelectorAll(".lj-strip .lj-frame");
     found[slot] = Number(frames[scrubber.indices[0]].dataset.distance);
   });
   return [token, JSON.stringify(found)];
 }"""
+# A link that Gradio shows beside the hidden button once there is a file.
+_SAVE = """() => setTimeout(() => {
+  const button = document.querySelector("#lje-download");
+  (button.querySelector("a") || button).click();
+}, 200)"""
 _CHOOSE_LEVEL = """element.addEventListener("change", (event) => {
   if (event.target.name === "lje-level") trigger("level", { level: Number(event.target.value) });
 });"""
@@ -75,6 +81,7 @@ class Page:
             with gr.Column(elem_classes="lje-side", scale=0, min_width=320):
                 self._lay_out_photo()
                 self._lay_out_question()
+                self._lay_out_sliders()
             with gr.Column(elem_classes="lje-main"):
                 self._lay_out_answer()
 
@@ -99,7 +106,15 @@ class Page:
                 allow_custom_value=True,
             )
             with gr.Row():
-                self.k = gr.Number(4, label="Directions", precision=0, minimum=1, maximum=MOST_DIRECTIONS, min_width=80, elem_id="lje-k")
+                self.k = gr.Number(
+                    4,
+                    label="Directions",
+                    precision=0,
+                    minimum=1,
+                    maximum=MOST_DIRECTIONS,
+                    min_width=80,
+                    elem_id="lje-k",
+                )
                 self.end = gr.Number(6, label="Range ±σ", minimum=0.1, min_width=80)
                 self.method = gr.Dropdown(list(METHODS), value="guidance", label="Method", min_width=120)
             self.words = gr.Textbox(
@@ -123,8 +138,20 @@ class Page:
                     elem_id="lje-mask",
                 )
             with gr.Row():
-                self.find = gr.Button("Find directions", variant="primary", elem_id="lje-find")
-                self.stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="lje-stop")
+                self.find = gr.Button("Find directions", variant="primary", scale=2, min_width=120, elem_id="lje-find")
+                self.stop = gr.Button("Stop", interactive=False, scale=1, min_width=60, elem_id="lje-stop")
+
+    def _lay_out_sliders(self) -> None:
+        with gr.Column(visible=False, elem_id="lje-sliders") as self.sliders:
+            gr.HTML(pieces.title("3 · Saved sliders"), apply_default_css=False)
+            self.kept = gr.File(
+                label="Kept from directions", file_count="multiple", interactive=False, visible=False,
+                elem_classes="lje-kept", elem_id="lje-kept",
+            )  # fmt: skip
+            with gr.Row(visible=False) as self.again:
+                self.which = gr.Dropdown([], label="Slider", show_label=False, scale=2, min_width=120)
+                self.apply = gr.Button("Apply to photo", scale=1, min_width=90, elem_id="lje-apply")
+            self.slider = gr.File(label="Drop a slider file to apply it", height=80, elem_classes="lje-drop")
 
     def _lay_out_answer(self) -> None:
         self.status = gr.HTML(pieces.status(None), apply_default_css=False, elem_id="lje-status")
@@ -132,7 +159,7 @@ class Page:
         self.facts = gr.HTML(apply_default_css=False, elem_id="lje-facts")
         self.slots: list[gr.Column] = []
         self.lines: list[gr.HTML] = []
-        self.farther: list[gr.Button] = []
+        self.tools: list[dict[str, gr.Button]] = []
         with gr.Row(elem_classes="lje-lines"):
             for i in range(SLOTS):
                 with gr.Column(visible=False, min_width=220, elem_classes="lje-slot") as slot:
@@ -141,10 +168,16 @@ class Page:
                         gr.HTML(apply_default_css=False, elem_classes="lje-line", elem_id=f"lje-line-{i}")
                     )
                     with gr.Row(elem_classes="lje-tools"):
-                        self.farther.append(gr.Button("Farther", size="sm", min_width=60))
+                        names = ("Farther", "Keep", "GIF")
+                        self.tools.append({name: gr.Button(name, size="sm", min_width=50) for name in names})
         with gr.Row(visible=False, elem_classes="lje-together") as self.together:
-            self.compose = gr.Button("Compose what the sliders show", elem_id="lje-compose")
-            self.composed = gr.HTML(apply_default_css=False, elem_id="lje-composed")
+            with gr.Column(min_width=220):
+                self.compose = gr.Button("Compose what the sliders show", elem_id="lje-compose")
+                self.composed = gr.HTML(apply_default_css=False, elem_id="lje-composed")
+            with gr.Column(min_width=220):
+                self.page = gr.Button("Save page with sliders (zip)", elem_id="lje-page")
+                self.sheet = gr.Button("Save sheet (PNG)", elem_id="lje-sheet")
+                self.download = gr.DownloadButton("Download", visible="hidden", elem_id="lje-download")
 
     # What controls do
 
@@ -152,7 +185,8 @@ class Page:
         private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         outputs = [
             self.status, self.crop, self.invert, self.result, self.question, self.find, self.stop, self.editor,
-            self.strip, self.facts, self.together, self.composed, *self.slots, *self.lines,
+            self.strip, self.facts, self.together, self.composed, self.sliders, self.kept, self.again, self.which,
+            *self.slots, *self.lines,
         ]  # fmt: skip
 
         def on(event: Callable[..., Any], do: Callable[..., Any], inputs: list[Any], **options: Any) -> None:
@@ -166,9 +200,28 @@ class Page:
         self.strip.level(self._level, self.token, None, **private)
         on(self.find.click, self._find, [self.layer, self.k, self.end, self.method, self.words, self.editor])
         self.stop.click(self._stop, self.token, None, **private)
-        for i, button in enumerate(self.farther):
-            on(button.click, self._farther_of(i), [])
+        for i, tools in enumerate(self.tools):
+            on(tools["Farther"].click, self._of_line(Session.farther, i), [])
+            on(tools["Keep"].click, self._of_line(Session.keep, i), [])
+            self._saving(tools["GIF"], partial(export.gif, index=i))
         on(self.compose.click, self._compose, [self.shown], js=_DISTANCES)
+        self._saving(self.page, export.page)
+        self._saving(self.sheet, export.sheet)
+        on(self.apply.click, self._apply, [self.which])
+        on(self.slider.upload, self._apply_file, [self.slider])
+        self.slider.upload(lambda: None, None, self.slider, **private)
+
+    def _saving(self, button: gr.Button, make: Callable[[Session], Path]) -> None:
+        """Have a button make a file, and the browser save it."""
+
+        def made(token: str) -> Changes:
+            try:
+                return {self.download: gr.DownloadButton(value=str(make(self.visitors.session(token))))}
+            except (ValueError, OSError) as error:
+                raise gr.Error(sentence(error)) from error
+
+        options: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        button.click(made, self.token, [self.download], **options).success(None, None, None, js=_SAVE)
 
     def _reload(self, token: str) -> Iterator[Changes]:
         yield {self.token: token}
@@ -199,15 +252,27 @@ class Page:
     def _stop(self, token: str) -> None:
         self.visitors.session(token).stop()
 
-    def _farther_of(self, index: int) -> Callable[[str], Iterator[Changes]]:
-        def farther(token: str) -> Iterator[Changes]:
-            yield from self._doing(token, lambda session: session.farther(index))
+    def _of_line(self, do: Callable[[Session, int], Any], index: int) -> Callable[[str], Iterator[Changes]]:
+        def done(token: str) -> Iterator[Changes]:
+            yield from self._doing(token, lambda session: do(session, index))
 
-        return farther
+        return done
+
+    def _apply(self, token: str, which: str | None) -> Iterator[Changes]:
+        def begin(session: Session) -> None:
+            kept = next((kept for kept in session.kept if str(kept.path) == which), None)
+            if kept is None:
+                raise ValueError("Keep a direction as a slider first.")
+            session.apply(kept.path, kept.title)
+
+        yield from self._doing(token, begin)
+
+    def _apply_file(self, token: str, path: str | None) -> Iterator[Changes]:
+        yield from self._doing(token, lambda session: session.apply(Path(path)) if path else None)
 
     def _compose(self, token: str, shown: str) -> Iterator[Changes]:
         def begin(session: Session) -> None:
-            session.compose({int(slot): float(distance) for slot, distance in json.loads(shown).items()})
+            session.compose({int(slot): float(mark) for slot, mark in json.loads(shown).items()})
 
         yield from self._doing(token, begin)
 
@@ -215,7 +280,8 @@ class Page:
 
     def _doing(self, token: str, do: Callable[[Session], Any]) -> Iterator[Changes]:
         """Do something in the session of a visitor, and show what becomes of it until nothing computes any more."""
-        message, sent = "", {}
+        message = ""
+        sent: dict[str, Any] = {}
         try:
             session = self.visitors.session(token)
         except ValueError as error:
@@ -251,6 +317,8 @@ class Page:
         put("way", id(way), lambda: self._way(session))
         put("facts", (id(found), bool(lines)), lambda: {self.facts: pieces.facts(found, lines)})
         put("together", bool(lines), lambda: {self.together: gr.Row(visible=bool(lines))})
+        put("sliders", way is not None or bool(session.kept), lambda: self._shown(session))
+        put("kept", session.kept, lambda: self._kept(session))
         put("composed", id(session.composed), lambda: {self.composed: pieces.composed(session.composed)})
         for i in range(SLOTS):
             line = lines[i] if i < len(lines) else None
@@ -273,6 +341,18 @@ class Page:
             self.strip: pieces.strip(way, session.level),
             self.question: gr.Column(visible=way is not None),
             self.editor: editor,
+        }
+
+    def _shown(self, session: Session) -> Changes:
+        return {self.sliders: gr.Column(visible=session.way is not None or bool(session.kept))}
+
+    def _kept(self, session: Session) -> Changes:
+        kept = session.kept
+        choices = [(one.title, str(one.path)) for one in kept]
+        return {
+            self.kept: gr.File(value=[str(one.path) for one in kept] or None, visible=bool(kept)),
+            self.again: gr.Row(visible=bool(kept)),
+            self.which: gr.Dropdown(choices=choices, value=choices[-1][1] if choices else None),
         }
 
     def _line(self, session: Session, index: int, line: Any) -> Changes:

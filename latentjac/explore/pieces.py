@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import escape
+from markupsafe import Markup, escape
 from PIL import Image
 
 from latentjac.explore.jobs import Job
 from latentjac.explore.lines import Line
-from latentjac.explore.session import Found, Photo, Shared, Way
+from latentjac.explore.session import Found, Photo, Session, Shared, Way
 from latentjac.report import Strip, scrubber
 
 _FOLDER = Path(__file__).parent
@@ -95,10 +95,24 @@ def facts(found: Found | None, lines: tuple[Line, ...]) -> str:
 
 def line(drawn: Line, original: Image.Image) -> str:
     """A slider through the pictures of a line; style and script of sliders stand elsewhere on the page."""
+    return scrubber([_strip(drawn)], original=enlarged(original, _LARGE), original_title="photo", assets=False)
+
+
+def exported(session: Session) -> str:
+    """A whole document with all sliders, which loads nothing."""
+    assert session.way is not None
+    original = enlarged(session.way.picture, _LARGE)
+    sliders = scrubber([_strip(drawn) for drawn in session.lines], original=original, original_title="photo")
+    about = facts(session.found, session.lines) + reconstruction(session.way) + composed(session.composed)
+    return _piece("exported", session.shared.model.name, Markup(about), Markup(sliders)) + "\n"
+
+
+def _strip(drawn: Line) -> Strip:
     images = [enlarged(image, _LARGE) for image in drawn.images]
     leakage = None if drawn.leakage is None else list(drawn.leakage)
-    one = Strip(drawn.title, images, drawn.distances, note=drawn.note, linear_up_to=drawn.linear_up_to, leakage=leakage)
-    return scrubber([one], original=enlarged(original, _LARGE), original_title="photo", assets=False)
+    saved = drawn.values is not None
+    unit, linear = ("of the slider", None) if saved else (drawn.walker.method.unit, drawn.linear_up_to)
+    return Strip(drawn.title, images, drawn.marks, note=drawn.note, unit=unit, linear_up_to=linear, leakage=leakage)
 
 
 def composed(made: tuple[Image.Image, dict[str, float]] | None) -> str:

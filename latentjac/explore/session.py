@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +27,8 @@ MOST_DIRECTIONS = 12
 METHODS = {"guidance": Guidance, "linear": Linear}
 AUTO = "auto"
 T = 0.7  # fraction of T of the level that is chosen at first
+MOST_LINES = 16
+VALUES = (-1.0, -0.5, 0.0, 0.5, 1.0)  # of a saved slider
 _PATIENCE = 120.0  # seconds that a new photo waits for a job to end
 
 
@@ -40,6 +44,7 @@ class Shared:
         inversion: Further options of :func:`latentjac.invert`.
         conditioning: What a photo, its box and a prompt are inverted under; by default what the model makes of the
             prompt.
+        folder: Where files of visitors are made; that of temporary files by default.
         turn: Held while the network computes: one visitor at a time.
     """
 
@@ -49,6 +54,7 @@ class Shared:
     seed: int = 0
     inversion: Mapping[str, Any] = field(default_factory=dict)
     conditioning: Callable[[PreparedImage, Box, str | None], latentjac.Conditioning] | None = None
+    folder: Path | None = None
     turn: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -140,6 +146,21 @@ class Found:
     walker: Walker
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A direction that is kept as a slider.
+
+    Attributes:
+        path: Its file.
+        title: What it is called.
+        change: RMS change of the picture at value 1.
+    """
+
+    path: Path
+    title: str
+    change: float
+
+
 class Session:
     """What one visitor has open.
 
@@ -155,6 +176,7 @@ class Session:
         level: Of the schedule, where the next directions are asked for.
         found: Directions; None before they are asked for.
         lines: Pictures along each.
+        kept: Directions that were kept as sliders; they stay when the photo changes.
         composed: Picture at the end of a walk along several directions at once, and their distances.
         job: What computes, or did last.
     """
@@ -167,6 +189,7 @@ class Session:
         self.found: Found | None = None
         self.lines: tuple[Line, ...] = ()
         self.composed: tuple[Image.Image, dict[str, float]] | None = None
+        self.kept: tuple[Kept, ...] = ()
         self.job: Job | None = None
         self._lock = threading.RLock()
 
@@ -249,40 +272,85 @@ class Session:
 
         return self._start("finding directions", work)
 
+    def keep(self, index: int) -> Job:
+        """Begin to calibrate the direction of a line as a slider, and to write its file.
+
+        Raises:
+            ValueError: If there is no such line, or something computes.
+        """
+        line = self.line(index)
+        if line.values is not None:
+            raise ValueError("keep: This is a saved slider by now.")
+
+        def work(job: Job) -> None:
+            job.begin(f"calibrating {line.title}")
+            at = line.walker
+            options: dict[str, Any] = {"method": at.method, "mask": at.mask}
+            slider = latentjac.Slider.make(at.model, at.point, line.direction, **options)
+            path = slider.save(self.file(f"{line.title} at t {at.point.t:.2f}", ".safetensors"))
+            self._put(job, kept=(*self.kept, Kept(path, path.stem, slider.change)))
+
+        return self._start(f"calibrating {line.title}", work)
+
+    def apply(self, path: Path, title: str | None = None) -> Job:
+        """Begin to apply a saved slider to the photo; it becomes a line of its own.
+
+        Raises:
+            ValueError: If the photo is not inverted, the file is no slider of this model, or something computes.
+            OSError: If it cannot be read.
+        """
+        way = self._having(self.way, "apply: Invert a photo first")
+        slider = latentjac.Slider.load(path, self.shared.model)
+
+        def work(job: Job) -> None:
+            job.begin("applying the slider")
+            model, steps = self.shared.model, way.trajectory.schedule
+            point = way.trajectory.at(min(slider.t, steps.timesteps[-1] / steps.num_train_timesteps))
+            applied = slider.apply(model, point, list(VALUES), photo=way.picture)
+            walker = Walker(model, point, way.picture, slider.method, slider.mask)
+            note = f"a change of {slider.change:.2g} at ±1"
+            line = walker.of_slider(applied.edit, title or path.stem, note, tuple(applied.values))
+            self._put(job, lines=(*self.lines, line)[-MOST_LINES:])
+
+        return self._start("applying the slider", work)
+
     def farther(self, index: int) -> Job:
         """Begin to draw a line to twice its distance.
 
         Raises:
             ValueError: If there is no such line, or something computes.
         """
-        found, line = self._line(index)
+        line = self.line(index)
 
         def work(job: Job) -> None:
             job.begin(f"{line.title}, farther")
-            longer = found.walker.longer(line)
+            longer = line.walker.longer(line)
             self._put(job, lines=tuple(longer if other is line else other for other in self.lines))
 
         return self._start(f"{line.title}, farther", work)
 
-    def compose(self, distances: dict[int, float]) -> Job:
+    def compose(self, marks: dict[int, float]) -> Job:
         """Begin to draw the picture at the end of a walk along several lines at once.
 
         Args:
-            distances: Of lines, by their index; zeros are left out.
+            marks: Where sliders of lines stand, by the index of the line; zeros are left out.
 
         Raises:
-            ValueError: If no distance is left, there is no such line, or something computes.
+            ValueError: If none is left, there is no such line, they are of different points, or something computes.
         """
-        chosen = {index: distance for index, distance in distances.items() if distance}
+        chosen = {index: mark for index, mark in marks.items() if mark}
         if not chosen:
             raise ValueError("compose: Move at least one slider away from 0 first.")
-        found = self._line(next(iter(chosen)))[0]
-        lines = [self._line(index)[1] for index in chosen]
+        lines = [self.line(index) for index in chosen]
+        walker = lines[0].walker
+        if any(not line.walker.goes_with(walker) for line in lines):
+            raise ValueError("compose: Directions of one noise level and method go together; set the others to 0.")
+        distances = [line.distance_at(mark) for line, mark in zip(lines, chosen.values(), strict=True)]
 
         def work(job: Job) -> None:
             job.begin("composing")
-            image = found.walker.composed(lines, list(chosen.values()))
-            names = {line.title: distance for line, distance in zip(lines, chosen.values(), strict=True)}
+            image = walker.composed(lines, distances)
+            names = {line.title: mark for line, mark in zip(lines, chosen.values(), strict=True)}
             self._put(job, composed=(image, names))
 
         return self._start("composing", work)
@@ -352,17 +420,26 @@ class Session:
         kind = METHODS[question.method]
         return layer, kind(layer=layer, prompt=question.words or None)
 
-    def _line(self, index: int) -> tuple[Found, Line]:
-        found = self._having(self.found, "Find directions first")
+    def line(self, index: int) -> Line:
+        """A line by its index.
+
+        Raises:
+            ValueError: If there is none.
+        """
         if not 0 <= index < len(self.lines):
             raise ValueError(f"There is no direction {index + 1}.")
-        return found, self.lines[index]
+        return self.lines[index]
 
     @staticmethod
     def _having(value: Any, otherwise: str) -> Any:
         if value is None:
             raise ValueError(f"{otherwise}.")
         return value
+
+    def file(self, name: str, ending: str) -> Path:
+        """A path for a new file of this session; names are made plain."""
+        folder = Path(tempfile.mkdtemp(dir=self.shared.folder))
+        return folder / f"{re.sub(r'[^0-9A-Za-z.]+', '-', name).strip('-.') or 'file'}{ending}"
 
     def mask_of(self, painted: Image.Image | None) -> torch.Tensor | None:
         """A painted mask, grey and white inside, as bool ``[H, W]`` at sample size; None where nothing is painted."""
