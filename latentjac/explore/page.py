@@ -44,6 +44,10 @@ _SAVE = """() => setTimeout(() => {
   const button = document.querySelector("#lje-download");
   (button.querySelector("a") || button).click();
 }, 200)"""
+# Gradio keeps an element whose inside changes; this one comes alive when it is put in.
+_REVIVE = """new MutationObserver(() => {
+  element.querySelectorAll("latentjac-scrubber:not(.lj-live)").forEach((old) => old.replaceWith(old.cloneNode(true)));
+}).observe(element, { subtree: true, childList: true, attributes: true, attributeFilter: ["class"] });"""
 _CHOOSE_LEVEL = """element.addEventListener("change", (event) => {
   if (event.target.name === "lje-level") trigger("level", { level: Number(event.target.value) });
 });"""
@@ -87,7 +91,7 @@ class Page:
 
     def _lay_out_photo(self) -> None:
         gr.HTML(pieces.title("1 · Photo"), apply_default_css=False)
-        self.file = gr.File(label="Drop a photo here", height=112, type="filepath", elem_classes="lje-drop")
+        self.file = gr.File(label="Photo", height=72, type="filepath", elem_classes="lje-drop")
         self.crop = gr.HTML(js_on_load=pieces.asset("crop.js"), apply_default_css=False, elem_id="lje-crop")
         self.prompt = gr.Textbox(
             label="What the photo shows", placeholder="optional", visible=self.shared.model.text is not None
@@ -98,13 +102,11 @@ class Page:
     def _lay_out_question(self) -> None:
         with gr.Column(visible=False, elem_id="lje-question") as self.question:
             gr.HTML(pieces.title("2 · Directions"), apply_default_css=False)
-            self.layer = gr.Dropdown(
-                self.shared.layers,
-                value=AUTO,
-                label="Layer",
-                info="auto is mid, or x0 with a mask; a module's name goes, too",
-                allow_custom_value=True,
-            )
+            with gr.Row():
+                self.layer = gr.Dropdown(
+                    self.shared.layers, value=AUTO, label="Layer", allow_custom_value=True, min_width=120
+                )
+                self.method = gr.Dropdown(list(METHODS), value="guidance", label="Method", min_width=120)
             with gr.Row():
                 self.k = gr.Number(
                     4,
@@ -115,8 +117,7 @@ class Page:
                     min_width=80,
                     elem_id="lje-k",
                 )
-                self.end = gr.Number(6, label="Range ±σ", minimum=0.1, min_width=80)
-                self.method = gr.Dropdown(list(METHODS), value="guidance", label="Method", min_width=120)
+                self.end = gr.Number(6, label="Range, ± noise σ", minimum=0.1, min_width=80)
             self.words = gr.Textbox(
                 label="Directions under these words",
                 placeholder="optional",
@@ -151,10 +152,10 @@ class Page:
             with gr.Row(visible=False) as self.again:
                 self.which = gr.Dropdown([], label="Slider", show_label=False, scale=2, min_width=120)
                 self.apply = gr.Button("Apply to photo", scale=1, min_width=90, elem_id="lje-apply")
-            self.slider = gr.File(label="Drop a slider file to apply it", height=80, elem_classes="lje-drop")
+            self.slider = gr.File(label="Slider file", height=56, elem_classes=["lje-drop", "lje-drop-slider"])
 
     def _lay_out_answer(self) -> None:
-        self.status = gr.HTML(pieces.status(None), apply_default_css=False, elem_id="lje-status")
+        self.status = gr.HTML(pieces.status(None, pieces.hint(None)), apply_default_css=False, elem_id="lje-status")
         self.strip = gr.HTML(js_on_load=_CHOOSE_LEVEL, apply_default_css=False, elem_id="lje-strip")
         self.facts = gr.HTML(apply_default_css=False, elem_id="lje-facts")
         self.slots: list[gr.Column] = []
@@ -285,7 +286,7 @@ class Page:
         try:
             session = self.visitors.session(token)
         except ValueError as error:
-            yield {self.status: pieces.status(None, sentence(error))}
+            yield {self.status: pieces.status(None, sentence(error), bad=True)}
             return
         try:
             do(session)
@@ -311,7 +312,8 @@ class Page:
                 sent[name] = state
                 made.update(parts())
 
-        put("status", pieces.status(job, message), lambda: {self.status: pieces.status(job, message)})
+        status = pieces.status(job, message or pieces.hint(session), bad=bool(message))
+        put("status", status, lambda: {self.status: status})
         put("photo", photo and id(photo.whole), lambda: {self.crop: pieces.crop(photo, self.shared)})
         put("busy", (busy, photo is None), lambda: self._buttons(busy, photo is not None))
         put("way", id(way), lambda: self._way(session))

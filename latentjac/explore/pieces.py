@@ -70,15 +70,25 @@ def strip(way: Way | None, chosen: int) -> str:
     return _piece("strip", levels, chosen)
 
 
-def status(job: Job | None, message: str = "") -> str:
-    """What computes and how far it is; or a sentence of what went wrong, or was stopped."""
+def status(job: Job | None, message: str = "", *, bad: bool = False) -> str:
+    """What computes and how far it is; else what went wrong, or was stopped; else a message."""
     if job is not None and job.running:
-        report = job.report
-        return _piece("status", report.stage, "", report.done, report.total, "", False)
-    bad = bool(message or (job is not None and job.error))
-    if job is not None and not message:
-        message = job.error or ("Stopped. What was finished before is here." if job.stopped else "")
-    return _piece("status", "", "", 0, None, message, bad)
+        return _piece("status", job.report.stage, job.report.done, job.report.total, "", False)
+    if job is not None and not bad and (job.error or job.stopped):
+        message = job.error or "Stopped. What was finished before is here."
+        bad = bool(job.error)
+    return _piece("status", "", 0, None, message, bad)
+
+
+def hint(session: Session | None) -> str:
+    """What to do next."""
+    if session is None or session.photo is None:
+        return "Drop a photo to begin."
+    if session.way is None:
+        return "Set the frame on the photo, then press Invert."
+    if not session.lines:
+        return "Choose a noise level, then press Find directions."
+    return "Move the sliders. Several together: Compose."
 
 
 def facts(found: Found | None, lines: tuple[Line, ...]) -> str:
