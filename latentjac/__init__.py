@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     # Functions from the modules of their names, which mypy would take them for.
     from latentjac.diffusion import Point, Trajectory, invert, noise_point, sample
-    from latentjac.editing import Edit
+    from latentjac.editing import Edit, Slider
     from latentjac.editing.edit import edit
     from latentjac.files import FileError
     from latentjac.geometry.basis_path import basis_path
@@ -32,6 +32,7 @@ __all__ = [
     "Model",
     "NonFiniteError",
     "Point",
+    "Slider",
     "Status",
     "StoppedError",
     "Trajectory",

@@ -121,12 +121,28 @@ def leakage(pictures: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor)
     Returns:
         ``[w]``; 0 where nothing changed, infinite where nothing changed inside.
     """
+    inside = _enlarged(mask, pictures)
+    within, beyond = (rms_change(pictures, reference, part) for part in (inside, ~inside))
+    return torch.where(beyond == 0, 0.0, beyond / within)
+
+
+def change_inside(pictures: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """RMS change of pictures inside a mask, or of the whole without one, ``[w]``; arguments are those of leakage."""
+    inside = None if mask is None else _enlarged(mask, pictures)
+    return rms_change(pictures, reference, inside)
+
+
+def rms_change(pictures: torch.Tensor, reference: torch.Tensor, part: torch.Tensor | None) -> torch.Tensor:
+    """Root of the mean square by which pictures ``[w, C, ...]`` differ from one, over a part of their pixels."""
+    change = (pictures - reference).double().square().mean(1)
+    return (change.flatten(1) if part is None else change[:, part]).mean(1).sqrt()
+
+
+def _enlarged(mask: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
+    """A mask at sample size at the size of pictures ``[w, C, ...]``."""
     if mask.ndim == 3:
         mask = mask.cpu()[latent_frames(pictures.shape[2], len(mask))]
-    inside = torch.nn.functional.interpolate(mask[None, None].float().cpu(), pictures.shape[2:])[0, 0] > 0
-    change = (pictures - reference).double().square().mean(1)
-    within, beyond = change[:, inside].mean(1).sqrt(), change[:, ~inside].mean(1).sqrt()
-    return torch.where(beyond == 0, 0.0, beyond / within)
+    return torch.nn.functional.interpolate(mask[None, None].float().cpu(), pictures.shape[2:])[0, 0] > 0
 
 
 def latent_frames(frames: int, latents: int) -> torch.Tensor:

@@ -127,22 +127,30 @@ def edit(
     photos: list[torch.Tensor | None] = []
     for at, (rows, ways, inside, picture) in zip(points, each, strict=True):
         first = progress and not jobs
-        jobs.append(_job(model, at, rows, ways, method, inside, compose, first))
-        photos.append(None if picture is None else _pixels(model, picture))
-    statuses: list[list[Status]] = [[] for _ in jobs]
-    with building("edit"):
-        walked = answered([_noting(_walk(method, job), found) for job, found in zip(jobs, statuses, strict=True)])
+        jobs.append(job_of(model, at, rows, ways, method, inside, compose, first))
+        photos.append(None if picture is None else pixels_of(model, picture))
+    found = walked("edit", method, jobs)
+    compared = [i for i, job in enumerate(jobs) if job.mask is not None or photos[i] is not None]
+    unchanged = dict(zip(compared, pictures_unchanged([jobs[i] for i in compared]), strict=True))
     edits = []
-    unchanged = _unchanged(jobs, photos)
-    for i, (job, way, found) in enumerate(zip(jobs, walked, statuses, strict=True)):
-        edits.append(_drawn(job, method, way, worst(found) if found else None, photos[i], unchanged.get(i)))
+    for i, (job, (way, status)) in enumerate(zip(jobs, found, strict=True)):
+        pictures = decoded(model, way.samples.flatten(0, 1))
+        edits.append(drawn(job, method, way, status, pictures, photos[i], unchanged.get(i)))
     return edits if several else edits[0]
 
 
-def _unchanged(jobs: list[Job], photos: list[torch.Tensor | None]) -> dict[int, torch.Tensor]:
-    """The clean samples without an edit, ``[1, C, H, W]``, where something is compared with them."""
-    wanted = [i for i, job in enumerate(jobs) if job.mask is not None or photos[i] is not None]
-    return dict(zip(wanted, answered([way_down(jobs[i], jobs[i].point.sample) for i in wanted]), strict=True))
+def walked(function: str, method: Method, jobs: Sequence[Job]) -> list[tuple[Walked, Status | None]]:
+    """All walks side by side, each with how the bases ended that it is built on; None if it is built on none."""
+    statuses: list[list[Status]] = [[] for _ in jobs]
+    with building(function):
+        ways = answered([_noting(_walk(method, job), found) for job, found in zip(jobs, statuses, strict=True)])
+    return [(way, worst(found) if found else None) for way, found in zip(ways, statuses, strict=True)]
+
+
+def pictures_unchanged(jobs: Sequence[Job]) -> list[torch.Tensor]:
+    """What each job's point is decoded to without an edit, ``[C, H, W]`` as of :func:`decoded`."""
+    samples = answered([way_down(job, job.point.sample) for job in jobs])
+    return [decoded(job.model, sample)[0] for job, sample in zip(jobs, samples, strict=True)]
 
 
 def _points(model: Model, point: Any) -> list[Point]:
@@ -178,7 +186,7 @@ def _each(points: Sequence[Point], directions: Any, distance: Any, mask: Any, ph
     return list(zip(*columns, strict=True))
 
 
-def _job(
+def job_of(
     model: Model,
     point: Point,
     directions: Any,
@@ -223,7 +231,7 @@ def _noting(walk: Asking[Walked], statuses: list[Status]) -> Asking[Walked]:
         answer = yield question
 
 
-def _pixels(model: Model, photo: ImageInput) -> torch.Tensor:
+def pixels_of(model: Model, photo: ImageInput) -> torch.Tensor:
     """The photo ``[C, H, W]`` in [0, 1], as the model's pictures are."""
     subject = "edit: photo"
     if isinstance(model.codec, NoCodec):
@@ -237,24 +245,32 @@ def _pixels(model: Model, photo: ImageInput) -> torch.Tensor:
     return pixels[0]
 
 
-def _drawn(
+def drawn(
     job: Job,
     method: Method,
     walked: Walked,
     status: Status | None,
+    pictures: torch.Tensor,
     photo: torch.Tensor | None,
     unchanged: torch.Tensor | None,
 ) -> Edit:
-    """Walks with their pictures, and with a mask how much of the change lies outside."""
+    """Walks with their pictures, and with a mask how much of the change lies outside.
+
+    Args:
+        job: What was to be done.
+        method: How.
+        walked: What was done.
+        status: Of the bases on the way.
+        pictures: What the samples are decoded to.
+        photo: What the picture without an edit ought to be, or None.
+        unchanged: What it is; needed with a mask or a photo.
+    """
     model, leaked, residual = job.model, None, None
-    pictures = decoded(model, walked.samples.flatten(0, 1))
-    if unchanged is not None:
-        reference = decoded(model, unchanged)[0]
-        if job.mask is not None:
-            leaked = leakage(pictures, reference, job.mask.pixels).view(walked.samples.shape[:2])
-        if photo is not None:
-            residual = photo - reference
-            pictures = (pictures + residual).clamp(0, 1)
+    if unchanged is not None and job.mask is not None:
+        leaked = leakage(pictures, unchanged, job.mask.pixels).view(walked.samples.shape[:2])
+    if unchanged is not None and photo is not None:
+        residual = photo - unchanged
+        pictures = (pictures + residual).clamp(0, 1)
     return Edit(
         **vars(walked), images=stills(model, pictures), method=method, leakage=leaked, residual=residual, status=status
     )

@@ -31,6 +31,8 @@ class Job:
         compose: Go along all directions at once.
         mask: Where the edit is meant to be, on the model's device, or None.
         progress: Show a progress bar.
+        outside: Directions ``[r, C, H, W]`` that no step may take, where they are known already; None to compute those
+            of the mask.
     """
 
     model: Model
@@ -42,6 +44,7 @@ class Job:
     compose: bool = False
     mask: Mask | None = None
     progress: bool = False
+    outside: torch.Tensor | None = field(default=None, repr=False)
 
     def point_under(self, prompt: str | None, class_label: int | None = None) -> Point:
         """The point under a prompt or a class; as it is without one."""

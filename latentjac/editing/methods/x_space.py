@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from latentjac.arguments import check_bool, check_int, check_number, check_text
-from latentjac.diffusion import Point, denoise
+from latentjac.diffusion import denoise
 from latentjac.edit_options import LINEARITY_TOLERANCE, MOST_STEPS
 from latentjac.editing.arguments import set_checked
 from latentjac.editing.diagnostics import Observer
@@ -131,7 +131,7 @@ class XSpaceMethod:
         model, layer, point = job.model, self.layer_in(job.model), job.point_under(self.prompt, self.class_label)
         self.check_size(point.sample.numel())
         rows = job.rows(point.sample)
-        outside = _outside(job, point)
+        outside = self.outside(job) if job.outside is None else job.outside
         if outside is not None:
             rows = left_of(rows, outside)
         lines = Lines.along(rows, job.distances, job.compose)
@@ -165,6 +165,18 @@ class XSpaceMethod:
             overlaps=record.overlaps,
         )
 
+    def outside(self, job: Job) -> torch.Tensor | None:
+        """What no step may take: directions that the picture outside the mask listens to most; None if there are none.
+
+        It is that under the prompt of the walk.
+        """
+        mask = job.mask
+        if mask is None or mask.rank == 0:
+            return None
+        point = job.point_under(self.prompt, self.class_label)
+        rank, energy = mask.null_rank, mask.null_energy
+        return null_space(job.model, point, mask.pixels, rank, energy, tol=mask.tol, progress=job.progress).v
+
     def samples_between(self, job: Job, edit: Edit, direction: int, distances: list[float], bar: tqdm) -> torch.Tensor:
         """Clean samples from where the longest walks came through; no step is taken."""
         x = torch.stack([_on_the_way(edit, direction, distance) for distance in distances])
@@ -179,17 +191,6 @@ def way_down(job: Job, x: torch.Tensor, bar: tqdm | None = None) -> Asking[torch
 
     (samples,) = yield Question(answer, ("down", job.level, job.schedule), (x,), job.point.conditioning, last=True)
     return samples
-
-
-def _outside(job: Job, point: Point) -> torch.Tensor | None:
-    """What no step may take: directions that the picture outside the mask listens to most; None if there are none."""
-    mask = job.mask
-    if mask is None or mask.rank == 0:
-        return None
-    basis = null_space(
-        job.model, point, mask.pixels, mask.null_rank, mask.null_energy, tol=mask.tol, progress=job.progress
-    )
-    return basis.v
 
 
 def _on_the_way(edit: Edit, direction: int, distance: float) -> torch.Tensor:
