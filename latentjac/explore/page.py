@@ -44,10 +44,6 @@ _SAVE = """() => setTimeout(() => {
   const button = document.querySelector("#lje-download");
   (button.querySelector("a") || button).click();
 }, 200)"""
-# Gradio keeps an element whose inside changes; this one comes alive when it is put in.
-_REVIVE = """new MutationObserver(() => {
-  element.querySelectorAll("latentjac-scrubber:not(.lj-live)").forEach((old) => old.replaceWith(old.cloneNode(true)));
-}).observe(element, { subtree: true, childList: true, attributes: true, attributeFilter: ["class"] });"""
 _CHOOSE_LEVEL = """element.addEventListener("change", (event) => {
   if (event.target.name === "lje-level") trigger("level", { level: Number(event.target.value) });
 });"""
@@ -85,9 +81,9 @@ class Page:
             with gr.Column(elem_classes="lje-side", scale=0, min_width=320):
                 self._lay_out_photo()
                 self._lay_out_question()
-                self._lay_out_sliders()
             with gr.Column(elem_classes="lje-main"):
                 self._lay_out_answer()
+                self._lay_out_sliders()
 
     def _lay_out_photo(self) -> None:
         gr.HTML(pieces.title("1 · Photo"), apply_default_css=False)
@@ -138,24 +134,26 @@ class Page:
                     fixed_canvas=True,
                     elem_id="lje-mask",
                 )
-            with gr.Row():
-                self.find = gr.Button("Find directions", variant="primary", scale=2, min_width=120, elem_id="lje-find")
-                self.stop = gr.Button("Stop", interactive=False, scale=1, min_width=60, elem_id="lje-stop")
+            self.find = gr.Button("Find directions", variant="primary", elem_id="lje-find")
 
     def _lay_out_sliders(self) -> None:
         with gr.Column(visible=False, elem_id="lje-sliders") as self.sliders:
             gr.HTML(pieces.title("3 · Saved sliders"), apply_default_css=False)
-            self.kept = gr.File(
-                label="Kept from directions", file_count="multiple", interactive=False, visible=False,
-                elem_classes="lje-kept", elem_id="lje-kept",
-            )  # fmt: skip
-            with gr.Row(visible=False) as self.again:
-                self.which = gr.Dropdown([], label="Slider", show_label=False, scale=2, min_width=120)
-                self.apply = gr.Button("Apply to photo", scale=1, min_width=90, elem_id="lje-apply")
-            self.slider = gr.File(label="Slider file", height=56, elem_classes=["lje-drop", "lje-drop-slider"])
+            with gr.Row():
+                with gr.Column(min_width=220):
+                    self.kept = gr.File(
+                        label="Kept from directions", file_count="multiple", interactive=False, visible=False,
+                        elem_id="lje-kept",
+                    )  # fmt: skip
+                    with gr.Row(visible=False) as self.again:
+                        self.which = gr.Dropdown([], label="Slider", show_label=False, scale=2, min_width=140)
+                        self.apply = gr.Button("Apply", scale=0, min_width=80, elem_id="lje-apply")
+                self.slider = gr.File(label="Slider file", height=56, elem_classes=["lje-drop", "lje-drop-slider"])
 
     def _lay_out_answer(self) -> None:
-        self.status = gr.HTML(pieces.status(None, pieces.hint(None)), apply_default_css=False, elem_id="lje-status")
+        with gr.Row(elem_classes="lje-now"):
+            self.status = gr.HTML(pieces.status(None, pieces.hint(None)), apply_default_css=False, elem_id="lje-status")
+            self.stop = gr.Button("Stop", interactive=False, scale=0, min_width=70, elem_id="lje-stop")
         self.strip = gr.HTML(js_on_load=_CHOOSE_LEVEL, apply_default_css=False, elem_id="lje-strip")
         self.facts = gr.HTML(apply_default_css=False, elem_id="lje-facts")
         self.slots: list[gr.Column] = []

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -199,10 +200,10 @@ class Session:
         """Open a photo: any picture that Pillow reads. What was open before is gone.
 
         Raises:
-            ValueError: If it is none; what was open before stays then.
-            OSError: If it cannot be read.
+            ValueError: If it is none, or cannot be read; what was open before stays then.
         """
-        whole = read_image(path, "open: The photo")
+        with _by_name(path):
+            whole = read_image(path, "open: The photo")
         box = middle_box(*whole.image.size, self.shared.shape)
         self._replace(Photo(name or path.name, whole, box))
 
@@ -297,16 +298,17 @@ class Session:
 
         Raises:
             ValueError: If the photo is not inverted, the file is no slider of this model, or something computes.
-            OSError: If it cannot be read.
         """
         way = self._having(self.way, "apply: Invert a photo first")
-        slider = latentjac.Slider.load(path, self.shared.model)
+        with _by_name(path):
+            slider = latentjac.Slider.load(path, self.shared.model)
 
         def work(job: Job) -> None:
             job.begin("applying the slider")
             model, steps = self.shared.model, way.trajectory.schedule
             point = way.trajectory.at(min(slider.t, steps.timesteps[-1] / steps.num_train_timesteps))
             applied = slider.apply(model, point, list(VALUES), photo=way.picture)
+            assert not isinstance(applied, list)
             walker = Walker(model, point, way.picture, slider.method, slider.mask)
             note = f"a change of {slider.change:.2g} at ±1"
             line = walker.of_slider(applied.edit, title or path.stem, note, tuple(applied.values))
@@ -450,3 +452,12 @@ class Session:
         if inside.all():
             raise ValueError("The mask must leave a part of the picture out.")
         return inside if inside.any() else None
+
+
+@contextmanager
+def _by_name(path: Path) -> Iterator[None]:
+    """Errors speak of a file by its name: where it lies here is nothing to its visitor."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise ValueError(str(error).replace(str(path), path.name)) from error
