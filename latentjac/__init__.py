@@ -55,7 +55,7 @@ __version__ = "0.1.0"
 
 # Where these names come from; the lower layers first.
 _HOMES = ("files", "stopping", "linearization", "solvers", "models", "diffusion", "geometry", "editing")
-_MODULES = (*_HOMES, "arguments", "batch", "kernels", "papers", "report", "studies")
+_MODULES = (*_HOMES, "arguments", "batch", "explore", "kernels", "papers", "report", "studies")
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 

@@ -88,7 +88,7 @@ def explore(
 
         how = inversion_of(steps, 1.0, grid, solver, refinement)
         beside.check_files(image, inpaint_mask, control, image_prompt)
-        loaded = stages.open_model(model, device, size)
+        loaded = stages.open_model(model, device, size, "MODEL")
         checks.check_steps(loaded, how)
 
         def under(photo: PreparedImage, box: Box, prompt: str | None) -> Conditioning:
@@ -102,7 +102,7 @@ def explore(
                 raise ValueError(str(error)) from error
 
         options = {"grid": how.grid, "solver": how.solver}
-        shared = Shared(loaded, steps, tol, seed, options, under)
+        shared = Shared(loaded, steps, tol, seed, options, under, Path(folder))
         page = serve(shared, port=port, share=share, browser=browser)
         print(f"latentjac explore: {page.blocks.local_url} (Ctrl-C ends it)", flush=True)
         if page.blocks.share_url:

@@ -40,8 +40,15 @@ def load_model(run: RunFolder, source: str, device: str, size: str | None = None
     return model
 
 
-def open_model(source: str, device: str, size: str | None = None) -> latentjac.Model:
-    """Load a model of pictures, at a size of ``--size`` if one is given; raise where there is none such."""
+def open_model(source: str, device: str, size: str | None = None, option: str = "--model") -> latentjac.Model:
+    """Load a model of pictures, at a size of ``--size`` if one is given; raise where there is none such.
+
+    Args:
+        source: Which.
+        device: Where it computes, or ``"auto"``.
+        size: Of its pictures.
+        option: Where source comes from, for messages.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     count = torch.cuda.device_count()
@@ -51,16 +58,16 @@ def open_model(source: str, device: str, size: str | None = None) -> latentjac.M
         pixels = None if size is None else parse_size("--size", size)
         model = latentjac.load(source, device=device, size=pixels)
     except (latentjac.LoadError, ValueError, TypeError, OSError) as error:
-        message = in_options(str(error))
-        if not message.startswith("--"):
-            message = str(refusal("--model", "one that can be loaded", source, f": {message}"))
+        message = in_options(str(error), {"source": option})
+        if not message.startswith(("--", option)):
+            message = str(refusal(option, "one that can be loaded", source, f": {message}"))
         raise Refusal(message) from error
     media = media_of(model)
     if media != PixelCodec.media:
         what = f"are {media}"
         if media == NoCodec.media:
             what = f"have {model.sample_shape[0]} channels and no autoencoder"
-        raise refusal("--model", "one of pictures", source, f", whose samples {what}")
+        raise refusal(option, "one of pictures", source, f", whose samples {what}")
     return model
 
 

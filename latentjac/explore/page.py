@@ -13,13 +13,12 @@ from PIL import Image
 
 from latentjac.explore import export, pieces
 from latentjac.explore.jobs import sentence
-from latentjac.explore.session import AUTO, METHODS, MOST_DIRECTIONS, Question, Session, Shared
+from latentjac.explore.session import METHODS, MOST_DIRECTIONS, MOST_LINES, Session
+from latentjac.explore.state import AUTO, Question, Shared
 from latentjac.explore.visitors import Visitors
 
-SLOTS = 16  # lines that the page has room for
 _CANVAS = 384
 _NEWS = 0.25  # seconds between looks at a job
-_PAINT = "rgba(59, 130, 196, 0.65)"
 # A token lives as long as its tab: a reload keeps the session, and another tab is another visitor.
 _TOKEN = """() => {
   let token = sessionStorage.getItem("latentjac-explore");
@@ -128,7 +127,7 @@ class Page:
                     transforms=(),
                     layers=False,
                     buttons=[],
-                    brush=gr.Brush(default_size=28, colors=[_PAINT], color_mode="fixed"),
+                    brush=gr.Brush(default_size=28, colors=[pieces.PAINT], color_mode="fixed"),
                     eraser=gr.Eraser(default_size=28),
                     canvas_size=(_CANVAS, _CANVAS),
                     fixed_canvas=True,
@@ -141,6 +140,8 @@ class Page:
             gr.HTML(pieces.title("3 · Saved sliders"), apply_default_css=False)
             with gr.Row():
                 with gr.Column(min_width=220):
+                    self.slider = gr.File(label="Slider file", height=56, elem_classes=["lje-drop", "lje-drop-slider"])
+                with gr.Column(min_width=220):
                     self.kept = gr.File(
                         label="Kept from directions", file_count="multiple", interactive=False, visible=False,
                         elem_id="lje-kept",
@@ -148,7 +149,6 @@ class Page:
                     with gr.Row(visible=False) as self.again:
                         self.which = gr.Dropdown([], label="Slider", show_label=False, scale=2, min_width=140)
                         self.apply = gr.Button("Apply", scale=0, min_width=80, elem_id="lje-apply")
-                self.slider = gr.File(label="Slider file", height=56, elem_classes=["lje-drop", "lje-drop-slider"])
 
     def _lay_out_answer(self) -> None:
         with gr.Row(elem_classes="lje-now"):
@@ -160,7 +160,7 @@ class Page:
         self.lines: list[gr.HTML] = []
         self.tools: list[dict[str, gr.Button]] = []
         with gr.Row(elem_classes="lje-lines"):
-            for i in range(SLOTS):
+            for i in range(MOST_LINES):
                 with gr.Column(visible=False, min_width=220, elem_classes="lje-slot") as slot:
                     self.slots.append(slot)
                     self.lines.append(
@@ -187,17 +187,18 @@ class Page:
             self.strip, self.facts, self.together, self.composed, self.sliders, self.kept, self.again, self.which,
             *self.slots, *self.lines,
         ]  # fmt: skip
+        asked = [self.layer, self.k, self.end, self.method, self.words]
 
         def on(event: Callable[..., Any], do: Callable[..., Any], inputs: list[Any], **options: Any) -> None:
             event(do, [self.token, *inputs], outputs, **private, **options)
 
-        self.blocks.load(self._reload, self.token, [self.token, *outputs], js=_TOKEN, **private)
+        self.blocks.load(self._reload, self.token, [self.token, *asked, *outputs], js=_TOKEN, **private)
         on(self.file.upload, self._open, [self.file])
         self.file.upload(lambda: None, None, self.file, **private)
         self.crop.crop(self._crop, self.token, None, **private)
         on(self.invert.click, self._invert, [self.prompt])
         self.strip.level(self._level, self.token, None, **private)
-        on(self.find.click, self._find, [self.layer, self.k, self.end, self.method, self.words, self.editor])
+        on(self.find.click, self._find, [*asked, self.editor])
         self.stop.click(self._stop, self.token, None, **private)
         for i, tools in enumerate(self.tools):
             on(tools["Farther"].click, self._of_line(Session.farther, i), [])
@@ -223,7 +224,8 @@ class Page:
         button.click(made, self.token, [self.download], **options).success(None, None, None, js=_SAVE)
 
     def _reload(self, token: str) -> Iterator[Changes]:
-        yield {self.token: token}
+        found = self.visitors.session(token).found
+        yield {self.token: token, **({} if found is None else self._asked(found.question))}
         yield from self._doing(token, lambda session: None)
 
     def _open(self, token: str, path: str | None) -> Iterator[Changes]:
@@ -320,10 +322,19 @@ class Page:
         put("sliders", way is not None or bool(session.kept), lambda: self._shown(session))
         put("kept", session.kept, lambda: self._kept(session))
         put("composed", id(session.composed), lambda: {self.composed: pieces.composed(session.composed)})
-        for i in range(SLOTS):
+        for i in range(MOST_LINES):
             line = lines[i] if i < len(lines) else None
             put(f"line {i}", id(line), lambda i=i, line=line: self._line(session, i, line))  # type: ignore[misc]
         return made
+
+    def _asked(self, question: Question) -> Changes:
+        return {
+            self.layer: question.layer,
+            self.k: question.k,
+            self.end: question.end,
+            self.method: question.method,
+            self.words: question.words,
+        }
 
     def _buttons(self, busy: bool, open_photo: bool) -> Changes:
         return {
@@ -335,7 +346,9 @@ class Page:
     def _way(self, session: Session) -> Changes:
         way = session.way
         canvas = None if way is None else pieces.enlarged(way.picture, _CANVAS)
-        editor = None if canvas is None else {"background": canvas, "layers": [], "composite": canvas}
+        mask = None if session.found is None else session.found.question.mask
+        layers = [] if mask is None or canvas is None else [pieces.painted(mask, canvas.size)]
+        editor = None if canvas is None else {"background": canvas, "layers": layers, "composite": None}
         return {
             self.result: pieces.reconstruction(way),
             self.strip: pieces.strip(way, session.level),

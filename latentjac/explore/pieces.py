@@ -8,19 +8,22 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from PIL import Image
 
 from latentjac.explore.jobs import Job
 from latentjac.explore.lines import Line
-from latentjac.explore.session import Found, Photo, Session, Shared, Way
+from latentjac.explore.session import Session
+from latentjac.explore.state import Found, Photo, Shared, Way
 from latentjac.report import Strip, scrubber
 
 _FOLDER = Path(__file__).parent
 _PREVIEW = 1024  # longest side of a photo in the browser
 _THUMBNAIL = 96
 _LARGE = 384
+PAINT = "rgba(59, 130, 196, 0.65)"  # of masks
 
 
 def head(shared: Shared) -> str:
@@ -140,6 +143,14 @@ def enlarged(image: Image.Image, side: int) -> Image.Image:
     if factor <= 1:
         return image
     return image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
+
+
+def painted(mask: torch.Tensor, size: tuple[int, int]) -> Image.Image:
+    """A mask as it was painted, of a width and a height."""
+    inside = Image.fromarray(mask.cpu().numpy()).resize(size, Image.Resampling.NEAREST).convert("L")
+    layer = Image.new("RGBA", size, PAINT)
+    layer.putalpha(inside.point(lambda value: 166 if value else 0))
+    return layer
 
 
 def data_uri(image: Image.Image, side: int = _LARGE, *, quality: int = 90) -> str:

@@ -11,7 +11,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from latentjac.explore import pieces
 from latentjac.explore.page import Page
-from latentjac.explore.session import Shared
+from latentjac.explore.state import Shared
 from latentjac.report import scrubber_assets
 
 HOST = "127.0.0.1"

@@ -6,7 +6,8 @@ import re
 import threading
 from collections import OrderedDict
 
-from latentjac.explore.session import Session, Shared
+from latentjac.explore.session import Session
+from latentjac.explore.state import Shared
 
 MOST = 16
 _TOKEN = re.compile(r"[0-9a-f]{32}")

@@ -8,7 +8,7 @@ import pytest
 
 from latentjac import stopping
 from latentjac.explore.jobs import Job, sentence
-from latentjac.explore.session import Shared
+from latentjac.explore.state import Shared
 from latentjac.explore.visitors import Visitors
 
 
