@@ -118,7 +118,7 @@ class Page:
                 placeholder="optional",
                 visible=self.shared.model.text is not None,
             )
-            with gr.Accordion("Only a part: paint a mask", open=False):
+            with gr.Accordion("Only a part: paint a mask", open=False) as self.part:
                 self.editor = gr.ImageEditor(
                     show_label=False,
                     label="Mask",
@@ -198,6 +198,8 @@ class Page:
         self.crop.crop(self._crop, self.token, None, **private)
         on(self.invert.click, self._invert, [self.prompt])
         self.strip.level(self._level, self.token, None, **private)
+        # What is sent to an editor before it is seen is lost.
+        self.part.expand(self._canvas, self.token, self.editor, **private)
         on(self.find.click, self._find, [*asked, self.editor])
         self.stop.click(self._stop, self.token, None, **private)
         for i, tools in enumerate(self.tools):
@@ -240,6 +242,9 @@ class Page:
 
     def _level(self, token: str, event: gr.EventData) -> None:
         self.visitors.session(token).choose(event._data["level"])
+
+    def _canvas(self, token: str) -> dict[str, Any] | None:
+        return self._editor(self.visitors.session(token))
 
     def _find(
         self, token: str, layer: str, k: float, end: float, method: str, words: str, painted: dict[str, Any] | None
@@ -345,16 +350,22 @@ class Page:
 
     def _way(self, session: Session) -> Changes:
         way = session.way
-        canvas = None if way is None else pieces.enlarged(way.picture, _CANVAS)
-        mask = None if session.found is None else session.found.question.mask
-        layers = [] if mask is None or canvas is None else [pieces.painted(mask, canvas.size)]
-        editor = None if canvas is None else {"background": canvas, "layers": layers, "composite": None}
         return {
             self.result: pieces.reconstruction(way),
             self.strip: pieces.strip(way, session.level),
             self.question: gr.Column(visible=way is not None),
-            self.editor: editor,
+            self.editor: self._editor(session),
         }
+
+    def _editor(self, session: Session) -> dict[str, Any] | None:
+        """The photo to paint on, with the mask that was painted last."""
+        way, found = session.way, session.found
+        if way is None:
+            return None
+        canvas = pieces.enlarged(way.picture, _CANVAS)
+        mask = None if found is None else found.question.mask
+        layers = [] if mask is None else [pieces.painted(mask, canvas.size)]
+        return {"background": canvas, "layers": layers, "composite": None}
 
     def _shown(self, session: Session) -> Changes:
         return {self.sliders: gr.Column(visible=session.way is not None or bool(session.kept))}

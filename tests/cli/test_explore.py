@@ -64,7 +64,7 @@ def test_a_model_that_is_not_there(tmp_path: Path) -> None:
     pytest.importorskip("gradio")
     done = run("explore", tmp_path / "nowhere", "--no-browser")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: MODEL must be one that can be loaded")
+    assert done.stderr.startswith("error: MODEL must be a built-in name")
 
 
 def test_without_gradio(monkeypatch: pytest.MonkeyPatch) -> None:
