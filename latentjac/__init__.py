@@ -57,7 +57,7 @@ __version__ = "0.1.0"
 
 # Where these names come from; the lower layers first.
 _HOMES = ("files", "stopping", "linearization", "solvers", "models", "diffusion", "geometry", "editing")
-_MODULES = (*_HOMES, "arguments", "batch", "kernels", "papers", "report", "studies")
+_MODULES = (*_HOMES, "arguments", "batch", "explore", "kernels", "papers", "report", "studies")
 
 # What is shown lies below what shows it.
 _draw_with(lambda result: import_module(f"{__name__}.report.notebook").html_of(result))

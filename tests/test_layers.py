@@ -19,6 +19,7 @@ LAYERS = [
     ["papers"],
     ["studies"],
     ["report"],
+    ["explore"],
     ["batch"],
     ["cli"],
 ]

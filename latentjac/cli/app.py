@@ -20,6 +20,7 @@ from latentjac.cli import slider, study
 from latentjac.cli.basis import basis
 from latentjac.cli.demo import demo
 from latentjac.cli.edit import edit
+from latentjac.cli.explore import explore
 from latentjac.cli.info import info
 from latentjac.cli.invert import invert
 from latentjac.cli.options import Help, help_without_command
@@ -35,7 +36,7 @@ app = typer.Typer(
     "Finds them as singular vectors of its Jacobian and edits photos along them.",
 )
 
-for command in (demo, edit, basis, invert, run_command, info):
+for command in (demo, explore, edit, basis, invert, run_command, info):
     # Given as such, the first line of a description is not cut short.
     app.command(command.__name__, short_help=str(command.__doc__).splitlines()[0])(command)
 app.add_typer(slider.app, name="slider", short_help="Directions with a scale that means the same for every photo.")

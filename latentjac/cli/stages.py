@@ -33,28 +33,41 @@ class Inverted:
 
 
 def load_model(run: RunFolder, source: str, device: str, size: str | None = None) -> latentjac.Model:
-    """Load a model, at a size of ``--size`` if one is given, and write down where it computes."""
+    """Load a model as :func:`open_model` does, and write down where it computes."""
     with run.timed("loading the model"):
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        count = torch.cuda.device_count()
-        if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= count:
-            raise refusal("--device", "one that torch sees", device, f", but torch sees {count or 'no'} GPUs")
-        try:
-            pixels = None if size is None else parse_size("--size", size)
-            model = latentjac.load(source, device=device, size=pixels)
-        except (latentjac.LoadError, ValueError, TypeError, OSError) as error:
-            message = in_options(str(error))
-            if not message.startswith("--"):
-                message = str(refusal("--model", "one that can be loaded", source, f": {message}"))
-            raise Refusal(message) from error
+        model = open_model(source, device, size)
+    run.record.update(device=str(model.device), threads=torch.get_num_threads())
+    return model
+
+
+def open_model(source: str, device: str, size: str | None = None, option: str = "--model") -> latentjac.Model:
+    """Load a model of pictures, at a size of ``--size`` if one is given; raise where there is none such.
+
+    Args:
+        source: Which.
+        device: Where it computes, or ``"auto"``.
+        size: Of its pictures.
+        option: Where source comes from, for messages.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    count = torch.cuda.device_count()
+    if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= count:
+        raise refusal("--device", "one that torch sees", device, f", but torch sees {count or 'no'} GPUs")
+    try:
+        pixels = None if size is None else parse_size("--size", size)
+        model = latentjac.load(source, device=device, size=pixels)
+    except (latentjac.LoadError, ValueError, TypeError, OSError) as error:
+        message = in_options(str(error), {"source": option})
+        if not message.startswith(("--", option)):
+            message = str(refusal(option, "one that can be loaded", source, f": {message}"))
+        raise Refusal(message) from error
     media = media_of(model)
     if media != PixelCodec.media:
         what = f"are {media}"
         if media == NoCodec.media:
             what = f"have {model.sample_shape[0]} channels and no autoencoder"
-        raise refusal("--model", "one of pictures", source, f", whose samples {what}")
-    run.record.update(device=str(model.device), threads=torch.get_num_threads())
+        raise refusal(option, "one of pictures", source, f", whose samples {what}")
     return model
 
 

@@ -95,7 +95,7 @@ def crop_image(prepared: PreparedImage, crop: Box, function: str) -> PreparedIma
 def fit_image(prepared: PreparedImage, size: Size, *, cropped: bool) -> PreparedImage:
     """A picture that was read, at the network's size; unless it was cropped before, of its shape first."""
     if not cropped:
-        prepared = _part(prepared, _middle(*prepared.image.size, size))
+        prepared = _part(prepared, middle_box(*prepared.image.size, size))
     image, (height, width) = prepared.image, size
     if image.size == (width, height):
         return prepared
@@ -179,7 +179,7 @@ def _turned(image: Image.Image) -> bool:
         return False
 
 
-def _middle(width: int, height: int, size: Size) -> Box:
+def middle_box(width: int, height: int, size: Size) -> Box:
     """The largest box in the middle of a picture that has the shape of a size, to the nearest pixel."""
     tall, wide = size
     if width * tall >= height * wide:

@@ -1,0 +1,110 @@
+"""``latentjac explore``: a web application on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from latentjac.cli import values
+from latentjac.cli.options import (
+    STEPS,
+    ClassLabel,
+    Control,
+    ControlMode,
+    ControlStrength,
+    Device,
+    Grid,
+    Image,
+    ImagePrompt,
+    InpaintMask,
+    ModelSize,
+    Refinement,
+    Seed,
+    Solver,
+    Steps,
+    Tol,
+    option,
+)
+
+
+def explore(
+    model: Annotated[
+        str,
+        typer.Argument(
+            parser=values.name("MODEL", "a model"),
+            metavar="MODEL",
+            help="Built-in name (such as faces), diffusers pipeline folder or hub id.",
+        ),
+    ] = "faces",
+    port: Annotated[
+        int | None,
+        option("--port", values.whole, 1024, 65535, help="Port of the page; default: the first free one from 7860."),
+    ] = None,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+    share: Annotated[
+        bool,
+        typer.Option(
+            "--share",
+            help="Give the page a public address for 72 hours, too, through a server of Gradio: anybody "
+            "who has it can use this machine. Without it the page is for this machine alone.",
+        ),
+    ] = False,
+    device: Device = "auto",
+    steps: Steps = STEPS,
+    grid: Grid = "rho",
+    solver: Solver = "multistep",
+    refinement: Refinement = None,
+    tol: Tol = 1e-2,
+    seed: Seed = 0,
+    class_label: ClassLabel = None,
+    size: ModelSize = None,
+    image: Image = None,
+    inpaint_mask: InpaintMask = None,
+    control: Control = None,
+    control_strength: ControlStrength = None,
+    control_mode: ControlMode = None,
+    image_prompt: ImagePrompt = None,
+) -> None:
+    """Look at directions in a browser: drop a photo, choose a noise level, move sliders.
+
+    The page is served to this machine alone and asks nothing of any other; Ctrl-C ends it.
+    """  # fmt: skip
+    import tempfile
+
+    from latentjac.explore.environment import settle
+
+    with tempfile.TemporaryDirectory(prefix="latentjac-explore-") as folder:
+        settle(Path(folder))
+        from latentjac.cli import beside, checks, stages
+        from latentjac.cli.inversion import inversion_of
+        from latentjac.cli.photo import Picture
+        from latentjac.cli.refusals import Refusal
+        from latentjac.explore import Shared
+        from latentjac.explore.serve import serve, wait
+        from latentjac.models import Conditioning, PreparedImage
+        from latentjac.models.prepare import Box, crop_image
+
+        how = inversion_of(steps, 1.0, grid, solver, refinement)
+        beside.check_files(image, inpaint_mask, control, image_prompt)
+        loaded = stages.open_model(model, device, size, "MODEL")
+        checks.check_steps(loaded, how)
+
+        def under(photo: PreparedImage, box: Box, prompt: str | None) -> Conditioning:
+            picture = Picture(Path("photo"), photo.image.size, box, crop_image(photo, box, "crop"))
+            try:
+                given = beside.read_beside(
+                    picture, image, inpaint_mask, control, image_prompt, control_strength, control_mode
+                )
+                return given.conditioning(loaded, prompt, class_label)
+            except Refusal as error:
+                raise ValueError(str(error)) from error
+
+        options = {"grid": how.grid, "solver": how.solver}
+        shared = Shared(loaded, steps, tol, seed, options, under, Path(folder))
+        page = serve(shared, port=port, share=share, browser=browser)
+        print(f"latentjac explore: {page.blocks.local_url} (Ctrl-C ends it)", flush=True)
+        if page.blocks.share_url:
+            print(f"for everybody: {page.blocks.share_url}", flush=True)
+        wait(page)
