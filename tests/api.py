@@ -27,7 +27,7 @@ NAMES = {"latentjac.files": ("FileError",), "latentjac.stopping": ("Progress", "
 # Numbers of the forms of files, which grow where an older version could not read a file.
 SCHEMAS = {
     "basis": ("latentjac.solvers.files", "SCHEMA"),
-    "point and trajectory": ("latentjac.diffusion.point_files", "SCHEMA"),
+    "point, trajectory and slider": ("latentjac.diffusion.point_files", "SCHEMA"),
     "bases of a run": ("latentjac.batch.basis_files", "SCHEMA"),
 }
 
