@@ -245,7 +245,13 @@ Gif = Annotated[
 ]
 Frames = Annotated[
     int,
-    option("--frames", values.whole, 2, 1000, help="With --gif: pictures from the lowest distance to the highest."),
+    option(
+        "--frames",
+        values.whole,
+        2,
+        1000,
+        help="With --gif: pictures from the lowest distance to the highest, also for the sliders of the page.",
+    ),
 ]
 
 # Of a group of commands; typer's own would import pydantic.
