@@ -106,7 +106,7 @@ def explore(
 def _conditioning(
     model: Model,
     class_label: int | None,
-    files: tuple[Path | None, ...],
+    files: tuple[Path | None, Path | None, Path | None, Path | None],
     strength: float | None,
     mode: int | None,
 ) -> Callable[[PreparedImage, Box, str | None], Conditioning]:
