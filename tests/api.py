@@ -18,9 +18,9 @@ from typing import Any
 
 FILE = Path(__file__).parent / "api.json"
 HOMES = (
-    "latentjac", "latentjac.batch", "latentjac.diffusion", "latentjac.editing", "latentjac.files", "latentjac.geometry",
-    "latentjac.kernels", "latentjac.linearization", "latentjac.models", "latentjac.papers.park2023", "latentjac.report",
-    "latentjac.solvers", "latentjac.stopping", "latentjac.studies",
+    "latentjac", "latentjac.batch", "latentjac.diffusion", "latentjac.editing", "latentjac.explore", "latentjac.files",
+    "latentjac.geometry", "latentjac.kernels", "latentjac.linearization", "latentjac.models",
+    "latentjac.papers.park2023", "latentjac.report", "latentjac.solvers", "latentjac.stopping", "latentjac.studies",
 )  # fmt: skip
 # Modules without a list of their names: those that users meet.
 NAMES = {"latentjac.files": ("FileError",), "latentjac.stopping": ("Progress", "StoppedError", "limits")}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +28,10 @@ from latentjac.cli.options import (
     Tol,
     option,
 )
+
+if TYPE_CHECKING:
+    from latentjac.models import Conditioning, Model, PreparedImage
+    from latentjac.models.prepare import Box
 
 
 def explore(
@@ -79,28 +84,16 @@ def explore(
         settle(Path(folder))
         from latentjac.cli import beside, checks, stages
         from latentjac.cli.inversion import inversion_of
-        from latentjac.cli.photo import Picture
-        from latentjac.cli.refusals import Refusal
         from latentjac.explore import Shared
         from latentjac.explore.serve import serve, wait
-        from latentjac.models import Conditioning, PreparedImage
-        from latentjac.models.prepare import Box, crop_image
 
         how = inversion_of(steps, 1.0, grid, solver, refinement)
         beside.check_files(image, inpaint_mask, control, image_prompt)
         loaded = stages.open_model(model, device, size, "MODEL")
         checks.check_steps(loaded, how)
 
-        def under(photo: PreparedImage, box: Box, prompt: str | None) -> Conditioning:
-            picture = Picture(Path("photo"), photo.image.size, box, crop_image(photo, box, "crop"))
-            try:
-                given = beside.read_beside(
-                    picture, image, inpaint_mask, control, image_prompt, control_strength, control_mode
-                )
-                return given.conditioning(loaded, prompt, class_label)
-            except Refusal as error:
-                raise ValueError(str(error)) from error
-
+        files = image, inpaint_mask, control, image_prompt
+        under = _conditioning(loaded, class_label, files, control_strength, control_mode)
         options = {"grid": how.grid, "solver": how.solver}
         shared = Shared(loaded, steps, tol, seed, options, under, Path(folder))
         page = serve(shared, port=port, share=share, browser=browser)
@@ -108,3 +101,34 @@ def explore(
         if page.blocks.share_url:
             print(f"for everybody: {page.blocks.share_url}", flush=True)
         wait(page)
+
+
+def _conditioning(
+    model: Model,
+    class_label: int | None,
+    files: tuple[Path | None, Path | None, Path | None, Path | None],
+    strength: float | None,
+    mode: int | None,
+) -> Callable[[PreparedImage, Box, str | None], Conditioning]:
+    """What a photo, its box and a prompt are inverted under; raise now where it would for any photo."""
+    from PIL import Image as Pictures
+
+    from latentjac.cli import beside
+    from latentjac.cli.photo import Picture
+    from latentjac.cli.refusals import Refusal
+    from latentjac.models import PreparedImage
+    from latentjac.models.prepare import crop_image
+
+    def asked(photo: PreparedImage, box: Box, prompt: str | None) -> Conditioning:
+        picture = Picture(Path("photo"), photo.image.size, box, crop_image(photo, box, "crop"))
+        return beside.read_beside(picture, *files, strength, mode).conditioning(model, prompt, class_label)
+
+    def under(photo: PreparedImage, box: Box, prompt: str | None) -> Conditioning:
+        try:
+            return asked(photo, box, prompt)
+        except Refusal as error:
+            raise ValueError(str(error)) from error
+
+    height, width = model.codec.size
+    asked(PreparedImage(Pictures.new("RGB", (width, height))), (0, 0, width, height), None)
+    return under

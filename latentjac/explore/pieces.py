@@ -148,7 +148,7 @@ def enlarged(image: Image.Image, side: int) -> Image.Image:
 def painted(mask: torch.Tensor, size: tuple[int, int]) -> Image.Image:
     """A mask as it was painted, of a width and a height."""
     inside = Image.fromarray(mask.cpu().numpy()).resize(size, Image.Resampling.NEAREST).convert("L")
-    layer = Image.new("RGBA", size, PAINT)
+    layer = Image.new("RGBA", size, (59, 130, 196))
     layer.putalpha(inside.point(lambda value: 166 if value else 0))
     return layer
 

@@ -143,6 +143,9 @@ def counted(parts, slider, tmp_path, monkeypatch) -> Counted:
     monkeypatch.setattr(loading, "_download", offline)
     monkeypatch.setattr(latentjac, "invert", reached)
     monkeypatch.setattr(batch.Run, "run", reached)
+    # The page would import Gradio, and set variables for it.
+    monkeypatch.setitem(sys.modules, "latentjac.explore.serve", SimpleNamespace(serve=reached, wait=None))
+    monkeypatch.setattr("latentjac.explore.environment.settle", lambda folder: None)
     monkeypatch.setattr(study, "STUDIES", {name: replace(s, run=reached) for name, s in study.STUDIES.items()})
     (tmp_path / "folder").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
