@@ -13,7 +13,6 @@ from latentjac import papers
 from latentjac.arguments import check_left
 from latentjac.cli.beside import Beside
 from latentjac.cli.inversion import Inversion
-from latentjac.cli.options import FRAMES
 from latentjac.cli.refusals import Refusal, refusing
 from latentjac.cli.values import refusal
 from latentjac.diffusion import Schedule
@@ -39,9 +38,9 @@ class Place:
 
 
 def check_frames(gif: bool, frames: int) -> None:
-    """Raise where pictures of an animation are asked for without one."""
-    if not gif and frames != FRAMES:
-        raise Refusal(f"--frames must be left at {FRAMES} without --gif, got {frames}")
+    """Raise where there are too few pictures for a slider or an animation."""
+    if frames == 1 or (gif and frames == 0):
+        raise Refusal(f"--frames must be at least 2{'' if gif else ', or 0 for none'}, got {frames}")
 
 
 def check_prompts(

@@ -83,7 +83,7 @@ def demo(
     point, basis = stages.compute_basis(run, inverted, t, k, layer, tol, seed)
     method = latentjac.editing.Guidance(num_steps=edit_steps)
     result = stages.edit_and_draw(run, inverted, point, basis, list(range(k)), distances, method, residual=residual)
-    made = stages.animate(run, inverted, point, result, frames) if gif else None
+    made = stages.draw_ways(run, inverted, point, result, frames, gif)
     stages.draw_sliders(run, inverted, basis, result, list(range(k)), made)
     run.finish()
     print(

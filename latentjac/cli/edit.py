@@ -306,7 +306,7 @@ def edit(
         residual=residual and compat is None,
     )
     stages.write_edits(run, result, chosen, direction, distance, compose=compose)
-    made = stages.animate(run, inverted, point, result, frames) if gif else None
+    made = stages.draw_ways(run, inverted, point, result, 0 if compat else frames, gif)
     stages.draw_sliders(run, inverted, used, result, chosen, made)
     run.finish()
 

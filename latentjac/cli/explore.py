@@ -12,14 +12,8 @@ from latentjac.cli import values
 from latentjac.cli.options import (
     STEPS,
     ClassLabel,
-    Control,
-    ControlMode,
-    ControlStrength,
     Device,
     Grid,
-    Image,
-    ImagePrompt,
-    InpaintMask,
     ModelSize,
     Refinement,
     Seed,
@@ -28,12 +22,14 @@ from latentjac.cli.options import (
     Tol,
     option,
 )
+from latentjac.cli.pictures import NO_PICTURES, Pictures, with_pictures
 
 if TYPE_CHECKING:
     from latentjac.models import Conditioning, Model, PreparedImage
     from latentjac.models.prepare import Box
 
 
+@with_pictures
 def explore(
     model: Annotated[
         str,
@@ -65,12 +61,7 @@ def explore(
     seed: Seed = 0,
     class_label: ClassLabel = None,
     size: ModelSize = None,
-    image: Image = None,
-    inpaint_mask: InpaintMask = None,
-    control: Control = None,
-    control_strength: ControlStrength = None,
-    control_mode: ControlMode = None,
-    image_prompt: ImagePrompt = None,
+    pictures: Pictures = NO_PICTURES,
 ) -> None:
     """Look at directions in a browser: drop a photo, choose a noise level, move sliders.
 
@@ -82,18 +73,17 @@ def explore(
 
     with tempfile.TemporaryDirectory(prefix="latentjac-explore-") as folder:
         settle(Path(folder))
-        from latentjac.cli import beside, checks, stages
+        from latentjac.cli import checks, stages
         from latentjac.cli.inversion import inversion_of
         from latentjac.explore import Shared
         from latentjac.explore.serve import serve, wait
 
         how = inversion_of(steps, 1.0, grid, solver, refinement)
-        beside.check_files(image, inpaint_mask, control, image_prompt)
+        pictures.check_files()
         loaded = stages.open_model(model, device, size, "MODEL")
         checks.check_steps(loaded, how)
 
-        files = image, inpaint_mask, control, image_prompt
-        under = _conditioning(loaded, class_label, files, control_strength, control_mode)
+        under = _conditioning(loaded, class_label, pictures)
         options = {"grid": how.grid, "solver": how.solver}
         shared = Shared(loaded, steps, tol, seed, options, under, Path(folder))
         page = serve(shared, port=port, share=share, browser=browser)
@@ -104,14 +94,10 @@ def explore(
 
 
 def _conditioning(
-    model: Model,
-    class_label: int | None,
-    files: tuple[Path | None, Path | None, Path | None, Path | None],
-    strength: float | None,
-    mode: int | None,
+    model: Model, class_label: int | None, pictures: Pictures
 ) -> Callable[[PreparedImage, Box, str | None], Conditioning]:
     """What a photo, its box and a prompt are inverted under; raise now where it would for any photo."""
-    from PIL import Image as Pictures
+    from PIL import Image
 
     from latentjac.cli import beside
     from latentjac.cli.photo import Picture
@@ -121,7 +107,7 @@ def _conditioning(
 
     def asked(photo: PreparedImage, box: Box, prompt: str | None) -> Conditioning:
         picture = Picture(Path("photo"), photo.image.size, box, crop_image(photo, box, "crop"))
-        return beside.read_beside(picture, *files, strength, mode).conditioning(model, prompt, class_label)
+        return beside.read_beside(picture, pictures).conditioning(model, prompt, class_label)
 
     def under(photo: PreparedImage, box: Box, prompt: str | None) -> Conditioning:
         try:
@@ -130,5 +116,5 @@ def _conditioning(
             raise ValueError(str(error)) from error
 
     height, width = model.codec.size
-    asked(PreparedImage(Pictures.new("RGB", (width, height))), (0, 0, width, height), None)
+    asked(PreparedImage(Image.new("RGB", (width, height))), (0, 0, width, height), None)
     return under

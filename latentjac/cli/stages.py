@@ -262,18 +262,21 @@ def _record_edit(run: RunFolder, edit: latentjac.Edit, chosen: list[int]) -> Non
         print(f"leakage: changes outside the mask are up to {edit.leakage.max().item():.2g} of those inside (RMS)")
 
 
-def animate(
-    run: RunFolder, inverted: Inverted, point: latentjac.Point, edit: latentjac.Edit, frames: int
+def draw_ways(
+    run: RunFolder, inverted: Inverted, point: latentjac.Point, edit: latentjac.Edit, frames: int, gif: bool
 ) -> list[latentjac.editing.Frames]:
-    """Draw every direction's way, from its one end to the other and back."""
+    """So many pictures of every direction's way, from its one end to the other; animations of them, if asked for."""
+    if not frames:
+        return []
     directions = run.record["edit"]["directions"]
     names = [f"direction{i}" for i in directions] if len(edit.samples) == len(directions) else ["composed"]
     drawn = []
-    for row, name in enumerate(names):
-        with run.timed(f"drawing the way of {name}"):
-            made = latentjac.editing.walk_frames(inverted.model, point, edit, row, frames, progress=True)
-        write_bytes(run.target(f"walk_{name}.gif", f"the way of {name} and back"), walk_gif(made.images))
-        drawn.append(made)
+    with run.timed("drawing pictures for sliders"):
+        for row in range(len(names)):
+            drawn.append(latentjac.editing.walk_frames(inverted.model, point, edit, row, frames, progress=True))
+    if gif:
+        for name, made in zip(names, drawn, strict=True):
+            write_bytes(run.target(f"walk_{name}.gif", f"the way of {name} and back"), walk_gif(made.images))
     return drawn
 
 
@@ -283,16 +286,16 @@ def draw_sliders(
     basis: latentjac.LocalBasis,
     edit: latentjac.Edit,
     chosen: list[int],
-    frames: list[latentjac.editing.Frames] | None = None,
+    frames: list[latentjac.editing.Frames],
 ) -> None:
-    """Put sliders on the page that go through the pictures of every direction, or through frames of its way."""
+    """Put sliders on the page that go through pictures of every way, or of the edit where there are none."""
     unchanged = inverted.photo
     if edit.residual is None:
         unchanged = to_pil(inverted.model.codec.decode(inverted.trajectory.reconstruction))[0]
     titles, notes = [f"direction {i + 1}" for i in chosen], [f"s = {basis.s[i]:.3g}" for i in chosen]
     if edit.composed:
         titles, notes = [f"directions {', '.join(str(i + 1) for i in chosen)}"], []
-    strips = edit_strips(edit, titles, notes, unchanged=unchanged, frames=frames or ())
+    strips = edit_strips(edit, titles, notes, unchanged=unchanged, frames=frames)
     if strips:
         run.sliders = scrubber(strips, original=inverted.photo, original_title="photo")
 

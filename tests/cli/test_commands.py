@@ -294,8 +294,8 @@ def test_help_teaches() -> None:
             ["edit", "PHOTO", "--null-rank", "2", "--model", "TINY"],
             "--null-rank must be left out unless --mask is given",
         ),
-        (["edit", "PHOTO", "--frames", "5", "--model", "TINY"], "--frames must be left at 13 without --gif, got 5"),
-        (["demo", "--frames", "5"], "--frames must be left at 13 without --gif, got 5"),
+        (["edit", "PHOTO", "--frames", "1", "--model", "TINY"], "--frames must be at least 2, or 0 for none, got 1"),
+        (["demo", "--gif", "--frames", "0"], "--frames must be at least 2, got 0"),
     ],
 )
 def test_mistakes_become_one_line(
