@@ -1,4 +1,4 @@
-"""Does the text model draw what it is asked for? A reader of the factors says what is on its samples.
+"""Does a text model draw what it is asked for? A reader of the factors says what is on its samples.
 
 Captions of avatars that were never drawn in training are given to the model, without and with guidance. Per factor: how
 often the reader finds on a sample what its caption says; how often on samples of other captions (chance); and how often
@@ -228,10 +228,18 @@ def card_lines(quality: dict[str, Any]) -> list[str]:
         f"reader's hidden values {free['samples']['frechet']:.2f} ({free['drawings']['frechet']:.2f}); "
         f"{free['pictures']} samples.",
         "",
-        f"Trained on {quality['training']['images_seen']:,} avatars, the autoencoder before it on "
-        f"{quality['training']['images_seen_by_autoencoder']:,}.",
+        training_line(quality["training"]),
     ]
     return lines
+
+
+def training_line(training: dict[str, int]) -> str:
+    """What the model and its autoencoder have seen."""
+    pool = f", {training['avatars_drawn']:,} different ones" if "avatars_drawn" in training else ""
+    return (
+        f"Trained on {training['images_seen']:,} avatars{pool}, the autoencoder before it on "
+        f"{training['images_seen_by_autoencoder']:,}."
+    )
 
 
 def term_lines() -> list[str]:

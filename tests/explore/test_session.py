@@ -125,6 +125,20 @@ def test_a_mask_keeps_changes_inside(shared: Shared, photo: Path) -> None:
         session.mask_of(Image.new("L", (40, 40), 255))
 
 
+def test_a_mask_comes_back_as_it_was_painted(shared: Shared) -> None:
+    pytest.importorskip("gradio")
+    from latentjac.explore import page, pieces
+
+    session, mask = Session(shared), torch.zeros(8, 8, dtype=torch.bool)
+    mask[2:5, 3:] = True
+    layer = pieces.painted(mask, (384, 384))
+    again = session.mask_of(page._painted({"background": None, "layers": [layer], "composite": None}))
+    assert again is not None
+    assert torch.equal(again, mask)
+    for nothing in (None, {"layers": []}, {"layers": None}):
+        assert session.mask_of(page._painted(nothing)) is None
+
+
 def test_a_direction_is_kept_and_applied_to_another_photo(found: Session, tmp_path: Path) -> None:
     done(found.keep(0))
     (kept,) = found.kept
