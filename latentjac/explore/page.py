@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
+from PIL import Image, ImageChops
 
 from latentjac.explore import export, pieces
 from latentjac.explore.jobs import sentence
@@ -390,5 +390,5 @@ def _painted(editor: dict[str, Any] | None) -> Image.Image | None:
     layers = [] if editor is None else editor.get("layers") or []
     if not layers:
         return None
-    alpha = layers[0].convert("RGBA").getchannel("A")
-    return alpha.point(lambda value: 255 if value > 32 else 0)
+    alphas = [layer.convert("RGBA").getchannel("A") for layer in layers]
+    return reduce(ImageChops.lighter, alphas).point(lambda value: 255 if value > 32 else 0)

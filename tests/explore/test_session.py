@@ -256,3 +256,20 @@ def test_two_visitors_do_not_mix(shared: Shared, photo: Path, tmp_path: Path) ->
         assert session.lines[0].images[0].tobytes() == own.lines[0].images[0].tobytes()
         assert torch.equal(session.lines[0].direction, own.lines[0].direction)
     assert sessions[0].lines[0].images[4].tobytes() != sessions[1].lines[0].images[4].tobytes()
+
+
+def test_words_are_those_of_the_directions(photo: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    session = Session(Shared(latentjac.load("avatars-text"), steps=2, tol=0.1, folder=tmp_path))
+    session.open(photo)
+    done(session.invert("a face"))
+    session.choose(1)
+    done(session.find(Question(k=1, end=1.0, words="a face with glasses")))
+    assert session.found is not None
+    walker, model = session.found.walker, session.shared.model
+    seen = walker.point.with_prompt(model, "a face with glasses")
+    alone = latentjac.local_basis(model, seen, 1, tol=0.1, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(session.found.basis.v, alone.v)
+    assert walker.method == Guidance(layer="mid", prompt="a face with glasses")
+    plain = latentjac.local_basis(model, walker.point, 1, tol=0.1, generator=torch.Generator().manual_seed(0))
+    assert not torch.allclose(plain.s, alone.s, rtol=1e-4)
