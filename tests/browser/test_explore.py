@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -17,7 +18,8 @@ from PIL import Image
 import latentjac
 from latentjac.explore import Shared
 
-pytest.importorskip("gradio")
+if os.environ.get("LATENTJAC_REQUIRE_BROWSER") != "1":
+    pytest.importorskip("gradio")
 pytestmark = pytest.mark.filterwarnings("ignore:invert. picture", "ignore:local_basis", "ignore::Warning:gradio")
 IDLE = "() => document.querySelector('#lje-stop').disabled"
 FARTHER, KEEP = (f".lje-slot button:has-text('{name}') >> nth=0" for name in ("Farther", "Keep"))
