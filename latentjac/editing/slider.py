@@ -85,6 +85,13 @@ class Slider(Shaped):
         conditioning: Of that point.
         preview: PNG file of the pictures at -1, -1/2, 0, 1/2 and 1, uint8 ``[n]``.
         metadata: Name and identity of the model, and where the slider was made.
+
+    Example:
+        >>> slider = latentjac.Slider.make(model, point, basis.v[0], change=0.01)
+        >>> slider.save("slider.safetensors")
+        >>> applied = latentjac.Slider.load("slider.safetensors", model).apply(model, "photo.jpg", [-1.0, 1.0])
+        >>> [abs(change - 0.01) < 0.001 for change in applied.changes]
+        [True, True]
     """
 
     direction: torch.Tensor
