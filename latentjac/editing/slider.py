@@ -88,9 +88,9 @@ class Slider(Shaped):
 
     Example:
         >>> slider = latentjac.Slider.make(model, point, basis.v[0], change=0.01)
-        >>> slider.save("slider.safetensors")
-        >>> applied = latentjac.Slider.load("slider.safetensors", model).apply(model, "photo.jpg", [-1.0, 1.0])
-        >>> [abs(change - 0.01) < 0.001 for change in applied.changes]
+        >>> file = slider.save("slider.safetensors")
+        >>> applied = latentjac.Slider.load(file, model).apply(model, "photo.jpg", [-1.0, 1.0])
+        >>> [abs(change - 0.01) < 0.001 for change in applied.changes.tolist()]
         [True, True]
     """
 
