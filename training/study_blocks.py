@@ -157,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     collector = BlockCollector(model, FactorReader.load(args.reader), plan)
     found = collector.collect(progress=True)
     blocks = blocks_of(model)
-    name = f"blocks_{args.model.name}"
+    name = f"blocks_{args.model.name}".replace("-", "_")
     about = {"name": name, "machine": machine(), "avatars": plan.samples, "k": plan.k}
     numbers = results(found, blocks, model.resolve_layer("mid"), plan.target)
     about |= {"model_identity": model.identity(), "psnr_db": round(sum(found.psnr) / len(found.psnr), 2)}
