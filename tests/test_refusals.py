@@ -161,7 +161,7 @@ TABLE: list[Row] = [
         "name",
         lambda c: lj.load("nobody"),
         lj.LoadError,
-        r"built-in name \['avatars', 'avatars-text', 'faces'\].*got 'nobody'",
+        r"built-in name \['avatars', 'avatars-flow', 'avatars-text', 'faces'\].*got 'nobody'",
     ),
     ("empty folder", lambda c: lj.load(c.folder), lj.LoadError, "model_index.json"),
     ("scheduler", lambda c: lj.load(build_tiny_unet()), TypeError, "scheduler must be given with a network, got None"),

@@ -38,8 +38,8 @@ from record import machine  # noqa: E402
 
 READER = ROOT / "latentjac/models/builtin/avatars/reader.safetensors"
 BLOCKS, MEAN, RANDOM = "transformer_blocks", "x0", "random"
-# 0.9 is nearest to the noise that t = 0.6 has in the study of the U-Nets.
-MAIN_T, OTHER_TS, SEED = 0.9, (0.6,), 23
+# The level that is nearest to the noise that t = 0.6 has in the study of the U-Nets.
+MAIN_T, SEED = 0.9, 23
 
 
 def blocks_of(model: latentjac.Model) -> list[str]:
@@ -136,6 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, required=True, help="pipeline folder of avatars, with a transformer")
     parser.add_argument("--reader", type=Path, default=READER, help="file of the reader (default: that of avatars)")
     parser.add_argument("--samples", type=int, default=12, help="avatars (default 12; at least 2)")
+    parser.add_argument("--other-ts", type=float, nargs="*", default=(), help="timesteps beside 0.9, as fractions of T")
     parser.add_argument("--levels", type=int, default=10, help="levels of inversion and sampling (default 10)")
     parser.add_argument("-k", type=int, default=3, help="directions of each layer (default 3)")
     parser.add_argument("--tables", type=Path, default=ROOT / "benchmarks" / "results")
@@ -150,13 +151,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         k=args.k,
         num_inference_steps=args.levels,
         main_t=MAIN_T,
-        other_ts=OTHER_TS,
+        other_ts=tuple(args.other_ts),
         seed=SEED,
     )
     collector = BlockCollector(model, FactorReader.load(args.reader), plan)
     found = collector.collect(progress=True)
     blocks = blocks_of(model)
-    name = f"blocks_{args.model.name}"
+    name = f"blocks_{args.model.name}".replace("-", "_")
     about = {"name": name, "machine": machine(), "avatars": plan.samples, "k": plan.k}
     numbers = results(found, blocks, model.resolve_layer("mid"), plan.target)
     about |= {"model_identity": model.identity(), "psnr_db": round(sum(found.psnr) / len(found.psnr), 2)}
