@@ -77,7 +77,7 @@ def test_the_page_of_a_run_links_to_its_files(demo) -> None:
     inside = [source for source in page.sources if source.startswith("data:")]
     assert {out / source for source in page.sources if source not in inside} == set(out.glob("*.png"))
     assert page.tags.count("input") == 3  # a slider a direction
-    assert len(inside) == 3 * 13 + 1
+    assert len(inside) == 3 * 9 + 1
     assert "latentjac demo --photo" in page.text
     assert "--edit-steps 2" in page.text
 
