@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import re
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from latentjac.batch.ray_worker import RETRIES, RayWorker
 from latentjac.batch.spec import Spec
 from latentjac.strict_json import readable
 
-_ADDRESS = re.compile(r"auto|local|(ray://)?[-A-Za-z0-9.]+:[0-9]{1,5}", re.ASCII)
+_ADDRESS = re.compile(r"auto|local|[-A-Za-z0-9.]+:[0-9]{1,5}", re.ASCII)
 _MOST_WORKERS, _MOST_PROCESSORS, _MOST_GPUS, _MOST_RETRIES = 10_000, 1024, 64, 100
 _BLOCKS_A_WORKER = 4  # so that no worker waits long for the others at the end
 _LONGEST_ERROR = 1000
+_PATIENCE = 10.0  # seconds until nobody answers at an address; Ray itself waits for minutes
 
 
 def require_ray() -> None:
@@ -72,7 +74,15 @@ class Cluster:
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         own = {"include_dashboard": False} if self.address == "local" else {}
-        ray.init(self.address, logging_level=logging.WARNING, **own)
+        try:
+            if ":" in self.address:
+                host, port = self.address.rsplit(":", 1)
+                socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+            ray.init(self.address, logging_level=logging.WARNING, **own)
+        except (OSError, OverflowError) as error:
+            raise ConnectionError(
+                f"run_on_ray: address must be that of a running Ray cluster, got {shown(self.address)}"
+            ) from error
         try:
             yield
         finally:

@@ -27,7 +27,7 @@ def _shard(text: Any) -> Any:
 
 def _address(text: Any) -> Any:
     """Where a Ray cluster is."""
-    known = r"auto|local|(ray://)?[-A-Za-z0-9.]+:[0-9]{1,5}"
+    known = r"auto|local|[-A-Za-z0-9.]+:[0-9]{1,5}"
     if isinstance(text, str) and re.fullmatch(known, text, re.ASCII) is None:
         raise values.refusal("--ray", "auto, local or host:port", text)
     return text

@@ -16,6 +16,7 @@ from batch.instant import write_spec
 from cli.commands import run as command
 
 from latentjac import batch
+from latentjac.batch.ray_run import Cluster
 
 if os.environ.get("LATENTJAC_REQUIRE_RAY") != "1":
     pytest.importorskip("ray")
@@ -31,10 +32,10 @@ def address() -> Iterator[str]:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_enable_worker_prestart", "0")
         patch.setenv("RAY_worker_niceness", "0")
-        from ray.cluster_utils import Cluster
+        from ray import cluster_utils
 
         node = {"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False}
-        cluster = Cluster(initialize_head=True, head_node_args=node)
+        cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=node)
         try:
             cluster.add_node(num_cpus=1, object_store_memory=STORE)
             yield cluster.address
@@ -120,3 +121,12 @@ def test_other_programs_hand_over_their_own_items(address: str, spec: Path, tmp_
         ray.shutdown()
     assert sorted({row["id"] for row in found}) == [f"own {i}" for i in range(6)]
     assert batch.open(tmp_path / "run").status().done == 6
+
+
+@pytest.mark.parametrize("nowhere", ["localhost:1", "localhost:99999"])
+def test_no_cluster_at_an_address(nowhere: str) -> None:
+    with (
+        pytest.raises(ConnectionError, match=f"address must be that of a running Ray cluster, got '{nowhere}'"),
+        Cluster(nowhere).connected(),
+    ):
+        pass

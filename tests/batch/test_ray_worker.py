@@ -217,7 +217,7 @@ def test_refused_batches(given: Any, error: type[Exception], message: str, tmp_p
         items_in(given, pictures_of(None, tmp_path))
 
 
-@pytest.mark.parametrize("address", ["", "here", "ray://", "host:", "host:port", "a b:1", "/tmp/x:1"])
+@pytest.mark.parametrize("address", ["", "here", "ray://host:1", "host:", "host:port", "a b:1", "/tmp/x:1"])
 def test_refused_addresses(address: str) -> None:
     with pytest.raises(ValueError, match="run_on_ray: address must be 'auto', 'local' or host:port"):
         Cluster(address)
