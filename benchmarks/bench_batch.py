@@ -1,19 +1,22 @@
 """What do runs cost beside what they compute, and what do batches gain? Then, with steps that take no time, a million.
 
-    python benchmarks/bench_batch.py [overhead] [sizes] [many] [--items 16] [--rounds 5] [--million 1000000]
+    python benchmarks/bench_batch.py [overhead] [sizes] [many] [kills] [--items 16] [--rounds 5] [--million 1000000]
 
 A small network of random weights takes copies of a photo through inversion, a basis and an edit: by a run, and by the
 same calls of the library without one, in alternation. Beside the time on the wall stands that of the processor, which
 others on the machine disturb less. The million has real tables, written without waiting for the disk; how long a start
-takes to find out what is left is measured on it.
+takes to find out what is left is measured on it. Kills are those of tests/batch/killed.py, more of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -33,6 +36,7 @@ from latentjac.batch import parts, run
 from latentjac.batch.folder import part_name
 from latentjac.batch.parts import Part, Result
 from latentjac.batch.tasks import Work
+from latentjac.batch.tried import tried_in
 from latentjac.editing import Linear
 
 FACE = Path(latentjac.__file__).parent / "assets" / "face.jpg"
@@ -247,7 +251,7 @@ def many(model: latentjac.Model, million: int, root: Path) -> list[dict[str, Any
     rows = []
     for done, count in ((small, INSTANT), (large, million)):
         fingerprint = done.folder.read_manifest()["fingerprint"]
-        scan = clocked(lambda done=done, fingerprint=fingerprint: done._left(done._tried(fingerprint)))
+        scan = clocked(lambda done=done, fingerprint=fingerprint: done._left(tried_in(done.folder, fingerprint)))
         start = clocked(lambda done=done: done.run())
         tables = list((done.folder.path / "table").iterdir())
         rows.append({
@@ -262,11 +266,25 @@ def many(model: latentjac.Model, million: int, root: Path) -> list[dict[str, Any
     return [{**row, "memory_MB_of_a_run": text} for row, text in zip(rows, (growth, "not run"), strict=True)]
 
 
+def kills(count: int, root: Path) -> list[dict[str, Any]]:
+    """Kills of real processes at every write and at random; the program fails where anything is lost, twice or half."""
+    program = Path(__file__).resolve().parents[1] / "tests" / "batch" / "killed.py"
+    rows = []
+    for how, arguments in (("at every write", ["every"]), ("at random", ["random", str(count), "1"])):
+        folder = root / arguments[0]
+        folder.mkdir()
+        command = [sys.executable, str(program), str(folder), *arguments]
+        done = subprocess.run(command, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
+        rows.append({"killed": how, **json.loads(done.stdout)})
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["overhead", "sizes", "many"])
+    parser.add_argument("what", nargs="*", default=["overhead", "sizes", "many", "kills"])
     parser.add_argument("--items", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--million", type=int, default=1_000_000)
     args = parser.parse_args()
 
@@ -279,6 +297,7 @@ def main() -> None:
         "overhead": lambda: overhead(model, photos, root, args.rounds),
         "sizes": lambda: batch_sizes(model, photos, args.rounds),
         "many": lambda: many(model, args.million, root),
+        "kills": lambda: kills(args.kills, root),
     }
     try:
         for name in args.what:

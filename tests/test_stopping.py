@@ -152,12 +152,12 @@ WEIGHT = rand(64, 64, seed=7)
 
 def test_a_run_of_many_items_ends(things: Things, tmp_path: Path) -> None:
     """A limit is no fault of an item."""
-    from latentjac.batch.compute import _is_of_device, _results
+    from latentjac.batch.compute import _results, is_of_device
 
     class Stopping:
         def run(self, model: Any, works: Any) -> Any:
             raise StoppedError("limits: stop returned true")
 
-    assert not _is_of_device(StoppedError("limits"))
+    assert not is_of_device(StoppedError("limits"))
     with pytest.raises(StoppedError):
         _results(things.model, Stopping(), [])  # type: ignore[arg-type]

@@ -130,7 +130,7 @@ def _results(model: Model, task: Task, entries: Sequence[Loaded]) -> tuple[list[
     try:
         return task.run(model, [entry.work for entry in entries]), None
     except Exception as error:
-        if _is_of_device(error) or isinstance(error, StoppedError):
+        if is_of_device(error) or isinstance(error, StoppedError):
             raise
         return [], _Failed(_told(error), isinstance(error, (torch.OutOfMemoryError, MemoryError)))
 
@@ -142,7 +142,7 @@ def _told(error: Exception) -> str:
     return readable(text if known else f"{type(error).__name__}: {text}")[:_LONGEST_ERROR]
 
 
-def _is_of_device(error: Exception) -> bool:
+def is_of_device(error: Exception) -> bool:
     """Whether the device itself failed: no item can be computed any more, and none is to blame."""
     if isinstance(error, torch.OutOfMemoryError):
         return False

@@ -8,7 +8,7 @@ from typing import Any
 
 import latentjac
 from latentjac.batch.fitting import identity_of
-from latentjac.batch.folder import FORM
+from latentjac.batch.folder import FORM, RunFolder, starting
 from latentjac.batch.spec import Spec
 from latentjac.models import Model
 from latentjac.report import versions
@@ -54,6 +54,20 @@ def check_same(folder: str, there: dict[str, Any], now: dict[str, Any]) -> None:
     if there.get("fingerprint") != now["fingerprint"]:
         told = "; ".join(difference(there, now)) or "its fingerprint is another one"
         raise ValueError(f"Run: folder must be new or that of a run with these settings, got {folder!r}, where {told}")
+
+
+def settle(folder: RunFolder, manifest: dict[str, Any]) -> None:
+    """Have ``run.json`` in a folder, the same as a manifest but for the number of items, where 0 is unknown.
+
+    Raises:
+        ValueError: If the folder holds another run.
+    """
+    with starting(folder):
+        there = folder.read_manifest()
+        if there is not None:
+            check_same(str(folder.path), there, manifest)
+        if there is None or manifest["items"] not in (0, there.get("items")):
+            folder.write_manifest(manifest)
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from latentjac.batch.items import Items
 from latentjac.batch.spec import EditOf, Spec, built
 from latentjac.diffusion import Multistep, Rho, Schedule
 from latentjac.diffusion.inversion import NUM_INFERENCE_STEPS
-from latentjac.models import Model
+from latentjac.models import Model, load
 from latentjac.models.codec import NoCodec
 from latentjac.models.identity import network_identity
 from latentjac.models.prompted import any_conditioning
@@ -33,6 +34,20 @@ class Sizes:
 
     sample: int
     features: dict[str, int]
+
+
+def load_named(spec: Spec, device: str) -> Model:
+    """The model that a spec names.
+
+    Args:
+        spec: The spec.
+        device: Where it computes; ``"auto"`` is a GPU where torch sees one, that of ``LOCAL_RANK`` under torchrun.
+    """
+    if device == "auto":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        rank = os.environ.get("LOCAL_RANK", "0")
+        device = "cpu" if count == 0 else f"cuda:{int(rank) % count if rank.isdecimal() else 0}"
+    return load(spec.model, device=device, dtype=None if spec.dtype is None else getattr(torch, spec.dtype))
 
 
 def check_fits(model: Model, spec: Spec, items: Items) -> Sizes:

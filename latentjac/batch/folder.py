@@ -12,30 +12,34 @@ most one part a shard, which the next start removes.
     pictures/PART.tar          the same in the layout of webdataset
     samples/                   some of them for the page, where they are in tar files
     .latentjac.lock            held while a run starts or ends
-    .SHARD.lock                held by who works on a shard
+    .ray-BATCH.begun           how often workers of a Ray cluster began a batch that they have not finished
+    .SHARD.lock                held by who works on a shard, or on a Ray cluster
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentjac.batch.shards import Shard
+from latentjac.batch.shards import RayShare, Shard
 from latentjac.files import FileError, lock, read_json, sync_folder, write_bytes
 from latentjac.strict_json import to_json
 
+Share = Shard | RayShare
 MANIFEST, PAGE = "run.json", "index.html"
 TABLE, BASES, PICTURES, SAMPLES = "table", "bases", "pictures", "samples"
 FORM = 1  # of the folder
 _LOCK = ".latentjac.lock"
-_SHARD_LOCK = re.compile(r"\.([0-9]{4})-of-([0-9]{4})\.lock")
-_PART = re.compile(r"([0-9]{4}-of-[0-9]{4})-([0-9]{6})")
+_SHARE_LOCK = re.compile(r"\.(?:([0-9]{4})-of-([0-9]{4})|ray-([0-9a-f]{8}))\.lock")
+_PART = re.compile(r"([0-9]{4}-of-[0-9]{4})-([0-9]{6})|ray-[0-9a-f]{16}")
+_MARK = re.compile(r"\.ray-[0-9a-f]{16}\.begun")
 _LAST_PART = 999_999
 _UNFINISHED = re.compile(r"\.(.+)\.latentjac\.part")  # of latentjac.files.write_bytes
 _IGNORED = {_LOCK, ".DS_Store", "Thumbs.db", "desktop.ini"}
@@ -66,6 +70,10 @@ class RunFolder:
     def tar(self, part: str) -> Path:
         """The pictures of a part in one file."""
         return self.path / PICTURES / f"{part}.tar"
+
+    def mark(self, batch: str) -> Path:
+        """Where it is kept how often a batch of Ray was begun."""
+        return self.path / f".{batch}.begun"
 
     def parts(self) -> list[str]:
         """Names of all finished parts, in order."""
@@ -112,8 +120,11 @@ class RunFolder:
         """Write ``run.json``."""
         write_bytes(self.path / MANIFEST, (to_json(content, indent=2, default=str) + "\n").encode())
 
-    def remove_pieces(self, shard: Shard) -> None:
-        """Remove what killed runs left of parts of this shard, and of those of runs with another number of shards."""
+    def remove_pieces(self, shard: Share) -> None:
+        """Remove what killed runs left of parts of this shard, and of those of all who cannot be working now."""
+        for entry in _entries(self.path):
+            if _MARK.fullmatch(entry.name):
+                remove(entry)
         whole = set(self.parts())
         for folder in (TABLE, BASES, PICTURES):
             for entry in _entries(self.path / folder):
@@ -160,18 +171,32 @@ def remove(entry: Path) -> None:
         entry.unlink(missing_ok=True)
 
 
+def ray_part_name(attempts: Sequence[tuple[str, int]]) -> str:
+    """Name of a part that a Ray cluster writes: a task that Ray does again writes the same files again.
+
+    Args:
+        attempts: Its items, each with the number of its attempt.
+    """
+    return f"ray-{hashlib.sha256(to_json(attempts).encode()).hexdigest()[:16]}"
+
+
 @contextmanager
-def working(folder: RunFolder, shard: Shard) -> Iterator[None]:
+def working(folder: RunFolder, shard: Share, *, joining: bool = False) -> Iterator[None]:
     """Hold a shard of a run; within, nobody else works on it, nor on shards of another number.
 
     The lock ends with the process, however that ends. Where files cannot be locked (Windows, some file systems of
     networks), nothing keeps a second process out.
 
+    Args:
+        folder: The folder.
+        shard: What to hold.
+        joining: Whether others may work beside a share of Ray, each with its own.
+
     Raises:
         ValueError: If somebody works on it, or on one of another number of shards.
     """
     with _starting(folder):
-        others = [name for name in _held(folder) if name.count != shard.count or name.index == shard.index]
+        others = [other for other in _held(folder) if _excludes(other, shard, joining)]
         if others:
             hint = "; give each process its own: --shard 1/2, --shard 2/2" if shard.count == 1 else ""
             raise ValueError(
@@ -206,17 +231,24 @@ def _starting(folder: RunFolder) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _held(folder: RunFolder) -> list[Shard]:
+def _excludes(other: Share, share: Share, joining: bool) -> bool:
+    """Whether a share cannot be worked on while another is."""
+    if isinstance(share, Shard) and isinstance(other, Shard):
+        return other.count != share.count or other.index == share.index
+    return not (joining and isinstance(other, RayShare))
+
+
+def _held(folder: RunFolder) -> list[Share]:
     """Shards that somebody works on; locks that nobody holds any more are removed."""
-    found = []
+    found: list[Share] = []
     for entry in _entries(folder.path):
-        name = _SHARD_LOCK.fullmatch(entry.name)
+        name = _SHARE_LOCK.fullmatch(entry.name)
         if name is None:
             continue
         descriptor = os.open(entry, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
         try:
             if lock(descriptor, wait=False) is False:
-                found.append(Shard(int(name[1]), int(name[2])))
+                found.append(RayShare(name[3]) if name[3] else Shard(int(name[1]), int(name[2])))
             else:
                 entry.unlink(missing_ok=True)
         finally:
@@ -224,7 +256,7 @@ def _held(folder: RunFolder) -> list[Shard]:
     return found
 
 
-def held(folder: RunFolder) -> list[Shard]:
+def held(folder: RunFolder) -> list[Share]:
     """Shards that somebody works on now; none where this process may not write, and so not ask."""
     if (folder.path / _LOCK).exists():
         with suppress(PermissionError), _starting(folder):
@@ -241,7 +273,7 @@ def _entries(folder: Path) -> list[Path]:
 
 def _is_hidden(name: str) -> bool:
     """Whether a name is that of a lock or of an unfinished file, which are there before the manifest is."""
-    return _UNFINISHED.fullmatch(name) is not None or _SHARD_LOCK.fullmatch(name) is not None
+    return _UNFINISHED.fullmatch(name) is not None or _SHARE_LOCK.fullmatch(name) is not None
 
 
 def _is_part(name: str) -> bool:
@@ -252,7 +284,10 @@ def _is_table(file: Path) -> bool:
     return file.suffix == ".parquet" and not file.name.startswith(".")
 
 
-def _is_free(part: str, shard: Shard) -> bool:
-    """Whether a part can be of nobody else who works now: who works has another index and the same number."""
+def _is_free(part: str, shard: Share) -> bool:
+    """Whether a part can be of nobody else who works now: who works has another index and the same number.
+
+    Parts of Ray are free whenever anything but one of its workers starts.
+    """
     own, of_number = part.startswith(shard.name), part[5:12] == f"of-{shard.count:04d}"
     return own or not of_number

@@ -103,6 +103,11 @@ class Items:
                 carried = dict(zip(own, rest, strict=True))
                 yield Item(id, path, prompt, seed, label, carried, self._stored(number))
 
+    @property
+    def own_types(self) -> dict[str, Any]:
+        """Arrow's types of own columns, by name."""
+        return {field.name: field.type for field in self.table.schema if field.name not in OWN}
+
     def first(self, column: str) -> Any:
         """The first value of a column that is one; None where there is none."""
         return next((value for value in self.table.column(column).to_pylist() if value is not None), None)
@@ -129,11 +134,11 @@ def read_items(source: Any, root: Path) -> Items:
         return Items(_of_photos(paths), root)
     if isinstance(source, Mapping):
         table, stored = table_of_dataset(source, root)
-        return Items(_completed(table, None), root, stored)
+        return Items(completed(table, None), root, stored)
     check_kind("items", "'items'", source, (str, Path), "a folder, a table or a list of picture files")
     if str(source).endswith(".tar"):
         rows, pictures = rows_of_tars(str(source), root)
-        return Items(_completed(_table_of(rows, Path(source)), Path(source)), root, pictures.__getitem__)
+        return Items(completed(_table_of(rows, Path(source)), Path(source)), root, pictures.__getitem__)
     place = root / Path(source).expanduser()
     if place.is_dir():
         return Items(_of_photos(_photos_in(place)), place)
@@ -141,7 +146,7 @@ def read_items(source: Any, root: Path) -> Items:
         expected = f"a folder, a table ({' or '.join(_TABLES)}), a .tar file or a list of picture files"
         raise ValueError(f"items: 'items' must be {expected}, got {shown(str(source))}")
     read = _from_parquet if place.suffix == ".parquet" else _from_lines
-    return Items(_completed(read(place), place), place.parent)
+    return Items(completed(read(place), place), place.parent)
 
 
 def _photos_in(folder: Path) -> list[str]:
@@ -163,7 +168,7 @@ def _of_photos(paths: list[str]) -> Any:
     if unreadable is not None:
         raise ValueError(f"items: names of files must be UTF-8, got {shown(unreadable)}")
     table = pyarrow.table({"id": pyarrow.array(paths, "string"), "photo": pyarrow.array(paths, "string")})
-    return _completed(table, None)
+    return completed(table, None)
 
 
 def _from_parquet(path: Path) -> Any:
@@ -220,8 +225,12 @@ def _column(name: str, values: list[Any], path: Path) -> Any:
         raise ValueError(f"items: column {name!r} of {str(path)!r} must be of one kind, got {error}") from error
 
 
-def _completed(table: Any, path: Path | None) -> Any:
-    """The columns that a run knows, each of its type, and behind them the others."""
+def completed(table: Any, path: Path | None) -> Any:
+    """The columns that a run knows, each of its type, and behind them the others.
+
+    Raises:
+        ValueError: If a value is of another type.
+    """
     import pyarrow
 
     names = table.column_names
@@ -249,5 +258,6 @@ def _known(name: str, column: Any, path: Path | None) -> list[Any]:
         elif name in _WHOLE and type(value) is int:
             fits = 0 <= value <= _LARGEST_NUMBER
         if not fits:
-            raise ValueError(f"items: {name!r} in row {i + 1} of {str(path)!r} must be {expected}, got {shown(value)}")
+            place = f"row {i + 1}" if path is None else f"row {i + 1} of {str(path)!r}"
+            raise ValueError(f"items: {name!r} in {place} must be {expected}, got {shown(value)}")
     return values

@@ -104,19 +104,26 @@ class _Entry:
 class Part:
     """Collects finished items until it is written.
 
+    Attributes:
+        name: Of its files; given when it is about to be written.
+
     Args:
-        name: Of the part.
         own: Arrow's types of own columns of the items, by name.
         tarred: Whether pictures go into one file.
     """
 
-    def __init__(self, name: str, own: dict[str, Any], *, tarred: bool = False) -> None:
-        self.name, self._own, self._tarred = name, own, tarred
+    def __init__(self, own: dict[str, Any], *, tarred: bool = False) -> None:
+        self.name, self._own, self._tarred = "", own, tarred
         self._entries: list[_Entry] = []
         self._bytes, self._bases, self._begun = 0, 0, time.monotonic()
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def attempts(self) -> list[tuple[str, int]]:
+        """Its items, each with the number of its attempt."""
+        return [(entry.facts["id"], entry.facts["attempt"]) for entry in self._entries]
 
     @property
     def full(self) -> bool:

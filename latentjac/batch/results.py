@@ -17,7 +17,7 @@ from latentjac.arguments import check_kind, check_number, check_text, shown
 from latentjac.batch.basis_files import read_basis
 from latentjac.batch.folder import RunFolder, held
 from latentjac.batch.parts import COLUMNS, arrow_type, attempts_of, read_part
-from latentjac.batch.shards import Shard
+from latentjac.batch.shards import RayShare, Shard
 from latentjac.batch.tars import members
 from latentjac.batch.tasks import ERROR, NOT_CONVERGED
 from latentjac.files import FileError
@@ -44,7 +44,7 @@ class RunStatus:
         retried: Items that were done again after an error.
         errors: The most frequent kinds of errors, each by the first of its kind, with the number of its rows; errors
             are of a kind that differ in names and numbers alone.
-        working: Shards that are worked on now.
+        working: Shards that are worked on now, or shares of a Ray cluster.
     """
 
     items: int
@@ -56,10 +56,10 @@ class RunStatus:
     seconds: float
     retried: int
     errors: tuple[tuple[str, int], ...]
-    working: tuple[Shard, ...]
+    working: tuple[Shard | RayShare, ...]
 
     def __str__(self) -> str:
-        now = f"; shards worked on now: {', '.join(map(str, self.working))}" if self.working else ""
+        now = f"; worked on now: {', '.join(map(str, self.working))}" if self.working else ""
         again = f" ({self.retried} of them again)" if self.retried else ""
         head = (
             f"{self.done} of {self.items} items done{again}, {self.with_errors} with errors, {self.not_converged} not "
@@ -105,7 +105,7 @@ class Results:
         import pyarrow
 
         wanted = None if columns is None else [check_text("table", "columns", name) for name in columns]
-        read = None if wanted is None else dict.fromkeys([*wanted, "id", "attempt"])
+        read = None if wanted is None else dict.fromkeys([*wanted, "id", "part", "attempt"])
         tables = [read_part(self._folder, part, self._fingerprint, read) for part in self._parts]
         if not tables:
             kinds = {name: arrow_type(kind) for name, kind in COLUMNS.items()}
@@ -114,7 +114,7 @@ class Results:
         missing = [name for name in wanted or () if name not in found.column_names]
         if missing:
             raise ValueError(f"table: columns must be among those of the run, got {shown(missing[0])}")
-        found = _last_attempts(found)
+        found = _counting(found)
         return found if wanted is None else found.select(wanted)
 
     def basis(self, id: str, t: float | None = None, layer: str | None = None) -> LocalBasis:
@@ -182,11 +182,11 @@ class Results:
         """How far the run is."""
         table = self._index
         columns = {name: table.column(name).to_pylist() for name in ("id", "status", "error", "seconds")}
-        pairs = list(zip(columns["id"], columns["status"], strict=True))
+        pairs, done = list(zip(columns["id"], columns["status"], strict=True)), len(set(columns["id"]))
         retried = {id for id, attempt in zip(columns["id"], attempts_of(table).to_pylist(), strict=True) if attempt > 1}
         return RunStatus(
-            items=int(self.manifest.get("items", 0)),
-            done=len(set(columns["id"])),
+            items=max(int(self.manifest.get("items", 0)), done),
+            done=done,
             with_errors=len({id for id, status in pairs if status == ERROR}),
             not_converged=len({id for id, status in pairs if status == NOT_CONVERGED}),
             rows=len(table),
@@ -215,18 +215,30 @@ class Results:
         return f"Results({str(self.path)!r}, {len(self._parts)} parts)"
 
 
-def _last_attempts(table: Any) -> Any:
-    """The rows of each item's last attempt."""
+def _counting(table: Any) -> Any:
+    """The rows of each item's last attempt; where several parts have it, those of the first one."""
+    attempts = attempts_of(table)
+    if _is_simple(table, attempts):
+        return table
+    last: dict[str, tuple[int, str]] = {}
+    columns = table.column("id").to_pylist(), attempts.to_pylist(), table.column("part").to_pylist()
+    rows = list(zip(*columns, strict=True))
+    for id, attempt, part in rows:
+        if id not in last or attempt > last[id][0]:
+            last[id] = attempt, part
+    return table.filter([(attempt, part) == last[id] for id, attempt, part in rows])
+
+
+def _is_simple(table: Any, attempts: Any) -> bool:
+    """Whether no item was done again, and none is in two parts."""
     import pyarrow.compute as compute
 
-    attempts = attempts_of(table)
-    if not len(table) or compute.max(attempts).as_py() == 1:
-        return table
-    last: dict[str, int] = {}
-    pairs = list(zip(table.column("id").to_pylist(), attempts.to_pylist(), strict=True))
-    for id, attempt in pairs:
-        last[id] = max(last.get(id, 0), attempt)
-    return table.filter([attempt == last[id] for id, attempt in pairs])
+    if not len(table):
+        return True
+    if compute.max(attempts).as_py() > 1:
+        return False
+    places = table.select(["id", "part"]).group_by(["id", "part"], use_threads=False).aggregate([])
+    return len(places) == compute.count_distinct(places.column("id")).as_py()
 
 
 def _kinds(messages: Sequence[str | None]) -> tuple[tuple[str, int], ...]:

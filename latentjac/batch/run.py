@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch
-from tqdm import tqdm
+from typing import Any
 
 from latentjac.arguments import check_bool, check_int, check_kind, check_text
-from latentjac.batch.compute import Loaded, compute, load_item
-from latentjac.batch.fingerprint import check_same, manifest_of
-from latentjac.batch.fitting import check_fits
+from latentjac.batch.fingerprint import check_same, manifest_of, settle
+from latentjac.batch.fitting import check_fits, load_named
 from latentjac.batch.folder import RunFolder, part_name, starting, working
 from latentjac.batch.items import OWN, Item, Items, read_items
-from latentjac.batch.parts import COLUMNS, Part, attempts_of, read_part
+from latentjac.batch.parts import COLUMNS
+from latentjac.batch.pipeline import BATCH_SIZE, MOST_AT_ONCE, Pipeline
 from latentjac.batch.plan import Plan, plan_of
+from latentjac.batch.ray_batches import blocks_of
+from latentjac.batch.ray_run import Cluster, require_ray
+from latentjac.batch.ray_worker import RETRIES
 from latentjac.batch.results import Results
 from latentjac.batch.results import open as open_results
-from latentjac.batch.shards import Shard
+from latentjac.batch.shards import RayShare, Shard
 from latentjac.batch.spec import Spec, read_spec
 from latentjac.batch.summary import write_page
-from latentjac.batch.tasks import ERROR, tasks_of
-from latentjac.models import Model, load
-from latentjac.public import warn
+from latentjac.batch.tasks import tasks_of
+from latentjac.batch.tried import Tried, check_unchanged, tried_in
+from latentjac.models import Model
 from latentjac.stopping import Bar
-
-BATCH_SIZE = 4
-MOST_AT_ONCE = 256
 
 
 class Run:
@@ -82,7 +79,7 @@ class Run:
         check_kind("Run", "folder", folder, (str, Path), "a str or Path")
         check_kind("Run", "model", model, Model, "a latentjac.Model", optional=True)
         self._device = check_text("Run", "device", device)
-        self._batch_size = check_int("Run", "batch_size", batch_size, 1, MOST_AT_ONCE)
+        self.batch_size = check_int("Run", "batch_size", batch_size, 1, MOST_AT_ONCE)
         self._retry_failed = check_bool("Run", "retry_failed", retry_failed)
         self.shard = _shard(shard)
         self.folder = RunFolder(Path(folder))
@@ -92,19 +89,14 @@ class Run:
         taken = [name for name in self.items.table.column_names if name in COLUMNS and name not in OWN]
         if taken:
             raise ValueError(f"items: own columns must not be called as those of results, got {taken[0]!r}")
+        self._given = model is not None
         if model is not None:
             self.model = model
 
     @cached_property
     def model(self) -> Model:
         """The model; loaded when it is first asked for."""
-        device = self._device
-        if device == "auto":
-            count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-            rank = os.environ.get("LOCAL_RANK", "0")
-            device = "cpu" if count == 0 else f"cuda:{int(rank) % count if rank.isdecimal() else 0}"
-        dtype = None if self.spec.dtype is None else getattr(torch, self.spec.dtype)
-        return load(self.spec.model, device=device, dtype=dtype)
+        return load_named(self.spec, self._device)
 
     def plan(self) -> Plan:
         """What is to be done and how large it will be; nothing is written.
@@ -117,7 +109,7 @@ class Run:
         there = self.folder.read_manifest()
         if there is not None:
             check_same(str(self.folder.path), there, now)
-        tried = {} if there is None else self._tried(now["fingerprint"])
+        tried = {} if there is None else tried_in(self.folder, now["fingerprint"])
         left = len(self._left(tried))
         mine = sum(id in self.shard for id in self.items.table.column("id").to_pylist())
         return plan_of(self.spec, self.items, self.model, sizes, self.shard, mine, left, self.folder.path)
@@ -142,46 +134,102 @@ class Run:
             RuntimeError: If the device failed.
         """
         progress = check_bool("run", "progress", progress)
+        with self._begun(self.shard) as begun:
+            numbers = count(self.folder.next_part(self.shard))
+            bar = Bar(f"run, shard {self.shard}", len(begun.left), "item", shown=progress)
+
+            def advanced(items: int, failed: int) -> None:
+                bar.update(items)
+                if failed:
+                    bar.set_postfix(errors=failed)
+
+            tasks, tarred = tasks_of(self.spec), self.spec.pictures == "tar"
+            pipeline = Pipeline(self.model, tasks, self.folder, begun.fingerprint, self.batch_size, tarred=tarred)
+            with bar:
+                pipeline.do(
+                    self.items.at(begun.left),
+                    begun.attempt,
+                    self.items.own_types,
+                    lambda part: part_name(self.shard, next(numbers)),
+                    advanced,
+                )
+            return self._ended()
+
+    def run_on_ray(
+        self,
+        address: str = "auto",
+        *,
+        workers: int | None = None,
+        num_cpus: int = 1,
+        num_gpus: float | None = None,
+        retries: int = RETRIES,
+        progress: bool = False,
+    ) -> Results:
+        """As :meth:`run`, computed by the processes of a Ray cluster, each of which is a :class:`RayWorker`.
+
+        All machines must see the folder, the photos and the model under the same paths. A worker writes what it has
+        finished; where one dies, another goes on behind it.
+
+            results = latentjac.batch.Run("spec.yaml", "/shared/run").run_on_ray("auto", num_gpus=1)
+
+        Args:
+            address: ``"auto"`` for the cluster that this machine belongs to, ``"local"`` for one of this machine alone
+                that ends with the run, or ``host:port``. A process that is connected already stays so.
+            workers: Processes; by default as many as the cluster has room for.
+            num_cpus: Processors of each, which are its threads.
+            num_gpus: GPUs of each; by default one where the cluster has any.
+            retries: How often a batch is tried again whose worker died, as it does where the device fails.
+            progress: Show a progress bar.
+
+        Returns:
+            All results that are in the folder.
+
+        Raises:
+            ImportError: If ray is not installed.
+            TypeError: If an argument has a wrong type.
+            ValueError: If an argument is out of range, or as :meth:`run` does.
+            ConnectionError: If there is no cluster at the address.
+            RuntimeError: If a worker failed, or died more often than it may.
+        """
+        progress = check_bool("run_on_ray", "progress", progress)
+        require_ray()
+        cluster = Cluster(address, workers, num_cpus, num_gpus, retries)
+        if self._given:
+            raise ValueError("run_on_ray: model must be left to the spec, which workers load it by, got one")
+        if self.shard.count > 1:
+            raise ValueError(f"run_on_ray: shard must be 1/1, since Ray divides the items, got {self.shard}")
+        with cluster.connected(), self._begun(RayShare()) as begun:
+            size = cluster.block_size(len(begun.left), self.batch_size)
+            blocks = list(blocks_of(self.items, begun.left, begun.attempt, size))
+            device = "cpu" if self._device == "cpu" else "auto"  # a worker sees its own GPU alone
+            options = {"device": device, "batch_size": self.batch_size, "items": len(self.items)}
+            with Bar("run on Ray", len(begun.left), "item", shown=progress) as bar:
+                if blocks:
+                    for rows in cluster.rows(blocks, self.spec, str(self.folder.path.absolute()), **options):
+                        bar.update(len(rows.column("id").unique()))
+            return self._ended()
+
+    @contextmanager
+    def _begun(self, share: Shard | RayShare) -> Iterator[Begun]:
+        """Hold a share of the run; within, its folder is in order, and what is left to do is known."""
         check_fits(self.model, self.spec, self.items)
         manifest = manifest_of(self.spec, self.model, len(self.items))
         self.folder.path.mkdir(parents=True, exist_ok=True)
-        with working(self.folder, self.shard):
-            self._settle(manifest)
+        with working(self.folder, share):
+            settle(self.folder, manifest)
             self.folder.make_inside()
-            self.folder.remove_pieces(self.shard)
-            tried = self._tried(manifest["fingerprint"])
-            left = self._left(tried)
-            bar = Bar(f"run, shard {self.shard}", len(left), "item", shown=progress)
-            with bar:
-                self._work(self.items.at(left), tried, manifest["fingerprint"], bar)
-            results = open_results(self.folder.path)
-            write_page(results)
+            with starting(self.folder):  # those of others are for one alone to remove
+                self.folder.remove_pieces(share)
+            tried = tried_in(self.folder, manifest["fingerprint"])
+            yield Begun(manifest["fingerprint"], tried, self._left(tried))
+
+    def _ended(self) -> Results:
+        """Write the page of the run."""
+        results = open_results(self.folder.path)
+        write_page(results)
         return results
 
-    def _settle(self, manifest: dict[str, Any]) -> None:
-        """Have the manifest there, the same as ours but for the number of items."""
-        with starting(self.folder):
-            there = self.folder.read_manifest()
-            if there is not None:
-                check_same(str(self.folder.path), there, manifest)
-            if there is None or there.get("items") != manifest["items"]:
-                self.folder.write_manifest(manifest)
-
-    def _tried(self, fingerprint: str) -> dict[str, _Tried]:
-        """Finished items by id, each as its last attempt ended."""
-        found: dict[str, _Tried] = {}
-        for part in self.folder.parts():
-            table = read_part(self.folder, part, fingerprint, ("id", "item", "status", "attempt"))
-            columns = [table.column(name).to_pylist() for name in ("id", "item", "status")]
-            for id, digest, status, attempt in zip(*columns, attempts_of(table).to_pylist(), strict=True):
-                last = found.get(id)
-                if last is None or last.attempt < attempt:
-                    found[id] = _Tried(digest, attempt, status == ERROR)
-                elif last.attempt == attempt and status == ERROR and not last.failed:
-                    found[id] = _Tried(digest, attempt, True)
-        return found
-
-    def _left(self, tried: dict[str, _Tried]) -> Sequence[int]:
+    def _left(self, tried: dict[str, Tried]) -> Sequence[int]:
         """Rows of items of the shard that are to be done, in order; raise where one that is done has changed."""
         left = array("q")
         if not tried:
@@ -189,113 +237,31 @@ class Run:
             return left
         for number, item in enumerate(self.items):
             last = tried.get(item.id)
-            if last is not None and last.digest != item.digest:
-                raise ValueError(
-                    f"Run: items that are done must stay as they were, got {item.id!r} with another photo, prompt, "
-                    "seed or class; give it a new id, or take a new folder"
-                )
+            if last is not None:
+                check_unchanged(item, last.digest)
             if (last is None or (self._retry_failed and last.failed)) and item.id in self.shard:
                 left.append(number)
         return left
 
-    def _work(self, items: Iterator[Item], tried: dict[str, _Tried], fingerprint: str, bar: tqdm) -> None:
-        """Take items through all steps and write them in parts; what is finished is written, whatever ends this."""
-        number, tasks = self.folder.next_part(self.shard), tasks_of(self.spec)
-        own = {f.name: f.type for f in self.items.table.schema if f.name not in OWN}
-        failed, tarred = 0, self.spec.pictures == "tar"
-        with ThreadPoolExecutor(1) as reader, _Writer(self.folder, fingerprint) as writer:
-            part = Part(part_name(self.shard, number), own, tarred=tarred)
-            try:
-                for loaded in self._loaded(items, reader):
-                    for done in compute(self.model, tasks, loaded, self._halve):
-                        last = tried.get(done.item.id)
-                        part.add(_facts(done.item, 1 if last is None else last.attempt + 1), done.results)
-                        failed += any(result.row["status"] == ERROR for result in done.results)
-                        if part.full:
-                            writer.write(part)
-                            number += 1
-                            part = Part(part_name(self.shard, number), own, tarred=tarred)
-                    bar.update(len(loaded))
-                    if failed:
-                        bar.set_postfix(errors=failed)
-            finally:
-                writer.write(part)
 
-    def _loaded(self, items: Iterator[Item], reader: ThreadPoolExecutor) -> Iterator[list[Loaded]]:
-        """Items with their photos, some at a time; the next ones are read while these are computed."""
-        size = self.model.codec.size
-
-        def begin() -> list[Future[Loaded]]:
-            return [reader.submit(load_item, item, size) for item in islice(items, self._batch_size)]
-
-        ahead = begin()
-        while ahead:
-            now, ahead = ahead, begin()
-            yield [future.result() for future in now]
-
-    def _halve(self, count: int) -> None:
-        """Take fewer items at once from now on."""
-        fewer = max(1, count // 2)
-        if fewer < self._batch_size:
-            self._batch_size = fewer
-            warn(f"run: memory has no room for {count} items at once; going on with {fewer}")
-
-
-class _Writer:
-    """Writes parts beside the computation, one at a time.
-
-    Leaving it waits for the last one. Where one cannot be written, the next raises, and nothing is written after.
-    """
-
-    def __init__(self, folder: RunFolder, fingerprint: str) -> None:
-        self._folder, self._fingerprint = folder, fingerprint
-        self._pool = ThreadPoolExecutor(1)
-        self._pending: Future[None] | None = None
-
-    def write(self, part: Part) -> None:
-        """Begin to write a part, once the one before is written."""
-        self._wait()
-        if len(part):
-            self._pending = self._pool.submit(part.write, self._folder, self._fingerprint)
-
-    def _wait(self) -> None:
-        if self._pending is not None:
-            self._pending.result()  # it stays the pending one where this raises
-            self._pending = None
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        while True:
-            try:
-                self._pool.shutdown(wait=True)
-                break
-            except (KeyboardInterrupt, SystemExit):  # once more; what is being written must end before the lock does
-                continue
-        if kind is None or not issubclass(kind, OSError):
-            self._wait()
-
-
-class _Tried(NamedTuple):
-    """An item that has rows.
+@dataclass(frozen=True)
+class Begun:
+    """A run that is begun.
 
     Attributes:
-        digest: Of what it was computed from.
-        attempt: Number of the last attempt, from 1.
-        failed: Whether a step of that failed.
+        fingerprint: Of the run.
+        tried: Finished items by id.
+        left: Rows of items that are to be done.
     """
 
-    digest: str
-    attempt: int
-    failed: bool
+    fingerprint: str
+    tried: dict[str, Tried]
+    left: Sequence[int]
 
-
-def _facts(item: Item, attempt: int) -> dict[str, Any]:
-    """Columns that are the same in all rows of an item."""
-    photo = None if item.photo is None else str(item.photo)
-    known = {"id": item.id, "photo": photo, "prompt": item.prompt, "seed": item.seed, "class": item.label}
-    return {**known, "item": item.digest, "attempt": attempt, **item.own}
+    def attempt(self, item: Item) -> int:
+        """Which attempt an item that is to be done is at."""
+        last = self.tried.get(item.id)
+        return 1 if last is None else last.attempt + 1
 
 
 def _shard(given: str | Shard | None) -> Shard:

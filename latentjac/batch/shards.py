@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from latentjac.arguments import check_int, check_kind, shown
 
@@ -91,6 +93,27 @@ class Shard:
                 f"{index}/{count}; a shard that is given comes before them"
             )
         return cls(index, count)
+
+
+@dataclass(frozen=True)
+class RayShare:
+    """What a process of a Ray cluster works on: whatever items Ray hands it.
+
+    Attributes:
+        key: Eight hexadecimal digits that no other process has.
+    """
+
+    key: str = field(default_factory=lambda: secrets.token_hex(4))
+
+    count: ClassVar[int] = 0  # of no number of shards
+
+    @property
+    def name(self) -> str:
+        """How its lock is called."""
+        return f"ray-{self.key}"
+
+    def __str__(self) -> str:
+        return self.name
 
 
 def _whole(environment: Mapping[str, str], name: str) -> int | None:

@@ -181,10 +181,14 @@ class Spec:
         return found
 
 
-def read_spec(source: Any) -> Spec:
+def read_spec(source: Any, *, items_given: bool = False) -> Spec:
     """The spec of a YAML file or of a mapping with the same keys; everything in it is checked.
 
     Relative paths begin in the folder of the file, and in the current one for a mapping.
+
+    Args:
+        source: The file or mapping; a spec comes back as it is.
+        items_given: Whether ``items`` may be missing, since they come from elsewhere.
 
     Raises:
         ImportError: If source is a file and PyYAML is not installed.
@@ -193,17 +197,19 @@ def read_spec(source: Any) -> Spec:
         FileNotFoundError: If there is no such file.
         FileError: If it is no YAML.
     """
+    if isinstance(source, Spec):
+        return source
     if isinstance(source, (str, Path)):
-        return _checked(read_yaml(_NAME, source), Path(source).absolute().parent)
-    return _checked(source, Path.cwd())
+        return _checked(read_yaml(_NAME, source), Path(source).absolute().parent, items_given)
+    return _checked(source, Path.cwd(), items_given)
 
 
-def _checked(content: Any, root: Path) -> Spec:
+def _checked(content: Any, root: Path, items_given: bool) -> Spec:
     known = {f.name for f in fields(Spec)} - {"root"}
     given = _mapping("the whole", content, known)
-    if given.get("items") is None:
+    if given.get("items") is None and not items_given:
         raise ValueError(f"{_NAME}: 'items' must be a folder, a table or a list of picture files, got none")
-    found: dict[str, Any] = {"items": given["items"], "root": root}
+    found: dict[str, Any] = {"items": given.get("items"), "root": root}
     if "model" in given:
         found["model"] = check_text(_NAME, "'model'", given["model"])
     found["dtype"] = check_choice(_NAME, "'dtype'", given.get("dtype"), DTYPES, optional=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import glob
 import importlib.util
-from collections.abc import Mapping
-from dataclasses import dataclass
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +16,7 @@ from PIL import Image
 from latentjac.arguments import check_text, shown
 from latentjac.batch.tars import Member, members, sample_of
 from latentjac.files import FileError
-from latentjac.strict_json import from_json
+from latentjac.strict_json import from_json, to_json
 
 DATASET_KEYS = ("dataset", "config", "split", "id", "photo", "prompt", "seed", "class")
 _TEXTS, _CLASS, _FACTS = ("txt", "caption", "text"), "cls", "json"  # of what webdataset calls the parts of a sample
@@ -31,6 +33,54 @@ class Stored(Protocol):
             ValueError: If it is none.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Given:
+    """A picture in memory.
+
+    Attributes:
+        content: The bytes of a picture file, or an array of uint8, height x width x 3.
+    """
+
+    content: Any
+
+    def picture(self) -> Image.Image:
+        """The picture that it is.
+
+        Raises:
+            ValueError: If it is none.
+        """
+        if not isinstance(self.content, bytes):
+            return Image.fromarray(self.content)
+        try:
+            return Image.open(io.BytesIO(self.content))
+        except (OSError, Image.DecompressionBombError) as error:
+            raise ValueError(f"photo must be a picture file, got {len(self.content)} bytes: {error}") from error
+
+
+def text_of(stored: Stored) -> str:
+    """Where a picture is, for :func:`pictures_of` on another machine."""
+    if isinstance(stored, _OfDataset):
+        return to_json({"row": stored.row})
+    return to_json(asdict(stored), default=str)  # type: ignore[call-overload, no-any-return]
+
+
+def pictures_of(source: Any, root: Path) -> Callable[[str], Stored]:
+    """What gives a picture by its text; a data set is opened when it is first needed."""
+
+    @cache
+    def by_row() -> Callable[[int], Stored]:
+        found: Callable[[int], Stored] = table_of_dataset(source, root)[1]
+        return found
+
+    def of(text: str) -> Stored:
+        facts = from_json(text.encode())
+        if "row" in facts:
+            return by_row()(facts["row"])
+        return Member(**{**facts, "tar": Path(facts["tar"])})
+
+    return of
 
 
 def rows_of_tars(pattern: str, root: Path) -> tuple[list[dict[str, Any]], list[Stored | None]]:

@@ -14,6 +14,7 @@ from latentjac.cli.refusals import Refusal, refusing
 
 _MOST_AT_ONCE = 256
 _BATCH_SIZE = 4
+_SHARES = {"workers": "--ray-workers", "num_cpus": "--ray-cpus", "num_gpus": "--ray-gpus"}
 
 
 def _shard(text: Any) -> Any:
@@ -21,6 +22,14 @@ def _shard(text: Any) -> Any:
     found = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text, re.ASCII) if isinstance(text, str) else None
     if isinstance(text, str) and (found is None or not 1 <= int(found[1]) <= int(found[2])):
         raise values.refusal("--shard", "i/n with 1 <= i <= n <= 9999", text)
+    return text
+
+
+def _address(text: Any) -> Any:
+    """Where a Ray cluster is."""
+    known = r"auto|local|[-A-Za-z0-9.]+:[0-9]{1,5}"
+    if isinstance(text, str) and re.fullmatch(known, text, re.ASCII) is None:
+        raise values.refusal("--ray", "auto, local or host:port", text)
     return text
 
 
@@ -48,6 +57,36 @@ def run(
             help="Part i of n of the items, as i/n; default: that of a job array of Slurm or of torchrun, or all.",
         ),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            parser=_address,
+            metavar="ADDRESS",
+            help="Compute on a Ray cluster: auto (that of this machine), local (a new one) or host:port; default: no.",
+        ),
+    ] = None,
+    ray_workers: Annotated[
+        int | None,
+        option(
+            "--ray-workers", values.whole, 1, 10_000, help="Processes on the cluster; default: as many as have room."
+        ),
+    ] = None,
+    ray_cpus: Annotated[
+        int | None,
+        option("--ray-cpus", values.whole, 1, 1024, help="Processors of each, which are its threads; default: 1."),
+    ] = None,
+    ray_gpus: Annotated[
+        float | None,
+        option(
+            "--ray-gpus",
+            values.number,
+            0,
+            64,
+            ends=True,
+            help="GPUs of each, also a part of one; default: 1 where the cluster has any.",
+        ),
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Do items again that have an error; the last attempt counts.")
     ] = False,
@@ -56,11 +95,16 @@ def run(
     ] = False,
 ) -> None:
     """Take many photos or seeds through the steps of a spec; started again, it goes on where it stopped."""
+    shares = {"workers": ray_workers, "num_cpus": ray_cpus, "num_gpus": ray_gpus}
+    asked: dict[str, Any] = {name: value for name, value in shares.items() if value is not None}
+    if ray is None and asked:
+        name, value = next(iter(asked.items()))
+        raise values.refusal(_SHARES[name], "left out without --ray", value)
     values.check_file("SPEC", "a YAML file", spec)
     from latentjac import batch
     from latentjac.models import LoadError
 
-    with refusing(spec="SPEC", folder="--out", shard="--shard", batch_size="--batch-size"):
+    with refusing(spec="SPEC", folder="--out", shard="--shard", batch_size="--batch-size", address="--ray", **_SHARES):
         made = batch.Run(spec, out, device=device, batch_size=batch_size, retry_failed=retry_failed, shard=shard)
         try:
             loaded = made.model
@@ -69,5 +113,5 @@ def run(
         if dry_run:
             print(made.plan())
             return
-        results = made.run(progress=True)
+        results = made.run(progress=True) if ray is None else made.run_on_ray(ray, progress=True, **asked)
     print(f"\n{results.status()}\nWrote to {results.path}/ with {loaded.name}; index.html shows it")

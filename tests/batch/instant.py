@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import DDIMPipeline
 from networks import build_scheduler, build_shallow_unet
 from PIL import Image
 
@@ -86,6 +88,15 @@ class Failing:
 
 def instant_tasks(spec: object) -> list[Any]:
     return [Draw(), Found(), Failing()]
+
+
+def write_spec(root: Path, count: int) -> Path:
+    """The spec of so many seeds through a small network, for processes that have to load it."""
+    DDIMPipeline(unet=build_shallow_unet(), scheduler=build_scheduler()).save_pretrained(root / "model")
+    items_of(root, count)
+    steps = {"sample": {"num_inference_steps": 2}, "bases": {"t": T, "k": 2, "tol": 0.5}}
+    (root / "spec.yaml").write_text(json.dumps({"items": "items.jsonl", "model": str(root / "model"), **steps}))
+    return root / "spec.yaml"
 
 
 def small_model() -> Model:

@@ -3,7 +3,8 @@
     python killed.py FOLDER every
     python killed.py FOLDER random KILLS SEED
 
-It ends with status 0 where nothing was lost, twice or half after any kill, and prints how many there were.
+It ends with status 0 where nothing was lost, twice or half after any kill, and prints how many there were, in how
+many runs. At random, each start is of one process, or of two with a shard each.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +58,17 @@ def die_at(write: int, folder: Path) -> None:
     sys.addaudithook(watch)
 
 
-def started(items: Path, folder: Path, model: Model, write: int | None = None) -> int:
+def started(items: Path, folder: Path, model: Model, write: int | None = None, shard: str = "1/1") -> int:
     """A run in a process of its own; gives back its number."""
     child = os.fork()
     if child == 0:
         if write is not None:
             die_at(write, folder)
-        start(items, folder, model, batch_size=2).run()
+        try:
+            start(items, folder, model, batch_size=2, shard=shard).run()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)  # at once, before anybody can kill what has failed
         os._exit(0)
     return child
 
@@ -79,41 +85,47 @@ def check(folder: Path, count: int, *, complete: bool) -> None:
         check_whole(open_run(folder), count, complete=complete)
 
 
-def at_every_write(root: Path, model: Model, count: int) -> int:
+def at_every_write(root: Path, model: Model, count: int) -> dict[str, int]:
     """Kill a run at its first write, another at its second, and so on; each is started again afterwards."""
-    items, write = items_of(root, count), 0
+    items, write, killed = items_of(root, count), 0, 0
     while True:
         write += 1
         folder = root / "run"
         shutil.rmtree(folder, ignore_errors=True)
         if ended(started(items, folder, model, write)):
-            return write - 1
+            return {"kills": killed, "runs": write}
         check(folder, count, complete=False)
         # The second start dies, too, early: what removes pieces must survive that.
-        ended(started(items, folder, model, 1 + write % 7))
+        killed += 1 + (not ended(started(items, folder, model, 1 + write % 7)))
         start(items, folder, model).run()
         check(folder, count, complete=True)
 
 
-def at_random(root: Path, model: Model, count: int, kills: int, seed: int) -> int:
-    """Kill runs after random times until there were so many kills."""
-    items, draw, killed, folder = items_of(root, count), random.Random(seed), 0, root / "run"
+def at_random(root: Path, model: Model, count: int, kills: int, seed: int) -> dict[str, int]:
+    """Kill processes after random times until there were so many kills; one or two work at once."""
+    items, draw, folder = items_of(root, count), random.Random(seed), root / "run"
+    killed, runs = 0, 1
     begun = time.monotonic()
     start(items, folder, model).run()
     longest = 1.2 * (time.monotonic() - begun)
     shutil.rmtree(folder)
     while killed < kills:
-        child = started(items, folder, model)
-        time.sleep(draw.uniform(0, longest))
-        os.kill(child, signal.SIGKILL)
-        complete = ended(child)
-        check(folder, count, complete=complete)
-        killed += not complete
-        if complete:
+        processes = draw.choice((1, 2))
+        children = [started(items, folder, model, shard=f"{i + 1}/{processes}") for i in range(processes)]
+        before = 0.0
+        for moment, child in sorted((draw.uniform(0, longest), child) for child in children):
+            time.sleep(moment - before)
+            before = moment
+            os.kill(child, signal.SIGKILL)
+        whole = [ended(child) for child in children]
+        check(folder, count, complete=all(whole))
+        killed += whole.count(False)
+        if all(whole):
             shutil.rmtree(folder)
+            runs += 1
     start(items, folder, model).run()
     check(folder, count, complete=True)
-    return killed
+    return {"kills": killed, "runs": runs}
 
 
 def main() -> None:
@@ -121,8 +133,8 @@ def main() -> None:
     parts.MOST_ITEMS = 2
     run.tasks_of = instant_tasks
     model = small_model()
-    killed = at_every_write(root, model, 3) if how == "every" else at_random(root, model, 24, *map(int, numbers))
-    print(json.dumps({"kills": killed}))
+    found = at_every_write(root, model, 3) if how == "every" else at_random(root, model, 24, *map(int, numbers))
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

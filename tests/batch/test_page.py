@@ -15,7 +15,7 @@ from PIL import Image
 
 import latentjac
 from latentjac import batch
-from latentjac.batch import run as run_module
+from latentjac.batch import fitting
 from latentjac.batch.tars import tar_file
 
 pytest.importorskip("pyarrow")
@@ -35,7 +35,7 @@ def command(model: latentjac.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     for name in ("SLURM_ARRAY_TASK_ID", "RANK"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(run_module, "load", lambda *arguments, **options: model)
+    monkeypatch.setattr(fitting, "load", lambda *arguments, **options: model)
     (tmp_path / "photos").mkdir()
     for i in range(2):
         pixels = np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8)

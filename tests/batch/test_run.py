@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,7 @@ from PIL import Image
 
 import latentjac
 from latentjac import batch
-from latentjac.batch import compute, parts, run
+from latentjac.batch import compute, folder, parts, pipeline, run
 from latentjac.batch.folder import RunFolder, working
 from latentjac.editing import Linear
 
@@ -113,7 +117,7 @@ def test_the_page_shows_pictures_and_errors(finished: batch.Results) -> None:
 def test_what_is_done_is_not_done_again(
     finished: batch.Results, model: latentjac.Model, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "compute", lambda *arguments: pytest.fail("computed again"))
+    monkeypatch.setattr(pipeline, "compute", lambda *arguments: pytest.fail("computed again"))
     again = batch.Run({"items": str(photos), **SPEC}, finished.path, model=model, shard="1/1")
     assert again.plan().left == 0
     assert again.run().table().equals(finished.table())
@@ -380,3 +384,27 @@ def test_errors_are_one_line_and_name_unusual_kinds() -> None:
     assert compute._told(ValueError("a\n b")) == "a b"
     assert compute._told(KeyError("x")) == "KeyError: 'x'"
     assert len(compute._told(ValueError("x" * 5000))) == 1000
+
+
+def test_shards_that_start_at_once_remove_the_pieces_of_a_killed_run(
+    model: latentjac.Model, tmp_path: Path, instant: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a run with another number of shards are for whoever starts first."""
+    items, path = items_of(tmp_path, 6), tmp_path / "run"
+    start(items, path, model, shard="1/3").run()
+    for number in range(4):
+        piece = path / "pictures" / f"0001-of-0001-{number:06d}"
+        piece.mkdir()
+        (piece / "000-sample.png").write_bytes(b"half")
+    real, both = shutil.rmtree, threading.Barrier(2)
+
+    def met(entry: Path) -> None:
+        with suppress(threading.BrokenBarrierError):  # as it is where one waits for the other
+            both.wait(2)
+        real(entry)
+
+    monkeypatch.setattr(folder.shutil, "rmtree", met)
+    with ThreadPoolExecutor(2) as pool:
+        for run_of_one in [pool.submit(start(items, path, model, shard=f"{i}/2").run) for i in (1, 2)]:
+            run_of_one.result()
+    assert check_whole(batch.open(path), 6, complete=True) == 6
