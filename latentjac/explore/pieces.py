@@ -107,8 +107,12 @@ def facts(found: Found | None, lines: tuple[Line, ...]) -> str:
 
 
 def line(drawn: Line, original: Image.Image) -> str:
-    """A slider through the pictures of a line; style and script of sliders stand elsewhere on the page."""
-    return scrubber([_strip(drawn)], original=enlarged(original, _LARGE), original_title="photo", assets=False)
+    """A slider through the pictures of a line; style and script of sliders stand elsewhere on the page.
+
+    It stands at 0 at first, so that Compose follows only the directions whose sliders were moved.
+    """
+    photo = enlarged(original, _LARGE)
+    return scrubber([_strip(drawn)], original=photo, original_title="photo", start=0.0, assets=False)
 
 
 def exported(session: Session) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 
 from PIL import Image
 
-from latentjac.arguments import check_kind
+from latentjac.arguments import check_kind, check_text
 from latentjac.editing import Edit, Frames
-from latentjac.report.scrubber import Strip
+from latentjac.report.scrubber import Strip, check_picture
 
 _MOST = 25  # pictures that a slider goes through
 
@@ -34,19 +34,26 @@ def edit_strips(
             of the edit with mixtures of neighbours between them, which take no network.
 
     Raises:
-        TypeError: If edit or frames are none.
+        TypeError: If an argument has a wrong type.
+        ValueError: If titles, notes or frames are given but not one a strip, or the unchanged picture has no pixels.
 
     Example:
         ``html = latentjac.report.scrubber(edit_strips(edit, unchanged=photo), original=photo)``
     """
-    check_kind("edit_strips", "edit", edit, Edit, "a latentjac.Edit")
-    for i, entry in enumerate(frames):
-        check_kind("edit_strips", f"frames[{i}]", entry, Frames, "latentjac.editing.Frames")
+    name = "edit_strips"
+    check_kind(name, "edit", edit, Edit, "a latentjac.Edit")
+    rows = len(edit.samples)
+    for argument, texts in (("titles", titles), ("notes", notes)):
+        _check_each(name, argument, texts, str, "a str", rows)
+        for i, text in enumerate(texts):
+            check_text(name, f"{argument}[{i}]", text)
+    _check_each(name, "frames", frames, Frames, "latentjac.editing.Frames", rows)
+    check_picture(name, "unchanged", unchanged)
     if not edit.images:
         return []
     distances = (1.0,) if edit.composed else edit.distances
     strips = []
-    for row in range(len(edit.samples)):
+    for row in range(rows):
         facts: dict[str, Any] = {"title": titles[row] if titles else _title(edit, row)}
         facts["note"] = notes[row] if notes else ""
         facts["unit"] = "parts of the way" if edit.composed else edit.unit
@@ -61,6 +68,15 @@ def edit_strips(
         strip = Strip(images=images, distances=there, **facts)
         strips.append(strip if frames else strip.filled())
     return strips
+
+
+def _check_each(function: str, argument: str, values: Any, kind: type, each: str, rows: int) -> None:
+    """Raise unless there are none, or one a strip."""
+    check_kind(function, argument, values, (list, tuple), f"a list, each {each}")
+    for i, value in enumerate(values):
+        check_kind(function, f"{argument}[{i}]", value, kind, each)
+    if len(values) not in (0, rows):
+        raise ValueError(f"{function}: {argument} must be none or one a strip, {rows}, got {len(values)}")
 
 
 def _title(edit: Edit, row: int) -> str:

@@ -16,7 +16,17 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from latentjac.arguments import check_bool, check_int, check_kind, check_number, check_sequence, check_text
+from latentjac.arguments import (
+    as_float,
+    check_bool,
+    check_int,
+    check_kind,
+    check_number,
+    check_sequence,
+    check_text,
+    is_number,
+    shown,
+)
 from latentjac.strict_json import readable
 
 MOST_FRAMES = 1000  # of a strip
@@ -68,21 +78,15 @@ class Strip:
             raise ValueError(f"{name}: images must be 2 to {MOST_FRAMES} of one size, got {got}")
         given = check_sequence(name, "distances", self.distances, "numbers")
         distances = tuple(check_number(name, f"distances[{i}]", d) for i, d in enumerate(given))
-        if len(distances) != len(self.images) or any(a >= b for a, b in pairwise(distances)):
-            raise ValueError(f"{name}: distances must be ascending, one an image, got {list(distances)}")
+        if len(distances) != len(self.images):
+            raise ValueError(f"{name}: distances must be as many as images, {len(self.images)}, got {len(distances)}")
+        if any(a >= b for a, b in pairwise(distances)):
+            raise ValueError(f"{name}: distances must be ascending, got {shown(list(distances))}")
         object.__setattr__(self, "distances", distances)
-        if self.linear_up_to is not None:
-            up_to = check_number(name, "linear_up_to", self.linear_up_to, 0, least=True)
-            object.__setattr__(self, "linear_up_to", up_to)
-        if self.leakage is not None:
-            leakage = tuple(map(float, check_sequence(name, "leakage", self.leakage, "numbers")))
-            if len(leakage) != len(distances) or any(value < 0 for value in leakage):
-                raise ValueError(f"{name}: leakage must be numbers from 0, one an image, got {list(leakage)}")
-            object.__setattr__(self, "leakage", leakage)
-        mixed = tuple(map(bool, self.mixed)) or (False,) * len(distances)
-        if len(mixed) != len(distances):
-            raise ValueError(f"{name}: mixed must be empty or one an image, got {len(mixed)}")
-        object.__setattr__(self, "mixed", mixed)
+        up_to = check_number(name, "linear_up_to", self.linear_up_to, 0, least=True, optional=True)
+        object.__setattr__(self, "linear_up_to", up_to)
+        object.__setattr__(self, "leakage", _checked_leakage(self.leakage, len(distances)))
+        object.__setattr__(self, "mixed", _checked_mixed(self.mixed, len(distances)))
 
     def filled(self, count: int = 13) -> Strip:
         """With mixtures of two neighbours between the pictures, equally many in every gap; about ``count`` in all.
@@ -108,6 +112,27 @@ class Strip:
         images, distances, leaked, mixed = (list(column) for column in zip(*found, strict=True))
         known = None if self.leakage is None else leaked
         return replace(self, images=images, distances=distances, leakage=known, mixed=mixed)
+
+
+def _checked_leakage(leakage: Any, count: int) -> tuple[float, ...] | None:
+    if leakage is None:
+        return None
+    given = check_sequence("Strip", "leakage", leakage, "numbers")
+    for i, value in enumerate(given):
+        if not is_number(value):
+            raise TypeError(f"Strip: leakage[{i}] must be a number, got {type(value).__name__}")
+    numbers = tuple(map(as_float, given))
+    if len(numbers) != count or any(value < 0 for value in numbers):
+        raise ValueError(f"Strip: leakage must be numbers from 0, one an image, got {shown(list(numbers))}")
+    return numbers
+
+
+def _checked_mixed(mixed: Any, count: int) -> tuple[bool, ...]:
+    check_kind("Strip", "mixed", mixed, (list, tuple), "a list of bools")
+    given = tuple(check_bool("Strip", f"mixed[{i}]", value) for i, value in enumerate(mixed))
+    if len(given) not in (0, count):
+        raise ValueError(f"Strip: mixed must be empty or one an image, got {len(given)}")
+    return given or (False,) * count
 
 
 def scrubber(
@@ -151,7 +176,7 @@ def scrubber(
         check_kind(name, f"strips[{i}]", strip, Strip, "a Strip")
     if not strips:
         raise ValueError("scrubber: strips must be at least one, got an empty list")
-    check_kind(name, "original", original, Image.Image, "a PIL image", optional=True)
+    check_picture(name, "original", original)
     original_title = check_text(name, "original_title", original_title)
     start = check_number(name, "start", start, optional=True)
     side = check_int(name, "side", side, *_SIDES)
@@ -159,17 +184,24 @@ def scrubber(
     pictures = [image for strip in strips for image in strip.images]
     sources = _sources([*pictures, *([] if original is None else [original])], side)
     left = iter(sources)
-    shown = [_shown(strip, [next(left) for _ in strip.images], start) for strip in strips]
+    entries = [_shown(strip, [next(left) for _ in strip.images], start) for strip in strips]
     return _rendered(
         wanted="all" if assets else "body",
-        strips=shown,
+        strips=entries,
         units=list(dict.fromkeys(strip.unit for strip in strips)),
         original=next(left, None),
         original_title=original_title,
-        has_linear=any(entry["linear"] for entry in shown),
-        has_leakage=any(entry["leakage"] for entry in shown),
+        has_linear=any(entry["linear"] for entry in entries),
+        has_leakage=any(entry["leakage"] for entry in entries),
         has_mixed=any(any(strip.mixed) for strip in strips),
     )
+
+
+def check_picture(function: str, argument: str, value: Any) -> None:
+    """Raise unless it is a picture that has pixels, or None."""
+    check_kind(function, argument, value, Image.Image, "a PIL image", optional=True)
+    if value is not None and 0 in value.size:
+        raise ValueError(f"{function}: {argument} must have pixels, got size {value.width}x{value.height}")
 
 
 def scrubber_assets() -> str:

@@ -39,6 +39,7 @@ TAKEN = {
     "--change": {"half"},
     "--values": {"minus one", "zero", "half"},
     "--seed": {"zero"},
+    "--frames": {"zero"},
 }
 # Whether these can be done is known to the model alone.
 ASKS_THE_MODEL = {

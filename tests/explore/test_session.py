@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import zipfile
 from pathlib import Path
@@ -137,6 +138,16 @@ def test_a_mask_comes_back_as_it_was_painted(shared: Shared) -> None:
     assert torch.equal(again, mask)
     for nothing in (None, {"layers": []}, {"layers": None}):
         assert session.mask_of(page._painted(nothing)) is None
+
+
+def test_sliders_stand_at_0_at_first(found: Session) -> None:
+    from latentjac.explore import pieces
+
+    line = found.lines[0]
+    assert line.distances[4] == 0
+    slider = re.search('<input type="range"[^>]*>', pieces.line(line, line.walker.photo))
+    assert slider is not None
+    assert 'value="4"' in slider[0]
 
 
 def test_a_direction_is_kept_and_applied_to_another_photo(found: Session, tmp_path: Path) -> None:

@@ -71,3 +71,15 @@ def test_frames_that_were_computed_take_the_place_of_mixtures(
     assert not any(strip.mixed)
     assert [image.getpixel((0, 0))[0] for image in strip.images[::8]] == [0, 67, 133, 200]  # type: ignore[index]
     assert strip.distances[::12] == pytest.approx((-1.0, 0.0, 1.0))
+
+
+@pytest.mark.parametrize("argument", ["titles", "notes", "frames"])
+def test_there_is_one_a_strip_or_none(
+    tiny_model: latentjac.Model, tiny_point: latentjac.Point, directions: torch.Tensor, argument: str
+) -> None:
+    edit = latentjac.edit(tiny_model, tiny_point, directions[:2], [-1.0, 1.0], method=Linear())
+    one = Frames([BLUE, BLUE], (0.0, 1.0)) if argument == "frames" else "a"
+    with pytest.raises(ValueError, match=rf"^edit_strips: {argument} must be none or one a strip, 2, got 1"):
+        edit_strips(edit, **{argument: [one]})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=rf"^edit_strips: {argument}\[1\] must be "):
+        edit_strips(edit, **{argument: [one, None]})  # type: ignore[arg-type, list-item]

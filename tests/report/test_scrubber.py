@@ -124,8 +124,8 @@ def test_large_pictures_are_made_smaller_until_all_of_them_fit() -> None:
     [
         ({"images": pictures(1), "distances": (0.0,)}, "images must be 2 to 1000 of one size, got 1"),
         ({"images": [*pictures(1), *pictures(1, 9)]}, r"images must be 2 to 1000 of one size, got 2 of sizes \[\(8, 8"),
-        ({"distances": (0.0, 0.0)}, r"distances must be ascending, one an image, got \[0.0, 0.0\]"),
-        ({"distances": (0.0, 1.0, 2.0)}, "distances must be ascending, one an image"),
+        ({"distances": (0.0, 0.0)}, r"distances must be ascending, got \[0.0, 0.0\]"),
+        ({"distances": (0.0, 1.0, 2.0)}, "distances must be as many as images, 2, got 3"),
         ({"distances": (0.0, math.nan)}, r"distances\[1\] must be"),
         ({"linear_up_to": -1.0}, "linear_up_to must be"),
         ({"mixed": (True,)}, "mixed must be empty or one an image, got 1"),
@@ -147,3 +147,5 @@ def test_wrong_arguments_are_refused() -> None:
         scrubber([strip()], side=8)
     with pytest.raises(TypeError, match=r"^scrubber: original must be a PIL image or None, got int"):
         scrubber([strip()], original=1)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^scrubber: original must have pixels, got size 0x4"):
+        scrubber([strip()], original=Image.new("RGB", (0, 4)))
