@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from calls import of_bases, of_edits, of_kernels, of_loops, of_models, of_studies
+from calls import of_bases, of_edits, of_kernels, of_loops, of_models, of_sliders, of_studies
 from calls.things import Baseline
 
 # Which case of an argument meets the long table of values depends on the order.
@@ -13,4 +13,5 @@ BASELINES: dict[str, Baseline] = {
     **of_kernels.BASELINES,
     **of_studies.BASELINES,
     **of_models.BASELINES,
+    **of_sliders.BASELINES,
 }
