@@ -10,4 +10,5 @@ NULL_RANK = 5  # of the original for faces
 LARGEST_GAIN = 1e6
 INJECTIONS = ("below", "point")
 CHANGE = 0.05  # RMS change of pictures in [0, 1] at value 1 of a slider
+LEAST_CHANGE = 1e-6  # below it rounding is measured
 CHANGE_TOLERANCE = 0.02  # largest error of a slider's change, as a part of it

@@ -80,7 +80,7 @@ def apply_to(
             job_of(model, at, brought.direction, 0.0, slider.method, options.mask, False, options.progress and not i)
             for i, (at, brought) in enumerate(zip(points, carried, strict=True))
         ]
-        pixels = [None if photo is None else pixels_of(model, photo) for photo in photos]
+        pixels = [None if photo is None else pixels_of(_NAME, model, photo) for photo in photos]
         unchanged = pictures_unchanged(jobs)
         guesses = [tuple(slider.distance_for(value) for value in row) for row in values]
         found = walk_to_changes(
@@ -114,7 +114,7 @@ def points_of(
         raise ValueError(f"{_NAME}: point must be a Point or a photo, or several, got an empty list")
     photos = list(photo) if isinstance(photo, (list, tuple)) else [photo] * len(given)
     if len(photos) != len(given):
-        raise ValueError(f"{_NAME}: photo must be one for each of {len(given)} points, got {len(photos)}")
+        raise ValueError(f"{_NAME}: photo must be one for each point ({len(given)}), got {len(photos)}")
     if not any(isinstance(entry, Point) for entry in given):
         given, photos = _inverted(model, slider, given, progress), given
     for entry in given:
@@ -127,14 +127,16 @@ def points_of(
 def _inverted(model: Model, slider: Slider, photos: list[Any], progress: bool) -> list[Point]:
     """Points of photos, inverted as the one was that the slider was made with."""
     schedule = slider.schedule
+    grid = grid_of(model, schedule)
     path = invert(
         model,
-        photos,
+        model.codec.encode(photos, subject=f"{_NAME}: point"),
         schedule.num_inference_steps,
         conditioning=slider.conditioning.to(model.device),
         t=schedule.until,
-        grid=grid_of(model, schedule),
+        grid=grid,
         solver=schedule.solver,
+        input_type="latent",
         progress=progress,
     )
     return path.at(timestep=schedule.timesteps[slider.level]).split()

@@ -18,17 +18,21 @@ def set_checked(options: object, **values: Any) -> None:
         object.__setattr__(options, name, value)
 
 
-def unit_directions(directions: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def unit_directions(
+    directions: torch.Tensor, like: torch.Tensor, function: str = "edit", argument: str = "directions"
+) -> torch.Tensor:
     """Directions as unit rows ``[q, ...]`` with the shape, type and device of one row of ``like``."""
     rows = directions[None] if directions.ndim == like.ndim - 1 else directions
     if rows.ndim != like.ndim or rows.shape[1:] != like.shape[1:] or len(rows) == 0:
         expected = ", ".join(map(str, like.shape[1:]))
         raise ValueError(
-            f"edit: directions must have shape [{expected}] or [q, {expected}], got {list(directions.shape)}"
+            f"{function}: {argument} must have shape [{expected}] or [q, {expected}], got {list(directions.shape)}"
         )
     largest = rows.flatten(1).abs().amax(1)
     if (largest == 0).any():
-        raise ValueError(f"edit: directions must not be zero, got zero at index {int((largest == 0).nonzero()[0])}")
+        raise ValueError(
+            f"{function}: {argument} must not be zero, got zero at index {int((largest == 0).nonzero()[0])}"
+        )
     column = (-1, *[1] * (rows.ndim - 1))
     # First, so that squares of very small entries do not vanish, nor large ones in a shorter type.
     rows = (rows / largest.view(column)).to(like.device, like.dtype)

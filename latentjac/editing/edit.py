@@ -130,7 +130,7 @@ def edit(
     for at, (rows, ways, inside, picture) in zip(points, each, strict=True):
         first = progress and not jobs
         jobs.append(job_of(model, at, rows, ways, method, inside, compose, first))
-        photos.append(None if picture is None else pixels_of(model, picture))
+        photos.append(None if picture is None else pixels_of("edit", model, picture))
     found = walked("edit", method, jobs)
     compared = [i for i, job in enumerate(jobs) if job.mask is not None or photos[i] is not None]
     unchanged = dict(zip(compared, pictures_unchanged([jobs[i] for i in compared]), strict=True))
@@ -233,9 +233,9 @@ def _noting(walk: Asking[Walked], statuses: list[Status]) -> Asking[Walked]:
         answer = yield question
 
 
-def pixels_of(model: Model, photo: ImageInput) -> torch.Tensor:
+def pixels_of(function: str, model: Model, photo: ImageInput) -> torch.Tensor:
     """The photo ``[C, H, W]`` in [0, 1], as the model's pictures are."""
-    subject = "edit: photo"
+    subject = f"{function}: photo"
     if isinstance(model.codec, NoCodec):
         raise ValueError(f"{subject} must be left out with a model that has no codec, got {type(photo).__name__}")
     if not isinstance(model.codec, (PixelCodec, LatentCodec)):

@@ -8,13 +8,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentjac.arguments import check_choice, check_dense, check_kind, check_number
+from latentjac.arguments import (
+    FLOATING,
+    check_choice,
+    check_dense,
+    check_kind,
+    check_number,
+    check_sequence,
+    check_tensor,
+)
 from latentjac.diffusion import Point
-from latentjac.editing.masks import Mask, MaskInput
+from latentjac.editing.masks import Mask, MaskInput, marked
 from latentjac.public import public
 
 PAIRS_KINDS = ("mean", "singular")
-LARGEST_RIDGE = 1e6
+LEAST_RIDGE, LARGEST_RIDGE = 1e-9, 1e6
 
 
 @public
@@ -81,8 +89,8 @@ def label_direction(
     Args:
         points: The samples, ``[n, ...]``, such as ``invert(...).at(t)`` of n pictures.
         labels: A number for each, such as 0 and 1.
-        ridge: lambda in units of the mean eigenvalue of the samples' Gram matrix, in (0, ``LARGEST_RIDGE``]. With a
-            large one the direction is the difference of the means of two classes.
+        ridge: lambda in units of the mean eigenvalue of the samples' Gram matrix, from 1e-9 to 1e6. With a large
+            one the direction is the difference of the means of two classes.
 
     Returns:
         Unit vector ``[C, H, W]``, towards larger labels.
@@ -93,38 +101,40 @@ def label_direction(
     """
     name = "label_direction"
     check_kind(name, "points", points, Point, "a latentjac.Point")
-    ridge = check_number(name, "ridge", ridge, 0, LARGEST_RIDGE, most=True)
+    ridge = check_number(name, "ridge", ridge, LEAST_RIDGE, LARGEST_RIDGE, least=True, most=True)
+    if len(points.sample) < 2:
+        raise ValueError(f"{name}: points must hold two samples or more, got {len(points.sample)}")
     x, y = points.sample.double().flatten(1), _labels(name, labels, len(points.sample)).to(points.sample.device)
     x, y = x - x.mean(0), y - y.mean()
     if not bool(y.any()):
         raise ValueError(f"{name}: labels must differ, got one value for all of {len(y)} samples")
+    y = y / y.abs().max()  # products with very small labels do not vanish
     gram = x @ x.mT
     scale = gram.diagonal().mean()
     if not scale > 0:
         raise ValueError(f"{name}: points must differ, got {len(x)} times one sample")
-    w = torch.linalg.solve(gram + ridge * scale * torch.eye(len(x)).to(gram), y) @ x
+    w = torch.linalg.solve(gram + ridge * scale * torch.eye(len(x), dtype=gram.dtype, device=gram.device), y) @ x
     return (w / w.norm()).view(points.sample.shape[1:]).to(points.sample.dtype)
 
 
 def _labels(name: str, labels: Any, count: int) -> torch.Tensor:
     """Finite numbers, one a sample, float64."""
-    if not isinstance(labels, (torch.Tensor, np.ndarray, list, tuple)):
-        raise TypeError(f"{name}: labels must be a tensor, array or list of numbers, got {type(labels).__name__}")
-    plain = check_dense(name, "labels", labels) if isinstance(labels, torch.Tensor) else torch.as_tensor(labels)
-    if plain.shape != (count,) or count < 2 or plain.is_complex() or not bool(torch.isfinite(plain).all()):
-        raise ValueError(
-            f"{name}: labels must be finite numbers, one for each of 2 or more samples, got {list(plain.shape)} for "
-            f"{count}"
-        )
-    return plain.double()
+    if isinstance(labels, torch.Tensor):
+        plain = check_dense(name, "labels", labels)
+        if plain.is_complex() or (plain.is_floating_point() and plain.dtype not in FLOATING):
+            raise TypeError(f"{name}: labels must be real numbers of 16 bits or more, or whole ones, got {plain.dtype}")
+    else:
+        rows = check_sequence(name, "labels", labels, "numbers")
+        entries = [float(v) if isinstance(v, (bool, np.bool_)) else check_number(name, "labels", v) for v in rows]
+        plain = torch.tensor(entries, dtype=torch.float64, device="cpu")
+    if plain.shape != (count,):
+        raise ValueError(f"{name}: labels must be numbers [{count}], one for each of points, got {list(plain.shape)}")
+    return check_tensor(name, "labels", plain.double())
 
 
 def _factor(name: str, mask: Any, sample: torch.Tensor) -> torch.Tensor | float:
     """1 inside a mask and 0 outside, to be multiplied with samples."""
     if mask is None:
         return 1.0
-    inside = (mask if isinstance(mask, Mask) else Mask(mask)).pixels
-    if inside.shape not in (sample.shape[2:], sample.shape[3:]):
-        expected, got = list(sample.shape[2:]), list(inside.shape)
-        raise ValueError(f"{name}: mask must have shape {expected} as samples have, got {got}")
-    return inside.to(sample.device, torch.float64)
+    inside = mask.pixels if isinstance(mask, Mask) else mask
+    return marked(name, "mask", inside, tuple(sample.shape[2:])).to(sample.device, torch.float64)

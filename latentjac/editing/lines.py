@@ -37,7 +37,7 @@ class Lines(Shaped):
             return cls(rows[None], rows.new_tensor(distances)[None], numbers[None], (1.0,), (0,), (1.0,))
         # The farthest one below zero and the farthest one above, where there are such.
         ends = tuple(end for end in (min(0.0, *distances), max(0.0, *distances)) if end) or (0.0,)
-        sides = tuple(next((i for i, end in enumerate(ends) if d * end > 0), 0) for d in distances)
+        sides = tuple(next((i for i, end in enumerate(ends) if d and (d > 0) == (end > 0)), 0) for d in distances)
         parts = tuple(d / ends[side] if d else 0.0 for d, side in zip(distances, sides, strict=True))
         ways = rows.new_tensor(ends).repeat(len(rows))
         repeated = rows.repeat_interleave(len(ends), 0)

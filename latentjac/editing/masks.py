@@ -68,7 +68,7 @@ class Mask(Shaped):
             raise ValueError(f"Mask: null_rank and null_energy must not both be given, got {rank} and {energy:g}")
         set_checked(
             self,
-            inside=_marked("Mask", "inside", self.inside).clone(),  # nobody else changes it
+            inside=marked("Mask", "inside", self.inside).clone(),  # nobody else changes it
             null_rank=rank,
             null_energy=energy,
             tol=check_number("Mask", "tol", self.tol, 0, 1),
@@ -106,7 +106,7 @@ def as_mask(name: str, mask: Any, model: Model) -> torch.Tensor:
         TypeError: If mask is none of these.
         ValueError: If it has another size, or marks nothing or everything.
     """
-    return _marked(name, "mask", mask, model.sample_shape[1:]).to(model.device)
+    return marked(name, "mask", mask, model.sample_shape[1:]).to(model.device)
 
 
 def mask_for(name: str, mask: Any, model: Model) -> Mask | None:
@@ -119,7 +119,7 @@ def mask_for(name: str, mask: Any, model: Model) -> Mask | None:
     return replace(mask, inside=inside)
 
 
-def _marked(name: str, argument: str, mask: Any, size: tuple[int, ...] | None = None) -> torch.Tensor:
+def marked(name: str, argument: str, mask: Any, size: tuple[int, ...] | None = None) -> torch.Tensor:
     """A mask in any of its forms as a bool tensor ``[H, W]``; of a size, if there is one: of videos for each frame."""
     if isinstance(mask, Image.Image):
         mask = inside_of(read_mask(mask, f"{name}: {argument}").image)

@@ -32,6 +32,7 @@ from latentjac.editing.masks import Mask, MaskInput
 from latentjac.editing.methods import Guidance, Method
 from latentjac.editing.methods.method import check_method
 from latentjac.editing.result import Walked
+from latentjac.editing.slider_checks import check_change, check_fields, check_tolerance, saved_carry, saved_method
 from latentjac.editing.slider_files import (
     FACTS,
     KIND,
@@ -40,8 +41,6 @@ from latentjac.editing.slider_files import (
     fields_of,
     picture_of,
     preview_of,
-    saved_carry,
-    saved_method,
     tensors_of,
 )
 from latentjac.models import Conditioning, ImageInput, Model
@@ -116,20 +115,7 @@ class Slider(Shaped):
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        name = "Slider"
-        check_tensor(name, "direction", self.direction)
-        check_number(name, "change", self.change, 0)
-        check_number(name, "tolerance", self.tolerance, 0, 1)
-        check_number(name, "radius", self.radius, 0, least=True, optional=True)
-        for row in ("distances", "changes"):
-            if len(getattr(self, row)) != len(self.values):
-                raise ValueError(
-                    f"{name}: {row} must be {len(self.values)}, one a value, got {len(getattr(self, row))}"
-                )
-        if self.linear is not None and len(self.linear) != 2:
-            raise ValueError(f"{name}: linear must be two values or None, got {len(self.linear)}")
-        if not 1 <= self.level <= self.schedule.top:
-            raise ValueError(f"{name}: level must be in [1, {self.schedule.top}], got {self.level}")
+        check_fields(self)
 
     @property
     def t(self) -> float:
@@ -167,13 +153,13 @@ class Slider(Shaped):
             model: The model.
             point: Where, from ``invert(...).at(t)``; one sample.
             direction: ``[C, H, W]``, such as ``basis.v[0]``, of any length; with ``HSpace`` of the features.
-            change: RMS change of the decoded picture at value 1.
+            change: RMS change of the decoded picture at value 1, at least 1e-6.
             method: How to walk: ``Guidance``, ``Linear``, ``Geodesic`` or ``HSpace``.
             carry: How the direction comes to other points: :class:`latentjac.editing.AsIs`, or
                 :class:`latentjac.editing.Transported` by way of a layer's features.
             mask: Where the edit is meant to be, as of :func:`latentjac.edit`; changes are then those inside.
             others: Directions ``[m, C, H, W]``, or a basis, to say how much of them is in the walk.
-            tolerance: Largest error of a change, as a part of ``change``.
+            tolerance: Largest error of a change, as a part of ``change``, below 1/2.
             progress: Show progress bars.
 
         Raises:
@@ -187,8 +173,8 @@ class Slider(Shaped):
         name = "make"
         place(name, model, point)
         method, carry = saved_method(name, check_method(name, method)), saved_carry(name, carry)
-        change = check_number(name, "change", change, 0)
-        tolerance = check_number(name, "tolerance", tolerance, 0, 1)
+        change = check_change(name, change)
+        tolerance = check_tolerance(name, tolerance)
         if len(point.sample) != 1:
             raise ValueError(f"{name}: point must hold one sample, got {len(point.sample)}")
         direction = _one_direction(name, direction, method, point)
@@ -197,7 +183,7 @@ class Slider(Shaped):
         unchanged = pictures_unchanged([job])[0]
         features = carry.prepare(model, point, direction)
         (found,) = walk_to_changes(name, method, [job], [_MARKS], change, [unchanged], [None], tolerance)
-        _check_reached(found, change)
+        _check_reached(found, change, tolerance)
         walked, pictures, changes = found.walked, found.pictures, found.pictures - unchanged
         middle = [*pictures[:2], unchanged, *pictures[2:]]
         return cls(
@@ -331,7 +317,13 @@ class Slider(Shaped):
         return slider
 
     def distance_for(self, value: float) -> float:
-        """The distance that a value in [-1, 1] stands for where the slider was made."""
+        """The distance that a value in [-1, 1] stands for where the slider was made.
+
+        Raises:
+            TypeError: If value is not a number.
+            ValueError: If it is not in [-1, 1].
+        """
+        value = check_number("distance_for", "value", value, -1, 1, least=True, most=True)
         side = Curve(
             (abs(distance), change)
             for known, distance, change in zip(self.values, self.distances, self.changes, strict=True)
@@ -348,7 +340,7 @@ def _one_direction(function: str, direction: Any, method: Method, point: Point) 
         raise ValueError(
             f"{function}: direction must have shape {list(like.shape[1:])} as a sample has, got {list(direction.shape)}"
         )
-    return unit_directions(direction, like)[0]
+    return unit_directions(direction, like, function, "direction")[0]
 
 
 def _other_directions(function: str, others: Any, method: Method, point: Point) -> torch.Tensor | None:
@@ -357,17 +349,17 @@ def _other_directions(function: str, others: Any, method: Method, point: Point) 
     if method.in_features:
         raise ValueError(f"{function}: others must be left out with HSpace, where the sample stays, got some")
     rows = check_tensor(function, "others", others.v if isinstance(others, LocalBasis) else others)
-    return unit_directions(rows, point.sample)
+    return unit_directions(rows, point.sample, function, "others")
 
 
-def _check_reached(found: Calibrated, change: float) -> None:
+def _check_reached(found: Calibrated, change: float, tolerance: float) -> None:
     """Raise where a direction does not change the picture as much as a slider has to."""
     rows = zip(_MARKS, found.walked.distances, found.changes.tolist(), found.reached, strict=True)
     for value, distance, measured, fine in rows:
         if not fine:
             raise ValueError(
-                f"make: change must be one that the direction reaches both ways, got {change:g}: at value {value:g} "
-                f"the picture changes by {measured:.3g} at distance {distance:.3g}"
+                f"make: change must be one that the direction reaches both ways to the tolerance {tolerance:g}, got "
+                f"{change:g}: at value {value:g} the picture changes by {measured:.3g} at distance {distance:.3g}"
             )
 
 

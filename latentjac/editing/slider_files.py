@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from latentjac.arguments import shown
-from latentjac.editing.carrying import AsIs, Carry, FromWords, Transported
 from latentjac.editing.masks import Mask
-from latentjac.editing.methods import Geodesic, Guidance, HSpace, Linear, Method, Reestimation
+from latentjac.editing.methods import Method, Reestimation
+from latentjac.editing.slider_checks import SAVED_CARRIES, SAVED_METHODS
 
 if TYPE_CHECKING:
     from latentjac.editing.slider import Slider
@@ -26,9 +26,6 @@ FACTS = (
     "level", "change", "tolerance", "values", "distances", "changes", "linear", "radius", "leakage", "others",
     "cosines", "method", "carry", "mask", "metadata",
 )  # fmt: skip
-SAVED_METHODS = {kind.__name__: kind for kind in (Guidance, Linear, Geodesic, HSpace)}
-SAVED_CARRIES = {kind.__name__: kind for kind in (AsIs, Transported, FromWords)}
-_LARGEST_PREVIEW = 4 * 2**20  # bytes
 _THUMBNAIL = 96  # pixels
 
 
@@ -59,7 +56,7 @@ def picture_of(preview: torch.Tensor) -> Image.Image | None:
 
 def tensors_of(slider: Slider) -> dict[str, torch.Tensor]:
     """Tensors of a file; those that a slider has not are empty."""
-    mask = torch.empty(0, dtype=torch.bool) if slider.mask is None else slider.mask.pixels
+    mask = torch.empty(0, dtype=torch.bool, device="cpu") if slider.mask is None else slider.mask.pixels
     features = slider.direction.new_empty(0) if slider.features is None else slider.features
     return {"direction": slider.direction, "features": features, "mask": mask, "preview": slider.preview}
 
@@ -82,13 +79,8 @@ def fields_of(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> 
     direction, features, inside, preview = (tensors[name] for name in TENSORS)
     if not direction.is_floating_point() or not features.is_floating_point():
         raise ValueError("direction and features must be floating-point tensors")
-    if preview.dtype != torch.uint8 or preview.ndim != 1 or len(preview) > _LARGEST_PREVIEW:
-        raise ValueError(f"preview must be at most {_LARGEST_PREVIEW} bytes, got {preview.dtype} {list(preview.shape)}")
     if (facts["mask"] is None) != (inside.numel() == 0):
         raise ValueError("mask must have a tensor and options, or neither")
-    metadata = facts["metadata"]
-    if not isinstance(metadata, dict) or not all(isinstance(metadata.get(n), str) for n in ("model", "model_identity")):
-        raise ValueError(f"metadata must name a model and its identity, got {shown(metadata)}")
     rows = {name: None if (value := facts[name]) is None else _numbers(name, value) for name in _ROWS}
     others = facts["others"]
     if others is not None and not isinstance(others, list):
@@ -101,8 +93,7 @@ def fields_of(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> 
         "method": _method(facts["method"]),
         "carry": _named("carry", facts["carry"], SAVED_CARRIES),
         "others": None if others is None else tuple(_numbers("others", row) for row in others),
-        "metadata": metadata,
-        **{name: facts[name] for name in ("level", "change", "tolerance", "radius")},
+        **{name: facts[name] for name in ("level", "change", "tolerance", "radius", "metadata")},
         **rows,
     }
 
@@ -140,18 +131,3 @@ def _named(name: str, values: Any, kinds: Mapping[str, type]) -> Any:
     if not isinstance(kind, str) or kind not in kinds:
         raise ValueError(f"{name} must be one of {sorted(kinds)}, got {shown(kind)}")
     return kinds[kind](**options)
-
-
-def saved_method(function: str, method: Method) -> Method:
-    """The method; raises unless files can hold it."""
-    if type(method) not in SAVED_METHODS.values():
-        raise TypeError(f"{function}: method must be one of {sorted(SAVED_METHODS)}, got {type(method).__name__}")
-    return method
-
-
-def saved_carry(function: str, carry: Any) -> Carry:
-    """The choice of how a direction is carried; raises unless files can hold it."""
-    if type(carry) not in SAVED_CARRIES.values():
-        got = carry.__name__ if isinstance(carry, type) else type(carry).__name__
-        raise TypeError(f"{function}: carry must be one of {sorted(SAVED_CARRIES)}, got {got}")
-    return carry  # type: ignore[no-any-return]

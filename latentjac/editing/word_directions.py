@@ -6,6 +6,7 @@ import torch
 
 from latentjac.arguments import check_choice, check_text
 from latentjac.diffusion import Point, linearization_at, place, predict
+from latentjac.diffusion.arguments import check_model
 from latentjac.editing.masks import Mask, MaskInput, mask_for
 from latentjac.editing.null_space import null_space, project_out
 from latentjac.models import Model
@@ -55,6 +56,9 @@ def word_direction(
         ``v = latentjac.editing.word_direction(model, point, "a smiling face", "a face")``
     """
     name = "word_direction"
+    check_model(name, model)
+    if model.text is None:
+        raise ValueError(f"{name}: model must take prompts, got {model.name!r}, which does not")
     place(name, model, point)
     if len(point.sample) != 1:
         raise ValueError(f"{name}: point must hold one sample, got {len(point.sample)}")

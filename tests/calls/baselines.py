@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from calls import of_bases, of_edits, of_kernels, of_loops, of_models, of_pages, of_studies
+=======
+from calls import of_bases, of_edits, of_kernels, of_loops, of_models, of_sliders, of_studies
+>>>>>>> sweepa
 from calls.things import Baseline
 
 # Which case of an argument meets the long table of values depends on the order.
@@ -13,5 +17,9 @@ BASELINES: dict[str, Baseline] = {
     **of_kernels.BASELINES,
     **of_studies.BASELINES,
     **of_models.BASELINES,
+<<<<<<< HEAD
     **of_pages.BASELINES,
+=======
+    **of_sliders.BASELINES,
+>>>>>>> sweepa
 }

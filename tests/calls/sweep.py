@@ -39,7 +39,11 @@ RIGHT = {
     ("park2023.local_basis", "strict", "True"): "then a network on which its rule does not stop it raises",
     ("BasisPath.__getitem__", "index", "slice"): "as of a tuple",
     **{("Point", "sample", value): "seen where the point is used" for value in ("nan", "inf", "one nan")},
-    **{(name, "point", "[it]"): "several points give a list" for name in BASELINES if name.partition("/")[0] == "edit"},
+    **{
+        (name, "point", "[it]"): "several points give a list"
+        for name in BASELINES
+        if name.partition("/")[0] in ("edit", "Slider.apply")
+    },
     ("effective_rank/basis", "operator", "our lin"): "the basis does not fit it, and is named",
     ("Mask", "null_rank", "0"): "then tol has no use, and is named",
     **{("write_json", "content", value): "its own error" for value in ("spiteful", "[spiteful]")},
@@ -57,8 +61,12 @@ RIGHT = {
         for value in ("nan", "inf", "one nan", "subclass")
     },
 }
-# What only features can tell: whether directions and k fit them, and whether a network listens to a direction.
-SEEN_LATE = ("directions", "k", "sigma", ("Model.linearization", "mask"))
+# What only the network can tell: whether directions and k fit features, whether it listens to a direction, and how
+# far one changes the picture.
+SEEN_LATE = (
+    "directions", "k", "sigma", ("Model.linearization", "mask"), ("Slider.make", "change"),
+    ("Slider.make", "tolerance"),
+)  # fmt: skip
 OWN = ("model", "point", "path", "basis", "edited", "lin", "features", "schedule")
 SAME = ("model", "point", "generator", "progress", "strict", "bar", "layer", "backend", "precision", "conditioning")
 SOLVER = {

@@ -15,20 +15,32 @@ PACKAGES = ("diffusion", "editing", "geometry", "kernels", "linearization", "mod
 PAPERS = tuple(papers.__all__)  # whose functions are called by the name of the paper and their own
 # What the library makes and hands out: nobody calls these by hand.
 MADE = {
-    "Along", "ArrayBasis", "ArrayOperator", "AttentionPrimal", "AutodiffLinearization", "Axes", "BasisPath",
-    "BuildInfo", "Certificate",
+    "Along", "Applied", "ArrayBasis", "ArrayOperator", "AttentionPrimal", "AutodiffLinearization", "Axes", "BasisPath",
+    "BuildInfo", "Carried", "Carry", "Certificate",
     "Certificate.of", "Conditioning.__getitem__", "Curvature", "Curve", "Denoiser", "Edit", "EffectiveRank",
     "Estimate", "FeatureLinearity", "Finding", "Frames", "FrechetMean", "GlobalDirections", "Guided", "GuidedByImage",
     "Heat", "ImageEncoder", "ImageEncoder.encode", "ImageEncoder.without_picture", "Model.picture_in", "Way.read",
     "JacobiEigh", "JacobiSvd", "JointLinearization", "LatentCodec", "LinearOperator", "Linearity", "Linearization",
     "Linearization.rebase", "LocalBasis", "MatchedMean", "Method", "NormActPrimal", "PathMeasure", "PixelCodec",
     "PowerSpectrum", "Prediction", "PreparedImage", "PrincipalComponents", "ProgramLinearization", "Restrictable",
-    "Row", "SampleMean", "Schedule.nearest", "SelfTest", "SolverState", "SoundCodec", "SparseDirections", "Study",
+    "Row", "SampleMean", "Schedule.nearest", "SelfTest", "Slider.check_model",
+    "SolverState", "SoundCodec", "SparseDirections", "Study",
     "SubspaceDistance", "T5TextEncoder", "TextEncoder", "Trajectory", "Transport", "VideoCodec", "VideoLatentCodec",
     "Way", "XSpaceMethod",
 }  # fmt: skip
-# Of methods of edits, whom `edit` calls, and of grids and solvers, whom a schedule and its loops call.
-CALLED_BY_EDIT = {"check_size", "enough_steps", "layer_in", "longest_step", "samples_between", "steps", "walk"}
+# Of methods of edits, whom `edit` calls, of what carries sliders, and of grids and solvers, whom a schedule and its
+# loops call.
+CALLED_BY_EDIT = {
+    "check_size",
+    "enough_steps",
+    "layer_in",
+    "longest_step",
+    "outside",
+    "samples_between",
+    "steps",
+    "walk",
+}
+CALLED_BY_SLIDER = {"carry", "prepare"}
 CALLED_BY_SCHEDULE = {"down", "place", "up"}
 
 
@@ -62,8 +74,9 @@ def _methods(owner: str, kind: type) -> Iterator[tuple[str, Callable]]:
         own = not name.startswith("_") or name in ("__getitem__", "__call__")
         if own and (inspect.isfunction(method) or isinstance(method, (classmethod, staticmethod))):
             called_by_edit = name in CALLED_BY_EDIT and hasattr(kind, "samples_between")
+            called_by_slider = name in CALLED_BY_SLIDER and hasattr(kind, "prepare")
             called_by_schedule = name in CALLED_BY_SCHEDULE and kind in (*SOLVERS, *GRIDS)
-            called = called_by_edit or called_by_schedule
+            called = called_by_edit or called_by_slider or called_by_schedule
             if name in vars(kind) and f"{owner}.{name}" not in MADE and not called:
                 yield f"{owner}.{name}", getattr(kind, name)
 

@@ -86,6 +86,11 @@ class Things:
         self.basis = lj.local_basis(self.model, self.point, 2, tol=0.1)
         self.v, self.u = self.basis.v.clone(), self.basis.u.clone()
         self.edited = lj.edit(self.model, self.point, self.v, [-0.2, 0.1], method=editing.Guidance(num_steps=2))
+        self.slider = lj.Slider.make(
+            self.model, self.point, self.v[0], change=0.01, method=editing.Linear(num_steps=1), tolerance=0.4
+        )
+        self.saved_slider = self.slider.save(self.folder / "slider.safetensors")
+        self.words = lj.noise_point(self.text, prompt="b", generator=seeded())
         self.jacobian = rand(5, 6)
         self.exact = basis_of(self.jacobian, k=2, x=(2, 3), y=(5,))
         self.three = basis_of(*(rand(5, 6, seed=i) for i in range(3)), k=2, x=(2, 3), y=(5,))

@@ -151,7 +151,8 @@ def test_a_mask_counts_what_is_inside(model, points) -> None:
 
 
 def test_a_file_has_all_of_it(model, points, slider: Slider, tmp_path: Path) -> None:
-    masked = replace(slider, mask=Mask(torch.arange(64).view(8, 8) < 20, null_energy=0.5), leakage=(1.0, float("inf")))
+    inside = Mask(torch.arange(64).view(8, 8) < 20, null_energy=0.5)
+    masked = replace(slider, mask=inside, leakage=(1.0, float("inf"), 0.0, 2.0))
     for i, each in enumerate((slider, masked, replace(slider, method=Guidance(reestimate=2), carry=AsIs()))):
         read = Slider.load(each.save(tmp_path / f"{i}.safetensors"), model)
         for field in fields(Slider):
@@ -194,6 +195,36 @@ def test_what_a_direction_cannot_change_is_refused() -> None:
     point = replace(point_for(model), sample=1e3 * point_for(model).sample)  # decoded pictures are clipped
     with pytest.raises(ValueError, match=r"make: change must be one that the direction reaches.*at value -1"):
         Slider.make(model, point, unit(3, 8, 8), change=0.5, method=Linear())
+
+
+WRONG = {
+    "direction": rand(3, 8, 8),
+    "change": 1e-9,
+    "tolerance": 0.5,  # half of the change could be none
+    "values": (-1.0, -0.5, 0.5),
+    "distances": (1.0, 0.5, 0.5, 1.0),
+    "changes": (-0.02, 0.01, 0.01, 0.02),
+    "linear": (-1.0,),
+    "radius": -1.0,
+    "cosines": (1.0, 1.1),
+    "leakage": (0.1, 0.1, 0.1, float("nan")),
+    "others": ((1.0, 0.0), (1.0,)),
+    "method": None,
+    "carry": AsIs,
+    "mask": torch.ones(8, 8, dtype=torch.bool),
+    "features": [1.0],
+    "level": 0,
+    "schedule": None,
+    "conditioning": None,
+    "preview": torch.zeros(3),
+    "metadata": {"model": "faces"},
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_fields_are_refused(slider: Slider, name: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=rf"^Slider: .*\b{name}\b"):
+        replace(slider, **{name: WRONG[name]})
 
 
 REFUSED = {

@@ -40,6 +40,12 @@ def test_linear_walk(tiny_model, tiny_point) -> None:
     assert result.gains is result.retained is result.overlaps is result.leakage is None
 
 
+def test_distances_whose_product_vanishes_lie_on_their_sides(tiny_model, tiny_point) -> None:
+    v = unit(3, 16, 16)
+    result = latentjac.edit(tiny_model, tiny_point, v, [-1e-321, 1e-320], method=Linear(num_steps=1))
+    torch.testing.assert_close(result.points[0], tiny_point.sample.expand(2, -1, -1, -1))
+
+
 def test_a_geodesic_of_a_linear_map_is_straight() -> None:
     model = linear()
     point = point_for(model)

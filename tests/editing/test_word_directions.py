@@ -131,9 +131,9 @@ REFUSED = {
         POINTS, replace(POINTS, sample=POINTS.sample.flip(0))
     ),
     "before must be a latentjac.Point": lambda: pair_direction(POINTS.sample, POINTS),
-    "mask must have shape": lambda: pair_direction(POINTS, POINTS, mask=torch.arange(4).view(2, 2) > 1),
-    "labels must be finite numbers": lambda: label_direction(POINTS, [1.0]),
-    "labels must be a tensor": lambda: label_direction(POINTS, "01"),
+    r"mask must be bool \[8, 8\]": lambda: pair_direction(POINTS, POINTS, mask=torch.arange(4).view(2, 2) > 1),
+    r"labels must be numbers \[2\]": lambda: label_direction(POINTS, [1.0]),
+    "labels must be a non-empty sequence of numbers": lambda: label_direction(POINTS, "01"),
     "labels must differ": lambda: label_direction(POINTS, [1, 1]),
     "points must differ": lambda: label_direction(point_of(*POINTS.sample[[0, 0]]), [0, 1]),
     "ridge must be a number": lambda: label_direction(POINTS, [0, 1], ridge=0.0),
