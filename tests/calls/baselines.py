@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-from calls import of_bases, of_edits, of_kernels, of_loops, of_models, of_pages, of_studies
-=======
-from calls import of_bases, of_edits, of_kernels, of_loops, of_models, of_sliders, of_studies
->>>>>>> sweepa
+from calls import of_bases, of_edits, of_kernels, of_loops, of_models, of_pages, of_sliders, of_studies
 from calls.things import Baseline
 
 # Which case of an argument meets the long table of values depends on the order.
@@ -17,9 +13,6 @@ BASELINES: dict[str, Baseline] = {
     **of_kernels.BASELINES,
     **of_studies.BASELINES,
     **of_models.BASELINES,
-<<<<<<< HEAD
     **of_pages.BASELINES,
-=======
     **of_sliders.BASELINES,
->>>>>>> sweepa
 }
