@@ -74,7 +74,7 @@ def _methods(owner: str, kind: type) -> Iterator[tuple[str, Callable]]:
         own = not name.startswith("_") or name in ("__getitem__", "__call__")
         if own and (inspect.isfunction(method) or isinstance(method, (classmethod, staticmethod))):
             called_by_edit = name in CALLED_BY_EDIT and hasattr(kind, "samples_between")
-            called_by_slider = name in CALLED_BY_SLIDER and hasattr(kind, "prepare")
+            called_by_slider = name in CALLED_BY_SLIDER and hasattr(kind, "carry")
             called_by_schedule = name in CALLED_BY_SCHEDULE and kind in (*SOLVERS, *GRIDS)
             called = called_by_edit or called_by_slider or called_by_schedule
             if name in vars(kind) and f"{owner}.{name}" not in MADE and not called:
