@@ -119,7 +119,7 @@ def slider(tiny_folder) -> latentjac.Slider:
     model = latentjac.load(tiny_folder)
     point = latentjac.invert(model, torch.rand(3, 16, 16), 3, t=0.5).at(0.5)
     direction, method = torch.randn(3, 16, 16), editing.Linear(diagnostics=False)
-    made = latentjac.Slider.make(model, point, direction, change=1e-3, method=method, tolerance=0.5)
+    made = latentjac.Slider.make(model, point, direction, change=1e-3, method=method, tolerance=0.4)
     return replace(made, metadata={**made.metadata, "model": "faces"})
 
 
