@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 
 from latentjac.kernels import guards, native
 from latentjac.linearization.changes import modules_of
+from latentjac.models import forwards
 
 # latentjac.linearize is a function too.
 compiled, engine, tracing = (import_module(f"latentjac.linearization.{n}") for n in ("compiled", "engine", "trace"))
@@ -206,6 +207,7 @@ def pretended_gpu() -> Iterator[Gpu]:
         (guards, "_PLAIN", (Tensor, nn.Parameter, OnGpu)),
         (native, "LOADED", native.Loaded(None, "a GPU is pretended", "torch")),
         (engine, "CudaRecorder", lambda device: gpu),
+        (forwards, "CudaRecorder", lambda device: gpu),
         (engine, "trace", trace_for_gpu),
     ]
     if torch.cuda.is_available():

@@ -16,6 +16,7 @@ from latentjac.arguments import (
     check_text,
 )
 from latentjac.linearization import Linearization
+from latentjac.linearization.locks import exclusion
 from latentjac.models.adapters import PIXEL_UNET, Call, Encoder, Family, family_of
 from latentjac.models.arguments import check_call, check_labels, check_linearized
 from latentjac.models.beside import Given, beside_for
@@ -188,12 +189,14 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where the network's weights are."""
-        return next(self.network.parameters()).device
+        with exclusion.evaluating():  # a network that another thread traces has other parameters
+            return next(self.network.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
         """Type of the network's weights."""
-        return next(self.network.parameters()).dtype
+        with exclusion.evaluating():
+            return next(self.network.parameters()).dtype
 
     @property
     def scheduler(self) -> Any:
