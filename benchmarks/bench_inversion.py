@@ -175,29 +175,33 @@ def draw(path: Path) -> None:
 
     measures = (
         ("psnr_median_db", "round trip, dB", "linear"),
-        ("error_of_noisy_sample", "error of the noisy sample", "log"),
-        ("deviation_of_edits", "deviation of edits", "log"),
+        ("error_of_noisy_sample", "error of the noisy sample, %", "log"),
+        ("deviation_of_edits", "deviation of edits, %", "log"),
     )
     found = {name: record.RESULTS / f"{result_of(name)}.json" for name in MODELS}
-    results = {name: read_json("draw", file)["rows"] for name, file in found.items() if file.exists()}
-    figure = Figure(figsize=(3.1 * len(results), 7.6), layout="constrained")
-    grid = figure.subplots(len(measures), len(results), squeeze=False, sharex=True)
+    read = {name: read_json("draw", file)["rows"] for name, file in found.items() if file.exists()}
+    results = {name: rows for name, rows in read.items() if len(rows) >= len(SCHEMES)}  # the others are not done
+    figure = Figure(figsize=(1 + 3.4 * len(results), 7.6), layout="constrained")
+    grid = figure.subplots(len(measures), len(results), squeeze=False, sharex=True, sharey="row")
     for column, (name, rows) in enumerate(results.items()):
         for axes, (key, label, scale) in zip(grid[:, column], measures, strict=True):
-            for solver, mark in (("Multistep()", "o-"), ("Implicit(", "s--"), ("DDIM(", "^:")):
+            for solver, mark in (("Multistep", "o-"), ("Implicit", "s--"), ("DDIM", "^:")):
                 line = sorted(
-                    (row["up"], row[key])
+                    (row["up"], 100 * row[key] if scale == "log" else row[key])
                     for row in rows
                     if row["t"] == 0.7 and row["solver"].startswith(solver) and row.get("guidance", 1) == 1
                 )
-                axes.plot(*zip(*line, strict=True), mark, label=solver.rstrip("(").removesuffix("()"), markersize=4)
+                axes.plot(*zip(*line, strict=True), mark, label=solver, markersize=4)
             axes.set(xscale="log", yscale=scale)
+            if scale == "log":
+                axes.set_yticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
+            axes.set_xticks([6, 10, 20, 40, 80], ["6", "10", "20", "40", "80"])
+            axes.minorticks_off()
             axes.grid(alpha=0.3)
             if column == 0:
                 axes.set_ylabel(label)
         grid[0, column].set_title(name)
         grid[-1, column].set_xlabel("evaluations up")
-        grid[-1, column].set_xticks([6, 10, 20, 40, 80], ["6", "10", "20", "40", "80"])
     grid[0, 0].legend(fontsize=8)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_figure(buffer, dpi=110, format="png")
