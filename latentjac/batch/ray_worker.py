@@ -31,6 +31,8 @@ RETRIES = 3
 class RayWorker:
     """What ``ray.data.Dataset.map_batches`` takes to do the steps of a run; an actor loads the model once.
 
+    ::
+
         rows = dataset.map_batches(
             latentjac.batch.RayWorker,
             fn_constructor_kwargs={"spec": "/shared/spec.yaml", "folder": "/shared/run"},
