@@ -27,7 +27,7 @@ import torch
 
 import latentjac
 from latentjac.diffusion import DDIM, Implicit, Multistep, Own, Rho, denoise
-from latentjac.files import read_json, write_bytes
+from latentjac.files import read_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "training"))
 
@@ -168,9 +168,6 @@ def run(name: str, archive: Path | None, n: int) -> None:
 
 def draw(path: Path) -> None:
     """Errors and round trips of all measured models against evaluations up, at t = 0.7 without guidance."""
-    import io
-
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     measures = (
@@ -203,9 +200,7 @@ def draw(path: Path) -> None:
         grid[0, column].set_title(name)
         grid[-1, column].set_xlabel("evaluations up")
     grid[0, 0].legend(fontsize=8)
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_figure(buffer, dpi=110, format="png")
-    write_bytes(path, buffer.getvalue())
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:

@@ -270,10 +270,11 @@ def draw_ways(
         return []
     directions = run.record["edit"]["directions"]
     names = [f"direction{i}" for i in directions] if len(edit.samples) == len(directions) else ["composed"]
-    drawn = []
     with run.timed("drawing pictures for sliders"):
-        for row in range(len(names)):
-            drawn.append(latentjac.editing.walk_frames(inverted.model, point, edit, row, frames, progress=True))
+        drawn = [
+            latentjac.editing.walk_frames(inverted.model, point, edit, row, frames, progress=True)
+            for row in range(len(names))
+        ]
     if gif:
         for name, made in zip(names, drawn, strict=True):
             write_bytes(run.target(f"walk_{name}.gif", f"the way of {name} and back"), walk_gif(made.images))
