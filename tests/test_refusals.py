@@ -367,6 +367,12 @@ TABLE: list[Row] = [
         TypeError,
         "count must be an int, got float",
     ),
+    (
+        "frames unmoved",
+        lambda c: lj.editing.walk_frames(c.model, c.point, linear_edit(c), unmoved=c.v),
+        ValueError,
+        r"unmoved must have shape \[1, 3, 16, 16\] as the sample of the point, got \[",
+    ),
     # papers
     (
         "park2023 steps",

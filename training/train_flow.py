@@ -18,11 +18,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from avatars import Factors, draw, sample_factors
+from avatars import Factors, sample_factors
 from captions import TERMS, captions, choose_terms, sentence, true_terms, vocabulary
 from diffusers import AutoencoderKL
 from flow_networks import FlowDenoiser, WrittenOutAttention, build_flow_pipeline, build_word_tokenizer
 from loop import finish, mixed_precision, parse, prepare, run, training_parser
+from pool import encoded_pool
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -32,25 +33,6 @@ from transformers import T5EncoderModel, T5Tokenizer
 CARD = Path(__file__).parent / "avatars_flow_card.md"
 AT_ONCE = 64
 TEXT_RATE = 2e-3
-
-
-@torch.no_grad()
-def encoded_pool(autoencoder: AutoencoderKL, n: int, file: Path, seed: int) -> tuple[Tensor, Factors]:
-    """Latents ``[n, 4, S / 4, S / 4]`` of so many avatars in half precision, and their factors, kept in a file."""
-    if not file.exists():
-        generator = torch.Generator().manual_seed(seed)
-        factors = sample_factors(generator, n)
-        parts = []
-        for i in tqdm(range(0, n, AT_ONCE), desc="encoding", unit="batch", mininterval=10):
-            some = {name: values[i : i + AT_ONCE].to(autoencoder.device) for name, values in factors.items()}
-            pixels = (draw(some, autoencoder.config.sample_size) * 255).round() / 127.5 - 1
-            latents = autoencoder.encode(pixels).latent_dist.mode() * autoencoder.config.scaling_factor
-            parts.append(latents.half().cpu())
-        part = file.with_suffix(".part")
-        save_file({"latents": torch.cat(parts).contiguous(), **factors}, part)
-        part.replace(file)
-    tensors = load_file(file)
-    return tensors.pop("latents"), tensors
 
 
 def tokens_of(tokenizer: T5Tokenizer, texts: Sequence[str], device: torch.device) -> tuple[Tensor, Tensor]:

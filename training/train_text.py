@@ -17,11 +17,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from avatars import draw, sample_factors
+from avatars import Factors, draw, sample_factors
 from captions import captions, vocabulary
 from denoising import denoising_loss
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from loop import finish, mixed_precision, parse, prepare, run, training_parser
+from pool import encoded_pool
 from text_networks import DENOISER_WIDTHS, TextDenoiser, build_pipeline, build_text_scheduler
 from tokenizer import build_tokenizer, write_tokenizer
 from torch import Tensor
@@ -50,6 +51,19 @@ def captioned_latents(
         yield latents, text.input_ids.to(device)
 
 
+def pooled_latents(
+    pool: tuple[Tensor, Factors], tokenizer: CLIPTokenizer, batch: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same of the avatars of a pool, with new captions at every visit."""
+    latents, factors = pool
+    while True:
+        chosen = torch.randint(len(latents), (batch,))
+        rng = random.Random(int(torch.randint(1 << 62, ())))
+        texts = captions({name: values[chosen] for name, values in factors.items()}, rng)
+        text = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
+        yield latents[chosen].float().to(device), text.input_ids.to(device)
+
+
 def write_model(
     autoencoder: AutoencoderKL,
     denoiser: TextDenoiser,
@@ -68,11 +82,22 @@ def write_model(
         shutil.copyfile(CARD, folder / "README.md")
 
 
+def batches_of(
+    args: argparse.Namespace, autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """New avatars, or those of a pool where one was asked for."""
+    if args.pool is None:
+        return captioned_latents(autoencoder, tokenizer, args.batch)
+    pool = encoded_pool(autoencoder, args.pool, args.work / f"pool-{args.pool}.safetensors", args.seed)
+    return pooled_latents(pool, tokenizer, args.batch, autoencoder.device)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw avatars, say what they show, and train on both."""
     parser = training_parser(__doc__, DENOISER_WIDTHS)
     parser.add_argument("--vae", type=Path, help="folder of the autoencoder")
     parser.add_argument("--start-from", type=Path, help="pipeline folder to start a new state from, instead of --vae")
+    parser.add_argument("--pool", type=int, help="draw and encode so many avatars once; by default each is new")
     args = parse(parser, arguments)
     if (args.vae is None) == (args.start_from is None):
         parser.error("expected one of --vae and --start-from")
@@ -99,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         return denoising_loss(predict, latents, alphas)
 
-    run(args, trainer, (loss_of(*pair) for pair in captioned_latents(autoencoder, tokenizer, args.batch)))
+    run(args, trainer, (loss_of(*pair) for pair in batches_of(args, autoencoder, tokenizer)))
     if args.export:
         write_model(autoencoder, trainer.averaged(), tokenizer, args.export, seen | {"images_seen": trainer.images})
         finish(args, trainer)

@@ -270,9 +270,11 @@ def draw_ways(
         return []
     directions = run.record["edit"]["directions"]
     names = [f"direction{i}" for i in directions] if len(edit.samples) == len(directions) else ["composed"]
+    path = inverted.trajectory
+    known = path.reconstruction if len(path.samples) - 1 == point.level else None
     with run.timed("drawing pictures for sliders"):
         drawn = [
-            latentjac.editing.walk_frames(inverted.model, point, edit, row, frames, progress=True)
+            latentjac.editing.walk_frames(inverted.model, point, edit, row, frames, unmoved=known, progress=True)
             for row in range(len(names))
         ]
     if gif:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from latentjac.arguments import check_bool, check_int, check_kind, shown
+from latentjac.arguments import check_bool, check_int, check_kind, check_tensor, shown
 from latentjac.diffusion import Point, place
 from latentjac.editing.methods.method import Job
 from latentjac.editing.result import Edit
@@ -36,7 +36,14 @@ class Frames:
 @public
 @torch.no_grad()
 def walk_frames(
-    model: Model, point: Point, edit: Edit, direction: int = 0, count: int = 13, *, progress: bool = False
+    model: Model,
+    point: Point,
+    edit: Edit,
+    direction: int = 0,
+    count: int = 13,
+    *,
+    unmoved: torch.Tensor | None = None,
+    progress: bool = False,
 ) -> Frames:
     """Pictures along a direction of an edit, evenly from its lowest to its highest distance, by way of 0.
 
@@ -51,6 +58,8 @@ def walk_frames(
         edit: The edit.
         direction: Index of the direction; 0 for composed ones.
         count: How many pictures, at most ``MOST_FRAMES``.
+        unmoved: Clean sample ``[1, ...]`` that the point itself leads to, in the middle of every way: the
+            ``reconstruction`` of a trajectory that ends at the point. Without, it is computed again.
         progress: Show a progress bar.
 
     Raises:
@@ -67,7 +76,11 @@ def walk_frames(
     progress = check_bool("walk_frames", "progress", progress)
     low, high = (0.0, 1.0) if edit.composed else (min(0.0, *edit.distances), max(0.0, *edit.distances))
     distances = torch.linspace(low, high, count, dtype=torch.float64, device="cpu").tolist()
-    made = [_made(edit, direction, distance, (high - low) / count) for distance in distances]
+    spacing = (high - low) / count
+    made = [_made(edit, direction, distance, spacing) for distance in distances]
+    if unmoved is not None:
+        base = _checked_unmoved(unmoved, point)
+        made = [base if abs(d) < 1e-9 * spacing else sample for d, sample in zip(distances, made, strict=True)]
     between = [distance for distance, sample in zip(distances, made, strict=True) if sample is None]
     with Bar("frames", level, shown=progress) as bar:
         rest = iter(edit.method.samples_between(job, edit, direction, between, bar) if between else ())
@@ -84,6 +97,14 @@ def _made(edit: Edit, direction: int, distance: float, spacing: float) -> torch.
     near = (i for i, other in enumerate(own) if abs(other - distance) < 1e-9 * spacing)
     column = next(near, None)
     return None if column is None else edit.samples[direction, column]
+
+
+def _checked_unmoved(unmoved: Any, point: Point) -> torch.Tensor:
+    unmoved = check_tensor("walk_frames", "unmoved", unmoved)
+    if unmoved.shape != point.sample.shape:
+        expected, got = list(point.sample.shape), list(unmoved.shape)
+        raise ValueError(f"walk_frames: unmoved must have shape {expected} as the sample of the point, got {got}")
+    return unmoved[0].to(point.sample)
 
 
 def _check(edit: Edit, direction: Any, count: Any) -> tuple[int, int]:

@@ -162,7 +162,13 @@ BASELINES: dict[str, Baseline] = {
     "Mask": lambda c: call(editing.Mask, inside=c.mask, null_rank=1, tol=0.5),
     "Mask/energy": lambda c: call(editing.Mask, inside=c.mask.numpy(), null_energy=0.5),
     "walk_frames": lambda c: call(
-        lj.editing.walk_frames, model=c.model, point=c.point, edit=c.edited, direction=1, count=3
+        lj.editing.walk_frames,
+        model=c.model,
+        point=c.point,
+        edit=c.edited,
+        direction=1,
+        count=3,
+        unmoved=c.path.reconstruction,
     ),
     "Edit.image": lambda c: call(c.edited.image, direction=0, distance=1),
     "Way.at": lambda c: call(c.edited.way.at, fraction=0.5),

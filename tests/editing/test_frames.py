@@ -52,6 +52,17 @@ def test_frames_take_no_steps(tiny_model, tiny_point, monkeypatch) -> None:
     same(frames, edit)
 
 
+def test_what_the_point_leads_to_is_not_computed_where_it_is_known(tiny_model, monkeypatch) -> None:
+    path = latentjac.invert(tiny_model, rand(1, 3, 16, 16).sigmoid(), 6, t=0.6)
+    point = path.at(0.6)
+    edit = latentjac.edit(tiny_model, point, unit(3, 16, 16), [-1.0, 1.0], method=Guidance(num_steps=4))
+    computed = latentjac.editing.walk_frames(tiny_model, point, edit, count=3)
+    monkeypatch.setattr(tiny_model.network, "forward", None)
+    given = latentjac.editing.walk_frames(tiny_model, point, edit, count=3, unmoved=path.reconstruction)
+    for one, other in zip(given.images, computed.images, strict=True):
+        assert abs(np.asarray(one).astype(int) - np.asarray(other).astype(int)).max() <= 1
+
+
 @pytest.mark.parametrize("method", [Linear(layer="mid"), HSpace(layer="mid")], ids=kind)
 def test_composed_directions_are_one_way(method: Method) -> None:
     model = linear()
