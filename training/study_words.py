@@ -1,17 +1,23 @@
-"""Does a direction made of words change the factor that the words name?
+"""Does a direction made of words change the factor that the words name, and nothing else?
 
-At noisy samples of the text model, directions from one caption to another are followed to equal changes of the picture
-(RMS ``--change``, both ways), and a reader of the factors says what became of it: how often it finds what the caption
-names, and which part of all changes is in the named factor. Beside them a random direction of the same span as the six
-to which the predicted picture listens most.
+At noisy samples of avatars whose factors are known, directions from one caption to its opposite are followed to equal
+changes of the picture: by the transposed Jacobian, by the difference of predictions, and, for factors of a small part
+of the face, by the transposed Jacobian inside a mask. Beside them stand the singular vectors, the sparse directions and
+a random turn of a local basis of x0. What an edit changes is measured against drawings of single factors
+(factors/matching.py); docs/sliders.md says what came of it.
 
-    OMP_NUM_THREADS=1 python training/study_words.py
-    OMP_NUM_THREADS=1 python training/study_words.py --samples 1 --words 1    # a minute, to see that it runs
+The number stated before the study was run: the part of the named factor in edits along words (transposed) less that in
+edits along the best of five sparse directions for that factor, t = 0.7, mean over factors.
+
+    OMP_NUM_THREADS=1 python training/study_words.py --model avatars-flow && python benchmarks/readme_tables.py
+    OMP_NUM_THREADS=1 python training/study_words.py --samples 2 --ts 0.7 --tables OUT   # minutes, to see that it runs
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,143 +25,207 @@ from typing import Any
 
 import torch
 from captions import TERMS
-from factors.measures import changes
+from factors.collecting import Collected, Collector, Observation, Plan, Site
+from factors.directions import TOLERANCE, Bank, rotated
+from factors.equal_effect import linear_move
+from factors.matching import Singles
+from factors.meaning import NAMES
 from factors.reader import FactorReader
+from factors.statistics import Table, interval, tables
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 import latentjac
-from latentjac.editing import Linear, word_direction
-from latentjac.editing.calibration import walk_to_changes
-from latentjac.editing.edit import job_of, pictures_unchanged
+from latentjac.editing import Mask, word_direction
 from latentjac.report import write_json
 
-READER = Path(__file__).parents[1] / "latentjac/models/builtin/avatars/reader.safetensors"
-# Terms of captions, where to and where from.
-WORDS = (
-    ("a blue background", "a peach background"),
-    ("long hair", "a buzz cut"),
-    ("a lean to the left", "a lean to the right"),
-    ("a beard", "no beard"),
-    ("a smile", "a sad mouth"),
-    ("glasses", "no glasses"),
-    ("blond hair", "black hair"),
-    ("dark skin", "pale skin"),
-)
-TRANSPOSED, DIFFERENCE, RANDOM = "words, transposed", "words, difference", "random, same span"
-SPAN = 6
-METHOD, TOLERANCE = Linear(diagnostics=False), 0.05
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from record import machine  # noqa: E402
+
+READER = ROOT / "latentjac/models/builtin/avatars/reader.safetensors"
+# Where to and where from, two terms a factor.
+WORDS = {
+    "background": ("a blue background", "a peach background"),
+    "shirt": ("a teal shirt", "a red shirt"),
+    "skin": ("dark skin", "pale skin"),
+    "face": ("a broad face", "a narrow face"),
+    "turn": ("a turn to the right", "a turn to the left"),
+    "tilt": ("a lean to the right", "a lean to the left"),
+    "hair_style": ("long hair", "a buzz cut"),
+    "hair_color": ("blond hair", "black hair"),
+    "beard": ("a beard", "no beard"),
+    "brows": ("stern brows", "worried brows"),
+    "eye_size": ("large eyes", "small eyes"),
+    "eye_open": ("open eyes", "sleepy eyes"),
+    "eye_color": ("blue eyes", "brown eyes"),
+    "glasses": ("glasses", "no glasses"),
+    "mouth_curve": ("a smile", "a sad mouth"),
+    "mouth_open": ("an open mouth", "a closed mouth"),
+}
+# Those that no local basis of t = 0.6 moves.
+SMALL = ("brows", "eye_size", "eye_open", "eye_color", "glasses", "mouth_curve", "mouth_open")
+TRANSPOSED, DIFFERENCE, MASKED = "words, transposed", "words, difference", "words, transposed, masked"
+SINGULAR, SPARSE, ROTATED = "singular vectors", "sparse directions", "rotated at random"
+NAMED = {TRANSPOSED: NAMES, DIFFERENCE: NAMES, MASKED: SMALL}
+MAIN_T, SEED, LEAST = 0.7, 29, 0.1
 
 
-def term_of(words: str) -> str:
-    """The name of the term that words say."""
-    return next(name for name, term in TERMS.items() if words in term.phrases)
+def area_of(factor: str, singles: Singles, size: Sequence[int], side: int) -> Tensor:
+    """Where a factor changes an avatar at all, and a pixel around it, bool at sample size ``[H, W]``."""
+    own = singles.differences[singles.factors == NAMES.index(factor)].view(-1, 3, side, side)
+    strength = own.square().sum(1).amax(0)
+    parts = max_pool2d(strength[None, None], side // size[0])[0, 0]
+    inside = parts > LEAST * parts.max()
+    return max_pool2d(inside[None, None].float(), 3, 1, 1)[0, 0] > 0
 
 
-def arms(
-    model: latentjac.Model, point: latentjac.Point, to: str, away: str, span: Tensor, rng: torch.Generator
-) -> dict[str, Tensor]:
-    """The directions that are compared at a point."""
-    said, unsaid = (f"a person with {words}" for words in (to, away))
-    made = {
-        name: word_direction(model, point, said, unsaid, kind=kind)
-        for name, kind in ((TRANSPOSED, "transposed"), (DIFFERENCE, "difference"))
-    }
-    weights = torch.randn(len(span), generator=rng).to(span)
-    return {**made, RANDOM: torch.einsum("k,k...->...", weights, span)}
+class WordCollector(Collector):
+    """Words beside the bases of one span."""
+
+    def _bank(self, point: latentjac.Point) -> Bank | None:
+        return None
+
+    def _visit(self, site: Site, bank: Bank | None) -> None:
+        basis = latentjac.local_basis(self.model, site.point, self.plan.k, "x0", tol=TOLERANCE)
+        arms = {
+            SINGULAR: basis.v,
+            SPARSE: latentjac.geometry.sparse_directions(basis).v,
+            ROTATED: rotated(basis.v, site.generator),
+        }
+        for arm, names in NAMED.items():
+            arms[arm] = torch.stack([self._word(site, name, arm) for name in names])
+        self._edit(site, arms, linear_move(self.model, site.point), self.plan.start)
+
+    def _word(self, site: Site, factor: str, arm: str) -> Tensor:
+        to, away = (f"a person with {words}" for words in WORDS[factor])
+        kind, mask = ("difference" if arm == DIFFERENCE else "transposed"), None
+        if arm == MASKED:
+            mask = Mask(area_of(factor, site.singles, self.model.sample_shape[1:], self.model.codec.size[0]), tol=0.1)
+        return word_direction(self.model, site.point, to, away, kind=kind, mask=mask)
 
 
-def follow(
-    model: latentjac.Model, reader: FactorReader, walks: Sequence[tuple[latentjac.Point, Tensor]], change: float
-) -> list[dict[str, Tensor] | None]:
-    """Readings at -1, 0 and 1 of each direction, where both ends change the picture by so much; None elsewhere."""
-    jobs = [job_of(model, point, v, 0.0, METHOD, None, False, False) for point, v in walks]
-    unchanged = pictures_unchanged(jobs)
-    found = walk_to_changes(
-        "study", METHOD, jobs, [(-1.0, 1.0)] * len(jobs), change, unchanged, [None] * len(jobs), TOLERANCE
-    )
-    return [
-        reader.read(torch.stack([each.pictures[0], picture, each.pictures[1]])) if all(each.reached) else None
-        for each, picture in zip(found, unchanged, strict=True)
-    ]
+def named_parts(found: Table, factors: Sequence[str]) -> Tensor:
+    """Part of the named factor in edits along its own words, mean of both ways, ``[avatars, factors]``."""
+    parts = torch.zeros(max(o.sample for o in found.observations) + 1, len(factors), dtype=torch.float64)
+    for o in found.observations:
+        parts[o.sample, o.direction] += float(o.shares[NAMES.index(factors[o.direction])]) / 2
+    return parts
 
 
-def measured(readings: dict[str, Tensor], to: str) -> dict[str, float]:
-    """Part of the changes in the named factor, and where the term is found."""
-    term = TERMS[term_of(to)]
-    rows = {end: {name: values[i : i + 1] for name, values in readings.items()} for i, end in enumerate("-0+")}
-    shares, size = [], []
-    for end in "-+":
-        squares = {name: float(values**2) for name, values in changes(rows["0"], rows[end]).items()}
-        shares.append(squares[term.factor] / sum(squares.values()))
-        size.append(squares[term.factor] ** 0.5)
-    values = readings[term.factor]
-    probability = values[:, int(term.low)] if values.ndim == 2 else values
-    return {"part": sum(shares) / 2, "size": sum(size) / 2, **{
-        f"at {end}": float(value) for end, value in zip("-0+", probability, strict=True)
-    }}  # fmt: skip
+def best_parts(found: Table, factors: Sequence[str]) -> Tensor:
+    """The same of that direction of a basis that is best for each factor, chosen by the result itself."""
+    k = max(o.direction for o in found.observations) + 1
+    parts = torch.zeros(max(o.sample for o in found.observations) + 1, k, len(NAMES), dtype=torch.float64)
+    for o in found.observations:
+        parts[o.sample, o.direction] += o.shares.double() / 2
+    return parts.amax(1)[:, [NAMES.index(name) for name in factors]]
 
 
-def study(args: argparse.Namespace) -> dict[str, Any]:
-    """All of it."""
-    model, reader = latentjac.load(args.model), FactorReader.load(READER)
-    generator = torch.Generator().manual_seed(args.seed)
-    pictures = latentjac.sample(
-        model, num_images=args.samples, num_inference_steps=25, prompt="", generator=generator, output_type="pt"
-    )
-    points = latentjac.invert(model, pictures, args.steps, t=args.t).at(args.t).split()
-    spans = [latentjac.local_basis(model, point, SPAN, "x0", tol=1e-2).v for point in points]
-    found: dict[str, Any] = {}
-    for to, away in WORDS[: args.words]:
-        walks = [
-            (arm, point, v)
-            for point, span in zip(points, spans, strict=True)
-            for arm, v in arms(model, point, to, away, span, generator).items()
-        ]
-        rows: dict[str, list[dict[str, float]]] = {arm: [] for arm, _, _ in walks}
-        readings = follow(model, reader, [(point, v) for _, point, v in walks], args.change)
-        for (arm, _, _), read in zip(walks, readings, strict=True):
-            if read is not None:
-                rows[arm].append(measured(read, to))
-        found[to] = {arm: _mean(entries) for arm, entries in rows.items()}
-        print(to, found[to], flush=True)
-    return {"settings": {**vars(args), "out": str(args.out)}, "words": found}
+def parts_of(at: dict[str, Table], arm: str, factors: Sequence[str]) -> Tensor:
+    """Parts of factors ``[avatars, factors]`` in edits along words, or along the best of a basis."""
+    if arm in NAMED:
+        return named_parts(at[arm], NAMED[arm])[:, [NAMED[arm].index(name) for name in factors]]
+    return best_parts(at[arm], factors)
 
 
-def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
+def right_ways(observations: Sequence[Observation], factors: Sequence[str]) -> list[float]:
+    """Whether the reader sees a factor with a sign move as the words say, for each way of each of them."""
+    signed = [name for name in factors if TERMS[WORDS[name][0]].low != TERMS[WORDS[name][1]].low]
+    right = []
+    for o in observations:
+        name = factors[o.direction]
+        if name in signed and name != "hair_style":
+            upward = TERMS[WORDS[name][0]].low > TERMS[WORDS[name][1]].low
+            right.append(float((float(o.moves[NAMES.index(name)]) * o.sign > 0) == upward))
+    return right
+
+
+def results(found: Collected, ts: Sequence[float]) -> dict[str, Any]:
+    """Tables: arms over t, the number stated before, and every factor."""
+    at: dict[float, dict[str, Table]] = {t: {} for t in ts}
+    for (arm, t, kind), table in tables(found.observations).items():
+        if kind == "effect" and not arm.startswith("scrambled"):
+            at[t][arm] = table
     return {
-        "points": len(rows),
-        **({name: round(sum(row[name] for row in rows) / len(rows), 3) for name in rows[0]} if rows else {}),
+        "rows": [row_of(t, arm, at[t]) for t in ts for arm in at[t]],
+        "differences": [less_best(t, control, at[t]) for t in ts for control in (SPARSE, SINGULAR)],
+        "factors": by_factor(at),
     }
 
 
-def table(found: dict[str, Any]) -> list[str]:
-    """The results as a table of Markdown."""
-    lines = ["| words | factor | direction | part in it | reading at -1, 0, 1 |", "| --- | --- | --- | --- | --- |"]
-    for to, arms_of in found["words"].items():
-        for arm, row in arms_of.items():
-            values = ", ".join(f"{row[f'at {end}']:.2f}" for end in "-0+") if row["points"] else ""
-            part = f"{row['part']:.2f}" if row["points"] else "not reached"
-            lines.append(f"| {to} | {TERMS[term_of(to)].factor} | {arm} | {part} | {values} |")
-    return lines
+def row_of(t: float, arm: str, at: dict[str, Table]) -> dict[str, Any]:
+    """Numbers of one kind of direction at one t."""
+    factors = NAMED.get(arm, NAMES)
+    ways = right_ways(at[arm].observations, factors) if arm in NAMED else []
+    return {
+        "t": t,
+        "directions": arm,
+        "one_factor": shown(interval(at[arm].one_factor())),
+        "named_factor_or_best": "" if factors == SMALL else shown(interval(parts_of(at, arm, NAMES).mean(1))),
+        "of_small_factors": shown(interval(parts_of(at, arm, SMALL).mean(1))),
+        "right_way": f"{sum(ways) / len(ways):.0%}" if ways else "",
+    }
+
+
+def less_best(t: float, control: str, at: dict[str, Table]) -> dict[str, Any]:
+    """Part of the named factor along words less that of the best direction of a basis, at the same avatars."""
+    paired = (parts_of(at, TRANSPOSED, NAMES) - parts_of(at, control, NAMES)).mean(1)
+    return {
+        "t": t,
+        "words less the best of five": control,
+        "named_factor": shown(interval(paired)),
+        "by_bootstrap": shown(interval(paired, "bootstrap")),
+    }
+
+
+def by_factor(at: dict[float, dict[str, Table]]) -> list[dict[str, Any]]:
+    """For every factor the part that each kind of direction reaches at its best t, and that t."""
+    rows = []
+    for name in NAMES:
+        row: dict[str, Any] = {"factor": name, "words": " / ".join(WORDS[name])}
+        for arm in (TRANSPOSED, DIFFERENCE, MASKED, SINGULAR, SPARSE):
+            if arm == MASKED and name not in SMALL:
+                row[arm] = ""
+                continue
+            parts = {t: parts_of(at[t], arm, [name])[:, 0] for t in at}
+            best = max(parts, key=lambda t: float(parts[t].mean()))
+            row[arm] = f"{shown(interval(parts[best]))} at {best:g}"
+        rows.append(row)
+    return rows
+
+
+def shown(value: dict[str, float]) -> str:
+    """A mean with its interval."""
+    return f"{value['mean']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the study, and print its table."""
+    """Collect, compute, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="avatars-text")
-    parser.add_argument("--samples", type=int, default=4)
-    parser.add_argument("--words", type=int, default=5, help="how many of the words, from the first")
-    parser.add_argument("--t", type=float, default=0.8)
-    parser.add_argument("--change", type=float, default=0.08, help="RMS change of the picture")
-    parser.add_argument("--steps", type=int, default=8, help="levels between the picture and t")
-    parser.add_argument("--seed", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="JSON file for the results")
+    parser.add_argument("--model", default="avatars-text", help="a model of avatars with text (default avatars-text)")
+    parser.add_argument("--samples", type=int, default=12, help="avatars (default 12; at least 2)")
+    parser.add_argument(
+        "--ts", type=float, nargs="+", default=[0.7, 0.9, 0.8, 0.6, 0.5], help="the first is the main one"
+    )
+    parser.add_argument("--tables", type=Path, default=ROOT / "benchmarks" / "results")
     args = parser.parse_args(arguments)
+    if args.samples < 2:
+        parser.error(f"--samples: expected at least 2, got {args.samples}")
     warnings.simplefilter("ignore")
-    found = study(args)
-    if args.out is not None:
-        write_json(args.out, found)
-    print("\n".join(table(found)))
+    start = time.perf_counter()
+    model = latentjac.load(args.model)
+    plan = Plan(samples=args.samples, main_t=args.ts[0], other_ts=tuple(args.ts[1:]), seed=SEED)
+    found = WordCollector(model, FactorReader.load(READER), plan).collect(progress=True)
+    name = f"words_{Path(args.model).name.replace('-', '_')}"
+    about = {"name": name, "machine": machine(), "avatars": plan.samples, "model_identity": model.identity()}
+    args.tables.mkdir(parents=True, exist_ok=True)
+    numbers = results(found, sorted(args.ts, reverse=True))
+    write_json(args.tables / f"{name}.json", about | numbers)
+    print(f"{len(found.observations)} edits in {time.perf_counter() - start:.0f} s")
+    for row in numbers["differences"]:
+        print(row)
 
 
 if __name__ == "__main__":

@@ -163,7 +163,7 @@ class Collector:
         """All observations of the plan."""
         plan = self.plan
         factors, pictures = drawings(plan.samples, HELD_OUT_SEED + 100 + 2 * plan.seed, self.model.codec.size[0])
-        path = latentjac.invert(self.model, list(pictures), plan.num_inference_steps, grid=Own(), solver=DDIM())
+        path = self._inverted(pictures)
         self.found.psnr = list(path.psnr)
         with tqdm(total=plan.samples * (1 + len(plan.other_ts)), unit="site", disable=not progress) as bar:
             for t in (plan.main_t, *plan.other_ts):
@@ -173,6 +173,10 @@ class Collector:
                     self._visit(site, bank)
                     bar.update()
         return self.found
+
+    def _inverted(self, pictures: Tensor) -> latentjac.Trajectory:
+        steps = self.plan.num_inference_steps
+        return latentjac.invert(self.model, list(pictures), steps, grid=Own(), solver=DDIM())
 
     def _sites(self, point: latentjac.Point, t: float, factors: Factors) -> Iterator[Site]:
         references = latentjac.sample(self.model, point, output_type="pt")
