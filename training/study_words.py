@@ -1,8 +1,8 @@
 """Does a direction made of words change the factor that the words name, and nothing else?
 
 At noisy samples of avatars whose factors are known, directions from one caption to its opposite are followed to equal
-changes of the picture: by the transposed Jacobian, by the difference of predictions, and, for factors of a small part
-of the face, by the transposed Jacobian inside a mask. Beside them stand the singular vectors, the sparse directions and
+changes of the picture: by the transposed Jacobian and by the difference of predictions, for factors of a small part of
+the face also inside a mask. Beside them stand the singular vectors, the sparse directions and
 a random turn of a local basis of x0. What an edit changes is measured against drawings of single factors
 (factors/matching.py); docs/sliders.md says what came of it.
 
@@ -66,9 +66,10 @@ WORDS = {
 }
 # Those that no local basis of t = 0.6 moves.
 SMALL = ("brows", "eye_size", "eye_open", "eye_color", "glasses", "mouth_curve", "mouth_open")
-TRANSPOSED, DIFFERENCE, MASKED = "words, transposed", "words, difference", "words, transposed, masked"
+TRANSPOSED, DIFFERENCE = "words, transposed", "words, difference"
+MASKED = {"words, transposed, masked": "transposed", "words, difference, masked": "difference"}
 SINGULAR, SPARSE, ROTATED = "singular vectors", "sparse directions", "rotated at random"
-NAMED = {TRANSPOSED: NAMES, DIFFERENCE: NAMES, MASKED: SMALL}
+NAMED = {TRANSPOSED: NAMES, DIFFERENCE: NAMES, **dict.fromkeys(MASKED, SMALL)}
 MAIN_T, SEED, LEAST = 0.7, 29, 0.1
 
 
@@ -100,8 +101,8 @@ class WordCollector(Collector):
 
     def _word(self, site: Site, factor: str, arm: str) -> Tensor:
         to, away = (f"a person with {words}" for words in WORDS[factor])
-        kind, mask = ("difference" if arm == DIFFERENCE else "transposed"), None
-        if arm == MASKED:
+        kind, mask = MASKED.get(arm, "difference" if arm == DIFFERENCE else "transposed"), None
+        if arm in MASKED:
             mask = Mask(area_of(factor, site.singles, self.model.sample_shape[1:], self.model.codec.size[0]), tol=0.1)
         return word_direction(self.model, site.point, to, away, kind=kind, mask=mask)
 
@@ -185,8 +186,8 @@ def by_factor(at: dict[float, dict[str, Table]]) -> list[dict[str, Any]]:
     rows = []
     for name in NAMES:
         row: dict[str, Any] = {"factor": name, "words": " / ".join(WORDS[name])}
-        for arm in (TRANSPOSED, DIFFERENCE, MASKED, SINGULAR, SPARSE):
-            if arm == MASKED and name not in SMALL:
+        for arm in (TRANSPOSED, DIFFERENCE, *MASKED, SINGULAR, SPARSE):
+            if name not in NAMED.get(arm, NAMES):
                 row[arm] = ""
                 continue
             parts = {t: parts_of(at[t], arm, [name])[:, 0] for t in at}
