@@ -145,9 +145,11 @@ def overhead(model: latentjac.Model, photos: Sequence[str], root: Path, rounds: 
             for r, n, b in zip(times["run"], times["nothing left"], times["bare"], strict=True)
         ]
         rows.append({
+            "items": len(photos),
+            "rounds": rounds,
             "clock": name,
-            f"run_of_{len(photos)}_over_bare": ratio(times, "run", "bare", clock),
-            "run_of_1000_over_bare": statistics.median(each),
+            "run_over_bare": ratio(times, "run", "bare", clock),
+            "of_1000_such_over_bare": statistics.median(each),
             "first_item_over_one_photo": ratio(times, "first item", "one photo", clock),
             "seconds_an_item": statistics.median(t[clock] for t in times["bare"]) / len(photos),
         })  # fmt: skip
@@ -284,17 +286,22 @@ def main() -> None:
     parser.add_argument("what", nargs="*", default=["overhead", "sizes", "many", "kills"])
     parser.add_argument("--items", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--long", type=int, default=0, help="overhead also in one round of so many items (17 min a 1000)")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--million", type=int, default=1_000_000)
     args = parser.parse_args()
 
     warnings.simplefilter("ignore")  # of inversions and bases of random weights
     model, root = small_model(), Path(tempfile.mkdtemp())
-    photos = [str(root / f"{i:03d}.jpg") for i in range(args.items)]
-    for path in photos:
+    many_photos = [str(root / f"{i:03d}.jpg") for i in range(max(args.items, args.long))]
+    for path in many_photos:
         shutil.copy(FACE, path)
+    photos = many_photos[: args.items]
     made = {
-        "overhead": lambda: overhead(model, photos, root, args.rounds),
+        "overhead": lambda: [
+            *overhead(model, photos, root / "short", args.rounds),
+            *(overhead(model, many_photos[: args.long], root / "long", 1) if args.long else ()),
+        ],
         "sizes": lambda: batch_sizes(model, photos, args.rounds),
         "many": lambda: many(model, args.million, root),
         "kills": lambda: kills(args.kills, root),
