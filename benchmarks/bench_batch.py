@@ -286,7 +286,7 @@ def main() -> None:
     parser.add_argument("what", nargs="*", default=["overhead", "sizes", "many", "kills"])
     parser.add_argument("--items", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--long", type=int, default=0, help="overhead also in one round of so many items (17 min a 1000)")
+    parser.add_argument("--long", type=int, default=0, help="overhead also in one round of so many items")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--million", type=int, default=1_000_000)
     args = parser.parse_args()
