@@ -31,7 +31,7 @@ from factors.equal_effect import linear_move
 from factors.matching import Singles
 from factors.meaning import NAMES
 from factors.reader import FactorReader
-from factors.statistics import Table, interval, tables
+from factors.statistics import Table, difference, interval, tables
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
@@ -152,7 +152,12 @@ def results(found: Collected, ts: Sequence[float]) -> dict[str, Any]:
     return {
         "rows": [row_of(t, arm, at[t]) for t in ts for arm in at[t]],
         "differences": [less_best(t, control, at[t]) for t in ts for control in (SPARSE, SINGULAR)],
+        "turned": [less_turned(t, control, at[t]) for t in ts for control in (SINGULAR, ROTATED)],
         "factors": by_factor(at),
+        "one_factor_by_avatar": {
+            f"{t:g}": {arm: [round(value, 4) for value in found.one_factor().tolist()] for arm, found in at[t].items()}
+            for t in ts
+        },
     }
 
 
@@ -178,6 +183,18 @@ def less_best(t: float, control: str, at: dict[str, Table]) -> dict[str, Any]:
         "words less the best of five": control,
         "named_factor": shown(interval(paired)),
         "by_bootstrap": shown(interval(paired, "bootstrap")),
+    }
+
+
+def less_turned(t: float, control: str, at: dict[str, Table]) -> dict[str, Any]:
+    """One factor's part of the sparse directions less that of the same span turned otherwise, at the same avatars."""
+    pair = difference(at[SPARSE], at[control])
+    better = int((at[SPARSE].one_factor() > at[control].one_factor()).sum())
+    return {
+        "t": t,
+        "sparse directions less": control,
+        "one_factor": shown(pair["student"]),
+        "better at": f"{better} of {len(at[SPARSE].names())} avatars",
     }
 
 
