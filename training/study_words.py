@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from captions import TERMS
+from avatars import FACTORS
 from factors.collecting import Collected, Collector, Observation, Plan, Site
 from factors.directions import TOLERANCE, Bank, rotated
 from factors.equal_effect import linear_move
@@ -45,7 +45,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from record import machine  # noqa: E402
 
 READER = ROOT / "latentjac/models/builtin/avatars/reader.safetensors"
-# Where to and where from, two terms a factor.
+# Where to and where from, two terms a factor; the first is the one of higher values.
 WORDS = {
     "background": ("a blue background", "a peach background"),
     "shirt": ("a teal shirt", "a red shirt"),
@@ -132,15 +132,9 @@ def parts_of(at: dict[str, Table], arm: str, factors: Sequence[str]) -> Tensor:
 
 
 def right_ways(observations: Sequence[Observation], factors: Sequence[str]) -> list[float]:
-    """Whether the reader sees a factor with a sign move as the words say, for each way of each of them."""
-    signed = [name for name in factors if TERMS[WORDS[name][0]].low != TERMS[WORDS[name][1]].low]
-    right = []
-    for o in observations:
-        name = factors[o.direction]
-        if name in signed and name != "hair_style":
-            upward = TERMS[WORDS[name][0]].low > TERMS[WORDS[name][1]].low
-            right.append(float((float(o.moves[NAMES.index(name)]) * o.sign > 0) == upward))
-    return right
+    """Whether the reader sees a factor move as the words say, for each way of each factor that has a sign."""
+    moves = ((o, NAMES.index(factors[o.direction])) for o in observations)
+    return [float(float(o.moves[i]) * o.sign > 0) for o, i in moves if not FACTORS[i].choices]
 
 
 def results(found: Collected, ts: Sequence[float]) -> dict[str, Any]:
