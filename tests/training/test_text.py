@@ -11,7 +11,7 @@ import pytest
 import torch
 import train_text
 import train_text_autoencoder
-from avatars import sample_factors
+from avatars import draw, sample_factors
 from captions import HELD_OUT_PAIRS, TERMS, seen_together
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from evaluate_text import Asked, ask_for, by_factor, control_prompts, held_out_prompts, together
@@ -44,6 +44,28 @@ def folder(tmp_path_factory) -> Path:
         [*DENOISER, "--vae", str(root / "vae"), "--work", str(root / "d"), *cooled, str(root / "avatars-text")]
     )
     return root / "avatars-text"
+
+
+def test_a_pool_is_drawn_once_and_gives_other_captions_at_every_visit(folder, tmp_path) -> None:
+    options = [*DENOISER, "--start-from", str(folder), "--work", str(tmp_path), "--pool", "3"]
+    train_text.main([*options, "--minutes", "0"])
+    pool = tmp_path / "pool-3.safetensors"
+    drawn = pool.read_bytes()
+    train_text.main([*options, "--minutes", "0"])
+    assert pool.read_bytes() == drawn
+    assert steps_of(tmp_path / "state.safetensors") == 2
+    autoencoder = AutoencoderKL.from_pretrained(folder / "vae")
+    factors = load_file(pool)
+    latents = factors.pop("latents")
+    tokenizer = StableDiffusionPipeline.from_pretrained(folder).tokenizer
+    torch.manual_seed(0)
+    batches = train_text.pooled_latents((latents, factors), tokenizer, 8, torch.device("cpu"))
+    (first, tokens), (_, others) = next(batches), next(batches)
+    assert first.shape == (8, 4, 8, 8)
+    assert not torch.equal(tokens, others)
+    pixels = (draw({name: values[:1] for name, values in factors.items()}, 32) * 255).round() / 127.5 - 1
+    own = autoencoder.encode(pixels).latent_dist.mode() * autoencoder.config.scaling_factor
+    assert torch.allclose(own, latents[:1].float(), atol=2e-2)
 
 
 def test_the_model_samples_alike_in_diffusers_and_here(folder) -> None:
