@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from latentjac import stopping
-from latentjac.linearization.allocator import keep_memory
+from latentjac.linearization.allocator import is_out_of_memory, keep_memory
 from latentjac.linearization.changes import Stamp, modules_of, structure
 from latentjac.linearization.graphs import Replayed
 from latentjac.linearization.precision import arithmetic, lowered
@@ -180,11 +180,8 @@ class Engine:
             count = _evenly(len(probes) - start, self._most())
             try:
                 out[start : start + count] = getattr(self.passes, name)(probes[start : start + count])
-            except (torch.OutOfMemoryError, MemoryError) as error:
-                self._halve(count, error)
-                continue
-            except RuntimeError as error:
-                if "not enough memory" not in str(error) and "can't allocate" not in str(error):
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
                     raise
                 self._halve(count, error)
                 continue
