@@ -37,6 +37,9 @@ class ConvergenceError(RuntimeError):
         super().__init__(message)
         self.basis = basis
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.basis)
+
 
 @dataclass(frozen=True)
 class LocalBasis(Displayed):
