@@ -5,6 +5,7 @@ Environment variables read at build time:
     LATENTJAC_CUDA: auto (default: on when nvcc is found), on or off. A GPU is never looked for.
     LATENTJAC_BUILD_DIR: a folder to keep object files in, so that the next build is short. Without it
         every build starts in a fresh temporary folder, which a stale CMake cache cannot break.
+    CUDAARCHS: architectures of the CUDA kernels, as CMake has them ("90-real"); those in CMakeLists.txt by default.
     LATENTJAC_PTXAS_VERBOSE: 1 prints registers and spills of every CUDA kernel.
     CXX, CUDACXX: the compilers.
 """
@@ -90,6 +91,14 @@ def find_nvcc() -> str | None:
     return None
 
 
+def cuda_arguments(nvcc: str, compiler: str) -> list[str]:
+    """What CMake is told where there are CUDA kernels."""
+    arguments = [f"-DCMAKE_CUDA_COMPILER={nvcc}", f"-DCMAKE_CUDA_HOST_COMPILER={compiler}"]
+    if os.environ.get("CUDAARCHS"):
+        arguments.append(f"-DCMAKE_CUDA_ARCHITECTURES={os.environ['CUDAARCHS']}")
+    return arguments
+
+
 def find_tool(name: str) -> str:
     """Path of cmake or ninja: the one beside this Python first, so that an isolated build uses its own."""
     beside = shutil.which(name, path=str(Path(sys.executable).parent))
@@ -119,7 +128,7 @@ class CMakeBuild(build_ext):
             f"-DLATENTJAC_PTXAS_VERBOSE={os.environ.get('LATENTJAC_PTXAS_VERBOSE', 'OFF')}",
         ]  # fmt: skip
         if nvcc:
-            arguments += [f"-DCMAKE_CUDA_COMPILER={nvcc}", f"-DCMAKE_CUDA_HOST_COMPILER={compiler}"]
+            arguments += cuda_arguments(nvcc, compiler)
         with tempfile.TemporaryDirectory(prefix="latentjac-build-") as fresh:
             folder = self.kept_folder(arguments) or Path(fresh)
             cmake = find_tool("cmake")

@@ -5,7 +5,8 @@
 #   bash benchmarks/gpu.sh --rehearse        kernels and networks on the CPU, tiny, no files: does everything run?
 #
 # Run it in an environment that has a CUDA build of torch, pip and nvcc. Wheels of whatever else is missing there may lie
-# in a folder wheelhouse/ (pip download --no-deps -d wheelhouse diffusers 'importlib_metadata<9' jvp_flash_attention).
+# in a folder wheelhouse/ (pip download --no-deps -d wheelhouse diffusers 'importlib_metadata<9' jvp_flash_attention
+# cupy-cuda13x, or the one of the CUDA there: without CuPy its test fails, and says so).
 # A part that fails does not stop the others; the last lines say which did. Results go to benchmarks/results, the output
 # to gpu.log there. What passes or fails belongs in docs/developers/gpu-status.md.
 #

@@ -1,9 +1,9 @@
-"""``python -m latentjac`` is the ``latentjac`` command; ``--cmake-dir`` alone needs none of what that needs."""
+"""``python -m latentjac`` is the ``latentjac`` command; ``--cmake-dir`` alone needs neither that nor torch."""
 
 import sys
 
+from latentjac.built import cmake_dir
 from latentjac.cli import main
-from latentjac.kernels import cmake_dir
 
 if sys.argv[1:] == ["--cmake-dir"]:
     print(cmake_dir())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ContextDecorator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +52,8 @@ class _Limits:
     memory: int | None = None
     stops: tuple[Callable[[], Any], ...] = ()
     progress: Callable[[Progress], Any] | None = None
+    block: _Block | None = None
+    outer: _Limits | None = None
 
 
 _current: ContextVar[_Limits | None] = ContextVar("limits", default=None)
@@ -68,7 +70,8 @@ def limits(
 
     They are looked at before each evaluation of the network and before each pass of a Jacobian, in the thread of the
     block: what a thread that begins inside it does is not limited. One evaluation, a trace and a codec run to their
-    end. Blocks may be nested; the tightest limit holds.
+    end. Blocks may be nested; the tightest limit holds. What is returned may be entered again and again, by several
+    threads at once, too: each block has its own time.
 
     Args:
         max_seconds: Time from the beginning of the block. ``max_seconds`` of :func:`latentjac.svd` and
@@ -96,28 +99,34 @@ def limits(
     max_memory = check_int("limits", "max_memory", max_memory, 1, optional=True)
     check_callable("limits", "stop", stop, optional=True)
     check_callable("limits", "progress", progress, optional=True)
-    return _within(max_seconds, max_memory, stop, progress)
+    return _Block(max_seconds, max_memory, stop, progress)
 
 
-@contextmanager
-def _within(
-    max_seconds: float | None,
-    max_memory: int | None,
-    stop: Callable[[], Any] | None,
-    progress: Callable[[Progress], Any] | None,
-) -> Iterator[None]:
-    outer = _current.get() or _Limits()
-    seconds, deadline = outer.seconds, outer.deadline
-    if max_seconds is not None and time.perf_counter() + max_seconds < deadline:
-        seconds, deadline = max_seconds, time.perf_counter() + max_seconds
-    sizes = [size for size in (outer.memory, max_memory) if size is not None]
-    stops = outer.stops if stop is None else (*outer.stops, stop)
-    least = min(sizes) if sizes else None
-    token = _current.set(_Limits(seconds, deadline, least, stops, progress or outer.progress))
-    try:
-        yield
-    finally:
-        _current.reset(token)
+@dataclass(frozen=True, eq=False)
+class _Block(ContextDecorator, AbstractContextManager[None]):
+    """What :func:`limits` was given; it knows nothing of who has entered it."""
+
+    seconds: float | None
+    memory: int | None
+    stop: Callable[[], Any] | None
+    progress: Callable[[Progress], Any] | None
+
+    def __enter__(self) -> None:
+        outer = _current.get() or _Limits()
+        seconds, deadline = outer.seconds, outer.deadline
+        if self.seconds is not None and time.perf_counter() + self.seconds < deadline:
+            seconds, deadline = self.seconds, time.perf_counter() + self.seconds
+        sizes = [size for size in (outer.memory, self.memory) if size is not None]
+        stops = outer.stops if self.stop is None else (*outer.stops, self.stop)
+        least, progress = min(sizes) if sizes else None, self.progress or outer.progress
+        _current.set(_Limits(seconds, deadline, least, stops, progress, self, _current.get()))
+
+    def __exit__(self, *error: object) -> None:
+        entered = _current.get()
+        while entered is not None and entered.block is not self:
+            entered = entered.outer
+        if entered is not None:  # None where another task leaves it than entered it
+            _current.set(entered.outer)
 
 
 def check() -> None:

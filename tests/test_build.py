@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -45,3 +46,12 @@ def test_pure_pytorch_needs_no_compiler(tmp_path: Path) -> None:
     built = {path.name for path in (tmp_path / "build").rglob("*")}
     assert "interface.py" in built
     assert not any(name.endswith((".so", ".pyd")) for name in built)
+
+
+def test_architectures_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("setuptools.setup", lambda **given: None)
+    arguments = runpy.run_path(str(ROOT / "setup.py"))["cuda_arguments"]
+    monkeypatch.delenv("CUDAARCHS", raising=False)
+    assert not any("ARCHITECTURES" in each for each in arguments("nvcc", "c++"))
+    monkeypatch.setenv("CUDAARCHS", "80-real;90a-real")
+    assert "-DCMAKE_CUDA_ARCHITECTURES=80-real;90a-real" in arguments("nvcc", "c++")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from networks import rand
 from solvers.matrices import SPECTRA, with_spectrum
 
 import latentjac
-from latentjac import StoppedError, limits
+from latentjac import StoppedError, limits, stopping
 from latentjac.solvers import Krylov
 from latentjac.stopping import Progress
 
@@ -96,6 +97,46 @@ def test_time_over_names_the_limit_and_the_tightest_block_holds() -> None:
             latentjac.svd(operator, 2)
     with limits(max_seconds=1000):
         assert latentjac.svd(operator, 2).status.fine
+
+
+def test_one_block_is_entered_many_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a program that makes its limits once: again, inside itself, as a decorator, by several threads."""
+    operator, wanted, clock = with_spectrum(SPECTRA["power law"]), [False], [0.0]
+    monkeypatch.setattr(stopping, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    block = limits(max_seconds=0.5, stop=lambda: wanted[0])
+    bounded = block(lambda: latentjac.svd(operator, 2).status.fine)  # type: ignore[operator]
+
+    def stopped() -> bool:
+        with pytest.raises(StoppedError), block:
+            latentjac.svd(operator, 2)
+        return True
+
+    with block, block:
+        clock[0] += 0.5
+        with pytest.raises(StoppedError, match=r"max_seconds=0\.5 are over"):
+            latentjac.svd(operator, 2)
+    assert bounded()  # its time begins with each block
+    wanted[0] = True
+    with ThreadPoolExecutor(4) as pool:
+        assert all(future.result() for future in [pool.submit(stopped) for _ in range(8)])
+    assert latentjac.svd(operator, 2).status.fine
+
+
+def test_blocks_may_be_left_in_another_order_or_place() -> None:
+    operator = with_spectrum(SPECTRA["power law"])
+    first, second = limits(stop=lambda: True), limits(max_seconds=1000)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert latentjac.svd(operator, 2).status.fine
+    first.__enter__()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(first.__exit__, None, None, None).result()
+    with pytest.raises(StoppedError):
+        latentjac.svd(operator, 2)
+    first.__exit__(None, None, None)
+    assert latentjac.svd(operator, 2).status.fine
 
 
 def test_threads_have_limits_of_their_own() -> None:

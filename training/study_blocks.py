@@ -12,7 +12,6 @@ this study: every other is compared with it.
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 import time
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ from PIL import Image
 
 import latentjac
 from latentjac.report import write_json
+from latentjac.report.extras import picture_of
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -105,7 +105,6 @@ def results(found: Collected, blocks: Sequence[str], middle: str, target: float)
 
 def figure(found: dict[str, Any], blocks: Sequence[str]) -> Image.Image:
     """One factor's part by block with intervals, a line a timestep; x0 and random directions beside them."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     plot = Figure(figsize=(8, 3.6), dpi=120, layout="constrained")
@@ -125,9 +124,7 @@ def figure(found: dict[str, Any], blocks: Sequence[str]) -> Image.Image:
     axes.set_ylabel("one factor's part")
     axes.grid(axis="y", alpha=0.3)
     axes.legend()
-    buffer = io.BytesIO()
-    FigureCanvasAgg(plot).print_png(buffer)
-    return Image.open(buffer).convert("RGB")
+    return picture_of(plot)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -12,6 +12,7 @@ import torch
 from latentjac.batch.items import Item
 from latentjac.batch.parts import Result
 from latentjac.batch.tasks import ERROR, OK, SKIPPED, Task, Work
+from latentjac.linearization.allocator import is_out_of_memory
 from latentjac.models import Model
 from latentjac.models.prepare import fit_image, read_image
 from latentjac.stopping import StoppedError
@@ -132,7 +133,7 @@ def _results(model: Model, task: Task, entries: Sequence[Loaded]) -> tuple[list[
     except Exception as error:
         if is_of_device(error) or isinstance(error, StoppedError):
             raise
-        return [], _Failed(_told(error), isinstance(error, (torch.OutOfMemoryError, MemoryError)))
+        return [], _Failed(_told(error), is_out_of_memory(error))
 
 
 def _told(error: Exception) -> str:

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from latentjac.cli import values
-from latentjac.cli.edit_method import METHODS, PAPERS, build_method, check_mask_flags
+from latentjac.cli.edit_method import PAPERS, build_method, check_mask_flags
 from latentjac.cli.options import (
     FRAMES,
     STEPS_BELOW,
+    BasisFile,
     ClassLabel,
     Crop,
     Device,
@@ -20,6 +21,9 @@ from latentjac.cli.options import (
     Frames,
     Gif,
     Grid,
+    LayerOfEdit,
+    MaskFile,
+    MethodName,
     ModelName,
     ModelSize,
     Out,
@@ -29,6 +33,7 @@ from latentjac.cli.options import (
     Residual,
     Seed,
     Solver,
+    TOfBasis,
     Tol,
     option,
     parse_crop,
@@ -48,36 +53,9 @@ def edit(
     direction: Annotated[
         str, option("--direction", values.indices, help="Directions, comma-separated; the first, strongest one is 1.")
     ] = "1",
-    basis: Annotated[
-        Path | None,
-        option(
-            "--basis",
-            values.file,
-            "a basis file (basis.safetensors)",
-            help="Saved basis to take directions from; default: computed from the photo.",
-        ),
-    ] = None,
-    method: Annotated[
-        str,
-        option(
-            "--method",
-            values.choice,
-            tuple(METHODS),
-            help="guidance follows differences of the predicted noise; linear goes straight on; geodesic goes "
-            "straight on in the geometry of --layer; h-space leaves the sample and adds to the output of --layer.",
-        ),
-    ] = "guidance",
-    mask: Annotated[
-        Path | None,
-        option(
-            "--mask",
-            values.file,
-            "a picture file",
-            help="Picture, white where the edit is meant to be, of the photo's size or the model's. Directions are "
-            "then those of the predicted picture inside, and no step takes what the picture outside listens to most; "
-            "default: no mask.",
-        ),
-    ] = None,
+    basis: BasisFile = None,
+    method: MethodName = "guidance",
+    mask: MaskFile = None,
     null_rank: Annotated[
         int | None,
         option(
@@ -173,27 +151,8 @@ def edit(
     grid: Grid = "rho",
     solver: Solver = "multistep",
     refinement: Refinement = None,
-    t: Annotated[
-        float | None,
-        option(
-            "--t",
-            values.number,
-            0,
-            1,
-            ends=True,
-            what="a fraction of T",
-            help="Noise level of the edit, a fraction of T: 1 is pure noise; default: that of --basis, or 0.7.",
-        ),
-    ] = None,
-    layer: Annotated[
-        str | None,
-        option(
-            "--layer",
-            values.name,
-            "a feature map",
-            help="Feature map: mid (h-space), a module name, eps, x0 or image; default: mid, or x0 with --mask.",
-        ),
-    ] = None,
+    t: TOfBasis = None,
+    layer: LayerOfEdit = None,
     tol: Tol = 1e-3,
     distance: Annotated[
         str | None,

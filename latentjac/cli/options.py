@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from latentjac.cli import values
+from latentjac.cli.edit_method import METHODS
 from latentjac.edit_options import FARTHEST, MOST_STEPS
 
 FRAMES = 9
@@ -225,6 +226,51 @@ ModelSize = Annotated[
         "that of the model.",
     ),
 ]
+BasisFile = Annotated[
+    Path | None,
+    option(
+        "--basis",
+        values.file,
+        "a basis file (basis.safetensors)",
+        help="Saved basis to take directions from; default: computed from the photo.",
+    ),
+]
+MethodName = Annotated[
+    str,
+    option(
+        "--method",
+        values.choice,
+        tuple(METHODS),
+        help="guidance follows differences of the predicted noise; linear goes straight on; geodesic goes straight on "
+        "in the geometry of --layer; h-space leaves the sample and adds to the output of --layer.",
+    ),
+]
+MaskFile = Annotated[
+    Path | None,
+    option(
+        "--mask",
+        values.file,
+        "a picture file",
+        help="Picture, white where changes are meant to be, of the photo's size or the model's. Directions are then "
+        "those of the predicted picture inside, and no step takes what the picture outside listens to most; default: "
+        "no mask.",
+    ),
+]
+TOfBasis = Annotated[
+    float | None,
+    option(
+        "--t", values.number, 0, 1, ends=True, what="a fraction of T",
+        help="Noise level, a fraction of T: 1 is pure noise; default: that of --basis, or 0.7.",
+    ),
+]  # fmt: skip
+LayerOfEdit = Annotated[
+    str | None,
+    option(
+        "--layer", values.name, "a feature map",
+        help="Feature map: mid (h-space), a module name, eps, x0 or image; default: that of --basis, or mid, or x0 "
+        "with --mask.",
+    ),
+]  # fmt: skip
 Seed = Annotated[int, option("--seed", values.whole, 0, MOST_SEED, help="Seed of the solver's start block.")]
 Distances = Annotated[
     str,

@@ -11,6 +11,7 @@ from latentjac.cli.checks import Place, check_directions
 from latentjac.cli.refusals import Refusal, refusing
 from latentjac.cli.values import refusal
 from latentjac.editing import Method
+from latentjac.solvers.identified import other_model
 
 
 def open_basis(file: Path, chosen: Sequence[int], left: dict[str, tuple[Any, Any]]) -> latentjac.LocalBasis:
@@ -51,9 +52,9 @@ def place_of_basis(basis: latentjac.LocalBasis, steps: int | None, t: float | No
 
 def check_basis(model: latentjac.Model, basis: latentjac.LocalBasis, place: Place, method: Method) -> None:
     """Raise where a basis is of another model, or of another shape than what the method moves."""
-    facts = basis.metadata
-    if facts.get("model_identity", model.identity()) != model.identity():
-        raise Refusal(f"--basis must be one of model {model.name!r}, got one of {facts.get('model')!r}")
+    other = other_model(basis.metadata, model) if "model_identity" in basis.metadata else None
+    if other is not None:
+        raise Refusal(f"--basis must be one of model {model.name!r} ({model.identity()}), got one of {other}")
     directions, expected = (basis.u, place.features) if method.in_features else (basis.v, model.sample_shape)
     if tuple(directions.shape[1:]) != tuple(expected):
         where = f"for layer {place.layer!r}" if method.in_features else "of the model's samples"

@@ -15,6 +15,7 @@ from latentjac.diffusion.loops import ancestral, down
 from latentjac.diffusion.ode_solvers import Predictor
 from latentjac.diffusion.schedule import Schedule
 from latentjac.linearization import NonFiniteError
+from latentjac.linearization.allocator import is_out_of_memory
 from latentjac.models import Conditioning, Prediction
 from latentjac.public import public
 
@@ -57,8 +58,8 @@ def predict(model: Model, x: torch.Tensor, timestep: int | float, conditioning: 
         rows = slice(start, min(start + min(MAX_BATCH, model._forwards.most), len(x)))
         try:
             parts.append(model._forwards.predict(model, x[rows], t, conditioning.rows(rows)))
-        except torch.OutOfMemoryError:
-            if not model._forwards.halve(model, rows.stop - rows.start):
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or not model._forwards.halve(model, rows.stop - rows.start):
                 raise
             continue
         start = rows.stop

@@ -48,6 +48,7 @@ from latentjac.models.codec import stills
 from latentjac.public import public
 from latentjac.shaped import Shaped
 from latentjac.solvers import LocalBasis
+from latentjac.solvers.identified import other_model
 
 _GUIDANCE, _AS_IS = Guidance(), AsIs()
 _MARKS = (-1.0, -0.5, 0.5, 1.0)  # values that a slider is calibrated at
@@ -270,11 +271,11 @@ class Slider(Shaped):
 
     def check_model(self, function: str, model: Model) -> None:
         """Raise unless a model is the one that the slider was made with."""
-        own, identity = self.metadata["model"], self.metadata["model_identity"]
-        if identity != model.identity():
+        other = other_model(self.metadata, model)
+        if other is not None:
             raise ValueError(
-                f"{function}: model must be {own!r} (identity {identity}), which the slider was made with, got "
-                f"{model.name!r} ({model.identity()})"
+                f"{function}: model must be {other}, which the slider was made with, got {model.name!r} "
+                f"({model.identity()})"
             )
 
     @public

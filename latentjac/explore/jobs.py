@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import latentjac
+from latentjac.linearization.allocator import is_out_of_memory
 from latentjac.stopping import Progress, StoppedError, limits
 
 logger = logging.getLogger("latentjac")
@@ -121,7 +122,7 @@ class Job:
 
 def sentence(error: BaseException) -> str:
     """What an error says, without the function that it names."""
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return "There is not enough memory for this."
     text = " ".join(str(error).split()) or type(error).__name__
     function, colon, rest = text.partition(": ")

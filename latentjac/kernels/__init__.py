@@ -3,6 +3,8 @@
 `LATENTJAC_KERNELS=auto|native|torch` in the environment chooses; `build_info()` says what was chosen and why.
 """
 
+from latentjac.built import cmake_dir
+
 from .attention import (
     AttentionPrimal,
     attention_cotangent,
@@ -11,7 +13,7 @@ from .attention import (
     rowwise_product,
 )
 from .gated import gated_cotangent, gated_tangent
-from .info import BuildInfo, available, build_info, cmake_dir
+from .info import BuildInfo, available, build_info
 from .jacobi import JacobiEigh, JacobiSvd, jacobi_eigh, jacobi_fits, jacobi_svd
 from .norm_act import ACTIVATIONS, NormActPrimal, norm_act_cotangent, norm_act_primal, norm_act_tangent
 from .rows import combine_rows, gram

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -93,22 +92,3 @@ def build_info() -> BuildInfo:
         cuda_architectures=tuple(built.get("cuda_architectures", "").split()),
         gpu=torch.cuda.is_available(),
     )
-
-
-def cmake_dir() -> Path:
-    """Folder of the CMake package of the kernels, for programs in C++ and C: ``-Dlatentjac_DIR=$(...)``.
-
-    Returns:
-        The folder with ``latentjacConfig.cmake``; ``python -m latentjac --cmake-dir`` prints it.
-
-    Raises:
-        FileNotFoundError: this latentjac was installed without native code.
-    """
-    root = Path(LOADED.module.__file__ or "").parent if LOADED.module is not None else Path(__file__).parents[1]
-    folder = root / "cpp" / "lib" / "cmake" / "latentjac"
-    if not (folder / "latentjacConfig.cmake").is_file():
-        raise FileNotFoundError(
-            f"cmake_dir: the C++ package must have been built with latentjac, got no latentjacConfig.cmake in "
-            f"{str(folder)!r}: install latentjac with a C++17 compiler and without LATENTJAC_NATIVE=off"
-        )
-    return folder

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -20,6 +19,8 @@ from pathlib import Path
 from types import ModuleType
 
 import torch  # before the native module: see above
+
+from latentjac import built
 
 from .tensors import DTYPES
 
@@ -101,12 +102,8 @@ def _import_neighbour() -> ModuleType | None:
 
 def _load_from_distribution() -> ModuleType | None:
     """The module file of an installed latentjac, when the package itself came from a source folder."""
-    for distribution in importlib.metadata.distributions(name="latentjac"):
-        for file in distribution.files or ():
-            path = Path(str(distribution.locate_file(file)))
-            if path.name.startswith("_native.") and path.suffix in {".so", ".pyd"} and path.is_file():
-                return _load_file(path)
-    return None
+    path = built.installed_module()
+    return None if path is None else _load_file(path)
 
 
 def _load_file(path: Path) -> ModuleType:

@@ -1,4 +1,4 @@
-"""Keeps the processor's allocator from giving memory back between the instructions of a pass."""
+"""Memory: blocks that the processor's allocator keeps between the instructions of a pass, and running out of it."""
 
 from __future__ import annotations
 
@@ -19,3 +19,13 @@ def keep_memory() -> None:
     It changes no setting that the process may have made itself, and does nothing with other allocators.
     """
     torch.empty(_LARGEST_POOLED - 2**16, dtype=torch.uint8)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on whatever device: fewer things at once may fit."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    # Of a processor there is no class of its own.
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("can't allocate memory", "not enough memory")
+    )

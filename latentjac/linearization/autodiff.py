@@ -16,6 +16,7 @@ from latentjac.arguments import check_int
 from latentjac.kernels.guards import refuse_differentiated_constants, refuse_dual, refuse_transforms
 from latentjac.linearization.adjointness import answer, mismatch, random_like
 from latentjac.linearization.agreement import distance, refuse_random
+from latentjac.linearization.allocator import is_out_of_memory
 from latentjac.linearization.changes import Stamp, modules_of, structure
 from latentjac.linearization.export import check_output
 from latentjac.linearization.interface import Linearization, check_base, check_rebase, own
@@ -204,9 +205,11 @@ class AutodiffLinearization(Linearization):
                 (jv,) = way.push([v])
                 u = answer(jv.detach(), generator)
                 (jtu,) = way.pull([u])
-            except (torch.OutOfMemoryError, MemoryError, NoDerivativeError):
+            except NoDerivativeError:
                 raise
             except Exception as error:  # which kinds there are only torch knows
+                if is_out_of_memory(error):
+                    raise
                 reason = str(error).strip().split("\n")[0]
                 reasons.append(f"{type(error).__name__}: {reason}{at(line_of_error(error))}")
                 continue

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from typing import Any
 import torch
 
 from latentjac import stopping
-from latentjac.linearization.allocator import keep_memory
+from latentjac.forkable import ForkableLock
+from latentjac.linearization.allocator import is_out_of_memory, keep_memory
 from latentjac.linearization.changes import Stamp, modules_of, structure
 from latentjac.linearization.graphs import Replayed
 from latentjac.linearization.precision import arithmetic, lowered
@@ -71,11 +71,14 @@ class Engine:
         self.trace(f, x, constants)
 
     def _begin(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = ForkableLock(self._lose_base)
         self._fitting: int | None = None
         self._chunk_size = self.options.chunk_size
         self.base: object | None = None
         self.rounding, self.fresh = 0.0, False
+
+    def _lose_base(self) -> None:
+        self.base = None
 
     def copy(self) -> Engine:
         """The same trace with a base point of its own; weights, and what was prepared of them, are shared."""
@@ -180,11 +183,8 @@ class Engine:
             count = _evenly(len(probes) - start, self._most())
             try:
                 out[start : start + count] = getattr(self.passes, name)(probes[start : start + count])
-            except (torch.OutOfMemoryError, MemoryError) as error:
-                self._halve(count, error)
-                continue
-            except RuntimeError as error:
-                if "not enough memory" not in str(error) and "can't allocate" not in str(error):
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
                     raise
                 self._halve(count, error)
                 continue

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable
 
 import torch
 
+from latentjac.forkable import ForkableLock
 from latentjac.linearization.changes import modules_of, structure
 from latentjac.linearization.engine import Engine
 from latentjac.linearization.interface import Linearization
@@ -24,7 +24,7 @@ class Pool:
     """
 
     def __init__(self) -> None:
-        self._making, self._lock = threading.RLock(), threading.RLock()
+        self._making, self._lock = ForkableLock(), ForkableLock()
         self._lent: list[tuple[Engine, weakref.ref[Linearization] | None]] = []
         self._pattern: Engine | None = None
         self._untraceable: int | None = None

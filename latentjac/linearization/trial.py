@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from latentjac.linearization.adjointness import answer, mismatch, random_like, spacing_of
+from latentjac.linearization.allocator import is_out_of_memory
 from latentjac.linearization.instruction import Instruction, Tensor, lay_out
 from latentjac.linearization.rules.fallback import Fallback
 from latentjac.linearization.trace import TraceError
@@ -60,15 +62,20 @@ def _try_instructions(program: Program, x: Tensor, constants: Sequence[Any]) -> 
 
 
 def _run(instruction: Instruction, step: Any, *args: Any) -> Any:
-    try:
+    with _naming(lambda reason: _Failure(instruction, reason)):
         return step(*args)
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
+
+
+@contextmanager
+def _naming(failure: Callable[[str], Exception]) -> Iterator[None]:
+    """Errors become a failure with what they say; running out of memory is none."""
+    try:
+        yield
     except Exception as error:
-        if "not enough memory" in str(error) or "can't allocate" in str(error):
+        if is_out_of_memory(error):
             raise
         reason = str(error).strip().split("\n")[0]
-        raise _Failure(instruction, f"{type(error).__name__}: {reason}") from error
+        raise failure(f"{type(error).__name__}: {reason}") from error
 
 
 def _try_pair(instruction: Instruction, t: list[Tensor], generator: torch.Generator) -> list[Tensor | None]:
@@ -92,18 +99,11 @@ def _try_pair(instruction: Instruction, t: list[Tensor], generator: torch.Genera
 def _try_passes(program: Program, x: Tensor) -> None:
     generator = torch.Generator().manual_seed(1)
     v = random_like(x[None], generator)
-    try:
+    with _naming(lambda reason: TraceError(f"a pass failed: {reason}")):
         jv = program.tangent(v)
         u = answer(jv, generator)
         eps = max(spacing_of(meta.dtype, x.is_cuda) for meta in program.metas.values() if meta.smooth)
         # Roundings of all instructions add up.
         wrong = mismatch([u], [jv], [program.cotangent(u)], [v], 10 * eps**0.5, 1000 * eps) > 1
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
-    except Exception as error:
-        if "not enough memory" in str(error) or "can't allocate" in str(error):
-            raise
-        reason = str(error).strip().split("\n")[0]
-        raise TraceError(f"a pass failed: {type(error).__name__}: {reason}") from error
     if wrong:
         raise TraceError("the passes are not adjoint")

@@ -7,7 +7,6 @@ the same shapes come again and again, on the way up and down and along walks, a 
 from __future__ import annotations
 
 import logging
-import threading
 from collections import Counter
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from latentjac.forkable import ForkableLock
 from latentjac.kernels.guards import is_traced_here
 from latentjac.linearization.changes import modules_of, structure
 from latentjac.linearization.streams import StreamOrder
@@ -62,7 +62,7 @@ class Forwards:
 
     def __init__(self, recorder: Recorder | None = None) -> None:
         self._given = recorder
-        self._lock = threading.RLock()
+        self._lock = ForkableLock()
         self._order: StreamOrder | None = None
         self._seen: Counter[Hashable] = Counter()
         self._recorded: dict[Hashable, Recording[Prediction]] = {}

@@ -13,20 +13,19 @@ import torch
 
 from latentjac.arguments import check_bool, check_device, check_dtype, check_int, check_kind, check_text, shown
 from latentjac.models import autoencoders
-from latentjac.models.adapters import BY_HAND, PART_NAMES, PIXEL_UNET, family_of
+from latentjac.models.adapters import BY_HAND, PART_NAMES, family_of
 from latentjac.models.configs import check_part, check_schedule
 from latentjac.models.errors import LoadError
 from latentjac.models.folders import PipelineFolder, read_network
-from latentjac.models.latents import LatentCodec
 from latentjac.models.model import Model
 from latentjac.models.pipeline import Parts, parts_of
 from latentjac.models.plain_weights import check_plain
 from latentjac.models.prepare import Size, as_size
 from latentjac.models.prompted import any_conditioning
+from latentjac.models.sample_codecs import codec_and_shape
 from latentjac.models.schedulers import check_scheduler, levels_of
 from latentjac.models.single_file import ENDING, PICKLED, Checkpoint, read_file
-from latentjac.models.sound import SoundCodec
-from latentjac.models.video import MOST_FRAMES, VideoLatentCodec
+from latentjac.models.video import MOST_FRAMES
 from latentjac.models.weights import cast_weights, check_finite
 from latentjac.public import made_on_cpu, public
 
@@ -288,7 +287,7 @@ def _assemble(
         levels_of("load", scheduler)
     except (TypeError, ValueError) as error:
         raise LoadError(str(error)) from error
-    codec, shape = _codec_and_shape(network, parts.autoencoder, size, frames)
+    codec, shape = codec_and_shape(network, parts.autoencoder, size, frames)
     try:
         model = Model(
             network, scheduler, sample_shape=shape, codec=codec, text=parts.text, image_encoder=parts.image_encoder,
@@ -319,88 +318,6 @@ def _assemble(
             f"load: size must be one that the network takes, such as multiples of {several}, got {size} ({error})"
         ) from error
     return model
-
-
-def _codec_and_shape(
-    network: Any, autoencoder: Any, size: Size | None, frames: int | None
-) -> tuple[LatentCodec | VideoLatentCodec | SoundCodec | None, tuple[int, ...]]:
-    """The codec of latents, if there are any, and the shape of samples; of pictures of a size, if there is one."""
-    media = (family_of(network) or PIXEL_UNET).media
-    if media == "videos":
-        return _of_videos(network, autoencoder, size, frames)
-    if frames is not None:
-        raise ValueError(f"load: frames must be left at None for networks of {media}, got {frames}")
-    if media == "sound":
-        return _of_sound(network, autoencoder, size)
-    return _of_pictures(network, autoencoder, size)
-
-
-def _of_pictures(network: Any, autoencoder: Any, size: Size | None) -> tuple[LatentCodec | None, tuple[int, ...]]:
-    """The codec of latents, if there are any, and the shape of samples; of pictures of a size, if there is one."""
-    family = family_of(network) or PIXEL_UNET
-    own = family.sample_shape
-    if autoencoder is None:
-        return None, own(network) if size is None else (network.config["in_channels"], *size)
-    try:
-        check_part(f"config of {type(autoencoder).__name__}", autoencoder.config)
-        codec = LatentCodec(autoencoder, 1)  # whose pictures are those of one latent
-    except (TypeError, ValueError) as error:
-        raise LoadError(f"load: {str(error).removeprefix('LatentCodec: ')}") from error
-    factor, channels = codec.size[0], codec.latent_channels
-    if size is None:
-        shape = own(network)
-    elif size[0] % factor or size[1] % factor:
-        kind = type(autoencoder).__name__
-        raise ValueError(f"load: size must be of multiples of {factor}, the pixels of a latent of {kind}, got {size}")
-    else:
-        shape = (channels, size[0] // factor, size[1] // factor)
-    if shape[0] != channels:
-        raise LoadError(
-            f"load: autoencoder must have latents of {shape[0]} channels, as the network's samples have, got {channels}"
-        )
-    return LatentCodec(autoencoder, (shape[1], shape[2]), shifted=family.shifted), shape
-
-
-def _of_videos(
-    network: Any, autoencoder: Any, size: Size | None, frames: int | None
-) -> tuple[VideoLatentCodec | None, tuple[int, ...]]:
-    """The same of videos; what is not given is as in the network's own shape."""
-    channels, *own = (family_of(network) or PIXEL_UNET).sample_shape(network)
-    if autoencoder is None:
-        return None, (channels, own[0] if frames is None else frames, *(own[1:] if size is None else size))
-    try:
-        check_part(f"config of {type(autoencoder).__name__}", autoencoder.config)
-        codec = VideoLatentCodec(autoencoder, (1, 1, 1))
-        each, factor = autoencoders.video_kind_of(autoencoder).factors(autoencoder)
-    except (TypeError, ValueError) as error:
-        raise LoadError(f"load: {str(error).removeprefix('VideoLatentCodec: ')}") from error
-    kind, group = type(autoencoder).__name__, each * autoencoders.video_kind_of(autoencoder).together
-    if frames is not None and (frames - 1) % group:
-        raise ValueError(f"load: frames must be a multiple of {group}, as {kind} takes them, and 1, got {frames}")
-    if size is not None and (size[0] % factor or size[1] % factor):
-        raise ValueError(f"load: size must be of multiples of {factor}, the pixels of a latent of {kind}, got {size}")
-    if codec.latent_channels != channels:
-        raise LoadError(
-            f"load: autoencoder must have latents of {channels} channels, as the network's samples have, "
-            f"got {codec.latent_channels}"
-        )
-    latents = own[0] if frames is None else (frames - 1) // each + 1
-    height, width = own[1:] if size is None else (size[0] // factor, size[1] // factor)
-    return VideoLatentCodec(autoencoder, (latents, height, width)), (channels, latents, height, width)
-
-
-def _of_sound(network: Any, autoencoder: Any, size: Size | None) -> tuple[SoundCodec | None, tuple[int, ...]]:
-    """The same of sound, whose length is the network's own."""
-    if size is not None:
-        raise ValueError(f"load: size must be left at None for networks of sound, got {size}")
-    shape = (family_of(network) or PIXEL_UNET).sample_shape(network)
-    codec = None if autoencoder is None else SoundCodec(autoencoder, shape[1])
-    if codec is not None and codec.latent_channels != shape[0]:
-        raise LoadError(
-            f"load: autoencoder must have latents of {shape[0]} channels, as the network's samples have, "
-            f"got {codec.latent_channels}"
-        )
-    return codec, shape
 
 
 @torch.no_grad()

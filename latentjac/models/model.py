@@ -33,6 +33,7 @@ from latentjac.models.layers import OUTPUTS, refuse_training, resolve_layer, run
 from latentjac.models.parts import check_has, check_shape, codec_of_pixels, names_of
 from latentjac.models.prompted import conditioning_under
 from latentjac.models.schedulers import levels_of
+from latentjac.models.snapshot import without_values
 from latentjac.models.sound import SoundCodec
 from latentjac.models.tokens import count_tokens, tokens_of_sample
 from latentjac.models.traces import Traces
@@ -180,7 +181,9 @@ class Model:
 
     def __getstate__(self) -> dict[str, Any]:
         # Traces and recordings belong to this object in this process.
-        return {name: value for name, value in vars(self).items() if name not in ("_traces", "_forwards")}
+        state = {name: value for name, value in vars(self).items() if name not in ("_traces", "_forwards")}
+        with exclusion.evaluating():  # a network that another thread traces has other parameters, and hooks
+            return state | without_values(network=self.network, codec=self.codec)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
 
+from latentjac.forkable import ForkableLock
 from latentjac.linearization import Linearization, ProgramLinearization, linearize
 from latentjac.linearization.pool import Pool
 from latentjac.models.arguments import check_factor
@@ -21,7 +21,7 @@ class Traces:
 
     def __init__(self) -> None:
         self._pools: OrderedDict[tuple, Pool] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = ForkableLock()
 
     def linearization(
         self,

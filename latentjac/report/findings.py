@@ -6,7 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from latentjac.arguments import check_kind
-from latentjac.report.extras import require_matplotlib
+from latentjac.report.extras import picture_of, require_matplotlib
 from latentjac.studies import Finding
 
 if TYPE_CHECKING:
@@ -28,13 +28,8 @@ def finding_figure(finding: Finding) -> Image.Image:
         TypeError: If finding is something else.
         ValueError: If the finding has no curves.
     """
-    import io
-
-    from PIL import Image
-
     check_kind("finding_figure", "finding", finding, Finding, "a latentjac.studies.Finding")
     require_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     panels: dict[Axes, list[Curve]] = {}
@@ -46,7 +41,6 @@ def finding_figure(finding: Finding) -> Image.Image:
     across = 2 if count == 4 else min(count, _MOST_COLUMNS)
     down = -(-count // across)
     figure = Figure(figsize=(_WIDTH * across, _HEIGHT * down + 0.6), dpi=120, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     grid = figure.subplots(down, across, squeeze=False).flatten()
     for place, (axes, curves) in zip(grid, panels.items(), strict=False):
         _panel(place, axes, curves)
@@ -57,9 +51,7 @@ def finding_figure(finding: Finding) -> Image.Image:
     # A line under the figure: what it shows is then never apart from what it says.
     width = round(_WIDTH * across * 13)
     figure.supxlabel(textwrap.fill(finding.sentence, width), fontsize=9, color="#444444", x=0.01, ha="left")
-    buffer = io.BytesIO()
-    canvas.print_png(buffer)
-    return Image.open(buffer).convert("RGB")
+    return picture_of(figure)
 
 
 def _panel(place: Any, axes: Axes, curves: list[Curve]) -> None:

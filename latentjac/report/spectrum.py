@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from latentjac.arguments import check_kind, check_text
-from latentjac.report.extras import require_matplotlib
+from latentjac.report.extras import picture_of, require_matplotlib
 from latentjac.solvers import LocalBasis
 
 if TYPE_CHECKING:
@@ -20,20 +20,14 @@ def spectrum_plot(basis: LocalBasis, title: str = "") -> Image.Image:
         TypeError: If an argument has a wrong type.
         ValueError: If the basis holds several points.
     """
-    import io
-
-    from PIL import Image
-
     check_kind("spectrum_plot", "basis", basis, LocalBasis, "a LocalBasis")
     if basis.s.ndim != 1:
         raise ValueError(f"spectrum_plot: basis must hold one point, got {basis.points}; take basis.point(i)")
     title = check_text("spectrum_plot", "title", title)
     require_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.8), dpi=120, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.4))
     index = range(1, basis.k + 1)
     upper.plot(index, basis.s.tolist(), "o-", color="#2458a6")
@@ -51,6 +45,4 @@ def spectrum_plot(basis: LocalBasis, title: str = "") -> Image.Image:
     for axis in (upper, lower):
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    canvas.print_png(buffer)
-    return Image.open(buffer).convert("RGB")
+    return picture_of(figure)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -14,16 +14,9 @@ from latentjac.notebooks import Displayed
 from latentjac.public import warn
 from latentjac.solvers import files
 from latentjac.solvers.certificate import Certificate
+from latentjac.solvers.identified import Identified, other_model
 from latentjac.solvers.outcome import Status
 from latentjac.solvers.validity import PREFIX, TENSORS
-
-
-class Identified(Protocol):
-    """What can say which network it is; a :class:`latentjac.Model` can."""
-
-    def identity(self) -> str:
-        """Short hash of architecture and weights."""
-        ...
 
 
 class ConvergenceError(RuntimeError):
@@ -43,6 +36,9 @@ class ConvergenceError(RuntimeError):
     def __init__(self, message: str, basis: LocalBasis) -> None:
         super().__init__(message)
         self.basis = basis
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.basis)
 
 
 @dataclass(frozen=True)
@@ -182,11 +178,11 @@ class LocalBasis(Displayed):
         if model is not None and not callable(getattr(model, "identity", None)):
             raise TypeError(f"load: model must be a latentjac.Model or None, got {type(model).__name__}")
         basis = cls._from_file(*files.read(path))
-        known = basis.metadata.get("model_identity")
-        if model is not None and known != model.identity():
+        other = None if model is None else other_model(basis.metadata, model)
+        if model is not None and other is not None:
             warn(
-                f"load: the basis in {path} was computed for model {basis.metadata.get('model')!r} with identity "
-                f"{known}, expected {model.identity()}; its directions may mean nothing to this model"
+                f"load: the basis in {path} was computed for model {other}, expected one with identity "
+                f"{model.identity()}; its directions may mean nothing to this model"
             )
         return basis
 

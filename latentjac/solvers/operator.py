@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import torch
 
 from latentjac import stopping
+from latentjac.forkable import ForkableLock
 from latentjac.linear_algebra import orthogonal_part
 from latentjac.solvers.orthonormal import NOISE
 
@@ -262,7 +262,7 @@ class OperatorCache(Generic[Value]):
 
     def __init__(self) -> None:
         self._values: weakref.WeakKeyDictionary[Any, Value] = weakref.WeakKeyDictionary()
-        self._lock = threading.RLock()  # the end of an engine, in the same thread, may call for it too
+        self._lock = ForkableLock()  # the end of an engine, in the same thread, may call for it too
 
     def get(self, operator: Any) -> Value | None:
         """The value, if there is one."""

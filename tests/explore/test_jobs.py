@@ -65,6 +65,7 @@ def test_a_failure_gives_the_turn_back() -> None:
     [
         (ValueError("find: The range must be above 0"), "The range must be above 0."),
         (OSError("No space left: disk"), "No space left: disk."),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "There is not enough memory for this."),
         (MemoryError(), "There is not enough memory for this."),
         (RuntimeError(), "RuntimeError."),
     ],

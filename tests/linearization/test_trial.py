@@ -110,10 +110,19 @@ def test_operators_that_vmap_does_not_take(monkeypatch: pytest.MonkeyPatch) -> N
     check(lin)
 
 
-def test_running_out_of_memory_is_no_fault_of_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        MemoryError("limits"),
+    ],
+    ids=["of a GPU", "of a processor", "of Python"],
+)
+def test_running_out_of_memory_is_no_fault_of_a_rule(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def out_of_memory(*args: Any) -> Any:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
     monkeypatch.setattr(Convolution, "tangent", out_of_memory)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(type(error), match=str(error)):
         linearize(f, X, W)

@@ -140,15 +140,18 @@ def test_what_cannot_be_recorded_is_launched_one_by_one(
     ]
 
 
-@pytest.mark.parametrize("fits", [4, 3, 1])
+FULL = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+
+
+@pytest.mark.parametrize(("fits", "error"), [(4, FULL[0]), (3, FULL[1]), (1, FULL[0])], ids=str)
 def test_fewer_samples_at_once_where_memory_runs_out(
-    model: latentjac.Model, caplog: pytest.LogCaptureFixture, fits: int
+    model: latentjac.Model, caplog: pytest.LogCaptureFixture, fits: int, error: Exception
 ) -> None:
     x, call, entered = rand(11, 3, 8, 8).double(), model.call, []
 
     def limited(network: torch.nn.Module, x: Tensor, *rest: object) -> Tensor:
         if len(x) > fits:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
         entered.append(len(x))
         return call(network, x, *rest)
 

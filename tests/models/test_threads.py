@@ -6,12 +6,14 @@ import copy
 import pickle
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from threading import Barrier, Event
 from typing import Any
 
 import pytest
 import torch
 from networks import build_scheduler, build_shallow_unet, point_at, rand
+from torch._subclasses.fake_tensor import FakeTensor
 
 import latentjac
 from latentjac.linearization.locks import Exclusion
@@ -63,6 +65,44 @@ def test_bases_samples_and_edits_beside_each_other(tiny_model: latentjac.Model) 
     expected = [job() for job in jobs]
     for value, right in zip(at_once(lambda job: job(), jobs), expected, strict=True):
         torch.testing.assert_close(value, right, rtol=1e-9, atol=1e-12)
+
+
+TRACED, GO_ON = Event(), Event()
+
+
+def pauses(module: torch.nn.Module, given: tuple[Any, ...]) -> None:
+    """While a trace is made, wait."""
+    if isinstance(given[0], FakeTensor):
+        TRACED.set()
+        assert GO_ON.wait(60)
+
+
+@pytest.mark.parametrize(
+    "way", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["copy", "pickle"]
+)
+def test_a_model_is_copied_while_another_thread_traces_it(way: Callable[[Any], Any]) -> None:
+    network, x = build_shallow_unet().double(), rand(1, 3, 8, 8)
+    model = latentjac.load(network, build_scheduler())
+    hook = network.register_forward_pre_hook(pauses)
+    TRACED.clear()
+    GO_ON.clear()
+    with ThreadPoolExecutor(2) as pool:
+        tracing = pool.submit(model.linearization, "mid", x, torch.tensor(599))
+        try:
+            assert TRACED.wait(60)
+            copying = pool.submit(way, model)
+            with pytest.raises(FutureTimeoutError):
+                copying.result(0.3)  # it waits for the end of the trace
+        finally:
+            GO_ON.set()
+        lin, copied = tracing.result(60), copying.result(60)
+    hook.remove()
+    for name, weight in copied.network.named_parameters():
+        assert type(weight) is torch.nn.Parameter
+        assert torch.equal(weight, network.get_parameter(name))
+        assert weight.data_ptr() != network.get_parameter(name).data_ptr()
+    v = rand(1, 1, 3, 8, 8, seed=1)
+    assert torch.equal(copied.linearization("mid", x, torch.tensor(599)).jvp(v), lin.jvp(v))
 
 
 def test_many_models_traced_at_once() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import types
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from devices import require_gpu
 from networks import rand
 from solvers.matrices import MatrixOperator
 
@@ -84,6 +86,22 @@ def test_triplets_come_in_the_kind_of_the_operator(name: str, dtype: str) -> Non
     np.testing.assert_allclose(np.asarray(basis.s), np.linalg.svd(matrix.astype(float))[1][:3], rtol=1e-6)
     back = np.asarray(basis.u) @ matrix - np.asarray(basis.s)[:, None] * np.asarray(basis.v)
     assert np.linalg.norm(back, axis=1).max() <= 2e-4 * float(basis.s[0])
+
+
+@pytest.mark.cuda
+def test_arrays_of_cupy_stay_on_the_gpu() -> None:
+    usable = importlib.util.find_spec("cupy") is not None and torch.cuda.is_available()
+    require_gpu(usable, "CuPy with a GPU")
+    xp = importlib.import_module("cupy")
+    matrix = rand(30, 20)
+    operator = ArrayMatrix(xp, matrix.numpy())
+    basis = latentjac.svd(operator, 3, tol=1e-8)
+    assert set(operator.given) == {xp.ndarray}
+    assert {type(array) for array in (basis.s, basis.v, basis.u, basis.residuals)} == {xp.ndarray}
+    assert basis.v.device == operator.x.device
+    np.testing.assert_allclose(basis.s.get(), np.linalg.svd(matrix.numpy())[1][:3], rtol=1e-12)
+    again = latentjac.svd(operator, 3, tol=1e-8, warm_start=basis.v)
+    np.testing.assert_allclose(again.s.get(), basis.s.get(), rtol=1e-12)
 
 
 def test_any_kind_that_speaks_dlpack_gives_the_same_bits_as_torch() -> None:

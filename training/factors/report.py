@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from factors.meaning import NAMES, largest
 from factors.statistics import SCRAMBLED
 from latentjac.models import to_pil
 from latentjac.report import Row, contact_sheet
+from latentjac.report.extras import picture_of
 
 # What is measured at every timestep.
 ALL_TIMESTEPS = ("local basis, mid", "rotated basis, mid")
@@ -112,7 +112,6 @@ def rows_of(results: dict[str, Any], main_t: float) -> dict[str, list[dict[str, 
 
 def figure(results: dict[str, Any], main_t: float) -> Image.Image:
     """Which factors the edits of every arm are explained by, and how well by one alone, with intervals."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     arms = [a for a in results["arms"] if a["t"] == main_t and a["equal"] == "effect"]
@@ -135,9 +134,7 @@ def figure(results: dict[str, Any], main_t: float) -> Image.Image:
     right.set_xlim(0, 1)
     right.set_title(f"one factor's part, {arms[0]['samples']} avatars", fontsize=10)
     right.grid(axis="x", alpha=0.3)
-    buffer = io.BytesIO()
-    FigureCanvasAgg(plot).print_png(buffer)
-    return Image.open(buffer).convert("RGB")
+    return picture_of(plot)
 
 
 def sheet_of(examples: list[Example], most: int = 2) -> Image.Image:
