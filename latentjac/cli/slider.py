@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from latentjac.cli.photo import Picture
     from latentjac.cli.run_folder import RunFolder
     from latentjac.cli.stages import Inverted
-    from latentjac.editing import Applied, Carry, Mask, Slider
+    from latentjac.editing import Carry, Mask, Slider
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -180,7 +180,7 @@ def make(
     ):
         values.check_file(name, expected, file)
     from latentjac import editing
-    from latentjac.cli import checks, stages
+    from latentjac.cli import checks, slider_pages, stages
     from latentjac.cli.inversion import inversion_of
     from latentjac.cli.photo import fit_mask, open_mask, read_photo
     from latentjac.cli.run_folder import open_run
@@ -239,7 +239,8 @@ def make(
     brought = _carry(carry, words, away)
     made = _made(run, inverted, point, v, change=change, method=built, carry=brought, mask=area, others=others)
     made.save(run.target(FILE, "the slider"))
-    _describe(run, made)
+    slider_pages.describe(run, made)
+    slider_pages.draw_made(run, inverted, point, made)
     run.finish()
 
 
@@ -291,25 +292,6 @@ def _made(run: RunFolder, inverted: Inverted, point: Any, v: torch.Tensor, **opt
 
     with run.timed("calibrating the slider"), refusing(change="--change", carry="--carry", direction="--direction"):
         return latentjac.Slider.make(inverted.model, point, v, progress=True, **options)
-
-
-def _describe(run: RunFolder, slider: Slider) -> None:
-    """Write down what a slider is and print the main numbers."""
-    unit = slider.method.unit
-    run.record["slider"] = {
-        "change": slider.change, "values": slider.values, "distances": slider.distances, "changes": slider.changes,
-        "linear": slider.linear, "cosines": slider.cosines, "leakage": slider.leakage, "others": slider.others,
-        "unit": unit, "carry": str(slider.carry), "method": str(slider.method),
-    }  # fmt: skip
-    picture = slider.picture
-    assert picture is not None
-    run.picture("sheet.png", "the photo at -1, -1/2, 0, 1/2 and 1", picture)
-    low, high = slider.distances[0], slider.distances[-1]
-    print(f"slider: -1 to 1 is {low:+.3g} to {high:+.3g} {unit}, an RMS change of {slider.change:g} at both ends")
-    if slider.linear is not None:
-        print(f"slider: the network is linear from {slider.linear[0]:+.2f} to {slider.linear[1]:+.2f}")
-    if slider.leakage is not None:
-        print(f"slider: changes outside the mask are up to {max(slider.leakage):.2g} of those inside (RMS)")
 
 
 @app.command("apply", short_help="Apply a slider to photos.")
@@ -367,7 +349,7 @@ def apply(
     wanted = values.parse_numbers("--values", at, -1, 1)
     values.check_different("--values", wanted, at)
     from latentjac import Slider
-    from latentjac.cli import stages
+    from latentjac.cli import slider_pages, stages
     from latentjac.cli.inversion import Inversion
     from latentjac.cli.photo import read_photo
     from latentjac.cli.run_folder import open_run
@@ -389,29 +371,5 @@ def apply(
     with run.timed("editing"), refusing():
         applied = read.apply(loaded, points, wanted, calibrate=calibrate, photo=photos, progress=True)
     assert isinstance(applied, list)
-    _write_applied(run, read, inverted, pictures, applied)
+    slider_pages.write_applied(run, read, inverted, pictures, applied, residual=residual)
     run.finish()
-
-
-def _write_applied(
-    run: RunFolder, slider: Slider, inverted: list[Inverted], pictures: list[Picture], applied: list[Applied]
-) -> None:
-    """The sheet, every picture, and what was measured."""
-    from latentjac.report import Row, contact_sheet
-
-    rows, record = [], []
-    for number, (source, picture, each) in enumerate(zip(inverted, pictures, applied, strict=True), 1):
-        captions = ["photo", *(f"{value:+g}" for value in each.values)]
-        linear = "" if each.linear is None else f"linear {each.linear[0]:+.2f} to {each.linear[1]:+.2f}"
-        rows.append(Row(picture.file.stem[:24], linear, [source.photo, *each.images], captions))
-        record.append({
-            "photo": str(picture.file), "distances": each.edit.distances, "changes": each.changes.tolist(),
-            "linear": each.linear, "retained": each.retained,
-        })  # fmt: skip
-        for value, image in zip(each.values, each.images, strict=True):
-            run.picture(f"photo{number}_{value:+g}.png", f"photo {number} at {value:+g}", image)
-        changes = ", ".join(f"{change:.3f}" for change in each.changes.tolist())
-        print(f"photo {number}: RMS changes {changes} at values {', '.join(f'{v:+g}' for v in each.values)}")
-    run.record["applied"] = {"values": list(applied[0].values), "change at 1": slider.change, "photos": record}
-    heading = f"At value 1 every picture changes by {slider.change:g} (RMS)"
-    run.picture("sheet.png", "every photo, and what the slider makes of it", contact_sheet(rows, heading=heading))
