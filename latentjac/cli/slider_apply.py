@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from latentjac.cli import values
 from latentjac.cli.options import Device, Out, Residual, option
 from latentjac.cli.refusals import refusing
-
-if TYPE_CHECKING:
-    from latentjac.cli.photo import Picture
-    from latentjac.cli.run_folder import RunFolder
-    from latentjac.cli.stages import Inverted
-    from latentjac.editing import Applied, Slider
 
 
 def apply(
@@ -72,7 +66,7 @@ def apply(
     wanted = values.parse_numbers("--values", at, -1, 1)
     values.check_different("--values", wanted, at)
     from latentjac import Slider
-    from latentjac.cli import stages
+    from latentjac.cli import slider_pages, stages
     from latentjac.cli.inversion import Inversion
     from latentjac.cli.photo import read_photo
     from latentjac.cli.run_folder import open_run
@@ -94,29 +88,5 @@ def apply(
     with run.timed("editing"), refusing():
         applied = read.apply(loaded, points, wanted, calibrate=calibrate, photo=photos, progress=True)
     assert isinstance(applied, list)
-    _write_applied(run, read, inverted, pictures, applied)
+    slider_pages.write_applied(run, read, inverted, pictures, applied, residual=residual)
     run.finish()
-
-
-def _write_applied(
-    run: RunFolder, slider: Slider, inverted: list[Inverted], pictures: list[Picture], applied: list[Applied]
-) -> None:
-    """The sheet, every picture, and what was measured."""
-    from latentjac.report import Row, contact_sheet
-
-    rows, record = [], []
-    for number, (source, picture, each) in enumerate(zip(inverted, pictures, applied, strict=True), 1):
-        captions = ["photo", *(f"{value:+g}" for value in each.values)]
-        linear = "" if each.linear is None else f"linear {each.linear[0]:+.2f} to {each.linear[1]:+.2f}"
-        rows.append(Row(picture.file.stem[:24], linear, [source.photo, *each.images], captions))
-        record.append({
-            "photo": str(picture.file), "distances": each.edit.distances, "changes": each.changes.tolist(),
-            "linear": each.linear, "retained": each.retained,
-        })  # fmt: skip
-        for value, image in zip(each.values, each.images, strict=True):
-            run.picture(f"photo{number}_{value:+g}.png", f"photo {number} at {value:+g}", image)
-        changes = ", ".join(f"{change:.3f}" for change in each.changes.tolist())
-        print(f"photo {number}: RMS changes {changes} at values {', '.join(f'{v:+g}' for v in each.values)}")
-    run.record["applied"] = {"values": list(applied[0].values), "change at 1": slider.change, "photos": record}
-    heading = f"At value 1 every picture changes by {slider.change:g} (RMS)"
-    run.picture("sheet.png", "every photo, and what the slider makes of it", contact_sheet(rows, heading=heading))

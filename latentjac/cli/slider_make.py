@@ -135,7 +135,7 @@ def make(
     ):
         values.check_file(name, expected, file)
     from latentjac import editing
-    from latentjac.cli import checks, stages
+    from latentjac.cli import checks, slider_pages, stages
     from latentjac.cli.inversion import inversion_of
     from latentjac.cli.photo import fit_mask, open_mask, read_photo
     from latentjac.cli.run_folder import open_run
@@ -183,7 +183,8 @@ def make(
             progress=True,
         )
     made.save(run.target(FILE, "the slider"))
-    _describe(run, made)
+    slider_pages.describe(run, made)
+    slider_pages.draw_made(run, inverted, point, made)
     run.finish()
 
 
@@ -196,22 +197,3 @@ def _carry(carry: str, words: str | None, away: str | None) -> Carry:
     if words is None:
         raise values.refusal("--carry", "as-is or transported without --from-words", carry)
     return FromWords(words, away)
-
-
-def _describe(run: RunFolder, slider: Slider) -> None:
-    """Write down what a slider is and print the main numbers."""
-    unit = slider.method.unit
-    run.record["slider"] = {
-        "change": slider.change, "values": slider.values, "distances": slider.distances, "changes": slider.changes,
-        "linear": slider.linear, "cosines": slider.cosines, "leakage": slider.leakage, "others": slider.others,
-        "unit": unit, "carry": str(slider.carry), "method": str(slider.method),
-    }  # fmt: skip
-    picture = slider.picture
-    assert picture is not None
-    run.picture("sheet.png", "the photo at -1, -1/2, 0, 1/2 and 1", picture)
-    low, high = slider.distances[0], slider.distances[-1]
-    print(f"slider: -1 to 1 is {low:+.3g} to {high:+.3g} {unit}, an RMS change of {slider.change:g} at both ends")
-    if slider.linear is not None:
-        print(f"slider: the network is linear from {slider.linear[0]:+.2f} to {slider.linear[1]:+.2f}")
-    if slider.leakage is not None:
-        print(f"slider: changes outside the mask are up to {max(slider.leakage):.2g} of those inside (RMS)")

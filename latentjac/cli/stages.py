@@ -292,15 +292,20 @@ def draw_sliders(
     frames: list[latentjac.editing.Frames],
 ) -> None:
     """Put sliders on the page that go through pictures of every way, or of the edit where there are none."""
-    unchanged = inverted.photo
-    if edit.residual is None:
-        unchanged = to_pil(inverted.model.codec.decode(inverted.trajectory.reconstruction))[0]
+    unchanged = unchanged_of(inverted, residual=edit.residual is not None)
     titles, notes = [f"direction {i + 1}" for i in chosen], [f"s = {basis.s[i]:.3g}" for i in chosen]
     if edit.composed:
         titles, notes = [f"directions {', '.join(str(i + 1) for i in chosen)}"], []
     strips = edit_strips(edit, titles, notes, unchanged=unchanged, frames=frames)
     if strips:
         run.sliders = scrubber(strips, original=inverted.photo, original_title="photo")
+
+
+def unchanged_of(inverted: Inverted, *, residual: bool) -> Image.Image:
+    """The picture without an edit: the photo where what the way back misses is added, else the reconstruction."""
+    if residual:
+        return inverted.photo
+    return to_pil(inverted.model.codec.decode(inverted.trajectory.reconstruction))[0]
 
 
 def draw_sheet(

@@ -1,4 +1,4 @@
-"""The page: its layout in Gradio, and what each of its controls does with the session of its visitor."""
+"""What each control of the page does with the session of its visitor."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from PIL import Image, ImageChops
 
 from latentjac.explore import export, pieces
 from latentjac.explore.jobs import sentence
-from latentjac.explore.session import METHODS, MOST_DIRECTIONS, MOST_LINES, Session
+from latentjac.explore.layout import CANVAS, Layout, range_of
+from latentjac.explore.session import MOST_LINES, Session
 from latentjac.explore.state import AUTO, Question, Shared
 from latentjac.explore.visitors import Visitors
 
-_CANVAS = 384
 _NEWS = 0.25  # seconds between looks at a job
 # A token lives as long as its tab: a reload keeps the session, and another tab is another visitor.
 _TOKEN = """() => {
@@ -43,14 +43,11 @@ _SAVE = """() => setTimeout(() => {
   const button = document.querySelector("#lje-download");
   (button.querySelector("a") || button).click();
 }, 200)"""
-_CHOOSE_LEVEL = """element.addEventListener("change", (event) => {
-  if (event.target.name === "lje-level") trigger("level", { level: Number(event.target.value) });
-});"""
 
 Changes = dict[Any, Any]
 
 
-class Page:
+class Page(Layout):
     """The page of one model.
 
     Args:
@@ -58,134 +55,23 @@ class Page:
 
     Attributes:
         visitors: Their sessions.
-        blocks: The Gradio application.
     """
 
     def __init__(self, shared: Shared) -> None:
-        self.shared = shared
+        super().__init__(shared)
         self.visitors = Visitors(shared)
-        self.blocks = gr.Blocks(title="latentjac explore", analytics_enabled=False, fill_width=True)
         with self.blocks:
-            self._lay_out()
             self._connect()
         self.blocks.queue(default_concurrency_limit=None, api_open=False)
-
-    # Layout
-
-    def _lay_out(self) -> None:
-        self.token = gr.Textbox(visible="hidden", elem_id="lje-token")
-        self.shown = gr.Textbox(visible="hidden")
-        gr.HTML(pieces.head(self.shared), apply_default_css=False)
-        with gr.Row(elem_classes="lje-columns"):
-            with gr.Column(elem_classes="lje-side", scale=0, min_width=320):
-                self._lay_out_photo()
-                self._lay_out_question()
-            with gr.Column(elem_classes="lje-main"):
-                self._lay_out_answer()
-                self._lay_out_sliders()
-
-    def _lay_out_photo(self) -> None:
-        gr.HTML(pieces.title("1 · Photo"), apply_default_css=False)
-        self.file = gr.File(label="Photo", height=72, type="filepath", elem_classes="lje-drop")
-        self.crop = gr.HTML(js_on_load=pieces.asset("crop.js"), apply_default_css=False, elem_id="lje-crop")
-        self.prompt = gr.Textbox(
-            label="What the photo shows", placeholder="optional", visible=self.shared.model.text is not None
-        )
-        self.invert = gr.Button("Invert", variant="primary", interactive=False, elem_id="lje-invert")
-        self.result = gr.HTML(apply_default_css=False, elem_id="lje-result")
-
-    def _lay_out_question(self) -> None:
-        with gr.Column(visible=False, elem_id="lje-question") as self.question:
-            gr.HTML(pieces.title("2 · Directions"), apply_default_css=False)
-            with gr.Row():
-                self.layer = gr.Dropdown(
-                    self.shared.layers, value=AUTO, label="Layer", allow_custom_value=True, min_width=120
-                )
-                self.method = gr.Dropdown(list(METHODS), value="guidance", label="Method", min_width=120)
-            with gr.Row():
-                self.k = gr.Number(
-                    4,
-                    label="Directions",
-                    precision=0,
-                    minimum=1,
-                    maximum=MOST_DIRECTIONS,
-                    min_width=80,
-                    elem_id="lje-k",
-                )
-                self.end = gr.Number(6, label="Range, ± noise σ", minimum=0.1, min_width=80)
-            self.words = gr.Textbox(
-                label="Directions under these words",
-                placeholder="optional",
-                visible=self.shared.model.text is not None,
-            )
-            with gr.Accordion("Only a part: paint a mask", open=False) as self.part:
-                self.editor = gr.ImageEditor(
-                    show_label=False,
-                    label="Mask",
-                    type="pil",
-                    sources=(),
-                    transforms=(),
-                    layers=False,
-                    buttons=[],
-                    brush=gr.Brush(default_size=28, colors=[pieces.PAINT], color_mode="fixed"),
-                    eraser=gr.Eraser(default_size=28),
-                    canvas_size=(_CANVAS, _CANVAS),
-                    fixed_canvas=True,
-                    elem_id="lje-mask",
-                )
-            self.find = gr.Button("Find directions", variant="primary", elem_id="lje-find")
-
-    def _lay_out_sliders(self) -> None:
-        with gr.Column(visible=False, elem_id="lje-sliders") as self.sliders:
-            gr.HTML(pieces.title("3 · Saved sliders"), apply_default_css=False)
-            with gr.Row():
-                with gr.Column(min_width=220):
-                    self.slider = gr.File(label="Slider file", height=56, elem_classes=["lje-drop", "lje-drop-slider"])
-                with gr.Column(min_width=220):
-                    self.kept = gr.File(
-                        label="Kept from directions", file_count="multiple", interactive=False, visible=False,
-                        elem_id="lje-kept",
-                    )  # fmt: skip
-                    with gr.Row(visible=False) as self.again:
-                        self.which = gr.Dropdown([], label="Slider", show_label=False, scale=2, min_width=140)
-                        self.apply = gr.Button("Apply", scale=0, min_width=80, elem_id="lje-apply")
-
-    def _lay_out_answer(self) -> None:
-        with gr.Row(elem_classes="lje-now"):
-            self.status = gr.HTML(pieces.status(None, pieces.hint(None)), apply_default_css=False, elem_id="lje-status")
-            self.stop = gr.Button("Stop", interactive=False, scale=0, min_width=70, elem_id="lje-stop")
-        self.strip = gr.HTML(js_on_load=_CHOOSE_LEVEL, apply_default_css=False, elem_id="lje-strip")
-        self.facts = gr.HTML(apply_default_css=False, elem_id="lje-facts")
-        self.slots: list[gr.Column] = []
-        self.lines: list[gr.HTML] = []
-        self.tools: list[dict[str, gr.Button]] = []
-        with gr.Row(elem_classes="lje-lines"):
-            for i in range(MOST_LINES):
-                with gr.Column(visible=False, min_width=220, elem_classes="lje-slot") as slot:
-                    self.slots.append(slot)
-                    self.lines.append(
-                        gr.HTML(apply_default_css=False, elem_classes="lje-line", elem_id=f"lje-line-{i}")
-                    )
-                    with gr.Row(elem_classes="lje-tools"):
-                        names = ("Farther", "Keep", "GIF")
-                        self.tools.append({name: gr.Button(name, size="sm", min_width=50) for name in names})
-        with gr.Row(visible=False, elem_classes="lje-together") as self.together:
-            with gr.Column(min_width=220):
-                self.compose = gr.Button("Compose what the sliders show", elem_id="lje-compose")
-                self.composed = gr.HTML(apply_default_css=False, elem_id="lje-composed")
-            with gr.Column(min_width=220):
-                self.page = gr.Button("Save page with sliders (zip)", elem_id="lje-page")
-                self.sheet = gr.Button("Save sheet (PNG)", elem_id="lje-sheet")
-                self.download = gr.DownloadButton("Download", visible="hidden", elem_id="lje-download")
 
     # What controls do
 
     def _connect(self) -> None:
         private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         outputs = [
-            self.status, self.crop, self.invert, self.result, self.question, self.find, self.stop, self.editor,
-            self.strip, self.facts, self.together, self.composed, self.sliders, self.kept, self.again, self.which,
-            *self.slots, *self.lines,
+            self.status, self.crop, self.invert, self.result, self.question, self.find, self.between, self.stop,
+            self.editor, self.strip, self.facts, self.together, self.composed, self.sliders, self.kept, self.again,
+            self.which, *self.slots, *self.lines,
         ]  # fmt: skip
         asked = [self.layer, self.k, self.end, self.method, self.words]
 
@@ -200,7 +86,9 @@ class Page:
         self.strip.level(self._level, self.token, None, **private)
         # What is sent to an editor before it is seen is lost.
         self.part.expand(self._canvas, self.token, self.editor, **private)
+        self.method.input(lambda method: gr.Number(**range_of(method)), self.method, self.end, **private)
         on(self.find.click, self._find, [*asked, self.editor])
+        on(self.between.click, self._between, [self.away, self.towards, *asked, self.editor])
         self.stop.click(self._stop, self.token, None, **private)
         for i, tools in enumerate(self.tools):
             on(tools["Farther"].click, self._of_line(Session.farther, i), [])
@@ -246,12 +134,12 @@ class Page:
     def _canvas(self, token: str) -> dict[str, Any] | None:
         return self._editor(self.visitors.session(token))
 
-    def _find(
-        self, token: str, layer: str, k: float, end: float, method: str, words: str, painted: dict[str, Any] | None
-    ) -> Iterator[Changes]:
+    def _find(self, token: str, *asked: Any) -> Iterator[Changes]:
+        yield from self._doing(token, lambda session: session.find(_question(session, *asked)))
+
+    def _between(self, token: str, away: str, towards: str, *asked: Any) -> Iterator[Changes]:
         def begin(session: Session) -> None:
-            mask = session.mask_of(_painted(painted))
-            session.find(Question(layer or AUTO, int(k or 0), method, float(end or 0), (words or "").strip(), mask))
+            session.between(away or "", towards or "", _question(session, *asked))
 
         yield from self._doing(token, begin)
 
@@ -336,7 +224,7 @@ class Page:
         return {
             self.layer: question.layer,
             self.k: question.k,
-            self.end: question.end,
+            self.end: gr.Number(**{**range_of(question.method), "value": question.end}),
             self.method: question.method,
             self.words: question.words,
         }
@@ -345,6 +233,7 @@ class Page:
         return {
             self.invert: gr.Button(interactive=open_photo and not busy),
             self.find: gr.Button(interactive=not busy),
+            self.between: gr.Button(interactive=not busy),
             self.stop: gr.Button(interactive=busy),
         }
 
@@ -362,7 +251,7 @@ class Page:
         way, found = session.way, session.found
         if way is None:
             return None
-        canvas = pieces.enlarged(way.picture, _CANVAS)
+        canvas = pieces.enlarged(way.picture, CANVAS)
         mask = None if found is None else found.question.mask
         layers = [] if mask is None else [pieces.painted(mask, canvas.size)]
         return {"background": canvas, "layers": layers, "composite": None}
@@ -383,6 +272,14 @@ class Page:
         way = session.way
         content = "" if line is None or way is None else pieces.line(line, way.picture)
         return {self.slots[index]: gr.Column(visible=line is not None), self.lines[index]: content}
+
+
+def _question(
+    session: Session, layer: str, k: float, end: float, method: str, words: str, painted: dict[str, Any] | None
+) -> Question:
+    """What the controls ask; raises where the mask covers the whole picture."""
+    mask = session.mask_of(_painted(painted))
+    return Question(layer or AUTO, int(k or 0), method, float(end or 0), (words or "").strip(), mask)
 
 
 def _painted(editor: dict[str, Any] | None) -> Image.Image | None:

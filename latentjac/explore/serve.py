@@ -15,15 +15,6 @@ from latentjac.explore.state import Shared
 from latentjac.report import scrubber_assets
 
 HOST = "127.0.0.1"
-# Gradio keeps an element whose inside it changes, and takes its class away; a slider comes alive when it is put in.
-_REVIVE = """<script>
-new MutationObserver(() => {
-  document.querySelectorAll("latentjac-scrubber:not(.lj-live)").forEach((old) => {
-    if (old.strips) old.replaceWith(old.cloneNode(true));
-  });
-}).observe(document, { subtree: true, childList: true, attributes: true, attributeFilter: ["class"] });
-</script>
-"""
 _LARGEST_PHOTO = "200mb"
 
 
@@ -56,7 +47,7 @@ def serve(shared: Shared, *, port: int | None = None, share: bool = False, brows
         mcp_server=False,
         theme=_theme(),
         css=pieces.asset("page.css"),
-        head=scrubber_assets() + _REVIVE,
+        head=scrubber_assets(),
         app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]},
     )
     return page

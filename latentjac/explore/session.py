@@ -7,8 +7,9 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -16,7 +17,7 @@ from PIL import Image
 import latentjac
 from latentjac.arguments import check_int, check_number
 from latentjac.edit_options import FARTHEST
-from latentjac.editing import Guidance, Linear, Mask
+from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Mask, XSpaceMethod, word_direction
 from latentjac.editing.masks import OUTPUT_LAYERS, masked_basis
 from latentjac.explore.jobs import Job
 from latentjac.explore.lines import Line, Walker
@@ -24,8 +25,15 @@ from latentjac.explore.state import AUTO, Found, Kept, Photo, Question, Shared, 
 from latentjac.models import to_pil
 from latentjac.models.prepare import Box, crop_image, inside_of, middle_box, read_image
 
+if TYPE_CHECKING:
+    from latentjac.editing import Method
+
 MOST_DIRECTIONS = 12
-METHODS = {"guidance": Guidance, "linear": Linear}
+METHODS: dict[str, type[XSpaceMethod] | type[HSpace]] = {
+    "guidance": Guidance, "linear": Linear, "geodesic": Geodesic, "h-space": HSpace
+}  # fmt: skip
+# Farthest distances that show something of most directions; additions to features are far longer.
+RANGES = {name: 120.0 if kind.in_features else 6.0 for name, kind in METHODS.items()}
 T = 0.7  # fraction of T of the level that is chosen at first
 MOST_LINES = 16
 VALUES = (-1.0, -0.5, 0.0, 0.5, 1.0)  # of a saved slider
@@ -144,6 +152,41 @@ class Session:
             self._draw(job, found)
 
         return self._start("finding directions", work)
+
+    def between(self, away: str, towards: str, question: Question) -> Job:
+        """Begin to find the direction that leads from one text to another; its line comes to those that are there.
+
+        Args:
+            away: Where from; empty for what the photo is said to show.
+            towards: Where to.
+            question: Whose layer, method, range and mask hold here, too; its words do not.
+
+        Raises:
+            ValueError: If the model has no text, a part of the question is out of range, the method takes no such
+                directions, the photo is not inverted, or something computes.
+        """
+        way = self._having(self.way, "between: Invert a photo first")
+        if self.shared.model.text is None:
+            raise ValueError("between: Directions between texts are there for models with text")
+        origin, goal = away.strip(), towards.strip()
+        if not goal:
+            raise ValueError("between: Say where the direction is to lead")
+        (_, method), level = self._checked(replace(question, words="")), self.level
+        if method.in_features:
+            raise ValueError(f"between: The method must move the noisy sample, got {question.method}")
+
+        def work(job: Job) -> None:
+            model = self.shared.model
+            point = way.trajectory.at(timestep=way.trajectory.schedule.timesteps[level])
+            mask = None if question.mask is None else Mask(question.mask)
+            job.begin(f"finding the way to {goal}")
+            v = word_direction(model, point, goal, origin or None, mask=mask)
+            job.begin(f"drawing the way to {goal}")
+            walker, note = Walker(model, point, way.picture, method, mask), f"from {origin or 'what the photo shows'}"
+            lines = walker.lines([goal], [note], v[None], question.end)
+            self._put(job, lines=(*self.lines, *lines)[-MOST_LINES:])
+
+        return self._start(f"finding the way to {goal}", work)
 
     def keep(self, index: int) -> Job:
         """Begin to calibrate the direction of a line as a slider, and to write its file.
@@ -268,18 +311,19 @@ class Session:
     def _draw(self, job: Job, found: Found) -> None:
         """The lines of directions, each as soon as it is there; with a mask all at once, which share its null space."""
         basis, end = found.basis, found.question.end
+        directions = basis.u if found.walker.method.in_features else basis.v
         titles = [f"direction {i + 1}" for i in range(basis.k)]
         notes = [f"s = {s:.3g}" for s in basis.s.tolist()]
         size = basis.k if found.walker.mask is not None else 1
         for i in range(0, basis.k, size):
             part = slice(i, i + size)
             job.begin(f"drawing direction {i + 1} of {basis.k}" if size == 1 else f"drawing {basis.k} directions")
-            lines = found.walker.lines(titles[part], notes[part], basis.v[part], end)
+            lines = found.walker.lines(titles[part], notes[part], directions[part], end)
             self._put(job, lines=(*self.lines, *lines))
 
     # What may be asked
 
-    def _checked(self, question: Question) -> tuple[str, Any]:
+    def _checked(self, question: Question) -> tuple[str, Method]:
         """The layer and the method of a question."""
         check_int("find", "The number of directions", question.k, 1, MOST_DIRECTIONS)
         check_number("find", "The range", question.end, 0, FARTHEST)
@@ -287,12 +331,16 @@ class Session:
             raise ValueError(f"find: The method must be one of {', '.join(METHODS)}, got {question.method}")
         if question.words and self.shared.model.text is None:
             raise ValueError("find: Words must be left out with a model without text")
+        kind: Any = METHODS[question.method]
+        if question.words and kind.in_features:
+            raise ValueError(
+                f"find: Words must be left out with {question.method}, which adds to features under the photo's"
+            )
         layer = question.layer.strip()
         if layer in ("", AUTO):
-            layer = "mid" if question.mask is None else "x0"
+            layer = "mid" if question.mask is None or kind.in_features else "x0"
         self.shared.model.feature_map(layer)
-        kind = METHODS[question.method]
-        return layer, kind(layer=layer, prompt=question.words or None)
+        return layer, kind(layer=layer) if kind.in_features else kind(layer=layer, prompt=question.words or None)
 
     def line(self, index: int) -> Line:
         """A line by its index.

@@ -102,10 +102,10 @@ class Question:
     """What directions are asked for.
 
     Attributes:
-        layer: Feature map; ``"auto"`` is ``"mid"``, or with a mask ``"x0"``.
+        layer: Feature map; ``"auto"`` is ``"mid"``, or with a mask ``"x0"`` unless the method adds to features.
         k: How many.
-        method: How to walk along them, ``"guidance"`` or ``"linear"``.
-        end: Farthest distance of the pictures, in standard deviations of the noise.
+        method: How to walk along them, ``"guidance"``, ``"linear"``, ``"geodesic"`` or ``"h-space"``.
+        end: Farthest distance of the pictures, in the unit of the method.
         words: For models with text: what directions are found and followed under; empty for the photo's.
         mask: Where edits are meant to be, bool ``[H, W]`` at sample size.
     """

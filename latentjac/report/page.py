@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +17,7 @@ from latentjac.arguments import check_kind, check_text, shown
 from latentjac.strict_json import readable
 
 _PICTURES = (".png", ".gif", ".jpg", ".jpeg")
+_NUMERIC = re.compile(r"[-+]?\d[\d.]*(e[-+]\d+)?( s)?")  # cells that are not broken over lines
 _FIRST = "sheet.png"  # the picture to look at before all others
 # What has its own place on the page; everything else of a record is listed as it is.
 _PLACED = {"command", "command_line", "arguments", "versions", "seconds", "files", "photo", "model", "basis", "edit"}
@@ -91,6 +93,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.tests["numeric"] = _NUMERIC.fullmatch
     environment.filters["link"] = lambda name: quote(name, errors="surrogateescape")
     return environment
 

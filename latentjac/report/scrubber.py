@@ -49,6 +49,7 @@ class Strip:
         leakage: Change outside a mask over the change inside, for each picture; NaN where it is not known. None without
             a mask.
         mixed: For each picture whether it was mixed from others, as by :meth:`filled`; by default none is.
+        original: Picture to compare these with, where strips side by side have several.
 
     Raises:
         TypeError: If a value has a wrong type.
@@ -64,6 +65,7 @@ class Strip:
     linear_up_to: float | None = None
     leakage: Sequence[float] | None = None
     mixed: Sequence[bool] = ()
+    original: Image.Image | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         name = "Strip"
@@ -87,6 +89,7 @@ class Strip:
         object.__setattr__(self, "linear_up_to", up_to)
         object.__setattr__(self, "leakage", _checked_leakage(self.leakage, len(distances)))
         object.__setattr__(self, "mixed", _checked_mixed(self.mixed, len(distances)))
+        check_picture(name, "original", self.original)
 
     def filled(self, count: int = 13) -> Strip:
         """With mixtures of two neighbours between the pictures, equally many in every gap; about ``count`` in all.
@@ -155,7 +158,7 @@ def scrubber(
 
     Args:
         strips: At least one.
-        original: Picture to compare with.
+        original: Picture to compare with, for strips that have none of their own.
         original_title: What it is.
         start: Distance at which sliders stand at first, or the nearest of each strip; by default that of the computed
             picture nearest to half of the highest distance.
@@ -181,10 +184,9 @@ def scrubber(
     start = check_number(name, "start", start, optional=True)
     side = check_int(name, "side", side, *_SIDES)
     assets = check_bool(name, "assets", assets)
-    pictures = [image for strip in strips for image in strip.images]
-    sources = _sources([*pictures, *([] if original is None else [original])], side)
-    left = iter(sources)
-    entries = [_shown(strip, [next(left) for _ in strip.images], start) for strip in strips]
+    own = [[*strip.images, *_there(strip.original)] for strip in strips]
+    left = iter(_sources([*(image for images in own for image in images), *_there(original)], side))
+    entries = [_shown(strip, [next(left) for _ in images], start) for strip, images in zip(strips, own, strict=True)]
     return _rendered(
         wanted="all" if assets else "body",
         strips=entries,
@@ -202,6 +204,10 @@ def check_picture(function: str, argument: str, value: Any) -> None:
     check_kind(function, argument, value, Image.Image, "a PIL image", optional=True)
     if value is not None and 0 in value.size:
         raise ValueError(f"{function}: {argument} must have pixels, got size {value.width}x{value.height}")
+
+
+def _there(image: Image.Image | None) -> list[Image.Image]:
+    return [] if image is None else [image]
 
 
 def scrubber_assets() -> str:
@@ -240,14 +246,15 @@ def _encoded(image: Image.Image, side: int) -> bytes:
 
 
 def _shown(strip: Strip, sources: list[str], start: float | None) -> dict[str, Any]:
-    """What the template takes of a strip."""
+    """What the template takes of a strip; behind the sources of its pictures stands that of its original, if any."""
     radius, distances = strip.linear_up_to, strip.distances
     low, high = (max(distances[0], -radius), min(distances[-1], radius)) if radius else (0.0, 0.0)
     ends = (_place(distances, low), _place(distances, high))
     return {
         "title": strip.title,
         "note": strip.note,
-        "frames": [_frame(strip, i, source) for i, source in enumerate(sources)],
+        "frames": [_frame(strip, i, source) for i, source in enumerate(sources[: len(strip.images)])],
+        "original": sources[-1] if strip.original is not None else None,
         "start": _start(strip, start),
         "linear": (ends[0], round(ends[1] - ends[0], 2)) if low < high else None,
         "marks": _marks(strip),

@@ -109,6 +109,7 @@ def test_from_a_photo_to_a_saved_slider(
     press(page, "#lje-compose", ".lje-composed img")
     assert page.inner_text(".lje-composed figcaption") == "direction 1: +1.5, direction 2: -1.5"
     press(page, FARTHER, "#lje-line-0 .lj-live .lj-frame[data-distance='12.0']")
+    assert page.locator("#lje-line-0 .lj-value").inner_text() == "+1.5"  # it stays where it was
     page.locator("#lje-line-0 latentjac-scrubber.lj-live input[type=range]").press("End")
     assert page.locator("#lje-line-0 .lj-value").inner_text().startswith("+12")
     press(page, KEEP, "#lje-kept a")
@@ -130,6 +131,30 @@ def test_from_a_photo_to_a_saved_slider(
     page.set_input_files(".lje-drop-slider input[type=file]", tmp_path / "slider.safetensors")
     page.wait_for_selector("#lje-line-0 latentjac-scrubber.lj-live")
     assert page.locator("#lje-line-0 .lj-strip .lj-frame").count() == 5
+
+
+def choose(page: Any, box: str, choice: str) -> None:
+    """Choose one entry of a list of Gradio."""
+    page.click(f"{box} input")
+    page.click(f"{box} [role=option]:has-text('{choice}')")
+
+
+def test_a_method_has_its_own_range(enter: Callable[..., Any], photos: tuple[Path, Path]) -> None:
+    page = enter()
+    upload(page, photos[1])
+    find(page, 1)
+    page.locator(SLIDER).first.press("End")
+    choose(page, "#lje-method", "h-space")
+    page.wait_for_function("() => document.querySelector('#lje-end input').value === '120'")
+    assert "feature" in page.inner_text("#lje-end")
+    press(page, "#lje-find", "#lje-line-0 .lj-live .lj-frame[data-distance='120.0']")
+    assert page.locator("#lje-line-0 .lj-value").inner_text() == "0"  # other pictures: it begins anew
+    assert "feature standard deviations" in page.locator(SLIDER).first.get_attribute("aria-valuetext")
+    page.reload()
+    page.wait_for_selector("#lje-line-0 .lj-live")
+    assert page.input_value("#lje-end input") == "120"
+    assert page.input_value("#lje-method input") == "h-space"
+    assert page.locator("#lje-texts").count() == 0  # a model without text
 
 
 def test_two_visitors_at_once(enter: Callable[..., Any], photos: tuple[Path, Path]) -> None:

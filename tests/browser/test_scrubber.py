@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,19 @@ def test_the_keyboard_goes_through_pictures_and_says_where_it_is(visit: Callable
     assert page.locator(".lj-facts").first.inner_text() == "beyond linear range ±1.2, leakage 0.5"
 
 
+def test_page_keys_go_a_quarter_of_the_way(visit: Callable[..., Any], tmp_path: Path) -> None:
+    images = [Image.new("RGB", (16, 16), (20 * i, 0, 120)) for i in range(9)]
+    strip = Strip("direction 1", images, [float(i) for i in range(9)])
+    page = visit(page_of(tmp_path, scrubber([strip], start=4.0)))
+    page.evaluate("document.addEventListener('scrub', (event) => { window.heard = event.detail.distance })")
+    for key, distance in (("PageUp", 6), ("PageUp", 8), ("PageUp", 8), ("PageDown", 6), ("End", 8), ("Home", 0)):
+        slider(page).press(key)
+        assert page.locator(".lj-value").inner_text() == (f"+{distance}" if distance else "0")
+        assert page.evaluate("heard") == distance
+    slider(page).press("ArrowUp")
+    assert page.locator(".lj-value").inner_text() == "+1"
+
+
 def test_the_mouse_drags_a_slider_and_the_page_hears_of_it(visit: Callable[..., Any], file: Path) -> None:
     page = visit(file)
     page.evaluate("document.addEventListener('scrub', (event) => { window.heard = event.detail })")
@@ -107,6 +121,19 @@ def test_the_original_lies_over_a_picture_while_the_pointer_is_there(visit: Call
     assert not over.nth(1).is_visible()
 
 
+def test_each_picture_is_compared_with_its_own_original(visit: Callable[..., Any], tmp_path: Path) -> None:
+    first, second = strips()
+    own = replace(first, original=Image.new("RGB", (64, 64), RED))
+    page = visit(page_of(tmp_path, scrubber([own, second], original=Image.new("RGB", (64, 64), GREEN))))
+    assert page.locator(".lj-original:visible").count() == 0
+    shown(page)
+    overs = [page.locator(".lj-over img").nth(i).get_attribute("src") for i in (0, 1)]
+    originals = page.locator(".lj-original img")
+    assert overs == [originals.nth(i).get_attribute("src") for i in (1, 0)]
+    page.emulate_media(media="print")
+    assert page.locator(".lj-original:visible").count() == 2
+
+
 def test_touch_drags_a_slider_and_holds_the_original(visit: Callable[..., Any], file: Path) -> None:
     page = visit(file, has_touch=True, is_mobile=True, viewport={"width": 390, "height": 800})
     box = slider(page).bounding_box()
@@ -114,11 +141,22 @@ def test_touch_drags_a_slider_and_holds_the_original(visit: Callable[..., Any], 
     page.touchscreen.tap(box["x"] + 0.76 * box["width"], box["y"] + 20)
     assert shown(page) == "direction 1, +1 noise standard deviations"
     fingers = page.context.new_cdp_session(page)
+
+    def touch(kind: str, *at: dict[str, float]) -> None:
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": list(at)})
+
+    ways = [{"x": box["x"] + part * box["width"], "y": box["y"] + 20} for part in (0.75, 0.6, 0.4, 0.2, 0.02)]
+    touch("touchStart", ways[0])
+    for at in ways[1:]:
+        touch("touchMove", at)
+    touch("touchEnd")
+    assert shown(page) == "direction 1, −2 noise standard deviations"
+    assert slider(page).get_attribute("aria-valuetext").startswith("−2 noise standard deviations")
     place = page.locator(".lj-stack").nth(1).bounding_box()
     at = {"x": place["x"] + 20, "y": place["y"] + 20}
-    fingers.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [at]})
+    touch("touchStart", at)
     page.locator(".lj-stack").nth(1).locator(".lj-over").wait_for(state="visible")
-    fingers.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    touch("touchEnd")
     page.locator(".lj-stack").nth(1).locator(".lj-over").wait_for(state="hidden")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
@@ -167,6 +205,54 @@ def test_it_lives_in_a_frame_and_where_it_is_put_later(visit: Callable[..., Any]
     page.evaluate("(html) => { document.getElementById('later').innerHTML = html }", scrubber(strips(1), assets=False))
     slider(page).press("Home")
     assert shown(page) == "direction 1, −2 noise standard deviations"
+
+
+def test_it_begins_again_where_a_page_changes_it_in_place(visit: Callable[..., Any], tmp_path: Path) -> None:
+    """Some pages keep an element and make its attributes and what is inside those of new HTML."""
+    photo = Image.new("RGB", (64, 64), GREEN)
+    page = visit(page_of(tmp_path, scrubber(strips(1), original=photo, original_title="photo", start=0.0)))
+    page.evaluate("document.addEventListener('scrub', () => { window.heard = (window.heard || 0) + 1 })")
+    slider(page).press("ArrowRight")
+    images = [Image.new("RGB", (64, 64), (50 * i, 0, 120)) for i in range(len(DISTANCES))]
+    more = [Image.new("RGB", (64, 64), (0, 60 * i, 0)) for i in range(2)]
+    longer = Strip("direction 1", [more[0], *images, more[1]], (-3.0, *DISTANCES, 3.0))
+    other = Strip("direction 1", [image.rotate(0).convert("L") for image in longer.images], longer.distances)
+    for strip, stands in ((longer, "+1"), (other, "0")):
+        html = scrubber([strip], original=photo, original_title="photo", start=0.0, assets=False)
+        page.evaluate(
+            """(html) => {
+                const old = document.querySelector("latentjac-scrubber"), box = document.createElement("template");
+                box.innerHTML = html;
+                const morph = (old, made) => {
+                    if (old.nodeType !== 1 || old.nodeName !== made.nodeName) {
+                        if (!old.isEqualNode(made)) old.replaceWith(made.cloneNode(true));
+                        return;
+                    }
+                    [...old.attributes].forEach(({ name }) => made.hasAttribute(name) || old.removeAttribute(name));
+                    [...made.attributes].forEach(({ name, value }) => old.setAttribute(name, value));
+                    const [olds, mades] = [[...old.childNodes], [...made.childNodes]];
+                    mades.forEach((each, i) => olds[i] ? morph(olds[i], each) : old.append(each.cloneNode(true)));
+                    olds.slice(mades.length).forEach((each) => each.remove());
+                };
+                morph(old, box.content.firstElementChild);
+            }""",
+            html,
+        )
+        page.wait_for_selector("latentjac-scrubber.lj-live .lj-controls:visible")
+        assert shown(page).startswith(f"direction 1, {stands} ")  # at its picture, or where it begins
+        page.evaluate("window.heard = 0")
+        slider(page).press("End")
+        assert shown(page) == "direction 1, +3 noise standard deviations"
+        assert page.evaluate("heard") == 1
+        button = page.get_by_role("button", name="Original of direction 1")
+        button.press("Enter")
+        assert page.locator(".lj-over:visible").count() == 1
+        button.press("Enter")
+        assert page.locator(".lj-over:visible").count() == 0
+        slider(page).press("Home")
+        for _ in range(4):
+            slider(page).press("ArrowRight")
+        assert shown(page).startswith("direction 1, +1 ")
 
 
 def test_all_pictures_stand_in_rows_on_paper_and_without_scripts(visit: Callable[..., Any], file: Path) -> None:

@@ -25,6 +25,7 @@ BASELINES: dict[str, Baseline] = {
         linear_up_to=0.5,
         leakage=[0.5, 0.0, 0.25],
         mixed=[False, True, False],
+        original=c.picture,
     ),
     "Strip.filled": lambda c: call(strip().filled, count=5),
     "edit_strips": lambda c: call(

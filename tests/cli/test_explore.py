@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import pytest
 
 pytest.importorskip("typer")
 from cli.commands import run
+from families import SMALL
 from networks import build_scheduler, build_shallow_unet
+from PIL import Image
 
 import latentjac
+from latentjac.explore import Question, Session
 from latentjac.models.prepare import read_image
 
 FACE = Path(latentjac.__file__).parent / "assets" / "face.jpg"
@@ -25,8 +29,9 @@ def variables(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "")
 
 
-@pytest.mark.usefixtures("variables")
-def test_what_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def served(variables: None, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the command would serve, and how."""
     pytest.importorskip("gradio")
     import latentjac.explore.serve as module
 
@@ -42,6 +47,10 @@ def test_what_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(module, "serve", serve)
     monkeypatch.setattr(module, "wait", lambda page: None)
+    return served
+
+
+def test_what_is_served(served: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model = latentjac.load(build_shallow_unet(), build_scheduler())
     monkeypatch.setattr(latentjac, "load", lambda source, **options: model)
     done = run("explore", "any", "--no-browser", "--port", 7999, "--steps", 5, "--solver", "ddim", "--seed", 3)
@@ -57,6 +66,50 @@ def test_what_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not shared.under(photo, (0, 0, 64, 64), None)
     with pytest.raises(ValueError, match="--prompt"):
         shared.under(photo, (0, 0, 64, 64), "a face")
+
+
+# A row of small networks, the option that it must be given, and whether the photo itself stands for what it is of.
+PICTURED = [
+    ("controlnet", "--control"),
+    ("t2i-adapter", "--control"),
+    ("inpainting", "--inpaint-mask"),
+    ("variation", "--image-prompt"),
+    ("pix2pix", None),
+]
+
+
+@pytest.mark.filterwarnings("ignore:invert. picture", "ignore:local_basis")
+@pytest.mark.parametrize(("name", "option"), PICTURED)
+def test_pictures_beside_the_photo(
+    served: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, option: str | None
+) -> None:
+    """A model that needs one is refused at once, and the option named; with it a photo goes all the way."""
+    pytest.importorskip("transformers")
+    model = SMALL[name].load(SMALL[name].source(tmp_path))
+    monkeypatch.setattr(latentjac, "load", lambda source, **options: model)
+    given = Image.new("L", (16, 16))
+    given.paste(255, (4, 4, 12, 12))
+    given.save(tmp_path / "given.png")
+    typed = ["explore", "any", "--no-browser", "--steps", 3, "--tol", 0.1]
+    if option is not None:
+        done = run(*typed)
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1].startswith(f"error: {option} must be given since the network of")
+        typed += [option, tmp_path / "given.png"]
+    done = run(*typed)
+    assert done.returncode == 0, done.stderr
+    session = Session(replace(served["shared"], folder=tmp_path))
+    session.open(FACE)
+    for job in (session.invert, lambda: session.find(Question(k=1, end=1.0))):
+        begun = job()
+        assert begun.join(60)
+        assert not begun.error
+    assert len(session.lines) == 1
+    if option is None:  # the photo that was opened, in its frame
+        assert session.way is not None
+        assert session.photo is not None
+        expected = model.conditioning(None, image=session.photo.fitted((16, 16)).image)
+        assert session.way.trajectory.conditioning == expected
 
 
 @pytest.mark.usefixtures("variables")

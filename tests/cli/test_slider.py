@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,10 @@ def test_make_writes_a_slider_that_python_takes(made: Path, tiny_folder, photos)
     record = json.loads((made / "run.json").read_text())
     assert record["slider"]["distances"] == list(slider.distances)
     assert {"sheet.png", "index.html"} <= {path.name for path in made.iterdir()}
-    assert "sheet.png" in (made / "index.html").read_text()
+    page = (made / "index.html").read_text()
+    assert "sheet.png" in page
+    assert re.findall('data-distance="([^"]*)"', page) == [str(i / 4) for i in range(-4, 5)]
+    assert "mixed from" not in page
 
 
 def test_apply_changes_all_photos_alike(made: Path, tiny_folder, photos, tmp_path) -> None:
@@ -64,6 +68,9 @@ def test_apply_changes_all_photos_alike(made: Path, tiny_folder, photos, tmp_pat
     unchanged = np.asarray(Image.open(tmp_path / "all" / "photo1_+0.png")).astype(int)
     fitted = np.asarray(latentjac.prepare_image(photos[0], 16).image).astype(int)
     assert np.abs(unchanged - fitted).max() <= 1  # with the residual, 0 is the photo
+    page = (tmp_path / "all" / "index.html").read_text()
+    assert page.count('<div class="lj-strip"') == page.count('<figure class="lj-frame lj-original">') == 2
+    assert {"-1.0", "0.0", "0.5"} < set(re.findall('data-distance="([^"]*)"', page))
 
     plain = run("slider", "apply", made / "slider.safetensors", photos[1], *values, "--no-calibrate",
                 "--no-residual", "--out", tmp_path / "plain")  # fmt: skip

@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 
 import latentjac
-from latentjac.editing import Guidance
+from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Mask, Method, word_direction
 from latentjac.explore import Question, Session, Shared, export
 from latentjac.explore.jobs import Job
+from latentjac.explore.session import RANGES
 
 pytestmark = pytest.mark.filterwarnings("ignore:invert. picture", "ignore:local_basis")
 
@@ -74,6 +75,47 @@ def test_lines_are_edits_of_the_photo(found: Session) -> None:
     assert line.images[4].tobytes() == found.way.picture.tobytes()  # distance 0 is the photo
     assert line.distances == pytest.approx(np.linspace(-2, 2, 9))
     assert line.linear_up_to == alone.linearity[0].radius  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("guidance", Guidance(layer="mid")),
+        ("linear", Linear(layer="mid")),
+        ("geodesic", Geodesic(layer="mid")),
+        ("h-space", HSpace(layer="mid")),
+    ],
+)
+def test_lines_are_walked_by_the_method_that_was_chosen(shared: Shared, photo: Path, name: str, method: Method) -> None:
+    session, end = inverted(shared, photo), RANGES[name] / 3
+    done(session.find(Question(k=1, end=end, method=name)))
+    assert session.found is not None
+    assert session.way is not None
+    basis, (line,) = session.found.basis, session.lines
+    directions = basis.u if name == "h-space" else basis.v
+    alone = latentjac.edit(
+        shared.model, line.walker.point, directions[0], list(line.distances), method=method, photo=session.way.picture
+    )
+    assert [a.tobytes() for a in alone.images] == [b.tobytes() for b in line.images]
+    assert line.images[0].tobytes() != line.images[-1].tobytes()
+    done(session.farther(0))
+    assert session.lines[0].end == pytest.approx(2 * end)
+    done(session.keep(0))
+    slider = latentjac.Slider.load(session.kept[0].path, shared.model)
+    assert slider.method == method
+    assert slider.direction.shape == directions[0].shape
+    assert "index.html" in zipfile.ZipFile(export.page(session)).namelist()
+
+
+def test_a_mask_under_h_space_says_what_leaks(shared: Shared, photo: Path) -> None:
+    session, mask = inverted(shared, photo), torch.zeros(8, 8, dtype=torch.bool)
+    mask[:4] = True
+    done(session.find(Question(k=1, end=100.0, method="h-space", mask=mask)))
+    assert session.found is not None
+    assert session.found.basis.metadata["layer"] == "mid"
+    assert session.lines[0].leakage is not None
+    with pytest.raises(ValueError, match="layer must be a module"):
+        session.find(Question(k=1, method="h-space", layer="x0"))
 
 
 def test_a_line_goes_farther_and_keeps_what_it_has(found: Session) -> None:
@@ -284,3 +326,40 @@ def test_words_are_those_of_the_directions(photo: Path, tmp_path: Path) -> None:
     assert walker.method == Guidance(layer="mid", prompt="a face with glasses")
     plain = latentjac.local_basis(model, walker.point, 1, tol=0.1, generator=torch.Generator().manual_seed(0))
     assert not torch.allclose(plain.s, alone.s, rtol=1e-4)
+    with pytest.raises(ValueError, match="left out with h-space"):
+        session.find(Question(k=1, method="h-space", words="a face with glasses"))
+
+
+def test_a_direction_between_two_texts(photo: Path, tmp_path: Path, shared: Shared) -> None:
+    pytest.importorskip("transformers")
+    session = Session(Shared(latentjac.load("avatars-text"), steps=2, tol=0.1, folder=tmp_path))
+    with pytest.raises(ValueError, match="Invert a photo first"):
+        session.between("", "a smile", Question())
+    session.open(photo)
+    done(session.invert("a face"))
+    session.choose(1)
+    done(session.find(Question(k=1, end=1.0)))
+    mask = torch.zeros(session.shared.model.sample_shape[1:], dtype=torch.bool)
+    mask[4:] = True
+    done(session.between("", " a smile ", Question(end=1.0, method="linear")))
+    done(session.between("a sad mouth", "a smile", Question(end=1.0, method="linear", mask=mask, words="not these")))
+    first, here, there = session.lines  # beside those that were found
+    assert (first.title, here.title, here.note) == ("direction 1", "a smile", "from what the photo shows")
+    assert there.note == "from a sad mouth"
+    model, point = session.shared.model, here.walker.point
+    for line, away, area in ((here, None, None), (there, "a sad mouth", Mask(mask))):
+        direction = word_direction(model, point, "a smile", away, mask=area)
+        assert line.walker.method == Linear(layer="mid" if area is None else "x0")
+        alone = latentjac.edit(
+            model, point, direction, list(line.distances), method=line.walker.method, mask=area, photo=line.walker.photo
+        )
+        assert [a.tobytes() for a in alone.images] == [b.tobytes() for b in line.images]
+    for away, towards, method, words in (
+        ("a face", " ", "linear", "where the direction is to lead"),
+        ("a face", "a smile", "h-space", "move the noisy sample"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            session.between(away, towards, Question(method=method))
+    silent = inverted(shared, photo)
+    with pytest.raises(ValueError, match="models with text"):
+        silent.between("", "a smile", Question())

@@ -45,6 +45,19 @@ def test_pictures_are_in_it_from_the_lowest_to_the_highest_distance_and_the_orig
         assert abs(red - expected) < 8
 
 
+def test_strips_are_compared_with_their_own_originals() -> None:
+    own = Image.new("RGB", (8, 8), (250, 0, 0))
+    html = scrubber([strip(original=own), strip()], original=Image.new("RGB", (8, 8), (150, 0, 0)))
+    reds = [image.convert("RGB").getpixel((4, 4))[0] for image in contents(html)]  # type: ignore[index]
+    for red, expected in zip(reds, [150, 250, 0, 20, 40, 60, 0, 20, 40, 60], strict=True):
+        assert abs(red - expected) < 8
+    assert html.count('class="lj-show"') == 2
+    assert scrubber([strip(original=own), strip()]).count('class="lj-show"') == 1  # the other has nothing to compare
+    assert strip(original=own).filled(7).original is own
+    with pytest.raises(ValueError, match=r"^Strip: original must have pixels, got size 0x4"):
+        strip(original=Image.new("RGB", (0, 4)))
+
+
 def test_a_slider_stands_at_the_nearest_distance_and_tells_it() -> None:
     html = scrubber([strip(linear_up_to=1.2, leakage=(0.5, math.nan, 0.0, math.inf))], start=-0.9)
     slider = next(tag for tag in re.findall("<input[^>]*>", html))
