@@ -51,6 +51,11 @@ class Item:
     stored: Stored | None = None
 
     @property
+    def is_told(self) -> bool:
+        """Whether it has a prompt or a class of its own."""
+        return self.prompt is not None or self.label is not None
+
+    @property
     def digest(self) -> str:
         """Short hash of what it is computed from, but for the content of the photo."""
         photo = None if self.photo is None else self.photo.name

@@ -19,7 +19,7 @@ from latentjac.batch.folder import RunFolder, held
 from latentjac.batch.parts import COLUMNS, arrow_type, attempts_of, read_part
 from latentjac.batch.shards import RayShare, Shard
 from latentjac.batch.tars import members
-from latentjac.batch.tasks import ERROR, NOT_CONVERGED
+from latentjac.batch.work import ERROR, NOT_CONVERGED
 from latentjac.files import FileError
 from latentjac.report.extras import require_pyarrow
 from latentjac.solvers import LocalBasis
@@ -173,6 +173,21 @@ class Results:
         if missing is not None:
             raise FileError(f"images: {str(self._folder.tar(missing[0]))!r} must hold {missing[1]!r}, got none")
         return [found[name].picture() for name in names]
+
+    def whole_rows(self, id: str) -> list[dict[str, Any]]:
+        """All columns of the rows of an item, in the order of the steps.
+
+        Raises:
+            TypeError: If id is no text.
+            ValueError: If there is no such item.
+            FileError: If a table is damaged.
+        """
+        import pyarrow.compute as compute
+
+        first = self._rows("whole_rows", check_text("whole_rows", "id", id))[0]
+        table = read_part(self._folder, first["part"], self._fingerprint)
+        found = table.filter(compute.equal(table.column("id"), id)).to_pylist()
+        return [{name: row.get(name) for name in (*COLUMNS, *row)} for row in found]
 
     @property
     def _tarred(self) -> bool:

@@ -11,7 +11,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from latentjac.arguments import check_bool, check_int, check_kind, check_text
+from latentjac.batch.compute import load_item
 from latentjac.batch.fingerprint import check_same, manifest_of, settle
 from latentjac.batch.fitting import check_fits, load_named
 from latentjac.batch.folder import RunFolder, part_name, starting, working
@@ -226,8 +229,15 @@ class Run:
     def _ended(self) -> Results:
         """Write the page of the run."""
         results = open_results(self.folder.path)
-        write_page(results)
+        write_page(results, self._photo)
         return results
+
+    def _photo(self, id: str) -> Image.Image | None:
+        """The photo of an item at the model's size; None where there is none that can be read."""
+        import pyarrow.compute as compute
+
+        row = compute.index(self.items.table.column("id"), id).as_py()
+        return None if row < 0 else load_item(next(self.items.at([row])), self.model.codec.size).work.picture
 
     def _left(self, tried: dict[str, Tried]) -> Sequence[int]:
         """Rows of items of the shard that are to be done, in order; raise where one that is done has changed."""

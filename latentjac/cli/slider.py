@@ -397,6 +397,7 @@ def _write_applied(
     run: RunFolder, slider: Slider, inverted: list[Inverted], pictures: list[Picture], applied: list[Applied]
 ) -> None:
     """The sheet, every picture, and what was measured."""
+    from latentjac.cli import stages
     from latentjac.report import Row, contact_sheet
 
     rows, record = [], []
@@ -413,5 +414,6 @@ def _write_applied(
         changes = ", ".join(f"{change:.3f}" for change in each.changes.tolist())
         print(f"photo {number}: RMS changes {changes} at values {', '.join(f'{v:+g}' for v in each.values)}")
     run.record["applied"] = {"values": list(applied[0].values), "change at 1": slider.change, "photos": record}
+    stages.draw_applied(run, slider, inverted, pictures, applied)
     heading = f"At value 1 every picture changes by {slider.change:g} (RMS)"
     run.picture("sheet.png", "every photo, and what the slider makes of it", contact_sheet(rows, heading=heading))

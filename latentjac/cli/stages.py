@@ -20,7 +20,10 @@ from latentjac.files import write_bytes
 from latentjac.models import to_pil
 from latentjac.models.codec import NoCodec, PixelCodec, media_of
 from latentjac.report import Row, contact_sheet, direction_image, edit_strips, scrubber, spectrum_plot, walk_gif
+from latentjac.report.samples import Sample, narrower, sample_sliders, strip_of
 from latentjac.solvers import SolverState
+
+_MOST_SAMPLES = 24  # sliders of photos on a page
 
 
 @dataclass(frozen=True)
@@ -299,6 +302,29 @@ def draw_sliders(
     strips = edit_strips(edit, titles, notes, unchanged=unchanged, frames=frames)
     if strips:
         run.sliders = scrubber(strips, original=inverted.photo, original_title="photo")
+
+
+def draw_applied(
+    run: RunFolder,
+    slider: latentjac.Slider,
+    inverted: list[Inverted],
+    pictures: list[Picture],
+    applied: list[latentjac.editing.Applied],
+) -> None:
+    """Put a slider for each photo on the page that goes through the pictures of its values; of very many the first."""
+    samples = []
+    for source, picture, each in list(zip(inverted, pictures, applied, strict=True))[:_MOST_SAMPLES]:
+        strip = strip_of(
+            f"slider on {picture.file.name}",
+            dict(zip(each.values, each.images, strict=True)),
+            note=f"1 is an RMS change of {slider.change:g}",
+            unchanged=None if each.edit.residual is None else source.photo,
+            linear=narrower(each.linear),
+            leakage=None if each.edit.leakage is None else each.edit.leakage.flatten().tolist(),
+        )
+        if strip is not None:
+            samples.append(Sample(picture.file.name, [strip], source.photo))
+    run.sliders = sample_sliders(samples)
 
 
 def draw_sheet(

@@ -44,7 +44,10 @@ def command(model: latentjac.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     photos = [(file.name, file.read_bytes()) for file in sorted((tmp_path / "photos").iterdir())]
     (tmp_path / "photos.tar").write_bytes(tar_file(photos))
     point = latentjac.invert(model, tmp_path / "photos" / "0.png", num_inference_steps=5).at(0.6)
-    latentjac.local_basis(model, point, k=2, tol=0.1).save("basis.safetensors")
+    basis = latentjac.local_basis(model, point, k=2, tol=0.1)
+    basis.save("basis.safetensors")
+    method = latentjac.editing.Linear(num_steps=1)
+    latentjac.Slider.make(model, point, basis.v[0], change=0.01, method=method).save("slider.safetensors")
 
     def called(spec: str, *options: str) -> Done:
         text = re.sub(r"num_inference_steps: \d+", "num_inference_steps: 5", BLOCKS[f"spec {spec}"])
@@ -54,7 +57,9 @@ def command(model: latentjac.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     return called
 
 
-@pytest.mark.parametrize(("spec", "steps"), [("photos", 8), ("slider", 2), ("sweep", 9), ("statistics", 11)])
+@pytest.mark.parametrize(
+    ("spec", "steps"), [("photos", 8), ("directions", 2), ("slider", 2), ("sweep", 9), ("statistics", 11)]
+)
 def test_specs_of_the_page_run(command: Callable[..., Done], spec: str, steps: int) -> None:
     done = command(spec)
     assert done.returncode == 0, done.stderr
@@ -74,6 +79,18 @@ def test_statistics_of_the_page(command: Callable[..., Done]) -> None:
     found = names["by_t"].to_pylist()
     assert sorted(row["t"] for row in found) == [0.1, 0.3, 0.5, 0.7, 0.9]
     assert all(row["participation_mean"] >= 1 for row in found)
+
+
+def test_the_slider_of_the_page(command: Callable[..., Done]) -> None:
+    done = command("slider")
+    assert done.returncode == 0, done.stderr
+    names: dict[str, Any] = {}
+    exec(BLOCKS["python slider"], names)
+    assert len(names["rows"]) == 2
+    for row in names["rows"]:
+        assert row["changes"] == pytest.approx([0.01, 0.005, 0.005, 0.01], abs=0.02 * 0.01)
+    assert len(names["before_and_after"]) == 4
+    assert Path("run/index.html").read_text().count("<latentjac-scrubber") == 2
 
 
 def test_a_job_goes_on_after_items_were_added(command: Callable[..., Done], tmp_path: Path) -> None:

@@ -110,7 +110,8 @@ def test_a_bad_photo_is_a_row_and_the_rest_of_it_is_skipped(finished: batch.Resu
 
 def test_the_page_shows_pictures_and_errors(finished: batch.Results) -> None:
     page = (finished.path / "index.html").read_text()
-    assert page.count("<img") == 8
+    assert page.count("<latentjac-scrubber") == 2
+    assert page.count("<img") == 2 * (1 + 2 * 2)  # the photo, and two directions at two distances
     assert "must be a picture file" in page
 
 

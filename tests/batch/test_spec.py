@@ -11,9 +11,10 @@ from batch.instant import basis_of, items_of, small_model
 
 import latentjac
 from latentjac import batch
+from latentjac.batch.edit_spec import METHODS
 from latentjac.batch.fitting import check_fits
 from latentjac.batch.items import read_items
-from latentjac.batch.spec import METHODS, read_spec
+from latentjac.batch.spec import read_spec
 from latentjac.batch.tasks import MEASURES
 from latentjac.batch.yaml_files import from_yaml
 
