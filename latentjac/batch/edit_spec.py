@@ -18,7 +18,7 @@ from latentjac.solvers import LocalBasis
 if TYPE_CHECKING:
     from latentjac.batch.spec import Bases
 
-METHODS = {
+METHODS: dict[str, Any] = {
     "guidance": editing.Guidance,
     "linear": editing.Linear,
     "geodesic": editing.Geodesic,

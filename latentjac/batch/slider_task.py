@@ -42,15 +42,17 @@ def invert_as(model: Model, slider: Slider, works: Sequence[Work], asked: dict[s
         told = under({name: asked[name] for name in _UNDER if name in asked}, works)
     else:
         told = {"conditioning": slider.conditioning.to(model.device)}
-    return invert(
-        model,
-        [work.picture for work in works if work.picture is not None],
-        schedule.num_inference_steps,
-        t=schedule.until,
-        grid=grid_of(model, schedule),
-        solver=schedule.solver,
-        **told,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pictures that were not found again; their rows tell
+        return invert(
+            model,
+            [work.picture for work in works if work.picture is not None],
+            schedule.num_inference_steps,
+            t=schedule.until,
+            grid=grid_of(model, schedule),
+            solver=schedule.solver,
+            **told,
+        )
 
 
 def slider_mask(entry: SliderOf, model: Model) -> torch.Tensor | None:
@@ -89,11 +91,13 @@ class SliderWith:
         entry = self._entry
         points = self._points(model, works)
         photos = [work.picture if entry.residual else None for work in works]
-        options = {"calibrate": entry.calibrate, "carry": entry.built(), "mask": slider_mask(entry, model)}
+        options: dict[str, Any] = {"calibrate": entry.calibrate, "carry": entry.built()}
+        options["mask"] = slider_mask(entry, model)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of changes that were not reached; the row tells
             applied = self._slider.apply(model, points, entry.values, photo=photos, **options)
-        return [self._told(point, each) for point, each in zip(points, applied, strict=True)]
+        assert isinstance(applied, list)
+        return [self._told(*row) for row in zip(works, points, applied, strict=True)]
 
     def _points(self, model: Model, works: Sequence[Work]) -> list[Point]:
         """The point of each item; photos that were not inverted as that of the slider are now."""
@@ -117,10 +121,11 @@ class SliderWith:
             return point_of(work, slider.t)
         return path.at(timestep=slider.schedule.timesteps[slider.level])
 
-    def _told(self, point: Point, applied: Applied) -> Result:
-        edit = applied.edit
+    def _told(self, work: Work, point: Point, applied: Applied) -> Result:
+        edit, path = applied.edit, self._path(work)
         facts = {
             "timestep": float(point.timestep),
+            "inversion": None if path is None else path.status[0].value,
             "layer": edit.layer,
             "method": self._entry.method,
             "values": list(applied.values),

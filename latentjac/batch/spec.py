@@ -10,6 +10,7 @@ from typing import Any
 from latentjac.arguments import check_choice, check_text
 from latentjac.batch.edit_spec import EDIT_PATHS, EditOf, edits_of
 from latentjac.batch.slider_spec import SLIDER_PATHS, SliderOf, sliders_of
+from latentjac.batch.spec_changes import changed
 from latentjac.batch.spec_values import NAME, Check, mapping, number, options, several, text, whole
 from latentjac.batch.yaml_files import read_yaml
 from latentjac.diffusion.grids import NAMED_GRIDS
@@ -113,7 +114,7 @@ class Spec:
         return found
 
 
-def read_spec(source: Any, *, items_given: bool = False) -> Spec:
+def read_spec(source: Any, *, items_given: bool = False, changes: Mapping[str, Any] | None = None) -> Spec:
     """The spec of a YAML file or of a mapping with the same keys; everything in it is checked.
 
     Relative paths begin in the folder of the file, and in the current one for a mapping.
@@ -121,6 +122,7 @@ def read_spec(source: Any, *, items_given: bool = False) -> Spec:
     Args:
         source: The file or mapping; a spec comes back as it is.
         items_given: Whether ``items`` may be missing, since they come from elsewhere.
+        changes: Other values for some of its keys, such as ``{"bases.k": 4, "edits.0.distance": [-3, 3]}``.
 
     Raises:
         ImportError: If source is a file and PyYAML is not installed.
@@ -130,10 +132,12 @@ def read_spec(source: Any, *, items_given: bool = False) -> Spec:
         FileError: If it is no YAML.
     """
     if isinstance(source, Spec):
+        if changes:
+            raise ValueError(f"{NAME}: changes must be none with a spec that was read, got {sorted(changes)}")
         return source
-    if isinstance(source, (str, Path)):
-        return _checked(read_yaml(NAME, source), Path(source).absolute().parent, items_given)
-    return _checked(source, Path.cwd(), items_given)
+    named = isinstance(source, (str, Path))
+    content, root = (read_yaml(NAME, source), Path(source).absolute().parent) if named else (source, Path.cwd())
+    return _checked(changed(content, changes) if changes else content, root, items_given)
 
 
 def _checked(content: Any, root: Path, items_given: bool) -> Spec:

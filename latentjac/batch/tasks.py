@@ -70,8 +70,10 @@ class Start:
         if self._leading is not None:
             path = invert_as(model, self._leading, works, self._spec.invert)
         else:
-            pictures = [work.picture for work in works if work.picture is not None]
-            path = invert(model, pictures, **under(built(self._spec.invert), works))
+            pictures: list[Any] = [work.picture for work in works]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of pictures that were not found again; their rows tell
+                path = invert(model, pictures, **under(built(self._spec.invert), works))
         results = []
         for work, own in zip(works, split(path), strict=True):
             work.at = own.at
@@ -116,7 +118,8 @@ class Start:
 def _levels_of(spec: Spec) -> list[float]:
     """Every t that a step of the spec is at."""
     bases = () if spec.bases is None else spec.bases.t
-    return list(dict.fromkeys([*bases, *(entry.t for entry in (*spec.edits, *spec.sliders))]))
+    others = [entry.t for entry in spec.edits] + [entry.t for entry in spec.sliders]
+    return list(dict.fromkeys([*bases, *others]))
 
 
 class OneByOne:

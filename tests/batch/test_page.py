@@ -105,6 +105,29 @@ def test_a_job_goes_on_after_items_were_added(command: Callable[..., Done], tmp_
     assert both.column("id").to_pylist() == ["first"] * 9 + ["second"] * 9
 
 
+def test_values_that_are_set(command: Callable[..., Done], tmp_path: Path) -> None:
+    import shlex
+
+    first, second = (shlex.split(line)[2:] for line in BLOCKS["bash set"].splitlines())
+    text = BLOCKS["spec photos"].replace("50", "5")
+    (tmp_path / "spec.yaml").write_text(text)
+    done = run("run", *first)
+    assert done.returncode == 0, done.stderr
+    settings = batch.open("run").manifest["settings"]
+    assert (settings["bases"]["k"], settings["edits"][0]["distance"]) == (2, [-2.0, 2.0])
+    done = run("run", *second)
+    assert done.returncode == 0, done.stderr
+    assert len(batch.open("smiles").images("1.png")) == 2
+    for options, told in (
+        ([], "SPEC must be a YAML file, got none; or give at least --set items=FOLDER"),
+        (["--set", "items"], "--set must be KEY=VALUE, such as items=photos, got items"),
+        (["--set", "items=[a"], "--set must be KEY=VALUE with a value in YAML, got 'items=[a'"),
+        (["--set", "bases.k=2"], "spec: 'items' must be a folder, a table or a list of picture files, got none"),
+    ):
+        done = run("run", *options)
+        assert (done.returncode, done.stderr.splitlines()[-1]) == (2, f"error: {told}")
+
+
 def test_a_dry_run_writes_nothing(command: Callable[..., Done], tmp_path: Path) -> None:
     done = command("sweep", "--dry-run")
     assert done.returncode == 0, done.stderr
