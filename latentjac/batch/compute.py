@@ -11,7 +11,7 @@ import torch
 
 from latentjac.batch.items import Item
 from latentjac.batch.parts import Result
-from latentjac.batch.tasks import ERROR, OK, SKIPPED, Task, Work
+from latentjac.batch.work import ERROR, OK, SKIPPED, Task, Work
 from latentjac.linearization.allocator import is_out_of_memory
 from latentjac.models import Model
 from latentjac.models.prepare import fit_image, read_image

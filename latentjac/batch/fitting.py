@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +10,16 @@ from dataclasses import dataclass
 
 import torch
 
+from latentjac.batch.edit_spec import EditOf
 from latentjac.batch.items import Items
-from latentjac.batch.spec import EditOf, Spec, built
+from latentjac.batch.slider_spec import SliderOf
+from latentjac.batch.slider_task import slider_mask
+from latentjac.batch.spec import Spec, built
 from latentjac.diffusion import Multistep, Rho, Schedule
 from latentjac.diffusion.inversion import NUM_INFERENCE_STEPS
+from latentjac.editing import FromWords, Slider, Transported
+from latentjac.editing.applying import grid_of
+from latentjac.editing.masks import mask_for
 from latentjac.models import Model, load
 from latentjac.models.codec import NoCodec
 from latentjac.models.identity import network_identity
@@ -81,7 +88,7 @@ def check_fits(model: Model, spec: Spec, items: Items) -> Sizes:
     layers = {entry.layer for entry in spec.edits} | set(() if spec.bases is None else spec.bases.layer)
     with _fitting("layer"):
         features = {layer: _features(model, schedules[0], layer) for layer in sorted(layers)}
-    sample = model.sample_shape[0] * model.sample_shape[1] * model.sample_shape[2]
+    sample = math.prod(model.sample_shape)
     if spec.bases is not None:
         for layer in spec.bases.layer:
             most = min(sample, features[layer].numel())
@@ -90,6 +97,9 @@ def check_fits(model: Model, spec: Spec, items: Items) -> Sizes:
     for i, entry in enumerate(spec.edits):
         with _fitting(f"edits[{i}]"):
             _check_edit(model, entry, features)
+    for i, slider in enumerate(spec.sliders):
+        with _fitting(f"sliders[{i}]"):
+            _check_slider(model, slider, inverted=photo)
     return Sizes(sample, {layer: shape.numel() for layer, shape in features.items()})
 
 
@@ -114,10 +124,26 @@ def _check_edit(model: Model, entry: EditOf, features: dict[str, torch.Size]) ->
     method.layer_in(model)
     if entry.basis is None:
         return
-    basis = LocalBasis.load(entry.basis)
+    basis = LocalBasis.load(entry.basis, model)
     rows, expected = (basis.u, features[entry.layer]) if method.in_features else (basis.v, model.sample_shape)
     if tuple(rows.shape[1:]) != tuple(expected):
         raise ValueError(f"its basis must have directions of shape {list(expected)}, got {list(rows.shape[1:])}")
+
+
+def _check_slider(model: Model, entry: SliderOf, *, inverted: bool) -> None:
+    slider, carry = Slider.load(entry.slider, model), entry.built()
+    slider.method.layer_in(model)
+    mask_for("apply", slider_mask(entry, model), model)
+    if inverted:
+        grid_of(model, slider.schedule)
+    for chosen in (slider.carry, carry):
+        if isinstance(chosen, FromWords):
+            model.conditioning(chosen.prompt)
+            model.conditioning(chosen.away)
+    if isinstance(carry, Transported):
+        most = math.prod(model.sample_shape)
+        if carry.k > most:
+            raise ValueError(f"apply: carry.k must be at most {most}, got {carry.k}")
 
 
 def identity_of(model: Model) -> dict[str, str]:

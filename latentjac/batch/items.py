@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from latentjac.arguments import check_kind, check_text, shown
+from latentjac.batch.folder import MANIFEST
 from latentjac.batch.stored import Stored, rows_of_tars, table_of_dataset
 from latentjac.files import FileError, open_file
 from latentjac.report.extras import require_pyarrow
@@ -49,6 +50,11 @@ class Item:
     label: int | None
     own: dict[str, Any]
     stored: Stored | None = None
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it has a prompt or a class of its own."""
+        return self.prompt is not None or self.label is not None
 
     @property
     def digest(self) -> str:
@@ -150,10 +156,13 @@ def read_items(source: Any, root: Path) -> Items:
 
 
 def _photos_in(folder: Path) -> list[str]:
-    """Picture files in a folder and those below, but no hidden ones, in the order of their names."""
+    """Picture files in a folder and those below, but no hidden ones, in the order of their names.
+
+    Folders below it that a command wrote are left out: a run must not take its own pictures for further items.
+    """
     found = []
     for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [n for n in folders if not n.startswith(".") and not (Path(place) / n / MANIFEST).exists()]
         kept = [name for name in names if Path(name).suffix.lower() in _PHOTOS and not name.startswith(".")]
         found += [(Path(place) / name).relative_to(folder).as_posix() for name in kept]
     if not found:

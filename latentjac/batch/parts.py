@@ -63,6 +63,13 @@ COLUMNS = {
     "num_steps": "int64",
     "linear_up_to": "list",
     "path": "list",
+    "slider": "string",
+    "values": "list",
+    "changes": "list",
+    "calibrated": "flags",
+    "linear": "list",
+    "leakage": "list",
+    "retained": "float64",
     "pictures": "texts",
 }
 
@@ -235,8 +242,8 @@ def arrow_type(kind: str) -> Any:
     """The type of a word in ``COLUMNS``."""
     import pyarrow
 
-    lists = {"list": pyarrow.list_(pyarrow.float64()), "texts": pyarrow.list_(pyarrow.string())}
-    return lists.get(kind) or pyarrow.type_for_alias(kind)
+    entries = {"list": pyarrow.float64(), "texts": pyarrow.string(), "flags": pyarrow.bool_()}
+    return pyarrow.list_(entries[kind]) if kind in entries else pyarrow.type_for_alias(kind)
 
 
 def read_part(folder: RunFolder, part: str, fingerprint: str, columns: Collection[str] | None = None) -> Any:

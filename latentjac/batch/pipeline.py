@@ -11,7 +11,7 @@ from latentjac.batch.compute import Loaded, compute, load_item
 from latentjac.batch.folder import RunFolder
 from latentjac.batch.items import Item
 from latentjac.batch.parts import Part
-from latentjac.batch.tasks import ERROR, Task
+from latentjac.batch.work import ERROR, Task
 from latentjac.models import Model
 from latentjac.public import warn
 

@@ -78,6 +78,7 @@ def plan_of(
         values = sum(sizes.sample + sizes.features[layer] for layer in spec.bases.layer) * len(spec.bases.t)
         basis_bytes = values * spec.bases.k * model.dtype.itemsize + bases * _BASIS_BYTES
     pictures = sum(1 if edit.compose else len(edit.directions) * len(edit.distance) for edit in spec.edits)
+    pictures += sum(len(slider.values) for slider in spec.sliders)
     seeds = sum(photo is None for photo in items.table.column("photo").to_pylist())
     drawn = left * pictures + round(left * seeds / len(items))
     height, width = model.codec.size
@@ -102,6 +103,8 @@ def _step(place: dict[str, object]) -> str:
     if place["step"] == "start":
         return "invert, or sample where there is no photo"
     number = f" {place['number']}" if "number" in place else ""
+    if "slider" in place:
+        return f"{place['step']}{number}, {place['slider']}, at t = {place['t']:g}"
     return f"{place['step']}{number} at t = {place['t']}, layer {place['layer']}"
 
 

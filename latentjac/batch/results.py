@@ -19,14 +19,16 @@ from latentjac.batch.folder import RunFolder, held
 from latentjac.batch.parts import COLUMNS, arrow_type, attempts_of, read_part
 from latentjac.batch.shards import RayShare, Shard
 from latentjac.batch.tars import members
-from latentjac.batch.tasks import ERROR, NOT_CONVERGED
+from latentjac.batch.work import ERROR, NOT_CONVERGED
+from latentjac.diffusion.trajectory import InversionStatus
 from latentjac.files import FileError
 from latentjac.report.extras import require_pyarrow
 from latentjac.solvers import LocalBasis
 
-_INDEX = ("id", "step", "t", "layer", "status", "error", "seconds", "part", "attempt", "basis", "pictures")
+_INDEX = ("id", "step", "t", "layer", "status", "error", "seconds", "inversion", "part", "attempt", "basis", "pictures")
 _OWN_TO_A_MESSAGE = re.compile(r"'[^']*'|\"[^\"]*\"|[-+]?[0-9][-+.0-9e]*")  # names and numbers
 _MOST_ERRORS = 10
+_LOST = InversionStatus.LOST.value
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class RunStatus:
         done: Items whose rows are there, those with errors among them.
         with_errors: Items with a step that failed.
         not_converged: Items with a step that did not converge.
+        lost: Items whose inversion leads back to another picture.
         rows: Rows of all tables.
         parts: Parts that were written.
         seconds: Time that all steps of all items took.
@@ -51,6 +54,7 @@ class RunStatus:
     done: int
     with_errors: int
     not_converged: int
+    lost: int
     rows: int
     parts: int
     seconds: float
@@ -65,6 +69,8 @@ class RunStatus:
             f"{self.done} of {self.items} items done{again}, {self.with_errors} with errors, {self.not_converged} not "
             f"converged; {self.rows} rows in {self.parts} parts, {self.seconds:.1f} s of computing{now}"
         )
+        if self.lost:
+            head += f"\n  {self.lost} inversions lead back to another picture (column inversion)"
         return "\n".join([head, *(f"  {count} x {message}" for message, count in self.errors)])
 
 
@@ -174,6 +180,21 @@ class Results:
             raise FileError(f"images: {str(self._folder.tar(missing[0]))!r} must hold {missing[1]!r}, got none")
         return [found[name].picture() for name in names]
 
+    def whole_rows(self, id: str) -> list[dict[str, Any]]:
+        """All columns of the rows of an item, in the order of the steps.
+
+        Raises:
+            TypeError: If id is no text.
+            ValueError: If there is no such item.
+            FileError: If a table is damaged.
+        """
+        import pyarrow.compute as compute
+
+        first = self._rows("whole_rows", check_text("whole_rows", "id", id))[0]
+        table = read_part(self._folder, first["part"], self._fingerprint)
+        found = table.filter(compute.equal(table.column("id"), id)).to_pylist()
+        return [{name: row.get(name) for name in (*COLUMNS, *row)} for row in found]
+
     @property
     def _tarred(self) -> bool:
         return bool(self.manifest.get("settings", {}).get("pictures") == "tar")
@@ -181,7 +202,7 @@ class Results:
     def status(self) -> RunStatus:
         """How far the run is."""
         table = self._index
-        columns = {name: table.column(name).to_pylist() for name in ("id", "status", "error", "seconds")}
+        columns = {name: table.column(name).to_pylist() for name in ("id", "status", "error", "seconds", "inversion")}
         pairs, done = list(zip(columns["id"], columns["status"], strict=True)), len(set(columns["id"]))
         retried = {id for id, attempt in zip(columns["id"], attempts_of(table).to_pylist(), strict=True) if attempt > 1}
         return RunStatus(
@@ -189,6 +210,7 @@ class Results:
             done=done,
             with_errors=len({id for id, status in pairs if status == ERROR}),
             not_converged=len({id for id, status in pairs if status == NOT_CONVERGED}),
+            lost=len({id for id, found in zip(columns["id"], columns["inversion"], strict=True) if found == _LOST}),
             rows=len(table),
             parts=len(self._parts),
             seconds=sum(value for value in columns["seconds"] if value is not None),

@@ -11,10 +11,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from latentjac.arguments import check_bool, check_int, check_kind, check_text
+from latentjac.batch.compute import load_item
 from latentjac.batch.fingerprint import check_same, manifest_of, settle
 from latentjac.batch.fitting import check_fits, load_named
-from latentjac.batch.folder import RunFolder, part_name, starting, working
+from latentjac.batch.folder import PAGE, RunFolder, part_name, starting, working
 from latentjac.batch.items import OWN, Item, Items, read_items
 from latentjac.batch.parts import COLUMNS
 from latentjac.batch.pipeline import BATCH_SIZE, MOST_AT_ONCE, Pipeline
@@ -115,7 +118,7 @@ class Run:
         return plan_of(self.spec, self.items, self.model, sizes, self.shard, mine, left, self.folder.path)
 
     def run(self, *, progress: bool = False) -> Results:
-        """Do what is left to do, and write the page of the run.
+        """Do what is left to do, and write the page of the run: after the first part, and at the end.
 
         An item that cannot be computed has rows with its error, and the others go on. Whatever ends the run before,
         finished items are written first, and the next start goes on behind them.
@@ -137,11 +140,16 @@ class Run:
         with self._begun(self.shard) as begun:
             numbers = count(self.folder.next_part(self.shard))
             bar = Bar(f"run, shard {self.shard}", len(begun.left), "item", shown=progress)
+            seen = (self.folder.path / PAGE).exists()
 
             def advanced(items: int, failed: int) -> None:
+                nonlocal seen
                 bar.update(items)
                 if failed:
                     bar.set_postfix(errors=failed)
+                if not seen and self.folder.parts():  # the first part, to see whether the settings are good
+                    self._ended()
+                    seen = True
 
             tasks, tarred = tasks_of(self.spec), self.spec.pictures == "tar"
             pipeline = Pipeline(self.model, tasks, self.folder, begun.fingerprint, self.batch_size, tarred=tarred)
@@ -226,8 +234,15 @@ class Run:
     def _ended(self) -> Results:
         """Write the page of the run."""
         results = open_results(self.folder.path)
-        write_page(results)
+        write_page(results, self._photo)
         return results
+
+    def _photo(self, id: str) -> Image.Image | None:
+        """The photo of an item at the model's size; None where there is none that can be read."""
+        import pyarrow.compute as compute
+
+        row = compute.index(self.items.table.column("id"), id).as_py()
+        return None if row < 0 else load_item(next(self.items.at([row])), self.model.codec.size).work.picture
 
     def _left(self, tried: dict[str, Tried]) -> Sequence[int]:
         """Rows of items of the shard that are to be done, in order; raise where one that is done has changed."""

@@ -2,96 +2,57 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from latentjac import editing
-from latentjac.arguments import check_choice, check_int, check_number, check_text, is_number, shown
+from latentjac.arguments import check_choice, check_text
+from latentjac.batch.edit_spec import EDIT_PATHS, EditOf, edits_of
+from latentjac.batch.slider_spec import SLIDER_PATHS, SliderOf, sliders_of
+from latentjac.batch.spec_changes import changed
+from latentjac.batch.spec_values import NAME, Check, mapping, number, options, several, text, whole
 from latentjac.batch.yaml_files import read_yaml
 from latentjac.diffusion.grids import NAMED_GRIDS
 from latentjac.diffusion.ode_solvers import NAMED_SOLVERS
-from latentjac.edit_options import DISTANCE, FARTHEST
-from latentjac.editing import Method
-from latentjac.files import FileError
-from latentjac.solvers import LocalBasis
 
-METHODS = {
-    "guidance": editing.Guidance,
-    "linear": editing.Linear,
-    "geodesic": editing.Geodesic,
-    "h-space": editing.HSpace,
-}
 PICTURES = ("files", "tar")
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 MOST_BASES = 1000  # of an item: more would not fit the header of a part
 _MOST_SEED = 2**63 - 1
-_NAME = "spec"
-
-Check = Callable[[str, Any], Any]  # of a key, as messages name it, and its value
-
-
-def _whole(least: int, most: int | None = None, *, optional: bool = False) -> Check:
-    return lambda key, value: check_int(_NAME, key, value, least, most, optional=optional)
-
-
-def _number(low: float, high: float, **ends: bool) -> Check:
-    return lambda key, value: check_number(_NAME, key, value, low, high, **ends)
-
-
-def _text(*, optional: bool = False) -> Check:
-    return lambda key, value: check_text(_NAME, key, value, optional=optional)
-
-
-def _several(check: Check) -> Check:
-    """One value or a list of different ones, as a tuple."""
-
-    def checked(key: str, value: Any) -> tuple[Any, ...]:
-        values = value if isinstance(value, (list, tuple)) else [value]
-        if not values:
-            raise ValueError(f"{_NAME}: {key} must be a value or a list of some, got an empty list")
-        found = tuple(check(key, entry) for entry in values)
-        if len(set(found)) < len(found):
-            raise ValueError(f"{_NAME}: {key} must be different values, got {shown(value)}")
-        return found
-
-    return checked
-
 
 _UNDER: dict[str, Check] = {
-    "num_inference_steps": _whole(1),
-    "prompt": _text(optional=True),
-    "negative_prompt": _text(),
-    "guidance_scale": _number(-1e4, 1e4),
-    "class_label": _whole(0, optional=True),
+    "num_inference_steps": whole(1),
+    "prompt": text(optional=True),
+    "negative_prompt": text(),
+    "guidance_scale": number(-1e4, 1e4),
+    "class_label": whole(0, optional=True),
 }
 # The keys of each part, with what they may be.
 _INVERT: dict[str, Check] = {
     **_UNDER,
-    "t": _number(0, 1, most=True),
-    "grid": lambda key, value: check_choice(_NAME, key, value, tuple(NAMED_GRIDS)),
-    "solver": lambda key, value: check_choice(_NAME, key, value, tuple(NAMED_SOLVERS)),
+    "t": number(0, 1, most=True),
+    "grid": lambda key, value: check_choice(NAME, key, value, tuple(NAMED_GRIDS)),
+    "solver": lambda key, value: check_choice(NAME, key, value, tuple(NAMED_SOLVERS)),
 }
 _SAMPLE: dict[str, Check] = _UNDER
 _BASES: dict[str, Check] = {
-    "t": _several(_number(0, 1, least=True, most=True)),
-    "layer": _several(_text()),
-    "k": _whole(1),
-    "tol": _number(0, 1),
-    "seed": _whole(0, _MOST_SEED),
+    "t": several(number(0, 1, least=True, most=True)),
+    "layer": several(text()),
+    "k": whole(1),
+    "tol": number(0, 1),
+    "seed": whole(0, _MOST_SEED),
 }
 _MEASURES: dict[str, dict[str, Check]] = {
-    "effective_rank": {"probes": _whole(2, 65_536), "steps": _whole(2), "threshold": _number(0, 1)},
-    "linearity": {"tolerance": _number(0, 1)},
+    "effective_rank": {"probes": whole(2, 65_536), "steps": whole(2), "threshold": number(0, 1)},
+    "linearity": {"tolerance": number(0, 1)},
 }
 
 
-def built(options: Mapping[str, Any]) -> dict[str, Any]:
+def built(given: Mapping[str, Any]) -> dict[str, Any]:
     """Options of an inversion as :func:`latentjac.invert` takes them, with objects in place of names."""
     named: dict[str, Mapping[str, Any]] = {"grid": NAMED_GRIDS, "solver": NAMED_SOLVERS}
-    return {key: named[key][value] if key in named else value for key, value in options.items()}
+    return {key: named[key][value] if key in named else value for key, value in given.items()}
 
 
 @dataclass(frozen=True)
@@ -114,37 +75,6 @@ class Bases:
 
 
 @dataclass(frozen=True)
-class EditOf:
-    """One edit of every item.
-
-    Attributes:
-        method: Name of the method.
-        t: Fraction of T where it begins.
-        layer: Of the basis that directions are taken from, and of the method.
-        directions: Numbers of directions, from 1.
-        distance: Signed distances.
-        compose: Go along all directions at once, each with its own distance.
-        basis: Saved basis that directions are taken from; by default the item's own.
-        digest: SHA-256 of that file.
-        options: Of the method.
-    """
-
-    method: str
-    t: float
-    layer: str
-    directions: tuple[int, ...]
-    distance: tuple[float, ...]
-    compose: bool = False
-    basis: str | None = None
-    digest: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def built(self) -> Method:
-        """The method with its options."""
-        return METHODS[self.method](layer=self.layer, **self.options)
-
-
-@dataclass(frozen=True)
 class Spec:
     """What a run is to do.
 
@@ -157,6 +87,7 @@ class Spec:
         bases: Which bases are computed; None for none.
         measures: What else is measured at each basis, each with its options.
         edits: Edits.
+        sliders: Sliders.
         pictures: How pictures are kept: ``"files"``, or ``"tar"``, one file a part in the layout of webdataset.
         root: Folder that relative paths begin in.
     """
@@ -169,6 +100,7 @@ class Spec:
     bases: Bases | None = None
     measures: dict[str, dict[str, Any]] = field(default_factory=dict)
     edits: tuple[EditOf, ...] = ()
+    sliders: tuple[SliderOf, ...] = ()
     pictures: str = PICTURES[0]
     root: Path = Path()
 
@@ -176,12 +108,13 @@ class Spec:
         """All that decides what is computed for an item, as JSON has it; not where items are."""
         found = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("items", "root")}
         found["bases"] = None if self.bases is None else asdict(self.bases)
-        # Paths of bases may change, what is in them may not.
-        found["edits"] = [{k: v for k, v in asdict(edit).items() if k != "basis"} for edit in self.edits]
+        # Paths of files may change, what is in them may not.
+        for steps, paths in (("edits", EDIT_PATHS), ("sliders", SLIDER_PATHS)):
+            found[steps] = [{k: v for k, v in asdict(e).items() if k not in paths} for e in getattr(self, steps)]
         return found
 
 
-def read_spec(source: Any, *, items_given: bool = False) -> Spec:
+def read_spec(source: Any, *, items_given: bool = False, changes: Mapping[str, Any] | None = None) -> Spec:
     """The spec of a YAML file or of a mapping with the same keys; everything in it is checked.
 
     Relative paths begin in the folder of the file, and in the current one for a mapping.
@@ -189,158 +122,60 @@ def read_spec(source: Any, *, items_given: bool = False) -> Spec:
     Args:
         source: The file or mapping; a spec comes back as it is.
         items_given: Whether ``items`` may be missing, since they come from elsewhere.
+        changes: Other values for some of its keys, such as ``{"bases.k": 4, "edits.0.distance": [-3, 3]}``.
 
     Raises:
         ImportError: If source is a file and PyYAML is not installed.
         TypeError: If a value has a wrong type; the message names the key.
         ValueError: If a key is unknown or missing, or a value out of range; the message names the key.
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If there is no such file, or no mask that it names.
         FileError: If it is no YAML.
     """
     if isinstance(source, Spec):
+        if changes:
+            raise ValueError(f"{NAME}: changes must be none with a spec that was read, got {sorted(changes)}")
         return source
-    if isinstance(source, (str, Path)):
-        return _checked(read_yaml(_NAME, source), Path(source).absolute().parent, items_given)
-    return _checked(source, Path.cwd(), items_given)
+    named = isinstance(source, (str, Path))
+    content, root = (read_yaml(NAME, source), Path(source).absolute().parent) if named else (source, Path.cwd())
+    return _checked(changed(content, changes) if changes else content, root, items_given)
 
 
 def _checked(content: Any, root: Path, items_given: bool) -> Spec:
     known = {f.name for f in fields(Spec)} - {"root"}
-    given = _mapping("the whole", content, known)
+    given = mapping("the whole", content, known)
     if given.get("items") is None and not items_given:
-        raise ValueError(f"{_NAME}: 'items' must be a folder, a table or a list of picture files, got none")
+        raise ValueError(f"{NAME}: 'items' must be a folder, a table or a list of picture files, got none")
     found: dict[str, Any] = {"items": given.get("items"), "root": root}
     if "model" in given:
-        found["model"] = check_text(_NAME, "'model'", given["model"])
-    found["dtype"] = check_choice(_NAME, "'dtype'", given.get("dtype"), DTYPES, optional=True)
-    found["pictures"] = check_choice(_NAME, "'pictures'", given.get("pictures", PICTURES[0]), PICTURES)
-    found["invert"] = _options("invert", given.get("invert"), _INVERT)
-    found["sample"] = _options("sample", given.get("sample"), _SAMPLE)
+        found["model"] = check_text(NAME, "'model'", given["model"])
+    found["dtype"] = check_choice(NAME, "'dtype'", given.get("dtype"), DTYPES, optional=True)
+    found["pictures"] = check_choice(NAME, "'pictures'", given.get("pictures", PICTURES[0]), PICTURES)
+    found["invert"] = options("invert", given.get("invert"), _INVERT)
+    found["sample"] = options("sample", given.get("sample"), _SAMPLE)
     if given.get("bases") is not None:
         found["bases"] = _bases(given["bases"])
     found["measures"] = _measures(given.get("measures"), found.get("bases"))
-    found["edits"] = _edits(given.get("edits"), found.get("bases"), root)
+    found["edits"] = edits_of(given.get("edits"), found.get("bases"), root)
+    found["sliders"] = sliders_of(given.get("sliders"), root)
     return Spec(**found)
 
 
-def _mapping(key: str, value: Any, known: set[str] | Mapping[str, Any]) -> dict[str, Any]:
-    """A mapping whose keys are all known."""
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{_NAME}: {key} must be a mapping of {sorted(known)}, got {type(value).__name__}")
-    for name in value:
-        if name not in known:
-            where = name if key == "the whole" else f"{key[1:-1]}.{name}"
-            raise ValueError(f"{_NAME}: keys must be among {sorted(known)}, got {str(where)[:100]!r}")
-    return dict(value)
-
-
-def _options(part: str, value: Any, checks: Mapping[str, Check]) -> dict[str, Any]:
-    """Options of a part that were given, each checked."""
-    given = {} if value is None else _mapping(f"'{part}'", value, checks)
-    return {name: checks[name](f"'{part}.{name}'", entry) for name, entry in given.items()}
-
-
 def _bases(value: Any) -> Bases:
-    found = _options("bases", value, _BASES)
+    found = options("bases", value, _BASES)
     if "t" not in found:
-        raise ValueError(f"{_NAME}: 'bases.t' must be a fraction of T or a list of some, got none")
+        raise ValueError(f"{NAME}: 'bases.t' must be a fraction of T or a list of some, got none")
     bases = Bases(**found)
     if len(bases.t) * len(bases.layer) > MOST_BASES:
         count = len(bases.t) * len(bases.layer)
-        raise ValueError(f"{_NAME}: 'bases' must be at most {MOST_BASES} an item (t times layer), got {count}")
+        raise ValueError(f"{NAME}: 'bases' must be at most {MOST_BASES} an item (t times layer), got {count}")
     return bases
 
 
 def _measures(value: Any, bases: Bases | None) -> dict[str, dict[str, Any]]:
     """Measures by name; a list has them with their defaults."""
     if isinstance(value, (list, tuple)):
-        value = {check_choice(_NAME, "'measures'", name, list(_MEASURES)): None for name in value}
-    given = {} if value is None else _mapping("'measures'", value, _MEASURES)
+        value = {check_choice(NAME, "'measures'", name, list(_MEASURES)): None for name in value}
+    given = {} if value is None else mapping("'measures'", value, _MEASURES)
     if given and bases is None:
-        raise ValueError(f"{_NAME}: 'bases' must be given with 'measures', which are taken at bases, got none")
-    return {name: _options(f"measures.{name}", entry, _MEASURES[name]) for name, entry in given.items()}
-
-
-def _edits(value: Any, bases: Bases | None, root: Path) -> tuple[EditOf, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, (list, tuple)):
-        raise TypeError(f"{_NAME}: 'edits' must be a list of mappings, got {type(value).__name__}")
-    return tuple(_edit(f"edits[{i}]", entry, bases, root) for i, entry in enumerate(value))
-
-
-_EDIT = ("method", "t", "layer", "directions", "distance", "compose", "basis")
-
-
-def _edit(part: str, value: Any, bases: Bases | None, root: Path) -> EditOf:
-    name = value.get("method", "guidance") if isinstance(value, Mapping) else "guidance"
-    kind = METHODS[check_choice(_NAME, f"'{part}.method'", name, list(METHODS))]
-    own = {f.name for f in fields(kind)} - {"layer"}
-    given = _mapping(f"'{part}'", value, {*_EDIT, *own})
-    saved = None if given.get("basis") is None else _saved(part, given["basis"], root)
-    t, layer = _place(part, given, bases, saved)
-    directions = _several(_whole(1))(f"'{part}.directions'", given.get("directions", 1))
-    most = bases.k if saved is None and bases is not None else 0 if saved is None else saved.k
-    if max(directions) > most:
-        raise ValueError(f"{_NAME}: '{part}.directions' must be at most {most}, the basis' k, got {max(directions)}")
-    compose = given.get("compose", False)
-    if not isinstance(compose, bool):
-        raise TypeError(f"{_NAME}: '{part}.compose' must be a bool, got {type(compose).__name__}")
-    distance = _distances(f"'{part}.distance'", given.get("distance", DISTANCE), compose, len(directions))
-    found = EditOf(
-        method=name,
-        t=t,
-        layer=layer,
-        directions=directions,
-        distance=distance,
-        compose=compose,
-        basis=None if saved is None else str(root / given["basis"]),
-        digest=None if saved is None else hashlib.sha256((root / given["basis"]).read_bytes()).hexdigest(),
-        options={option: given[option] for option in given if option in own},
-    )
-    try:
-        found.built()
-    except (TypeError, ValueError) as error:
-        rest = str(error).partition(": ")[2]
-        option, _, expected = rest.partition(" ")
-        told = f"'{part}.{option}' {expected}" if option in own | {"layer"} else f"'{part}' {rest}"
-        raise type(error)(f"{_NAME}: {told}") from error
-    return found
-
-
-def _distances(key: str, value: Any, compose: bool, count: int) -> tuple[float, ...]:
-    check = _number(-FARTHEST, FARTHEST)
-    if not compose:
-        return _several(check)(key, value)  # type: ignore[no-any-return]
-    values = [value] if is_number(value) else value
-    if not isinstance(values, (list, tuple)) or len(values) != count:
-        raise ValueError(f"{_NAME}: {key} must be one number for each of {count} directions, got {shown(value)}")
-    return tuple(check(key, entry) for entry in values)
-
-
-def _saved(part: str, value: Any, root: Path) -> LocalBasis:
-    path = check_text(_NAME, f"'{part}.basis'", value)
-    try:
-        basis = LocalBasis.load(root / path)
-    except (FileNotFoundError, FileError, ValueError) as error:
-        raise ValueError(f"{_NAME}: '{part}.basis' must be a saved basis, got {path!r}: {error}") from error
-    if basis.points > 1:
-        raise ValueError(f"{_NAME}: '{part}.basis' must be of one point, got {basis.points}")
-    return basis
-
-
-def _place(part: str, given: Mapping[str, Any], bases: Bases | None, saved: LocalBasis | None) -> tuple[float, str]:
-    """Where an edit begins: by default where the only basis is, or where the saved one was."""
-    if saved is None and bases is None:
-        raise ValueError(f"{_NAME}: '{part}.basis' must be given without 'bases', got neither")
-    facts = {} if saved is None else saved.metadata
-    usual_t = facts.get("t") if saved is not None else bases.t[0] if bases is not None and len(bases.t) == 1 else None
-    usual_layer = facts.get("layer", "mid") if saved is not None else bases.layer[0] if bases is not None else "mid"
-    t, layer = given.get("t", usual_t), given.get("layer", usual_layer)
-    t = check_number(_NAME, f"'{part}.t'", t, 0, 1, least=True, most=True)
-    layer = check_text(_NAME, f"'{part}.layer'", layer)
-    if saved is None and bases is not None:
-        for key, entry, known in (("t", t, bases.t), ("layer", layer, bases.layer)):
-            if entry not in known:
-                raise ValueError(f"{_NAME}: '{part}.{key}' must be one of 'bases.{key}' {list(known)}, got {entry!r}")
-    return t, layer
+        raise ValueError(f"{NAME}: 'bases' must be given with 'measures', which are taken at bases, got none")
+    return {name: options(f"measures.{name}", entry, _MEASURES[name]) for name, entry in given.items()}

@@ -1,25 +1,30 @@
-"""The page of a run: how far it is, what went wrong, and some of its pictures."""
+"""The page of a run: how far it is, what went wrong, and some items with sliders through their pictures."""
 
 from __future__ import annotations
 
 import statistics
 from typing import Any
 
-from latentjac.batch.folder import MANIFEST, PAGE, PICTURES, SAMPLES
+from latentjac.batch.folder import MANIFEST, PAGE, SAMPLES
 from latentjac.batch.parts import encoded
 from latentjac.batch.results import Results
+from latentjac.batch.samples import Photo, Still, samples_of
 from latentjac.files import write_bytes
 from latentjac.report import run_page
+from latentjac.report.samples import sample_sliders
 
-_MOST_PICTURES = 24
 _MEDIANS = ("psnr", "energy", "participation", "stable", "entropy", "numerical")
 
 
-def write_page(results: Results) -> None:
-    """Write ``index.html``."""
-    table = results.table(("id", "step", "part", "pictures", *_MEDIANS))
-    status = results.status()
-    shown = _shown(results, table)
+def write_page(results: Results, photo: Photo) -> None:
+    """Write ``index.html``.
+
+    Args:
+        results: What it is about.
+        photo: Gives the photo of an item, to compare with.
+    """
+    table = results.table(_MEDIANS)
+    status, samples = results.status(), samples_of(results, photo)
     record: dict[str, Any] = {
         "command": "run",
         "command_line": "latentjac run SPEC.yaml",
@@ -29,6 +34,7 @@ def write_page(results: Results) -> None:
             "done": status.done,
             "with errors": status.with_errors,
             "not converged": status.not_converged,
+            "inversions that lead back to another picture": status.lost,
             "seconds of computing": status.seconds,
         },
         "medians": _medians(table),
@@ -36,33 +42,21 @@ def write_page(results: Results) -> None:
         "settings": {name: str(value) for name, value in results.manifest.get("settings", {}).items()},
         "versions": results.manifest.get("versions", {}),
     }
-    files = [*shown, (MANIFEST, "settings, model and versions of the run")]
-    write_bytes(results.path / PAGE, run_page(record, files).encode(errors="backslashreplace"))
+    files = [*_shown(results, samples.stills), (MANIFEST, "settings, model and versions of the run")]
+    page = run_page(record, files, sample_sliders(samples.live))
+    write_bytes(results.path / PAGE, page.encode(errors="backslashreplace"))
 
 
-def _shown(results: Results, table: Any) -> list[tuple[str, str]]:
-    """Some pictures, with what they are of; those in tar files are copied beside the page."""
-    drawn = table.filter(_has_pictures(table)).slice(0, _MOST_PICTURES).select(["id", "step", "part", "pictures"])
-    names = [
-        (row["id"], f"{PICTURES}/{row['part']}/{name}", f"{row['id']}, {row['step']}")
-        for row in drawn.to_pylist()
-        for name in row["pictures"]
-    ][:_MOST_PICTURES]
-    if results.manifest.get("settings", {}).get("pictures") != "tar":
-        return [(file, what) for _, file, what in names]
+def _shown(results: Results, stills: list[Still]) -> list[tuple[str, str]]:
+    """Pictures with what they are of; those in tar files are copied beside the page."""
+    if not stills or results.manifest.get("settings", {}).get("pictures") != "tar":
+        return [(still.file, still.what) for still in stills]
     (results.path / SAMPLES).mkdir(exist_ok=True)
-    images = (image for id in dict.fromkeys(id for id, _, _ in names) for image in results.images(id))
     found = []
-    for number, ((_, _, what), image) in enumerate(zip(names, images, strict=False)):
-        found.append((f"{SAMPLES}/{number:02d}.png", what))
-        write_bytes(results.path / found[-1][0], encoded(image))
+    for number, still in enumerate(stills):
+        found.append((f"{SAMPLES}/{number:02d}.png", still.what))
+        write_bytes(results.path / found[-1][0], encoded(still.image))
     return found
-
-
-def _has_pictures(table: Any) -> Any:
-    import pyarrow.compute as compute
-
-    return compute.is_valid(table.column("pictures"))
 
 
 def _medians(table: Any) -> dict[str, float]:

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
-from PIL import Image
 
 from latentjac.batch.basis_files import check_kept
-from latentjac.batch.items import Item
+from latentjac.batch.edit_spec import EditOf
 from latentjac.batch.parts import Result
-from latentjac.batch.spec import EditOf, Spec, built
+from latentjac.batch.slider_task import SliderWith, invert_as, leading_slider
+from latentjac.batch.spec import Spec, built
 from latentjac.batch.together import groups, joined
+from latentjac.batch.work import Place, Task, Work, alike, ended, point_of, split, under
 from latentjac.diffusion import Point, descend, invert, linearization_at, noise_point
 from latentjac.editing.edit import edit
 from latentjac.editing.result import Edit
@@ -28,47 +29,7 @@ from latentjac.geometry.local_basis import local_basis
 from latentjac.models import Model, to_pil
 from latentjac.solvers import LocalBasis, Status, effective_rank
 
-OK, NOT_CONVERGED, ERROR, SKIPPED = "ok", "not converged", "error", "skipped"
 _LINEARITY_TOLERANCE = 0.1
-
-Place = tuple[float, str]  # t and layer of a basis
-
-
-@dataclass
-class Work:
-    """An item under way.
-
-    Attributes:
-        item: The item.
-        picture: Its photo at the model's size; None for items that are generated.
-        at: The point at a fraction of T, once there is a trajectory.
-        bases: The bases found so far.
-    """
-
-    item: Item
-    picture: Image.Image | None
-    at: Callable[[float], Point] | None = None
-    bases: dict[Place, LocalBasis] = field(default_factory=dict)
-
-
-class Task(Protocol):
-    """A step of a run.
-
-    Attributes:
-        place: Columns that tell its rows from those of other steps.
-        together: Whether it gains from several items at once.
-    """
-
-    place: dict[str, Any]
-    together: ClassVar[bool]
-
-    def ready(self, work: Work) -> bool:
-        """Whether what it needs of earlier steps is there."""
-        ...
-
-    def run(self, model: Model, works: Sequence[Work]) -> list[Result]:
-        """Do it for some items; a result for each, in order."""
-        ...
 
 
 def tasks_of(spec: Spec) -> list[Task]:
@@ -79,7 +40,8 @@ def tasks_of(spec: Spec) -> list[Task]:
         for layer in () if bases is None else bases.layer:
             tasks.append(BasisAt(spec, (t, layer)))
             tasks += [MEASURES[name](options, (t, layer)) for name, options in spec.measures.items()]
-    return tasks + [EditWith(number, entry) for number, entry in enumerate(spec.edits, 1)]
+    tasks += [EditWith(number, entry) for number, entry in enumerate(spec.edits, 1)]
+    return tasks + [SliderWith(number, entry, spec.invert) for number, entry in enumerate(spec.sliders, 1)]
 
 
 class Start:
@@ -88,7 +50,7 @@ class Start:
     together: ClassVar[bool] = True
 
     def __init__(self, spec: Spec) -> None:
-        self._spec = spec
+        self._spec, self._leading = spec, leading_slider(spec)
         self.place = {"step": "start"}
 
     def ready(self, work: Work) -> bool:
@@ -97,33 +59,25 @@ class Start:
 
     def run(self, model: Model, works: Sequence[Work]) -> list[Result]:
         """Give each its way between image and noise."""
-        groups: dict[tuple[bool, ...], list[int]] = {}
-        for i, work in enumerate(works):
-            item = work.item
-            groups.setdefault((work.picture is None, item.prompt is None, item.label is None), []).append(i)
         found: dict[int, Result] = {}
-        for (generated, *_), members in groups.items():
+        for members in alike(works):
             some = [works[i] for i in members]
-            results = self._sample(model, some) if generated else self._invert(model, some)
+            results = self._sample(model, some) if some[0].picture is None else self._invert(model, some)
             found |= dict(zip(members, results, strict=True))
         return [found[i] for i in range(len(works))]
 
     def _invert(self, model: Model, works: Sequence[Work]) -> list[Result]:
-        options = _under(built(self._spec.invert), works)
-        path = invert(model, [work.picture for work in works if work.picture is not None], **options)
+        if self._leading is not None:
+            path = invert_as(model, self._leading, works, self._spec.invert)
+        else:
+            pictures: list[Any] = [work.picture for work in works]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of pictures that were not found again; their rows tell
+                path = invert(model, pictures, **under(built(self._spec.invert), works))
         results = []
-        for i, work in enumerate(works):
-            row = slice(i, i + 1)
-            own = replace(
-                path,
-                samples=path.samples[:, row],
-                reconstruction=path.reconstruction[row],
-                psnr=path.psnr[row],
-                status=path.status[row],
-                error=path.error[row],
-                conditioning=path.conditioning.rows(row),
-            )
+        for work, own in zip(works, split(path), strict=True):
             work.at = own.at
+            work.paths.append((own.conditioning if self._leading is None else self._leading.conditioning, own))
             facts = {"psnr": own.psnr[0], "evaluations": own.evaluations, "inversion": own.status[0].value}
             results.append(Result(facts))
         return results
@@ -131,7 +85,7 @@ class Start:
     def _sample(self, model: Model, works: Sequence[Work]) -> list[Result]:
         """Noise of each item's own seed taken down; points are kept at the levels that the spec names."""
         options = self._spec.sample
-        whole = noise_point(model, len(works), generator=torch.Generator(), **_under(options, works))
+        whole = noise_point(model, len(works), generator=torch.Generator(), **under(options, works))
         levels = {t: whole.schedule.level(t=t) for t in _levels_of(self._spec)}
         noise = torch.cat([self._noise(model, work, whole.rows(slice(i, i + 1))) for i, work in enumerate(works)])
         kept: dict[int, torch.Tensor] = {}
@@ -144,9 +98,9 @@ class Start:
         results = []
         for i, work in enumerate(works):
             row = slice(i, i + 1)
-            under = whole.conditioning.rows(row)
+            told = whole.conditioning.rows(row)
             points = {
-                t: replace(whole, sample=kept[level][row], level=level, conditioning=under)
+                t: replace(whole, sample=kept[level][row], level=level, conditioning=told)
                 for t, level in levels.items()
             }
             work.at = points.__getitem__
@@ -161,27 +115,11 @@ class Start:
         return made.sample
 
 
-def _under(options: dict[str, Any], works: Sequence[Work]) -> dict[str, Any]:
-    """Options with the prompts and classes that items have of their own; all or none of them have."""
-    found = dict(options)
-    items = [work.item for work in works]
-    if items[0].prompt is not None:
-        found["prompt"] = [item.prompt for item in items]
-    if items[0].label is not None:
-        found["class_label"] = [item.label for item in items]
-    return found
-
-
 def _levels_of(spec: Spec) -> list[float]:
     """Every t that a step of the spec is at."""
     bases = () if spec.bases is None else spec.bases.t
-    return list(dict.fromkeys([*bases, *(entry.t for entry in spec.edits)]))
-
-
-def point_of(work: Work, t: float) -> Point:
-    """The point of an item at a fraction of T."""
-    assert work.at is not None  # a task is not run before it is ready
-    return work.at(t)
+    others = [entry.t for entry in spec.edits] + [entry.t for entry in spec.sliders]
+    return list(dict.fromkeys([*bases, *others]))
 
 
 class OneByOne:
@@ -249,17 +187,9 @@ class BasisAt:
             "residuals": basis.residuals.tolist(),
             "jvps": basis.jvps,
             "vjps": basis.vjps,
-            **_ended(basis.status, f"local_basis: residuals must be at most tol={asked.tol:g}, got", basis),
+            **ended(basis.status, f"local_basis: residuals must be at most tol={asked.tol:g}, got", basis),
         }
         return Result(facts, basis=basis)
-
-
-def _ended(status: Status | None, expected: str, basis: LocalBasis | None = None) -> dict[str, Any]:
-    """Status and error of what is, or is built on, a basis that ended so."""
-    if status is None or status.fine:
-        return {"status": OK}
-    worst = "" if basis is None else f" {basis.residuals.max().item():.1e}"
-    return {"status": NOT_CONVERGED, "error": f"{expected}{worst} ({status.value})"}
 
 
 class EffectiveRankAt(OneByOne):
@@ -348,7 +278,7 @@ class EditWith:
             "num_steps": made.num_steps,
             "linear_up_to": None if made.linearity is None else [found.radius for found in made.linearity],
             "path": None if made.along is None else made.along.path.flatten().tolist(),
-            **_ended(unfinished[0] if unfinished else None, "edit: every basis must converge, got one that did not"),
+            **ended(unfinished[0] if unfinished else None, "edit: every basis must converge, got one that did not"),
         }
         return Result(facts, pictures=list(zip(self._names(), made.images, strict=True)))
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from latentjac.batch.folder import RunFolder
 from latentjac.batch.items import Item
 from latentjac.batch.parts import attempts_of, read_part
-from latentjac.batch.tasks import ERROR
+from latentjac.batch.work import ERROR
 
 
 class Tried(NamedTuple):

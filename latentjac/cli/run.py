@@ -33,16 +33,52 @@ def _address(text: Any) -> Any:
     return text
 
 
+def _change(text: Any) -> Any:
+    """Texts such as bases.k=4."""
+    if isinstance(text, str) and (not text.partition("=")[0].strip() or "=" not in text or not _is_plain(text)):
+        raise values.refusal("--set", "KEY=VALUE, such as items=photos", text)
+    return text
+
+
+def _is_plain(text: str) -> bool:
+    return all(letter == "\n" or (letter.isprintable() and letter != "\0") for letter in text)
+
+
+def _changes(texts: list[str]) -> dict[str, Any]:
+    """Values by key of what ``--set`` got."""
+    from latentjac.batch.yaml_files import from_yaml
+
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, _, value = text.partition("=")
+        try:
+            found[key.strip()] = from_yaml(value)
+        except ValueError as error:
+            raise values.refusal("--set", "KEY=VALUE with a value in YAML", text) from error
+    return found
+
+
 def run(
     spec: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             parser=values.file("SPEC", "a YAML file"),
             metavar="SPEC",
-            help="YAML file: items (folder, table or list), model, and invert, sample, bases, measures and edits.",
+            help="YAML file: items (folder, table or list), model, and invert, sample, bases, measures, edits and "
+            "sliders; default: none, with --set items=FOLDER.",
         ),
-    ],
+    ] = None,
     out: Out = Path("latentjac-run"),
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            parser=_change,
+            metavar="KEY=VALUE",
+            help="Another value for a key of the spec, as YAML, once or several times: --set bases.k=4, "
+            "--set 'edits.0.distance=[-3, 3]'; default: none.",
+        ),
+    ] = None,
     device: Device = "auto",
     batch_size: Annotated[
         int,
@@ -101,11 +137,14 @@ def run(
         name, value = next(iter(asked.items()))
         raise values.refusal(_SHARES[name], "left out without --ray", value)
     values.check_file("SPEC", "a YAML file", spec)
+    if spec is None and not changes:
+        raise Refusal("SPEC must be a YAML file, got none; or give at least --set items=FOLDER")
     from latentjac import batch
     from latentjac.models import LoadError
 
     with refusing(spec="SPEC", folder="--out", shard="--shard", batch_size="--batch-size", address="--ray", **_SHARES):
-        made = batch.Run(spec, out, device=device, batch_size=batch_size, retry_failed=retry_failed, shard=shard)
+        read = batch.read_spec({} if spec is None else spec, changes=_changes(changes or []))
+        made = batch.Run(read, out, device=device, batch_size=batch_size, retry_failed=retry_failed, shard=shard)
         try:
             loaded = made.model
         except LoadError as error:

@@ -33,8 +33,7 @@ from latentjac.cli.refusals import Refusal, refusing
 from latentjac.edit_options import CHANGE
 
 if TYPE_CHECKING:
-    from latentjac.cli.run_folder import RunFolder
-    from latentjac.editing import Carry, Slider
+    from latentjac.editing import Carry
 
 CARRIES = ("as-is", "transported", "words")
 FILE = "slider.safetensors"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from PIL import Image
@@ -13,6 +12,9 @@ from latentjac.cli.stages import Inverted, unchanged_of
 from latentjac.diffusion import Point
 from latentjac.editing import Applied, AsIs, Slider
 from latentjac.report import Row, Strip, contact_sheet, scrubber
+from latentjac.report.samples import narrower, strip_of
+
+MOST_STRIPS = 24  # on a page; of more photos those of the first
 
 
 def describe(run: RunFolder, slider: Slider) -> None:
@@ -77,21 +79,18 @@ def write_applied(
 
 def _strip(title: str, applied: Applied, photo: Image.Image, unchanged: Image.Image) -> Strip | None:
     """The pictures of a photo by the value of the slider; None where there is only one."""
-    edit, values = applied.edit, applied.values
-    pictures = {0.0: unchanged, **dict(zip(values, applied.images, strict=True))}
-    there = sorted(pictures)
-    if len(there) < 2:
-        return None
-    leaked = None
-    if edit.leakage is not None:
-        known = {value: leak for value, leak in zip(values, edit.leakage[0].tolist(), strict=True) if value}
-        leaked = [known.get(value, math.nan) for value in there]
-    radius = None if applied.linear is None else min(-applied.linear[0], applied.linear[1])
-    images = [pictures[value] for value in there]
-    facts: dict[str, Any] = {"unit": "of the slider", "linear_up_to": radius, "leakage": leaked, "original": photo}
-    return Strip(title, images, there, **facts).filled(9)
+    leakage = applied.edit.leakage
+    strip = strip_of(
+        title,
+        dict(zip(applied.values, applied.images, strict=True)),
+        unchanged=unchanged,
+        linear=narrower(applied.linear),
+        leakage=None if leakage is None else leakage[0].tolist(),
+        original=photo,
+    )
+    return None if strip is None else strip.filled(9)
 
 
 def _put_sliders(run: RunFolder, strips: list[Strip | None]) -> None:
-    if drawn := [strip for strip in strips if strip is not None]:
+    if drawn := [strip for strip in strips if strip is not None][:MOST_STRIPS]:
         run.sliders = scrubber(drawn, original_title="photo")

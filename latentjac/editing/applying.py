@@ -173,14 +173,24 @@ def values_each(values: Any, count: int) -> list[tuple[float, ...]]:
 def warn_of(applied: list[Applied], change: float) -> None:
     """Warn of pictures whose change is not as stated."""
     for i, each in enumerate(applied):
-        rows = zip(each.values, each.changes.tolist(), each.calibrated, strict=True)
-        missed = [(value, measured) for value, measured, fine in rows if not fine]
-        if missed:
-            value, measured = missed[0]
-            warn(
-                f"apply: values of point {i} do not all have their change: {value:g} changes the picture by "
-                f"{measured:.3g} instead of {abs(value) * change:.3g}"
-            )
+        missed = missed_change(each, change)
+        if missed is not None:
+            warn(f"apply: values of point {i} do not all have their change: {missed}")
+
+
+def missed_change(applied: Applied, change: float) -> str | None:
+    """What a value changed instead of what is stated, in words, of the first one that did not; None if there is none.
+
+    Args:
+        applied: What a slider made.
+        change: What a value of 1 stands for.
+    """
+    rows = zip(applied.values, applied.changes.tolist(), applied.calibrated, strict=True)
+    missed = next(((value, measured) for value, measured, fine in rows if not fine), None)
+    if missed is None:
+        return None
+    value, measured = missed
+    return f"{value:g} changes the picture by {measured:.3g} instead of {abs(value) * change:.3g}"
 
 
 def radius_of(walked: Walked) -> float | None:

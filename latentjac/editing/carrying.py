@@ -112,9 +112,8 @@ class Transported:
 
     def carry(self, model: Model, slider: Slider, points: Sequence[Point]) -> list[Carried]:
         """The direction in the tangent space at each point."""
-        made = slider.carry
-        if slider.features is None or not isinstance(made, Transported) or made.layer != self.layer:
-            raise ValueError(f"apply: carry must be one that the slider was made for, {made}, or AsIs(), got {self}")
+        check_carried("apply", slider, self)
+        assert slider.features is not None
         found = []
         for point in points:
             basis = local_basis(model, point, self.k, self.layer, tol=self.tol)
@@ -160,5 +159,23 @@ class FromWords:
 
     def carry(self, model: Model, slider: Slider, points: Sequence[Point]) -> list[Carried]:
         """The direction of the words at each point."""
+        check_carried("apply", slider, self)
         options: dict[str, Any] = {"kind": self.kind, "mask": slider.mask}
         return [Carried(word_direction(model, point, self.prompt, self.away, **options)) for point in points]
+
+
+def check_carried(function: str, slider: Slider, carry: Carry) -> None:
+    """Raise unless a slider has what a choice takes of it.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    made = slider.carry
+    if isinstance(carry, Transported):
+        known = isinstance(made, Transported) and made.layer == carry.layer
+        if slider.features is None or not known:
+            raise ValueError(
+                f"{function}: carry must be one that the slider was made for, {made}, or AsIs(), got {carry}"
+            )
+    if isinstance(carry, FromWords) and slider.method.in_features:
+        raise ValueError(f"{function}: carry must be AsIs() with HSpace, whose directions are features, got {carry}")

@@ -227,7 +227,7 @@ class Slider(Shaped):
         calibrate: bool = True,
         carry: Carry | None = None,
         mask: MaskInput | Mask | None = None,
-        photo: ImageInput | Sequence[ImageInput] | None = None,
+        photo: ImageInput | Sequence[ImageInput | None] | None = None,
         progress: bool = False,
     ) -> Applied | list[Applied]:
         """Edit photos, or points of their trajectories, side by side.
@@ -241,7 +241,7 @@ class Slider(Shaped):
                 walks two or three times. Without, distances are those of the slider, and changes are what they are.
             carry: How the direction comes to the points; that of the slider by default.
             mask: Another one than that of the slider.
-            photo: The picture of each point; see :func:`latentjac.edit`. Photos need none.
+            photo: The picture of each point, or None for some; see :func:`latentjac.edit`. Photos need none.
             progress: Show progress bars.
 
         Returns:

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ _IGNORED = {
     "_compiled_call_impl",
     "_is_torch_compile",
     "_hf_peft_config_loaded",
+    "name_or_path",
 }
 _DEPTH = 4
 
@@ -37,10 +38,9 @@ def network_identity(network: nn.Module) -> str:
     """Hash of configuration, a sample of the weights, and what was added since the network was built.
 
     Args:
-        network: With the configuration of diffusers, or without one.
+        network: With the configuration of diffusers or transformers, or without one.
     """
-    # Keys with an underscore say where the network was loaded from; files know lists alone.
-    config = {k: _as_lists(v) for k, v in dict(getattr(network, "config", {})).items() if not k.startswith("_")}
+    config = _told(getattr(network, "config", {}))
     digest = hashlib.sha256(repr(sorted(config.items())).encode())
     with exclusion.evaluating():  # a network that is being traced has other parameters
         state = network.state_dict()
@@ -52,6 +52,17 @@ def network_identity(network: nn.Module) -> str:
     for added in _added(network, config):
         digest.update(added.encode())
     return digest.hexdigest()[:16]
+
+
+def _told(config: Any) -> dict[str, Any]:
+    """What a configuration says of a network; empty where it is of another kind."""
+    found = config if isinstance(config, Mapping) else config.to_dict() if _is_of_transformers(config) else {}
+    # Keys with an underscore say where the network was loaded from; files know lists alone.
+    return {k: _as_lists(v) for k, v in found.items() if not k.startswith("_") and k != "transformers_version"}
+
+
+def _is_of_transformers(config: object) -> bool:
+    return hasattr(config, "name_or_path") and callable(getattr(config, "to_dict", None))
 
 
 # Reading all settings takes ten times as long as seeing whether any has changed.
@@ -114,7 +125,7 @@ def _text(value: Any, depth: int = 0) -> str:
     if isinstance(value, (set, frozenset)):
         return "{" + ", ".join(sorted(_text(entry, depth + 1) for entry in value)) + "}"
     name = getattr(value, "__qualname__", None)  # of functions
-    inside = getattr(value, "__dict__", {})
+    inside = _told(value) if _is_of_transformers(value) else getattr(value, "__dict__", {})
     return name or f"{_kind(value)}({_text(inside, depth + 1)})"
 
 

@@ -184,8 +184,22 @@ def scrubber(
     start = check_number(name, "start", start, optional=True)
     side = check_int(name, "side", side, *_SIDES)
     assets = check_bool(name, "assets", assets)
+    return piece(strips, original, original_title, start=start, side=side, assets=assets)
+
+
+def piece(
+    strips: Sequence[Strip],
+    original: Image.Image | None,
+    original_title: str,
+    *,
+    start: float | None = None,
+    side: int,
+    assets: bool = False,
+    most: int = MOST_BYTES,
+) -> str:
+    """What :func:`scrubber` gives, of arguments that were checked, with at most so many bytes of pictures."""
     own = [[*strip.images, *_there(strip.original)] for strip in strips]
-    left = iter(_sources([*(image for images in own for image in images), *_there(original)], side))
+    left = iter(_sources([*(image for images in own for image in images), *_there(original)], side, most))
     entries = [_shown(strip, [next(left) for _ in images], start) for strip, images in zip(strips, own, strict=True)]
     return _rendered(
         wanted="all" if assets else "body",
@@ -226,15 +240,15 @@ def _rendered(**values: Any) -> str:
     return readable(_template().render(**values)).strip() + "\n"
 
 
-def _sources(images: Sequence[Image.Image], side: int) -> list[str]:
+def _sources(images: Sequence[Image.Image], side: int, most: int) -> list[str]:
     """Pictures as data URIs, of a side at most, and smaller where all together would be too large."""
     while True:
         contents = [_encoded(image, side) for image in images]
         size = sum(map(len, contents))
-        if size <= MOST_BYTES or side <= _SIDES[0]:
+        if size <= most or side <= _SIDES[0]:
             return [f"data:image/webp;base64,{base64.b64encode(content).decode()}" for content in contents]
         longest = max(max(image.size) for image in images)
-        side = max(_SIDES[0], int(min(side, longest) * 0.9 * math.sqrt(MOST_BYTES / size)))
+        side = max(_SIDES[0], int(min(side, longest) * 0.9 * math.sqrt(most / size)))
 
 
 def _encoded(image: Image.Image, side: int) -> bytes:

@@ -16,7 +16,7 @@ import latentjac
 from latentjac.batch import Results, Run, run
 from latentjac.batch.folder import PAGE
 from latentjac.batch.parts import Result
-from latentjac.batch.tasks import NOT_CONVERGED, Work
+from latentjac.batch.work import NOT_CONVERGED, Work
 from latentjac.models import Model
 
 T = 0.5

@@ -28,6 +28,16 @@ def test_a_folder_gives_its_pictures_in_order(tmp_path: Path) -> None:
     assert items[2].photo == tmp_path / "photos/deep/er/c.webp"
 
 
+def test_pictures_that_a_command_wrote_are_no_items(tmp_path: Path) -> None:
+    """A second start does not take those of the first one."""
+    for name in ("a.png", "run/index.png", "run/pictures/b.png", "run/run.json"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    assert [item.id for item in of(".", tmp_path)] == ["a.png"]
+    assert [item.id for item in of("run", tmp_path)] == ["index.png", "pictures/b.png"]
+
+
 def test_a_list_of_files(tmp_path: Path) -> None:
     items = of(["a.png", str(tmp_path / "b.png")], tmp_path / "root")
     assert [item.photo for item in items] == [tmp_path / "root/a.png", tmp_path / "b.png"]

@@ -44,7 +44,10 @@ def command(model: latentjac.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     photos = [(file.name, file.read_bytes()) for file in sorted((tmp_path / "photos").iterdir())]
     (tmp_path / "photos.tar").write_bytes(tar_file(photos))
     point = latentjac.invert(model, tmp_path / "photos" / "0.png", num_inference_steps=5).at(0.6)
-    latentjac.local_basis(model, point, k=2, tol=0.1).save("basis.safetensors")
+    basis = latentjac.local_basis(model, point, k=2, tol=0.1)
+    basis.save("basis.safetensors")
+    method = latentjac.editing.Linear(num_steps=1)
+    latentjac.Slider.make(model, point, basis.v[0], change=0.01, method=method).save("slider.safetensors")
 
     def called(spec: str, *options: str) -> Done:
         text = re.sub(r"num_inference_steps: \d+", "num_inference_steps: 5", BLOCKS[f"spec {spec}"])
@@ -54,7 +57,9 @@ def command(model: latentjac.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     return called
 
 
-@pytest.mark.parametrize(("spec", "steps"), [("photos", 8), ("slider", 2), ("sweep", 9), ("statistics", 11)])
+@pytest.mark.parametrize(
+    ("spec", "steps"), [("photos", 8), ("directions", 2), ("slider", 2), ("sweep", 9), ("statistics", 11)]
+)
 def test_specs_of_the_page_run(command: Callable[..., Done], spec: str, steps: int) -> None:
     done = command(spec)
     assert done.returncode == 0, done.stderr
@@ -76,6 +81,18 @@ def test_statistics_of_the_page(command: Callable[..., Done]) -> None:
     assert all(row["participation_mean"] >= 1 for row in found)
 
 
+def test_the_slider_of_the_page(command: Callable[..., Done]) -> None:
+    done = command("slider")
+    assert done.returncode == 0, done.stderr
+    names: dict[str, Any] = {}
+    exec(BLOCKS["python slider"], names)
+    assert len(names["rows"]) == 2
+    for row in names["rows"]:
+        assert row["changes"] == pytest.approx([0.01, 0.005, 0.005, 0.01], abs=0.02 * 0.01)
+    assert len(names["before_and_after"]) == 4
+    assert Path("run/index.html").read_text().count("<latentjac-scrubber") == 2
+
+
 def test_a_job_goes_on_after_items_were_added(command: Callable[..., Done], tmp_path: Path) -> None:
     rows = (tmp_path / "seeds.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "seeds.jsonl").write_text(rows[0])
@@ -86,6 +103,29 @@ def test_a_job_goes_on_after_items_were_added(command: Callable[..., Done], tmp_
     both = batch.open("run").table()
     assert both.slice(0, len(first)).equals(first)
     assert both.column("id").to_pylist() == ["first"] * 9 + ["second"] * 9
+
+
+def test_values_that_are_set(command: Callable[..., Done], tmp_path: Path) -> None:
+    import shlex
+
+    first, second = (shlex.split(line)[2:] for line in BLOCKS["bash set"].splitlines())
+    text = BLOCKS["spec photos"].replace("50", "5")
+    (tmp_path / "spec.yaml").write_text(text)
+    done = run("run", *first)
+    assert done.returncode == 0, done.stderr
+    settings = batch.open("run").manifest["settings"]
+    assert (settings["bases"]["k"], settings["edits"][0]["distance"]) == (2, [-2.0, 2.0])
+    done = run("run", *second)
+    assert done.returncode == 0, done.stderr
+    assert len(batch.open("smiles").images("1.png")) == 2
+    for options, told in (
+        ([], "SPEC must be a YAML file, got none; or give at least --set items=FOLDER"),
+        (["--set", "items"], "--set must be KEY=VALUE, such as items=photos, got items"),
+        (["--set", "items=[a"], "--set must be KEY=VALUE with a value in YAML, got 'items=[a'"),
+        (["--set", "bases.k=2"], "spec: 'items' must be a folder, a table or a list of picture files, got none"),
+    ):
+        done = run("run", *options)
+        assert (done.returncode, done.stderr.splitlines()[-1]) == (2, f"error: {told}")
 
 
 def test_a_dry_run_writes_nothing(command: Callable[..., Done], tmp_path: Path) -> None:

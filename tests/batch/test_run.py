@@ -110,7 +110,8 @@ def test_a_bad_photo_is_a_row_and_the_rest_of_it_is_skipped(finished: batch.Resu
 
 def test_the_page_shows_pictures_and_errors(finished: batch.Results) -> None:
     page = (finished.path / "index.html").read_text()
-    assert page.count("<img") == 8
+    assert page.count("<latentjac-scrubber") == 2
+    assert page.count("<img") == 2 * (1 + 2 * 2)  # the photo, and two directions at two distances
     assert "must be a picture file" in page
 
 
@@ -313,6 +314,36 @@ def test_a_folder_of_something_else_is_refused(model: latentjac.Model, tmp_path:
         start(items, tmp_path, model)
     with pytest.raises(ValueError, match="Run: folder must be a folder"):
         start(items, items, model)
+
+
+def test_inversions_that_lead_elsewhere_are_counted_not_warned_of(
+    model: latentjac.Model, photos: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    spec = {"items": str(photos), "invert": {"num_inference_steps": 1}}
+    results = batch.Run(spec, tmp_path / "run", model=model, shard="1/1").run()
+    assert not [entry for entry in recwarn if "invert" in str(entry.message)]
+    lost = [
+        row["id"] for row in results.table().to_pylist() if row["inversion"] == "the way back leads to another picture"
+    ]
+    assert lost == ["0.png", "1.png"]
+    assert results.status().lost == 2
+    assert "2 inversions lead back to another picture" in str(results.status())
+
+
+@pytest.mark.usefixtures("instant")
+def test_there_is_a_page_after_the_first_part(
+    model: latentjac.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the end, so that settings can be judged by what they give."""
+    page, there = tmp_path / "run" / "index.html", {}
+
+    def before(seed: int) -> None:
+        there[seed] = page.read_text().count("<img") if page.exists() else 0
+
+    monkeypatch.setattr(Failing, "before", staticmethod(before))
+    start(items_of(tmp_path, 9), tmp_path / "run", model, batch_size=1).run()
+    assert (there[0], there[1]) == (0, 0)
+    assert 3 <= there[8] < page.read_text().count("<img")
 
 
 @pytest.mark.usefixtures("instant")

@@ -11,9 +11,10 @@ from batch.instant import basis_of, items_of, small_model
 
 import latentjac
 from latentjac import batch
+from latentjac.batch.edit_spec import METHODS
 from latentjac.batch.fitting import check_fits
 from latentjac.batch.items import read_items
-from latentjac.batch.spec import METHODS, read_spec
+from latentjac.batch.spec import read_spec
 from latentjac.batch.tasks import MEASURES
 from latentjac.batch.yaml_files import from_yaml
 
@@ -201,3 +202,33 @@ def test_sizes_are_those_of_the_model(model: latentjac.Model, tmp_path: Path) ->
 def test_arguments_of_a_run(tmp_path: Path, options: dict[str, Any], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         batch.Run({"items": str(items_of(tmp_path, 1))}, tmp_path / "run", **options)
+
+
+def test_values_of_a_spec_are_changed_by_key(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text("items: photos\nbases: {t: 0.7, k: 4}\nedits: [{distance: 1}, {distance: 2}]\n")
+    changes = {"bases.k": 2, "edits.1.distance": [-3, 3], "measures.effective_rank.probes": 4, "model": "avatars"}
+    spec = read_spec(path, changes=changes)
+    assert spec.bases is not None
+    assert (spec.bases.k, spec.model, spec.root) == (2, "avatars", tmp_path)
+    assert [edit.distance for edit in spec.edits] == [(1.0,), (-3.0, 3.0)]
+    assert spec.measures == {"effective_rank": {"probes": 4}}
+    given: dict[str, Any] = {"items": "photos", "invert": {"t": 0.5}}
+    assert read_spec(given, changes={"invert.t": 0.6}).invert == {"t": 0.6}
+    assert given["invert"] == {"t": 0.5}
+    assert read_spec({}, changes={"items": "photos"}).items == "photos"
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("bases.j", r"keys must be among \[.*\], got 'bases.j'"),
+        ("edits.1.t", "'edits.1.t' must lead through mappings and lists, got a list of 1 before '1'"),
+        ("edits.first.t", "got a list of 1 before 'first'"),
+        ("bases.t.0", "got float before '0'"),
+        ("bases.", "got dict before ''"),
+    ],
+)
+def test_keys_that_lead_nowhere_are_refused(key: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^spec: .*{message}"):
+        read_spec({"items": "photos", "bases": {"t": 0.7}, "edits": [{}]}, changes={key: 0.5})

@@ -158,7 +158,8 @@ def counted(parts, slider, tmp_path, monkeypatch) -> Counted:
 
 def base(path: tuple[str, ...], **arguments: str) -> list[str]:
     """The shortest command line that works; or with others of its arguments."""
-    needed = [option.name for option in COMMANDS[path].params if option.required or option.name in arguments]
+    given = {"spec", *arguments}
+    needed = [option.name for option in COMMANDS[path].params if option.required or option.name in given]
     files = {"photo": "photo.png", "spec": "spec.yaml", "slider": "slider.safetensors", **arguments}
     return [*path, *(["--"] if arguments else []), *(files[name] for name in needed)]
 

@@ -10,8 +10,11 @@ import pytest
 import torch
 from diffusers import DDIMPipeline, DDPMPipeline, DDPMScheduler
 from networks import build_scheduler, build_tiny_unet
+from pipelines import build_text_encoder
+from transformers import CLIPTextModel
 
 import latentjac
+from latentjac.models.identity import network_identity
 
 
 def test_folder(tiny_folder) -> None:
@@ -188,6 +191,24 @@ def test_a_network_without_a_family_is_called_with_a_sample_and_a_timestep_alone
 
     with pytest.raises(latentjac.LoadError, match=r"callable with a sample .* and a timestep alone, got Other"):
         latentjac.load(Other(3, 3, 1), build_scheduler())
+
+
+def test_identity_of_a_text_encoder_does_not_depend_on_the_folder(tmp_path) -> None:
+    build_text_encoder(20).save_pretrained(tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    one, two = (CLIPTextModel.from_pretrained(tmp_path / name) for name in ("one", "two"))
+    assert one.name_or_path != two.name_or_path
+    assert network_identity(one) == network_identity(two)
+    two.config.eos_token_id = 7
+    assert network_identity(one) != network_identity(two)
+    torch.nn.init.normal_(one.get_input_embeddings().weight)
+    assert network_identity(one) != network_identity(build_text_encoder(20))
+
+
+def test_identity_of_a_network_whose_configuration_is_no_mapping() -> None:
+    network = torch.nn.Linear(2, 2)
+    network.config = object()
+    assert len(network_identity(network)) == 16
 
 
 def test_identity_does_not_depend_on_the_folder(tiny_folder, tmp_path) -> None:
