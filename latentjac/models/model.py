@@ -9,6 +9,7 @@ import torch
 
 from latentjac.arguments import (
     check_callable,
+    check_dense,
     check_device,
     check_dtype,
     check_kind,
@@ -34,6 +35,7 @@ from latentjac.models.parts import check_has, check_shape, codec_of_pixels, name
 from latentjac.models.prompted import conditioning_under
 from latentjac.models.schedulers import levels_of
 from latentjac.models.sound import SoundCodec
+from latentjac.models.stages import of_part, part_at
 from latentjac.models.tokens import count_tokens, tokens_of_sample
 from latentjac.models.traces import Traces
 from latentjac.models.video import VideoCodec, VideoLatentCodec
@@ -397,6 +399,24 @@ class Model:
         return prediction_map(self, name) if name in OUTPUTS else layer_map(self, name)
 
     @public
+    def part_at(self, t: torch.Tensor) -> str | None:
+        """Which network is used at timesteps, of models with one for much noise and one for little, as Wan 2.2.
+
+        Points and trajectories use the right one. A linearization holds on its side of the boundary: at a timestep of
+        the other network it is made anew by :meth:`linearization`, and ``rebase`` refuses.
+
+        Args:
+            t: Timesteps of the training schedule, ``[]`` or ``[B]``.
+
+        Returns:
+            What its pipeline calls it, such as ``"transformer_2"``; None where there is one only, or both are used.
+
+        Raises:
+            TypeError: If t is no tensor.
+        """
+        return part_at(self.network, check_dense("part_at", "t", t))
+
+    @public
     def linearization(
         self,
         layer: str,
@@ -432,8 +452,10 @@ class Model:
         held = (conditioning if name in OUTPUTS else conditioning.unguided()).flat()
         mask, backend, precision = check_linearized(x, t, held, mask, backend, precision)
         refuse_training(self.network)
-        features = self.feature_map(name)
-        return self._traces.linearization(name, features, x, t, held, mask=mask, backend=backend, precision=precision)
+        part = part_at(self.network, t)
+        features = of_part(self.network, part, self.feature_map(name))
+        key = name if part is None else f"{name} of {part}"
+        return self._traces.linearization(key, features, x, t, held, mask=mask, backend=backend, precision=precision)
 
     def __repr__(self) -> str:
         millions = sum(p.numel() for p in self.network.parameters()) / 1e6

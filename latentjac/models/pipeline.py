@@ -60,7 +60,7 @@ def made_of(family: Family, held: Mapping[str, Any], settings: Mapping[str, Any]
     text = None if family.make_text is None else family.make_text(held, settings)
     coder = next((held[name] for name in autoencoders.PARTS if name in held), None)
     scheduler = family.scheduled(scheduler, settings)
-    return Parts(family.made(held), scheduler, coder, text, _image_encoder(held), family.noising(held))
+    return Parts(family.made(held, settings), scheduler, coder, text, _image_encoder(held), family.noising(held))
 
 
 def _image_encoder(held: Mapping[str, Any]) -> ImageEncoder | None:
