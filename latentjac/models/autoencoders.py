@@ -47,6 +47,10 @@ def _latents(encoded: Any) -> torch.Tensor:
     return encoded.latents
 
 
+def _latent(encoded: Any) -> torch.Tensor:
+    return encoded.latent
+
+
 KINDS = {
     "AutoencoderKL": Kind(_mode, "block_out_channels"),
     "VQModel": Kind(_latents, "block_out_channels", {"force_not_quantize": True}),
@@ -56,7 +60,7 @@ KINDS = {
     "AutoencoderKLWan": Kind(_mode, "dim_mult", frames=True),
     "AutoencoderKLFlux2": Kind(_mode, "block_out_channels", folded=True),
     "AutoencoderKLHunyuanImage": Kind(_mode, "block_out_channels"),
-    "AutoencoderDC": Kind(lambda encoded: encoded.latent, "encoder_block_out_channels"),
+    "AutoencoderDC": Kind(_latent, "encoder_block_out_channels"),
 }
 # Of Kandinsky: decoded from latents as they are, without the codebook.
 _MOVQ = replace(KINDS["VQModel"], decoding=KINDS["VQModel"].smooth, scaled=False)
