@@ -14,6 +14,7 @@ from latentjac.cli.options import (
     Crop,
     Device,
     Grid,
+    ModelConfig,
     ModelName,
     Out,
     Photo,
@@ -164,6 +165,7 @@ def make(
     tol: Tol = 1e-3,
     seed: Seed = 0,
     prompt: Prompt = None,
+    config: ModelConfig = None,
 ) -> None:  # fmt: skip
     """Make a slider of a direction at a photo.
 
@@ -204,7 +206,7 @@ def make(
     picture = read_photo("PHOTO", photo, parse_crop(crop))
     pair = [read_photo(name, file, None) for name, file in (("--before", before), ("--after", after)) if file]
     drawn = None if mask is None else open_mask(mask, picture)
-    loaded = stages.load_model(run, model, device)
+    loaded = stages.load_model(run, model, device, config=config)
     under = checks.check_prompts(loaded, prompt)
     if words is not None:
         with refusing(prompt="--from-words"):
@@ -354,6 +356,7 @@ def apply(
         ),
     ] = None,
     device: Device = "auto",
+    config: ModelConfig = None,
 ) -> None:  # fmt: skip
     """Apply a slider to photos.
 
@@ -377,7 +380,7 @@ def apply(
         read = Slider.load(slider)
     run = open_run(context, out, "slider apply", arguments)
     pictures = [read_photo("PHOTO", file, None) for file in photo]
-    loaded = stages.load_model(run, model or read.metadata["model"], device)
+    loaded = stages.load_model(run, model or read.metadata["model"], device, config=config)
     with refusing(model="--model", point="SLIDER"):
         read.check_model("apply", loaded)
         grid = grid_of(loaded, read.schedule)
