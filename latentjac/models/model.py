@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any, cast
 
 import torch
@@ -148,6 +149,7 @@ class Model:
             raise ValueError("Model: sample_shape must be given for a network without configuration, got None")
         self.codec: Codec | NoCodec = codec_of_pixels(self.sample_shape) if codec is None else codec
         self.network.eval().requires_grad_(False)
+        self._none = torch.zeros((), dtype=torch.float32, device="cpu")  # stands for weights where there are none
         if self.device.type == "cpu" and all(p.ndim < 5 for p in self.network.parameters()):
             # Convolutions are faster so on a CPU; the annotation of Module.to leaves the keyword out.
             self.network.to(memory_format=torch.channels_last)
@@ -190,15 +192,20 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where the network's weights are."""
-        with exclusion.evaluating():  # a network that another thread traces has other parameters
-            return next(self.network.parameters()).device
+        """Where the network's weights are; of one without any the CPU, or where :meth:`to` moved it."""
+        return self._weights.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the network's weights."""
-        with exclusion.evaluating():
-            return next(self.network.parameters()).dtype
+        """Type of the network's weights; of one without any float32, or what :meth:`to` made it."""
+        return self._weights.dtype
+
+    @property
+    def _weights(self) -> torch.Tensor:
+        """One of them, or a tensor that stands for them."""
+        with exclusion.evaluating():  # a network that another thread traces has other parameters
+            held = chain(self.network.parameters(), self.network.buffers())
+            return next((tensor for tensor in held if tensor.is_floating_point()), self._none)
 
     @property
     def scheduler(self) -> Any:
@@ -252,6 +259,7 @@ class Model:
                 part.to(device)
             if part is not None and dtype is not None and dtype != kept:
                 cast_weights(part, dtype)
+        self._none = self._none.to(device, dtype)
         self._forget()
         return self
 
