@@ -28,7 +28,9 @@ NOT_PICTURES = frozenset(
     """.split()
 )
 # The same in packages of several kinds; and what makes embeddings alone.
-_NO_PICTURE = re.compile(r"Video|AnimateDiff|World|T2V|I2V|^PIA|Audio|Music|Dance|Omni3|Predict|Transfer|Cosmos3|Prior")
+_NO_PICTURE = re.compile(
+    r"Video|AnimateDiff|World|T2V|I2V|^PIA|Audio|Music|Dance|Omni3|Predict|Transfer|Cosmos3|Prior|ConsisID"
+)
 
 _XL = {"addition_embed_type": "text_time", "cross_attention_dim": 2048, "projection_class_embeddings_input_dim": 2816}
 _IF = {"encoder_hid_dim_type": "text_proj", "addition_embed_type": "text", "in_channels": 3, "out_channels": 6}

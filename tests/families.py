@@ -12,7 +12,7 @@ from family_rows import controlled, moving, packed, pictured_transformers, pictu
 from small_pipeline import Small
 
 from latentjac.models import adapters
-from latentjac.models.adapters import FAMILIES, Family
+from latentjac.models.adapters import FAMILIES, name_of
 
 # How a page writes what `Model.conditioning` is given here.
 SHOWN = {
@@ -32,11 +32,6 @@ SMALL: dict[str, Small] = {
     **pictured_transformers.ROWS,
     **moving.ROWS,
 }
-
-
-def name_of(family: Family) -> str:
-    """What ``latentjac.models.adapters`` calls a family."""
-    return next(name for name, value in vars(adapters).items() if value is family)
 
 
 def uncovered() -> set[str]:

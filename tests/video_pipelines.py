@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import (
+    AnimateDiffPipeline,
+    AnimateDiffSDXLPipeline,
     AutoencoderKLCogVideoX,
+    AutoencoderKLHunyuanVideo,
     AutoencoderKLLTXVideo,
     AutoencoderKLWan,
     CogVideoXDDIMScheduler,
     CogVideoXPipeline,
     CogVideoXTransformer3DModel,
     FlowMatchEulerDiscreteScheduler,
+    HunyuanVideoPipeline,
+    HunyuanVideoTransformer3DModel,
     LTXPipeline,
     LTXVideoTransformer3DModel,
+    MotionAdapter,
     WanPipeline,
     WanTransformer3DModel,
 )
-from pipelines import build_t5
-from transformers import UMT5Config, UMT5EncoderModel
+from image_transformers import build_decoder, build_words, spread
+from packed_transformers import clip_text
+from pipelines import build_sdxl, build_stable_diffusion, build_t5
+from transformers import CLIPTextModel, LlamaConfig, LlamaModel, UMT5Config, UMT5EncoderModel
 
 
 def build_wan_autoencoder() -> AutoencoderKLWan:
@@ -58,6 +67,16 @@ def build_wan(kind: Any = WanPipeline, **options: object) -> WanPipeline:
     network = WanTransformer3DModel(**{**settings, **options}).eval()
     scheduler = FlowMatchEulerDiscreteScheduler(shift=7.0)
     return kind(tokenizer, encoder, build_wan_autoencoder(), scheduler, transformer=network)
+
+
+def build_staged_wan(**options: object) -> WanPipeline:
+    """One with a network of other weights below three quarters of all timesteps."""
+    pipeline = build_wan()
+    torch.manual_seed(5)
+    other = WanTransformer3DModel(**{**pipeline.transformer.config, **options}).eval()
+    pipeline.register_modules(transformer_2=other)
+    pipeline.register_to_config(boundary_ratio=0.75)
+    return pipeline
 
 
 def build_ltx_autoencoder() -> AutoencoderKLLTXVideo:
@@ -134,3 +153,56 @@ def build_cogvideox(**options: object) -> CogVideoXPipeline:
         set_alpha_to_one=True, clip_sample=False,
     )  # fmt: skip
     return CogVideoXPipeline(tokenizer, encoder, build_cogvideox_autoencoder(), network, scheduler)
+
+
+def build_hunyuan_video_autoencoder() -> AutoencoderKLHunyuanVideo:
+    """Videos of 5 frames of 16x32 as 4 channels of 2 frames of 4x8."""
+    torch.manual_seed(3)
+    return AutoencoderKLHunyuanVideo(
+        latent_channels=4,
+        down_block_types=("HunyuanVideoDownBlock3D",) * 3,
+        up_block_types=("HunyuanVideoUpBlock3D",) * 3,
+        block_out_channels=(8, 8, 8),
+        layers_per_block=1,
+        norm_num_groups=4,
+        spatial_compression_ratio=4,
+        temporal_compression_ratio=4,
+    ).eval()
+
+
+def build_hunyuan_video(**options: object) -> HunyuanVideoPipeline:
+    """A joint block and two single ones; the scale of guidance as an input."""
+    torch.manual_seed(4)
+    settings = {
+        "in_channels": 4,
+        "out_channels": 4,
+        "num_attention_heads": 2,
+        "attention_head_dim": 12,
+        "num_layers": 1,
+        "num_single_layers": 2,
+        "num_refiner_layers": 1,
+        "text_embed_dim": 16,
+        "pooled_projection_dim": 16,
+        "rope_axes_dim": (4, 4, 4),
+    }
+    network = spread(HunyuanVideoTransformer3DModel(**{**settings, **options}))
+    words = build_words()
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=7.0)
+    llama = build_decoder(LlamaConfig, LlamaModel, num_hidden_layers=4)
+    return HunyuanVideoPipeline(
+        llama, words, network, build_hunyuan_video_autoencoder(), scheduler, CLIPTextModel(clip_text()).eval(), words
+    )
+
+
+def build_animatediff(folder: Path, kind: Any = AnimateDiffPipeline) -> Any:
+    """Stable Diffusion 1 or XL with layers between frames; tokenizers' files come into the folder."""
+    build = build_sdxl if kind is AnimateDiffSDXLPipeline else build_stable_diffusion
+    parts = build(folder).components
+    torch.manual_seed(6)
+    adapter = MotionAdapter(
+        block_out_channels=(8, 16), motion_layers_per_block=1, motion_norm_num_groups=4, motion_num_attention_heads=2
+    )
+    known = {name: part for name, part in parts.items() if name in kind._get_signature_types()}
+    pipeline = kind(**known, motion_adapter=adapter)
+    spread(pipeline.unet)
+    return pipeline

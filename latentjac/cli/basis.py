@@ -16,6 +16,7 @@ from latentjac.cli.options import (
     Grid,
     K,
     Layer,
+    ModelConfig,
     ModelName,
     ModelSize,
     Out,
@@ -53,6 +54,7 @@ def basis(
     edit_prompt: EditPrompt = None,
     class_label: ClassLabel = None,
     size: ModelSize = None,
+    config: ModelConfig = None,
     pictures: Pictures = NO_PICTURES,
 ) -> None:
     """Compute the local basis of a photo at one noise level and save it."""
@@ -68,7 +70,7 @@ def basis(
     run = open_run(context, out, "basis", arguments)
     picture = read_photo("PHOTO", photo, parse_crop(crop))
     given = beside.read_beside(picture, pictures)
-    loaded = stages.load_model(run, model, device, size)
+    loaded = stages.load_model(run, model, device, size, config)
     under = checks.check_prompts(loaded, prompt, edit_prompt, class_label, given)
     place = checks.check_place(loaded, how, t, layer)
     checks.check_count("-k", k, place.triplets)

@@ -21,6 +21,7 @@ from latentjac.cli.options import (
     Grid,
     K,
     Layer,
+    ModelConfig,
     ModelName,
     Out,
     Refinement,
@@ -62,6 +63,7 @@ def demo(
     gif: Gif = False,
     frames: Frames = FRAMES,
     seed: Seed = 0,
+    config: ModelConfig = None,
 ) -> None:
     """The main job from end to end: invert a face, find directions, walk along each both ways."""
     arguments = dict(locals())
@@ -76,7 +78,7 @@ def demo(
     how = inversion_of(steps, t, grid, solver, refinement)
     run = open_run(context, out, "demo", arguments)
     picture = read_photo("--photo", photo or ASSET_PHOTO, parse_crop(crop))
-    loaded = stages.load_model(run, model, device)
+    loaded = stages.load_model(run, model, device, config=config)
     place = checks.check_place(loaded, how, t, layer)
     checks.check_count("-k", k, place.triplets)
     inverted = stages.invert_photo(run, loaded, picture, how)

@@ -24,6 +24,7 @@ from latentjac.cli.options import (
     LayerOfEdit,
     MaskFile,
     MethodName,
+    ModelConfig,
     ModelName,
     ModelSize,
     Out,
@@ -174,6 +175,7 @@ def edit(
     edit_prompt: EditPrompt = None,
     class_label: ClassLabel = None,
     size: ModelSize = None,
+    config: ModelConfig = None,
     pictures: Pictures = NO_PICTURES,
 ) -> None:
     """Edit a photo along directions of its own basis, or of a saved one.
@@ -221,7 +223,7 @@ def edit(
     picture = read_photo("PHOTO", photo, parse_crop(crop))
     given = beside.read_beside(picture, pictures)
     drawn = None if mask is None else open_mask(mask, picture)
-    loaded = stages.load_model(run, model, device, size)
+    loaded = stages.load_model(run, model, device, size, config)
 
     under = checks.check_prompts(loaded, prompt, edit_prompt, class_label, given)
     _, height, width = loaded.sample_shape

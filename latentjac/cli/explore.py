@@ -14,6 +14,7 @@ from latentjac.cli.options import (
     ClassLabel,
     Device,
     Grid,
+    ModelConfig,
     ModelSize,
     Refinement,
     Seed,
@@ -61,6 +62,7 @@ def explore(
     seed: Seed = 0,
     class_label: ClassLabel = None,
     size: ModelSize = None,
+    config: ModelConfig = None,
     pictures: Pictures = NO_PICTURES,
 ) -> None:
     """Look at directions in a browser: drop a photo, choose a noise level, move sliders.
@@ -80,7 +82,7 @@ def explore(
 
         how = inversion_of(steps, 1.0, grid, solver, refinement)
         pictures.check_files()
-        loaded = stages.open_model(model, device, size, "MODEL")
+        loaded = stages.open_model(model, device, size, config, "MODEL")
         checks.check_steps(loaded, how)
 
         under = _conditioning(loaded, class_label, pictures)

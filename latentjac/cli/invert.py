@@ -13,6 +13,7 @@ from latentjac.cli.options import (
     Crop,
     Device,
     Grid,
+    ModelConfig,
     ModelName,
     ModelSize,
     Out,
@@ -41,6 +42,7 @@ def invert(
     prompt: Prompt = None,
     class_label: ClassLabel = None,
     size: ModelSize = None,
+    config: ModelConfig = None,
     pictures: Pictures = NO_PICTURES,
 ) -> None:
     """Invert a photo to noise, go back, and say how well that worked."""
@@ -56,7 +58,7 @@ def invert(
     run = open_run(context, out, "invert", arguments)
     picture = read_photo("PHOTO", photo, parse_crop(crop))
     given = beside.read_beside(picture, pictures)
-    loaded = stages.load_model(run, model, device, size)
+    loaded = stages.load_model(run, model, device, size, config)
     under = checks.check_prompts(loaded, prompt, class_label=class_label, beside=given)
     checks.check_steps(loaded, how)
     inverted = stages.invert_photo(run, loaded, picture, how, conditioning=under)

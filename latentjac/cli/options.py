@@ -62,7 +62,10 @@ Out = Annotated[Path, option("--out -o", values.folder, help="Folder to write in
 ModelName = Annotated[
     str,
     option(
-        "--model", values.name, "a model", help="Built-in name (such as faces), diffusers pipeline folder or hub id."
+        "--model",
+        values.name,
+        "a model",
+        help="Built-in name (such as faces), diffusers pipeline folder, single .safetensors file or hub id.",
     ),
 ]
 Crop = Annotated[
@@ -271,6 +274,16 @@ LayerOfEdit = Annotated[
         "with --mask.",
     ),
 ]  # fmt: skip
+ModelConfig = Annotated[
+    str | None,
+    option(
+        "--config",
+        values.name,
+        "a pipeline folder or a hub id",
+        help="With a model of a single .safetensors file: the pipeline folder or hub id with configurations, scheduler "
+        "and tokenizers of it; default: those that diffusers takes the file for, if the cache of the hub has them.",
+    ),
+]
 Seed = Annotated[int, option("--seed", values.whole, 0, MOST_SEED, help="Seed of the solver's start block.")]
 Distances = Annotated[
     str,

@@ -20,6 +20,7 @@ OPTIONS = {
     "class_label": "--class-label",
     "compat": "--compat",
     "compose": "--compose",
+    "config": "--config",
     "asymmetric": "--asymmetric",
     "count": "--frames",
     "crop": "--crop",

@@ -18,6 +18,7 @@ from latentjac.cli.options import (
     LayerOfEdit,
     MaskFile,
     MethodName,
+    ModelConfig,
     ModelName,
     Out,
     Photo,
@@ -118,6 +119,7 @@ def make(
     tol: Tol = 1e-3,
     seed: Seed = 0,
     prompt: Prompt = None,
+    config: ModelConfig = None,
 ) -> None:  # fmt: skip
     """Make a slider of a direction at a photo.
 
@@ -155,7 +157,7 @@ def make(
     picture = read_photo("PHOTO", photo, parse_crop(crop))
     source.read()
     drawn = None if mask is None else open_mask(mask, picture)
-    loaded = stages.load_model(run, model, device)
+    loaded = stages.load_model(run, model, device, config=config)
     under = checks.check_prompts(loaded, prompt)
     _, height, width = loaded.sample_shape
     inside = None if drawn is None else fit_mask(drawn, picture, (height, width), loaded.codec.size)

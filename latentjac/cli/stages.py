@@ -32,21 +32,26 @@ class Inverted:
     trajectory: latentjac.Trajectory
 
 
-def load_model(run: RunFolder, source: str, device: str, size: str | None = None) -> latentjac.Model:
+def load_model(
+    run: RunFolder, source: str, device: str, size: str | None = None, config: str | None = None
+) -> latentjac.Model:
     """Load a model as :func:`open_model` does, and write down where it computes."""
     with run.timed("loading the model"):
-        model = open_model(source, device, size)
+        model = open_model(source, device, size, config)
     run.record.update(device=str(model.device), threads=torch.get_num_threads())
     return model
 
 
-def open_model(source: str, device: str, size: str | None = None, option: str = "--model") -> latentjac.Model:
+def open_model(
+    source: str, device: str, size: str | None = None, config: str | None = None, option: str = "--model"
+) -> latentjac.Model:
     """Load a model of pictures, at a size of ``--size`` if one is given; raise where there is none such.
 
     Args:
         source: Which.
         device: Where it computes, or ``"auto"``.
         size: Of its pictures.
+        config: What belongs to it, if it is a single file.
         option: Where source comes from, for messages.
     """
     if device == "auto":
@@ -56,9 +61,10 @@ def open_model(source: str, device: str, size: str | None = None, option: str = 
         raise refusal("--device", "one that torch sees", device, f", but torch sees {count or 'no'} GPUs")
     try:
         pixels = None if size is None else parse_size("--size", size)
-        model = latentjac.load(source, device=device, size=pixels)
+        model = latentjac.load(source, device=device, size=pixels, config=config)
     except (latentjac.LoadError, ValueError, TypeError, OSError) as error:
         message = in_options(str(error), {"source": option})
+        message = message.replace("None unless source is", f"left out unless {option} is")
         if not message.startswith(("--", option)):
             message = str(refusal(option, "one that can be loaded", source, f": {message}"))
         raise Refusal(message) from error

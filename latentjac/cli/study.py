@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from latentjac.cli import values
-from latentjac.cli.options import MOST_SEED, ClassLabel, Device, Out, help_without_command, option
+from latentjac.cli.options import MOST_SEED, ClassLabel, Device, ModelConfig, Out, help_without_command, option
 from latentjac.cli.refusals import Refusal, refusing
 from latentjac.studies import STUDIES, Finding, Settings, Study
 
@@ -107,6 +107,7 @@ def _command(name: str) -> Callable[..., None]:
         steps: Steps = None,
         prompt: Prompts = None,
         class_label: ClassLabel = None,
+        config: ModelConfig = None,
         small: Small = False,
     ) -> None:
         arguments = {option: value for option, value in locals().items() if option not in ("name", "context")}
@@ -149,7 +150,7 @@ def _run_all(context: typer.Context, name: str, arguments: dict[str, Any]) -> No
     for study in studies:
         if study.name in runs:
             chosen = sources[:1] if together and not study.several else sources
-            _run(runs[study.name], study, chosen, arguments["device"], settings, together)
+            _run(runs[study.name], study, chosen, arguments, settings, together)
 
 
 def _settings(arguments: dict[str, Any]) -> Settings:
@@ -164,7 +165,9 @@ def _settings(arguments: dict[str, Any]) -> Settings:
         return replace(usual, **{name: value for name, value in given.items() if value is not None})
 
 
-def _run(run: RunFolder, study: Study, sources: list[str], device: str, settings: Settings, together: bool) -> None:
+def _run(
+    run: RunFolder, study: Study, sources: list[str], arguments: dict[str, Any], settings: Settings, together: bool
+) -> None:
     """Load what a study needs, run it and write its files; among others, leave it out where it cannot run."""
     from latentjac.cli import checks, stages
     from latentjac.cli.inversion import Inversion
@@ -173,7 +176,7 @@ def _run(run: RunFolder, study: Study, sources: list[str], device: str, settings
     if study.several != (len(sources) > 1):
         expected = "given more than once, to compare models," if study.several else "given once"
         raise Refusal(f"--model must be {expected} for {study.name}, got {sources}")
-    models = [stages.load_model(run, source, device) for source in sources]
+    models = [stages.load_model(run, source, arguments["device"], config=arguments["config"]) for source in sources]
     if together and study.text and models[0].text is None:
         print(f"{study.name}: left out, since model {models[0].name!r} has no text")
         return

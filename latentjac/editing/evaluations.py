@@ -118,7 +118,7 @@ class Evaluations:
         name = self._model.resolve_layer(self._layer or "")
         if name == "image":  # of no more samples than are asked for: decoding takes long
             return decoder_map(self._model)(values)
-        return values if name in OUTPUTS else as_features(self._model, name, values)
+        return values if name in OUTPUTS else as_features(self._model, name, values, len(values))
 
     def _features(self, x: torch.Tensor, under: Conditioning) -> Answer:
         """Features of samples from passes of their own."""

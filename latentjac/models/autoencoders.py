@@ -47,6 +47,10 @@ def _latents(encoded: Any) -> torch.Tensor:
     return encoded.latents
 
 
+def _latent(encoded: Any) -> torch.Tensor:
+    return encoded.latent
+
+
 KINDS = {
     "AutoencoderKL": Kind(_mode, "block_out_channels"),
     "VQModel": Kind(_latents, "block_out_channels", {"force_not_quantize": True}),
@@ -56,7 +60,7 @@ KINDS = {
     "AutoencoderKLWan": Kind(_mode, "dim_mult", frames=True),
     "AutoencoderKLFlux2": Kind(_mode, "block_out_channels", folded=True),
     "AutoencoderKLHunyuanImage": Kind(_mode, "block_out_channels"),
-    "AutoencoderDC": Kind(lambda encoded: encoded.latent, "encoder_block_out_channels"),
+    "AutoencoderDC": Kind(_latent, "encoder_block_out_channels"),
 }
 # Of Kandinsky: decoded from latents as they are, without the codebook.
 _MOVQ = replace(KINDS["VQModel"], decoding=KINDS["VQModel"].smooth, scaled=False)
@@ -64,19 +68,21 @@ _MOVQ = replace(KINDS["VQModel"], decoding=KINDS["VQModel"].smooth, scaled=False
 
 @dataclass(frozen=True)
 class VideoKind:
-    """How the autoencoders of videos of a class are used; all of them give the first frame a latent of its own.
+    """How autoencoders of a class are used for videos; all of them give the first frame a latent of its own.
 
     Attributes:
         factors: Frames and pixels along a side for each of a latent, of the autoencoder.
         together: Further latents that are decoded at once: there are a multiple of so many behind the first.
         scaling: What its latents are scaled by, as keys of a configuration.
         refusal: Why one of this configuration cannot be used, or None.
+        framewise: Whether it is one of pictures, which takes frame by frame.
     """
 
     factors: Callable[[Any], tuple[int, int]] = field(repr=False)
     together: int = 1
     scaling: Callable[[Any], Mapping[str, Any]] = field(default=lambda coder: coder.config, repr=False)
     refusal: Callable[[Mapping[str, Any]], str | None] = field(default=lambda config: None, repr=False)
+    framewise: bool = False
 
 
 def _of_buffers(coder: Any) -> Mapping[str, Any]:
@@ -86,10 +92,18 @@ def _of_buffers(coder: Any) -> Mapping[str, Any]:
 
 
 def _of_blocks(coder: Any) -> tuple[int, int]:
-    return int(coder.config["temporal_compression_ratio"]), 2 ** (len(coder.config["block_out_channels"]) - 1)
+    return int(coder.config["temporal_compression_ratio"]), _of_scales(coder)
+
+
+def _of_scales(coder: Any) -> int:
+    return 2 ** (len(coder.config["block_out_channels"]) - 1)
 
 
 VIDEO_KINDS = {
+    "AutoencoderKL": VideoKind(lambda coder: (1, _of_scales(coder)), framewise=True),
+    "AutoencoderKLHunyuanVideo": VideoKind(
+        lambda coder: (coder.config["temporal_compression_ratio"], coder.config["spatial_compression_ratio"])
+    ),
     "AutoencoderKLWan": VideoKind(
         lambda coder: (coder.config["scale_factor_temporal"], coder.config["scale_factor_spatial"])
     ),

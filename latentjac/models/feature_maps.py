@@ -36,20 +36,23 @@ def layer_map(model: Model, name: str) -> Callable[..., torch.Tensor]:
 
     def features(x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
         # ClassifierFree is of the prediction alone: features are those under the prompt.
-        return as_features(model, name, tap(model.network, x, t, conditioning.unguided()._expanded(len(x))))
+        returned = tap(model.network, x, t, conditioning.unguided()._expanded(len(x)))
+        return as_features(model, name, returned, len(x))
 
     return features
 
 
-def as_features(model: Model, name: str, returned: torch.Tensor) -> torch.Tensor:
-    """What modules of a full name returned for the picture, as features of a layer."""
+def as_features(model: Model, name: str, returned: torch.Tensor, count: int) -> torch.Tensor:
+    """What modules of a full name returned for so many pictures, as features of a layer."""
     grid = model._own_family.grid
     if grid is None or not grid.is_of(name):
         return returned
-    return grid.unpacked(returned, grid.sizes(model.network, model.sample_shape))
+    return grid.unpacked(returned, grid.sizes(model.network, model.sample_shape), count)
 
 
 def as_returned(model: Model, name: str, features: torch.Tensor) -> torch.Tensor:
     """Features of a layer, or what is to be added to them, as the module itself returns them."""
     grid = model._own_family.grid
-    return features if grid is None or not grid.is_of(name) else grid.packed(features)
+    if grid is None or not grid.is_of(name):
+        return features
+    return grid.packed(features, grid.sizes(model.network, model.sample_shape))

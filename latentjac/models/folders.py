@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import torch
 
-from latentjac.models import autoencoders
+from latentjac.models import autoencoders, mistaken
 from latentjac.models.adapters import FAMILIES, NETWORK_PARTS, class_now
 from latentjac.models.configs import check_part, check_schedule, read_config
 from latentjac.models.errors import LoadError
@@ -20,8 +20,7 @@ from latentjac.models.weights import plan
 STEM = "diffusion_pytorch_model"  # how files of weights of diffusers begin
 _INFINITE = ("lambda_min_clipped",)  # of solvers, which diffusers writes as -Infinity
 # Files of low-rank adapters, which diffusers and transformers write beside the weights of what they change.
-_ADAPTER_STEMS = ("pytorch_lora_weights", "adapter_model")
-_ADAPTERS = tuple(f"{stem}.{kind}" for stem in _ADAPTER_STEMS for kind in ("safetensors", "bin"))
+_ADAPTERS = tuple(f"{stem}.{kind}" for stem in mistaken.ADAPTER_STEMS for kind in ("safetensors", "bin"))
 # Of diffusers, with a configuration and weights as those of transformers have them.
 _ENCODERS = (
     "MultilingualCLIP", "PaintByExampleImageEncoder", "RobertaSeriesModelWithTransformation", "LDMBertModel",
@@ -159,7 +158,10 @@ def read_network(folder: Path, variant: str | None, dtype: torch.dtype) -> Any:
     path = folder / "config.json"
     kind, known = read_config(path).get("_class_name"), sorted({family.network for family in FAMILIES})
     if kind not in known:
-        raise LoadError(f"load: {str(path)!r}: _class_name must be one of {known}, got {str(kind)[:60]!r}")
+        raise LoadError(
+            f"load: {str(path)!r}: _class_name must be one of {known}, got {str(kind)[:60]!r}"
+            f"{mistaken.of_folder(folder)}"
+        )
     return plan(_maker(path, None, kind), path, STEM, variant, dtype)()
 
 

@@ -22,6 +22,7 @@ from latentjac.linearization.changes import modules_of, structure
 from latentjac.linearization.streams import StreamOrder
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.predictions import Prediction
+from latentjac.models.stages import choosing
 from latentjac.recording import CudaRecorder, Recorder, Recording
 
 if TYPE_CHECKING:
@@ -81,10 +82,11 @@ class Forwards:
             return model.denoiser(conditioning)._predict(x, t)
         with self._turn(x.device):
             self._look_at(model)
-            asked = _asked(x, t, conditioning)
+            part = model.part_at(t)
+            asked = _asked(x, t, conditioning, part)
             self._seen[asked.key] += 1
             if asked.key not in self._recorded and self._seen[asked.key] >= _OFTEN and len(self._recorded) < _MOST:
-                self._record(model, asked)
+                self._record(model, asked, part)
             recording = self._recorded.get(asked.key)
             if recording is not None:
                 return Prediction(*(value.clone() for value in recording(*asked.tensors)))
@@ -119,9 +121,10 @@ class Forwards:
             # Held, so that nothing else gets their identities.
             self._made_of, self._held = now, (model.call, model.levels)
 
-    def _record(self, model: Model, asked: _Asked) -> None:
+    def _record(self, model: Model, asked: _Asked, part: str | None) -> None:
         def run(x: Tensor, t: Tensor, *tensors: Tensor) -> Prediction:
-            return model.denoiser(Conditioning._traced(asked.names, tensors))._predict(x, t)
+            with choosing(part):  # a recording reads no timestep
+                return model.denoiser(Conditioning._traced(asked.names, tensors))._predict(x, t)
 
         self._recorder = self._recorder or self._given or CudaRecorder(asked.tensors[0].device)
         try:
@@ -137,13 +140,14 @@ def _is_hooked(network: torch.nn.Module) -> bool:
     return any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
 
-def _asked(x: Tensor, t: Tensor, conditioning: Conditioning) -> _Asked:
+def _asked(x: Tensor, t: Tensor, conditioning: Conditioning, part: str | None) -> _Asked:
     flat = conditioning.flat()
     # Scales of guidance may be on the host, from where a recording cannot copy them.
     flat = {name: value.to(x.device) if name.endswith("scale") else value for name, value in flat.items()}
     tensors = [x, t, *flat.values()]
     shapes = tuple((value.shape, value.dtype, value.device) for value in tensors)
-    return _Asked((tuple(flat), shapes, type(conditioning.guidance), _settings(x.device)), list(flat), tensors)
+    key = (tuple(flat), shapes, type(conditioning.guidance), _settings(x.device), part)
+    return _Asked(key, list(flat), tensors)
 
 
 def _settings(device: torch.device) -> tuple[object, ...]:

@@ -46,7 +46,7 @@ def network_identity(network: nn.Module) -> str:
         state = network.state_dict()
         probes = [_sample(p.detach()) for p in state.values()]
     # In one transfer: there are hundreds of them.
-    values = torch.cat(probes).cpu().split([len(probe) for probe in probes])
+    values = torch.cat(probes).cpu().split([len(probe) for probe in probes]) if probes else ()
     for name, probe in zip(state, values, strict=True):
         digest.update(name.encode() + probe.numpy().tobytes())
     for added in _added(network, config):

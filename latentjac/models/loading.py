@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from latentjac.arguments import check_bool, check_device, check_dtype, check_int, check_kind, check_text, shown
-from latentjac.models import autoencoders
+from latentjac.models import autoencoders, mistaken
 from latentjac.models.adapters import BY_HAND, PART_NAMES, family_of
 from latentjac.models.configs import check_part, check_schedule
 from latentjac.models.errors import LoadError
@@ -128,6 +128,8 @@ def load(
     if config is not None and not _is_single_file(source):
         raise TypeError(f"load: config must be None unless source is a single file, got {shown(config)}")
     if isinstance(source, torch.nn.Module):
+        if mistaken.of_object(source):
+            raise LoadError(f"load: source must be {mistaken.of_object(source)}")
         if scheduler is None:
             raise TypeError("load: scheduler must be given with a network, got None")
         name, parts = type(source).__name__, Parts(source, scheduler)
@@ -174,6 +176,8 @@ def _read(
     elif isinstance(source, str) and _HUB_ID.fullmatch(source) and not folder.exists():
         _check_no_scheduler(scheduler)
         folder = _download(source, variant, options)
+    elif folder.is_file() and mistaken.of_file(folder):
+        raise LoadError(f"load: source must be {mistaken.of_file(folder)}")
     elif not folder.is_dir():
         raise LoadError(
             f"load: source must be a built-in name {builtin_models()}, an existing folder or a hub id 'owner/name', "
@@ -258,12 +262,12 @@ def _download(hub_id: str, variant: str | None, options: dict[str, Any], *, weig
 
 
 def _check_folder(folder: Path) -> None:
-    for file in ("model_index.json", "scheduler/scheduler_config.json"):
+    for file in (mistaken.INDEX, "scheduler/scheduler_config.json"):
         if not (folder / file).exists():
-            hint = " (the folder of a network alone needs its scheduler: load(folder, scheduler))"
+            hint = mistaken.of_folder(folder) if file == mistaken.INDEX else ""
             raise LoadError(
                 f"load: folder must hold a diffusers pipeline with safetensors weights, got {str(folder)!r} "
-                f"without {file}{hint if _holds_a_network(folder) else ''}"
+                f"without {file}{hint}"
             )
 
 

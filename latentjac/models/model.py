@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any, cast
 
 import torch
 
 from latentjac.arguments import (
     check_callable,
+    check_dense,
     check_device,
     check_dtype,
     check_kind,
@@ -35,6 +37,7 @@ from latentjac.models.prompted import conditioning_under
 from latentjac.models.schedulers import levels_of
 from latentjac.models.snapshot import without_values
 from latentjac.models.sound import SoundCodec
+from latentjac.models.stages import of_part, part_at
 from latentjac.models.tokens import count_tokens, tokens_of_sample
 from latentjac.models.traces import Traces
 from latentjac.models.video import VideoCodec, VideoLatentCodec
@@ -147,6 +150,7 @@ class Model:
             raise ValueError("Model: sample_shape must be given for a network without configuration, got None")
         self.codec: Codec | NoCodec = codec_of_pixels(self.sample_shape) if codec is None else codec
         self.network.eval().requires_grad_(False)
+        self._none = torch.zeros((), dtype=torch.float32, device="cpu")  # stands for weights where there are none
         if self.device.type == "cpu" and all(p.ndim < 5 for p in self.network.parameters()):
             # Convolutions are faster so on a CPU; the annotation of Module.to leaves the keyword out.
             self.network.to(memory_format=torch.channels_last)
@@ -191,15 +195,20 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where the network's weights are."""
-        with exclusion.evaluating():  # a network that another thread traces has other parameters
-            return next(self.network.parameters()).device
+        """Where the network's weights are; of one without any the CPU, or where :meth:`to` moved it."""
+        return self._weights.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the network's weights."""
-        with exclusion.evaluating():
-            return next(self.network.parameters()).dtype
+        """Type of the network's weights; of one without any float32, or what :meth:`to` made it."""
+        return self._weights.dtype
+
+    @property
+    def _weights(self) -> torch.Tensor:
+        """One of them, or a tensor that stands for them."""
+        with exclusion.evaluating():  # a network that another thread traces has other parameters
+            held = chain(self.network.parameters(), self.network.buffers())
+            return next((tensor for tensor in held if tensor.is_floating_point()), self._none)
 
     @property
     def scheduler(self) -> Any:
@@ -253,6 +262,7 @@ class Model:
                 part.to(device)
             if part is not None and dtype is not None and dtype != kept:
                 cast_weights(part, dtype)
+        self._none = self._none.to(device, dtype)
         self._forget()
         return self
 
@@ -400,6 +410,24 @@ class Model:
         return prediction_map(self, name) if name in OUTPUTS else layer_map(self, name)
 
     @public
+    def part_at(self, t: torch.Tensor) -> str | None:
+        """Which network is used at timesteps, of models with one for much noise and one for little, as Wan 2.2.
+
+        Points and trajectories use the right one. A linearization holds on its side of the boundary: at a timestep of
+        the other network it is made anew by :meth:`linearization`, and ``rebase`` refuses.
+
+        Args:
+            t: Timesteps of the training schedule, ``[]`` or ``[B]``.
+
+        Returns:
+            What its pipeline calls it, such as ``"transformer_2"``; None where there is one only, or both are used.
+
+        Raises:
+            TypeError: If t is no tensor.
+        """
+        return part_at(self.network, check_dense("part_at", "t", t))
+
+    @public
     def linearization(
         self,
         layer: str,
@@ -435,8 +463,10 @@ class Model:
         held = (conditioning if name in OUTPUTS else conditioning.unguided()).flat()
         mask, backend, precision = check_linearized(x, t, held, mask, backend, precision)
         refuse_training(self.network)
-        features = self.feature_map(name)
-        return self._traces.linearization(name, features, x, t, held, mask=mask, backend=backend, precision=precision)
+        part = part_at(self.network, t)
+        features = of_part(self.network, part, self.feature_map(name))
+        key = name if part is None else f"{name} of {part}"
+        return self._traces.linearization(key, features, x, t, held, mask=mask, backend=backend, precision=precision)
 
     def __repr__(self) -> str:
         millions = sum(p.numel() for p in self.network.parameters()) / 1e6

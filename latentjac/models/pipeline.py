@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from latentjac.models import autoencoders
-from latentjac.models.adapters import BY_HAND, FAMILIES, NETWORK_PARTS, Encoder, Family
+from latentjac.models import adapters, autoencoders
+from latentjac.models.adapters import BY_HAND, FAMILIES, NETWORK_PARTS, Encoder, Family, name_of
 from latentjac.models.errors import LoadError
 from latentjac.models.image_prompts import ExampleEncoder, ImageEncoder, Noising
+from latentjac.models.pipeline_text import PipelineText
 
 # Parts that change neither the network's input nor what becomes of its output.
 _IGNORED = ("safety_checker", "feature_extractor", "watermarker", "scheduler")
@@ -57,10 +58,19 @@ def parts_of(pipeline: Any) -> Parts:
 
 def made_of(family: Family, held: Mapping[str, Any], settings: Mapping[str, Any], scheduler: Any) -> Parts:
     """What a model is made of, of the parts of a pipeline by name and its settings."""
-    text = None if family.make_text is None else family.make_text(held, settings)
+    text = None if family.make_text is None else _text(name_of(family), held, settings)
     coder = next((held[name] for name in autoencoders.PARTS if name in held), None)
     scheduler = family.scheduled(scheduler, settings)
-    return Parts(family.made(held), scheduler, coder, text, _image_encoder(held), family.noising(held))
+    return Parts(family.made(held, settings), scheduler, coder, text, _image_encoder(held), family.noising(held))
+
+
+def _text(family: str, held: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+    """The encoder of prompts of a family of this name, which can be made again in another process."""
+    text: Any = getattr(adapters, family).make_text(held, settings)
+    if isinstance(text, PipelineText):
+        parts = {name: part for name, part in held.items() if name != "safety_checker"}
+        text.recipe = _text, (family, parts, dict(settings))
+    return text
 
 
 def _image_encoder(held: Mapping[str, Any]) -> ImageEncoder | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,11 +16,19 @@ from latentjac.public import made_on_cpu, public
 Encode = Callable[..., dict[str, torch.Tensor]]
 
 
+_HOOKS = "transformers.utils.output_capturing"  # whose hooks cannot be pickled
+_encoding = threading.RLock()  # held while hooks are needed, and while they are dropped
+
+
 class PipelineText:
     """The encoders of a pipeline, called as the pipeline calls them.
 
+    One that :func:`latentjac.load` made can be pickled: it is made anew of the parts of its pipeline. One made by hand
+    can where ``encode`` is a function of a module.
+
     Attributes:
         encoder: All of its encoders, in evaluation mode, gradients off.
+        recipe: What makes another one, a function of a module and its arguments; None where that is not known.
 
     Args:
         kind: Class of the pipeline in diffusers.
@@ -27,6 +36,8 @@ class PipelineText:
         encode: Calls it.
         encode_away: The same of texts that guidance leads away from, where the pipeline encodes these in another way.
     """
+
+    recipe: tuple[Callable[..., PipelineText], tuple[Any, ...]] | None = None
 
     def __init__(self, kind: str, parts: Mapping[str, Any], encode: Encode, encode_away: Encode | None = None) -> None:
         import diffusers
@@ -38,6 +49,16 @@ class PipelineText:
         coders = ("text_encoder", "projection_model", "bert")
         held = [p for name, p in parts.items() if name.startswith(coders) and isinstance(p, torch.nn.Module)]
         self.encoder = torch.nn.ModuleList(held).eval().requires_grad_(False)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # What calls the pipeline is a function inside of another, which no other process finds.
+        if self.recipe is None:
+            return super().__reduce_ex__(protocol)
+        with _encoding:
+            for part in self._pipeline.components.values():
+                if isinstance(part, torch.nn.Module):
+                    _drop_hooks(part)
+        return self.recipe
 
     @public
     @made_on_cpu
@@ -53,14 +74,26 @@ class PipelineText:
             TypeError: If prompts are no list of texts.
             ValueError: If there are none.
         """
-        return self._encode(self._pipeline, check_texts("tensors", prompts), *_given(pictures))
+        with _encoding:
+            return self._encode(self._pipeline, check_texts("tensors", prompts), *_given(pictures))
 
     @public
     @made_on_cpu
     @torch.no_grad()
     def negative_tensors(self, prompts: Sequence[str], pictures: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """The same of prompts that guidance leads away from; errors as of :meth:`tensors`."""
-        return self._encode_away(self._pipeline, check_texts("negative_tensors", prompts), *_given(pictures))
+        with _encoding:
+            return self._encode_away(self._pipeline, check_texts("negative_tensors", prompts), *_given(pictures))
+
+
+def _drop_hooks(encoder: torch.nn.Module) -> None:
+    """Remove hooks that transformers puts on encoders when it is asked for their states, and can put there again."""
+    for module in encoder.modules():
+        held = module._forward_hooks
+        for key in [key for key, hook in held.items() if getattr(hook, "__module__", "") == _HOOKS]:
+            del held[key]
+        if "_output_capturing_hooks_installed" in vars(module):
+            del module._output_capturing_hooks_installed
 
 
 def _given(pictures: torch.Tensor | None) -> tuple[torch.Tensor, ...]:

@@ -12,6 +12,7 @@ import torch
 
 from latentjac.models.errors import LoadError, reading
 from latentjac.models.folders import PipelineFolder, Read
+from latentjac.models.mistaken import is_textual_inversion
 from latentjac.models.pipeline import Parts
 from latentjac.models.weights import Expected, check_fit, fill, made_without_memory, make_part, names_of
 from latentjac.tensor_files import Entry, Header, read_header, read_tensors
@@ -51,7 +52,7 @@ class Checkpoint:
         path: The file.
 
     Raises:
-        LoadError: If it is no safetensors file, or one of an adapter.
+        LoadError: If it is no safetensors file, or one of an adapter or of embeddings of words.
     """
 
     def __init__(self, path: Path) -> None:
@@ -69,6 +70,13 @@ class Checkpoint:
             raise LoadError(
                 f"load: source must hold the weights of a model, got those of an adapter (LoRA) in {str(path)!r}, such "
                 f"as {adapter[:80]}: load a pipeline by diffusers, add them by pipeline.load_lora_weights(file), and "
+                "give the pipeline object to latentjac.load"
+            )
+
+        if is_textual_inversion({name: entry.shape for name, entry in self._header.entries.items()}):
+            raise LoadError(
+                f"load: source must hold the weights of a model, got embeddings of words (textual inversion) in "
+                f"{str(path)!r}: load a pipeline by diffusers, add them by pipeline.load_textual_inversion(file), and "
                 "give the pipeline object to latentjac.load"
             )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.weight_norm import WeightNorm
 
 from latentjac.arguments import check_int, check_tensor, check_text
 from latentjac.models.autoencoders import in_parts
@@ -54,6 +55,7 @@ class SoundCodec:
         self.channels: int = config["audio_channels"]
         self.latent_channels: int = config["decoder_input_channels"]
         self.autoencoder = autoencoder.eval().requires_grad_(False)
+        _settle(autoencoder)
 
     @property
     def seconds(self) -> float:
@@ -110,3 +112,11 @@ class SoundCodec:
 
     def _decode(self, samples: torch.Tensor) -> torch.Tensor:
         return self.autoencoder.decode(samples).sample
+
+
+def _settle(autoencoder: torch.nn.Module) -> None:
+    """Compute weights that are norms times directions without their graph, with which no copy could be made."""
+    for module in autoencoder.modules():
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, WeightNorm):
+                setattr(module, hook.name, hook.compute_weight(module))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from latentjac.models.prepare import Size, as_size
 from latentjac.public import public
 
 MOST_FRAMES = 2048
+_FRAMES_AT_ONCE = 16  # of those that autoencoders of pictures take one by one
 _SHAPE = "[B, C, F, H, W]"
 
 
@@ -140,19 +142,18 @@ class VideoLatentCodec:
     media = "videos"
 
     def __init__(self, autoencoder: Any, latent_size: tuple[int, int, int]) -> None:
-        self._kind = video_kind_of(autoencoder)
+        kind = video_kind_of(autoencoder)
         frames, (height, width) = as_video("VideoLatentCodec", "latent_size", latent_size)
-        time, space = self._kind.factors(autoencoder)
-        if (frames - 1) % self._kind.together:
-            kind, several = type(autoencoder).__name__, self._kind.together
+        time, space = kind.factors(autoencoder)
+        if (frames - 1) % kind.together:
             raise ValueError(
-                f"VideoLatentCodec: latent_size must have a multiple of {several} frames, and 1, for {kind}, "
-                f"got {frames}"
+                f"VideoLatentCodec: latent_size must have a multiple of {kind.together} frames, and 1, for "
+                f"{type(autoencoder).__name__}, got {frames}"
             )
         self.frames, self.size = (frames - 1) * time + 1, (height * space, width * space)
         self._pixels = VideoCodec((self.frames, *self.size), autoencoder.config.in_channels)
         self.channels, self.latent_channels = self._pixels.channels, latent_channels(autoencoder)
-        self._scaling = Scaling(self._kind.scaling(autoencoder), self.latent_channels, dims=3)
+        self._scaling = Scaling(kind.scaling(autoencoder), self.latent_channels, dims=3)
         self.autoencoder = autoencoder.eval().requires_grad_(False)
 
     @public
@@ -186,10 +187,18 @@ class VideoLatentCodec:
         return self._pixels._unclipped(decoded.to(samples.dtype))
 
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self._scaling.forward(self.autoencoder.encode(pixels).latent_dist.mode())
+        whole = self._by_frames(lambda part: self.autoencoder.encode(part).latent_dist.mode(), pixels)
+        return self._scaling.forward(whole)
 
     def _decode(self, samples: torch.Tensor) -> torch.Tensor:
-        return self.autoencoder.decode(self._scaling.back(samples)).sample
+        return self._by_frames(lambda part: self.autoencoder.decode(part).sample, self._scaling.back(samples))
+
+    def _by_frames(self, apply: Callable[[torch.Tensor], torch.Tensor], videos: torch.Tensor) -> torch.Tensor:
+        """What an autoencoder makes of videos ``[B, C, F, H, W]``; one of pictures of their frames."""
+        if not video_kind_of(self.autoencoder).framewise:
+            return apply(videos)
+        frames = videos.transpose(1, 2).flatten(0, 1).split(_FRAMES_AT_ONCE)
+        return torch.cat([apply(part) for part in frames]).unflatten(0, (len(videos), -1)).transpose(1, 2)
 
 
 def as_video(function: str, argument: str, size: Any) -> tuple[int, Size]:

@@ -214,8 +214,10 @@ def _files(folder: Path, stem: str, variant: str | None) -> dict[Path, set[str] 
         names.setdefault(str(file), set()).add(weight)
     for name in names:
         if name != os.path.basename(name) or not name.endswith(".safetensors") or not (folder / name).exists():
+            missing = name == os.path.basename(name) and name.endswith(".safetensors")
             raise LoadError(
                 f"load: {str(index)!r}: weight_map must name safetensors files beside it, got {name[:60]!r}"
+                f"{', which is not there: fetch or copy it again' if missing else ''}"
             )
     return {folder / name: names[name] for name in sorted(names)}
 

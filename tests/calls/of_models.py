@@ -60,6 +60,7 @@ BASELINES: dict[str, Baseline] = {
     "Model.conditioning/none": lambda c: call(c.model.conditioning, prompt=None),
     "Model.denoiser": lambda c: call(c.text.denoiser, conditioning=c.conditioning),
     "Model.resolve_layer": lambda c: call(c.model.resolve_layer, layer="mid"),
+    "Model.part_at": lambda c: call(c.model.part_at, t=torch.tensor(500)),
     "Model.eps": lambda c: call(c.model.eps, x=c.point.sample, t=torch.tensor(500), conditioning=lj.Conditioning()),
     "Model.x0": lambda c: call(c.model.x0, x=c.point.sample, t=torch.tensor(500), conditioning=lj.Conditioning()),
     "Model.feature_map": lambda c: call(c.model.feature_map, layer="mid"),

@@ -14,6 +14,7 @@ from cli.commands import run
 from networks import randomize
 from PIL import Image
 from pipelines import build_controlled, build_stable_diffusion
+from single_files import save_as_one
 
 import latentjac
 
@@ -82,6 +83,25 @@ def test_a_size(photo, tmp_path) -> None:
     assert json.loads((tmp_path / "out" / "run.json").read_text())["model"]["sample_shape"] == [4, 8, 12]
     done = run("invert", photo, *options, "--size", "17", "--out", tmp_path / "refused")
     assert (done.returncode, "--size must be of multiples of 2" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_single_file_with_its_configurations(photo, tmp_path) -> None:
+    pipeline = build_stable_diffusion(tmp_path)
+    pipeline.save_pretrained(tmp_path / "config")
+    file = save_as_one(pipeline, tmp_path / "model.safetensors")
+    options = ["--steps", 4, "--prompt", "a cat"]
+    given = [photo, "--model", file, "--config", tmp_path / "config"]
+    done = run("invert", *given, *options, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert written["model"]["identity"] == latentjac.load(pipeline).identity()
+    assert written["arguments"]["config"] == str(tmp_path / "config")
+    done = run("invert", photo, "--model", file, *options, "--out", tmp_path / "refused")
+    assert (done.returncode, "--config must be the pipeline folder that" in done.stderr) == (2, True), done.stderr
+    wrong = ["--model", tmp_path / "config", "--config", tmp_path / "config"]
+    done = run("invert", photo, *wrong, *options, "--out", tmp_path / "refused")
+    assert done.returncode == 2
+    assert "--config must be left out unless --model is a single file, got" in done.stderr, done.stderr
 
 
 def test_which_kind_of_picture_a_union_controlnet_sees(photo, tmp_path) -> None:

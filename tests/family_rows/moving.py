@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import diffusers
 import torch
 import video_pipelines
 from family_rows.given import flow
-from small_pipeline import Small
+from small_pipeline import SCALE, Small
 from sound_pipelines import build_stable_audio
 
 import latentjac
@@ -33,6 +35,21 @@ ROWS: dict[str, Small] = {
         lambda model, noise: {"latents": noise.transpose(1, 2)},
         size=(8, 16),
         frames=9,
+    ),
+    "wan-2-2": flow("WAN_STAGED", video_pipelines.build_staged_wan, size=(16, 32), frames=5, tol=1e-5),
+    "hunyuan-video": flow("HUNYUAN_VIDEO", video_pipelines.build_hunyuan_video, size=(16, 32), frames=5),
+    "hunyuan-video-undistilled": flow(
+        "HUNYUAN_VIDEO_PLAIN",
+        partial(video_pipelines.build_hunyuan_video, guidance_embeds=False),
+        lambda model, noise: {"negative_prompt": "", "true_cfg_scale": SCALE},
+        size=(16, 32),
+        frames=5,
+    ),
+    "animatediff": Small("ANIMATEDIFF", video_pipelines.build_animatediff, frames=3),
+    "animatediff-sdxl": Small(
+        "ANIMATEDIFF_XL",
+        partial(video_pipelines.build_animatediff, kind=diffusers.AnimateDiffSDXLPipeline),
+        frames=3,
     ),
     "stable-audio": flow("STABLE_AUDIO", build_stable_audio, unscaled),
 }

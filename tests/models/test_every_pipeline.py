@@ -25,7 +25,7 @@ TAKEN = """
     QwenImagePipeline QwenImageImg2ImgPipeline QwenImageInpaintPipeline ZImagePipeline ZImageImg2ImgPipeline
     ZImageInpaintPipeline ChromaPipeline ChromaImg2ImgPipeline ChromaInpaintPipeline Flux2Pipeline Flux2KleinPipeline
     WanPipeline WanVideoToVideoPipeline LTXPipeline StableAudioPipeline
-    CogVideoXPipeline CogVideoXVideoToVideoPipeline
+    CogVideoXPipeline CogVideoXVideoToVideoPipeline HunyuanVideoPipeline
     StableDiffusionAdapterPipeline StableDiffusionImageVariationPipeline StableDiffusionGLIGENPipeline
     FluxControlNetPipeline FluxControlNetImg2ImgPipeline FluxControlNetInpaintPipeline FluxKontextPipeline
     FluxKontextInpaintPipeline StableDiffusion3ControlNetPipeline StableDiffusion3ControlNetInpaintingPipeline

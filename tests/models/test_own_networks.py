@@ -84,6 +84,22 @@ def test_guidance_of_classes(model) -> None:
     assert latentjac.sample(model, point, output_type="latent").shape == (2, 3, 6, 6)
 
 
+def test_a_network_without_weights() -> None:
+    """It computes on the CPU in float32, or where and in what it was moved to."""
+    network = torch.nn.Sequential(torch.nn.Tanh(), torch.nn.Hardtanh(-0.5, 0.5))
+    model = latentjac.Model(
+        network, build_scheduler(), call=lambda net, x, t, c: net(x), layers={"mid": "0"}, sample_shape=(3, 4, 4)
+    )
+    assert (model.device, model.dtype) == (torch.device("cpu"), torch.float32)
+    point = latentjac.noise_point(model, num_inference_steps=4)
+    basis = latentjac.local_basis(model, point, 2, "mid", tol=1e-4)
+    slopes = (1 - point.sample.double().tanh() ** 2).flatten().sort(descending=True).values
+    torch.testing.assert_close(basis.s.flatten().double(), slopes[:2], rtol=1e-3, atol=0)
+    assert model.identity() != latentjac.Model(network[:1], build_scheduler(), sample_shape=(3, 4, 4)).identity()
+    model.to(dtype=torch.float64)
+    assert latentjac.noise_point(model).sample.dtype == torch.float64
+
+
 def test_layers_are_modules_or_their_names() -> None:
     network = Classes()
     for layer in (network.blocks[1], "blocks.1"):

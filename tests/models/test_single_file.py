@@ -151,7 +151,7 @@ def test_the_file_of_a_network_alone(saved, tmp_path: Path) -> None:
     save_file({name: value.contiguous() for name, value in other.items()}, tmp_path / "vae.safetensors")
     with pytest.raises(latentjac.LoadError, match=r"got those of \['vae'\] alone"):
         latentjac.load(tmp_path / "vae.safetensors", config=saved[1])
-    save_file({"emb_params": torch.ones(1, 16)}, tmp_path / "word.safetensors")
+    save_file({"word.weight": torch.ones(1, 16)}, tmp_path / "word.safetensors")
     with pytest.raises(latentjac.LoadError, match="got none of its parts"):
         latentjac.load(tmp_path / "word.safetensors", config=saved[1])
     shutil.copytree(saved[1], tmp_path / "pickled")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from latentjac.models.adapters.animatediff import ANIMATEDIFF, ANIMATEDIFF_XL
 from latentjac.models.adapters.aura_flow import AURA_FLOW
 from latentjac.models.adapters.bria import BRIA, FIBO, FIBO_EDIT
 from latentjac.models.adapters.chroma import CHROMA
@@ -41,6 +42,7 @@ from latentjac.models.adapters.flux2 import FLUX2, FLUX2_KLEIN, FLUX2_KLEIN_INPA
 from latentjac.models.adapters.hidream import HIDREAM, MixedHiDream
 from latentjac.models.adapters.hunyuan_dit import HUNYUAN_DIT
 from latentjac.models.adapters.hunyuan_image import HUNYUAN_IMAGE, WholeTextHunyuan
+from latentjac.models.adapters.hunyuan_video import HUNYUAN_VIDEO, HUNYUAN_VIDEO_PLAIN
 from latentjac.models.adapters.kandinsky import KANDINSKY, KANDINSKY_21, KANDINSKY_21_INPAINT, KANDINSKY_INPAINT
 from latentjac.models.adapters.kandinsky3 import KANDINSKY_3
 from latentjac.models.adapters.kandinsky5 import KANDINSKY_5, KANDINSKY_5_EDIT, SmoothKandinsky5
@@ -65,7 +67,7 @@ from latentjac.models.adapters.stable_audio import STABLE_AUDIO
 from latentjac.models.adapters.text_unet import TEXT_UNET
 from latentjac.models.adapters.unclip import PAINTING, UNCLIP, VARIATION
 from latentjac.models.adapters.upscaling import DEEPFLOYD_UPSCALED, DEPTH, UPSCALED
-from latentjac.models.adapters.wan import WAN
+from latentjac.models.adapters.wan import WAN, WAN_STAGED, StagedWan
 from latentjac.models.adapters.z_image import Z_IMAGE
 
 # What `load` knows; of several that suit a network the first is taken.
@@ -80,7 +82,8 @@ FAMILIES = (
     LUMINA2, CHROMA, COG_VIEW3, FLUX2, FLUX2_KLEIN,
     XS, XS_SDXL, HIDREAM, NUCLEUS, FIBO2, OVIS_IMAGE, LONGCAT_IMAGE, BRIA, FIBO, KREA2, ERNIE_IMAGE, PRX, LUMINA,
     HUNYUAN_IMAGE, KANDINSKY_3, KANDINSKY_5_EDIT, KANDINSKY_5, ALT_DIFFUSION, LATENT_DIFFUSION, DREAMLITE,
-    WAN, LTX, COGVIDEOX, STABLE_AUDIO,
+    WAN_STAGED, WAN, LTX, COGVIDEOX, HUNYUAN_VIDEO, HUNYUAN_VIDEO_PLAIN, ANIMATEDIFF, ANIMATEDIFF_XL,
+    STABLE_AUDIO,
 )  # fmt: skip
 # Of networks that had one class before diffusers 0.30, and have one each since: by the kind of their norm.
 _NEW_CLASSES = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
@@ -95,6 +98,11 @@ def family_of(network: Any) -> Family | None:
     return next((family for family in FAMILIES if family.is_of(network)), None)
 
 
+def name_of(family: Family) -> str:
+    """What a family is called here, such as ``"SD3"``."""
+    return next(name for name, value in globals().items() if value is family)
+
+
 def class_now(kind: str, config: Mapping[str, Any]) -> str:
     """What diffusers calls the class of a network of a file today."""
     return _NEW_CLASSES.get(str(config.get("norm_type")), kind) if kind == "Transformer2DModel" else kind
@@ -104,6 +112,8 @@ __all__ = [
     "ADAPTED",
     "ADAPTED_SDXL",
     "ALT_DIFFUSION",
+    "ANIMATEDIFF",
+    "ANIMATEDIFF_XL",
     "AURA_FLOW",
     "BRIA",
     "BY_HAND",
@@ -144,6 +154,8 @@ __all__ = [
     "HIDREAM",
     "HUNYUAN_DIT",
     "HUNYUAN_IMAGE",
+    "HUNYUAN_VIDEO",
+    "HUNYUAN_VIDEO_PLAIN",
     "KANDINSKY",
     "KANDINSKY_3",
     "KANDINSKY_5",
@@ -182,6 +194,7 @@ __all__ = [
     "UPSCALED",
     "VARIATION",
     "WAN",
+    "WAN_STAGED",
     "XS",
     "XS_SDXL",
     "Z_IMAGE",
@@ -196,7 +209,9 @@ __all__ = [
     "MixedHiDream",
     "MixedNucleus",
     "SmoothKandinsky5",
+    "StagedWan",
     "WholeTextHunyuan",
     "class_now",
     "family_of",
+    "name_of",
 ]

@@ -33,28 +33,59 @@ class BlockOutput:
     """How tokens that blocks of a network return, ``[B, N, D]``, lie in a sample: then they are ``[B, D, F, H, W]``.
 
     Attributes:
-        blocks: Name of the list of blocks.
+        blocks: Name of the list of blocks, or of several.
         sizes: Tokens along each dimension of a sample behind its channels, of the network and the sample's shape.
         before: Tokens of something else before them, which are no features.
     """
 
-    blocks: str
+    blocks: str | tuple[str, ...]
     sizes: Callable[[Any, tuple[int, ...]], tuple[int, ...]] = field(repr=False)
     before: int = 0
 
     def is_of(self, name: str) -> bool:
         """Whether a layer is one of the blocks."""
         parent, _, number = name.rpartition(".")
-        return parent == self.blocks and number.isdigit()
+        return parent in ((self.blocks,) if isinstance(self.blocks, str) else self.blocks) and number.isdigit()
 
-    def unpacked(self, tokens: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
-        """What a block returned as features of these sizes behind their channels."""
+    def unpacked(self, tokens: torch.Tensor, sizes: tuple[int, ...], count: int) -> torch.Tensor:
+        """What a block returned for so many samples as features of these sizes behind their channels."""
         return tokens[:, self.before :].transpose(1, 2).unflatten(2, sizes)
 
-    def packed(self, features: torch.Tensor) -> torch.Tensor:
+    def packed(self, features: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
         """The inverse, with zeros for what is no features."""
         tokens = features.flatten(2).transpose(1, 2)
         return torch.nn.functional.pad(tokens, (0, 0, self.before, 0))
+
+
+@dataclass(frozen=True)
+class FrameOutput:
+    """Outputs of networks that take frames as further rows of a batch, ``[B F, C, H, W]``: then ``[B, C, F, H, W]``.
+
+    Others that have several rows for a sample, such as tokens of each frame or of each place, get a dimension for
+    these: ``[B, rows, ...]``.
+    """
+
+    def is_of(self, name: str) -> bool:
+        """All layers are."""
+        return True
+
+    def sizes(self, network: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Frames of a sample."""
+        return (shape[1],)
+
+    def unpacked(self, returned: torch.Tensor, sizes: tuple[int, ...], count: int) -> torch.Tensor:
+        """What a module returned for so many samples as features."""
+        if returned.ndim == 4:
+            return returned.unflatten(0, (count, -1)).transpose(1, 2)
+        return returned if len(returned) == count else returned.unflatten(0, (count, -1))
+
+    def packed(self, features: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
+        """The inverse."""
+        if features.ndim == 5:
+            return features.transpose(1, 2).flatten(0, 1)
+        # Tokens, or a row for each frame: in networks of one frame these are as the module returned them.
+        rows = features.ndim == 4 or (features.ndim == 3 and sizes[0] > 1)
+        return features.flatten(0, 1) if rows else features
 
 
 def gets(pipeline: str, what: str) -> str:
@@ -97,7 +128,7 @@ class Family:
         layers: Names that mean the same for every family, as module names, of the network.
         conditioning: Names of the tensors that the network gets beside sample and timestep.
         further: Names of more such tensors, of networks of this configuration.
-        grid: For families whose features are to be taken as videos: where tokens are.
+        grid: For families whose features are to be taken as videos: how layers return them.
         inputs: Makes those that follow from the model itself, of a row for all samples. Called with the model, the
             tensors of the text, the scale of guidance, and whether they are what guidance leads away from.
         kept: Names of such tensors that are the same in what guidance leads away from, each with that of the text that
@@ -121,6 +152,7 @@ class Family:
         requires: Other parts of a pipeline that it needs, each with the classes it can be of; without any of any class.
         beside: Which of these are networks that are one with it.
         join: The class of that one, made of the network and of those.
+        joining: What else it is made of, by name, of the parts of a pipeline and its settings.
         allows: Further parts that a pipeline can have, which ``make_text`` knows of.
         ignores: Further parts that it can have and that nothing is made of here: they rewrite prompts, which are taken
             as they are, read pictures that there are none of, or guide in a way of their own.
@@ -141,7 +173,7 @@ class Family:
     classes: Callable[[Any], Classes] | None = field(default=None, repr=False)
     guidance_scale: float = 7.5
     further: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(default=lambda config: (), repr=False)
-    grid: BlockOutput | None = field(default=None, repr=False)
+    grid: BlockOutput | FrameOutput | None = field(default=None, repr=False)
     inputs: Inputs | None = field(default=None, repr=False)
     kept: Mapping[str, str] = field(default_factory=dict)
     seen: Callable[[Any], Seen] = field(default=lambda network: Seen(), repr=False)
@@ -159,6 +191,9 @@ class Family:
     requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     beside: tuple[str, ...] = ()
     join: type[torch.nn.Module] | None = None
+    joining: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]] = field(
+        default=lambda parts, settings: {}, repr=False
+    )
     allows: tuple[str, ...] = ()
     ignores: tuple[str, ...] = ()
     make_text: Callable[[Mapping[str, Any], Mapping[str, Any]], Encoder] | None = field(default=None, repr=False)
@@ -167,11 +202,11 @@ class Family:
         """Names of all tensors that a network gets beside sample and timestep."""
         return (*self.conditioning, *self.kept, *self.further(network.config), *self.embeddings(network))
 
-    def made(self, parts: Mapping[str, Any]) -> Any:
-        """The network that a model has, of the parts of a pipeline."""
-        return (
-            parts[self.part] if self.join is None else self.join(*(parts[name] for name in (self.part, *self.beside)))
-        )
+    def made(self, parts: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+        """The network that a model has, of the parts of a pipeline and its settings."""
+        if self.join is None:
+            return parts[self.part]
+        return self.join(*(parts[name] for name in (self.part, *self.beside)), **self.joining(parts, settings))
 
     def is_of(self, network: Any) -> bool:
         """Whether a network as :meth:`made` gives it is one of the family."""
