@@ -65,7 +65,7 @@ def samples_of(results: Results, photo: Photo) -> Samples:
     samples = Samples()
     for id in _drawn(results):
         try:
-            rows = results.whole_rows(id)
+            rows = results.rows(id)
             images = results.images(id)
             for image in images:
                 image.load()

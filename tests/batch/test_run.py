@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -205,6 +206,20 @@ def test_what_is_finished_is_written_when_a_run_is_ended(
 
 
 @pytest.mark.usefixtures("instant")
+def test_a_disk_that_is_too_small_is_told_at_the_start(
+    model: latentjac.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    items = items_of(tmp_path, 3)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.warns(UserWarning, match=r"run: the folder's disk must have room for about .* kB, got 1 kB that are"):
+        start(items, tmp_path / "run", model).run()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing is left to be written
+        start(items, tmp_path / "run", model).run()
+
+
+@pytest.mark.usefixtures("instant")
 @pytest.mark.parametrize("number", [3, 8, 13, 18])
 def test_a_full_disk_leaves_nothing_half(
     number: int, model: latentjac.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -380,8 +395,10 @@ def test_questions_about_what_is_not_there(model: latentjac.Model, tmp_path: Pat
     results = start(items_of(tmp_path, 1), tmp_path / "run", model).run()
     with pytest.raises(ValueError, match=r"basis: t and layer must name one basis of 'item 0', which has t=0\.5"):
         results.basis("item 0", t=0.4)
-    with pytest.raises(ValueError, match="pictures: id must be that of an item that is done, got 'other'"):
-        results.pictures("other")
+    for name in ("pictures", "rows"):
+        with pytest.raises(ValueError, match=f"{name}: id must be that of an item that is done, got 'other'"):
+            getattr(results, name)("other")
+    assert results.rows("item 0") == results.table().to_pylist()
     with pytest.raises(ValueError, match="table: columns must be among those of the run, got 'colour'"):
         results.table(["colour"])
     assert str(results.status()).startswith("1 of 1 items done, 0 with errors")
