@@ -92,6 +92,20 @@ def test_a_run_computes_what_the_functions_do(finished: batch.Results, model: la
     assert rows["linearity", 0.6]["linear_up_to"] == pytest.approx(radii, rel=1e-3)
 
 
+def test_edits_with_what_the_inversion_misses(model: latentjac.Model, photos: Path, tmp_path: Path) -> None:
+    """Distance 0 is then the photo, also on the page."""
+    edit = {"method": "linear", "distance": [1, -1], "num_steps": 1, "residual": True}
+    spec = {"invert": {"num_inference_steps": 3}, "bases": {"t": 0.6, "k": 1, "tol": 0.3}, "edits": [edit]}
+    done = batch.Run({"items": [str(photos / "0.png")], **spec}, tmp_path / "run", model=model, shard="1/1").run()
+    id = str(photos / "0.png")
+    point = latentjac.invert(model, id, num_inference_steps=3).at(0.6)
+    method = Linear(layer="mid", num_steps=1)
+    made = latentjac.edit(model, point, done.basis(id).v[0], [1, -1], method=method, photo=id)
+    for drawn, expected in zip(done.images(id), made.images, strict=True):
+        assert abs(np.asarray(drawn, dtype=int) - np.asarray(expected, dtype=int)).max() <= 1
+    assert (tmp_path / "run" / "index.html").read_text().count("data:image/webp") == 1 + 3
+
+
 def _linearity(model: latentjac.Model, point: latentjac.Point, v: torch.Tensor) -> Any:
     from latentjac.geometry.linearity import measure_linearity
 
