@@ -41,6 +41,7 @@ class EditOf:
         basis: Saved basis that directions are taken from; by default the item's own.
         digest: SHA-256 of that file.
         options: Of the method.
+        residual: Add to pictures of photos what the inversion misses of them.
     """
 
     method: str
@@ -52,13 +53,14 @@ class EditOf:
     basis: str | None = None
     digest: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    residual: bool = False
 
     def built(self) -> Method:
         """The method with its options."""
         return METHODS[self.method](layer=self.layer, **self.options)
 
 
-_EDIT = ("method", "t", "layer", "directions", "distance", "compose", "basis")
+_EDIT = ("method", "t", "layer", "directions", "distance", "compose", "basis", "residual")
 
 
 def edits_of(value: Any, bases: Bases | None, root: Path) -> tuple[EditOf, ...]:
@@ -95,6 +97,7 @@ def _edit(part: str, value: Any, bases: Bases | None, root: Path) -> EditOf:
         basis=None if saved is None else str(root / given["basis"]),
         digest=None if saved is None else digest_of(root / given["basis"]),
         options={option: given[option] for option in given if option in own},
+        residual=switch(f"'{part}.residual'", given.get("residual", False)),
     )
     with of_part(part, own | {"layer"}):
         found.built()

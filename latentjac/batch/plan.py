@@ -12,6 +12,7 @@ from latentjac.batch.shards import Shard
 from latentjac.batch.spec import Spec
 from latentjac.batch.tasks import tasks_of
 from latentjac.models import Model
+from latentjac.public import warn
 
 _PART_OF_PIXELS = 0.5  # of three bytes a pixel, what a PNG of a photo takes, about
 _ROW_BYTES, _BASIS_BYTES = 300, 2500  # of a row of a table; of the facts and bounds of a basis
@@ -96,6 +97,16 @@ def plan_of(
         picture_bytes=round(drawn * height * width * 3 * _PART_OF_PIXELS),
         free_bytes=shutil.disk_usage(there).free,
     )
+
+
+def warn_of_room(plan: Plan) -> None:
+    """Warn where more is to be written than is free."""
+    if plan.total_bytes > plan.free_bytes:
+        needed, free = _size(plan.total_bytes), _size(plan.free_bytes)
+        warn(
+            f"run: the folder's disk must have room for about {needed}, got {free} that are free; where it is full "
+            "the run ends, and goes on when it is started again"
+        )
 
 
 def _step(place: dict[str, object]) -> str:

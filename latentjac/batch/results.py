@@ -180,7 +180,7 @@ class Results:
             raise FileError(f"images: {str(self._folder.tar(missing[0]))!r} must hold {missing[1]!r}, got none")
         return [found[name].picture() for name in names]
 
-    def whole_rows(self, id: str) -> list[dict[str, Any]]:
+    def rows(self, id: str) -> list[dict[str, Any]]:
         """All columns of the rows of an item, in the order of the steps.
 
         Raises:
@@ -190,7 +190,7 @@ class Results:
         """
         import pyarrow.compute as compute
 
-        first = self._rows("whole_rows", check_text("whole_rows", "id", id))[0]
+        first = self._rows("rows", check_text("rows", "id", id))[0]
         table = read_part(self._folder, first["part"], self._fingerprint)
         found = table.filter(compute.equal(table.column("id"), id)).to_pylist()
         return [{name: row.get(name) for name in (*COLUMNS, *row)} for row in found]

@@ -21,7 +21,7 @@ from latentjac.batch.folder import PAGE, RunFolder, part_name, starting, working
 from latentjac.batch.items import OWN, Item, Items, read_items
 from latentjac.batch.parts import COLUMNS
 from latentjac.batch.pipeline import BATCH_SIZE, MOST_AT_ONCE, Pipeline
-from latentjac.batch.plan import Plan, plan_of
+from latentjac.batch.plan import Plan, plan_of, warn_of_room
 from latentjac.batch.ray_batches import blocks_of
 from latentjac.batch.ray_run import Cluster, require_ray
 from latentjac.batch.ray_worker import RETRIES
@@ -220,7 +220,7 @@ class Run:
     @contextmanager
     def _begun(self, share: Shard | RayShare) -> Iterator[Begun]:
         """Hold a share of the run; within, its folder is in order, and what is left to do is known."""
-        check_fits(self.model, self.spec, self.items)
+        sizes = check_fits(self.model, self.spec, self.items)
         manifest = manifest_of(self.spec, self.model, len(self.items))
         self.folder.path.mkdir(parents=True, exist_ok=True)
         with working(self.folder, share):
@@ -229,7 +229,10 @@ class Run:
             with starting(self.folder):  # those of others are for one alone to remove
                 self.folder.remove_pieces(share)
             tried = tried_in(self.folder, manifest["fingerprint"])
-            yield Begun(manifest["fingerprint"], tried, self._left(tried))
+            left = self._left(tried)
+            todo = len(left)
+            warn_of_room(plan_of(self.spec, self.items, self.model, sizes, self.shard, todo, todo, self.folder.path))
+            yield Begun(manifest["fingerprint"], tried, left)
 
     def _ended(self) -> Results:
         """Write the page of the run."""

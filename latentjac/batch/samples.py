@@ -65,7 +65,7 @@ def samples_of(results: Results, photo: Photo) -> Samples:
     samples = Samples()
     for id in _drawn(results):
         try:
-            rows = results.whole_rows(id)
+            rows = results.rows(id)
             images = results.images(id)
             for image in images:
                 image.load()
@@ -135,8 +135,8 @@ def _strips(
     entry = entries[row["number"] - 1]
     number = f" {row['number']}" if len(entries) > 1 else ""
     note = f"{row['step']}{number}, t = {row['t']:g}"
+    same = original if entry["residual"] else unchanged  # with it, 0 is the photo itself
     if row["step"] == "slider":
-        same = original if entry["residual"] else unchanged  # with it, 0 is the photo itself
         pictures = dict(zip(row["values"], images, strict=True))
         linear, leakage = narrower(row["linear"]), row["leakage"]
         strip = strip_of(row["slider"], pictures, note=note, unchanged=same, linear=linear, leakage=leakage)
@@ -148,6 +148,6 @@ def _strips(
         pictures = dict(zip(row["distance"], images[i * count : (i + 1) * count], strict=True))
         linear = None if row["linear_up_to"] is None else row["linear_up_to"][i]
         title = f"direction {direction:g}"
-        strip = strip_of(title, pictures, note=note, unit=unit, unchanged=unchanged, linear=linear)
+        strip = strip_of(title, pictures, note=note, unit=unit, unchanged=same, linear=linear)
         found += [] if strip is None else [strip]
     return found

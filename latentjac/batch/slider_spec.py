@@ -16,8 +16,8 @@ from latentjac.files import FileError
 from latentjac.models.prepare import read_mask
 
 CARRIES = {"as-is": AsIs, "transported": Transported, "words": FromWords}
-SLIDER_PATHS = ("slider", "mask")  # fields that are paths
-_SLIDER = ("slider", "values", "calibrate", "carry", "mask", "residual")
+SLIDER_PATHS = ("slider", "mask", "name")  # fields that change nothing but what things are called
+_SLIDER = ("slider", "name", "values", "calibrate", "carry", "mask", "residual")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class SliderOf:
 
     Attributes:
         slider: File of the slider.
+        name: What it is called in results.
         digest: SHA-256 of that file.
         t: Fraction of T where it was made.
         method: Name of its method.
@@ -39,6 +40,7 @@ class SliderOf:
     """
 
     slider: str
+    name: str
     digest: str
     t: float
     method: str
@@ -48,11 +50,6 @@ class SliderOf:
     mask: str | None = None
     mask_digest: str | None = None
     residual: bool = True
-
-    @property
-    def name(self) -> str:
-        """Of its file, without the ending."""
-        return Path(self.slider).stem
 
     def built(self) -> Carry | None:
         """How the direction comes to the items, with its options; None for that of the slider."""
@@ -80,6 +77,7 @@ def _slider(part: str, value: Any, root: Path) -> SliderOf:
     mask = _mask(part, given.get("mask"), root)
     return SliderOf(
         slider=str(path),
+        name=check_text(NAME, f"'{part}.name'", given.get("name", path.stem)),
         digest=digest_of(path),
         t=saved.t,
         method=next(name for name, kind in METHODS.items() if isinstance(saved.method, kind)),

@@ -34,7 +34,7 @@ def write_page(results: Results, photo: Photo) -> None:
             "done": status.done,
             "with errors": status.with_errors,
             "not converged": status.not_converged,
-            "inversions that lead back to another picture": status.lost,
+            "led back to another picture": status.lost,
             "seconds of computing": status.seconds,
         },
         "medians": _medians(table),

@@ -262,9 +262,11 @@ class EditWith:
         bases = [work.bases[entry.t, entry.layer] if self._saved is None else self._saved for work in works]
         numbers = [i - 1 for i in entry.directions]
         rows = [(basis.u if self._method.in_features else basis.v)[numbers] for basis in bases]
+        photos: list[Any] = [work.picture if entry.residual else None for work in works]
+        options: dict[str, Any] = {"method": self._method, "compose": entry.compose, "photo": photos}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of bases on the way that did not converge; the row tells
-            edits = edit(model, points, rows, entry.distance, method=self._method, compose=entry.compose)
+            edits = edit(model, points, rows, entry.distance, **options)
         return [self._told(point, basis, made) for point, basis, made in zip(points, bases, edits, strict=True)]
 
     def _told(self, point: Point, basis: LocalBasis, made: Edit) -> Result:

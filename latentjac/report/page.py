@@ -20,7 +20,10 @@ _PICTURES = (".png", ".gif", ".jpg", ".jpeg")
 _NUMERIC = re.compile(r"[-+]?\d[\d.]*(e[-+]\d+)?( s)?")  # cells that are not broken over lines
 _FIRST = "sheet.png"  # the picture to look at before all others
 # What has its own place on the page; everything else of a record is listed as it is.
-_PLACED = {"command", "command_line", "arguments", "versions", "seconds", "files", "photo", "model", "basis", "edit"}
+_PLACED = {
+    "command", "command_line", "arguments", "versions", "seconds", "files", "photo", "model", "basis", "edit",
+    "summary",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ def _numbers(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         found.append(("linear up to", f"{_number(min(edit['linear_up_to']))} {_deviations(edit)}"))
         if "leakage" in edit:
             found.append(("largest leakage", _number(max(map(max, edit["leakage"])))))
+    found += [(name, _text(value)) for name, value in record.get("summary", {}).items()]
     if "total" in record.get("seconds", {}):
         found.append(("time", f"{record['seconds']['total']:.1f} s"))
     return found

@@ -14,7 +14,8 @@ from latentjac.report.scrubber import MOST_BYTES, Strip, piece, scrubber_assets
 
 SLIDER_UNIT = "units of the slider"
 _SIDE = 256  # pixels; there are many pictures on such a page
-_SECTION = Markup('<section aria-label="{0}">\n<h3>{0}</h3>\n{1}</section>\n')
+_WIDTH = 15  # of a slider, in the size of letters
+_SECTION = Markup('<section aria-label="{0}" style="flex-basis: {2}rem">\n<h3>{0}</h3>\n{1}</section>\n')
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Sample:
 
 
 def sample_sliders(samples: Sequence[Sample]) -> str:
-    """HTML of the sliders of samples below each other, for :func:`latentjac.report.run_page`; the empty text of none.
+    """HTML of the sliders of samples side by side, for :func:`latentjac.report.run_page`; the empty text of none.
 
     The pictures of all together are at most 3 MB, as those of one :func:`latentjac.report.scrubber` are.
     """
@@ -46,10 +47,11 @@ def sample_sliders(samples: Sequence[Sample]) -> str:
         _SECTION.format(
             sample.title,
             Markup(piece(sample.strips, sample.original, sample.original_title, side=_SIDE, most=most)),
+            _WIDTH * len(sample.strips),
         )
         for sample in samples
     ]
-    return "".join(map(str, parts)) + scrubber_assets()
+    return f'<div class="samples">\n{"".join(map(str, parts))}</div>\n{scrubber_assets()}'
 
 
 def strip_of(

@@ -89,7 +89,7 @@ def test_the_slider_of_the_page(command: Callable[..., Done]) -> None:
     assert len(names["rows"]) == 2
     for row in names["rows"]:
         assert row["changes"] == pytest.approx([0.01, 0.005, 0.005, 0.01], abs=0.02 * 0.01)
-    assert len(names["before_and_after"]) == 4
+    assert {id: len(images) for id, images in names["pictures"].items()} == {"0.png": 4, "1.png": 4}
     assert Path("run/index.html").read_text().count("<latentjac-scrubber") == 2
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -89,6 +90,20 @@ def test_a_run_computes_what_the_functions_do(finished: batch.Results, model: la
     assert rows["effective_rank", 0.6]["participation"] == pytest.approx(rank.participation.value, rel=1e-3)
     radii = [entry.radius for entry in _linearity(model, point, saved.v)]
     assert rows["linearity", 0.6]["linear_up_to"] == pytest.approx(radii, rel=1e-3)
+
+
+def test_edits_with_what_the_inversion_misses(model: latentjac.Model, photos: Path, tmp_path: Path) -> None:
+    """Distance 0 is then the photo, also on the page."""
+    edit = {"method": "linear", "distance": [1, -1], "num_steps": 1, "residual": True}
+    spec = {"invert": {"num_inference_steps": 3}, "bases": {"t": 0.6, "k": 1, "tol": 0.3}, "edits": [edit]}
+    done = batch.Run({"items": [str(photos / "0.png")], **spec}, tmp_path / "run", model=model, shard="1/1").run()
+    id = str(photos / "0.png")
+    point = latentjac.invert(model, id, num_inference_steps=3).at(0.6)
+    method = Linear(layer="mid", num_steps=1)
+    made = latentjac.edit(model, point, done.basis(id).v[0], [1, -1], method=method, photo=id)
+    for drawn, expected in zip(done.images(id), made.images, strict=True):
+        assert abs(np.asarray(drawn, dtype=int) - np.asarray(expected, dtype=int)).max() <= 1
+    assert (tmp_path / "run" / "index.html").read_text().count("data:image/webp") == 1 + 3
 
 
 def _linearity(model: latentjac.Model, point: latentjac.Point, v: torch.Tensor) -> Any:
@@ -202,6 +217,20 @@ def test_what_is_finished_is_written_when_a_run_is_ended(
     assert check_whole(batch.open(tmp_path / "run"), 6, complete=False) == 3
     monkeypatch.setattr(Failing, "before", staticmethod(lambda seed: None))
     check_whole(start(items, tmp_path / "run", model).run(), 6, complete=True)
+
+
+@pytest.mark.usefixtures("instant")
+def test_a_disk_that_is_too_small_is_told_at_the_start(
+    model: latentjac.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    items = items_of(tmp_path, 3)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.warns(UserWarning, match=r"run: the folder's disk must have room for about .* kB, got 1 kB that are"):
+        start(items, tmp_path / "run", model).run()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing is left to be written
+        start(items, tmp_path / "run", model).run()
 
 
 @pytest.mark.usefixtures("instant")
@@ -380,8 +409,10 @@ def test_questions_about_what_is_not_there(model: latentjac.Model, tmp_path: Pat
     results = start(items_of(tmp_path, 1), tmp_path / "run", model).run()
     with pytest.raises(ValueError, match=r"basis: t and layer must name one basis of 'item 0', which has t=0\.5"):
         results.basis("item 0", t=0.4)
-    with pytest.raises(ValueError, match="pictures: id must be that of an item that is done, got 'other'"):
-        results.pictures("other")
+    for name in ("pictures", "rows"):
+        with pytest.raises(ValueError, match=f"{name}: id must be that of an item that is done, got 'other'"):
+            getattr(results, name)("other")
+    assert results.rows("item 0") == results.table().to_pylist()
     with pytest.raises(ValueError, match="table: columns must be among those of the run, got 'colour'"):
         results.table(["colour"])
     assert str(results.status()).startswith("1 of 1 items done, 0 with errors")

@@ -233,10 +233,13 @@ def test_a_run_goes_on_and_refuses_another_slider(model: latentjac.Model, place:
 
 
 def test_a_plan_counts_sliders(model: latentjac.Model, place: Path, tmp_path: Path) -> None:
-    spec = {"items": str(place / "photos"), "sliders": [entry(place, "plain"), entry(place, "features", values=1)]}
+    spec = {
+        "items": str(place / "photos"),
+        "sliders": [entry(place, "plain"), entry(place, "features", name="smile", values=1)],
+    }
     plan = batch.Run(spec, tmp_path / "run", model=model, shard="1/1").plan()
     assert (plan.rows, plan.pictures, plan.bases) == (6, 6, 0)
-    assert "  slider 2, features, at t = 0.5" in str(plan)
+    assert "  slider 2, smile, at t = 0.5" in str(plan)
     assert not (tmp_path / "run").exists()
 
 
@@ -244,6 +247,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"slider": None}, TypeError, r"'sliders\[0\].slider' must be a str, got NoneType"),
     ({"slider": "no.safetensors"}, ValueError, r"'sliders\[0\].slider' must be a saved slider, got '.*no.safetensors'"),
     ({"slider": "mask.png"}, ValueError, r"'sliders\[0\].slider' must be a saved slider, got '.*mask.png': .*end in"),
+    ({"name": 1}, TypeError, r"'sliders\[0\].name' must be a str, got int"),
     ({"value": 1}, ValueError, r"keys must be among \[.*'values'.*\], got 'sliders\[0\].value'"),
     ({"values": [0.5, 2]}, ValueError, r"'sliders\[0\].values' must be a number in \[-1, 1\], got 2"),
     ({"values": [0.5, 0.5]}, ValueError, r"'sliders\[0\].values' must be different values"),

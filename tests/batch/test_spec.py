@@ -58,6 +58,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     (edits(directions=[0]), ValueError, r"'edits\[0\].directions' must be at least 1, got 0"),
     (edits(distance="far"), TypeError, r"'edits\[0\].distance' must be a number, got str"),
     (edits(distance=[1, 2], compose=True), ValueError, r"must be one number for each of 1 directions, got \[1, 2\]"),
+    (edits(residual=0), TypeError, r"'edits\[0\].residual' must be a bool, got int"),
     (edits(compose="yes"), TypeError, r"'edits\[0\].compose' must be a bool, got str"),
     (edits(method="geodesic", num_steps=0), ValueError, r"'edits\[0\].num_steps' must be at least 1, got 0"),
     (edits(method="linear", transport="park2023"), ValueError, r"keys must be among .*, got 'edits\[0\].transport'"),
