@@ -6,6 +6,7 @@ import os
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 from networks import build_scheduler, build_shallow_unet
 from PIL import Image
+from pipelines import build_stable_diffusion
 
 import latentjac
 from latentjac.explore import Shared
@@ -26,24 +28,32 @@ FARTHER, KEEP = (f".lje-slot button:has-text('{name}') >> nth=0" for name in ("F
 SLIDER = ".lje-line latentjac-scrubber.lj-live input[type=range]"
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The page of a small model of random weights, served on loopback."""
+@contextmanager
+def serving(made: Callable[[], latentjac.Model], folder: Path) -> Iterator[Any]:
+    """The page of a model of random weights, served on loopback."""
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
         from latentjac.explore.environment import settle
 
-        folder = tmp_path_factory.mktemp("explore")
         for name in ("GRADIO_ANALYTICS_ENABLED", "GRADIO_TEMP_DIR", "HF_HUB_DISABLE_TELEMETRY"):
             patch.setenv(name, "")  # what settle sets goes with the test
         settle(folder)
         from latentjac.explore.serve import serve
 
         torch.manual_seed(0)
-        model = latentjac.load(build_shallow_unet(), build_scheduler())
-        page = serve(Shared(model, steps=4, folder=folder))
+        page = serve(Shared(made(), steps=4, tol=0.1, folder=folder))
+        try:
+            yield page
+        finally:
+            page.visitors.close()
+            page.blocks.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The page of a small model without text."""
+    folder = tmp_path_factory.mktemp("explore")
+    with serving(lambda: latentjac.load(build_shallow_unet(), build_scheduler()), folder) as page:
         yield page
-        page.visitors.close()
-        page.blocks.close(verbose=False)
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +69,13 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def enter(visit: Callable[..., Any], served: Any) -> Callable[..., Any]:
-    def opened(**options: Any) -> Any:
-        page = visit(served.blocks.local_url, **options)
-        page.wait_for_function("() => document.querySelector('#lje-token textarea')?.value")
-        return page
+    return lambda **options: entered(visit, served, **options)
 
-    return opened
+
+def entered(visit: Callable[..., Any], served: Any, **options: Any) -> Any:
+    page = visit(served.blocks.local_url, **options)
+    page.wait_for_function("() => document.querySelector('#lje-token textarea')?.value")
+    return page
 
 
 def upload(page: Any, photo: Path) -> None:
@@ -155,6 +166,28 @@ def test_a_method_has_its_own_range(enter: Callable[..., Any], photos: tuple[Pat
     assert page.input_value("#lje-end input") == "120"
     assert page.input_value("#lje-method input") == "h-space"
     assert page.locator("#lje-texts").count() == 0  # a model without text
+
+
+def test_a_direction_between_two_texts_comes_to_the_others(
+    visit: Callable[..., Any], photos: tuple[Path, Path], violations: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    pytest.importorskip("transformers")
+    with serving(lambda: latentjac.load(build_stable_diffusion(tmp_path)), tmp_path) as served:
+        page = entered(visit, served)
+        upload(page, photos[1])
+        find(page, 1)
+        page.click("#lje-texts button >> nth=0")
+        press(page, "#lje-between", ".lje-bad")
+        assert page.inner_text(".lje-bad") == "Say where the direction is to lead."
+        page.fill("#lje-to :is(input, textarea)", "a dog")
+        press(page, "#lje-between", "#lje-line-1 latentjac-scrubber.lj-live")
+        page.fill("#lje-from :is(input, textarea)", "a cat")
+        press(page, "#lje-between", "#lje-line-2 latentjac-scrubber.lj-live")
+        titles = [page.inner_text(f"#lje-line-{i} .lj-strip p >> nth=0") for i in range(3)]
+        assert [" ".join(title.split()).split(" s =")[0] for title in titles] == [
+            "direction 1", "a dog from what the photo shows", "a dog from a cat"
+        ]  # fmt: skip
+        assert violations(page) == []
 
 
 def test_two_visitors_at_once(enter: Callable[..., Any], photos: tuple[Path, Path]) -> None:

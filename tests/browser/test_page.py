@@ -30,12 +30,20 @@ def page_file(edit: latentjac.Edit, tmp_path: Path) -> Path:
     sliders = scrubber(edit_strips(edit), original=Image.new("RGB", (16, 16)), original_title="photo")
     write_png(tmp_path / "sheet.png", edit.images[0])
     file = tmp_path / "index.html"
-    record = {"command": "edit", "command_line": "latentjac edit", "seconds": {"total": 1.0}, "psnr_db": 40.0}
+    walks = {
+        "method": "linear", "unit": "noise standard deviations", "num_steps": 4, "directions": [1, 2],
+        "distances": [-6.125, 6.125], "linear_up_to": [1.2051, 1.8213], "path": [[6.125, 6.125]] * 2,
+        "feature_path": [[159.51, 142.13]] * 2, "cosine": [[[0.9581, 0.9618]] * 2], "leakage": [[1.1e-05, 0.2134]] * 2,
+    }  # fmt: skip
+    record = {
+        "command": "edit", "command_line": "latentjac edit", "seconds": {"total": 1.0}, "psnr_db": 40.0, "edit": walks,
+        "settings": {"identity": "7b8611f97fca3c9f" * 4},
+    }  # fmt: skip
     file.write_text(run_page(record, [("sheet.png", "the sheet")], sliders), encoding="utf-8")
     return file
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, 380])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_of_a_run_can_be_read_by_all(
     visit: Callable[..., Any], violations: Callable[..., list[str]], page_file: Path, scheme: str, width: int
@@ -43,10 +51,27 @@ def test_the_page_of_a_run_can_be_read_by_all(
     page = visit(page_file, color_scheme=scheme, viewport={"width": width, "height": 900})
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    lines = """[...document.querySelectorAll("td.number")].map((cell) => {
+        const range = document.createRange();
+        range.selectNodeContents(cell);
+        return range.getClientRects().length;
+    })"""
+    assert set(page.evaluate(lines)) == {1}  # numbers are not broken over lines
+    assert page.locator("td.number").count() > 20
     slider = page.get_by_role("slider", name="direction 2, distance")
     slider.press("End")
     assert slider.get_attribute("aria-valuetext").startswith("+2 noise standard deviations")
     assert page.get_by_alt_text("the sheet").is_visible()
+
+
+def test_paper_is_light(visit: Callable[..., Any], page_file: Path) -> None:
+    page = visit(page_file, color_scheme="dark", viewport={"width": 720, "height": 900})
+    paper = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(paper) == "rgb(22, 24, 29)"
+    page.emulate_media(media="print")
+    assert page.evaluate(paper) == "rgb(255, 255, 255)"
+    tops = page.locator(".lj-strip").first.locator(".lj-frame").evaluate_all("(all) => all.map((one) => one.offsetTop)")
+    assert tops[0] == tops[8]  # nine pictures beside each other
 
 
 def test_without_scripts_the_page_is_whole(visit: Callable[..., Any], page_file: Path) -> None:

@@ -188,6 +188,14 @@ def test_nothing_stands_in_the_way_of_readers(
     assert ink == ("rgb(0, 0, 0)" if scheme == "light" else "rgb(255, 255, 255)")
 
 
+def test_a_pressed_button_is_told_apart_where_colours_are_forced(visit: Callable[..., Any], file: Path) -> None:
+    page = visit(file, forced_colors="active")
+    first, second = (page.get_by_role("button", name=f"Original of direction {i}") for i in (1, 2))
+    first.click()
+    first, second = (each.evaluate("(button) => getComputedStyle(button).backgroundColor") for each in (first, second))
+    assert (first, first != second) == ("rgb(36, 88, 166)", True)
+
+
 def test_two_of_them_on_a_page_do_not_meet(visit: Callable[..., Any], tmp_path: Path) -> None:
     page = visit(page_of(tmp_path, scrubber(strips(1), start=0.0), scrubber(strips(1), start=2.0)))
     assert (shown(page, 0), shown(page, 1)) == tuple(f"direction 1, {d} noise standard deviations" for d in ("0", "+2"))
