@@ -99,3 +99,13 @@ def resident_bytes() -> int:
     if not statm.exists():
         return 0
     return int(statm.read_text().split()[1]) * 4096
+
+
+@pytest.mark.parametrize("precision", [None, "bf16"])
+def test_a_convolution_keeps_no_weights_but_those_of_its_passes(precision: str | None) -> None:
+    """Neither in another order of channels nor in a shorter type, where the transpose has weights of its own."""
+    conv = torch.nn.Conv2d(4, 6, 3, padding=1).requires_grad_(False)
+    lin = ProgramLinearization(conv, torch.randn(1, 4, 8, 8), precision=precision)
+    (instruction,) = lin.program.instructions
+    held = [value for value in vars(instruction).values() if isinstance(value, torch.Tensor)]
+    assert {value.data_ptr() for value in held if value.shape == conv.weight.shape} == {conv.weight.data_ptr()}

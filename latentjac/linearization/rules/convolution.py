@@ -117,18 +117,20 @@ class Convolution(Instruction):
         groups = self._groups
         if weight.ndim == 4:
             weight = weight.contiguous(memory_format=torch.channels_last)
-        self._plain = weight
         self._forward = _Kernel(
             weight, self.shape(self.inputs[0])[2:], self._stride, self._padding, self._dilation, groups
         )
         # With stride 1 the transpose is a convolution too, with flipped weights.
         padding = [span - p for span, p in zip(self._spans(), self._padding, strict=True)]
-        self._backward = None
+        self._backward: _Kernel | None = None
+        self._plain: Tensor | None = None
         if all(s == 1 for s in self._stride) and min(padding) >= 0:
             flipped = weight.flip(list(range(2, weight.ndim))).unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
             self._backward = _Kernel(
                 flipped.contiguous(), self.shape(self.outs[0])[2:], self._stride, padding, self._dilation, groups
             )
+        else:
+            self._plain = weight  # it may be a copy, in another order or type
 
     def primal(self, env: dict[int, Tensor]) -> None:
         if env[self._w] is not self._source:
