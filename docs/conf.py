@@ -24,6 +24,7 @@ html_theme = "furo"
 html_title = f"latentjac {version}"
 html_static_path = ["_static"]
 html_css_files = ["latentjac.css"]
+html_js_files = ["readers.js", "still.js"]
 html_show_sourcelink = False
 html_copy_source = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "

@@ -37,7 +37,7 @@ def page_file(edit: latentjac.Edit, tmp_path: Path) -> Path:
     }  # fmt: skip
     record = {
         "command": "edit", "command_line": "latentjac edit", "seconds": {"total": 1.0}, "psnr_db": 40.0, "edit": walks,
-        "settings": {"identity": "7b8611f97fca3c9f" * 4},
+        "settings": {"identity": "7b8611f97fca3c9f" * 4}, "photo": {"file": "/folder" * 9 + "/face.jpg", "notes": []},
     }  # fmt: skip
     file.write_text(run_page(record, [("sheet.png", "the sheet")], sliders), encoding="utf-8")
     return file
