@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 MOST = 2000  # requests of all clients together
+PATIENCE = 600  # seconds for an answer, of a service that may wait for a busy machine
 
 
 class Client:
@@ -99,7 +100,7 @@ async def load(url: str, clients: int, rounds: int, seconds: float, pid: int | N
         raise ValueError(f"load: clients * rounds must be at most {MOST // 4}, got {clients * rounds}")
     report = Report(pid)
     deadline = time.perf_counter() + seconds
-    async with httpx.AsyncClient(base_url=url, timeout=120, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE, trust_env=False) as http:
         all_clients = [Client(http, number, report) for number in range(clients)]
         await asyncio.gather(*(client.run(rounds, deadline) for client in all_clients))
     answers = [tuple(client.first[0]) for client in all_clients if client.first]
