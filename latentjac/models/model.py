@@ -187,7 +187,7 @@ class Model:
         # Traces and recordings belong to this object in this process.
         state = {name: value for name, value in vars(self).items() if name not in ("_traces", "_forwards")}
         with exclusion.evaluating():  # a network that another thread traces has other parameters, and hooks
-            return state | without_values(network=self.network, codec=self.codec)
+            return state | without_values(network=self.network, codec=self.codec, text=self.text)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)

@@ -58,10 +58,17 @@ def parts_of(pipeline: Any) -> Parts:
 
 def made_of(family: Family, held: Mapping[str, Any], settings: Mapping[str, Any], scheduler: Any) -> Parts:
     """What a model is made of, of the parts of a pipeline by name and its settings."""
-    text = None if family.make_text is None else _text(name_of(family), held, settings)
+    text = None if family.make_text is None else _text_of(family, held, settings)
     coder = next((held[name] for name in autoencoders.PARTS if name in held), None)
     scheduler = family.scheduled(scheduler, settings)
     return Parts(family.made(held, settings), scheduler, coder, text, _image_encoder(held), family.noising(held))
+
+
+def _text_of(family: Family, held: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+    """The encoder of prompts of a family."""
+    assert family.make_text is not None
+    name = name_of(family)
+    return family.make_text(held, settings) if name is None else _text(name, held, settings)
 
 
 def _text(family: str, held: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:

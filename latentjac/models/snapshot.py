@@ -9,8 +9,11 @@ import torch
 
 
 def without_values(**things: Any) -> dict[str, Any]:
-    """Copies of networks, and of what holds one as its ``autoencoder``; tensors are shared."""
-    networks = [getattr(thing, "autoencoder", thing) for thing in things.values()]
+    """Copies of networks, and of what holds one as its ``autoencoder`` or ``encoder``; tensors are shared.
+
+    What several of them hold, their copies hold in common, too.
+    """
+    networks = [getattr(thing, "autoencoder", getattr(thing, "encoder", thing)) for thing in things.values()]
     held = [
         tensor
         for network in networks

@@ -59,8 +59,8 @@ def place(model: latentjac.Model, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
-def entry(place: Path, name: str, **keys: Any) -> dict[str, Any]:
-    return {"slider": str(place / f"{name}.safetensors"), "values": VALUES, **keys}
+def entry(place: Path, file: str, **keys: Any) -> dict[str, Any]:
+    return {"slider": str(place / f"{file}.safetensors"), "values": VALUES, **keys}
 
 
 def run_of(place: Path, folder: Path, model: latentjac.Model, spec: dict[str, Any], **options: Any) -> batch.Results:

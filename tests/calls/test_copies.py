@@ -24,7 +24,6 @@ BOUND = {
     ),
     **dict.fromkeys(("FeatureMap", "FeatureMap.at", "Model", "Model.feature_map"), "of a function without a name"),
     "attention_primal": "holds addresses",
-    "limits": "a block is where it was entered",
 }  # fmt: skip
 WAYS: dict[str, Callable] = {"pickle": lambda result: pickle.loads(pickle.dumps(result)), "deepcopy": copy.deepcopy}
 

@@ -295,7 +295,7 @@ def test_autocast_regions() -> None:
         torch.testing.assert_close(rows, columns)
         lin = linearize(autocast_on, X, backend=backend)
         torch.testing.assert_close(lin.y, autocast_on(X).detach(), rtol=1e-3, atol=1e-3)
-        assert lin.check_adjoint() < 0.02
+        assert lin.check_adjoint() < 0.05  # bfloat16, whose products differ between processors
     one, other = (jacobians(autocast_on, X, backend=backend)[1] for backend in BACKENDS)
     torch.testing.assert_close(one, other, rtol=0.05, atol=0.05)
 

@@ -87,7 +87,7 @@ def test_loading_for_another_model_warns(tmp_path, recwarn) -> None:
     path = basis.save(tmp_path / "b.safetensors")
     assert LocalBasis.load(path, model=Named("abc")).metadata["versions"]["torch"] == torch.__version__
     assert not recwarn
-    with pytest.warns(UserWarning, match="identity abc, expected xyz"):
+    with pytest.warns(UserWarning, match=r"identity abc\), expected one with identity xyz"):
         LocalBasis.load(path, model=Named("xyz"))
     with pytest.raises(TypeError, match=r"model must be a latentjac\.Model or None, got int"):
         LocalBasis.load(path, model=3)

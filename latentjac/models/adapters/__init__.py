@@ -98,9 +98,9 @@ def family_of(network: Any) -> Family | None:
     return next((family for family in FAMILIES if family.is_of(network)), None)
 
 
-def name_of(family: Family) -> str:
-    """What a family is called here, such as ``"SD3"``."""
-    return next(name for name, value in globals().items() if value is family)
+def name_of(family: Family) -> str | None:
+    """What a family is called here, such as ``"SD3"``; None for one of somebody else."""
+    return next((name for name, value in globals().items() if value is family), None)
 
 
 def class_now(kind: str, config: Mapping[str, Any]) -> str:
