@@ -34,7 +34,7 @@ copybutton_prompt_is_regexp = True
 myst_heading_anchors = 4
 # The tutorial is executed: a cell that raises is an error of the build.
 nb_execution_mode = "force"
-nb_execution_timeout = 120
+nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 nb_output_stderr = "remove"
