@@ -20,7 +20,7 @@ LEFT = ["tutorial/your-network.ipynb", "tutorial/your-batch.ipynb"]
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pages as HTML, with the output of one notebook at least; LATENTJAC_BUILT_DOCS has them where they are built."""
+    """The pages as HTML, with the output of a notebook; those of LATENTJAC_BUILT_DOCS, if there are some."""
     if "LATENTJAC_BUILT_DOCS" in os.environ:
         return Path(os.environ["LATENTJAC_BUILT_DOCS"])
     for package in ("sphinx", "furo", "myst_nb", "sphinx_copybutton"):
