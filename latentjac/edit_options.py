@@ -8,6 +8,8 @@ DISTANCE = 3.0
 FARTHEST = 1e4  # standard deviations
 NULL_RANK = 5  # of the original for faces
 LARGEST_GAIN = 1e6
+# What methods are called on the command line, in specs and in the explorer, and their classes in latentjac.editing.
+METHODS = {"guidance": "Guidance", "linear": "Linear", "geodesic": "Geodesic", "h-space": "HSpace"}
 INJECTIONS = ("below", "point")
 CHANGE = 0.05  # RMS change of pictures in [0, 1] at value 1 of a slider
 LEAST_CHANGE = 1e-6  # below it rounding is measured

@@ -7,23 +7,17 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latentjac import editing
 from latentjac.arguments import check_choice, check_number, check_text, is_number, shown
 from latentjac.batch.spec_values import NAME, digest_of, entries, mapping, number, of_part, several, switch, whole
 from latentjac.edit_options import DISTANCE, FARTHEST
 from latentjac.editing import Method
+from latentjac.editing.methods import BY_NAME as METHODS
 from latentjac.files import FileError
 from latentjac.solvers import LocalBasis
 
 if TYPE_CHECKING:
     from latentjac.batch.spec import Bases
 
-METHODS: dict[str, Any] = {
-    "guidance": editing.Guidance,
-    "linear": editing.Linear,
-    "geodesic": editing.Geodesic,
-    "h-space": editing.HSpace,
-}
 EDIT_PATHS = ("basis",)  # fields that are paths
 
 

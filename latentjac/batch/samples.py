@@ -8,9 +8,9 @@ from typing import Any
 
 from PIL import Image
 
-from latentjac.batch.edit_spec import METHODS
 from latentjac.batch.folder import PICTURES
 from latentjac.batch.results import Results
+from latentjac.editing.methods import BY_NAME as METHODS
 from latentjac.report.samples import Sample, narrower, strip_of
 from latentjac.report.scrubber import Strip
 

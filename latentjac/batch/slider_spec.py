@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from latentjac.arguments import check_choice, check_text
-from latentjac.batch.edit_spec import METHODS
 from latentjac.batch.spec_values import NAME, digest_of, entries, mapping, number, of_part, several, switch
 from latentjac.editing import AsIs, Carry, FromWords, Slider, Transported
 from latentjac.editing.carrying import check_carried
+from latentjac.editing.methods import BY_NAME as METHODS
 from latentjac.files import FileError
 from latentjac.models.prepare import read_mask
 

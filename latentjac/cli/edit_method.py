@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from latentjac.cli.refusals import OPTIONS, Refusal, refusing
 from latentjac.cli.values import refusal
+from latentjac.edit_options import METHODS
 
 if TYPE_CHECKING:
     from latentjac.editing import Method
 
-# Names of --method and --compat, and the classes that they mean: of latentjac.editing, and of modules of
-# latentjac.papers that have the names.
-METHODS = {"guidance": "Guidance", "linear": "Linear", "geodesic": "Geodesic", "h-space": "HSpace"}
+# Names of --compat, and the classes that they mean, of modules of latentjac.papers that have the names.
 PAPERS = {"park2023": "Walk"}
 _KINDS = {
     **{f"--method {name}": kind for name, kind in METHODS.items()},

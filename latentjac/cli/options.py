@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from latentjac.cli import values
-from latentjac.cli.edit_method import METHODS
-from latentjac.edit_options import FARTHEST, MOST_STEPS
+from latentjac.edit_options import FARTHEST, METHODS, MOST_STEPS
 
 FRAMES = 9
 STEPS = 16  # of inversions to the noisiest level

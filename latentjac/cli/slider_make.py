@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from latentjac.cli import values
-from latentjac.cli.edit_method import METHODS
 from latentjac.cli.options import (
     STEPS_BELOW,
     BasisFile,
@@ -31,7 +30,7 @@ from latentjac.cli.options import (
     parse_crop,
 )
 from latentjac.cli.refusals import Refusal, refusing
-from latentjac.edit_options import CHANGE
+from latentjac.edit_options import CHANGE, METHODS
 
 if TYPE_CHECKING:
     from latentjac.editing import Carry

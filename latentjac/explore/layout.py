@@ -6,8 +6,9 @@ from typing import Any
 
 import gradio as gr
 
+from latentjac.editing.methods import BY_NAME as METHODS
 from latentjac.explore import pieces
-from latentjac.explore.session import METHODS, MOST_DIRECTIONS, MOST_LINES, RANGES
+from latentjac.explore.session import MOST_DIRECTIONS, MOST_LINES, RANGES
 from latentjac.explore.state import AUTO, Shared
 
 CANVAS = 384  # side of the picture that a mask is painted on

@@ -17,8 +17,9 @@ from PIL import Image
 import latentjac
 from latentjac.arguments import check_int, check_number
 from latentjac.edit_options import FARTHEST
-from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Mask, XSpaceMethod, word_direction
+from latentjac.editing import Mask, word_direction
 from latentjac.editing.masks import OUTPUT_LAYERS, masked_basis
+from latentjac.editing.methods import BY_NAME as METHODS
 from latentjac.explore.jobs import Job
 from latentjac.explore.lines import Line, Walker
 from latentjac.explore.state import AUTO, Found, Kept, Photo, Question, Shared, Way
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from latentjac.editing import Method
 
 MOST_DIRECTIONS = 12
-METHODS: dict[str, type[XSpaceMethod] | type[HSpace]] = {
-    "guidance": Guidance, "linear": Linear, "geodesic": Geodesic, "h-space": HSpace
-}  # fmt: skip
 # Farthest distances that show something of most directions; additions to features are far longer.
 RANGES = {name: 120.0 if kind.in_features else 6.0 for name, kind in METHODS.items()}
 T = 0.7  # fraction of T of the level that is chosen at first
