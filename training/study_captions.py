@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 from captions import TERMS_OF, Term, seen_together, sentence
-from factors.statistics import interval
+from factors import statistics
 from torch import Tensor
 from tqdm import tqdm
 
@@ -139,8 +139,7 @@ def guidance_rows(
 
 def shown(values: Tensor) -> str:
     """A mean over samples with its interval."""
-    found = interval(values)
-    return f"{found['mean']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+    return statistics.shown(statistics.interval(values), digits=3)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

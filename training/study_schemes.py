@@ -25,7 +25,7 @@ from factors.collecting import Collected, Collector, Plan, Site
 from factors.directions import TOLERANCE, Bank
 from factors.equal_effect import linear_move
 from factors.reader import FactorReader
-from factors.statistics import Table, interval, tables
+from factors.statistics import Table, interval, shown, tables
 from measures import frechet_distance
 from torch import Tensor
 
@@ -122,11 +122,6 @@ def avatars(count: int) -> list[dict[str, Any]]:
 def at_effect(found: Collected) -> dict[str, Table]:
     """Edits of equal effect by layer."""
     return {arm: table for (arm, _, kind), table in tables(found.observations).items() if kind == "effect"}
-
-
-def shown(value: dict[str, float]) -> str:
-    """A mean with its interval."""
-    return f"{value['mean']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from factors.collecting import Collected, Collector, Plan, Site
-from factors.directions import TOLERANCE, Bank, rotated
+from factors.directions import ROTATED, SINGULAR, SPARSE, TOLERANCE, Bank, span_arms
 from factors.equal_effect import linear_move
 from factors.reader import FactorReader
-from factors.statistics import difference, span_row, summary, tables
+from factors.statistics import difference, shown, span_row, summary, tables
 
 import latentjac
 from latentjac.report import write_json
@@ -33,7 +33,6 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from record import machine  # noqa: E402
 
 READER = ROOT / "latentjac/models/builtin/avatars/reader.safetensors"
-SINGULAR, ROTATED, SPARSE = "singular vectors", "rotated at random", "sparse directions"
 MAIN_T, SEED = 0.6, 17
 
 
@@ -45,11 +44,7 @@ class SparseCollector(Collector):
 
     def _visit(self, site: Site, bank: Bank | None) -> None:
         basis = latentjac.local_basis(self.model, site.point, self.plan.k, "x0", tol=TOLERANCE)
-        arms = {
-            SINGULAR: basis.v,
-            ROTATED: rotated(basis.v, site.generator),
-            SPARSE: latentjac.geometry.sparse_directions(basis).v,
-        }
+        arms = span_arms(basis, site.generator)
         self._edit(site, arms, linear_move(self.model, site.point), self.plan.start)
 
 
@@ -86,11 +81,6 @@ def results(found: Collected, target: float) -> dict[str, Any]:
     named = [name for row in at[SPARSE].names() for name in row]
     counts = {name: named.count(name) for name in sorted(set(named), key=named.count, reverse=True)}
     return {"rows": rows, "differences": less, "named": counts}
-
-
-def shown(value: dict[str, float]) -> str:
-    """A mean with its interval."""
-    return f"{value['mean']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

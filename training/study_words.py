@@ -26,12 +26,12 @@ from typing import Any
 import torch
 from avatars import FACTORS
 from factors.collecting import Collected, Collector, Observation, Plan, Site
-from factors.directions import TOLERANCE, Bank, rotated
+from factors.directions import ROTATED, SINGULAR, SPARSE, TOLERANCE, Bank, span_arms
 from factors.equal_effect import linear_move
 from factors.matching import Singles
 from factors.meaning import NAMES
 from factors.reader import FactorReader
-from factors.statistics import Table, difference, interval, tables
+from factors.statistics import Table, difference, interval, shown, tables
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
@@ -68,7 +68,6 @@ WORDS = {
 SMALL = ("brows", "eye_size", "eye_open", "eye_color", "glasses", "mouth_curve", "mouth_open")
 TRANSPOSED, DIFFERENCE = "words, transposed", "words, difference"
 MASKED = {"words, transposed, masked": "transposed", "words, difference, masked": "difference"}
-SINGULAR, SPARSE, ROTATED = "singular vectors", "sparse directions", "rotated at random"
 NAMED = {TRANSPOSED: NAMES, DIFFERENCE: NAMES, **dict.fromkeys(MASKED, SMALL)}
 MAIN_T, SEED, LEAST = 0.7, 29, 0.1
 
@@ -90,11 +89,7 @@ class WordCollector(Collector):
 
     def _visit(self, site: Site, bank: Bank | None) -> None:
         basis = latentjac.local_basis(self.model, site.point, self.plan.k, "x0", tol=TOLERANCE)
-        arms = {
-            SINGULAR: basis.v,
-            SPARSE: latentjac.geometry.sparse_directions(basis).v,
-            ROTATED: rotated(basis.v, site.generator),
-        }
+        arms = span_arms(basis, site.generator)
         for arm, names in NAMED.items():
             arms[arm] = torch.stack([self._word(site, name, arm) for name in names])
         self._edit(site, arms, linear_move(self.model, site.point), self.plan.start)
@@ -206,11 +201,6 @@ def by_factor(at: dict[float, dict[str, Table]]) -> list[dict[str, Any]]:
             row[arm] = f"{shown(interval(parts[best]))} at {best:g}"
         rows.append(row)
     return rows
-
-
-def shown(value: dict[str, float]) -> str:
-    """A mean with its interval."""
-    return f"{value['mean']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

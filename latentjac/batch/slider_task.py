@@ -14,7 +14,7 @@ from latentjac.batch.spec import Spec
 from latentjac.batch.work import NOT_CONVERGED, Work, alike, ended, point_of, split, under
 from latentjac.diffusion import Point, Trajectory, invert
 from latentjac.editing import Applied, Slider
-from latentjac.editing.applying import grid_of, missed_change
+from latentjac.editing.applying import inversion_to, missed_change
 from latentjac.models import Model
 from latentjac.models.prepare import fit_image, inside_of, read_mask
 
@@ -37,7 +37,6 @@ def invert_as(model: Model, slider: Slider, works: Sequence[Work], asked: dict[s
         works: Items with photos, all or none of which have a prompt, and a class.
         asked: Options of the inversion of a spec, some of which go with prompts and classes of items.
     """
-    schedule = slider.schedule
     if works[0].item.is_told:
         told = under({name: asked[name] for name in _UNDER if name in asked}, works)
     else:
@@ -47,10 +46,7 @@ def invert_as(model: Model, slider: Slider, works: Sequence[Work], asked: dict[s
         return invert(
             model,
             [work.picture for work in works if work.picture is not None],
-            schedule.num_inference_steps,
-            t=schedule.until,
-            grid=grid_of(model, schedule),
-            solver=schedule.solver,
+            **inversion_to(model, slider.schedule),
             **told,
         )
 

@@ -126,20 +126,22 @@ def points_of(
 
 def _inverted(model: Model, slider: Slider, photos: list[Any], progress: bool) -> list[Point]:
     """Points of photos, inverted as the one was that the slider was made with."""
-    schedule = slider.schedule
-    grid = grid_of(model, schedule)
+    options = inversion_to(model, slider.schedule)
     path = invert(
         model,
         model.codec.encode(photos, subject=f"{_NAME}: point"),
-        schedule.num_inference_steps,
         conditioning=slider.conditioning.to(model.device),
-        t=schedule.until,
-        grid=grid,
-        solver=schedule.solver,
         input_type="latent",
         progress=progress,
+        **options,
     )
-    return path.at(timestep=schedule.timesteps[slider.level]).split()
+    return path.at(timestep=slider.schedule.timesteps[slider.level]).split()
+
+
+def inversion_to(model: Model, own: Schedule) -> dict[str, Any]:
+    """Options of an inversion to the levels of a schedule."""
+    grid = grid_of(model, own)
+    return {"num_inference_steps": own.num_inference_steps, "t": own.until, "grid": grid, "solver": own.solver}
 
 
 def grid_of(model: Model, own: Schedule) -> Grid:

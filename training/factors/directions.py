@@ -19,6 +19,7 @@ from latentjac.solvers import Subspace
 # Park et al.'s code: two directions, its tolerance and its own stopping rule.
 PARK2023 = {"k": park2023.K, "tol": park2023.TOL, "solver": Subspace(stop="park2023")}
 TOLERANCE = 1e-2
+SINGULAR, SPARSE, ROTATED = "singular vectors", "sparse directions", "rotated at random"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,15 @@ def rotated(directions: Tensor, generator: torch.Generator) -> Tensor:
     q, r = torch.linalg.qr(torch.randn(len(directions), len(directions), generator=generator, dtype=torch.float64))
     turn = (q * r.diagonal().sign()).to(directions)
     return (turn @ directions.flatten(1)).view_as(directions)
+
+
+def span_arms(basis: latentjac.LocalBasis, generator: torch.Generator) -> dict[str, Tensor]:
+    """Three bases of the span of a local basis: its singular vectors, the sparse directions, and a random turn."""
+    return {
+        SINGULAR: basis.v,
+        SPARSE: latentjac.geometry.sparse_directions(basis).v,
+        ROTATED: rotated(basis.v, generator),
+    }
 
 
 def basis_arms(mid: latentjac.LocalBasis, generator: torch.Generator) -> dict[str, Tensor]:

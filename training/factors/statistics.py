@@ -90,6 +90,12 @@ def interval(values: Tensor, method: str = "student") -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in ends.items()}
 
 
+def shown(value: dict[str, float], digits: int = 2) -> str:
+    """A mean with its interval."""
+    mean, low, high = (f"{value[name]:.{digits}f}" for name in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
 def median(values: Iterable[float]) -> float:
     """Median, rounded."""
     return round(float(torch.tensor(list(values)).median()), 4)
