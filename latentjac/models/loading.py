@@ -128,8 +128,8 @@ def load(
     if config is not None and not _is_single_file(source):
         raise TypeError(f"load: config must be None unless source is a single file, got {shown(config)}")
     if isinstance(source, torch.nn.Module):
-        if mistaken.of_object(source):
-            raise LoadError(f"load: source must be {mistaken.of_object(source)}")
+        if (expected := mistaken.of_object(source)) is not None:
+            raise LoadError(f"load: source must be {expected}")
         if scheduler is None:
             raise TypeError("load: scheduler must be given with a network, got None")
         name, parts = type(source).__name__, Parts(source, scheduler)
@@ -176,8 +176,8 @@ def _read(
     elif isinstance(source, str) and _HUB_ID.fullmatch(source) and not folder.exists():
         _check_no_scheduler(scheduler)
         folder = _download(source, variant, options)
-    elif folder.is_file() and mistaken.of_file(folder):
-        raise LoadError(f"load: source must be {mistaken.of_file(folder)}")
+    elif folder.is_file() and (expected := mistaken.of_file(folder)) is not None:
+        raise LoadError(f"load: source must be {expected}")
     elif not folder.is_dir():
         raise LoadError(
             f"load: source must be a built-in name {builtin_models()}, an existing folder or a hub id 'owner/name', "
