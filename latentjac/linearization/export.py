@@ -25,6 +25,7 @@ from latentjac.linearization.locks import exclusion
 from latentjac.linearization.places import at, line_of_error
 from latentjac.linearization.regions import of_values
 from latentjac.linearization.surroundings import ordinary, outside
+from latentjac.linearization.writes import without_writes
 
 Tensor = torch.Tensor
 
@@ -38,12 +39,14 @@ class Exported:
     """A graph of operators.
 
     Attributes:
-        program: The graph and the tensors in it.
+        program: Its inputs, and the tensors in it.
+        graph: Without operators that write to their arguments, wherever torch knows others.
         declared: Calls of what declares its derivative, by their number in the graph.
         fixed: Arguments whose values are part of the graph, by their place behind x.
     """
 
     program: torch.export.ExportedProgram
+    graph: torch.fx.Graph
     declared: dict[int, Declared]
     fixed: dict[int, Tensor]
 
@@ -90,14 +93,15 @@ def export(f: Callable[..., Tensor], x: Tensor, constants: tuple[Any, ...], valu
         try:
             with exclusion.alone(), _nothing_left(wrapped), _settings_kept(), _no_stacks(), torch.enable_grad():
                 program = torch.export.export(wrapped, free, strict=False)
-                if any(mutates(node) or _is_region(node) for node in program.graph.nodes):
+                graph = None if any(map(_is_region, program.graph.nodes)) else without_writes(program.graph)
+                if graph is None:
                     program = program.run_decompositions({})
         except Exception as error:  # every way in which export fails has the same answer
             if recorder.refusal is not None:
                 raise recorder.refusal from None
             reason, line = str(error).strip().split("\n")[0], at(line_of_error(error))
             raise TraceError(f"torch.export failed: {type(error).__name__}: {reason}{line}") from error
-    return Exported(program, recorder.calls, {i: value.clone() for i, value in fixed.items()})
+    return Exported(program, graph or program.graph, recorder.calls, {i: value.clone() for i, value in fixed.items()})
 
 
 def _refuse_dual(f: Callable[..., Tensor], args: list[Any]) -> None:
@@ -109,11 +113,6 @@ def _refuse_dual(f: Callable[..., Tensor], args: list[Any]) -> None:
 
 def _is_small(value: Any) -> bool:
     return isinstance(value, Tensor) and (value.numel() == 1 or not (value.is_floating_point() or value.is_complex()))
-
-
-def mutates(node: torch.fx.Node) -> bool:
-    """Whether an operator of a graph writes to its arguments."""
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
 def _is_region(node: torch.fx.Node) -> bool:

@@ -5,6 +5,7 @@ or differentiated
 
 - ``no_grad``, ``inference_mode`` and ``set_grad_enabled(False)`` have no effect, and f is told that grad mode is off,
 - hooks on gradients are not called, and checkpoints only call their function,
+- regions with autocast as it is already are no regions: export would trace what it has traced once more for them,
 - ``.data`` is ``.detach()``: nothing flows through either,
 - a custom ``autograd.Function`` has the derivative that its author declared: on a tape by itself, in a trace because it
   is recorded as one call (``declared.py``).
@@ -96,6 +97,7 @@ def _replace(apply: Apply | None, thread: int) -> None:
         (torch.utils.checkpoint, "_checkpoint_without_reentrant_generator", _checkpoint),
         (torch.utils.hooks.BackwardHook, "setup_input_hook", lambda hook, args: args),
         (torch.utils.hooks.BackwardHook, "setup_output_hook", lambda hook, args: args),
+        *_autocast_that_changes(torch.autocast.__enter__, torch.autocast.__exit__),
     ):
         put(owner, name, mine, getattr(owner, name), False)
     checkpoint = torch.utils.checkpoint.CheckpointFunction
@@ -107,6 +109,28 @@ def _replace(apply: Apply | None, thread: int) -> None:
 
 def _checkpoint(*args: Any, **kwargs: Any) -> Iterator[None]:
     yield
+
+
+def _autocast_that_changes(enter: Any, leave: Any) -> list[tuple[Any, str, Any]]:
+    """Methods of autocast that do nothing where what is asked for is so already."""
+    left_out: list[torch.autocast] = []
+
+    def first(region: torch.autocast) -> Any:
+        device, enabled = region.device, region._enabled
+        same = region.fast_dtype == torch.get_autocast_dtype(device) or not enabled
+        if enabled != torch.is_autocast_enabled(device) or not same:
+            return enter(region)
+        left_out.append(region)
+        return region
+
+    def last(region: torch.autocast, *error: Any) -> Any:
+        for i in reversed(range(len(left_out))):
+            if left_out[i] is region:
+                del left_out[i]
+                return False
+        return leave(region, *error)
+
+    return [(torch.autocast, "__enter__", first), (torch.autocast, "__exit__", last)]
 
 
 def _apply(bound: Any) -> Callable[..., Any]:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from latentjac.linearization.declared import Declared
-from latentjac.linearization.export import Exported, TraceError, export, mutates
+from latentjac.linearization.export import Exported, TraceError, export
 from latentjac.linearization.places import at, line_of_operator
+from latentjac.linearization.writes import mutates
 
 __all__ = [
     "Call",
@@ -197,7 +198,7 @@ class _Builder:
     """Reads the graph of an exported program into a :class:`Trace`."""
 
     def __init__(self, exported: Exported, f: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        self._program, self._declared = exported.program, exported.declared
+        self._program, self._graph, self._declared = exported.program, exported.graph, exported.declared
         self._n_constants, self._fixed = len(args) - 1, exported.fixed
         self._slots: dict[torch.fx.Node, int | tuple[int, ...]] = {}
         self._trace = Trace(fixed=exported.fixed, f=f, args=args)
@@ -206,7 +207,7 @@ class _Builder:
 
     def build(self) -> Trace:
         self._inputs()
-        for node in self._program.graph.nodes:
+        for node in self._graph.nodes:
             if node.op == "call_function":
                 self._call(node)
             elif node.op == "output":
@@ -236,7 +237,7 @@ class _Builder:
     def _inputs(self) -> None:
         users: list[int | None] = []
         kinds = {spec.arg.name: spec for spec in self._program.graph_signature.input_specs}
-        for node in self._program.graph.nodes:
+        for node in self._graph.nodes:
             if node.op != "placeholder":
                 continue
             spec, value = kinds[node.name], node.meta.get("val")

@@ -288,6 +288,29 @@ def autocast_on(x: Tensor) -> Tensor:
         return F.layer_norm(h, (3,)).double() + h
 
 
+def autocast_of_both(x: Tensor) -> Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", enabled=False):
+            h = F.linear(x.float().sin(), LINEAR.weight.float())
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return F.linear(h, LINEAR.weight.float()).double()
+
+
+def test_autocast_inside_autocast() -> None:
+    expected = autocast_of_both(X).detach()
+    assert not torch.equal(expected, F.linear(F.linear(X.float().sin(), LINEAR.weight.float()), LINEAR.weight.float()))
+    for backend in BACKENDS:
+        torch.testing.assert_close(linearize(autocast_of_both, X, backend=backend).y, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_autocast_as_it_is_already_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.export.ExportedProgram, "run_decompositions")
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # of the caller, which counts for nothing
+        assert linearize(autocast_off, X, backend="program").backend == "program"
+    with pytest.raises(RuntimeError, match="run_decompositions"):
+        linearize(autocast_on, X, backend="program")
+
+
 def test_autocast_regions() -> None:
     for backend in BACKENDS:
         columns, rows = jacobians(autocast_off, X, backend=backend)
