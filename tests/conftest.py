@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -36,6 +37,12 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Of several workers, each takes tests that lie side by side: what a module makes and traces is not made twice."""
     if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
         config.option.dist = "worksteal"
+
+
+def pytest_collection_finish() -> None:
+    """Leave what has been imported out of Python's search for garbage, which tracing sets off often."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

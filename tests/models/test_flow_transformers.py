@@ -73,7 +73,7 @@ def test_the_scale_of_guidance_is_an_input_of_distilled_networks(tmp_path: Path)
 
 def test_there_and_back_under_two_prompts(model) -> None:
     pictures = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    path = latentjac.invert(model, pictures, 20, PROMPTS, grid=Own(), solver=DDIM(5))
+    path = latentjac.invert(model, pictures, 10, PROMPTS, grid=Own(), solver=DDIM(8))
     assert min(path.psnr) > 40
     assert path.at(0.6).conditioning.num_rows == 2
 

@@ -125,7 +125,7 @@ def compiled(made: Any) -> None:
 
 ALLOWED: dict[str, Change] = {
     "compiled": compiled,
-    "compiled in place": lambda made: made.unet.compile(),
+    "compiled in place": lambda made: made.unet.compile(backend="eager"),
     "checkpointing": lambda made: made.unet.enable_gradient_checkpointing(),
     "other processor": lambda made: attention(made).set_processor(AttnProcessor()),
     "sliced": lambda made: attention(made).set_processor(SlicedAttnProcessor(1)),
