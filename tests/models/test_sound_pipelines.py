@@ -68,7 +68,7 @@ def test_levels_are_those_of_the_class_of_diffusers(monkeypatch: pytest.MonkeyPa
 
 def test_there_and_back_under_two_prompts(model) -> None:
     waves = torch.rand(2, 2, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    path = latentjac.invert(model, waves, 20, PROMPTS, grid=Own(), solver=DDIM(5))
+    path = latentjac.invert(model, waves, 10, PROMPTS, grid=Own(), solver=DDIM(8))
     assert min(path.psnr) > 40
     assert latentjac.diffusion.render(model, path.reconstruction, "pt").shape == waves.shape
     assert path.conditioning.num_rows == 2
