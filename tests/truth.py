@@ -41,14 +41,12 @@ def check(f: Callable[..., Tensor], x: Tensor, *constants: Tensor, fallback: boo
 
 
 def check_network(
-    f: Callable[..., Tensor], x: Tensor, *constants: Tensor, tolerance: float = 1e-10, on_gpu: bool = False
+    f: Callable[..., Tensor], x: Tensor, *constants: Tensor, fallback: bool = False, tolerance: float = 1e-10
 ) -> ProgramLinearization:
-    """Compare both products with torch.func, at two points.
-
-    What a GPU asks for is tested with every rule, so that of networks only some have to say ``on_gpu``.
-    """
+    """Compare both products with torch.func, at two points."""
     lin, truth = ProgramLinearization(f, x, *constants), AutodiffLinearization(f, x, *constants)
-    assert not fallbacks(lin)
+    used = fallbacks(lin)
+    assert bool(used) == fallback, used
     for base in (x, 0.5 * x + 0.1):
         lin.rebase(base, *constants)
         truth.rebase(base, *constants)
@@ -57,8 +55,7 @@ def check_network(
         close(lin.jvp(v), truth.jvp(v), tolerance)
         close(lin.vjp(u), truth.vjp(u), tolerance)
         assert lin.check_adjoint() < max(1e-12, tolerance / 100)
-    if on_gpu:
-        check_on_gpu(lin, v, u, tolerance=tolerance)
+    check_on_gpu(lin, v, u, not fallback, tolerance)
     return lin
 
 

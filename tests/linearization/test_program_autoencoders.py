@@ -55,7 +55,7 @@ def test_tiny() -> None:
     )
     net = randomize(net)
     check(lambda z: net.decode(z).sample, rand(1, 4, 4, 4))
-    check(lambda z: net.encode(z).latents, rand(1, 3, 8, 8), on_gpu=True)
+    check(lambda z: net.encode(z).latents, rand(1, 3, 8, 8))
 
 
 def test_deep_compression() -> None:
@@ -88,7 +88,7 @@ def test_sound() -> None:
         decoder_input_channels=4,
     )
     net = randomize(net)
-    check(lambda z: net.decode(z).sample, rand(1, 4, 4), on_gpu=True)
+    check(lambda z: net.decode(z).sample, rand(1, 4, 4))
 
 
 def test_sequences() -> None:

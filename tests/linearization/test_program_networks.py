@@ -49,9 +49,7 @@ UNETS = {
 def test_unet(down: str, up: str, options: dict) -> None:
     net = unet(down, up, **options)
     labels = {"class_labels": torch.tensor([3, 4])} if "num_class_embeds" in options else {}
-    check(
-        lambda x, t: net(x, t, **labels).sample, rand(2, 3, 8, 8), torch.tensor(500), on_gpu=down == "AttnDownBlock2D"
-    )
+    check(lambda x, t: net(x, t, **labels).sample, rand(2, 3, 8, 8), torch.tensor(500))
 
 
 def test_unet_with_skips_of_its_own() -> None:
@@ -91,8 +89,7 @@ TEXT_UNETS = {
 @pytest.mark.parametrize("options", TEXT_UNETS.values(), ids=TEXT_UNETS.keys())
 def test_unet_with_text(options: dict) -> None:
     net = randomize(build_text_unet(**options))
-    f = lambda x, t, text: net(x, t, text).sample  # noqa: E731
-    check(f, rand(1, 4, 8, 8), torch.tensor(500), rand(1, 5, 6), on_gpu=not options)
+    check(lambda x, t, text: net(x, t, text).sample, rand(1, 4, 8, 8), torch.tensor(500), rand(1, 5, 6))
 
 
 def test_unet_with_added_conditions() -> None:
@@ -115,7 +112,7 @@ def test_decoder() -> None:
             norm_num_groups=4,
         )
     )
-    check(lambda z: net.decode(z).sample, rand(1, 4, 4, 4), on_gpu=True)
+    check(lambda z: net.decode(z).sample, rand(1, 4, 4, 4))
 
 
 def test_taps_leave_nothing_behind_them() -> None:
