@@ -46,7 +46,7 @@ def public_as(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a function one that users call.
 
     It runs outside ``torch.autocast`` and ``torch.inference_mode``: models run in the type of their weights, whatever
-    surrounds the call. An error of a function inside, ``inner: k must be``, gets the name of the one that was called.
+    surrounds the call. ``torch.compile`` of what calls it leaves it as it is. An error of a function inside, ``inner: k must be``, gets the name of the one that was called.
 
     Args:
         name: What users know it by.
@@ -56,6 +56,12 @@ def public_as(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
         def called(*args: P.args, **kwargs: P.kwargs) -> R:
+            if torch.compiler.is_dynamo_compiling():  # which would trace the whole library: minutes, for nothing
+                alone: Callable[P, R] = torch.compiler.disable(ordinary)
+                return alone(*args, **kwargs)
+            return ordinary(*args, **kwargs)
+
+        def ordinary(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 with ordinary_modes():
                     return function(*args, **kwargs)

@@ -79,3 +79,22 @@ def test_a_warning_names_the_line_of_the_caller(
         warnings.simplefilter("always")
         line = case(own_model, tiny_point, tmp_path)
     assert {(warning.filename, warning.lineno) for warning in caught} == {(__file__, line)}
+
+
+def test_compiled_programs_leave_calls_as_they_are() -> None:
+    """Or torch.compile traces the whole library, for minutes."""
+    torch._dynamo.reset()
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable:
+        graphs.append(graph)
+        return graph.forward
+
+    operator = MatrixOperator(rand(9, 8))
+    compiled = torch.compile(lambda x: 2 * (latentjac.svd(operator, 2).s * x.sin()), backend=backend)
+    expected = latentjac.svd(operator, 2).s
+    for scale in (1.0, 2.0):  # what comes out is no constant either
+        operator.matrix = operator.matrix * scale
+        x = torch.tensor(0.5, dtype=torch.float64)
+        torch.testing.assert_close(compiled(x), 2 * expected * scale * x.sin())
+    assert len(graphs) <= 2

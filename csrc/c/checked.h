@@ -19,6 +19,8 @@ struct Wrong : std::invalid_argument {
 
 using Sizes = std::vector<int64_t>;
 
+constexpr int kMostDimensions = 8;  // more are no tensor's: the number itself is not one
+
 inline std::string text(const Sizes& sizes) {
   std::string all = "[";
   for (const int64_t size : sizes) all += (all.size() > 1 ? ", " : "") + std::to_string(size);
@@ -57,12 +59,13 @@ class Call {
   DType kept() const { return type == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32; }
 
   static Sizes shape(const DLTensor& tensor) {
-    return tensor.ndim > 0 && tensor.shape ? Sizes(tensor.shape, tensor.shape + tensor.ndim) : Sizes{};
+    const bool readable = tensor.shape && tensor.ndim > 0 && tensor.ndim <= kMostDimensions;
+    return readable ? Sizes(tensor.shape, tensor.shape + tensor.ndim) : Sizes{};
   }
 
   // Of a tensor whose values can be counted.
   static Sizes strides(const DLTensor& tensor) {
-    if (tensor.strides && tensor.ndim > 0) return Sizes(tensor.strides, tensor.strides + tensor.ndim);
+    if (tensor.strides) return Sizes(tensor.strides, tensor.strides + tensor.ndim);
     const Sizes sizes = shape(tensor);
     Sizes dense(sizes.size(), 1);
     for (size_t i = sizes.size(); i-- > 1;) dense[i - 1] = dense[i] * sizes[i];

@@ -3,6 +3,7 @@
 #include <latentjac/kernels_c.h>
 
 #include <cmath>
+#include <stdexcept>
 #include <string>
 #include <thread>
 
@@ -131,6 +132,7 @@ TEST(Errors, NameWhatIsNoTensor) {
   refused("x must have 3 dimensions, got []", [](DLTensor& x, DLTensor&) { x.shape = nullptr; });
   refused("x must have 3 dimensions, got []", [](DLTensor& x, DLTensor&) { x.ndim = -1; });
   refused("xhat must have shape [2, 3, 4], got []", [](DLTensor&, DLTensor& y) { y.shape = nullptr; });
+  refused("xhat must have shape [2, 3, 4], got []", [](DLTensor&, DLTensor& y) { y.ndim = 1 << 30; });
   refused("x must have sizes of 0 or more, got [2, -3, 4]", [&](DLTensor& x, DLTensor&) { x.shape = negative; });
   refused("x must have fewer than 2^63 bytes, got shape [1099511627776, 1099511627776, 4]",
           [&](DLTensor& x, DLTensor&) { x.shape = endless; });
@@ -152,6 +154,17 @@ TEST(Errors, NameResultsThatShareAPlace) {
   EXPECT_EQ(latentjac_attention_primal(&primal, nullptr), LATENTJAC_WRONG_ARGUMENT);
   EXPECT_EQ(std::string(latentjac_error()),
             "latentjac_attention_primal: o must have a place for each value, got strides [0, 0, 0, 1]");
+}
+
+TEST(Errors, AreExceptionsInCpp) {
+  float values[4] = {};
+  latentjac::NormPrimal call = {};
+  call.x = values, call.y = values, call.xhat = values, call.a = values;
+  call.samples = call.positions = call.groups = 1, call.channels = 4;
+  latentjac::cpu::norm_act_primal(call, 1);
+  EXPECT_THROW(latentjac::cpu::norm_act_primal(call, 0), std::runtime_error);
+  call.dtype = latentjac::DType::kBFloat16;
+  EXPECT_THROW(latentjac::cpu::norm_act_primal(call, 1), std::runtime_error);
 }
 
 TEST(Threads, GiveTheSameBits) {
