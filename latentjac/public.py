@@ -54,14 +54,9 @@ def public_as(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     _names.add(name)
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @beside_compilers
         @functools.wraps(function)
         def called(*args: P.args, **kwargs: P.kwargs) -> R:
-            if torch.compiler.is_dynamo_compiling():  # which would trace the whole library: minutes, for nothing
-                alone: Callable[P, R] = torch.compiler.disable(ordinary)
-                return alone(*args, **kwargs)
-            return ordinary(*args, **kwargs)
-
-        def ordinary(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 with ordinary_modes():
                     return function(*args, **kwargs)
@@ -72,6 +67,19 @@ def public_as(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return called
 
     return decorate
+
+
+def beside_compilers(function: Callable[P, R]) -> Callable[P, R]:
+    """Have ``torch.compile`` step out of its graph for a function: it would trace the whole library, for minutes."""
+
+    @functools.wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        if torch.compiler.is_dynamo_compiling():
+            alone: Callable[P, R] = torch.compiler.disable(function)
+            return alone(*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return called
 
 
 def made_on_cpu(function: Callable[P, R]) -> Callable[P, R]:
