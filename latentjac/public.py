@@ -46,7 +46,7 @@ def public_as(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a function one that users call.
 
     It runs outside ``torch.autocast`` and ``torch.inference_mode``: models run in the type of their weights, whatever
-    surrounds the call. An error of a function inside, ``inner: k must be``, gets the name of the one that was called.
+    surrounds the call. ``torch.compile`` of what calls it leaves it as it is. An error of a function inside, ``inner: k must be``, gets the name of the one that was called.
 
     Args:
         name: What users know it by.
@@ -54,6 +54,7 @@ def public_as(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     _names.add(name)
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @beside_compilers
         @functools.wraps(function)
         def called(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
@@ -66,6 +67,19 @@ def public_as(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return called
 
     return decorate
+
+
+def beside_compilers(function: Callable[P, R]) -> Callable[P, R]:
+    """Have ``torch.compile`` step out of its graph for a function: it would trace the whole library, for minutes."""
+
+    @functools.wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        if torch.compiler.is_dynamo_compiling():
+            alone: Callable[P, R] = torch.compiler.disable(function)
+            return alone(*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return called
 
 
 def made_on_cpu(function: Callable[P, R]) -> Callable[P, R]:

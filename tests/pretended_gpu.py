@@ -9,6 +9,7 @@ Networks are traced on the CPU.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +22,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+from torch.utils._pytree import tree_leaves
 
 from latentjac.kernels import guards, native
 from latentjac.linearization.changes import modules_of
@@ -97,6 +98,32 @@ def _settled(value: Tensor) -> Tensor:
     return value.resolve_conj().resolve_neg()
 
 
+@functools.cache
+def _described(op: Any) -> tuple[str, str, bool]:
+    """An operator's name, alone and with its overload, and whether it writes to what it is given."""
+    name = op._schema.name.removeprefix("aten::")
+    return name, str(op), op._schema.is_mutable and name != "_local_scalar_dense"
+
+
+def _held(value: Any, tensors: list[Tensor]) -> Any:
+    """What operators are given, with what tensors hold in their place; the tensors are added to a list."""
+    if isinstance(value, Tensor):
+        tensors.append(value)
+        return value.held if isinstance(value, OnGpu) else value
+    if isinstance(value, (list, tuple)):
+        return [_held(each, tensors) for each in value]
+    return value
+
+
+def _named(value: Any, known: dict[int, OnGpu]) -> Any:
+    """What operators give, as tensors on the GPU; those that were written to as they were."""
+    if isinstance(value, Tensor):
+        return known[id(value)] if id(value) in known else OnGpu(_settled(value))
+    if isinstance(value, (list, tuple)):
+        return type(value)(_named(each, known) for each in value)
+    return value
+
+
 def _brought(index: Any) -> Any:
     """An index with its lists as tensors, which torch would make where it takes the indexed one to be."""
     if isinstance(index, list):
@@ -121,34 +148,26 @@ class Gpu(TorchDispatchMode):
         self._launched: Counter[str] = Counter()
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        leaves, structure = tree_flatten((args, kwargs))
-        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        name, device = op._schema.name.removeprefix("aten::"), kwargs.get("device")
-        writes = bool(tensors) and op._schema.is_mutable and name != "_local_scalar_dense"
-        given = [t.device.type for t in tensors]
-        if writes:
-            result = given[0]
+        name, label, mutable = _described(op)
+        tensors: list[Tensor] = []
+        args = _held(args, tensors)
+        kwargs = {key: _held(value, tensors) for key, value in (kwargs or {}).items()}
+        device = kwargs.get("device")
+        if mutable and tensors:
+            result = tensors[0].device.type
         else:
-            place = device.type if device is not None else "cuda" if "cuda" in given else "cpu"
-            result = "cpu" if place == "cpu" else "cuda"  # torch's own code asks for a place like that of a tensor
-        self._launched[str(op)] += result == "cuda"
+            there = any(isinstance(t, OnGpu) for t in tensors) if device is None else device.type != "cpu"
+            result = "cuda" if there else "cpu"  # torch's own code asks for a place like that of a tensor: meta
+        self._launched[label] += result == "cuda"
         self._check(op, name, tensors, kwargs.get("generator"), result)
         if name == "_fused_sdp_choice":
             return 0  # the one that is made of other operators
         if device is not None:
             kwargs["device"] = CPU
-            leaves, structure = tree_flatten((args, kwargs))
-        args, kwargs = tree_unflatten([t.held if isinstance(t, OnGpu) else t for t in leaves], structure)
         out = op(*args, **kwargs)
-        known = {id(t.held): t for t in tensors if isinstance(t, OnGpu)}
-
-        def named(value: Any) -> Any:
-            if not isinstance(value, Tensor) or result == "cpu":
-                return value
-            return known[id(value)] if id(value) in known else OnGpu(_settled(value))
-
-        return tree_map(named, out)
+        if result == "cpu":
+            return out
+        return _named(out, {id(t.held): t for t in tensors if isinstance(t, OnGpu)})
 
     @contextmanager
     def counted(self) -> Iterator[Counter[str]]:

@@ -79,3 +79,29 @@ def test_a_warning_names_the_line_of_the_caller(
         warnings.simplefilter("always")
         line = case(own_model, tiny_point, tmp_path)
     assert {(warning.filename, warning.lineno) for warning in caught} == {(__file__, line)}
+
+
+def singular_values(matrix: torch.Tensor) -> torch.Tensor:
+    return latentjac.svd(MatrixOperator(matrix), 2).s
+
+
+def products(matrix: torch.Tensor) -> torch.Tensor:
+    lin = latentjac.linearize(lambda x: (x @ matrix.T).sin(), rand(1, 8))
+    return latentjac.svd(lin, 2).s
+
+
+@pytest.mark.parametrize("call", [singular_values, products])
+def test_compiled_programs_leave_calls_as_they_are(call: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Or torch.compile traces the whole library, for minutes."""
+    torch._dynamo.reset()
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(lambda matrix, x: 2 * (call(matrix) * x.sin()), backend=backend)
+    x = torch.tensor(0.5, dtype=torch.float64)
+    for matrix in rand(2, 9, 8):  # what comes out is no constant
+        torch.testing.assert_close(compiled(matrix, x), 2 * call(matrix) * x.sin())
+    assert 0 < len(graphs) <= 4

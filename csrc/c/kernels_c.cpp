@@ -1,13 +1,14 @@
-// The functions of kernels_c.h: tensors are checked and become the calls of kernels.h.
+// The functions of kernels_c.h: tensors are checked (checked.h) and become the calls of kernels.h.
 #include "kernels_c.h"
 
+#include <algorithm>
 #include <initializer_list>
 #include <new>
 #include <stdexcept>
 #include <string>
-#include <type_traits>
-#include <vector>
+#include <thread>
 
+#include "c/checked.h"
 #include "kernels.h"
 
 namespace latentjac {
@@ -17,155 +18,33 @@ static_assert(LATENTJAC_C_MAJOR == LATENTJAC_INTERFACE_MAJOR && LATENTJAC_C_MINO
 
 thread_local std::string last_error;
 
-struct Wrong : std::invalid_argument {
-  using std::invalid_argument::invalid_argument;
-};
-struct NeedsWorkspace {
+// Keeps the reason of a failure; where there is no memory for that, none.
+void remember(const char* reason) noexcept {
+  try {
+    last_error = reason;
+  } catch (const std::bad_alloc&) {
+    last_error.clear();
+  }
+}
+
+struct NeedsWorkspace : std::runtime_error {
+  explicit NeedsWorkspace(int64_t needed)
+      : std::runtime_error("run: workspace must have " + std::to_string(needed) + " bytes on the device"),
+        bytes(needed) {}
   int64_t bytes;
 };
 struct NotBuilt {};
 
-using Sizes = std::vector<int64_t>;
-
-std::string text(const Sizes& sizes) {
-  std::string all = "[";
-  for (const int64_t size : sizes) all += (all.size() > 1 ? ", " : "") + std::to_string(size);
-  return all + "]";
-}
-
-DType type_of(const std::string& name, const DLTensor& tensor) {
-  const auto [code, bits, lanes] = tensor.dtype;
-  if (lanes == 1 && code == kDLFloat && bits == 32) return DType::kFloat32;
-  if (lanes == 1 && code == kDLFloat && bits == 64) return DType::kFloat64;
-  if (lanes == 1 && code == kDLFloat && bits == 16) return DType::kFloat16;
-  if (lanes == 1 && code == kDLBfloat && bits == 16) return DType::kBFloat16;
-  throw Wrong(name + " must be float32, float64, bfloat16 or float16, got DLPack's type code " + std::to_string(code) +
-              " of " + std::to_string(bits) + " bits and " + std::to_string(lanes) + " lanes");
-}
-
-// One call: where it runs, and the checks of its tensors.
-class Call {
- public:
-  Call(const char* kernel, const char* name, const DLTensor* first) : kernel_(kernel) {
-    if (!first) throw Wrong(at(name) + " must be a tensor, got NULL");
-    device_ = first->device;
-    type = type_of(at(name), *first);
-    if (device_.device_type != kDLCPU && device_.device_type != kDLCUDA) {
-      throw Wrong(at(name) + " must be on the processor or on CUDA, got DLPack's device " +
-                  std::to_string(static_cast<int>(device_.device_type)));
-    }
-    if (on_processor() && static_cast<int>(type) >= kCpuTypes) {
-      throw Wrong(at(name) + " must be float32 or float64 on the processor");
-    }
-  }
-
-  std::string at(const char* name) const { return std::string(kernel_) + ": " + name; }
-  bool on_processor() const { return device_.device_type == kDLCPU; }
-  int device() const { return device_.device_id; }
-  DType kept() const { return type == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32; }
-
-  static Sizes shape(const DLTensor& tensor) { return Sizes(tensor.shape, tensor.shape + tensor.ndim); }
-
-  static Sizes strides(const DLTensor& tensor) {
-    if (tensor.strides) return Sizes(tensor.strides, tensor.strides + tensor.ndim);
-    Sizes dense(static_cast<size_t>(tensor.ndim), 1);
-    for (int i = tensor.ndim - 1; i > 0; --i) {
-      dense[static_cast<size_t>(i) - 1] = dense[static_cast<size_t>(i)] * tensor.shape[i];
-    }
-    return dense;
-  }
-
-  // The sizes of a tensor of so many dimensions.
-  Sizes sizes(const char* name, const DLTensor* tensor, int ndim) const {
-    if (!tensor) throw Wrong(at(name) + " must be a tensor, got NULL");
-    if (tensor->ndim != ndim) {
-      throw Wrong(at(name) + " must have " + std::to_string(ndim) + " dimensions, got " + text(shape(*tensor)));
-    }
-    return shape(*tensor);
-  }
-
-  // The address of a tensor of this shape and type, with strides as they are; NULL for none.
-  void* address(const char* name, const DLTensor* tensor, const Sizes& wanted, DType wanted_type) const {
-    if (!tensor) return nullptr;
-    if (shape(*tensor) != wanted) {
-      throw Wrong(at(name) + " must have shape " + text(wanted) + ", got " + text(shape(*tensor)));
-    }
-    if (type_of(at(name), *tensor) != wanted_type) throw Wrong(at(name) + " has another type than this kernel takes");
-    if (tensor->device.device_type != device_.device_type || tensor->device.device_id != device_.device_id) {
-      throw Wrong(at(name) + " must be on the device of the first tensor");
-    }
-    if (!tensor->data) {
-      for (const int64_t size : wanted) {
-        if (size == 0) return nullptr;
-      }
-      throw Wrong(at(name) + " must have memory, got NULL");
-    }
-    return static_cast<char*>(tensor->data) + tensor->byte_offset;
-  }
-
-  void* dense(const char* name, const DLTensor* tensor, const Sizes& wanted, DType wanted_type) const {
-    void* found = address(name, tensor, wanted, wanted_type);
-    if (tensor) {
-      int64_t expected = 1;
-      const Sizes steps = strides(*tensor);
-      for (size_t i = wanted.size(); i-- > 0; expected *= wanted[i]) {
-        if (wanted[i] > 1 && steps[i] != expected) {
-          throw Wrong(at(name) + " must be contiguous, got strides " + text(steps));
-        }
-      }
-    }
-    return found;
-  }
-
-  // The same for a tensor that has to be there.
-  void* needed(const char* name, const DLTensor* tensor, const Sizes& wanted, DType wanted_type) const {
-    if (!tensor) throw Wrong(at(name) + " must be a tensor, got NULL");
-    return dense(name, tensor, wanted, wanted_type);
-  }
-
-  // [batch, heads, rows, channels], with probes in front for five sizes.
-  Strided strided(const char* name, const DLTensor* tensor, const Sizes& wanted) const {
-    Strided out = {};
-    out.at = address(name, tensor, wanted, type);
-    if (!tensor) return out;
-    const Sizes steps = strides(*tensor);
-    const size_t first = wanted.size() - 4;
-    if (wanted.back() > 1 && steps.back() != 1) {
-      throw Wrong(at(name) + " must have channels of stride 1, got strides " + text(steps));
-    }
-    out.probe = first ? steps[0] : 0;
-    out.batch = steps[first];
-    out.head = steps[first + 1];
-    out.row = steps[first + 2];
-    return out;
-  }
-
-  // Rows [P, R, C] that lie one stride apart, also from one probe to the next.
-  void* rows(const char* name, const DLTensor* tensor, const Sizes& wanted, int64_t* stride) const {
-    if (!tensor) throw Wrong(at(name) + " must be a tensor, got NULL");
-    void* found = address(name, tensor, wanted, type);
-    const Sizes steps = strides(*tensor);
-    *stride = wanted[1] > 1 ? steps[1] : wanted[0] > 1 ? steps[0] : wanted[2];
-    if ((wanted[2] > 1 && steps[2] != 1) || *stride < wanted[2] || (wanted[0] > 1 && steps[0] != *stride * wanted[1])) {
-      throw Wrong(at(name) + " must have rows one stride apart and channels of stride 1, got strides " + text(steps));
-    }
-    return found;
-  }
-
-  DType type;
-
- private:
-  const char* kernel_;
-  DLDevice device_;
-};
-
 int threads_of(const latentjac_run& run) {
   if (run.threads < 0) throw Wrong("run: threads must be 0 or more, got " + std::to_string(run.threads));
-  return run.threads ? run.threads : cpu::max_threads();
+  const int wanted = run.threads ? run.threads : cpu::max_threads();
+  // Threads that cannot be started end the whole process, and more than there are processors serve nobody.
+  const auto processors = static_cast<int>(std::thread::hardware_concurrency());
+  return processors > 0 ? std::min(wanted, processors) : wanted;
 }
 
 void check_workspace(latentjac_run& run, int64_t bytes) {
-  if (bytes > (run.workspace ? run.workspace_bytes : 0)) throw NeedsWorkspace{bytes};
+  if (bytes > (run.workspace ? run.workspace_bytes : 0)) throw NeedsWorkspace(bytes);
 }
 
 #ifdef LATENTJAC_WITH_CUDA
@@ -205,19 +84,19 @@ int guarded(latentjac_run* given, const Body& body) {
     return LATENTJAC_OK;
   } catch (const NeedsWorkspace& needs) {
     if (given) given->workspace_bytes = needs.bytes;
-    last_error = "run: workspace must have " + std::to_string(needs.bytes) + " bytes on the device";
+    remember(needs.what());
     return LATENTJAC_NEEDS_WORKSPACE;
   } catch (const NotBuilt&) {
-    last_error = "this library has no CUDA kernels";
+    remember("this library has no CUDA kernels");
     return LATENTJAC_NOT_BUILT;
   } catch (const std::bad_alloc&) {
-    last_error = "out of memory";
+    remember("out of memory");
     return LATENTJAC_NO_MEMORY;
   } catch (const Wrong& wrong) {
-    last_error = wrong.what();
+    remember(wrong.what());
     return LATENTJAC_WRONG_ARGUMENT;
   } catch (const std::exception& error) {
-    last_error = error.what();
+    remember(error.what());
     return LATENTJAC_FAILED;
   }
 }
@@ -251,8 +130,8 @@ Attention attention(const Call& c, const latentjac_attention& given) {
   call.o = c.strided("o", given.o, {q[0], q[1], q[2], v[3]});
   call.lse = c.needed("lse", given.lse, {q[0], q[1], q[2]}, c.kept());
   if (given.bias) {
-    const Sizes steps = Call::strides(*given.bias);
     call.bias.at = c.address("bias", given.bias, {q[0], q[1], q[2], k[2]}, c.kept());
+    const Sizes steps = Call::strides(*given.bias);
     call.bias.batch = steps[0], call.bias.head = steps[1], call.bias.row = steps[2], call.bias.column = steps[3];
   }
   return call;
@@ -270,13 +149,14 @@ Sizes probed(int64_t probes, std::initializer_list<int64_t> sizes) {
 }
 
 // Tangents or results of q, k and v; at least one.
-template <typename Attention>
-void set_parts(const Call& c, Attention& call, const DLTensor* dq, const DLTensor* dk, const DLTensor* dv) {
+template <typename Attention, typename As>
+void set_parts(const Call& c, Attention& call, const As& as, const DLTensor* dq, const DLTensor* dk,
+               const DLTensor* dv) {
   if (!dq && !dk && !dv) throw Wrong(c.at("dq") + ", dk or dv must be a tensor, got NULL for all");
   const AttentionShape& s = call.shape;
-  call.dq = c.strided("dq", dq, probed(call.probes, {s.batch, s.heads, s.queries, s.channels}));
-  call.dk = c.strided("dk", dk, probed(call.probes, {s.batch, s.heads, s.keys, s.channels}));
-  call.dv = c.strided("dv", dv, probed(call.probes, {s.batch, s.heads, s.keys, s.value_channels}));
+  call.dq = (c.*as)("dq", dq, probed(call.probes, {s.batch, s.heads, s.queries, s.channels}));
+  call.dk = (c.*as)("dk", dk, probed(call.probes, {s.batch, s.heads, s.keys, s.channels}));
+  call.dv = (c.*as)("dv", dv, probed(call.probes, {s.batch, s.heads, s.keys, s.value_channels}));
 }
 
 }  // namespace
@@ -289,11 +169,12 @@ const char* latentjac_error(void) {
 }
 
 int latentjac_check_interface(int major, int minor) {
-  if (major == LATENTJAC_INTERFACE_MAJOR && minor <= LATENTJAC_INTERFACE_MINOR) return LATENTJAC_OK;
-  last_error = "the library has interface " + std::to_string(LATENTJAC_INTERFACE_MAJOR) + "." +
-               std::to_string(LATENTJAC_INTERFACE_MINOR) + ", the program was compiled for " + std::to_string(major) +
-               "." + std::to_string(minor);
-  return LATENTJAC_WRONG_ARGUMENT;
+  return guarded(nullptr, [&](latentjac_run&) {
+    if (major == LATENTJAC_INTERFACE_MAJOR && minor <= LATENTJAC_INTERFACE_MINOR) return;
+    throw Wrong("the library has interface " + std::to_string(LATENTJAC_INTERFACE_MAJOR) + "." +
+                std::to_string(LATENTJAC_INTERFACE_MINOR) + ", the program was compiled for " + std::to_string(major) +
+                "." + std::to_string(minor));
+  });
 }
 
 int latentjac_norm_primal(const DLTensor* x, const DLTensor* gamma, const DLTensor* beta, int64_t groups, double eps,
@@ -374,7 +255,9 @@ int latentjac_attention_primal(const latentjac_attention* primal, latentjac_run*
   return guarded(run, [&](latentjac_run& how) {
     const auto& given = given_primal("latentjac_attention_primal", primal);
     const Call c("latentjac_attention_primal", "q", given.q);
-    launch_attention_primal(attention<AttentionPrimal>(c, given), c.on_processor(), c.device(), how);
+    auto call = attention<AttentionPrimal>(c, given);
+    call.o = c.result("o", given.o, Call::shape(*given.o));
+    launch_attention_primal(call, c.on_processor(), c.device(), how);
   });
 }
 
@@ -386,8 +269,8 @@ int latentjac_attention_tangent(const latentjac_attention* primal, const DLTenso
     auto call = attention<AttentionTangent>(c, given);
     const AttentionShape& s = call.shape;
     call.probes = c.sizes("out", out, 5)[0];
-    call.out = c.strided("out", out, probed(call.probes, {s.batch, s.heads, s.queries, s.value_channels}));
-    set_parts(c, call, dq, dk, dv);
+    call.out = c.result("out", out, probed(call.probes, {s.batch, s.heads, s.queries, s.value_channels}));
+    set_parts(c, call, &Call::strided, dq, dk, dv);
     call.accumulate = accumulate != 0;
     launch_attention_tangent(call, c.on_processor(), c.device(), how);
   });
@@ -402,7 +285,7 @@ int latentjac_attention_cotangent(const latentjac_attention* primal, const DLTen
     const AttentionShape& s = call.shape;
     call.probes = c.sizes("u", u, 5)[0];
     call.u = c.strided("u", u, probed(call.probes, {s.batch, s.heads, s.queries, s.value_channels}));
-    set_parts(c, call, dq, dk, dv);
+    set_parts(c, call, &Call::result, dq, dk, dv);
     launch_attention_cotangent(call, c.on_processor(), c.device(), how);
   });
 }

@@ -5,7 +5,9 @@
  * waited for before results are read. Nothing is allocated that outlives a call. Calls may come from any threads.
  *
  * float32 and float64, on CUDA also bfloat16 and float16. "Kept" tensors (xhat, a, b, lse) and gamma, beta and bias are
- * float64 where the others are, else float32. Tensors that may be NULL are marked so. */
+ * float64 where the others are, else float32. Tensors that may be NULL are marked so. Sizes may be 0, strides of what
+ * is read negative or 0. A result overlaps nothing but where that is said, and begins at a multiple of its type's size,
+ * as every tensor does. */
 #ifndef LATENTJAC_KERNELS_C_H
 #define LATENTJAC_KERNELS_C_H
 
@@ -42,7 +44,7 @@ enum { LATENTJAC_IDENTITY = 0, LATENTJAC_SILU = 1, LATENTJAC_GELU = 2, LATENTJAC
 
 /* How a kernel runs. NULL in its place: as all zeros. */
 typedef struct {
-  int threads;             /* on the processor; 0: as many as OpenMP would use */
+  int threads;             /* on the processor, at most one a core; 0: as many as OpenMP would use */
   void* stream;            /* of CUDA; NULL: the default stream */
   void* workspace;         /* of CUDA: scratch memory on the device, kept alive until the stream has passed */
   int64_t workspace_bytes; /* its size */

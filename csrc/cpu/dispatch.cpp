@@ -79,6 +79,32 @@ const Copy& chosen() {
 
 constexpr std::align_val_t kAlignment{kPieceAlignment};
 
+template <typename Call>
+DType dtype_of(const Call& call) {
+  return call.dtype;
+}
+DType dtype_of(const AttentionPrimal& call) {
+  return call.shape.dtype;
+}
+DType dtype_of(const AttentionTangent& call) {
+  return call.shape.dtype;
+}
+DType dtype_of(const AttentionCotangent& call) {
+  return call.shape.dtype;
+}
+
+// What no array shows: a program that gives another type would have its memory read as float32.
+void check_call(const char* name, DType dtype, int threads) {
+  const int type = static_cast<int>(dtype);
+  if (type < 0 || type >= kCpuTypes) {
+    throw std::runtime_error(std::string(name) + ": dtype must be float32 or float64 on the processor, got number " +
+                             std::to_string(type));
+  }
+  if (threads < 1) {
+    throw std::runtime_error(std::string(name) + ": threads must be 1 or more, got " + std::to_string(threads));
+  }
+}
+
 }  // namespace
 
 void* reserve(int64_t pieces, int64_t bytes) {
@@ -139,9 +165,10 @@ bool end_threads() {
 #endif
 }
 
-#define LATENTJAC_CHOOSE(name, Call)         \
-  void name(const Call& call, int threads) { \
-    chosen().name(call, threads);            \
+#define LATENTJAC_CHOOSE(name, Call)            \
+  void name(const Call& call, int threads) {    \
+    check_call(#name, dtype_of(call), threads); \
+    chosen().name(call, threads);               \
   }
 LATENTJAC_CPU_KERNELS(LATENTJAC_CHOOSE)
 #undef LATENTJAC_CHOOSE

@@ -3,6 +3,7 @@
 #include <latentjac/kernels_c.h>
 
 #include <cmath>
+#include <stdexcept>
 #include <string>
 #include <thread>
 
@@ -115,6 +116,55 @@ TEST(Errors, AreNumbersWithAReason) {
   EXPECT_NE(latentjac_check_interface(LATENTJAC_INTERFACE_MAJOR + 1, 0), LATENTJAC_OK);
   EXPECT_NE(latentjac_check_interface(LATENTJAC_INTERFACE_MAJOR, LATENTJAC_INTERFACE_MINOR + 1), LATENTJAC_OK);
   EXPECT_EQ(latentjac_check_interface(LATENTJAC_INTERFACE_MAJOR, 0), LATENTJAC_OK);
+}
+
+TEST(Errors, NameWhatIsNoTensor) {
+  example::Array values = example::normal(24, 1), kept(24), scale(24);
+  int64_t negative[] = {2, -3, 4}, endless[] = {int64_t{1} << 40, int64_t{1} << 40, 4},
+          apart[] = {int64_t{1} << 61, 4, 1};
+  const auto refused = [&](const char* reason, const auto& spoil) {
+    Tensor x(values, {2, 3, 4}), a(scale, {2, 3, 4}), y(kept, {2, 3, 4});
+    spoil(x.of, y.of);
+    EXPECT_EQ(latentjac_norm_primal(&x.of, nullptr, nullptr, 2, 1e-5, 0, 0, nullptr, &y.of, &a.of, nullptr),
+              LATENTJAC_WRONG_ARGUMENT);
+    EXPECT_EQ(std::string(latentjac_error()), std::string("latentjac_norm_primal: ") + reason);
+  };
+  refused("x must have 3 dimensions, got []", [](DLTensor& x, DLTensor&) { x.shape = nullptr; });
+  refused("x must have 3 dimensions, got []", [](DLTensor& x, DLTensor&) { x.ndim = -1; });
+  refused("xhat must have shape [2, 3, 4], got []", [](DLTensor&, DLTensor& y) { y.shape = nullptr; });
+  refused("xhat must have shape [2, 3, 4], got []", [](DLTensor&, DLTensor& y) { y.ndim = 1 << 30; });
+  refused("x must have sizes of 0 or more, got [2, -3, 4]", [&](DLTensor& x, DLTensor&) { x.shape = negative; });
+  refused("x must have fewer than 2^63 bytes, got shape [1099511627776, 1099511627776, 4]",
+          [&](DLTensor& x, DLTensor&) { x.shape = endless; });
+  refused("x must have fewer than 2^63 bytes, got shape [2, 3, 4]", [&](DLTensor& x, DLTensor&) { x.strides = apart; });
+  refused("x must begin at a multiple of its type's 8 bytes", [](DLTensor& x, DLTensor&) { x.byte_offset = 3; });
+}
+
+TEST(Errors, NameResultsThatShareAPlace) {
+  Attended at;
+  const auto [b, h, n, m, d] = kAttention;
+  int64_t same[] = {0, 0, 0, 1};
+  Tensor q(at.q, {b, h, n, d}), k(at.k, {b, h, m, d}), v(at.v, {b, h, m, d}), to(at.o, {b, h, n, d}),
+      tl(at.lse, {b, h, n});
+  const latentjac_attention primal = {&q.of, &k.of, &v.of, nullptr, &to.of, &tl.of, 0.3, 0, 0};
+  latentjac_run many = {1 << 30, nullptr, nullptr, 0};  // as many as there are cores
+  q.of.strides = same;                                  // may be read
+  EXPECT_EQ(latentjac_attention_primal(&primal, &many), LATENTJAC_OK) << latentjac_error();
+  to.of.strides = same;
+  EXPECT_EQ(latentjac_attention_primal(&primal, nullptr), LATENTJAC_WRONG_ARGUMENT);
+  EXPECT_EQ(std::string(latentjac_error()),
+            "latentjac_attention_primal: o must have a place for each value, got strides [0, 0, 0, 1]");
+}
+
+TEST(Errors, AreExceptionsInCpp) {
+  float values[4] = {};
+  latentjac::NormPrimal call = {};
+  call.x = values, call.y = values, call.xhat = values, call.a = values;
+  call.samples = call.positions = call.groups = 1, call.channels = 4;
+  latentjac::cpu::norm_act_primal(call, 1);
+  EXPECT_THROW(latentjac::cpu::norm_act_primal(call, 0), std::runtime_error);
+  call.dtype = latentjac::DType::kBFloat16;
+  EXPECT_THROW(latentjac::cpu::norm_act_primal(call, 1), std::runtime_error);
 }
 
 TEST(Threads, GiveTheSameBits) {

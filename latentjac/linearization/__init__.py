@@ -20,6 +20,7 @@ from latentjac.linearization.non_finite import NonFiniteError
 from latentjac.linearization.precision import PRECISIONS
 from latentjac.linearization.trace import TraceError
 from latentjac.linearization.ways import NoDerivativeError
+from latentjac.public import beside_compilers
 
 __all__ = [
     "BACKENDS",
@@ -53,6 +54,7 @@ def linearize(
 ) -> JointLinearization: ...
 
 
+@beside_compilers
 def linearize(
     f: Callable[..., Any],
     x: torch.Tensor | tuple[torch.Tensor, ...],

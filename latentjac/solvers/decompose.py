@@ -263,7 +263,7 @@ def _refine(
     operator: LinearOperator, found: list[Found], solver: Krylov, limits: Limits, generator: torch.Generator
 ) -> tuple[list[Found], Products]:
     """Go on with a more precise operator where a cheap one ended."""
-    products = Products(operator, solver.block_size == MEASURED)
+    products = Products(operator, solver.block_size == MEASURED, "svd: refine_with")
     start = torch.stack([point.v for point in found]).to(products.device, products.dtype)
     block = min(_number(solver.block_size) or _REFINING_BLOCK, products.n)
     return _iterate(products, start, len(found[0].s), block, limits, generator), products

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 
 from latentjac import stopping
+from latentjac.arguments import shown
 from latentjac.forkable import ForkableLock
 from latentjac.linear_algebra import orthogonal_part
 from latentjac.solvers.orthonormal import NOISE
@@ -32,6 +33,8 @@ class LinearOperator(Protocol):
     Attributes:
         x: Base point ``[B, ...]``.
         y: Its value ``[B, ...]``.
+
+    Probes are the operator's own: it may write to them and keep them.
 
     One may also have ``eps``, the relative rounding error of its products (that of the type of x by default);
     ``pass_overhead``, what a pass costs beside its probes, in probes, from which the block size follows;
@@ -98,11 +101,12 @@ class Products:
         passes: Passes so far.
         restrictable: Whether points can be left out, as far as is known.
         measure: Whether what was timed may decide.
+        subject: The operator, for messages.
         interrupted: Whether Ctrl-C ended the run.
     """
 
-    def __init__(self, operator: LinearOperator, measure: bool = False) -> None:
-        self.measure = measure
+    def __init__(self, operator: LinearOperator, measure: bool = False, subject: str = "svd: operator") -> None:
+        self.measure, self.subject = measure, subject
         self._adopt(operator)
         self.restrictable = isinstance(operator, Restrictable) and self.points > 1
         self.jvps = self.vjps = self.passes = 0
@@ -152,20 +156,21 @@ class Products:
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """J times each row: ``[B, b, n]`` to ``[B, b, m]``."""
         self.jvps += rows.shape[0] * rows.shape[1]
-        return self._apply("jvp", self.operator.jvp, rows, self.operator.x)
+        return self._apply("jvp", rows, self.operator.x, self.operator.y)
 
     def backward(self, rows: torch.Tensor) -> torch.Tensor:
         """The transpose times each row: ``[B, b, m]`` to ``[B, b, n]``."""
         self.vjps += rows.shape[0] * rows.shape[1]
-        return self._apply("vjp", self.operator.vjp, rows, self.operator.y)
+        return self._apply("vjp", rows, self.operator.y, self.operator.x)
 
-    def _apply(
-        self, kind: str, product: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor, like: torch.Tensor
-    ) -> torch.Tensor:
+    def _apply(self, kind: str, rows: torch.Tensor, given: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         stopping.check()
         self.passes += 1
-        out = product(rows.transpose(0, 1).reshape(-1, *like.shape).to(like.dtype)).detach()
-        out = out.reshape(len(out), self.points, -1).transpose(0, 1).to(self.dtype)
+        # A copy, since whoever is given probes may write to them or keep them.
+        probes = rows.transpose(0, 1).to(given.dtype, memory_format=torch.contiguous_format, copy=True)
+        out = getattr(self.operator, kind)(probes.reshape(-1, *given.shape))
+        check_product(f"{self.subject}.{kind}", out, [len(probes), *wanted.shape], wanted.device)
+        out = out.detach().reshape(len(out), self.points, -1).transpose(0, 1).to(self.dtype)
         largest = out.abs().amax(dim=(1, 2), keepdim=True).double()
         # Whether all is well is asked later, together with other things, so that the device need not be waited for.
         finite = torch.isfinite(largest).all()
@@ -186,7 +191,7 @@ class Products:
             if not host.pop(0):
                 self._pending = []
                 raise ValueError(
-                    f"svd: operator must give finite products, got NaN or Inf from {kind} in pass {number}"
+                    f"{self.subject} must give finite products, got NaN or Inf from {kind} in pass {number}"
                 )
         self._pending = []
         return torch.tensor(host, dtype=torch.float64, device="cpu").reshape(values.shape).tolist()
@@ -218,6 +223,19 @@ class Products:
             torch.randn(self.n, generator=generator, dtype=self.dtype, device=generator.device) for _ in range(count)
         ]
         return torch.stack(rows).expand(self.points, count, self.n).to(self.device).contiguous()
+
+
+def check_product(subject: str, out: Any, shape: list[int], device: torch.device) -> None:
+    """Raise unless a product is a tensor of a shape on a device.
+
+    Raises:
+        TypeError: If it is no dense floating-point tensor.
+        ValueError: If it has another shape or is elsewhere.
+    """
+    if not isinstance(out, torch.Tensor) or out.layout is not torch.strided or not out.is_floating_point():
+        raise TypeError(f"{subject} must give a dense floating-point tensor, got {shown(out)}")
+    if list(out.shape) != shape or out.device != device:
+        raise ValueError(f"{subject} must give {shape} on {device}, got {list(out.shape)} on {out.device}")
 
 
 def _factor_of(largest: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -198,7 +198,7 @@ def effective_rank(
         if basis is None:
             basis = svd(operator, k, _TOP_TOLERANCE, generator=generator)
             spent = basis.jvps, basis.vjps
-    s, products = basis.s.double().cpu(), Products(operator)
+    s, products = basis.s.double().cpu(), Products(operator, subject="effective_rank: operator")
     if not float(s[0]) > 0:
         raise ValueError("effective_rank: operator must not be zero, got a Jacobian that vanishes")
     known = basis.v.reshape(1, len(s), -1).to(products.device, products.dtype)
