@@ -43,7 +43,8 @@ class Training:
         p = traced("dit", "narrow", "whole", size=size)
         self.network = p.network.requires_grad_(True)
         labels = torch.zeros(batch, dtype=torch.int64)
-        self.u = lambda z, t, r: p.f(z, 1000 * (t - r)[:, 0], labels)
+        channels = p.x.shape[1]  # of the network's results the rest are variances
+        self.u = lambda z, t, r: p.f(z, 1000 * (t - r)[:, 0], labels)[:, :channels]
         generator = torch.Generator().manual_seed(2)
         self.z, self.v = torch.randn(2, batch, *p.x.shape[1:], generator=generator)
         self.r, self.t = torch.rand(batch, 2, generator=generator).sort(dim=1).values.split(1, dim=1)

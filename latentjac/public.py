@@ -46,7 +46,8 @@ def public_as(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a function one that users call.
 
     It runs outside ``torch.autocast`` and ``torch.inference_mode``: models run in the type of their weights, whatever
-    surrounds the call. ``torch.compile`` of what calls it leaves it as it is. An error of a function inside, ``inner: k must be``, gets the name of the one that was called.
+    surrounds the call. ``torch.compile`` of what calls it leaves it as it is. An error of a function inside,
+    ``inner: k must be``, gets the name of the one that was called.
 
     Args:
         name: What users know it by.

@@ -43,11 +43,11 @@ int threads_of(const latentjac_run& run) {
   return processors > 0 ? std::min(wanted, processors) : wanted;
 }
 
+#ifdef LATENTJAC_WITH_CUDA
 void check_workspace(latentjac_run& run, int64_t bytes) {
   if (bytes > (run.workspace ? run.workspace_bytes : 0)) throw NeedsWorkspace(bytes);
 }
 
-#ifdef LATENTJAC_WITH_CUDA
 #define LATENTJAC_ON_CUDA(name, bytes) \
   check_workspace(run, bytes);         \
   cuda::name(call, run.workspace, device, run.stream)

@@ -60,7 +60,7 @@ def test_a_pass_allocates_little_more_than_it_needs_at_once(build: Callable, kin
     assert lin.program.arena.peak_bytes < 1.3 * needed
 
 
-def test_a_thousand_passes_keep_nothing() -> None:
+def test_hundreds_of_passes_keep_nothing() -> None:
     lin = unet(size=8)
     v, u = torch.randn(2, *lin.x.shape), torch.randn(2, *lin.y.shape)
 
@@ -71,10 +71,10 @@ def test_a_thousand_passes_keep_nothing() -> None:
     for _ in range(20):
         lin.jvp(v), lin.vjp(u)
     objects, resident = tensors(), resident_bytes()
-    for _ in range(500):
+    for _ in range(200):
         lin.jvp(v), lin.vjp(u)
     assert tensors() == objects
-    assert resident_bytes() - resident < 2**20
+    assert resident_bytes() - resident < 2**19
 
 
 def test_memory_is_not_returned_between_passes() -> None:

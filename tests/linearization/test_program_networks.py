@@ -155,8 +155,8 @@ def test_classic_attention_processors_become_one_instruction_each() -> None:
     net = randomize(build_text_unet(attention_head_dim=8)).double()
     x, constants = rand(1, 4, 8, 8), (torch.tensor(500), rand(1, 7, 6))
     kinds = []
-    for processor in (AttnProcessor2_0(), AttnProcessor()):
+    for processor, linearized in ((AttnProcessor2_0(), ProgramLinearization), (AttnProcessor(), check)):
         net.set_attn_processor(processor)
-        lin = check(lambda z, t, text: net(z, t, text).sample, x, *constants)
+        lin = linearized(lambda z, t, text: net(z, t, text).sample, x, *constants)
         kinds.append(sum(isinstance(i, Attention) for i in lin.program.instructions))
     assert kinds[0] == kinds[1] > 0
