@@ -19,17 +19,19 @@ import warnings
 from typing import Any
 
 import torch
-from record import table, write
-from topologies import TOPOLOGIES, described, traced
+from record import RESULTS, table, write
+from topologies import FURTHER, TOPOLOGIES, described, traced
 
 import latentjac
+from latentjac.files import read_json
 
 _MARK = "RESULT "
+NETWORKS = {**TOPOLOGIES, **FURTHER}
 
 
 def measured(name: str, size: int, layer: str) -> dict[str, Any]:
     """Seconds and gigabytes of one network."""
-    kind = "cut" if TOPOLOGIES[name].cut else "full"
+    kind = "cut" if NETWORKS[name].cut else "full"
     times = [time.perf_counter()]
 
     def passed() -> float:
@@ -74,8 +76,10 @@ def in_a_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", choices=list(TOPOLOGIES))
-    parser.add_argument("--only", choices=list(TOPOLOGIES), nargs="+", default=list(TOPOLOGIES), help="of all")
+    parser.add_argument("--network", choices=list(NETWORKS))
+    parser.add_argument(
+        "--only", choices=list(NETWORKS), nargs="+", default=list(NETWORKS), help="others stay as they are"
+    )
     parser.add_argument("--size", type=int, default=16, help="height and width of the latent")
     parser.add_argument("--layer", choices=["whole", "mid"], default="whole")
     parser.add_argument("--seconds", type=float, default=900.0, help="most time of one")
@@ -84,16 +88,18 @@ def main() -> None:
     if options.network:
         print(_MARK + json.dumps(measured(options.network, options.size, options.layer)))
         return
-    rows: list[dict[str, Any]] = []
+    path = RESULTS / "full_size.json"
+    known = {row["network"]: row for row in read_json("bench_full_size", path)["rows"]} if path.exists() else {}
     for name in options.only:
         try:
             row = in_a_process(name, options)
         except subprocess.TimeoutExpired:
             row = {"network": name, "size": f"more than {options.seconds:.0f} s"}
         print(table([row]), flush=True)
-        rows.append(row)
-    heads = dict.fromkeys(head for row in rows for head in row)
-    print(write("full_size", [{head: row.get(head, "") for head in heads} for row in rows]))
+        known[name] = row
+        rows = [known[each] for each in NETWORKS if each in known]
+        heads = dict.fromkeys(head for row in rows for head in row)
+        print(write("full_size", [{head: row.get(head, "") for head in heads} for row in rows]))
 
 
 if __name__ == "__main__":

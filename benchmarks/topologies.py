@@ -1,7 +1,7 @@
 """Networks with all the blocks of published ones: of their full width, or so narrow that a forward takes a moment.
 
-What is kept of a narrow one is what a tracer sees: kinds and number of blocks, layers of attention in each, what is fed
-to it beside the sample. Weights are random: what a pass costs depends on shapes alone.
+What is kept of a narrow one is what a pass sees: the kinds of blocks, in which order, and what is fed to it beside the
+sample; transformers have half the blocks, Flux a third. Weights are random: what a pass costs depends on shapes alone.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Topology:
         shapes: Of the tensors beside sample and timestep, one row each, of a configuration.
         size: Height and width of a latent of the narrow one.
         cut: What is smaller where the whole does not fit into memory.
+        behind: Sizes of a sample behind its channels, of that of a latent.
     """
 
     network: str
@@ -41,6 +42,7 @@ class Topology:
     shapes: Shapes
     size: int = 32
     cut: Mapping[str, Any] = field(default_factory=dict)
+    behind: Callable[[int], tuple[int, ...]] = lambda side: (side, side)
 
     def settings(self, kind: str) -> dict[str, Any]:
         """Configuration of the ``"narrow"``, ``"full"`` or ``"cut"`` one."""
@@ -88,6 +90,7 @@ TOPOLOGIES: dict[str, Topology] = {
         },
         {
             "block_out_channels": (64, 128, 256),
+            "transformer_layers_per_block": (1, 2, 4),
             "attention_head_dim": (4, 8, 16),
             "cross_attention_dim": 256,
             "addition_time_embed_dim": 32,
@@ -99,14 +102,20 @@ TOPOLOGIES: dict[str, Topology] = {
         "DiTTransformer2DModel",
         "DIT",
         {**_DIT, "num_embeds_ada_norm": 1000},
-        {"attention_head_dim": 16},
+        {"attention_head_dim": 16, "num_layers": 14},
         lambda config: {"class_label": (1,)},
     ),
     "pixart": Topology(
         "PixArtTransformer2DModel",
         "PIXART",
         {**_DIT, "sample_size": 64, "cross_attention_dim": 1152, "caption_channels": 4096},
-        {"attention_head_dim": 16, "cross_attention_dim": 256, "caption_channels": 512, "sample_size": 32},
+        {
+            "attention_head_dim": 16,
+            "num_layers": 14,
+            "cross_attention_dim": 256,
+            "caption_channels": 512,
+            "sample_size": 32,
+        },
         lambda config: {"text": (1, 120, config["caption_channels"]), "text_mask": (1, 120)},
     ),
     "sd3": Topology(
@@ -120,6 +129,7 @@ TOPOLOGIES: dict[str, Topology] = {
             "pos_embed_max_size": 192,
         },
         {
+            "num_layers": 12,
             "attention_head_dim": 8,
             "caption_projection_dim": 192,
             "joint_attention_dim": 512,
@@ -132,6 +142,8 @@ TOPOLOGIES: dict[str, Topology] = {
         "FLUX",
         {"guidance_embeds": True, "pooled_projection_dim": 768},
         {
+            "num_layers": 6,
+            "num_single_layers": 12,
             "attention_head_dim": 8,
             "axes_dims_rope": (2, 2, 4),
             "joint_attention_dim": 512,
@@ -142,6 +154,53 @@ TOPOLOGIES: dict[str, Topology] = {
             "guidance_embedding": (1,),
         },
         cut={"num_layers": 5, "num_single_layers": 10},
+    ),
+}
+# Whose full size alone is of interest.
+FURTHER: dict[str, Topology] = {
+    "kandinsky-2-2": Topology(
+        "UNet2DConditionModel",
+        "KANDINSKY",
+        {
+            "sample_size": 64,
+            "out_channels": 8,
+            "block_out_channels": (384, 768, 1152, 1536),
+            "down_block_types": ("ResnetDownsampleBlock2D", *("SimpleCrossAttnDownBlock2D",) * 3),
+            "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+            "up_block_types": (*("SimpleCrossAttnUpBlock2D",) * 3, "ResnetUpsampleBlock2D"),
+            "layers_per_block": 3,
+            "attention_head_dim": 64,
+            "cross_attention_dim": 768,
+            "encoder_hid_dim": 1280,
+            "encoder_hid_dim_type": "image_proj",
+            "addition_embed_type": "image",
+            "resnet_time_scale_shift": "scale_shift",
+        },
+        {},
+        lambda config: {"image_embedding": (1, config["encoder_hid_dim"])},
+    ),
+    "sana": Topology(
+        "SanaTransformer2DModel",
+        "SANA",
+        {},
+        {},
+        lambda config: {"text": (1, 300, config["caption_channels"]), "text_mask": (1, 300)},
+    ),
+    "wan": Topology(
+        "WanTransformer3DModel",
+        "WAN",
+        {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960},
+        {},
+        lambda config: {"text": (1, 512, config["text_dim"])},
+        behind=lambda side: (3, side, side),
+    ),
+    "stable-audio": Topology(
+        "StableAudioDiTModel",
+        "STABLE_AUDIO",
+        {},
+        {},
+        lambda config: {"text": (1, 130, 768), "duration": (1, 1, config["global_states_input_dim"])},
+        behind=lambda side: (16 * side,),
     ),
 }
 
@@ -171,7 +230,7 @@ class Traced:
 
 
 def traced(name: str, kind: str, layer: str, dtype: torch.dtype = torch.float32, size: int | None = None) -> Traced:
-    """One of ``TOPOLOGIES`` at noise.
+    """One of ``TOPOLOGIES`` or ``FURTHER`` at noise.
 
     Args:
         name: Of the network.
@@ -180,7 +239,8 @@ def traced(name: str, kind: str, layer: str, dtype: torch.dtype = torch.float32,
         dtype: Of weights and samples.
         size: Height and width of the latent.
     """
-    one, family = TOPOLOGIES[name], getattr(adapters, TOPOLOGIES[name].family)
+    one = {**TOPOLOGIES, **FURTHER}[name]
+    family = getattr(adapters, one.family)
     settings = one.settings(kind)
     if "sample_size" in settings and name in ("dit", "pixart") and size is not None:
         settings["sample_size"] = size  # which their table of positions is for
@@ -201,7 +261,7 @@ def traced(name: str, kind: str, layer: str, dtype: torch.dtype = torch.float32,
     def f(x: Tensor, t: Tensor, *given: Tensor) -> Tensor:
         return call(network, x, t, Conditioning._traced(names, given))
 
-    x = torch.randn(1, channels, side, side, generator=generator).to(dtype)
+    x = torch.randn(1, channels, *one.behind(side), generator=generator).to(dtype)
     count = sum(p.numel() for p in network.parameters())
     return Traced(network, f, x, (torch.tensor(500.0), *tensors.values()), count)
 
@@ -225,11 +285,13 @@ def random_network(kind: str, settings: Mapping[str, Any], dtype: torch.dtype) -
                 value.fill_(float(name.endswith("weight")))
             else:
                 value.normal_(0, value[0].numel() ** -0.5, generator=generator)
-    return network.to(memory_format=torch.channels_last)  # as a Model has it on a processor
+    if all(p.ndim < 5 for p in network.parameters()):
+        network.to(memory_format=torch.channels_last)  # as a Model has it on a processor
+    return network
 
 
 def described(name: str, kind: str) -> str:
     """What a configuration differs in from the published one."""
-    one = TOPOLOGIES[name]
+    one = {**TOPOLOGIES, **FURTHER}[name]
     changed = {key: value for key, value in one.settings(kind).items() if one.config.get(key) != value}
     return ", ".join(f"{key} {value}" for key, value in changed.items()) or "as published"

@@ -263,10 +263,10 @@ class Qwen2VLProcessor(ProcessorMixin):
 
     def __call__(self, text: list[str], images: Any, **given: Any) -> BatchFeature:
         seen = self.pictures(images=images if isinstance(images, list) else [images], return_tensors="pt")
-        counts = [int(grid.prod()) // 4 for grid in seen["image_grid_thw"]]
+        counts = iter([int(grid.prod()) // 4 for grid in seen["image_grid_thw"]])
         rows = [
-            torch.tensor([i for word in ids for i in [word] * (count if word == self.sign else 1)])
-            for ids, count in zip(self.words(text)["input_ids"], counts, strict=True)
+            torch.tensor([i for word in ids for i in [word] * (next(counts) if word == self.sign else 1)])
+            for ids in self.words(text)["input_ids"]
         ]
         pad = partial(torch.nn.utils.rnn.pad_sequence, batch_first=True)
         mask = pad([torch.ones_like(row) for row in rows])

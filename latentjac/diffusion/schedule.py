@@ -117,7 +117,7 @@ class Schedule:
             placement: Where flows have their levels before a shift, as pipelines differ in it (``model.placing``):
                 ``"own"``, down to the least noise of the scheduler; ``"even"``, from 1 to 1/n; ``"whole"``, at whole
                 timesteps from T to 1; ``"fitted"``, evenly, with the shift of Flux 2. With dynamic shifting ``"own"``
-                is ``"even"``.
+                is ``"even"``, and ``"scheduler"`` is the scheduler's own as without.
             grid: Where the levels lie: the scheduler's :class:`Own`, :class:`Uniform` or :class:`Rho`.
             solver: How samples go from level to level: :class:`DDIM`, :class:`Implicit` or :class:`Multistep`.
             t: Fraction of T where the levels end.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -167,6 +167,8 @@ def _pictures(function: str, model: Model, names: Sequence[str], given: Given) -
         tensors[STRENGTH] = _strengths(function, given.control_strength, len(control_channels(model)))
     if MODE in names:
         tensors[MODE] = _modes(function, model, given.control_mode)
+    if isinstance(given.image, tuple):
+        return tensors | _several(function, model, names, given)
     if PIXELS in names:
         tensors[PIXELS] = _pixels(codec, given.image, f"{function}: image")
     if "depth" in names:
@@ -187,6 +189,22 @@ def _pictures(function: str, model: Model, names: Sequence[str], given: Given) -
         scale = 1.0 if scaled else codec.autoencoder.config.scaling_factor
         tensors["image"] = codec.encode(given.image, subject=f"{function}: image") / scale
     return tensors
+
+
+def _several(function: str, model: Model, names: Sequence[str], given: Given) -> dict[str, torch.Tensor]:
+    """Tensors of several pictures of each sample, behind each other in a second dimension."""
+    if not seen_by(model).several:
+        raise ValueError(
+            f"{function}: image must be one picture, or a list with one a sample, since the network of {model.name!r} "
+            f"gets no tuple of several, got {len(given.image)}"
+        )
+    if not given.image:
+        raise ValueError(f"{function}: image must be at least one picture, got an empty tuple")
+    each = [_pictures(function, model, names, replace(given, image=one)) for one in given.image]
+    rows = max(len(tensors["image"]) for tensors in each)
+    if any(len(tensors["image"]) not in (1, rows) for tensors in each):
+        raise ValueError(f"{function}: image must hold as many pictures a sample for each, got different numbers")
+    return {name: torch.stack([tensors[name].expand(rows, -1, -1, -1) for tensors in each], dim=1) for name in each[0]}
 
 
 def _controls(function: str, model: Model, control: Any) -> torch.Tensor:

@@ -25,9 +25,14 @@ _ADAPTERS = tuple(f"{stem}.{kind}" for stem in mistaken.ADAPTER_STEMS for kind i
 _ENCODERS = (
     "MultilingualCLIP", "PaintByExampleImageEncoder", "RobertaSeriesModelWithTransformation", "LDMBertModel",
 )  # fmt: skip
-# Whose parts lie in a folder each.
-_SEVERAL = ("MultiControlNetModel", "MultiAdapter", "FluxMultiControlNetModel", "SD3MultiControlNetModel",
-            "HunyuanDiT2DMultiControlNetModel")  # fmt: skip
+# Several networks in a folder each, such as controlnet, controlnet_1 and so on: the class of one.
+_SEVERAL = {
+    "MultiAdapter": "T2IAdapter",
+    "MultiControlNetModel": "ControlNetModel",
+    "MultiControlNetUnionModel": "ControlNetUnionModel",
+}
+# Several that diffusers writes into no folders.
+_UNWRITTEN = ("FluxMultiControlNetModel", "SD3MultiControlNetModel", "HunyuanDiT2DMultiControlNetModel")
 
 Read = Callable[[], Any]
 
@@ -63,7 +68,7 @@ class PipelineFolder:
         classes |= {name: class_now(classes[name], config) for name, config in self._configs.items()}
         self._pipeline = str(self._index.get("_class_name"))
         self.family = family_of_parts(self._pipeline, classes, self._configs)
-        _refuse_several(path, classes)
+        _refuse_unwritten(path, classes)
         self._coder = next((name for name in autoencoders.PARTS if name in classes), None)
         self._libraries = {name: str(library) for name, (library, _) in pairs.items()}
         own = [name for name in (self.family.part, *self.family.beside, self._coder) if name]
@@ -91,7 +96,7 @@ class PipelineFolder:
         scheduler = _read_scheduler(self.path / "scheduler" / "scheduler_config.json", self._kind_of_scheduler)
         plans = {name: (given or {}).get(name) or self.plan(name) for name in self.kinds}
         made = {name: read() for name, read in plans.items()} | {"scheduler": scheduler}
-        return made_of(self.family, made, self._index, scheduler)
+        return made_of(self.family, self._pipeline, made, self._index, scheduler)
 
     def plan(self, name: str) -> Read:
         """What reads a part, after a look at its files; errors as of :meth:`read`."""
@@ -102,8 +107,30 @@ class PipelineFolder:
         if (folder / "scheduler_config.json").exists():
             scheduler = _read_scheduler(folder / "scheduler_config.json", kind)
             return lambda: scheduler
+        if self.is_several(name):
+            return self._plan_several(name)
         make = self.maker(name)
         return plan(make, folder / "config.json", STEM, self._variant, self.dtype_of(name))
+
+    def _plan_several(self, name: str) -> Read:
+        """The same of several networks, each in a folder of its own."""
+        from diffusers import models
+
+        kind, dtype = self.kinds[name], self.dtype_of(name)
+        folders = [self.path / name]
+        while (following := self.path / f"{name}_{len(folders)}").is_dir():
+            folders.append(following)
+        configs = [folder / "config.json" for folder in folders]
+        makers = [_maker(path, None, _SEVERAL[kind]) for path in configs]
+        reads = [plan(make, path, STEM, self._variant, dtype) for make, path in zip(makers, configs, strict=True)]
+        if len(reads) < 2:
+            raise LoadError(f"load: folder must hold several networks {name}, {name}_1, ..., got one ({kind})")
+        joined: Any = getattr(models, kind)
+        return lambda: joined([read() for read in reads]).eval()
+
+    def is_several(self, name: str) -> bool:
+        """Whether a part is several networks, each in a folder of its own."""
+        return self.kinds[name] in _SEVERAL
 
     def has_weights(self, name: str) -> bool:
         """Whether a part is a network, an autoencoder or an encoder; errors as of :meth:`read`."""
@@ -188,10 +215,10 @@ def _maker(
     return lambda: cast(Any, made).from_config(settings)
 
 
-def _refuse_several(folder: Path, classes: Mapping[str, str]) -> None:
-    """Raise if there are several networks of a kind, which diffusers has to read."""
+def _refuse_unwritten(folder: Path, classes: Mapping[str, str]) -> None:
+    """Raise if there are several networks of a kind that diffusers does not write."""
     for name, kind in classes.items():
-        if kind in _SEVERAL:
+        if kind in _UNWRITTEN:
             raise LoadError(
                 f"load: source must be a pipeline object with several networks ({name}: {kind}), got the folder "
                 f"{str(folder)!r}: latentjac.load(diffusers.DiffusionPipeline.from_pretrained(...))"

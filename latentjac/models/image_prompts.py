@@ -29,12 +29,13 @@ class Embedding:
     Attributes:
         shape: Of one sample: ``(channels,)``, ``(pictures, channels)`` or ``(pictures, tokens, channels)``; numbers of
             pictures and tokens can be others.
-        zeros: Whether zeros stand for no picture; else what an encoder makes of a picture of zeros does.
+        away: What stands for no picture: ``"zeros"``; ``"encoded"``, what an encoder makes of zeros in place of a
+            prepared picture; or ``"black"``, what it makes of a black picture.
         given: Channels of one that is given, where the network gets more, which are made of it; None where not.
     """
 
     shape: tuple[int, ...]
-    zeros: bool = True
+    away: str = "zeros"
     given: int | None = None
 
     @property
@@ -199,10 +200,14 @@ def embeddings_away(function: str, model: Model, own: Mapping[str, torch.Tensor]
     for name, embedding in model._embeddings.items():
         if name not in own:
             continue
-        if embedding.zeros:
+        tokens = len(embedding.shape) == 3
+        if embedding.away == "zeros":
             away[name] = torch.zeros_like(own[name])
         elif model.image_encoder is not None:
-            encoded = model.image_encoder.without_picture(tokens=len(embedding.shape) == 3)
+            encoder = model.image_encoder
+            black = [Image.new("RGB", (8, 8))]
+            is_black = embedding.away == "black"
+            encoded = encoder.encode(black, tokens=tokens) if is_black else encoder.without_picture(tokens=tokens)
             away[name] = _shaped(encoded, embedding.shape).to(own[name])
         else:
             raise ValueError(

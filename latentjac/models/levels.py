@@ -1,6 +1,6 @@
 """Levels of noise, as a model and a schedule need them: what they are at each timestep, and how they reach the network.
 
-At timestep t in [0, T] a noisy sample is ``x = signal x0 + noise eps``. Three kinds of levels cover the schedulers of
+At timestep t in [0, T] a noisy sample is ``x = signal x0 + noise eps``. A few kinds of levels cover the schedulers of
 diffusers; :mod:`latentjac.models.schedulers` makes them of one.
 """
 
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 
 from latentjac.models.predictions import Prediction, predicted
@@ -153,16 +154,69 @@ class Table(Levels):
         # Steps of second order visit every timestep twice, or one more between two.
         placed = scheduler.timesteps[:: getattr(scheduler, "order", 1)].tolist()
         noisy = sorted({min(round(t), last) for t in placed if t >= 0})
-        signals, noises = self.exact()
-        power = _clean_power(scheduler)
-        return Grid(
-            [math.sqrt(power), *signals[noisy].tolist()], [math.sqrt(1 - power), *noises[noisy].tolist()], [0, *noisy]
-        )
+        return _above_clean(scheduler, self.placed(noisy))
+
+
+@dataclass(frozen=True, eq=False)
+class Interpolated(Table):
+    """The same of schedulers that place levels between whole timesteps too, where the power is between theirs.
+
+    Attributes:
+        told: What the network gets of a timestep: ``"itself"``, or the ``"nearest"`` whole one or that ``"below"``.
+        scaled: Whether samples begin as noise of the deviation that it has at the top, which is a little below 1.
+    """
+
+    told: str = "itself"
+    scaled: bool = False
+
+    def spread(self, noise: float) -> float:
+        """See :class:`Levels`."""
+        return noise if self.scaled else 1.0
+
+    def at(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Levels`."""
+        if not t.is_floating_point():
+            return super().at(t, x)
+        powers, place = self.powers.to(x.device, x.dtype), t.to(x.device).reshape(-1)
+        below = place.long()
+        low, high = powers.index_select(0, below), powers.index_select(0, (below + 1).clamp(max=self.last))
+        power = (low + (place - below).to(x.dtype) * (high - low)).reshape(-1, *[1] * (x.ndim - 1))
+        return power.sqrt(), (1 - power).sqrt()
+
+    def grid(self, scheduler: Any) -> Grid:
+        """See :class:`Levels`."""
+        places = sorted({min(max(place, 0.0), float(self.last)) for place in self._places(scheduler)})
+        if all(place.is_integer() for place in places):
+            return super().grid(scheduler)
+        return _above_clean(scheduler, self.placed(places))
+
+    def _places(self, scheduler: Any) -> list[float]:
+        """Timesteps that a scheduler has placed; of those that round them the ones that its sigmas are of."""
+        order = getattr(scheduler, "order", 1)
+        if self.told == "itself":
+            return [float(t) for t in scheduler.timesteps[::order]]
+        sigmas = scheduler.sigmas[: len(scheduler.timesteps) : order].double()
+        powers = self.powers.double().cpu().numpy()[::-1]
+        return [float(np.interp(1 / (1 + float(sigma) ** 2), powers, range(len(powers))[::-1])) for sigma in sigmas]
+
+    def called(self, call: Call) -> Call:
+        """See :class:`Levels`."""
+        return call if self.told == "itself" else _Whole(call, torch.round if self.told == "nearest" else _below)
 
 
 @dataclass(frozen=True, eq=False)
 class Flow(Levels):
-    """Levels of flow matching: noise t / T, and the rest signal."""
+    """Levels of flow matching: noise t / T, and the rest signal.
+
+    Attributes:
+        whole: Whether the network gets the whole timestep below.
+    """
+
+    whole: bool = False
+
+    def called(self, call: Call) -> Call:
+        """See :class:`Levels`."""
+        return _Whole(call, torch.floor) if self.whole else call
 
     def at(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`Levels`."""
@@ -289,6 +343,22 @@ class Angular(Preconditioned):
         return noise.atan() * (2 / math.pi)
 
 
+def _below(t: Tensor) -> Tensor:
+    """The whole timestep below, or one that is missed by what powers and logarithms between two differ."""
+    return (t + 1e-3).floor()
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """A call with a whole timestep: the nearest one, or that below."""
+
+    call: Call
+    rounded: Callable[[Tensor], Tensor]
+
+    def __call__(self, network: torch.nn.Module, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        return self.call(network, x, self.rounded(t), conditioning)
+
+
 @dataclass(frozen=True)
 class _Scaled:
     """A call with what the network gets at the level of the samples."""
@@ -305,6 +375,16 @@ def _fraction(levels: Levels, t: Tensor, x: Tensor) -> Tensor:
     # Not by torch.promote_types, which an export takes for an operator that reads numbers off tensors.
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     return t.to(x.device, wide).reshape(-1, *[1] * (x.ndim - 1)) / levels.num_train_timesteps
+
+
+def _above_clean(scheduler: Any, noisy: Grid) -> Grid:
+    """These levels above the clean one of a scheduler, which can be as noisy as the first of them."""
+    power = _clean_power(scheduler)
+    signal, noise = math.sqrt(power), math.sqrt(1 - power)
+    if math.isclose(noise, noisy.noises[0], rel_tol=1e-5):
+        signal, noise = noisy.signals[0], noisy.noises[0]
+    first = type(noisy.timesteps[0])(0)
+    return Grid([signal, *noisy.signals], [noise, *noisy.noises], [first, *noisy.timesteps])
 
 
 def _clean_power(scheduler: Any) -> float:

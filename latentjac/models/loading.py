@@ -18,6 +18,7 @@ from latentjac.models.configs import check_part, check_schedule
 from latentjac.models.errors import LoadError
 from latentjac.models.folders import PipelineFolder, read_network
 from latentjac.models.model import Model
+from latentjac.models.parts import unwrapped
 from latentjac.models.pipeline import Parts, parts_of
 from latentjac.models.plain_weights import check_plain
 from latentjac.models.prepare import Size, as_size
@@ -31,7 +32,7 @@ from latentjac.public import made_on_cpu, public
 
 _BUILTIN = Path(__file__).parent / "builtin"
 # Of a hub repository: not the checkpoints in its root, which are as large again.
-_FOLDERS = sorted({*PART_NAMES, *autoencoders.PARTS})
+_FOLDERS = sorted({*PART_NAMES, *autoencoders.PARTS, "adapter_[1-9]", "controlnet_[1-9]"})
 _WORDS = ("*.json", "*.txt", "*.model", "*.jinja")  # of tokenizers, beside weights
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -102,7 +103,7 @@ def load(
 
     Returns:
         The model. The network of an object is not copied: it is put in evaluation mode, its gradients off. Of one that
-        torch.compile wraps the network itself is taken.
+        torch.compile or data parallelism wraps the network itself is taken.
 
     Raises:
         TypeError: If source is none of these, or a scheduler comes with something else than a network.
@@ -128,6 +129,7 @@ def load(
     if config is not None and not _is_single_file(source):
         raise TypeError(f"load: config must be None unless source is a single file, got {shown(config)}")
     if isinstance(source, torch.nn.Module):
+        source = unwrapped(source)
         if (expected := mistaken.of_object(source)) is not None:
             raise LoadError(f"load: source must be {expected}")
         if scheduler is None:
@@ -298,6 +300,7 @@ def _assemble(
             name=name,
         )  # fmt: skip
         model.noising = parts.noising
+        model.guidance_scale = 1.0 if parts.unguided else model.guidance_scale
     except ValueError as error:
         raise LoadError(f"load: {str(error).removeprefix('Model: ')}") from error
     model.to(device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -32,7 +32,7 @@ from latentjac.models.identity import network_identity
 from latentjac.models.image_prompts import Embedding, ImageEncoder, Noising
 from latentjac.models.latents import LatentCodec
 from latentjac.models.layers import OUTPUTS, refuse_training, resolve_layer, run
-from latentjac.models.parts import check_has, check_shape, codec_of_pixels, names_of
+from latentjac.models.parts import check_has, check_shape, codec_of_pixels, names_of, unwrapped
 from latentjac.models.prompted import conditioning_under
 from latentjac.models.schedulers import levels_of
 from latentjac.models.snapshot import without_values
@@ -123,8 +123,8 @@ class Model:
     ) -> None:
         check_kind("Model", "network", network, torch.nn.Module, "a torch.nn.Module")
         check_callable("Model", "call", call, optional=True)
-        # Of a network wrapped by torch.compile the layers have their names only inside.
-        self.network = cast(Any, getattr(network, "_orig_mod", network))
+        # Layers have their names only inside of what wraps a network.
+        self.network: Any = unwrapped(network)
         kind = type(self.network).__name__
         known = family_of(self.network)
         family = known or PIXEL_UNET
@@ -284,7 +284,7 @@ class Model:
         class_label: int | list[int] | None = None,
         negative_class_label: int | None = None,
         clip_skip: int | None = None,
-        image: ImageInput | list[ImageInput] | None = None,
+        image: ImageInput | list[ImageInput] | tuple[Any, ...] | None = None,
         mask: ImageInput | None = None,
         control: Any = None,
         control_strength: float | list[float] | None = None,
@@ -308,8 +308,8 @@ class Model:
             class_label: A class, or one a sample; None is the null class. Only None for models without classes.
             negative_class_label: Class that guidance leads away from; the null class by default.
             clip_skip: How many of the last layers of text encoders are left out for the prompt, as diffusers counts.
-            image: For networks that get a picture beside the sample: the one to be edited or completed, or one a
-                sample; see :meth:`PixelCodec.encode`.
+            image: For networks that get a picture beside the sample: the one to be edited or completed, or a list with
+                one a sample; see :meth:`PixelCodec.encode`. For those that see several, a tuple of such.
             mask: For networks that complete a picture: where; white is inside. A picture or its file, or a tensor
                 ``[H, W]`` of the picture's size, bool or with 1 inside.
             control: For networks with a ControlNet or a T2I-Adapter: what it sees, such as edges or a pose, or one a

@@ -14,6 +14,17 @@ from latentjac.models.layers import OUTPUTS
 from latentjac.models.video import VideoCodec
 
 
+def unwrapped(part: Any) -> Any:
+    """The network itself of one that ``torch.compile`` or data parallelism wraps; anything else as it is."""
+    while True:
+        if isinstance(part, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
+            part = part.module
+        elif isinstance(part, torch.nn.Module) and hasattr(part, "_orig_mod"):
+            part = part._orig_mod
+        else:
+            return part
+
+
 def check_has(argument: str, value: object, methods: tuple[str, ...]) -> None:
     """Raise unless a part has these methods, or is None."""
     if value is not None and not all(callable(getattr(value, method, None)) for method in methods):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,23 @@ from latentjac.models import adapters, autoencoders
 from latentjac.models.adapters import BY_HAND, FAMILIES, NETWORK_PARTS, Encoder, Family, name_of
 from latentjac.models.errors import LoadError
 from latentjac.models.image_prompts import ExampleEncoder, ImageEncoder, Noising
+from latentjac.models.parts import unwrapped
 from latentjac.models.pipeline_text import PipelineText
+
+logger = logging.getLogger("latentjac")
 
 # Parts that change neither the network's input nor what becomes of its output.
 _IGNORED = ("safety_checker", "feature_extractor", "watermarker", "scheduler")
+# What pipelines with these words in their names do beside calling their networks, at their usual settings.
+_OWN_WAYS = {
+    "AttendAndExcite": "it moves samples until words are attended to",
+    "LEdits": "it edits by a guidance of its own",
+    "PAG": "it guides by perturbed attention",
+    "Panorama": "it averages over parts of a wide picture",
+    "SAG": "it guides by self-attention",
+    "Safe": "it guides away from unsafe pictures",
+    "Semantic": "it guides by further texts",
+}
 # Named where a pipeline has no network of any family: there are too many to name them all.
 _WELL_KNOWN = ("UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel", "SD3Transformer2DModel",
                "FluxTransformer2DModel", "QwenImageTransformer2DModel")  # fmt: skip
@@ -30,6 +44,7 @@ class Parts:
         text: Encoder of prompts; None for networks without text.
         image_encoder: Encoder of pictures; None for networks without embeddings of such, or where there is none.
         noising: The noise that pictures or their embeddings get; None for none.
+        unguided: Whether the pipeline ignores scales of guidance.
     """
 
     network: Any
@@ -38,6 +53,7 @@ class Parts:
     text: Encoder | None = None
     image_encoder: ImageEncoder | None = None
     noising: Noising | None = None
+    unguided: bool = False
 
 
 def parts_of(pipeline: Any) -> Parts:
@@ -46,22 +62,41 @@ def parts_of(pipeline: Any) -> Parts:
     Raises:
         LoadError: If the pipeline has others than a model knows.
     """
-    # Of what torch.compile wraps, the part itself.
-    held = {name: getattr(part, "_orig_mod", part) for name, part in pipeline.components.items() if part is not None}
+    held = {name: unwrapped(part) for name, part in pipeline.components.items() if part is not None}
     classes = {name: type(part).__name__ for name, part in held.items()}
     configs = {name: dict(getattr(held[name], "config", {})) for name in NETWORK_PARTS if name in held}
     family = family_of_parts(type(pipeline).__name__, classes, configs)
     if getattr(pipeline, "is_cosxl_edit", False):
         raise LoadError(f"load: is_cosxl_edit of {type(pipeline).__name__} must be False, got True ({BY_HAND})")
-    return made_of(family, held, pipeline.config, pipeline.scheduler)
+    return made_of(family, type(pipeline).__name__, held, pipeline.config, pipeline.scheduler)
 
 
-def made_of(family: Family, held: Mapping[str, Any], settings: Mapping[str, Any], scheduler: Any) -> Parts:
-    """What a model is made of, of the parts of a pipeline by name and its settings."""
+def _tell_of_own_ways(pipeline: str) -> None:
+    """Log what a pipeline of this class does that a model of it does not."""
+    for word, what in _OWN_WAYS.items():
+        if word in pipeline:
+            logger.warning(
+                "load: %s: %s; that is left out, pictures here are those of its network alone", pipeline, what
+            )
+
+
+def made_of(
+    family: Family, pipeline: str, held: Mapping[str, Any], settings: Mapping[str, Any], scheduler: Any
+) -> Parts:
+    """What a model is made of, of the parts of a pipeline of a class by name and its settings."""
+    _tell_of_own_ways(pipeline)
     text = None if family.make_text is None else _text_of(family, held, settings)
     coder = next((held[name] for name in autoencoders.PARTS if name in held), None)
     scheduler = family.scheduled(scheduler, settings)
-    return Parts(family.made(held, settings), scheduler, coder, text, _image_encoder(held), family.noising(held))
+    return Parts(
+        family.made(held, settings),
+        scheduler,
+        None if coder is None else family.coded(coder, held),
+        text,
+        _image_encoder(held),
+        family.noising(held),
+        family.unguided(pipeline, settings),
+    )
 
 
 def _text_of(family: Family, held: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:

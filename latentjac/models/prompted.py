@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,8 @@ from latentjac.models.text import GUIDANCE_EMBEDDING
 
 if TYPE_CHECKING:
     from latentjac.models.model import Model
+
+logger = logging.getLogger("latentjac")
 
 
 def conditioning_under(
@@ -31,7 +34,13 @@ def conditioning_under(
     own |= kept
     if not own or scale == 1 or GUIDANCE_EMBEDDING in own:
         return Conditioning(own)
-    away = _tensors(model, asked.negative_prompt or None, [asked.negative_class_label], scale, away=True, seen=seen)
+    if scale == 0:
+        logger.warning(
+            "%s: guidance_scale=0 is the prediction under the negative prompt; no guidance, for which pipelines of "
+            "diffusers take 0 as well, is 1",
+            function,
+        )
+    away = _tensors(model, asked.negative_prompt or None, [asked.negative_class_label], scale, away_from=own, seen=seen)
     away |= beside.negative(function, model) | kept
     if not beside.guides:
         return Conditioning(own, ClassifierFree(Conditioning(away), scale))
@@ -53,13 +62,14 @@ def _tensors(
     scale: float,
     *,
     clip_skip: int | None = None,
-    away: bool = False,
+    away_from: dict[str, torch.Tensor] | None = None,
     seen: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
     """Tensors by name: of classes for networks that take such, else of texts; none for networks with neither.
 
-    Some texts are of pictures that are ``seen``.
+    Some texts are of pictures that are ``seen``, and those that guidance leads ``away_from`` a prompt are made like it.
     """
+    away = away_from is not None
     if model.classes is not None:
         return {"class_label": torch.tensor(labels, device=model.device)}
     if model.text is None:
@@ -67,6 +77,8 @@ def _tensors(
     text: Any = model.text
     skipped: dict[str, Any] = {} if clip_skip is None else {"clip_skip": clip_skip}
     skipped |= {} if seen is None else {"pictures": seen}
+    if away_from is not None and getattr(text, "like", None) is not None:
+        skipped["like"] = away_from[text.like]
     if prompt is None and hasattr(text, "without_text"):
         tensors = dict(text.without_text(**skipped))
     else:

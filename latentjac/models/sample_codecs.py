@@ -11,6 +11,7 @@ from latentjac.models.errors import LoadError
 from latentjac.models.latents import LatentCodec
 from latentjac.models.prepare import Size
 from latentjac.models.sound import SoundCodec
+from latentjac.models.spectrograms import SpectrogramCodec, Vocoded
 from latentjac.models.video import VideoLatentCodec
 
 
@@ -98,7 +99,12 @@ def _of_sound(network: Any, autoencoder: Any, size: Size | None) -> tuple[SoundC
     if size is not None:
         raise ValueError(f"load: size must be left at None for networks of sound, got {size}")
     shape = (family_of(network) or PIXEL_UNET).sample_shape(network)
-    codec = None if autoencoder is None else SoundCodec(autoencoder, shape[1])
+    codec: SoundCodec | None = None
+    if isinstance(autoencoder, Vocoded):
+        shape = (*shape[:-1], autoencoder.bands // autoencoders.factor_of(autoencoder.vae))
+        codec = SpectrogramCodec(autoencoder, shape[1:])
+    elif autoencoder is not None:
+        codec = SoundCodec(autoencoder, shape[1])
     if codec is not None and codec.latent_channels != shape[0]:
         raise LoadError(
             f"load: autoencoder must have latents of {shape[0]} channels, as the network's samples have, "

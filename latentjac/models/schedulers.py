@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from latentjac.arguments import is_number, shown
-from latentjac.models.levels import Angular, Exploding, Flow, Grid, Levels, Preconditioned, Table
+from latentjac.models.levels import Angular, Exploding, Flow, Grid, Interpolated, Levels, Preconditioned, Table
 from latentjac.models.predictions import PREDICTIONS
 
 _KNOWN = "one of diffusers with alphas_cumprod, of flow matching, variance exploding or EDM"
@@ -46,9 +46,21 @@ _PLACED_AS_DDIM = {
     "RePaintScheduler",
     "TCDScheduler",
 }
+# Of those with powers: classes whose timesteps can be fractional, and such that round them with their own sigmas; and
+# settings of these, with which levels lie between whole timesteps: all other classes round what the network gets, to
+# the nearest one or down.
+_FRACTIONAL = {
+    "DPMSolverSDEScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "LMSDiscreteScheduler",
+}
+_MIXED = {"KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler"}
+_NEAREST, _BELOW = ("use_karras_sigmas", "use_lu_lambdas"), ("use_exponential_sigmas", "use_beta_sigmas")
 # Where pipelines of flows have levels before a shift: where the scheduler places its own, evenly, at whole timesteps,
 # evenly with a shift that was fitted to tokens and steps.
-PLACEMENTS = ("own", "even", "whole", "fitted", "rounded")
+PLACEMENTS = ("own", "even", "whole", "fitted", "rounded", "scheduler")
 # Slope and height of the fitted shift by tokens, at 10 and at 200 steps; beyond so many tokens it is that at 200.
 _AT_10, _AT_200, _FITTED_TOKENS = (8.73809524e-05, 1.89833333), (0.00016927, 0.45666666), 4300
 # Of dynamic shifting, where a configuration leaves them out; those of Flux.
@@ -116,7 +128,7 @@ def grid_of(
         image_seq_len: Tokens of a sample, for schedulers with dynamic shifting; by default their
             ``base_image_seq_len``.
         placement: One of ``PLACEMENTS``, of flows: where levels are before a shift, if the scheduler takes them. With
-            dynamic shifting ``"own"`` is ``"even"``.
+            dynamic shifting ``"own"`` is ``"even"``; ``"scheduler"`` is the scheduler's own there, too.
 
     Raises:
         TypeError: If it is no scheduler of diffusers.
@@ -127,7 +139,7 @@ def grid_of(
     dynamic = bool(config.get("use_dynamic_shifting"))
     if dynamic:
         given |= {"mu": _mu(config, num_inference_steps, image_seq_len, placement)}
-    if dynamic or (placement != "own" and not _has_flow_sigmas(scheduler)):
+    if placement != "scheduler" and (dynamic or (placement != "own" and not _has_flow_sigmas(scheduler))):
         given |= _placed(scheduler, num_inference_steps, placement)
     kind = type(scheduler).__name__
     with torch.device("cpu"):  # whatever the default device is
@@ -257,7 +269,18 @@ def _table(function: str, scheduler: Any, total: int) -> Table:
             f"{function}: scheduler must be of a class that knows rescale_betas_zero_snr, such as DDIMScheduler, got "
             f"{name}, which ignores it"
         )
-    return Table(kind, total, powers)
+    names = set(_names(scheduler))
+    nearest, below = (any(config.get(key) for key in keys) for keys in (_NEAREST, _BELOW))
+    scaled = bool(names & (_FRACTIONAL | _MIXED))
+    if not scaled and not nearest and not below:
+        return Table(kind, total, powers)
+    told = "itself"
+    if nearest and not names & _FRACTIONAL:
+        told = "nearest"
+    elif below and not scaled:
+        told = "below"
+    begins = scaled and config.get("timestep_spacing") in ("linspace", "trailing")
+    return Interpolated(kind, total, powers, told, begins)
 
 
 _LEAST_POWER = 2.0**-23  # some leave 2^-24 at the top instead of zero
@@ -269,7 +292,8 @@ def _flow(function: str, scheduler: Any, total: int) -> Flow:
             f"{function}: scheduler must have invert_sigmas = False, got True from {type(scheduler).__name__}, whose "
             "network gets the signal as its time; give a network that gets the noise"
         )
-    return Flow(_kind_of(function, scheduler, ("flow_prediction", "sample"), "flow_prediction"), total)
+    kind = _kind_of(function, scheduler, ("flow_prediction", "sample"), "flow_prediction")
+    return Flow(kind, total, whole=_has_flow_sigmas(scheduler))  # solvers of other kinds count whole timesteps
 
 
 def _exploding(function: str, scheduler: Any, total: int) -> Exploding:

@@ -29,12 +29,14 @@ class Seen:
             picture with a mask always are, or ``"pixels"`` in [-1, 1], as many as there are latents.
         folded: Whether the pixels of a mask that are one latent become channels, ``[B, pixels, H, W]``; a mask else is
             ``[B, 1, H, W]``, of the size of a latent.
+        several: Whether a sample can have several pictures, ``[B, N, C, H, W]``.
         hidden: Brightness of what is inside of a mask, in [0, 1]; None for a picture that is seen as it is.
     """
 
     control: str = "pixels"
     image: str = "unscaled"
     folded: bool = False
+    several: bool = False
     hidden: float | None = 0.5
 
 

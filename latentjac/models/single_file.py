@@ -141,6 +141,8 @@ def _holds_weights(folder: Path) -> bool:
 
 def _plan(checkpoint: Checkpoint, folder: PipelineFolder, name: str) -> Read | None:
     """What reads a part from the file, after a look at names and shapes; None where the file does not hold it."""
+    if folder.is_several(name):  # which no such file holds
+        return None
     make, config, dtype = folder.maker(name), folder.path / name / "config.json", folder.dtype_of(name)
     network = made_without_memory(make, config)
     expected = Expected.of(network)

@@ -17,7 +17,6 @@ from latentjac.public import public
 
 KINDS = ("AutoencoderOobleck",)
 _LONGEST = 2**20  # latents of a wave
-_SHAPE = "[B, C, L]"
 
 
 class SoundCodec:
@@ -44,6 +43,9 @@ class SoundCodec:
 
     media = "sound"
     size: Size = (0, 0)  # there are no pictures
+    channels: int
+    autoencoder: Any
+    _shape = "[B, C, L]"
 
     def __init__(self, autoencoder: Any, latent_length: int) -> None:
         if type(autoencoder).__name__ not in KINDS:
@@ -52,7 +54,7 @@ class SoundCodec:
         config = autoencoder.config
         self.length = check_int("SoundCodec", "latent_length", latent_length, 1, _LONGEST) * autoencoder.hop_length
         self.rate: int = config["sampling_rate"]
-        self.channels: int = config["audio_channels"]
+        self.channels = config["audio_channels"]
         self.latent_channels: int = config["decoder_input_channels"]
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         _settle(autoencoder)
@@ -99,7 +101,7 @@ class SoundCodec:
             ValueError: If they are not finite floating-point samples ``[B, C, l]`` of the latents' channels.
             NonFiniteError: If the autoencoder gives NaN or Inf.
         """
-        samples = check_batch("decode", "samples", samples, (self.latent_channels,), _SHAPE)
+        samples = check_batch("decode", "samples", samples, (self.latent_channels,), self._shape)
         return in_parts("decode", self.autoencoder, self._decode, samples.contiguous(), 1)
 
     def _unclipped(self, samples: torch.Tensor) -> torch.Tensor:

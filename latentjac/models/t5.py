@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,10 +13,12 @@ from latentjac.public import public
 TOKENIZERS = ("T5Tokenizer", "T5TokenizerFast")
 
 
+def _small(texts: list[str]) -> list[str]:
+    return [text.lower().strip() for text in texts]
+
+
 class T5TextEncoder:
     """A tokenizer and the encoder of T5, as PixArt uses them.
-
-    Texts are put in small letters, as diffusers does by default where it cleans nothing else away.
 
     Attributes:
         encoder: The text model, in evaluation mode, gradients off.
@@ -25,10 +27,14 @@ class T5TextEncoder:
         tokenizer: Of transformers; texts are cut off behind its ``model_max_length`` tokens, or ``most``.
         encoder: Its text model.
         most: Tokens that the network was trained with.
+        cleaned: What is made of texts before; by default they are put in small letters.
     """
 
-    def __init__(self, tokenizer: Any, encoder: Any, most: int) -> None:
+    def __init__(
+        self, tokenizer: Any, encoder: Any, most: int, cleaned: Callable[[list[str]], list[str]] | None = None
+    ) -> None:
         self._tokenizer, self.encoder = tokenizer, encoder.eval().requires_grad_(False)
+        self._cleaned = cleaned or _small
         self._length = min(most, tokenizer.model_max_length)
 
     @public
@@ -44,7 +50,7 @@ class T5TextEncoder:
             TypeError: If prompts are no list of texts.
             ValueError: If there are none.
         """
-        tokens = self._tokens([text.lower().strip() for text in check_texts("tensors", prompts)])
+        tokens = self._tokens(self._cleaned(check_texts("tensors", prompts)))
         device = next(self.encoder.parameters()).device
         mask = tokens.attention_mask.to(device)
         return {"text": self.encoder(tokens.input_ids.to(device), attention_mask=mask)[0], "text_mask": mask}

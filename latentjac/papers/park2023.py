@@ -82,8 +82,8 @@ def schedule(scheduler: Any, num_inference_steps: int) -> Schedule:
     steps = check_steps(name, num_inference_steps, LEAST_LEVELS, total)
     # In float32, as published: which whole timestep is below some of them is decided by rounding.
     places = torch.linspace(0, 1, steps, dtype=torch.float32, device="cpu") * (total - 1)
-    signals, noises = (values[places.long()].tolist() for values in table.exact())
-    return Schedule(tuple(signals), tuple(noises), tuple(places.tolist()), total, steps)
+    signals, noises, timesteps = table.placed(places.tolist())
+    return Schedule(tuple(signals), tuple(noises), tuple(timesteps), total, steps)
 
 
 @public_as("park2023.invert")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from controlled_pipelines import (
 )
 from families import SMALL
 from family_checks import sample_error
+from family_rows.given import LEFT, PHOTO
 from image_transformers import build_flux2
 from pictured_pipelines import build_kandinsky_inpaint
 from PIL import Image
@@ -180,3 +182,38 @@ def test_a_text_that_sees_the_picture_does_so_under_other_prompts_and_in_lists(n
     assert all(torch.equal(moved[key], same[key]) for key in same)
     with pytest.raises(ValueError, match="image must be given since the network"):
         model.conditioning("a cat")
+
+
+def test_several_networks_that_diffusers_does_not_write_are_named(tmp_path: Path) -> None:
+    build_controlled_flux(tmp_path).save_pretrained(tmp_path / "saved")
+    index = json.loads((tmp_path / "saved" / "model_index.json").read_text())
+    index["controlnet"][1] = "FluxMultiControlNetModel"
+    (tmp_path / "saved" / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(latentjac.LoadError, match="source must be a pipeline object with several networks"):
+        latentjac.load(tmp_path / "saved", size=16)
+
+
+def test_several_pictures_are_seen_as_by_the_pipeline() -> None:
+    pipeline = build_qwen_image_edit(diffusers.QwenImageEditPlusPipeline)
+    pipeline.set_progress_bar_config(disable=True)
+    model = latentjac.load(pipeline, size=16)
+    conditioning = model.conditioning("a red cat", guidance_scale=3.0, image=(PHOTO, LEFT))
+    point = latentjac.noise_point(model, num_inference_steps=STEPS, conditioning=conditioning)
+    ours = latentjac.sample(model, point, output_type="latent")
+    theirs = pipeline(
+        image=[PHOTO, LEFT], prompt="a red cat", negative_prompt="", true_cfg_scale=3.0, height=16, width=16,
+        num_inference_steps=STEPS, latents=flux.packed(point.sample), output_type="latent",
+    ).images  # fmt: skip
+    assert relative(flux.packed(ours), theirs) < 1e-5
+    assert point.with_prompt(model, "a red cat", guidance_scale=3.0).conditioning == conditioning
+    two = model.conditioning(["a red cat"] * 2, image=([PHOTO, LEFT], PHOTO))
+    assert two["image"].shape == (2, 2, *model.sample_shape)
+    torch.testing.assert_close(two["image"][1, 0], conditioning["image"][0, 1])
+    single = latentjac.load(build_qwen_image_edit(), size=16)
+    for other, given, message in (
+        (single, (PHOTO, LEFT), "gets no tuple of several, got 2"),
+        (model, (), "at least one picture, got an empty tuple"),
+        (model, ([PHOTO] * 2, [PHOTO] * 3), "as many pictures a sample for each"),
+    ):
+        with pytest.raises(ValueError, match=f"conditioning: image must .*{message}"):
+            other.conditioning("a", image=given)

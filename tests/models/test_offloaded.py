@@ -123,8 +123,13 @@ def compiled(made: Any) -> None:
     made.unet = torch.compile(made.unet)
 
 
+def parallel(made: Any) -> None:
+    made.unet = torch.nn.DataParallel(torch.compile(made.unet))
+
+
 ALLOWED: dict[str, Change] = {
     "compiled": compiled,
+    "parallel": parallel,
     "compiled in place": lambda made: made.unet.compile(backend="eager"),
     "checkpointing": lambda made: made.unet.enable_gradient_checkpointing(),
     "other processor": lambda made: attention(made).set_processor(AttnProcessor()),
@@ -150,3 +155,12 @@ def test_others_have_the_right_jacobian(name: str) -> None:
     basis = latentjac.local_basis(model, here, 3, tol=1e-7)
     torch.testing.assert_close(basis.s, s[:3], rtol=1e-6, atol=0)
     assert torch.linalg.svdvals(basis.v.flatten(1) @ vt[:3].T).min() > 1 - 1e-6
+
+
+def test_what_wraps_a_network_alone_is_taken_off() -> None:
+    network = build_shallow_unet()
+    expected = latentjac.load(network, build_scheduler()).identity()
+    for wrapped in (torch.nn.DataParallel(network), torch.compile(network)):
+        model = latentjac.load(wrapped, build_scheduler())
+        assert model.network is network
+        assert model.identity() == expected

@@ -9,6 +9,7 @@ import pytest
 import torch
 from families import SMALL
 from family_checks import sample_error
+from image_transformers import build_flux2
 from packed_transformers import build_bria, build_krea2
 from truth import relative
 
@@ -65,3 +66,17 @@ def test_an_autoencoder_that_makes_pixels_channels_has_pictures_of_three() -> No
     codec = latentjac.models.LatentCodec(coder, 2)
     assert codec.size == (8, 8)
     assert codec.decode(codec.encode(torch.rand(1, 3, 8, 8))).shape == (1, 3, 8, 8)
+
+
+def test_distilled_pipelines_that_ignore_a_scale_of_guidance_are_not_guided_by_default(tmp_path: Path) -> None:
+    pipeline = build_flux2()
+    assert latentjac.load(pipeline, size=16).guidance_scale == 4
+    pipeline.register_to_config(is_distilled=True)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.save_pretrained(tmp_path / "saved")
+    model = latentjac.load(pipeline, size=16)
+    assert model.guidance_scale == latentjac.load(tmp_path / "saved", size=16).guidance_scale == 1
+    point = latentjac.noise_point(model, num_inference_steps=3, prompt="a red cat")
+    theirs = pipeline(prompt="a red cat", latents=point.sample, height=16, width=16, num_inference_steps=3,
+                      output_type="np").images  # fmt: skip
+    assert relative(torch.as_tensor(latentjac.sample(model, point, output_type="np")), torch.as_tensor(theirs)) < 1e-5

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from diffusers.pipelines.pixart_alpha import pipeline_pixart_alpha
 from pipelines import TOKENS, build_pixart
 from truth import dense_jacobian
 
@@ -122,6 +124,14 @@ def test_words_that_are_not_read_are_named(model, caplog: pytest.LogCaptureFixtu
     assert [r.getMessage() for r in caplog.records] == [
         "prompt: only 12 tokens are read, so these words are not: ['jklm']"
     ]
+
+
+def test_texts_are_cleaned_as_in_diffusers_where_it_can(model, monkeypatch: pytest.MonkeyPatch) -> None:
+    written, plain = "(Cat)", "cat"
+    assert model.conditioning(written) != model.conditioning(plain)
+    monkeypatch.setattr(pipeline_pixart_alpha, "is_ftfy_available", lambda: True)
+    monkeypatch.setattr(pipeline_pixart_alpha, "ftfy", SimpleNamespace(fix_text=lambda text: text), raising=False)
+    assert model.conditioning(written) == model.conditioning(plain)
 
 
 def test_no_layers_of_t5_are_left_out(model) -> None:

@@ -23,6 +23,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "RFD4ProteinaScheduler": {"schedule_mode": "log", "noise_mode": "tan", "tsr_k": 1.0, "tsr_sigma": 1.0},
     "VQDiffusionScheduler": {"num_vec_classes": 4},
 }
+FRACTIONAL = ("EulerDiscrete", "HeunDiscrete", "LMSDiscrete", "KDPM2Discrete")  # with linspace spacing
 NAMES = sorted(
     name
     for name in dir(diffusers)
@@ -104,6 +105,15 @@ def test_flows_have_the_sigmas_of_diffusers(options: dict[str, Any], steps: int)
     assert tuple(map(float, expected[:-1])) == pytest.approx(schedule.noises[:0:-1], abs=1e-7)
 
 
+def test_levels_of_a_scheduler_shift_with_the_size_where_its_pipeline_gives_none() -> None:
+    """As those of Stable Diffusion 3; by default they are placed evenly, as by most pipelines."""
+    scheduler, theirs = FLOW(use_dynamic_shifting=True), FLOW(use_dynamic_shifting=True)
+    theirs.set_timesteps(6, mu=0.5)
+    own = Schedule.from_scheduler(scheduler, 6, 256, placement="scheduler")
+    np.testing.assert_allclose(own.noises[::-1], theirs.sigmas.double(), atol=1e-7)
+    assert own != Schedule.from_scheduler(scheduler, 6, 256)
+
+
 def test_the_size_of_samples_shifts_levels() -> None:
     scheduler = FLOW(use_dynamic_shifting=True)
     small, large = (Schedule.from_scheduler(scheduler, 4, tokens) for tokens in (256, 4096))
@@ -125,6 +135,15 @@ def test_flow_sigmas_of_other_solvers(kind: str, tmp_path) -> None:
     scheduler.set_timesteps(10)
     np.testing.assert_allclose(schedule.noises[::-1], scheduler.sigmas.double(), atol=1e-7)
     assert Schedule.from_scheduler(saved(scheduler, tmp_path), 10) == schedule
+    got: list[float] = []
+
+    def call(net: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, c: latentjac.Conditioning) -> torch.Tensor:
+        got.append(float(t))
+        return net(x)
+
+    model = latentjac.Model(torch.nn.Conv2d(3, 3, 1), scheduler, call=call, sample_shape=(3, 4, 4))
+    latentjac.sample(model, num_inference_steps=10, output_type="latent")
+    assert got == scheduler.timesteps.tolist()[: len(got)]  # whole ones; the last two levels of DEIS are one
     with pytest.raises(ValueError, match=rf"prediction_type of \['flow_prediction', 'sample'\].*from {kind}Scheduler"):
         levels_of("test", getattr(diffusers, f"{kind}Scheduler")(**{**options, "prediction_type": "epsilon"}))
     with pytest.raises(ValueError, match=f"got 'flow_prediction' from {kind}Scheduler"):
@@ -134,22 +153,56 @@ def test_flow_sigmas_of_other_solvers(kind: str, tmp_path) -> None:
 def test_one_scheduler_made_of_another_has_one_grid(tmp_path) -> None:
     """Of the settings of another class, those that it had left to its defaults are not taken over."""
     ddpm = diffusers.DDPMScheduler(beta_schedule="scaled_linear", steps_offset=1)
-    for kind in (
-        "DPMSolverMultistep",
-        "UniPCMultistep",
-        "EulerDiscrete",
-        "HeunDiscrete",
-        "LMSDiscrete",
-        "KDPM2Discrete",
-    ):
+    for kind in ("DPMSolverMultistep", "UniPCMultistep", *FRACTIONAL):
         scheduler = getattr(diffusers, f"{kind}Scheduler").from_config(ddpm.config)
         schedule = Schedule.from_scheduler(scheduler, 12)
         assert Schedule.from_scheduler(saved(scheduler, tmp_path), 12) == schedule
         scheduler.set_timesteps(12)
-        placed = np.unique(np.clip(np.round(scheduler.timesteps.numpy()[:: scheduler.order]), 0, 999))
+        placed = np.unique(scheduler.timesteps.double().numpy()[:: scheduler.order])
         assert list(schedule.timesteps[1:]) == placed.tolist()
-        powers = scheduler.alphas_cumprod.double()[placed.astype(int)]
-        np.testing.assert_allclose(schedule.noises[1:], (1 - powers).sqrt())
+        assert all(t == round(t) for t in placed) == (kind not in FRACTIONAL)
+        powers = np.interp(placed, np.arange(1000), scheduler.alphas_cumprod.double())
+        np.testing.assert_allclose(schedule.noises[1:], np.sqrt(1 - powers))
+
+
+@pytest.mark.parametrize("sigmas", ["karras", "exponential", "beta"])
+@pytest.mark.parametrize("kind", ["DPMSolverMultistep", "UniPCMultistep", "EulerDiscrete"])
+def test_levels_between_whole_timesteps(kind: str, sigmas: str) -> None:
+    """Samples are at the sigmas of the class, and the network gets its timesteps."""
+    scheduler = getattr(diffusers, f"{kind}Scheduler")(**{f"use_{sigmas}_sigmas": True}, beta_schedule="scaled_linear")
+    schedule = Schedule.from_scheduler(scheduler, 12)
+    scheduler.set_timesteps(12)
+    ratios = np.divide(schedule.noises, schedule.signals)[:0:-1]
+    tolerance = 1e-6 if kind != "EulerDiscrete" else 1e-2  # its timesteps are where sigmas are, by logarithms
+    np.testing.assert_allclose(ratios, scheduler.sigmas[: len(ratios)], rtol=tolerance)
+    got: list[float] = []
+
+    def call(net: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, c: latentjac.Conditioning) -> torch.Tensor:
+        got.append(float(t))
+        return net(x)
+
+    model = latentjac.Model(torch.nn.Conv2d(3, 3, 1), scheduler, call=call, sample_shape=(3, 4, 4))
+    latentjac.sample(model, num_inference_steps=12, output_type="latent")
+    np.testing.assert_allclose(got, scheduler.timesteps[: len(got)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("spacing", ["linspace", "leading", "trailing"])
+@pytest.mark.parametrize("kind", ["EulerDiscrete", "HeunDiscrete", "KDPM2Discrete", "DDIM", "DPMSolverMultistep"])
+def test_noise_begins_as_in_diffusers(kind: str, spacing: str) -> None:
+    scheduler = getattr(diffusers, f"{kind}Scheduler")(timestep_spacing=spacing)
+    scheduler.set_timesteps(5)
+    schedule = Schedule.from_scheduler(scheduler, 5)
+    top = schedule.noises[-1]
+    ratio = top / schedule.signals[-1]
+    scaled = kind in ("DDIM", "DPMSolverMultistep")  # whose samples are those of the network
+    expected = 1.0 if scaled else float(scheduler.init_noise_sigma) / (1 + ratio**2) ** 0.5
+    assert levels_of("test", scheduler).spread(top) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_clean_level_can_be_as_noisy_as_the_first() -> None:
+    schedule = Schedule.from_scheduler(diffusers.EulerDiscreteScheduler(final_sigmas_type="sigma_min"), 7)
+    assert schedule.noises[0] == schedule.noises[1] > 0
+    assert schedule.signals[0] == schedule.signals[1]
 
 
 @pytest.mark.parametrize("kind", ["PNDM", "LCM", "TCD", "RePaint", "DDIMInverse"])
@@ -205,12 +258,18 @@ def test_files_of_schedulers_that_cannot_be(tmp_path) -> None:
 
 
 def test_fractional_timesteps_between_levels() -> None:
-    """Of a flow every timestep has a level; with powers only the whole ones, and a fractional one that below it."""
+    """Of a flow every timestep has a level; with powers the whole ones, and others that below or between."""
     x, t = torch.zeros(2, 1, 1, 1).double(), torch.tensor([250.5, 999.9]).double()
     signal, noise = levels_of("test", FLOW()).at(t, x)
     torch.testing.assert_close(noise.flatten(), t / 1000)
     torch.testing.assert_close(signal, 1 - noise)
     powers = build_scheduler().alphas_cumprod.double()[[250, 999]]
     torch.testing.assert_close(levels_of("test", build_scheduler()).at(t, x)[0].flatten(), powers.sqrt())
+    above = build_scheduler().alphas_cumprod.double()[[251, 999]]
+    between = powers + torch.tensor([0.5, 0.9]).double() * (above - powers)
+    euler = diffusers.EulerDiscreteScheduler(beta_schedule="linear", beta_start=1e-4, beta_end=0.02)
+    torch.testing.assert_close(levels_of("test", euler).at(t, x)[0].flatten(), between.sqrt())
+    whole = torch.tensor([250, 999])
+    torch.testing.assert_close(levels_of("test", euler).at(whole, x)[0].flatten(), powers.sqrt(), rtol=0, atol=0)
     half = levels_of("test", FLOW()).at(torch.tensor(999.0), x.half())
     assert float(half[0]) == pytest.approx(1e-3, rel=1e-3)  # 1 - s in half precision would be 0.0009766

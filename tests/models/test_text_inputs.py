@@ -193,6 +193,25 @@ def test_parts_that_are_not_used_are_named(tmp_path: Path) -> None:
         latentjac.load(one)
 
 
+def test_guidance_of_a_pipeline_that_is_left_out_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pipeline = build_stable_diffusion(tmp_path, diffusers.StableDiffusionPAGPipeline)
+    pipeline.save_pretrained(tmp_path / "saved")
+    latentjac.load(build_stable_diffusion(tmp_path))
+    assert not caplog.records
+    for source in (pipeline, tmp_path / "saved"):
+        latentjac.load(source)
+        assert "StableDiffusionPAGPipeline: it guides by perturbed attention; that is left out" in caplog.text
+        caplog.clear()
+
+
+def test_no_guidance_as_diffusers_writes_it_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = latentjac.load(build_stable_diffusion(tmp_path))
+    assert model.conditioning("a", guidance_scale=0.5).guidance is not None
+    assert not caplog.records
+    assert model.conditioning("a", guidance_scale=0.0).guidance is not None
+    assert "guidance_scale=0 is the prediction under the negative prompt" in caplog.text
+
+
 def test_sizes_that_do_not_fit_are_named(tmp_path: Path) -> None:
     pipeline = build_sdxl(tmp_path, projection_class_embeddings_input_dim=48)
     with pytest.raises(

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from latentjac.models.adapters import ip_adapters
 from latentjac.models.adapters.dit import times
 from latentjac.models.adapters.family import Family
 from latentjac.models.adapters.flux import layers, packed, places, sample_shape, unpacked
@@ -17,7 +18,8 @@ from latentjac.models.pipeline_text import PipelineText
 def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
     """The velocity ``[B, C, H, W]``; attend to ``"text"`` where ``"text_mask"``, ``[B, tokens]``, is 1.
 
-    The network sees tokens of 2x2 latents; they are packed here and unpacked, so that samples stay pictures.
+    The network sees tokens of 2x2 latents; they are packed here and unpacked, so that samples stay pictures. With
+    IP-Adapters it gets an ``"image_embedding"`` for each, ``[B, pictures, channels]``.
     """
     text, mask, tokens = conditioning["text"], conditioning["text_mask"], packed(x)
     out = network(
@@ -28,6 +30,7 @@ def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditionin
         img_ids=places(x),
         attention_mask=torch.cat([mask, mask.new_ones(tokens.shape[:2])], dim=1),
         return_dict=False,
+        **ip_adapters.given(conditioning),
     )[0]
     return unpacked(out, x.shape)
 
@@ -53,6 +56,8 @@ CHROMA = Family(
     joined={"single_transformer_blocks": "last"},
     placement="even",
     guidance_scale=5.0,
+    embeddings=ip_adapters.from_black,
     requires={"text_encoder": (), "tokenizer": ()},
+    allows=("image_encoder",),
     make_text=make_text,
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from latentjac.models.adapters import flux, hunyuan_dit, qwen_image, sana, sd3, z_image
+from latentjac.models.adapters import flux, hunyuan_dit, ip_adapters, qwen_image, sana, sd3, z_image
 from latentjac.models.adapters.family import Family
 from latentjac.models.adapters.joined import Joined, call, in_front
 from latentjac.models.conditioning import Conditioning
@@ -105,6 +105,7 @@ class ControlledFlux(ControlledTransformer):
             controlnet_single_block_samples=single,
             controlnet_blocks_repeat=self.on_pixels,
             **given,
+            **ip_adapters.given(conditioning),
         )[0]
         return flux.unpacked(out, x.shape)
 
@@ -131,6 +132,7 @@ class ControlledSD3(ControlledTransformer):
                 own["encoder_hidden_states"] = None
             start = x if net.config["use_pos_embed"] else net.pos_embed(x)
             found.append(net(start, seen, strength, **{**given, **own})[0])
+        given |= ip_adapters.given_tokens(conditioning)
         return self.transformer(x, block_controlnet_hidden_states=total(found), **given)[0]
 
     def seen(self, conditioning: Conditioning) -> Iterator[tuple[Any, torch.Tensor, torch.Tensor]]:
@@ -232,6 +234,7 @@ def _controlled(family: Family, kind: type[ControlledTransformer], **more: Any) 
         **in_front("transformer", family),
         "conditioning": (*family.conditioning, "control", "control_strength"),
         "seen": lambda network: Seen(control="latents"),
+        "embeddings": lambda network: family.embeddings(network.transformer),
         "refusal": lambda config, pipeline: None,
         "requires": {**family.requires, "controlnet": kind.classes[1:]},
         "beside": ("controlnet",),

@@ -19,7 +19,8 @@ def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> Pipeline
 
     def encode(pipeline: Any, prompts: list[str]) -> dict[str, torch.Tensor]:
         device = next(pipeline.text_encoder.parameters()).device
-        text, _ = pipeline.encode_prompt(prompts, do_classifier_free_guidance=False, device=device)
+        options = {"do_classifier_free_guidance": False, "device": device, "clean_caption": True}  # where it can
+        text, _ = pipeline.encode_prompt(prompts, **options)
         return {"text": text}
 
     return PipelineText("IFPipeline", parts, encode)

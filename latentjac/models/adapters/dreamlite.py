@@ -81,6 +81,7 @@ DREAMLITE = Family(
     shifting_tokens=lambda network, shape: shape[1] * shape[2] // 4,
     placement="even",
     guidance_scale=3.5,
+    unguided=lambda pipeline, settings: "Mobile" in pipeline,
     requires={"text_encoder": (), "tokenizer": ()},
     ignores=("processor",),
     make_text=make_text,

@@ -124,6 +124,7 @@ class Family:
         sample_shape: Shape ``(C, H, W)`` of its samples, or ``(C, F, H, W)`` of videos, of the network.
         shifted: Whether its pipeline shifts latents by the ``shift_factor`` of an autoencoder that has one.
         media: What samples stand for: ``"pictures"``, ``"videos"`` or ``"sound"``.
+        coded: The autoencoder of a model, of that of a pipeline and all of its parts.
         sized: Whether the shape is known without a ``sample_size`` in the configuration.
         layers: Names that mean the same for every family, as module names, of the network.
         conditioning: Names of the tensors that the network gets beside sample and timestep.
@@ -139,6 +140,7 @@ class Family:
         refusal: Why a network of this configuration in a pipeline of this class cannot be used, and None where it can.
         classes: For families with classes: which labels the network takes.
         guidance_scale: That of its pipeline in diffusers by default, the default of :func:`latentjac.sample`.
+        unguided: Whether a pipeline of a class and with settings ignores it, since its network was distilled.
         joined: Lists of blocks whose stream holds the tokens of text and picture, and whether those of the picture are
             ``"first"`` or ``"last"``, or ``"last but one"`` before as many of another picture.
         tokens: Number of tokens of samples of a shape ``(C, H, W)``, of the network; None where the configuration's
@@ -172,6 +174,7 @@ class Family:
     conditioning: tuple[str, ...] = ()
     classes: Callable[[Any], Classes] | None = field(default=None, repr=False)
     guidance_scale: float = 7.5
+    unguided: Callable[[str, Mapping[str, Any]], bool] = field(default=lambda pipeline, settings: False, repr=False)
     further: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(default=lambda config: (), repr=False)
     grid: BlockOutput | FrameOutput | None = field(default=None, repr=False)
     inputs: Inputs | None = field(default=None, repr=False)
@@ -194,6 +197,7 @@ class Family:
     joining: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]] = field(
         default=lambda parts, settings: {}, repr=False
     )
+    coded: Callable[[Any, Mapping[str, Any]], Any] = field(default=lambda coder, parts: coder, repr=False)
     allows: tuple[str, ...] = ()
     ignores: tuple[str, ...] = ()
     make_text: Callable[[Mapping[str, Any], Mapping[str, Any]], Encoder] | None = field(default=None, repr=False)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from latentjac.models import t5, text_files
+from latentjac.models.adapters import ip_adapters
 from latentjac.models.adapters.dit import times
 from latentjac.models.adapters.family import Family, middle_of, refusing
 from latentjac.models.adapters.joined import Joined, in_front
@@ -27,11 +28,13 @@ def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditionin
 
     The network sees tokens of 2x2 latents; they are packed here and unpacked, so that samples stay pictures. Channels
     of latents of a picture, ``"control"``, or of one with what a mask leaves of it, ``"image"`` and ``"mask"``,
-    ``[B, pixels of a latent, H, W]``, come behind those of the sample.
+    ``[B, pixels of a latent, H, W]``, come behind those of the sample. With IP-Adapters it gets an
+    ``"image_embedding"`` for each, ``[B, pictures, channels]``.
     """
     guidance = conditioning.get(GUIDANCE_EMBEDDING)
     seen = torch.cat([x, *(conditioning[name] for name in _PICTURES if name in conditioning)], dim=1)
-    return unpacked(network(packed(seen), guidance=guidance, **arguments(x, t, conditioning))[0], x.shape)
+    told = arguments(x, t, conditioning) | ip_adapters.given(conditioning)
+    return unpacked(network(packed(seen), guidance=guidance, **told)[0], x.shape)
 
 
 def arguments(x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> dict[str, Any]:
@@ -137,6 +140,7 @@ FLUX = Family(
     conditioning=("text", "pooled"),
     further=further,
     inputs=inputs,
+    embeddings=ip_adapters.from_black,
     refusal=refusing("Kontext", "VisualCloze", "Fill", "Control"),
     placement="even",
     guidance_scale=3.5,
@@ -146,6 +150,7 @@ FLUX = Family(
         "text_encoder_2": ("T5EncoderModel",),
         "tokenizer_2": t5.TOKENIZERS,
     },
+    allows=("image_encoder",),
     make_text=make_text,
 )
 # The distilled one that samples in a few steps gets no scale, and its pipeline is not guided by default.
@@ -185,6 +190,7 @@ class ReferencedFlux(Joined):
         behind = torch.nn.functional.pad(given["img_ids"][:, 1:], (1, 0), value=1.0)
         given["img_ids"] = torch.cat([given["img_ids"], behind])
         seen = torch.cat([own, packed(conditioning["image"])], dim=1)
+        given |= ip_adapters.given(conditioning)
         out = self.transformer(seen, guidance=conditioning.get(GUIDANCE_EMBEDDING), **given)[0]
         return unpacked(out[:, : own.shape[1]], x.shape)
 
@@ -203,6 +209,7 @@ _IN_FRONT = in_front("transformer", FLUX)
 FLUX_KONTEXT = replace(
     FLUX,
     call=call_joined,
+    embeddings=lambda network: ip_adapters.from_black(network.transformer),
     layers=_IN_FRONT["layers"],
     joined={f"transformer.{blocks}": "first" for blocks in ("transformer_blocks", "single_transformer_blocks")},
     suits=plain,

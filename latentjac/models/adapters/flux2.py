@@ -136,7 +136,11 @@ FLUX2 = Family(
     requires={"text_encoder": (), "tokenizer": ()},
     make_text=make_text,
 )
-FLUX2_KLEIN = replace(FLUX2, suits=lambda config: not config.get("guidance_embeds"))
+FLUX2_KLEIN = replace(
+    FLUX2,
+    suits=lambda config: not config.get("guidance_embeds"),
+    unguided=lambda pipeline, settings: bool(settings.get("is_distilled")),
+)
 FLUX2_KLEIN_INPAINT = replace(
     FLUX2_KLEIN,
     call=call_joined,

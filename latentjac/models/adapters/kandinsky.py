@@ -95,7 +95,7 @@ KANDINSKY = Family(
     pixel_unet.layers,
     suits=lambda config: config.get("encoder_hid_dim_type") == "image_proj",
     further=further,
-    embeddings=lambda network: {EMBEDDING: Embedding((network.config["encoder_hid_dim"],), zeros=False)},
+    embeddings=lambda network: {EMBEDDING: Embedding((network.config["encoder_hid_dim"],), away="encoded")},
     refusal=refusal,
     guidance_scale=4.0,
     requires={"movq": ("VQModel",)},
@@ -105,7 +105,7 @@ KANDINSKY_21 = replace(
     KANDINSKY,
     suits=lambda config: config.get("encoder_hid_dim_type") == "text_image_proj",
     conditioning=("text", "pooled"),
-    embeddings=lambda network: {EMBEDDING: Embedding((network.config["cross_attention_dim"],), zeros=False)},
+    embeddings=lambda network: {EMBEDDING: Embedding((network.config["cross_attention_dim"],), away="encoded")},
     requires={"movq": ("VQModel",), "text_encoder": ("MultilingualCLIP",), "tokenizer": ("XLMRobertaTokenizer",)},
     make_text=make_text,
 )

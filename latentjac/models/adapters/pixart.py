@@ -49,7 +49,16 @@ def inputs(model: Any, text: Mapping[str, torch.Tensor], scale: float, away: boo
 
 def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> T5TextEncoder:
     """The encoder of prompts of a pipeline."""
-    return T5TextEncoder(parts["tokenizer"], parts["text_encoder"], _MOST_TOKENS)
+    return T5TextEncoder(parts["tokenizer"], parts["text_encoder"], _MOST_TOKENS, cleaned)
+
+
+def cleaned(texts: list[str]) -> list[str]:
+    """Texts as its pipeline has them by default: cleaned where bs4 and ftfy are installed, else in small letters."""
+    from diffusers.pipelines.pixart_alpha import pipeline_pixart_alpha as alpha
+
+    can = alpha.is_bs4_available() and alpha.is_ftfy_available()
+    pipeline: Any = alpha.PixArtAlphaPipeline(None, None, None, None, None)  # for the method alone
+    return list(pipeline._text_preprocessing(texts, clean_caption=can))
 
 
 PIXART = Family(

@@ -33,21 +33,27 @@ class ReferencedQwenImage(Joined):
         return cls(QwenImageTransformer2DModel.from_config(config))
 
     def forward(self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
-        """The velocity beside an ``"image"`` of the size of the sample, latents."""
-        own = packed(x)
-        given = arguments(x, t, conditioning["text"], conditioning["text_mask"], pictures=2)
-        out = self.transformer(torch.cat([own, packed(conditioning["image"])], dim=1), **given)[0]
+        """The velocity beside an ``"image"`` of the size of the sample, latents, or several, ``[B, N, C, H, W]``."""
+        own, image = packed(x), conditioning["image"]
+        others = [packed(one) for one in (image.unbind(1) if image.ndim == 5 else [image])]
+        given = arguments(x, t, conditioning["text"], conditioning["text_mask"], pictures=1 + len(others))
+        out = self.transformer(torch.cat([own, *others], dim=1), **given)[0]
         return unpacked(out[:, : own.shape[1]], x.shape)
 
 
-def _seeing(kind: str, prepared: Callable[[Any, Any], Any]) -> Callable[..., PipelineText]:
+class SeveralQwenImage(ReferencedQwenImage):
+    """One that can see several."""
+
+
+def _seeing(kind: str, prepared: Callable[[Any, list[Any]], Any]) -> Callable[..., PipelineText]:
     """What makes the encoder of prompts of a pipeline of this class, which sees prepared pictures."""
 
     def encode(pipeline: Any, prompts: Sequence[str], pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-        images = [as_pil(picture) for picture in pictures.expand(len(prompts), -1, -1, -1)]
+        several = pictures if pictures.ndim == 5 else pictures[:, None]
+        rows = several.expand(len(prompts), -1, -1, -1, -1)
         texts = [
-            pipeline.encode_prompt([prompt], image=prepared(pipeline, image))[0][0]
-            for prompt, image in zip(prompts, images, strict=True)
+            pipeline.encode_prompt([prompt], image=prepared(pipeline, [*map(as_pil, row)]))[0][0]
+            for prompt, row in zip(prompts, rows, strict=True)
         ]
         mask = [text.new_ones(len(text)) for text in texts]
         pad = torch.nn.utils.rnn.pad_sequence
@@ -60,12 +66,15 @@ def _seeing(kind: str, prepared: Callable[[Any, Any], Any]) -> Callable[..., Pip
     return make
 
 
-def _smaller(pipeline: Any, image: Any) -> list[Any]:
-    """A picture of the size that the text of several pictures sees."""
+def _smaller(pipeline: Any, images: list[Any]) -> list[Any]:
+    """Pictures of the size that the text of several pictures sees."""
     from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus as plus
 
-    width, height = plus.calculate_dimensions(plus.CONDITION_IMAGE_SIZE, image.width / image.height)
-    return [pipeline.image_processor.resize(image, height, width)]
+    sizes = [plus.calculate_dimensions(plus.CONDITION_IMAGE_SIZE, image.width / image.height) for image in images]
+    return [
+        pipeline.image_processor.resize(image, height, width)
+        for image, (width, height) in zip(images, sizes, strict=True)
+    ]
 
 
 def refusal(config: Mapping[str, Any], pipeline: str) -> str | None:
@@ -84,11 +93,13 @@ QWEN_IMAGE_EDIT = replace(
     seen=lambda network: Seen(image="latents"),
     refusal=refusal,
     requires={**QWEN_IMAGE.requires, "processor": ()},
-    make_text=_seeing("QwenImageEditPipeline", lambda pipeline, image: image),
+    make_text=_seeing("QwenImageEditPipeline", lambda pipeline, images: images[0]),
     join=ReferencedQwenImage,
 )
 QWEN_IMAGE_EDIT_PLUS = replace(
     QWEN_IMAGE_EDIT,
     pipelines=("QwenImageEditPlus",),
+    seen=lambda network: Seen(image="latents", several=True),
+    join=SeveralQwenImage,
     make_text=_seeing("QwenImageEditPlusPipeline", _smaller),
 )

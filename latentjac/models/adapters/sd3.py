@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from latentjac.models.adapters import ip_adapters
 from latentjac.models.adapters.dit import layers, times
 from latentjac.models.adapters.family import Family
 from latentjac.models.adapters.pixel_unet import sample_shape
@@ -16,8 +17,11 @@ from latentjac.models.text_files import TOKENIZERS
 
 
 def call(network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
-    """Attend to ``"text"``, ``[B, tokens, channels]``, with ``"pooled"``, ``[B, channels]``, added to the time."""
-    return network(x, **arguments(x, t, conditioning))[0]
+    """Attend to ``"text"``, ``[B, tokens, channels]``, with ``"pooled"``, ``[B, channels]``, added to the time.
+
+    With an IP-Adapter it gets an ``"image_embedding"``, ``[B, pictures, tokens, channels]``.
+    """
+    return network(x, **arguments(x, t, conditioning), **ip_adapters.given_tokens(conditioning))[0]
 
 
 def arguments(x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> dict[str, Any]:
@@ -47,6 +51,7 @@ SD3 = Family(
     layers,
     part="transformer",
     conditioning=("text", "pooled"),
+    placement="scheduler",
     guidance_scale=7.0,
     requires={
         "text_encoder": ("CLIPTextModelWithProjection",),
@@ -54,6 +59,7 @@ SD3 = Family(
         "text_encoder_2": ("CLIPTextModelWithProjection",),
         "tokenizer_2": TOKENIZERS,
     },
-    allows=("text_encoder_3", "tokenizer_3"),
+    embeddings=ip_adapters.of_resampler,
+    allows=("text_encoder_3", "tokenizer_3", "image_encoder"),
     make_text=make_text,
 )

@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 
-from latentjac.models.adapters import pixel_unet
-from latentjac.models.adapters.family import BY_HAND, Family
+from latentjac.models.adapters import ip_adapters, pixel_unet
+from latentjac.models.adapters.family import Family
 from latentjac.models.conditioning import Conditioning
-from latentjac.models.errors import LoadError
-from latentjac.models.image_prompts import Embedding, embedding_names, embeddings_in
+from latentjac.models.image_prompts import embeddings_in
 from latentjac.models.text import GUIDANCE_EMBEDDING, TextEncoder
 from latentjac.models.text_files import TOKENIZERS
 
@@ -21,13 +20,6 @@ _INPUTS: dict[str, tuple[tuple[Any, ...], str]] = {
     "num_class_embeds": ((None,), "a class or a level of noise"),
     "addition_embed_type": ((None, "text", "text_time"), "an embedding of a picture"),
     "encoder_hid_dim_type": ((None, "text_proj"), "an embedding of a picture"),
-}
-# Projections of embeddings of pictures, and whether they take an embedding for each token.
-_IP_ADAPTERS = {
-    "ImageProjection": False,
-    "IPAdapterFaceIDImageProjection": False,
-    "IPAdapterFullImageProjection": True,
-    "IPAdapterPlusImageProjection": True,
 }
 # Pipelines whose networks get pictures beside the sample, in this order.
 _PICTURES = {
@@ -68,20 +60,6 @@ def added(conditioning: Conditioning) -> dict[str, torch.Tensor] | None:
     if "pooled" not in conditioning:
         return None
     return {"text_embeds": conditioning["pooled"], "time_ids": conditioning["time_ids"]}
-
-
-def embeddings(network: Any) -> dict[str, Embedding]:
-    """Those that IP-Adapters (Ye et al. 2023) of a network get, by their projections."""
-    layers = getattr(getattr(network, "encoder_hid_proj", None), "image_projection_layers", ())
-    return dict(zip(embedding_names(len(layers)), map(_embedding, layers), strict=True))
-
-
-def _embedding(projection: torch.nn.Module) -> Embedding:
-    kind = type(projection).__name__
-    if kind not in _IP_ADAPTERS:
-        raise LoadError(f"load: projections of IP-Adapters must be of {list(_IP_ADAPTERS)}, got {kind} ({BY_HAND})")
-    width = next(part.in_features for part in projection.modules() if isinstance(part, torch.nn.Linear))
-    return Embedding((1, 1, width), zeros=False) if _IP_ADAPTERS[kind] else Embedding((1, width))
 
 
 def pictures(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -163,7 +141,7 @@ TEXT_UNET = Family(
     conditioning=("text",),
     further=further,
     inputs=inputs,
-    embeddings=embeddings,
+    embeddings=ip_adapters.of_projections,
     refusal=refusal,
     allows=("image_encoder",),
     requires={"text_encoder": ("CLIPTextModel",), "tokenizer": TOKENIZERS},

@@ -105,7 +105,7 @@ PAINTING = replace(
     call=call_painting,
     suits=lambda config: TEXT_UNET.suits(config) and TEXT_UNET.further(config) == ("mask", "image"),
     conditioning=("image", "mask"),
-    embeddings=lambda network: {EMBEDDING: Embedding((1, network.config["cross_attention_dim"]), zeros=False)},
+    embeddings=lambda network: {EMBEDDING: Embedding((1, network.config["cross_attention_dim"]), away="encoded")},
     refusal=lambda config, pipeline: None,
     guidance_scale=5.0,
     requires={"image_encoder": ("PaintByExampleImageEncoder",)},
