@@ -15,7 +15,7 @@ from PIL import Image
 
 import latentjac
 from latentjac import batch
-from latentjac.batch import fitting
+from latentjac.batch import fitting, pipeline
 from latentjac.batch.tars import tar_file
 
 pytest.importorskip("pyarrow")
@@ -41,6 +41,9 @@ def command(model: latentjac.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         pixels = np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "photos" / f"{i}.png")
     (tmp_path / "seeds.jsonl").write_text(BLOCKS["items seeds.jsonl"])
+    Image.fromarray(np.repeat(np.uint8([[0, 255]]), 4, axis=1).repeat(8, axis=0)).save(tmp_path / "mask.png")
+    rows = [f'{{"photo": "photos/{i}.png", "face": "mask.png"}}\n' for i in range(2)]
+    (tmp_path / "faces.jsonl").write_text("".join(rows))
     photos = [(file.name, file.read_bytes()) for file in sorted((tmp_path / "photos").iterdir())]
     (tmp_path / "photos.tar").write_bytes(tar_file(photos))
     point = latentjac.invert(model, tmp_path / "photos" / "0.png", num_inference_steps=5).at(0.6)
@@ -58,8 +61,10 @@ def command(model: latentjac.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("spec", "steps"), [("photos", 8), ("directions", 2), ("slider", 2), ("sweep", 9), ("statistics", 11)]
-)
+    ("spec", "steps"),
+    [("first", 3), ("photos", 8), ("directions", 2), ("masks", 4), ("mask", 3), ("slider", 2), ("sweep", 9),
+     ("statistics", 11)],
+)  # fmt: skip
 def test_specs_of_the_page_run(command: Callable[..., Done], spec: str, steps: int) -> None:
     done = command(spec)
     assert done.returncode == 0, done.stderr
@@ -103,6 +108,31 @@ def test_a_job_goes_on_after_items_were_added(command: Callable[..., Done], tmp_
     both = batch.open("run").table()
     assert both.slice(0, len(first)).equals(first)
     assert both.column("id").to_pylist() == ["first"] * 9 + ["second"] * 9
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [(KeyboardInterrupt(), 130, "interrupted"), (SystemExit(143), 143, "the same command goes on"),
+     (OSError(28, "No space left on device", "run"), 2, "error: [Errno 28] No space left on device: 'run'")],
+)  # fmt: skip
+def test_a_run_that_is_ended_tells_how_it_goes_on(
+    error: BaseException, status: int, told: str, command: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = pipeline.compute, list[int]()
+
+    def compute(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise error
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "compute", compute)
+        done = command("directions", "--batch-size", "1")
+    assert done.returncode == status
+    assert "\n1 of 2 items are done; the same command goes on\n" in done.stderr
+    assert told in done.stderr.splitlines()[-1]
+    assert "2 of 2 items done" in command("directions").stdout
 
 
 def test_values_that_are_set(command: Callable[..., Done], tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_items_can_be_added_but_not_changed(model: latentjac.Model, tmp_path: Pa
     assert results.status().items == 5
     items = tmp_path / "items.jsonl"
     items.write_text(items.read_text().replace('"seed": 3', '"seed": 33'))
-    with pytest.raises(ValueError, match="'item 3' with another photo, prompt, seed or class"):
+    with pytest.raises(ValueError, match="'item 3' with another photo, prompt, seed, class or mask"):
         start(items, tmp_path / "run", model).run()
 
 
@@ -416,6 +416,17 @@ def test_questions_about_what_is_not_there(model: latentjac.Model, tmp_path: Pat
     with pytest.raises(ValueError, match="table: columns must be among those of the run, got 'colour'"):
         results.table(["colour"])
     assert str(results.status()).startswith("1 of 1 items done, 0 with errors")
+
+
+def test_pictures_hold_no_open_files(finished: batch.Results) -> None:
+    """A program that keeps those of a thousand items would have no files left."""
+    folder = Path("/proc/self/fd")
+    if not folder.exists():
+        pytest.skip("needs /proc")
+    before = len(list(folder.iterdir()))
+    kept = [finished.images("0.png") for _ in range(5)]
+    assert len(list(folder.iterdir())) == before
+    assert len(kept[0]) == 4
 
 
 def test_a_plan_counts_what_a_run_writes(model: latentjac.Model, photos: Path, finished: batch.Results) -> None:
