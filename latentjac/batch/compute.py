@@ -143,9 +143,9 @@ def _results(model: Model, task: Task, entries: Sequence[Loaded]) -> tuple[list[
 
 def _told(error: Exception) -> str:
     """An error in one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text, kind = " ".join(str(error).split()), type(error).__name__
     known = isinstance(error, (ValueError, TypeError, OSError))
-    return readable(text if known else f"{type(error).__name__}: {text}")[:_LONGEST_ERROR]
+    return readable(kind if not text else text if known else f"{kind}: {text}")[:_LONGEST_ERROR]
 
 
 def is_of_device(error: Exception) -> bool:

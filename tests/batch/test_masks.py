@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from networks import build_scheduler, build_tiny_unet, randomize
+from networks import build_scheduler, build_shallow_unet, randomize
 from PIL import Image
 
 import latentjac
@@ -29,7 +29,7 @@ BOXES = {"left": np.s_[:, :4], "top": np.s_[:3, :], "middle": np.s_[2:6, 2:6]}
 
 @pytest.fixture(scope="module")
 def model() -> latentjac.Model:
-    return latentjac.load(randomize(build_tiny_unet(size=8)).double(), build_scheduler())
+    return latentjac.load(randomize(build_shallow_unet()).double(), build_scheduler())
 
 
 def draw(place: Path, box: Any, size: tuple[int, int] = (8, 8)) -> None:

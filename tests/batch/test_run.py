@@ -382,8 +382,11 @@ def test_a_part_of_another_run_and_a_damaged_one_are_refused(model: latentjac.Mo
     table = results.path / "table" / f"{results.table(['part']).column('part')[0].as_py()}.parquet"
     whole = table.read_bytes()
     table.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(latentjac.FileError, match="must be a table of a run"):
+    told = r"must be a table of a run.*where it is removed, its items are done again"
+    with pytest.raises(latentjac.FileError, match=told):
         batch.open(results.path).table()
+    table.unlink()
+    check_whole(start(items, tmp_path / "run", model).run(), 2, complete=True)
     table.write_bytes(whole)
     manifest = results.path / "run.json"
     manifest.write_text(manifest.read_text().replace(str(results.manifest["fingerprint"]), "0" * 64))
@@ -456,6 +459,7 @@ def test_parts_end_where_they_are_full(model: latentjac.Model, tmp_path: Path, m
 def test_errors_are_one_line_and_name_unusual_kinds() -> None:
     assert compute._told(ValueError("a\n b")) == "a b"
     assert compute._told(KeyError("x")) == "KeyError: 'x'"
+    assert compute._told(MemoryError()) == "MemoryError"
     assert len(compute._told(ValueError("x" * 5000))) == 1000
 
 
