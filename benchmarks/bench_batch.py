@@ -1,11 +1,13 @@
 """What do runs cost beside what they compute, and what do batches gain? Then, with steps that take no time, a million.
 
-    python benchmarks/bench_batch.py [overhead] [sizes] [many] [kills] [--items 16] [--rounds 5] [--million 1000000]
+    python benchmarks/bench_batch.py [overhead] [sizes] [memory] [many] [kills] [--items 16] [--rounds 5] [--kills 200]
+    python benchmarks/bench_batch.py sizes --device cuda
 
 A small network of random weights takes copies of a photo through inversion, a basis and an edit: by a run, and by the
 same calls of the library without one, in alternation. Beside the time on the wall stands that of the processor, which
-others on the machine disturb less. The million has real tables, written without waiting for the disk; how long a start
-takes to find out what is left is measured on it. Kills are those of tests/batch/killed.py, more of them.
+others on the machine disturb less. Memory is looked at over 10,000 seeds of 8 x 8 pixels through a basis and an edit.
+The million has real tables, written without waiting for the disk; how long a start takes to find out what is left is
+measured on it. Kills are those of tests/batch/killed.py, more of them.
 """
 
 from __future__ import annotations
@@ -46,13 +48,13 @@ INSTANT = 10_000
 BUSY = "others used the processors meanwhile; ratios are medians over alternating rounds"
 
 
-def small_model() -> latentjac.Model:
-    """Of pictures of 32 x 32 pixels, where what an evaluation costs beside its arithmetic counts."""
+def small_model(device: str = "cpu", side: int = 32) -> latentjac.Model:
+    """Of pictures so small that what an evaluation costs beside its arithmetic counts."""
     torch.manual_seed(0)
     blocks = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
     widths = {"block_out_channels": (16, 32), "norm_num_groups": 8, "attention_head_dim": 8}
-    network = UNet2DModel(sample_size=32, layers_per_block=1, **widths, **blocks)
-    return latentjac.load(network.eval(), DDIMScheduler(clip_sample=False))
+    network = UNet2DModel(sample_size=side, layers_per_block=1, **widths, **blocks)
+    return latentjac.load(network.eval(), DDIMScheduler(clip_sample=False), device=device)
 
 
 def spec_of(items: Any) -> dict[str, Any]:
@@ -156,9 +158,11 @@ def overhead(model: latentjac.Model, photos: Sequence[str], root: Path, rounds: 
     return rows
 
 
-def batch_sizes(model: latentjac.Model, photos: Sequence[str], rounds: int) -> list[dict[str, Any]]:
+def batch_sizes(
+    model: latentjac.Model, photos: Sequence[str], rounds: int, sizes: Sequence[int] = SIZES
+) -> list[dict[str, Any]]:
     """Items a second in batches against one at a time."""
-    times = in_turn({str(size): lambda size=size: bare(model, photos, size) for size in SIZES}, rounds)
+    times = in_turn({str(size): lambda size=size: bare(model, photos, size) for size in sizes}, rounds)
     return [
         {
             "batch_size": size,
@@ -166,7 +170,7 @@ def batch_sizes(model: latentjac.Model, photos: Sequence[str], rounds: int) -> l
             "by_the_processor": ratio(times, "1", str(size), 1),
             "seconds_an_item": statistics.median(t[0] for t in times[str(size)]) / len(photos),
         }
-        for size in SIZES
+        for size in sizes
     ]
 
 
@@ -198,22 +202,44 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def instant(model: latentjac.Model, count: int, root: Path) -> list[float]:
-    """A run of steps that take no time; memory after each tenth of it."""
+def memory_over(made: batch.Run) -> list[float]:
+    """Memory of this process after each tenth of a run."""
     seen, added, add = [], [0], Part.add
 
     def watched(part: Part, *arguments: Any) -> None:
         add(part, *arguments)
         added[0] += 1
-        if added[0] % (count // 10) == 0:
+        if added[0] % (len(made.items) // 10) == 0:
             seen.append(resident())
 
     Part.add = watched  # type: ignore[method-assign]
     try:
-        instant_run(model, count, root).run()
+        made.run()
     finally:
         Part.add = add  # type: ignore[method-assign]
     return seen
+
+
+def memory(root: Path, count: int) -> list[dict[str, Any]]:
+    """Memory over many small items that are really computed."""
+    table_of(count, root)
+    bases = {"t": T, "k": K, "tol": TOL}
+    edit = {"method": "linear", "distance": DISTANCE, "num_steps": 1}
+    spec = {
+        "items": str(root / f"{count}.parquet"),
+        "sample": {"num_inference_steps": 2},
+        "bases": bases,
+        "edits": [edit],
+    }
+    begun = time.perf_counter()
+    seen = memory_over(batch.Run(spec, root / "memory", model=small_model(side=8), shard="1/1"))
+    return [
+        {
+            "items": count,
+            "seconds": round(time.perf_counter() - begun, 1),
+            **{f"MB_after_{10 * tenth}_%": round(seen[tenth - 1], 1) for tenth in (1, 2, 5, 10)},
+        }
+    ]
 
 
 def instant_run(model: latentjac.Model, count: int, root: Path) -> batch.Run:
@@ -245,7 +271,7 @@ def many(model: latentjac.Model, million: int, root: Path) -> list[dict[str, Any
     """Memory over 10,000 items whose steps take no time, and starts behind them and behind a million."""
     run.tasks_of = lambda spec: [Nothing(step="start"), Nothing(step="basis", t=T, layer="mid"), Nothing(step="edit")]
     table_of(INSTANT, root)
-    memory = instant(model, INSTANT, root)
+    seen = memory_over(instant_run(model, INSTANT, root))
     small = instant_run(model, INSTANT, root)
     table_of(million, root)
     large = instant_run(model, million, root)
@@ -264,35 +290,38 @@ def many(model: latentjac.Model, million: int, root: Path) -> list[dict[str, Any
             "scan_s": scan[0],
             "start_and_page_s_of_the_processor": start[1],
         })  # fmt: skip
-    growth = f"{memory[0]:.0f} to {memory[-1]:.0f}"
+    growth = f"{seen[0]:.0f} to {seen[-1]:.0f}"
     return [{**row, "memory_MB_of_a_run": text} for row, text in zip(rows, (growth, "not run"), strict=True)]
 
 
 def kills(count: int, root: Path) -> list[dict[str, Any]]:
     """Kills of real processes at every write and at random; the program fails where anything is lost, twice or half."""
     program = Path(__file__).resolve().parents[1] / "tests" / "batch" / "killed.py"
-    rows = []
-    for how, arguments in (("at every write", ["every"]), ("at random", ["random", str(count), "1"])):
-        folder = root / arguments[0]
-        folder.mkdir()
-        command = [sys.executable, str(program), str(folder), *arguments]
-        done = subprocess.run(command, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
-        rows.append({"killed": how, **json.loads(done.stdout)})
-    return rows
+    command = [sys.executable, str(program), str(root), "1", str(count), "1"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
+    ways = ("at every write", "at random")
+    return [{"killed": how, **found} for how, found in zip(ways, json.loads(done.stdout), strict=True)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["overhead", "sizes", "many", "kills"])
+    parser.add_argument("what", nargs="*", default=["overhead", "sizes", "memory", "many", "kills"])
     parser.add_argument("--items", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--long", type=int, default=0, help="overhead also in one round of so many items")
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--small", type=int, default=10_000, help="items of memory")
     parser.add_argument("--million", type=int, default=1_000_000)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="of sizes")
+    parser.add_argument("--quick", action="store_true", help="sizes 1 and 2 once, no file")
     args = parser.parse_args()
+    if args.device == "cuda" and args.what != ["sizes"]:
+        parser.error("--device cuda is for sizes alone")
+    if args.quick:
+        args.items, args.rounds = 2, 1
 
     warnings.simplefilter("ignore")  # of inversions and bases of random weights
-    model, root = small_model(), Path(tempfile.mkdtemp())
+    model, root = small_model(args.device), Path(tempfile.mkdtemp())
     many_photos = [str(root / f"{i:03d}.jpg") for i in range(max(args.items, args.long))]
     for path in many_photos:
         shutil.copy(FACE, path)
@@ -302,7 +331,8 @@ def main() -> None:
             *overhead(model, photos, root / "short", args.rounds),
             *(overhead(model, many_photos[: args.long], root / "long", 1) if args.long else ()),
         ],
-        "sizes": lambda: batch_sizes(model, photos, args.rounds),
+        "sizes": lambda: batch_sizes(model, photos, args.rounds, SIZES[:2] if args.quick else SIZES),
+        "memory": lambda: memory(root, args.small),
         "many": lambda: many(model, args.million, root),
         "kills": lambda: kills(args.kills, root),
     }
@@ -310,7 +340,9 @@ def main() -> None:
         for name in args.what:
             rows = made[name]()
             print(record.table(rows))
-            record.write(f"batch_{name}", rows, note=BUSY)
+            if not args.quick:
+                file = f"batch_{name}{'_cuda' if args.device == 'cuda' else ''}"
+                record.write(file, rows, args.device, note=BUSY)
     finally:
         shutil.rmtree(root)
 

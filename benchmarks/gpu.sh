@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # One command for a machine with a GPU: build with CUDA, test with CUDA demanded, measure, look for faults.
 #
-#   bash benchmarks/gpu.sh [part ...]        parts: build test kernels graphs networks sanitize compile, all by default
-#   bash benchmarks/gpu.sh --rehearse        kernels and networks on the CPU, tiny, no files: does everything run?
+#   bash benchmarks/gpu.sh [part ...]     parts: build test kernels graphs networks batch sanitize compile, all by default
+#   bash benchmarks/gpu.sh --rehearse     kernels, networks and batch on the CPU, tiny, no files: does everything run?
 #
 # Run it in an environment that has a CUDA build of torch, pip and nvcc. Wheels of whatever else is missing there may lie
 # in a folder wheelhouse/ (pip download --no-deps -d wheelhouse diffusers 'importlib_metadata<9' jvp_flash_attention
@@ -13,13 +13,13 @@
 # LATENTJAC_RESULTS names a folder for three files, kept up to date all the while: gpu.log, results.tar.gz, and the wheel
 # that was built, which in wheelhouse/ spares the next machine the build. LATENTJAC_SECONDS is the time for everything:
 # what runs then is ended, what comes later is left out. Where a command may take ten minutes, in the order of their
-# worth: `build test`, `build networks`, `build kernels graphs`, `build sanitize`, `build compile`; `build` does nothing
+# worth: `build test`, `build networks`, `build kernels graphs batch`, `build sanitize`, `build compile`; `build` does nothing
 # where the module is installed and fits the sources.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-device=cuda quick=() parts=(build test kernels graphs networks sanitize compile)
+device=cuda quick=() parts=(build test kernels graphs networks batch sanitize compile)
 if [ "${1:-}" = --rehearse ]; then
-  device=cpu quick=(--quick) parts=(kernels networks)
+  device=cpu quick=(--quick) parts=(kernels networks batch)
 elif [ $# -gt 0 ]; then
   parts=("$@")
 fi
@@ -112,6 +112,9 @@ part_networks() {
     bench networks --network "$network" --paper-seconds 20
   done
 }
+
+# What several photos at once gain.
+part_batch() { bench batch sizes; }
 
 # Faults that results do not show. Without torch's cache of memory every array is an allocation of its own, whose end is
 # known; only our kernels are looked at.

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from latentjac.batch.items import Item
+from latentjac.batch.masks import read_own
 from latentjac.batch.parts import Result
 from latentjac.batch.work import ERROR, OK, SKIPPED, Task, Work
 from latentjac.linearization.allocator import is_out_of_memory
@@ -48,15 +49,19 @@ class Done:
 
 
 def load_item(item: Item, size: tuple[int, int]) -> Loaded:
-    """Read an item's photo and make it the model's size, as inversion would; needs no model and may run beside one."""
-    if item.photo is None:
-        return Loaded(Work(item, None))
-    try:
-        photo = item.photo if item.stored is None else item.stored.picture()
-        prepared = fit_image(read_image(photo, "photo"), size, cropped=False)
-    except Exception as error:  # whatever a broken file leads a decoder to
-        return Loaded(Work(item, None), _told(error))
-    return Loaded(Work(item, prepared.image))
+    """Read an item's photo and make it the model's size, as inversion would; needs no model and may run beside one.
+
+    Its own masks are read, too.
+    """
+    picture, whole = None, None
+    if item.photo is not None:
+        try:
+            read = read_image(item.photo if item.stored is None else item.stored.picture(), "photo")
+            picture, whole = fit_image(read, size, cropped=False).image, read.image.size[::-1]
+        except Exception as error:  # whatever a broken file leads a decoder to
+            return Loaded(Work(item, None), _told(error))
+    masks = {column: read_own(path, column, whole) for column, path in item.masks.items()}
+    return Loaded(Work(item, picture, masks=masks))
 
 
 def compute(model: Model, tasks: Sequence[Task], loaded: Sequence[Loaded], shrunk: Callable[[int], None]) -> list[Done]:
@@ -138,9 +143,9 @@ def _results(model: Model, task: Task, entries: Sequence[Loaded]) -> tuple[list[
 
 def _told(error: Exception) -> str:
     """An error in one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text, kind = " ".join(str(error).split()), type(error).__name__
     known = isinstance(error, (ValueError, TypeError, OSError))
-    return readable(text if known else f"{type(error).__name__}: {text}")[:_LONGEST_ERROR]
+    return readable(kind if not text else text if known else f"{kind}: {text}")[:_LONGEST_ERROR]
 
 
 def is_of_device(error: Exception) -> bool:

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from latentjac.arguments import check_choice, check_number, check_text, is_number, shown
+from latentjac.batch.mask_spec import MaskOf, mask_of
 from latentjac.batch.spec_values import NAME, digest_of, entries, mapping, number, of_part, several, switch, whole
 from latentjac.edit_options import DISTANCE, FARTHEST
-from latentjac.editing import Method
+from latentjac.editing import Mask, Method
 from latentjac.editing.methods import BY_NAME as METHODS
 from latentjac.files import FileError
 from latentjac.solvers import LocalBasis
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from latentjac.batch.spec import Bases
 
 EDIT_PATHS = ("basis",)  # fields that are paths
+_SOME = torch.tensor([[True, False]])  # a mask, to check what goes with one
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,9 @@ class EditOf:
         digest: SHA-256 of that file.
         options: Of the method.
         residual: Add to pictures of photos what the inversion misses of them.
+        mask: Where it is meant to be.
+        null_rank: How many directions of the rest no step takes; None for the default of a mask.
+        null_energy: Instead: the part of the energy of the rest that they carry.
     """
 
     method: str
@@ -48,13 +55,23 @@ class EditOf:
     digest: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     residual: bool = False
+    mask: MaskOf | None = None
+    null_rank: int | None = None
+    null_energy: float | None = None
 
     def built(self) -> Method:
         """The method with its options."""
         return METHODS[self.method](layer=self.layer, **self.options)
 
+    def masked(self, inside: torch.Tensor) -> torch.Tensor | Mask:
+        """A mask, bool ``[H, W]``, as :func:`latentjac.edit` takes it."""
+        if self.null_rank is None and self.null_energy is None:
+            return inside
+        return Mask(inside, null_rank=self.null_rank, null_energy=self.null_energy)
 
-_EDIT = ("method", "t", "layer", "directions", "distance", "compose", "basis", "residual")
+
+_NULL = ("null_rank", "null_energy")
+_EDIT = ("method", "t", "layer", "directions", "distance", "compose", "basis", "residual", "mask", *_NULL)
 
 
 def edits_of(value: Any, bases: Bases | None, root: Path) -> tuple[EditOf, ...]:
@@ -92,10 +109,26 @@ def _edit(part: str, value: Any, bases: Bases | None, root: Path) -> EditOf:
         digest=None if saved is None else digest_of(root / given["basis"]),
         options={option: given[option] for option in given if option in own},
         residual=switch(f"'{part}.residual'", given.get("residual", False)),
+        mask=mask_of(part, given.get("mask"), root),
+        **{name: given[name] for name in _NULL if name in given},
     )
     with of_part(part, own | {"layer"}):
-        found.built()
+        built = found.built()
+    _check_null(part, found, built)
     return found
+
+
+def _check_null(part: str, entry: EditOf, method: Method) -> None:
+    """Raise where it cannot be that directions of the rest are taken out as asked for."""
+    given = [name for name in _NULL if getattr(entry, name) is not None]
+    if given and entry.mask is None:
+        raise ValueError(f"{NAME}: '{part}.mask' must be given with '{part}.{given[0]}', got none")
+    if given and not method.projects:
+        raise ValueError(
+            f"{NAME}: '{part}.{given[0]}' must be left out with method {entry.method!r}, which only measures"
+        )
+    with of_part(part, _NULL):
+        entry.masked(_SOME)
 
 
 def _distances(key: str, value: Any, compose: bool, count: int) -> tuple[float, ...]:

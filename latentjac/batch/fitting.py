@@ -12,14 +12,14 @@ import torch
 
 from latentjac.batch.edit_spec import EditOf
 from latentjac.batch.items import Items
+from latentjac.batch.masks import mask_for_all
 from latentjac.batch.slider_spec import SliderOf
-from latentjac.batch.slider_task import slider_mask
 from latentjac.batch.spec import Spec, built
 from latentjac.diffusion import Multistep, Rho, Schedule
 from latentjac.diffusion.inversion import NUM_INFERENCE_STEPS
 from latentjac.editing import FromWords, Slider, Transported
 from latentjac.editing.applying import grid_of
-from latentjac.editing.masks import mask_for
+from latentjac.editing.masks import as_mask, check_rank, mask_for
 from latentjac.models import Model, load
 from latentjac.models.codec import NoCodec
 from latentjac.models.identity import network_identity
@@ -48,11 +48,12 @@ def load_named(spec: Spec, device: str) -> Model:
 
     Args:
         spec: The spec.
-        device: Where it computes; ``"auto"`` is a GPU where torch sees one, that of ``LOCAL_RANK`` under torchrun.
+        device: Where it computes; ``"auto"`` is a GPU where torch sees one: under torchrun and srun that of the number
+            that the process has on its machine.
     """
     if device == "auto":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        rank = os.environ.get("LOCAL_RANK", "0")
+        rank = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID", "0")
         device = "cpu" if count == 0 else f"cuda:{int(rank) % count if rank.isdecimal() else 0}"
     return load(spec.model, device=device, dtype=None if spec.dtype is None else getattr(torch, spec.dtype))
 
@@ -94,6 +95,10 @@ def check_fits(model: Model, spec: Spec, items: Items) -> Sizes:
             most = min(sample, features[layer].numel())
             if spec.bases.k > most:
                 raise ValueError(f"spec: 'bases.k' must be at most {most} at layer {layer!r}, got {spec.bases.k}")
+        if spec.bases.mask is not None and spec.bases.mask.file is not None:
+            with _fitting("bases"):
+                inside = as_mask("bases", mask_for_all(spec.bases.mask, model), model)
+                check_rank("bases", "k", spec.bases.k, inside, model)
     for i, entry in enumerate(spec.edits):
         with _fitting(f"edits[{i}]"):
             _check_edit(model, entry, features)
@@ -122,6 +127,8 @@ def _features(model: Model, schedule: Schedule, layer: str) -> torch.Size:
 def _check_edit(model: Model, entry: EditOf, features: dict[str, torch.Size]) -> None:
     method = entry.built()
     method.layer_in(model)
+    if entry.mask is not None and entry.mask.file is not None:
+        mask_for("edit", entry.masked(mask_for_all(entry.mask, model)), model)
     if entry.basis is None:
         return
     basis = LocalBasis.load(entry.basis, model)
@@ -133,7 +140,8 @@ def _check_edit(model: Model, entry: EditOf, features: dict[str, torch.Size]) ->
 def _check_slider(model: Model, entry: SliderOf, *, inverted: bool) -> None:
     slider, carry = Slider.load(entry.slider, model), entry.built()
     slider.method.layer_in(model)
-    mask_for("apply", slider_mask(entry, model), model)
+    if entry.mask is not None and entry.mask.file is not None:
+        mask_for("apply", mask_for_all(entry.mask, model), model)
     if inverted:
         grid_of(model, slider.schedule)
     for chosen in (slider.carry, carry):

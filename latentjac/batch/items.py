@@ -6,23 +6,18 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from latentjac.arguments import check_kind, check_text, shown
 from latentjac.batch.folder import MANIFEST
+from latentjac.batch.item_tables import OWN, TABLES, completed, is_text, read_table, table_of
 from latentjac.batch.stored import Stored, rows_of_tars, table_of_dataset
-from latentjac.files import FileError, open_file
 from latentjac.report.extras import require_pyarrow
-from latentjac.strict_json import from_json, readable, to_json
+from latentjac.strict_json import readable
 
-# Of a table: what each column means to a run, with the types it may have.
-OWN = ("id", "photo", "prompt", "seed", "class")
-_TEXT, _WHOLE = ("id", "photo", "prompt"), ("seed", "class")
-_LONGEST_ID, _LARGEST_NUMBER = 500, 2**63 - 1
 _AT_ONCE = 4096  # rows
-_TABLES = (".jsonl", ".parquet")
 _PHOTOS = (
     ".avif", ".bmp", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm",
     ".png", ".pnm", ".ppm", ".psd", ".tga", ".tif", ".tiff", ".webp",
@@ -41,6 +36,7 @@ class Item:
         label: Class; None for that of the spec.
         own: Further columns of its table, carried through to the results.
         stored: Its picture, where that is no file of its own.
+        masks: Picture files of its own masks, by the columns that name them; None where one has none.
     """
 
     id: str
@@ -50,6 +46,7 @@ class Item:
     label: int | None
     own: dict[str, Any]
     stored: Stored | None = None
+    masks: dict[str, Path | None] = field(default_factory=dict)
 
     @property
     def is_told(self) -> bool:
@@ -58,9 +55,11 @@ class Item:
 
     @property
     def digest(self) -> str:
-        """Short hash of what it is computed from, but for the content of the photo."""
+        """Short hash of what it is computed from, but for the content of pictures."""
         photo = None if self.photo is None else self.photo.name
-        return hashlib.sha256(json.dumps([photo, self.prompt, self.seed, self.label]).encode()).hexdigest()[:16]
+        masks = {column: None if path is None else path.name for column, path in self.masks.items()}
+        facts = [photo, self.prompt, self.seed, self.label, *([masks] if masks else ())]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
 class Items:
@@ -77,6 +76,7 @@ class Items:
 
     def __init__(self, table: Any, root: Path, stored: Callable[[int], Stored | None] = lambda row: None) -> None:
         self.table, self._root, self._stored = table, root, stored
+        self._masks: tuple[str, ...] = ()
         if not len(table):
             raise ValueError("items: there must be at least one, got none")
         ids = table.column("id").to_pylist()
@@ -86,7 +86,9 @@ class Items:
             raise ValueError(f"items: every id must be there once, got {shown(twice)} twice")
         empty = [i for i, pair in enumerate(self._starts()) if pair == (None, None)]
         if empty:
-            raise ValueError(f"items: each must have a photo or a seed, got {shown(ids[empty[0]])} without both")
+            there = [name for name in table.column_names if table.column(name).null_count < len(table)]
+            got = f"{shown(ids[empty[0]])} without both; columns with values are {there}"
+            raise ValueError(f"items: each must have a photo or a seed, got {got}")
 
     def _starts(self) -> Iterator[tuple[Any, Any]]:
         return zip(*(self.table.column(name).to_pylist() for name in ("photo", "seed")), strict=True)
@@ -107,7 +109,33 @@ class Items:
             for number, (id, photo, prompt, seed, label, *rest) in zip(some, zip(*columns, strict=True), strict=True):
                 path = None if photo is None else self._root / photo
                 carried = dict(zip(own, rest, strict=True))
-                yield Item(id, path, prompt, seed, label, carried, self._stored(number))
+                named = {column: carried[column] for column in self._masks}
+                masks = {column: None if name is None else self._root / name for column, name in named.items()}
+                carried |= {column: None if mask is None else str(mask) for column, mask in masks.items()}
+                yield Item(id, path, prompt, seed, label, carried, self._stored(number), masks)
+
+    def take_masks(self, columns: Mapping[str, str]) -> None:
+        """Have columns name masks.
+
+        Args:
+            columns: Names of columns, each with the key of the spec that names it.
+
+        Raises:
+            ValueError: If there is no such column, or it holds anything but text.
+        """
+        known = self.own_types
+        for name, key in columns.items():
+            if name not in known:
+                raise ValueError(f"items: {key} must name one of their own columns {list(known)}, got {shown(name)}")
+            kind = known[name]
+            if not is_text(kind):
+                raise ValueError(f"items: {key} must name a column of text, got {shown(name)}, which is of {kind}")
+        self._masks = tuple(columns)
+
+    @property
+    def mask_columns(self) -> tuple[str, ...]:
+        """Columns that name masks."""
+        return self._masks
 
     @property
     def own_types(self) -> dict[str, Any]:
@@ -123,8 +151,8 @@ def read_items(source: Any, root: Path) -> Items:
     """Items of a source.
 
     Args:
-        source: A folder, whose pictures are the items; a file ``.jsonl`` or ``.parquet``, whose rows are; a list of
-            picture files; ``.tar`` files in the layout of webdataset; or a mapping that names a data set of
+        source: A folder, whose pictures are the items; a file ``.jsonl``, ``.csv`` or ``.parquet``, whose rows are; a
+            list of picture files; ``.tar`` files in the layout of webdataset; or a mapping that names a data set of
             ``datasets``.
         root: Folder that relative paths begin in; those in a table begin in the folder of the table.
 
@@ -144,15 +172,15 @@ def read_items(source: Any, root: Path) -> Items:
     check_kind("items", "'items'", source, (str, Path), "a folder, a table or a list of picture files")
     if str(source).endswith(".tar"):
         rows, pictures = rows_of_tars(str(source), root)
-        return Items(completed(_table_of(rows, Path(source)), Path(source)), root, pictures.__getitem__)
+        return Items(completed(table_of(rows, Path(source)), Path(source)), root, pictures.__getitem__)
     place = root / Path(source).expanduser()
     if place.is_dir():
         return Items(_of_photos(_photos_in(place)), place)
-    if place.suffix not in _TABLES:
-        expected = f"a folder, a table ({' or '.join(_TABLES)}), a .tar file or a list of picture files"
-        raise ValueError(f"items: 'items' must be {expected}, got {shown(str(source))}")
-    read = _from_parquet if place.suffix == ".parquet" else _from_lines
-    return Items(completed(read(place), place), place.parent)
+    if place.suffix not in TABLES:
+        expected = f"a folder, a table ({', '.join(TABLES)}), a .tar file or a list of picture files"
+        there = "" if place.exists() else f", and there is no {str(place)!r}"
+        raise ValueError(f"items: 'items' must be {expected}, got {shown(str(source))}{there}")
+    return Items(completed(read_table(place), place), place.parent)
 
 
 def _photos_in(folder: Path) -> list[str]:
@@ -160,14 +188,30 @@ def _photos_in(folder: Path) -> list[str]:
 
     Folders below it that a command wrote are left out: a run must not take its own pictures for further items.
     """
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = [n for n in folders if not n.startswith(".") and not (Path(place) / n / MANIFEST).exists()]
-        kept = [name for name in names if Path(name).suffix.lower() in _PHOTOS and not name.startswith(".")]
-        found += [(Path(place) / name).relative_to(folder).as_posix() for name in kept]
+    found = [path.relative_to(folder).as_posix() for path in _photos_below(folder, ())]
     if not found:
         raise ValueError(f"items: folder {str(folder)!r} must hold pictures ({', '.join(_PHOTOS)}), got none")
     return sorted(found)
+
+
+def _photos_below(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
+    """Picture files below a folder, also through links, but for those that lead back to a folder above."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise ValueError(f"items: folder {str(folder)!r} must be readable, got {error.strerror}") from error
+    for entry in entries:
+        path = Path(entry.path)
+        if entry.name.startswith("."):
+            continue
+        if path.is_dir():  # not that of the entry, which raises for a link to itself
+            if not (path / MANIFEST).exists():
+                yield from _photos_below(path, (*above, real))
+        elif path.suffix.lower() in _PHOTOS:
+            yield path
 
 
 def _of_photos(paths: list[str]) -> Any:
@@ -178,95 +222,3 @@ def _of_photos(paths: list[str]) -> Any:
         raise ValueError(f"items: names of files must be UTF-8, got {shown(unreadable)}")
     table = pyarrow.table({"id": pyarrow.array(paths, "string"), "photo": pyarrow.array(paths, "string")})
     return completed(table, None)
-
-
-def _from_parquet(path: Path) -> Any:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        with open_file("items", path) as file:
-            return parquet.read_table(file)
-    except pyarrow.ArrowException as error:
-        raise FileError(f"items: {str(path)!r} must be a Parquet file, got {error}") from error
-
-
-def _from_lines(path: Path) -> Any:
-    """A table of a file with one JSON object a line; empty lines are left out."""
-    rows: list[dict[str, Any]] = []
-    with open_file("items", path) as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = from_json(line)
-            except ValueError as error:
-                raise FileError(f"items: line {number} of {str(path)!r} must be JSON, got {error}") from error
-            if not isinstance(row, dict):
-                kind = type(row).__name__
-                raise FileError(f"items: line {number} of {str(path)!r} must be a JSON object, got {kind}")
-            rows.append(row)
-    return _table_of(rows, path)
-
-
-def _table_of(rows: list[dict[str, Any]], path: Path) -> Any:
-    import pyarrow
-
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return pyarrow.table({name: _column(name, [row.get(name) for row in rows], path) for name in names})
-
-
-def _column(name: str, values: list[Any], path: Path) -> Any:
-    """Values of one kind as they are; others as JSON."""
-    import pyarrow
-
-    kinds = {type(value) for value in values if value is not None}
-    if kinds == {int, float}:
-        values = [None if value is None else float(value) for value in values]
-    elif len(kinds) > 1 or not kinds <= {bool, int, float, str}:
-        if name in OWN:
-            found = sorted(kind.__name__ for kind in kinds)
-            raise ValueError(f"items: column {name!r} of {str(path)!r} must be of one kind, got {found}")
-        values = [None if value is None else to_json(value) for value in values]
-    try:
-        return pyarrow.array(values, None if kinds else "string")
-    except (pyarrow.ArrowException, OverflowError) as error:
-        raise ValueError(f"items: column {name!r} of {str(path)!r} must be of one kind, got {error}") from error
-
-
-def completed(table: Any, path: Path | None) -> Any:
-    """The columns that a run knows, each of its type, and behind them the others.
-
-    Raises:
-        ValueError: If a value is of another type.
-    """
-    import pyarrow
-
-    names = table.column_names
-    columns = {}
-    for name in OWN:
-        kind = pyarrow.string() if name in _TEXT else pyarrow.int64()
-        values = _known(name, table.column(name), path) if name in names else [None] * len(table)
-        columns[name] = pyarrow.array(values, kind)
-    if "id" not in names:
-        # Rows without photos have their numbers.
-        photos = columns["photo"].to_pylist()
-        columns["id"] = pyarrow.array([p if p is not None else str(i) for i, p in enumerate(photos, 1)], "string")
-    return pyarrow.table({**columns, **{name: table.column(name) for name in names if name not in OWN}})
-
-
-def _known(name: str, column: Any, path: Path | None) -> list[Any]:
-    values = column.to_pylist()
-    expected = "a text" if name in _TEXT else f"a whole number from 0 to {_LARGEST_NUMBER}"
-    for i, value in enumerate(values):
-        if name == "id" and type(value) is int:
-            value = values[i] = str(value)
-        fits = value is None if name != "id" else False
-        if name in _TEXT and isinstance(value, str):
-            fits = value == readable(value) and "\0" not in value and (name != "id" or 0 < len(value) <= _LONGEST_ID)
-        elif name in _WHOLE and type(value) is int:
-            fits = 0 <= value <= _LARGEST_NUMBER
-        if not fits:
-            place = f"row {i + 1}" if path is None else f"row {i + 1} of {str(path)!r}"
-            raise ValueError(f"items: {name!r} in {place} must be {expected}, got {shown(value)}")
-    return values

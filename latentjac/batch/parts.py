@@ -266,4 +266,5 @@ def read_part(folder: RunFolder, part: str, fingerprint: str, columns: Collectio
             wanted = None if columns is None else [name for name in columns if name in known]
             return opened.read(wanted, use_threads=False)  # a part is small
     except (pyarrow.ArrowException, OSError) as error:
-        raise FileError(f"open: {str(path)!r} must be a table of a run, got {error}") from error
+        hint = "where it is removed, its items are done again"
+        raise FileError(f"open: {str(path)!r} must be a table of a run, got {error}; {hint}") from error

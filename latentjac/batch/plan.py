@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from latentjac.batch.edit_spec import EditOf
 from latentjac.batch.fitting import Sizes
 from latentjac.batch.items import Items
+from latentjac.batch.mask_spec import MaskOf
 from latentjac.batch.shards import Shard
+from latentjac.batch.slider_spec import SliderOf
 from latentjac.batch.spec import Spec
 from latentjac.batch.tasks import tasks_of
 from latentjac.models import Model
@@ -88,7 +93,7 @@ def plan_of(
         items=mine,
         left=left,
         shard=shard,
-        steps=tuple(_step(task.place) for task in tasks),
+        steps=tuple(_step(task.place, _mask_of(spec, task.place)) for task in tasks),
         rows=left * len(tasks),
         bases=left * bases,
         pictures=drawn,
@@ -109,14 +114,23 @@ def warn_of_room(plan: Plan) -> None:
         )
 
 
-def _step(place: dict[str, object]) -> str:
+def _mask_of(spec: Spec, place: dict[str, Any]) -> MaskOf | None:
+    """The mask of a step."""
+    if "number" in place:
+        entries: Sequence[EditOf | SliderOf] = spec.sliders if "slider" in place else spec.edits
+        return entries[place["number"] - 1].mask
+    return None if spec.bases is None or place["step"] == "start" else spec.bases.mask
+
+
+def _step(place: dict[str, Any], mask: MaskOf | None) -> str:
     """A step in words."""
     if place["step"] == "start":
         return "invert, or sample where there is no photo"
     number = f" {place['number']}" if "number" in place else ""
+    masked = "" if mask is None else f", mask {mask}"
     if "slider" in place:
-        return f"{place['step']}{number}, {place['slider']}, at t = {place['t']:g}"
-    return f"{place['step']}{number} at t = {place['t']}, layer {place['layer']}"
+        return f"{place['step']}{number}, {place['slider']}, at t = {place['t']:g}{masked}"
+    return f"{place['step']}{number} at t = {place['t']}, layer {place['layer']}{masked}"
 
 
 def _size(count: float) -> str:

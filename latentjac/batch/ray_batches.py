@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from latentjac.arguments import check_kind
-from latentjac.batch.items import OWN, Item, Items, completed
+from latentjac.batch.item_tables import OWN, completed, whole
+from latentjac.batch.items import Item, Items
 from latentjac.batch.parts import COLUMNS, arrow_type
 from latentjac.batch.stored import Given, Stored, text_of
 
@@ -33,6 +35,9 @@ def blocks_of(items: Items, numbers: Sequence[int], attempt: Callable[[Item], in
         table = items.table.take(list(some))
         photos = [None if item.photo is None else str(item.photo.absolute()) for item in rows]
         table = table.set_column(table.column_names.index("photo"), "photo", pyarrow.array(photos, "string"))
+        for column in items.mask_columns:
+            masks = [None if (mask := item.masks[column]) is None else str(mask.absolute()) for item in rows]
+            table = table.set_column(table.column_names.index(column), column, pyarrow.array(masks, "string"))
         table = table.append_column(ATTEMPT, pyarrow.array([attempt(item) for item in rows], "int32"))
         if any(item.stored is not None for item in rows):
             texts = [None if item.stored is None else text_of(item.stored) for item in rows]
@@ -40,12 +45,15 @@ def blocks_of(items: Items, numbers: Sequence[int], attempt: Callable[[Item], in
         yield table
 
 
-def items_in(batch: Any, pictures: Callable[[str], Stored]) -> tuple[Items | None, dict[str, int]]:
+def items_in(
+    batch: Any, pictures: Callable[[str], Stored], masks: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Items | None, dict[str, int]]:
     """The items of a batch, and which attempt each is at; None where it is empty.
 
     Args:
         batch: A mapping of columns, or a table of pyarrow.
         pictures: Gives the picture that a text of the column ``stored`` stands for.
+        masks: Columns that name masks, each with the key of the spec that names it.
 
     Raises:
         TypeError: If it is neither.
@@ -73,6 +81,7 @@ def items_in(batch: Any, pictures: Callable[[str], Stored]) -> tuple[Items | Non
         found = [Given(image) if image is not None else there for image, there in zip(images, found, strict=True)]
         made = _with_photos(made, images)
     items = Items(completed(made, None), Path("/"), found.__getitem__)
+    items.take_masks(masks)
     ids = items.table.column("id").to_pylist()
     return items, dict(zip(ids, [1] * len(ids) if attempts is None else map(int, attempts), strict=True))
 
@@ -84,15 +93,14 @@ def _listed(column: Any) -> list[Any] | None:
 
 
 def _arrow(name: str, column: Any) -> Any:
-    """A column for pyarrow. Where numbers are missing, many programs write NaN, and with it floats for whole ones."""
+    """A column for pyarrow; NaN in one that a run knows is a missing value."""
     import pyarrow
 
     if not isinstance(column, np.ndarray) and (name not in OWN or not pyarrow.types.is_floating(column.type)):
         return column
     values = column.tolist() if isinstance(column, np.ndarray) else column.to_pylist()
     if name in OWN:
-        values = [None if value != value else value for value in values]
-        values = [int(value) if isinstance(value, float) and value.is_integer() else value for value in values]
+        values = [whole(value) for value in values]
     return pyarrow.array(values)
 
 

@@ -126,7 +126,7 @@ class RayWorker:
             RuntimeError: If the batch ended its worker too often, or if the device failed and the process is none of
                 Ray's.
         """
-        items, attempts = items_in(batch, self._pictures)
+        items, attempts = items_in(batch, self._pictures, self._spec.mask_columns)
         if items is None:
             return empty_rows()
         if not self._fits:

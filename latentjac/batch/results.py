@@ -22,6 +22,7 @@ from latentjac.batch.tars import members
 from latentjac.batch.work import ERROR, NOT_CONVERGED
 from latentjac.diffusion.trajectory import InversionStatus
 from latentjac.files import FileError
+from latentjac.models.picture_files import identify, load_image
 from latentjac.report.extras import require_pyarrow
 from latentjac.solvers import LocalBasis
 
@@ -29,6 +30,7 @@ _INDEX = ("id", "step", "t", "layer", "status", "error", "seconds", "inversion",
 _OWN_TO_A_MESSAGE = re.compile(r"'[^']*'|\"[^\"]*\"|[-+]?[0-9][-+.0-9e]*")  # names and numbers
 _MOST_ERRORS = 10
 _LOST = InversionStatus.LOST.value
+_PICTURE = "images: picture"
 
 
 @dataclass(frozen=True)
@@ -167,18 +169,19 @@ class Results:
 
         Raises:
             TypeError: If id is no text.
-            ValueError: If there is no such item.
-            FileError: If a file is damaged.
+            FileNotFoundError: If a file is gone.
+            ValueError: If there is no such item, or a file is damaged.
         """
         rows = self._rows("images", check_text("images", "id", id))
         names = [(row["part"], name) for row in rows for name in row["pictures"] or ()]
         if not self._tarred:
-            return [Image.open(self._folder.pictures(part) / name) for part, name in names]
+            paths = [self._folder.pictures(part) / name for part, name in names]
+            return [_whole(identify(path, _PICTURE)) for path in paths]
         found = {(part, m.name): m for part in {part for part, _ in names} for m in members(self._folder.tar(part))}
         missing = next((name for name in names if name not in found), None)
         if missing is not None:
             raise FileError(f"images: {str(self._folder.tar(missing[0]))!r} must hold {missing[1]!r}, got none")
-        return [found[name].picture() for name in names]
+        return [_whole(found[name].picture()) for name in names]
 
     def rows(self, id: str) -> list[dict[str, Any]]:
         """All columns of the rows of an item, in the order of the steps.
@@ -235,6 +238,11 @@ class Results:
 
     def __repr__(self) -> str:
         return f"Results({str(self.path)!r}, {len(self._parts)} parts)"
+
+
+def _whole(image: Image.Image) -> Image.Image:
+    """A picture that was read, so that its file does not stay open: a program may have a thousand open ones."""
+    return load_image(image, _PICTURE)
 
 
 def _counting(table: Any) -> Any:

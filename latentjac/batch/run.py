@@ -18,7 +18,8 @@ from latentjac.batch.compute import load_item
 from latentjac.batch.fingerprint import check_same, manifest_of, settle
 from latentjac.batch.fitting import check_fits, load_named
 from latentjac.batch.folder import PAGE, RunFolder, part_name, starting, working
-from latentjac.batch.items import OWN, Item, Items, read_items
+from latentjac.batch.item_tables import OWN
+from latentjac.batch.items import Item, Items, read_items
 from latentjac.batch.parts import COLUMNS
 from latentjac.batch.pipeline import BATCH_SIZE, MOST_AT_ONCE, Pipeline
 from latentjac.batch.plan import Plan, plan_of, warn_of_room
@@ -53,13 +54,13 @@ class Run:
         spec: A YAML file, or a mapping with the same keys.
         folder: New, empty, or that of a run with the same settings, which goes on.
         model: The model, instead of the one that the spec names.
-        device: Where a named model computes; ``"auto"`` is a GPU where torch sees one, that of ``LOCAL_RANK`` under
-            torchrun.
+        device: Where a named model computes; ``"auto"`` is a GPU where torch sees one: under torchrun and srun that of
+            the number that the process has on its machine.
         batch_size: Items that are computed together, where the library takes several at once; at most 256. Memory that
             has no room for so many halves it.
         retry_failed: Do items again that have an error; what they gave before no longer counts.
-        shard: Which part of the items, such as ``"2/8"``; by default as the variables of Slurm's job arrays and of
-            torchrun say, and all items without these.
+        shard: Which part of the items, such as ``"2/8"``; by default as the variables of Slurm and of torchrun say, and
+            all items without these.
 
     Raises:
         ImportError: If pyarrow is missing, or PyYAML for a spec in a file.
@@ -89,6 +90,7 @@ class Run:
         self.folder.check_usable()
         self.spec: Spec = read_spec(spec)
         self.items: Items = read_items(self.spec.items, self.spec.root)
+        self.items.take_masks(self.spec.mask_columns)
         taken = [name for name in self.items.table.column_names if name in COLUMNS and name not in OWN]
         if taken:
             raise ValueError(f"items: own columns must not be called as those of results, got {taken[0]!r}")

@@ -67,8 +67,6 @@ def samples_of(results: Results, photo: Photo) -> Samples:
         try:
             rows = results.rows(id)
             images = results.images(id)
-            for image in images:
-                image.load()
         except (OSError, ValueError):
             continue
         left = iter(images)
@@ -147,7 +145,8 @@ def _strips(
     for i, direction in enumerate(row["directions"]):
         pictures = dict(zip(row["distance"], images[i * count : (i + 1) * count], strict=True))
         linear = None if row["linear_up_to"] is None else row["linear_up_to"][i]
+        leakage = None if row["leakage"] is None else row["leakage"][i * count : (i + 1) * count]
         title = f"direction {direction:g}"
-        strip = strip_of(title, pictures, note=note, unit=unit, unchanged=same, linear=linear)
+        strip = strip_of(title, pictures, note=note, unit=unit, unchanged=same, linear=linear, leakage=leakage)
         found += [] if strip is None else [strip]
     return found

@@ -68,10 +68,11 @@ class Shard:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Shard:
-        """The shard that a job array of Slurm and torchrun give a process; the whole where there is neither.
+        """The shard that Slurm and torchrun give a process; the whole where there is neither.
 
-        Slurm sets ``SLURM_ARRAY_TASK_ID``, ``_COUNT``, ``_MIN`` and ``_STEP``; torchrun ``RANK`` and ``WORLD_SIZE``. In
-        a job of an array, the processes of torchrun share that job's part.
+        A job array of Slurm sets ``SLURM_ARRAY_TASK_ID``, ``_COUNT``, ``_MIN`` and ``_STEP``; torchrun ``RANK`` and
+        ``WORLD_SIZE``; and srun ``SLURM_PROCID`` and ``SLURM_STEP_NUM_TASKS``, which count where there is no torchrun.
+        In a job of an array, the processes of torchrun or srun share that job's part.
 
         Raises:
             ValueError: If a variable is no number, or they do not fit together.
@@ -84,6 +85,8 @@ class Shard:
             first = _whole(environment, "SLURM_ARRAY_TASK_MIN") or 0
             step = _whole(environment, "SLURM_ARRAY_TASK_STEP") or 1
             job, of_jobs = (array - first) // step, jobs
+        if rank is None or world is None:
+            rank, world = _whole(environment, "SLURM_PROCID"), _whole(environment, "SLURM_STEP_NUM_TASKS")
         if rank is None or world is None:
             rank, world = 0, 1
         index, count = job * world + rank + 1, of_jobs * world

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from latentjac.arguments import check_choice, check_text
+from latentjac.batch.mask_spec import MaskOf, mask_of
 from latentjac.batch.spec_values import NAME, digest_of, entries, mapping, number, of_part, several, switch
 from latentjac.editing import AsIs, Carry, FromWords, Slider, Transported
 from latentjac.editing.carrying import check_carried
 from latentjac.editing.methods import BY_NAME as METHODS
 from latentjac.files import FileError
-from latentjac.models.prepare import read_mask
 
 CARRIES = {"as-is": AsIs, "transported": Transported, "words": FromWords}
-SLIDER_PATHS = ("slider", "mask", "name")  # fields that change nothing but what things are called
+SLIDER_PATHS = ("slider", "name")  # fields that change nothing but what things are called
 _SLIDER = ("slider", "name", "values", "calibrate", "carry", "mask", "residual")
 
 
@@ -34,8 +34,7 @@ class SliderOf:
         calibrate: Find the scale of every item anew.
         carry: How the direction comes to the items: a name of ``CARRIES`` as ``name``, and its options; by default that
             of the slider.
-        mask: Picture file of another mask than that of the slider.
-        mask_digest: SHA-256 of that file.
+        mask: Another mask than that of the slider.
         residual: Add to pictures of photos what the inversion misses of them.
     """
 
@@ -47,8 +46,7 @@ class SliderOf:
     values: tuple[float, ...] = (1.0,)
     calibrate: bool = True
     carry: dict[str, Any] = field(default_factory=dict)
-    mask: str | None = None
-    mask_digest: str | None = None
+    mask: MaskOf | None = None
     residual: bool = True
 
     def built(self) -> Carry | None:
@@ -74,7 +72,6 @@ def _slider(part: str, value: Any, root: Path) -> SliderOf:
     if (built := _built(carry)) is not None:
         with of_part(part, ("carry",)):
             check_carried("apply", saved, built)
-    mask = _mask(part, given.get("mask"), root)
     return SliderOf(
         slider=str(path),
         name=check_text(NAME, f"'{part}.name'", given.get("name", path.stem)),
@@ -84,8 +81,7 @@ def _slider(part: str, value: Any, root: Path) -> SliderOf:
         values=several(number(-1, 1, least=True, most=True))(f"'{part}.values'", given.get("values", 1.0)),
         calibrate=switch(f"'{part}.calibrate'", given.get("calibrate", True)),
         carry=carry,
-        mask=None if mask is None else str(mask),
-        mask_digest=None if mask is None else digest_of(mask),
+        mask=mask_of(part, given.get("mask"), root),
         residual=switch(f"'{part}.residual'", given.get("residual", True)),
     )
 
@@ -95,15 +91,6 @@ def _saved(part: str, path: Path) -> Slider:
         return Slider.load(path)
     except (FileNotFoundError, FileError, ValueError) as error:
         raise ValueError(f"{NAME}: '{part}.slider' must be a saved slider, got {str(path)!r}: {error}") from error
-
-
-def _mask(part: str, value: Any, root: Path) -> Path | None:
-    if value is None:
-        return None
-    path = root / check_text(NAME, f"'{part}.mask'", value)
-    with of_part(part, ("mask",)):
-        read_mask(path, "apply: mask")
-    return path
 
 
 def _carry(part: str, value: Any) -> dict[str, Any]:

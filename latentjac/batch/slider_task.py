@@ -6,8 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import torch
-
+from latentjac.batch.masks import masks_for
 from latentjac.batch.parts import Result
 from latentjac.batch.slider_spec import SliderOf
 from latentjac.batch.spec import Spec
@@ -16,7 +15,6 @@ from latentjac.diffusion import Point, Trajectory, invert
 from latentjac.editing import Applied, Slider
 from latentjac.editing.applying import inversion_to, missed_change
 from latentjac.models import Model
-from latentjac.models.prepare import fit_image, inside_of, read_mask
 
 _UNDER = ("prompt", "negative_prompt", "guidance_scale", "class_label")
 
@@ -51,23 +49,6 @@ def invert_as(model: Model, slider: Slider, works: Sequence[Work], asked: dict[s
         )
 
 
-def slider_mask(entry: SliderOf, model: Model) -> torch.Tensor | None:
-    """The mask of a file at the size of samples, bool ``[H, W]``; None where there is none.
-
-    Raises:
-        ValueError: If it has neither the size of samples nor that of pictures.
-    """
-    if entry.mask is None:
-        return None
-    sample, picture = (model.sample_shape[-2], model.sample_shape[-1]), model.codec.size
-    grey = read_mask(entry.mask, "apply: mask")
-    if grey.image.size[::-1] not in (sample, picture):
-        sizes = " or ".join(f"{width}x{height}" for height, width in sorted({sample, picture}))
-        got = "x".join(map(str, grey.image.size))
-        raise ValueError(f"apply: mask must be {sizes} pixels, as the model's are, got {got}")
-    return torch.from_numpy(inside_of(fit_image(grey, sample, cropped=True).image))
-
-
 class SliderWith:
     """A slider applied to several items side by side."""
 
@@ -88,7 +69,7 @@ class SliderWith:
         points = self._points(model, works)
         photos = [work.picture if entry.residual else None for work in works]
         options: dict[str, Any] = {"calibrate": entry.calibrate, "carry": entry.built()}
-        options["mask"] = slider_mask(entry, model)
+        options["mask"] = None if entry.mask is None else masks_for(entry.mask, model, works)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of changes that were not reached; the row tells
             applied = self._slider.apply(model, points, entry.values, photo=photos, **options)

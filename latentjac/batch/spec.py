@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from latentjac.arguments import check_choice, check_text
 from latentjac.batch.edit_spec import EDIT_PATHS, EditOf, edits_of
+from latentjac.batch.mask_spec import MaskOf, mask_of, told
 from latentjac.batch.slider_spec import SLIDER_PATHS, SliderOf, sliders_of
 from latentjac.batch.spec_changes import changed
 from latentjac.batch.spec_values import NAME, Check, mapping, number, options, several, text, whole
 from latentjac.batch.yaml_files import read_yaml
 from latentjac.diffusion.grids import NAMED_GRIDS
 from latentjac.diffusion.ode_solvers import NAMED_SOLVERS
+from latentjac.editing.masks import OUTPUT_LAYERS
 
 PICTURES = ("files", "tar")
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 MOST_BASES = 1000  # of an item: more would not fit the header of a part
 _MOST_SEED = 2**63 - 1
+_OUTPUTS = " or ".join(map(repr, OUTPUT_LAYERS))
 
 _UNDER: dict[str, Check] = {
     "num_inference_steps": whole(1),
@@ -42,6 +45,7 @@ _BASES: dict[str, Check] = {
     "k": whole(1),
     "tol": number(0, 1),
     "seed": whole(0, _MOST_SEED),
+    "mask": lambda key, value: value,  # see _bases
 }
 _MEASURES: dict[str, dict[str, Check]] = {
     "effective_rank": {"probes": whole(2, 65_536), "steps": whole(2), "threshold": number(0, 1)},
@@ -65,6 +69,7 @@ class Bases:
         k: Number of directions.
         tol: Largest relative residual.
         seed: Of each solver's start block.
+        mask: What part of an output they are of; None for the whole.
     """
 
     t: tuple[float, ...]
@@ -72,6 +77,7 @@ class Bases:
     k: int = 8
     tol: float = 1e-3
     seed: int = 0
+    mask: MaskOf | None = None
 
 
 @dataclass(frozen=True)
@@ -107,11 +113,28 @@ class Spec:
     def settings(self) -> dict[str, Any]:
         """All that decides what is computed for an item, as JSON has it; not where items are."""
         found = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("items", "root")}
-        found["bases"] = None if self.bases is None else asdict(self.bases)
+        found["bases"] = None if self.bases is None else _plain(self.bases)
         # Paths of files may change, what is in them may not.
         for steps, paths in (("edits", EDIT_PATHS), ("sliders", SLIDER_PATHS)):
-            found[steps] = [{k: v for k, v in asdict(e).items() if k not in paths} for e in getattr(self, steps)]
+            found[steps] = [{k: v for k, v in _plain(e).items() if k not in paths} for e in getattr(self, steps)]
         return found
+
+    @property
+    def mask_columns(self) -> dict[str, str]:
+        """Columns of the items that name masks, each with the first key that names it."""
+        bases = () if self.bases is None else (("bases", self.bases.mask),)
+        lists: tuple[tuple[str, Sequence[EditOf | SliderOf]], ...] = (("edits", self.edits), ("sliders", self.sliders))
+        steps = ((f"{name}[{i}]", entry.mask) for name, entries in lists for i, entry in enumerate(entries))
+        found: dict[str, str] = {}
+        for part, mask in (*bases, *steps):
+            if mask is not None and mask.column is not None:
+                found.setdefault(mask.column, f"'{part}.mask.column'")
+        return found
+
+
+def _plain(part: Bases | EditOf | SliderOf) -> dict[str, Any]:
+    """A part as JSON has it."""
+    return {**asdict(part), "mask": told(part.mask)}
 
 
 def read_spec(source: Any, *, items_given: bool = False, changes: Mapping[str, Any] | None = None) -> Spec:
@@ -153,15 +176,21 @@ def _checked(content: Any, root: Path, items_given: bool) -> Spec:
     found["invert"] = options("invert", given.get("invert"), _INVERT)
     found["sample"] = options("sample", given.get("sample"), _SAMPLE)
     if given.get("bases") is not None:
-        found["bases"] = _bases(given["bases"])
+        found["bases"] = _bases(given["bases"], root)
     found["measures"] = _measures(given.get("measures"), found.get("bases"))
     found["edits"] = edits_of(given.get("edits"), found.get("bases"), root)
     found["sliders"] = sliders_of(given.get("sliders"), root)
     return Spec(**found)
 
 
-def _bases(value: Any) -> Bases:
+def _bases(value: Any, root: Path) -> Bases:
     found = options("bases", value, _BASES)
+    found["mask"] = mask_of("bases", found.get("mask"), root)
+    if found["mask"] is not None:
+        found.setdefault("layer", OUTPUT_LAYERS[:1])
+        others = [layer for layer in found["layer"] if layer not in OUTPUT_LAYERS]
+        if others:
+            raise ValueError(f"{NAME}: 'bases.layer' must be {_OUTPUTS} with 'bases.mask', got {others[0]!r}")
     if "t" not in found:
         raise ValueError(f"{NAME}: 'bases.t' must be a fraction of T or a list of some, got none")
     bases = Bases(**found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -57,8 +58,16 @@ def mapping(key: str, value: Any, known: set[str] | Mapping[str, Any]) -> dict[s
     for name in value:
         if name not in known:
             where = name if key == "the whole" else f"{key[1:-1]}.{name}"
-            raise ValueError(f"{NAME}: keys must be among {sorted(known)}, got {str(where)[:100]!r}")
+            hint = _nearest(str(name), known)
+            raise ValueError(f"{NAME}: keys must be among {sorted(known)}, got {str(where)[:100]!r}{hint}")
     return dict(value)
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    """What was probably meant."""
+    holding = [key for key in sorted(known) if len(name) > 3 and name in key]
+    near = difflib.get_close_matches(name.lower(), known, n=1) or holding
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def options(part: str, value: Any, checks: Mapping[str, Check]) -> dict[str, Any]:

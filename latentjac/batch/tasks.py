@@ -16,6 +16,8 @@ import torch
 
 from latentjac.batch.basis_files import check_kept
 from latentjac.batch.edit_spec import EditOf
+from latentjac.batch.mask_spec import MaskOf
+from latentjac.batch.masks import masks_for
 from latentjac.batch.parts import Result
 from latentjac.batch.slider_task import SliderWith, invert_as, leading_slider
 from latentjac.batch.spec import Spec, built
@@ -23,6 +25,7 @@ from latentjac.batch.together import groups, joined
 from latentjac.batch.work import Place, Task, Work, alike, ended, point_of, split, under
 from latentjac.diffusion import Point, descend, invert, linearization_at, noise_point
 from latentjac.editing.edit import edit
+from latentjac.editing.masks import masked_basis
 from latentjac.editing.result import Edit
 from latentjac.geometry.linearity import measure_linearity
 from latentjac.geometry.local_basis import local_basis
@@ -39,7 +42,8 @@ def tasks_of(spec: Spec) -> list[Task]:
     for t in () if bases is None else bases.t:
         for layer in () if bases is None else bases.layer:
             tasks.append(BasisAt(spec, (t, layer)))
-            tasks += [MEASURES[name](options, (t, layer)) for name, options in spec.measures.items()]
+            mask = None if bases is None else bases.mask
+            tasks += [MEASURES[name](options, (t, layer), mask) for name, options in spec.measures.items()]
     tasks += [EditWith(number, entry) for number, entry in enumerate(spec.edits, 1)]
     return tasks + [SliderWith(number, entry, spec.invert) for number, entry in enumerate(spec.sliders, 1)]
 
@@ -160,22 +164,28 @@ class BasisAt:
         points = [point_of(work, self._where[0]) for work in works]
         found: dict[int, Result] = {}
         for group in groups(points):
-            bases = self._found(model, [points[i] for i in group])
+            bases = self._found(model, [works[i] for i in group], [points[i] for i in group])
             found |= {i: self._kept(works[i], points[i], basis) for i, basis in zip(group, bases, strict=True)}
         return [found[i] for i in range(len(works))]
 
-    def _found(self, model: Model, points: Sequence[Point]) -> list[LocalBasis]:
+    def _found(self, model: Model, works: Sequence[Work], points: Sequence[Point]) -> list[LocalBasis]:
         """The basis at each point; what they cost is divided among them."""
-        asked, count = self._bases, len(points)
-        generator = torch.Generator().manual_seed(asked.seed)
+        asked, count, layer = self._bases, len(points), self._where[1]
+        options: dict[str, Any] = {"tol": asked.tol, "generator": torch.Generator().manual_seed(asked.seed)}
+        facts: list[dict[str, Any]] = [{} for _ in points]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a basis that did not converge; its row tells
-            bases = local_basis(model, joined(points), asked.k, self._where[1], tol=asked.tol, generator=generator)
+            if asked.mask is None:
+                bases = local_basis(model, joined(points), asked.k, layer, **options)
+            else:
+                masks = masks_for(asked.mask, model, works)
+                bases = masked_basis(model, joined(points), masks, asked.k, layer=layer, **options)
+                facts = [{"mask_pixels": int(mask.sum())} for mask in masks]
         if bases.status is Status.INTERRUPTED:
             raise KeyboardInterrupt
         cost = {name: round(getattr(bases, name) / count) for name in ("jvps", "vjps")}
         cost["seconds"] = bases.seconds / count
-        return [replace(bases.point(i), metadata=dict(bases.metadata), **cost) for i in range(count)]
+        return [replace(bases.point(i), metadata=bases.metadata | facts[i], **cost) for i in range(count)]
 
     def _kept(self, work: Work, point: Point, basis: LocalBasis) -> Result:
         asked = self._bases
@@ -197,8 +207,8 @@ class EffectiveRankAt(OneByOne):
 
     name: ClassVar[str] = "effective_rank"
 
-    def __init__(self, options: dict[str, Any], place: Place) -> None:
-        self._options, self._where = options, place
+    def __init__(self, options: dict[str, Any], place: Place, mask: MaskOf | None = None) -> None:
+        self._options, self._where, self._mask = options, place, mask
         self.place = {"step": self.name, "t": place[0], "layer": place[1]}
 
     def ready(self, work: Work) -> bool:
@@ -209,7 +219,12 @@ class EffectiveRankAt(OneByOne):
         """Measure at the point of the basis."""
         t, layer = self._where
         basis = work.bases[self._where].to(model.device)
-        found = effective_rank(linearization_at(model, point_of(work, t), layer), basis=basis, **self._options)
+        point, factor = point_of(work, t), None
+        if self._mask is not None:
+            (inside,) = masks_for(self._mask, model, [work])
+            factor = inside.to(point.sample)[None, None]
+        lin = linearization_at(model, point, layer, mask=factor)
+        found = effective_rank(lin, basis=basis, **self._options)
         names = ("energy", "participation", "stable", "entropy", "numerical")
         return Result({name: getattr(found, name).value for name in names})
 
@@ -219,7 +234,7 @@ class LinearityAt(OneByOne):
 
     name: ClassVar[str] = "linearity"
 
-    def __init__(self, options: dict[str, Any], place: Place) -> None:
+    def __init__(self, options: dict[str, Any], place: Place, mask: MaskOf | None = None) -> None:
         self._tolerance, self._where = options.get("tolerance", _LINEARITY_TOLERANCE), place
         self.place = {"step": self.name, "t": place[0], "layer": place[1]}
 
@@ -235,7 +250,7 @@ class LinearityAt(OneByOne):
         return Result({"linear_up_to": [entry.radius for entry in found]})
 
 
-MEASURES: dict[str, Callable[[dict[str, Any], Place], Task]] = {
+MEASURES: dict[str, Callable[[dict[str, Any], Place, MaskOf | None], Task]] = {
     kind.name: kind for kind in (EffectiveRankAt, LinearityAt)
 }
 
@@ -264,6 +279,8 @@ class EditWith:
         rows = [(basis.u if self._method.in_features else basis.v)[numbers] for basis in bases]
         photos: list[Any] = [work.picture if entry.residual else None for work in works]
         options: dict[str, Any] = {"method": self._method, "compose": entry.compose, "photo": photos}
+        if entry.mask is not None:
+            options["mask"] = [entry.masked(inside) for inside in masks_for(entry.mask, model, works)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of bases on the way that did not converge; the row tells
             edits = edit(model, points, rows, entry.distance, **options)
@@ -280,6 +297,7 @@ class EditWith:
             "num_steps": made.num_steps,
             "linear_up_to": None if made.linearity is None else [found.radius for found in made.linearity],
             "path": None if made.along is None else made.along.path.flatten().tolist(),
+            "leakage": None if made.leakage is None else made.leakage.flatten().tolist(),
             **ended(unfinished[0] if unfinished else None, "edit: every basis must converge, got one that did not"),
         }
         return Result(facts, pictures=list(zip(self._names(), made.images, strict=True)))

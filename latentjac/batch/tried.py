@@ -58,5 +58,5 @@ def check_unchanged(item: Item, digest: str) -> None:
     if digest != item.digest:
         raise ValueError(
             f"Run: items that are done must stay as they were, got {item.id!r} with another photo, prompt, "
-            "seed or class; give it a new id, or take a new folder"
+            "seed, class or mask; give it a new id, or take a new folder"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from PIL import Image
 
@@ -13,6 +13,9 @@ from latentjac.batch.parts import Result
 from latentjac.diffusion import Point, Trajectory
 from latentjac.models import Conditioning, Model
 from latentjac.solvers import LocalBasis, Status
+
+if TYPE_CHECKING:
+    from latentjac.batch.masks import OwnMask
 
 OK, NOT_CONVERGED, ERROR, SKIPPED = "ok", "not converged", "error", "skipped"
 
@@ -30,6 +33,7 @@ class Work:
         paths: Its trajectories, if it has a photo, each with what it was to be inverted under: that of the first step,
             and others that sliders took.
         bases: The bases found so far.
+        masks: Its own masks, by the columns that name them.
     """
 
     item: Item
@@ -37,6 +41,7 @@ class Work:
     at: Callable[[float], Point] | None = None
     paths: list[tuple[Conditioning, Trajectory]] = field(default_factory=list)
     bases: dict[Place, LocalBasis] = field(default_factory=dict)
+    masks: dict[str, OwnMask] = field(default_factory=dict)
 
 
 class Task(Protocol):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,6 +61,20 @@ def _changes(texts: list[str]) -> dict[str, Any]:
     return found
 
 
+@contextmanager
+def _telling_how_far(folder: Path) -> Iterator[None]:
+    """Tell what is done where a run ends before its end, and how it goes on."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, OSError, RuntimeError):
+        from latentjac import batch
+
+        with suppress(OSError, ValueError):
+            status = batch.open(folder).status()
+            print(f"\n{status.done} of {status.items} items are done; the same command goes on", file=sys.stderr)
+        raise
+
+
 def run(
     spec: Annotated[
         Path | None,
@@ -90,7 +107,7 @@ def run(
             "--shard",
             parser=_shard,
             metavar="I/N",
-            help="Part i of n of the items, as i/n; default: that of a job array of Slurm or of torchrun, or all.",
+            help="Part i of n of the items, as i/n; default: that of a task of Slurm or torchrun, or all.",
         ),
     ] = None,
     ray: Annotated[
@@ -130,7 +147,19 @@ def run(
         bool, typer.Option("--dry-run", help="Say what would be done and how large it would be; write nothing.")
     ] = False,
 ) -> None:
-    """Take many photos or seeds through the steps of a spec; started again, it goes on where it stopped."""
+    """Take many photos or seeds through the steps of a spec; started again, it goes on where it stopped.
+
+    A spec for the four strongest directions of every photo in a folder, and edits along two of them:
+
+    \b
+        items: photos
+        bases: {t: 0.7, k: 4}
+        edits:
+          - {directions: [1, 2], distance: [-3, 3]}
+
+    With this in spec.yaml: latentjac run spec.yaml --out run. Results: run/index.html, and
+    latentjac.batch.open("run") in Python. docs/batch.md has all keys.
+    """  # noqa: D301 - click keeps lines behind this character as they are
     shares = {"workers": ray_workers, "num_cpus": ray_cpus, "num_gpus": ray_gpus}
     asked: dict[str, Any] = {name: value for name, value in shares.items() if value is not None}
     if ray is None and asked:
@@ -152,5 +181,6 @@ def run(
         if dry_run:
             print(made.plan())
             return
-        results = made.run(progress=True) if ray is None else made.run_on_ray(ray, progress=True, **asked)
+        with _telling_how_far(out):
+            results = made.run(progress=True) if ray is None else made.run_on_ray(ray, progress=True, **asked)
     print(f"\n{results.status()}\nWrote to {results.path}/ with {loaded.name}; index.html shows it")

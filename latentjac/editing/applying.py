@@ -61,7 +61,7 @@ class Options:
 
     calibrate: bool
     carry: Carry
-    mask: MaskInput | Mask | None
+    mask: MaskInput | Mask | Sequence[MaskInput | Mask | None] | None
     progress: bool
 
 
@@ -75,10 +75,11 @@ def apply_to(
 ) -> list[Applied]:
     """Edit points side by side; each with its photo, or None, and its values."""
     with building(_NAME):
+        masks = _masks_each(options.mask, len(points))
         carried = options.carry.carry(model, slider, points)
         jobs = [
-            job_of(model, at, brought.direction, 0.0, slider.method, options.mask, False, options.progress and not i)
-            for i, (at, brought) in enumerate(zip(points, carried, strict=True))
+            job_of(model, at, brought.direction, 0.0, slider.method, mask, False, options.progress and not i)
+            for i, (at, brought, mask) in enumerate(zip(points, carried, masks, strict=True))
         ]
         pixels = [None if photo is None else pixels_of(_NAME, model, photo) for photo in photos]
         unchanged = pictures_unchanged(jobs)
@@ -104,6 +105,15 @@ def apply_to(
     if options.calibrate:
         warn_of(applied, slider.change)
     return applied
+
+
+def _masks_each(mask: Any, count: int) -> list[Any]:
+    """The mask of each point."""
+    if not isinstance(mask, (list, tuple)):
+        return [mask] * count
+    if len(mask) != count:
+        raise ValueError(f"{_NAME}: mask must be one for all or {count} (as many as points), got {len(mask)}")
+    return list(mask)
 
 
 def points_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -142,7 +142,7 @@ def marked(name: str, argument: str, mask: Any, size: tuple[int, ...] | None = N
 def masked_basis(
     model: Model,
     point: Point,
-    mask: MaskInput,
+    mask: MaskInput | Sequence[MaskInput],
     k: int = 8,
     *,
     layer: str = "x0",
@@ -160,8 +160,9 @@ def masked_basis(
 
     Args:
         model: The model.
-        point: Where, from ``invert(...).at(t)``; one sample.
-        mask: Bool tensor or array ``[H, W]`` at sample size, or a PIL image of that size (bright is inside).
+        point: Where, from ``invert(...).at(t)``; several samples are decomposed side by side.
+        mask: Bool tensor or array ``[H, W]`` at sample size, or a PIL image of that size (bright is inside); or a list
+            with one for each sample.
         k: Number of directions.
         layer: Which output is masked, ``"x0"`` (posterior mean) or ``"eps"``.
         tol: Largest relative residual.
@@ -179,31 +180,43 @@ def masked_basis(
         ValueError: If an argument is out of range or does not fit the model.
     """
     place("masked_basis", model, point)
-    if len(point.sample) != 1:
-        raise ValueError(f"masked_basis: point must hold one sample, got {len(point.sample)}")
     layer = check_choice("masked_basis", "layer", layer, OUTPUT_LAYERS)
-    inside = as_mask("masked_basis", mask, model)
+    insides = _masks_each(model, mask, len(point.sample))
     k = check_int("masked_basis", "k", k, 1)
-    check_rank("masked_basis", "k", k, inside, model)
+    for inside in insides:
+        check_rank("masked_basis", "k", k, inside, model)
     tol = check_number("masked_basis", "tol", tol, 0, 1)
     check_run("masked_basis", generator, callback, progress, False)
     warm_start = check_warm_start("masked_basis", warm_start, point.sample)
-    factor = inside.to(point.sample.dtype)[None, None]
+    factor = torch.stack(insides).to(point.sample.dtype)[:, None]
     lin = linearization_at(model, point, layer, mask=factor)
     with calling("masked_basis"):
         basis = svd(lin, k, tol, generator=generator, warm_start=warm_start, callback=callback, progress=progress)
-    _keep_inside(basis, inside, generator or torch.Generator().manual_seed(0))
-    basis.metadata.update(place_of(model, point, layer), mask_pixels=int(inside.sum()), backend=lin.backend)
+    _keep_inside(basis, insides, generator or torch.Generator().manual_seed(0))
+    pixels = [int(inside.sum()) for inside in insides]
+    marked = pixels if len(pixels) > 1 else pixels[0]
+    basis.metadata.update(place_of(model, point, layer), mask_pixels=marked, backend=lin.backend)
     return basis
 
 
-def _keep_inside(basis: LocalBasis, inside: torch.Tensor, generator: torch.Generator) -> None:
-    """Null vectors of features inside the mask, for those of features anywhere; in place."""
-    null = basis.s == 0
-    if bool(null.any()):
-        known = basis.u[:, :, inside].flatten(1) * ~null[:, None]
-        basis.u[:, :, inside] = complete(known[None], basis.k, generator)[0].reshape(basis.u[:, :, inside].shape)
-        basis.u[:, :, ~inside] = 0
+def _masks_each(model: Model, mask: Any, count: int) -> list[torch.Tensor]:
+    """The mask of each of several samples."""
+    if not isinstance(mask, (list, tuple)):
+        return [as_mask("masked_basis", mask, model)] * count
+    if len(mask) != count:
+        raise ValueError(f"masked_basis: mask must be one for all or {count} (as many as samples), got {len(mask)}")
+    return [as_mask("masked_basis", each, model) for each in mask]
+
+
+def _keep_inside(basis: LocalBasis, insides: Sequence[torch.Tensor], generator: torch.Generator) -> None:
+    """Null vectors of features inside the mask of each point, for those of features anywhere; in place."""
+    s, u = (basis.s, basis.u) if basis.points > 1 else (basis.s[None], basis.u[None])
+    for values, rows, inside in zip(s, u, insides, strict=True):
+        null = values == 0
+        if bool(null.any()):
+            known = rows[:, :, inside].flatten(1) * ~null[:, None]
+            rows[:, :, inside] = complete(known[None], basis.k, generator)[0].reshape(rows[:, :, inside].shape)
+            rows[:, :, ~inside] = 0
 
 
 def check_rank(name: str, argument: str, rank: int | None, part: torch.Tensor, model: Model) -> None:

@@ -226,7 +226,7 @@ class Slider(Shaped):
         *,
         calibrate: bool = True,
         carry: Carry | None = None,
-        mask: MaskInput | Mask | None = None,
+        mask: MaskInput | Mask | Sequence[MaskInput | Mask | None] | None = None,
         photo: ImageInput | Sequence[ImageInput | None] | None = None,
         progress: bool = False,
     ) -> Applied | list[Applied]:
@@ -240,7 +240,7 @@ class Slider(Shaped):
             calibrate: Find the distances of every photo anew, so that a value changes all by the same amount; this
                 walks two or three times. Without, distances are those of the slider, and changes are what they are.
             carry: How the direction comes to the points; that of the slider by default.
-            mask: Another one than that of the slider.
+            mask: Another one than that of the slider, or a list with one, or None for none, for each of several points.
             photo: The picture of each point, or None for some; see :func:`latentjac.edit`. Photos need none.
             progress: Show progress bars.
 

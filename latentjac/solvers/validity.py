@@ -34,6 +34,10 @@ def _is_text(value: Any) -> bool:
 
 
 _COUNT: _Kind = ("an int from 0", lambda value: _is_int(value) and 0 <= value < 2**63)
+_COUNTS: _Kind = (
+    "an int from 0, or a list of such",
+    lambda value: all(map(_COUNT[1], value)) if isinstance(value, list) else _COUNT[1](value),
+)
 _POSITIVE: _Kind = ("an int from 1", lambda value: _is_int(value) and 1 <= value < 2**63)
 _TEXT: _Kind = ("a text", _is_text)
 _FRACTION: _Kind = ("a number in [0, 1]", lambda value: _is_number(value) and 0 <= value <= 1)
@@ -58,7 +62,7 @@ _METADATA = {
     "tol": _FROM_0,
     "block_size": _POSITIVE,
     "passes": _COUNT,
-    "mask_pixels": _COUNT,
+    "mask_pixels": _COUNTS,
 }
 
 

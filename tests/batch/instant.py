@@ -20,7 +20,7 @@ from latentjac.batch.work import NOT_CONVERGED, Work
 from latentjac.models import Model
 
 T = 0.5
-STEPS = ("sample", "basis", "edit")
+STEPS = ("sample", "basis", "edit", "slider")
 
 
 def basis_of(seed: int) -> latentjac.LocalBasis:
@@ -35,6 +35,11 @@ def basis_of(seed: int) -> latentjac.LocalBasis:
 
 def picture_of(seed: int) -> Image.Image:
     return Image.new("RGB", (4, 4), (seed % 256, seed // 256, 7))
+
+
+def pictures_of(seed: int) -> list[Image.Image]:
+    """All pictures of an item; its edit fails for seed 1."""
+    return [picture_of(seed), *([picture_of(seed + 300)] if seed != 1 else []), picture_of(seed + 600)]
 
 
 class Draw:
@@ -86,8 +91,26 @@ class Failing:
         return [Result({"path": [1.0]}, pictures=[("edit1", picture_of((w.item.seed or 0) + 300))]) for w in works]
 
 
+class Slid:
+    """A slider at one value; that of seed 2 has not reached its change."""
+
+    place: dict[str, Any] = {"step": "slider", "number": 1, "t": T, "slider": "smile"}  # noqa: RUF012
+    together = True
+
+    def ready(self, work: Work) -> bool:
+        return True
+
+    def run(self, model: Model, works: Sequence[Work]) -> list[Result]:
+        return [self._one(work.item.seed or 0) for work in works]
+
+    def _one(self, seed: int) -> Result:
+        more = {"status": NOT_CONVERGED, "error": "slider: values must have their change"} if seed == 2 else {}
+        facts = {"values": [0.5], "changes": [seed / 8], "calibrated": [seed != 2], "leakage": None, **more}
+        return Result(facts, pictures=[("slider1_+0.5", picture_of(seed + 600))])
+
+
 def instant_tasks(spec: object) -> list[Any]:
-    return [Draw(), Found(), Failing()]
+    return [Draw(), Found(), Failing(), Slid()]
 
 
 def write_spec(root: Path, count: int) -> Path:
@@ -127,14 +150,17 @@ def check_whole(results: Results, count: int, *, complete: bool) -> int:
     for row in rows:
         seed, step = row["seed"], row["step"]
         assert row["weight"] == seed / 2
-        status = {("edit", 1): "error", ("basis", 2): "not converged"}.get((step, seed), "ok")
+        told = {("edit", 1): "error", ("basis", 2): "not converged", ("slider", 2): "not converged"}
+        status = told.get((step, seed), "ok")
         assert row["status"] == status
         assert (row["error"] is None) == (status == "ok")
+        of_slider = ([0.5], [seed / 8], "smile") if step == "slider" else (None,) * 3
+        assert (row["values"], row["changes"], row["slider"]) == of_slider
     for id in ids:
         seed = int(id.removeprefix("item "))
         assert torch.equal(results.basis(id).v, basis_of(seed).v)
         drawn = [Image.open(path).getpixel((0, 0)) for path in results.pictures(id)]
-        expected = [picture_of(seed)] + ([picture_of(seed + 300)] if seed != 1 else [])
+        expected = pictures_of(seed)
         assert drawn == [image.getpixel((0, 0)) for image in expected]
     if complete:
         check_no_rests(results)

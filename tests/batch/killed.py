@@ -1,10 +1,10 @@
 """Runs that are killed, at every write or at random, and started again; a program, since it forks.
 
-    python killed.py FOLDER every
-    python killed.py FOLDER random KILLS SEED
+    python killed.py FOLDER STRIDE KILLS SEED
 
-It ends with status 0 where nothing was lost, twice or half after any kill, and prints how many there were, in how
-many runs. At random, each start is of one process, or of two with a shard each.
+It ends with status 0 where nothing was lost, twice or half after any kill, and prints for both ways how many there
+were, in how many runs. Of the writes, every so-manieth one is a kill's. At random, each start is of one process, or of
+two with a shard each.
 """
 
 from __future__ import annotations
@@ -85,18 +85,18 @@ def check(folder: Path, count: int, *, complete: bool) -> None:
         check_whole(open_run(folder), count, complete=complete)
 
 
-def at_every_write(root: Path, model: Model, count: int) -> dict[str, int]:
-    """Kill a run at its first write, another at its second, and so on; each is started again afterwards."""
-    items, write, killed = items_of(root, count), 0, 0
+def at_writes(root: Path, model: Model, count: int, stride: int) -> dict[str, int]:
+    """Kill a run at its first write, another some writes later, and so on; each is started again afterwards."""
+    items, write, killed, runs = items_of(root, count), 1 - stride, 0, 0
     while True:
-        write += 1
+        write, runs = write + stride, runs + 1
         folder = root / "run"
         shutil.rmtree(folder, ignore_errors=True)
         if ended(started(items, folder, model, write)):
-            return {"kills": killed, "runs": write}
+            return {"kills": killed, "runs": runs}
         check(folder, count, complete=False)
         # The second start dies, too, early: what removes pieces must survive that.
-        killed += 1 + (not ended(started(items, folder, model, 1 + write % 7)))
+        killed += 1 + (not ended(started(items, folder, model, 1 + runs % 7)))
         start(items, folder, model).run()
         check(folder, count, complete=True)
 
@@ -105,6 +105,7 @@ def at_random(root: Path, model: Model, count: int, kills: int, seed: int) -> di
     """Kill processes after random times until there were so many kills; one or two work at once."""
     items, draw, folder = items_of(root, count), random.Random(seed), root / "run"
     killed, runs = 0, 1
+    shutil.rmtree(folder, ignore_errors=True)
     begun = time.monotonic()
     start(items, folder, model).run()
     longest = 1.2 * (time.monotonic() - begun)
@@ -129,12 +130,11 @@ def at_random(root: Path, model: Model, count: int, kills: int, seed: int) -> di
 
 
 def main() -> None:
-    root, how, *numbers = Path(sys.argv[1]).absolute(), *sys.argv[2:]
+    root, stride, kills, seed = Path(sys.argv[1]).absolute(), *map(int, sys.argv[2:])
     parts.MOST_ITEMS = 2
     run.tasks_of = instant_tasks
     model = small_model()
-    found = at_every_write(root, model, 3) if how == "every" else at_random(root, model, 24, *map(int, numbers))
-    print(json.dumps(found))
+    print(json.dumps([at_writes(root, model, 3, stride), at_random(root, model, 12, kills, seed)]))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,45 @@ def test_pictures_that_a_command_wrote_are_no_items(tmp_path: Path) -> None:
     assert [item.id for item in of("run", tmp_path)] == ["index.png", "pictures/b.png"]
 
 
+def test_links_are_followed_but_in_no_circle(tmp_path: Path) -> None:
+    """A picture that is reached in two ways is two items; one that is gone is an item that fails."""
+    for name in ("photos/a.png", "elsewhere/b.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "photos/more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/back").symlink_to(tmp_path / "photos")
+    (tmp_path / "photos/self").symlink_to(tmp_path / "photos")
+    (tmp_path / "photos/gone.png").symlink_to(tmp_path / "missing.png")
+    (tmp_path / "photos/me.png").symlink_to(tmp_path / "photos/me.png")
+    assert [item.id for item in of("photos", tmp_path)] == ["a.png", "gone.png", "me.png", "more/b.png"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its photos would be missing silently."""
+    (tmp_path / "photos" / "private").mkdir(parents=True)
+    (tmp_path / "photos" / "a.png").write_bytes(b"")
+    real = os.scandir
+
+    def scanned(folder: Any) -> Any:
+        if Path(folder).name == "private":
+            raise PermissionError(13, "Permission denied")
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", scanned)
+    with pytest.raises(ValueError, match=r"items: folder '.*private' must be readable, got Permission denied"):
+        of("photos", tmp_path)
+
+
+def test_names_may_be_long_and_of_any_letters(tmp_path: Path) -> None:
+    names = sorted(
+        ["ä ö.png", "a\nb.png", 'it\'s "one".png', f"{'x' * 250}.png", f"{'y' * 200}/{'y' * 200}/{'z' * 200}.png"]
+    )
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert [item.id for item in of(".", tmp_path)] == names
+
+
 def test_a_list_of_files(tmp_path: Path) -> None:
     items = of(["a.png", str(tmp_path / "b.png")], tmp_path / "root")
     assert [item.photo for item in items] == [tmp_path / "root/a.png", tmp_path / "b.png"]
@@ -70,6 +110,21 @@ def test_a_parquet_table(tmp_path: Path) -> None:
     ]
 
 
+def test_a_table_of_commas(tmp_path: Path) -> None:
+    text = '\ufeffid,photo,seed,prompt,own,NA\n007,a.png,,"a face,\nlaughing",1.5,NA\n8,,3,,,x\n'
+    (tmp_path / "items.csv").write_text(text)
+    first, second = of("items.csv", tmp_path)
+    assert first == Item("007", tmp_path / "a.png", "a face,\nlaughing", None, None, {"own": 1.5, "NA": "NA"})
+    assert second == Item("8", None, None, 3, None, {"own": None, "NA": "x"})
+
+
+def test_whole_numbers_that_are_floats_and_missing_ones(tmp_path: Path) -> None:
+    """As pandas writes a column of whole numbers with gaps."""
+    table = pa.table({"photo": ["a.png", None], "seed": [float("nan"), 3.0], "class": [2.0, float("nan")]})
+    parquet.write_table(table, tmp_path / "items.parquet")
+    assert [(item.seed, item.label) for item in of("items.parquet", tmp_path)] == [(None, 2), (3, None)]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -82,10 +137,16 @@ def test_a_parquet_table(tmp_path: Path) -> None:
         ("a.jsonl", '{"seed": 1.5}', "'seed' in row 1 of .* must be a whole number"),
         ("a.jsonl", '{"seed": 1}\n{"seed": "2"}', r"column 'seed' of .* must be of one kind, got \['int', 'str'\]"),
         ("a.jsonl", '{"photo": 1}', "'photo' in row 1 of .* must be a text, got 1"),
-        ("a.jsonl", '{"id": "", "seed": 1}', "'id' in row 1 of .* must be a text, got ''"),
-        ("a.jsonl", '{"id": "a", "seed": 1}\n{"seed": 2}', "'id' in row 2 of .* must be a text, got None"),
+        ("a.jsonl", '{"id": "", "seed": 1}', "'id' in row 1 of .* must be a text of at most 4096 characters, got ''"),
+        ("a.jsonl", '{"id": "a", "seed": 1}\n{"seed": 2}', "'id' in row 2 of .* must be a text of .*, got None"),
         ("a.parquet", "no", "must be a Parquet file"),
-        ("a.csv", "seed\n1", r"'items' must be a folder, a table \(.jsonl or .parquet\), a .tar file or a list"),
+        ("a.jsonl", '{"image": "a.png"}', r"got '1' without both; columns with values are \['id', 'image'\]"),
+        ("a.csv", "", "must be a CSV file in UTF-8, got Empty CSV"),
+        ("a.csv", "seed\n", "there must be at least one, got none"),
+        ("a.csv", "seed\none", "'seed' in row 1 of .* must be a whole number from 0 to"),
+        ("a.csv", "seed\n1,2", "must be a CSV file in UTF-8, got .*Expected 1 columns, got 2"),
+        ("a.csv", "seed,seed\n1,2", "columns of .* must have different names, got 'seed' twice"),
+        ("a.txt", "seed\n1", r"'items' must be a folder, a table \(.jsonl, .csv, .parquet\), a .tar file or a list"),
     ],
 )
 def test_tables_that_are_refused(tmp_path: Path, name: str, content: str, message: str) -> None:
@@ -129,6 +190,11 @@ def test_shards_divide_all_items_whatever_they_are() -> None:
         ({"RANK": "1", "WORLD_SIZE": "4"}, "2/4"),
         ({"RANK": "1", "WORLD_SIZE": "4", "SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "3"}, "10/12"),
         ({"RANK": "1"}, "1/1"),
+        ({"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "4"}, "3/4"),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, "1/1"),  # of the script of a job, which is one process
+        ({"RANK": "5", "WORLD_SIZE": "8", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, "6/8"),
+        ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "3"},
+         "6/6"),
     ],
 )  # fmt: skip
 def test_shards_of_slurm_and_torchrun(environment: dict[str, str], expected: str) -> None:

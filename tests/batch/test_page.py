@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import Image
 
 import latentjac
 from latentjac import batch
-from latentjac.batch import fitting
+from latentjac.batch import fitting, pipeline
 from latentjac.batch.tars import tar_file
 
 pytest.importorskip("pyarrow")
@@ -29,51 +30,67 @@ def model() -> latentjac.Model:
     return small_model()
 
 
-@pytest.fixture
-def command(model: latentjac.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
-    """Runs a spec of the page in a folder with two photos, a table and a basis; the model is tiny, the grid short."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("SLURM_ARRAY_TASK_ID", "RANK"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(fitting, "load", lambda *arguments, **options: model)
-    (tmp_path / "photos").mkdir()
+@pytest.fixture(scope="module")
+def place(model: latentjac.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the specs of the page name: photos, tables, masks, a basis and a slider."""
+    folder = tmp_path_factory.mktemp("place")
+    (folder / "photos").mkdir()
     for i in range(2):
         pixels = np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "photos" / f"{i}.png")
-    (tmp_path / "seeds.jsonl").write_text(BLOCKS["items seeds.jsonl"])
-    photos = [(file.name, file.read_bytes()) for file in sorted((tmp_path / "photos").iterdir())]
-    (tmp_path / "photos.tar").write_bytes(tar_file(photos))
-    point = latentjac.invert(model, tmp_path / "photos" / "0.png", num_inference_steps=5).at(0.6)
+        Image.fromarray(pixels).save(folder / "photos" / f"{i}.png")
+    (folder / "seeds.jsonl").write_text(BLOCKS["items seeds.jsonl"])
+    Image.fromarray(np.repeat(np.uint8([[0, 255]]), 4, axis=1).repeat(8, axis=0)).save(folder / "mask.png")
+    rows = [f'{{"photo": "photos/{i}.png", "face": "mask.png"}}\n' for i in range(2)]
+    (folder / "faces.jsonl").write_text("".join(rows))
+    photos = [(file.name, file.read_bytes()) for file in sorted((folder / "photos").iterdir())]
+    (folder / "photos.tar").write_bytes(tar_file(photos))
+    point = latentjac.invert(model, folder / "photos" / "0.png", num_inference_steps=5).at(0.6)
     basis = latentjac.local_basis(model, point, k=2, tol=0.1)
-    basis.save("basis.safetensors")
+    basis.save(folder / "basis.safetensors")
     method = latentjac.editing.Linear(num_steps=1)
-    latentjac.Slider.make(model, point, basis.v[0], change=0.01, method=method).save("slider.safetensors")
+    latentjac.Slider.make(model, point, basis.v[0], change=0.01, method=method).save(folder / "slider.safetensors")
+    return folder
+
+
+@pytest.fixture
+def command(
+    model: latentjac.Model, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Done]:
+    """Runs a spec of the page in a folder with what it names; the model is tiny, the grid short."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("SLURM_ARRAY_TASK_ID", "SLURM_PROCID", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(fitting, "load", lambda *arguments, **options: model)
+    shutil.copytree(place, tmp_path, dirs_exist_ok=True)
 
     def called(spec: str, *options: str) -> Done:
         text = re.sub(r"num_inference_steps: \d+", "num_inference_steps: 5", BLOCKS[f"spec {spec}"])
+        if "edits:" in text and "invert:" not in text:
+            text += "invert: {num_inference_steps: 5}\n"
         (tmp_path / "spec.yaml").write_text(text)
         return run("run", "spec.yaml", "--out", "run", *options)
 
     return called
 
 
-@pytest.mark.parametrize(
-    ("spec", "steps"), [("photos", 8), ("directions", 2), ("slider", 2), ("sweep", 9), ("statistics", 11)]
-)
-def test_specs_of_the_page_run(command: Callable[..., Done], spec: str, steps: int) -> None:
-    done = command(spec)
+def check_done(done: Done, steps: int) -> batch.Results:
+    """Check that a command did so many steps for each of two items."""
     assert done.returncode == 0, done.stderr
     results = batch.open("run")
     assert results.status().done == 2
     assert len(results.table()) == 2 * steps
     assert set(results.table(["status"]).column("status").to_pylist()) <= {"ok", "not converged"}
     assert "2 of 2 items done, 0 with errors" in done.stdout
-    if spec == "sweep":
-        assert set(results.table(["group"]).column("group").to_pylist()) == {"a", "b"}
+    return results
+
+
+@pytest.mark.parametrize(("spec", "steps"), [("first", 3), ("photos", 8), ("directions", 2), ("masks", 4), ("mask", 3)])
+def test_specs_of_the_page_run(command: Callable[..., Done], spec: str, steps: int) -> None:
+    check_done(command(spec), steps)
 
 
 def test_statistics_of_the_page(command: Callable[..., Done]) -> None:
-    assert command("statistics").returncode == 0
+    check_done(command("statistics"), 11)
     names: dict[str, Any] = {}
     exec(BLOCKS["python statistics"], names)
     found = names["by_t"].to_pylist()
@@ -82,8 +99,7 @@ def test_statistics_of_the_page(command: Callable[..., Done]) -> None:
 
 
 def test_the_slider_of_the_page(command: Callable[..., Done]) -> None:
-    done = command("slider")
-    assert done.returncode == 0, done.stderr
+    check_done(command("slider"), 2)
     names: dict[str, Any] = {}
     exec(BLOCKS["python slider"], names)
     assert len(names["rows"]) == 2
@@ -93,16 +109,41 @@ def test_the_slider_of_the_page(command: Callable[..., Done]) -> None:
     assert Path("run/index.html").read_text().count("<latentjac-scrubber") == 2
 
 
-def test_a_job_goes_on_after_items_were_added(command: Callable[..., Done], tmp_path: Path) -> None:
+def test_the_sweep_of_the_page_goes_on_after_items_were_added(command: Callable[..., Done], tmp_path: Path) -> None:
     rows = (tmp_path / "seeds.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "seeds.jsonl").write_text(rows[0])
     command("sweep")
     first = batch.open("run").table()
     (tmp_path / "seeds.jsonl").write_text("".join(rows))
-    assert "2 of 2 items done, 0 with errors" in command("sweep").stdout
-    both = batch.open("run").table()
+    both = check_done(command("sweep"), 9).table()
     assert both.slice(0, len(first)).equals(first)
     assert both.column("id").to_pylist() == ["first"] * 9 + ["second"] * 9
+    assert set(both.column("group").to_pylist()) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [(KeyboardInterrupt(), 130, "interrupted"), (SystemExit(143), 143, "the same command goes on"),
+     (OSError(28, "No space left on device", "run"), 2, "error: [Errno 28] No space left on device: 'run'")],
+)  # fmt: skip
+def test_a_run_that_is_ended_tells_how_it_goes_on(
+    error: BaseException, status: int, told: str, command: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = pipeline.compute, list[int]()
+
+    def compute(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise error
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "compute", compute)
+        done = command("directions", "--batch-size", "1")
+    assert done.returncode == status
+    assert "\n1 of 2 items are done; the same command goes on\n" in done.stderr
+    assert told in done.stderr.splitlines()[-1]
+    assert "2 of 2 items done" in command("directions").stdout
 
 
 def test_values_that_are_set(command: Callable[..., Done], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from batch.instant import Failing, check_whole, instant_tasks, items_of, small_model, start
+from batch.instant import STEPS, Failing, check_whole, instant_tasks, items_of, small_model, start
 from PIL import Image
 
 import latentjac
@@ -71,9 +71,9 @@ def test_what_is_done_is_read(started: Any, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(Failing, "before", staticmethod(asked.append))
     again = started()
     assert again(columns(0, 1, 2)).equals(first)
-    assert len(again(columns(2, 3))) == 6
+    assert len(again(columns(2, 3))) == 2 * len(STEPS)
     assert asked == [3]
-    with pytest.raises(ValueError, match="got 'item 3' with another photo, prompt, seed or class"):
+    with pytest.raises(ValueError, match="got 'item 3' with another photo, prompt, seed, class or mask"):
         again({**columns(3), "seed": np.array([4])})
     assert check_whole(batch.open(tmp_path / "run"), 4, complete=False) == 4
 
@@ -99,7 +99,7 @@ def test_an_item_in_two_parts_counts_once(started: Any, tmp_path: Path) -> None:
     assert len(done._parts) == 2
     assert check_whole(done, 4, complete=False) == 3
     assert done.status().retried == 0
-    assert len(started()(columns(0, 2, 3))) == 9
+    assert len(started()(columns(0, 2, 3))) == 3 * len(STEPS)
 
 
 def test_failed_items_are_done_again_when_asked(started: Any, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def worker_name(root: Path) -> str:
 def test_a_batch_that_ends_its_workers_is_given_up(started: Any, tmp_path: Path) -> None:
     worker, mark = started(retries=1), RunFolder(tmp_path / "run").mark(ray_part_name([("item 0", 1), ("item 2", 1)]))
     mark.write_bytes(b"1")
-    assert len(worker(columns(0, 2))) == 6
+    assert len(worker(columns(0, 2))) == 2 * len(STEPS)
     assert not mark.exists()
     mark = RunFolder(tmp_path / "run").mark(ray_part_name([("item 3", 1)]))
     mark.write_bytes(b"2")

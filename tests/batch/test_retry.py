@@ -60,7 +60,7 @@ def test_failed_items_are_done_again_on_request(model: latentjac.Model, tmp_path
     rows = {row["id"]: row for row in third.table().to_pylist()}
     assert (rows["item 5"]["attempt"], rows["item 3"]["attempt"]) == (3, 2)
     assert np.array_equal(third.basis("item 5").v, basis_of(5).v)
-    assert len(third.pictures("item 5")) == 2
+    assert len(third.pictures("item 5")) == 3
     alone = start(items, tmp_path / "alone", model).run()
     kept = [n for n in alone.table().column_names if n not in ("part", "seconds", "basis", "pictures", "attempt")]
     assert sorted(third.table(kept).to_pylist(), key=str) == sorted(alone.table(kept).to_pylist(), key=str)

@@ -172,7 +172,7 @@ def test_items_can_be_added_but_not_changed(model: latentjac.Model, tmp_path: Pa
     assert results.status().items == 5
     items = tmp_path / "items.jsonl"
     items.write_text(items.read_text().replace('"seed": 3', '"seed": 33'))
-    with pytest.raises(ValueError, match="'item 3' with another photo, prompt, seed or class"):
+    with pytest.raises(ValueError, match="'item 3' with another photo, prompt, seed, class or mask"):
         start(items, tmp_path / "run", model).run()
 
 
@@ -382,8 +382,11 @@ def test_a_part_of_another_run_and_a_damaged_one_are_refused(model: latentjac.Mo
     table = results.path / "table" / f"{results.table(['part']).column('part')[0].as_py()}.parquet"
     whole = table.read_bytes()
     table.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(latentjac.FileError, match="must be a table of a run"):
+    told = r"must be a table of a run.*where it is removed, its items are done again"
+    with pytest.raises(latentjac.FileError, match=told):
         batch.open(results.path).table()
+    table.unlink()
+    check_whole(start(items, tmp_path / "run", model).run(), 2, complete=True)
     table.write_bytes(whole)
     manifest = results.path / "run.json"
     manifest.write_text(manifest.read_text().replace(str(results.manifest["fingerprint"]), "0" * 64))
@@ -418,6 +421,17 @@ def test_questions_about_what_is_not_there(model: latentjac.Model, tmp_path: Pat
     assert str(results.status()).startswith("1 of 1 items done, 0 with errors")
 
 
+def test_pictures_hold_no_open_files(finished: batch.Results) -> None:
+    """A program that keeps those of a thousand items would have no files left."""
+    folder = Path("/proc/self/fd")
+    if not folder.exists():
+        pytest.skip("needs /proc")
+    before = len(list(folder.iterdir()))
+    kept = [finished.images("0.png") for _ in range(5)]
+    assert len(list(folder.iterdir())) == before
+    assert len(kept[0]) == 4
+
+
 def test_a_plan_counts_what_a_run_writes(model: latentjac.Model, photos: Path, finished: batch.Results) -> None:
     new = finished.path.parent / "not made"
     plan = batch.Run({"items": str(photos), **SPEC}, new, model=model, shard="1/1").plan()
@@ -445,6 +459,7 @@ def test_parts_end_where_they_are_full(model: latentjac.Model, tmp_path: Path, m
 def test_errors_are_one_line_and_name_unusual_kinds() -> None:
     assert compute._told(ValueError("a\n b")) == "a b"
     assert compute._told(KeyError("x")) == "KeyError: 'x'"
+    assert compute._told(MemoryError()) == "MemoryError"
     assert len(compute._told(ValueError("x" * 5000))) == 1000
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from batch.instant import items_of
-from networks import build_scheduler, build_shallow_unet, build_tiny_unet, rand, randomize
+from networks import build_scheduler, build_shallow_unet, rand, randomize
 from PIL import Image
 from pipelines import build_stable_diffusion
 
@@ -31,7 +31,7 @@ VALUES = [-1.0, 0.5]
 @pytest.fixture(scope="module")
 def model() -> latentjac.Model:
     """Far from linear."""
-    return latentjac.load(randomize(build_tiny_unet(size=8)).double(), build_scheduler())
+    return latentjac.load(randomize(build_shallow_unet()).double(), build_scheduler())
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from batch.instant import basis_of, items_of, small_model
 
 import latentjac
 from latentjac import batch
+from latentjac.batch import fitting
 from latentjac.batch.edit_spec import METHODS
 from latentjac.batch.fitting import check_fits
 from latentjac.batch.items import read_items
@@ -27,11 +28,15 @@ def edits(**keys: Any) -> dict[str, Any]:
 
 
 REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"itms": "photos"}, ValueError, r"keys must be among \[.*'items'.*\], got 'itms'"),
+    ({"itms": "photos"}, ValueError, r"keys must be among \[.*'items'.*\], got 'itms'; did you mean 'items'\?"),
     ({"items": None}, ValueError, "'items' must be a folder, a table or a list of picture files, got none"),
     ({"model": 3}, TypeError, "'model' must be a str, got int"),
     ({"dtype": "int8"}, ValueError, r"'dtype' must be None or one of \['float32'.*\], got 'int8'"),
-    ({"invert": {"steps": 3}}, ValueError, r"keys must be among \[.*'num_inference_steps'.*\], got 'invert.steps'"),
+    (
+        {"invert": {"steps": 3}},
+        ValueError,
+        r"keys must be among \[.*'num_inference_steps'.*\], got 'invert.steps'; did you mean 'num_inf",
+    ),
     ({"invert": {"num_inference_steps": 0}}, ValueError, "'invert.num_inference_steps' must be at least 1, got 0"),
     ({"invert": {"t": "high"}}, TypeError, "'invert.t' must be a number, got str"),
     ({"invert": {"grid": "edm"}}, ValueError, "'invert.grid' must be one of .*'rho'.*, got 'edm'"),
@@ -203,6 +208,26 @@ def test_sizes_are_those_of_the_model(model: latentjac.Model, tmp_path: Path) ->
 def test_arguments_of_a_run(tmp_path: Path, options: dict[str, Any], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         batch.Run({"items": str(items_of(tmp_path, 1))}, tmp_path / "run", **options)
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [({}, "cuda:0"), ({"LOCAL_RANK": "5"}, "cuda:1"), ({"LOCAL_RANK": "x"}, "cuda:0"),
+     ({"SLURM_LOCALID": "3"}, "cuda:3"), ({"LOCAL_RANK": "1", "SLURM_LOCALID": "0"}, "cuda:1")],
+)  # fmt: skip
+def test_each_process_of_a_machine_has_its_gpu(
+    variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    devices: list[str] = []
+    monkeypatch.setattr(fitting, "load", lambda name, device, dtype: devices.append(device))
+    fitting.load_named(read_spec({"items": "photos"}), "auto")
+    assert devices == [expected]
 
 
 def test_values_of_a_spec_are_changed_by_key(tmp_path: Path) -> None:

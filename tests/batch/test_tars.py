@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from batch.instant import basis_of, instant_tasks, items_of, picture_of, small_model
+from batch.instant import basis_of, instant_tasks, items_of, picture_of, pictures_of, small_model
 from PIL import Image
 
 import latentjac
@@ -52,14 +52,13 @@ def test_pictures_in_tar_files(model: latentjac.Model, tmp_path: Path) -> None:
         f"0001-of-0001-{part:06d}.tar" for part in range(3)
     ]
     for i in range(5):
-        pictures = [picture_of(i)] + ([picture_of(i + 300)] if i != 1 else [])
-        assert drawn(results.images(f"item {i}")) == drawn(pictures)
+        assert drawn(results.images(f"item {i}")) == drawn(pictures_of(i))
         assert torch.equal(results.basis(f"item {i}").v, basis_of(i).v)
     with pytest.raises(ValueError, match=r"pictures: the run must keep pictures as files.*see images"):
         results.pictures("item 0")
     page = (results.path / "index.html").read_text()
-    assert page.count("<img") == 9
-    assert len(list((results.path / "samples").iterdir())) == 9
+    assert page.count("<img") == 14
+    assert len(list((results.path / "samples").iterdir())) == 14
     assert start(items_of(tmp_path, 5), tmp_path / "run", model).plan().left == 0
 
 
@@ -67,7 +66,7 @@ def test_pictures_in_tar_files(model: latentjac.Model, tmp_path: Path) -> None:
 def test_files_have_images_too(model: latentjac.Model, tmp_path: Path) -> None:
     spec = {"items": str(items_of(tmp_path, 1)), "sample": {"num_inference_steps": 2}}
     results = batch.Run(spec, tmp_path / "run", model=model, shard="1/1").run()
-    assert drawn(results.images("item 0")) == drawn([picture_of(0), picture_of(300)])
+    assert drawn(results.images("item 0")) == drawn(pictures_of(0))
 
 
 @pytest.mark.usefixtures("instant")
@@ -79,8 +78,8 @@ def test_what_is_in_the_tar_files(model: latentjac.Model, tmp_path: Path) -> Non
         names = [entry.name for entry in tar]
         begin = "0001-of-0001-000000"
         assert names == [
-            *(f"{begin}-000.{kind}" for kind in ("sample.png", "edit1.png", "json")),
-            *(f"{begin}-001.{kind}" for kind in ("sample.png", "json")),
+            *(f"{begin}-000.{kind}" for kind in ("sample.png", "edit1.png", "slider1_+0.5.png", "json")),
+            *(f"{begin}-001.{kind}" for kind in ("sample.png", "slider1_+0.5.png", "json")),
         ]
         facts = json.loads(tar.extractfile(names[-1]).read())
     assert (facts["id"], facts["seed"], facts["weight"]) == ("item 1", 1, 0.5)
@@ -113,7 +112,7 @@ def test_a_full_disk_leaves_nothing_half(
     named = {row["part"] for row in results.table(["part"]).to_pylist()}
     assert {path.stem for path in (results.path / "pictures").iterdir()} == named
     for i in range(5):
-        assert len(results.images(f"item {i}")) == (1 if i == 1 else 2)
+        assert len(results.images(f"item {i}")) == (2 if i == 1 else 3)
 
 
 def png(seed: int) -> bytes:

@@ -178,6 +178,9 @@ BASELINES: dict[str, Baseline] = {
     "masked_basis": lambda c: call(
         lj.editing.masked_basis, model=c.model, point=c.point, mask=c.mask, k=2, layer="x0", tol=0.5
     ),
+    "masked_basis/several": lambda c: call(
+        lj.editing.masked_basis, model=c.model, point=c.many, mask=[c.mask, c.mask.numpy()], k=2, tol=0.5
+    ),
     "null_space": lambda c: call(lj.editing.null_space, model=c.model, point=c.point, mask=c.mask, rank=2, tol=0.5),
     "null_space/energy": lambda c: call(
         lj.editing.null_space, model=c.model, point=c.point, mask=c.mask, energy=0.1, tol=0.5

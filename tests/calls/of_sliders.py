@@ -44,7 +44,7 @@ BASELINES: dict[str, Baseline] = {
         values=[[-0.5], [0.5, 1.0]],
         calibrate=False,
         carry=editing.AsIs(),
-        mask=editing.Mask(c.mask, null_rank=0),
+        mask=[editing.Mask(c.mask, null_rank=0), None],
         photo=[c.picture, c.picture],
     ),
     "Slider.distance_for": lambda c: call(c.slider.distance_for, value=0.5),

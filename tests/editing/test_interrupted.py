@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -98,7 +99,8 @@ def test_a_masked_basis_is_one(model, point, monkeypatch) -> None:
     assert masked_basis(model, point, mask(), 3).status is Status.INTERRUPTED
 
 
-def test_null_vectors_stay_inside_the_mask() -> None:
+@pytest.mark.parametrize("points", [1, 2])
+def test_null_vectors_stay_inside_the_mask(points: int) -> None:
     """A network that looks at one channel alone: a third of the values inside depend on the sample."""
 
     class One(torch.nn.Module):
@@ -113,7 +115,9 @@ def test_null_vectors_stay_inside_the_mask() -> None:
     model = latentjac.load(One(), build_scheduler(prediction_type="sample"))
     inside = torch.zeros(8, 8, dtype=torch.bool)
     inside[3, 3:5] = True
-    basis = masked_basis(model, point_for(model), inside, 6)
+    point = point_for(model)
+    several = replace(point, sample=point.sample.repeat(points, 1, 1, 1))
+    basis = masked_basis(model, several, inside, 6).point(points - 1)
     assert basis.s.tolist() == pytest.approx([2.0, 2.0, 0, 0, 0, 0])
     assert basis.u[:, :, ~inside].abs().max() == 0
     for rows in (basis.u, basis.v):

@@ -51,6 +51,30 @@ def test_masked_basis_is_that_of_the_rows_inside(model, point) -> None:
     assert (basis.metadata["timestep"], basis.metadata["num_inference_steps"]) == (599, 10)
 
 
+def test_masks_of_several_points_side_by_side(model, point) -> None:
+    """Each basis is that of its point and mask alone."""
+    other = replace(point, sample=0.7 * point.sample.flip(2))
+    both = replace(point, sample=torch.cat([point.sample, other.sample]))
+    masks = [box(8), ~box(8)]
+    found = masked_basis(model, both, masks, 3, tol=1e-6)
+    shared = masked_basis(model, both, masks[0], 3, tol=1e-6)
+    for i, each in enumerate((point, other)):
+        for basis, mask in ((found, masks[i]), (shared, masks[0])):
+            alone, one = masked_basis(model, each, mask, 3, tol=1e-6), basis.point(i)
+            torch.testing.assert_close(one.s, alone.s, rtol=1e-8, atol=0)
+            torch.testing.assert_close(one.v, alone.v, rtol=0, atol=1e-5)
+            assert one.u[:, :, ~mask].abs().max() == 0
+    assert found.metadata["mask_pixels"] == [int(mask.sum()) for mask in masks]
+    with pytest.raises(ValueError, match=r"masked_basis: mask must be one for all or 2 \(as many as samples\), got 3"):
+        masked_basis(model, both, [*masks, masks[0]], 3)
+
+
+def test_bases_of_several_masks_are_saved(model, point, tmp_path) -> None:
+    both = replace(point, sample=torch.cat([point.sample, -point.sample]))
+    found = masked_basis(model, both, [box(8), ~box(8)], 2, tol=0.1)
+    assert latentjac.LocalBasis.load(found.save(tmp_path / "basis.safetensors")).metadata == found.metadata
+
+
 def test_one_trace_serves_all_masks(model, point, monkeypatch) -> None:
     from latentjac.models import traces as module
 
