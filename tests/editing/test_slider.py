@@ -170,7 +170,8 @@ def test_a_file_has_all_of_it(model, points, slider: Slider, tmp_path: Path) -> 
     masked = replace(slider, mask=inside, leakage=(1.0, float("inf"), 0.0, 2.0))
     for i, each in enumerate((slider, masked, replace(slider, method=Guidance(reestimate=2), carry=AsIs()))):
         read = Slider.load(each.save(tmp_path / f"{i}.safetensors"), model)
-        for field in fields(Slider):
+        assert read.edit is None
+        for field in fields(Slider)[:-1]:  # the walk of the calibration is not written
             a, b = getattr(read, field.name), getattr(each, field.name)
             if isinstance(b, Mask):
                 assert torch.equal(a.pixels, b.pixels)
