@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from PIL import Image
 
-from latentjac.diffusion.inversion import LEAST_PSNR
+from latentjac.diffusion.trajectory import LEAST_PSNR
 from latentjac.explore.jobs import Job
 from latentjac.explore.lines import Line
 from latentjac.explore.session import Session

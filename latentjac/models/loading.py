@@ -101,7 +101,7 @@ def load(
         token: Hub token.
 
     Returns:
-        The model. The network of an object is not copied: it is put in evaluation mode, its gradients off. Of one that
+        The model. The network of an object is not copied but put in evaluation mode, its gradients off. Of one that
         torch.compile wraps the network itself is taken.
 
     Raises:
