@@ -1,4 +1,8 @@
-"""How the documentation is built: ``sphinx-build -W --keep-going -b html docs OUT``."""
+"""How the documentation is built: ``sphinx-build -W --keep-going -b html docs OUT``.
+
+The tutorial is executed, unless LATENTJAC_EXECUTED is a folder of its notebooks as ``tests/test_tutorial.py`` has
+executed them; that test writes them there where the variable is set.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +36,9 @@ copybutton_prompt_is_regexp = True
 
 # Anchors of headings are those that the pages have where a repository is shown.
 myst_heading_anchors = 4
-# The tutorial is executed: a cell that raises is an error of the build.
-nb_execution_mode = "force"
+# A cell that raises is an error of the build.
+EXECUTED = os.environ.get("LATENTJAC_EXECUTED")
+nb_execution_mode = "off" if EXECUTED else "force"
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True
@@ -80,6 +85,8 @@ def _rebased(text: str, folder: Path, page: str) -> str:
 
 def _read_source(app: Any, page: str, source: list[str]) -> None:
     """Links work both where the repository is shown and here; a page that is an ``include`` shows that file."""
+    if EXECUTED and app.env.doc2path(page).suffix == ".ipynb":
+        source[0] = (Path(EXECUTED) / app.env.doc2path(page).name).read_text()
     if app.env.doc2path(page).suffix != ".md":
         return
     folder = (HERE / page).parent

@@ -1,4 +1,7 @@
-"""The notebooks of docs/tutorial run from a fresh kernel, from their first cell to their last."""
+"""The notebooks of docs/tutorial run from a fresh kernel, from their first cell to their last.
+
+Where LATENTJAC_EXECUTED is a folder, they are written there as they are then, for the documentation (docs/conf.py).
+"""
 
 from __future__ import annotations
 
@@ -28,3 +31,5 @@ def test_notebook_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.Monke
     outputs = [output for cell in code for output in cell.outputs]
     assert any("image/png" in output.get("data", {}) for output in outputs)  # a picture, whatever the tutorial is of
     assert not list(tmp_path.iterdir())  # what it writes goes to a folder of its own
+    if executed := os.environ.get("LATENTJAC_EXECUTED"):
+        nbformat.write(cells, Path(executed) / notebook.name)

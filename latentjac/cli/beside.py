@@ -10,7 +10,7 @@ import torch
 
 from latentjac.cli.photo import Mask, Picture, open_mask, read_photo
 from latentjac.cli.pictures import Pictures
-from latentjac.cli.refusals import refusing
+from latentjac.cli.refusals import Refusal, refusing
 from latentjac.models import Conditioning, Model
 from latentjac.models.prepare import fit_image, inside_of
 
@@ -53,6 +53,11 @@ class Beside:
         Raises:
             Refusal: If it gets nothing of the kind, or something is missing.
         """
+        if model._embeddings and model.image_encoder is None:
+            raise Refusal(
+                f"--image-prompt must be encoded by the model, but {model.name!r} has no encoder of pictures: "
+                "in Python, model.conditioning(image_embedding=...) takes a ready embedding"
+            )
         names = model._names or ()
         given: dict[str, Any] = {"control_strength": self.strength, "control_mode": self.mode}
         size = model.codec.size

@@ -180,6 +180,7 @@ def make(
             carry=brought,
             mask=area,
             others=found.others,
+            photo=inverted.photo,
             progress=True,
         )
     made.save(run.target(FILE, "the slider"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 from PIL import Image
 
@@ -10,7 +10,7 @@ from latentjac.cli.photo import Picture
 from latentjac.cli.run_folder import RunFolder
 from latentjac.cli.stages import Inverted, unchanged_of
 from latentjac.diffusion import Point
-from latentjac.editing import Applied, AsIs, Slider
+from latentjac.editing import Applied, Slider, walk_frames
 from latentjac.report import Row, Strip, contact_sheet, scrubber
 from latentjac.report.samples import narrower, strip_of
 
@@ -37,13 +37,23 @@ def describe(run: RunFolder, slider: Slider) -> None:
 
 
 def draw_made(run: RunFolder, inverted: Inverted, point: Point, slider: Slider) -> None:
-    """The page's slider of a slider: pictures at as many values as other pages have of a way."""
-    values = [i / 4 for i in range(-4, 5)]
+    """The page's slider of a slider: the pictures that it was calibrated by, and some between, on the same walk."""
+    assert slider.edit is not None
+    known = dict(zip(slider.values, slider.edit.distances, strict=True))
+    values = [i / 4 for i in range(-4, 5) if i]
+    distances = [known.get(value, slider.distance_for(value)) for value in values]
     with run.timed("drawing pictures for sliders"):
-        applied: Any = slider.apply(
-            inverted.model, point, values, calibrate=False, carry=AsIs(), photo=inverted.photo, progress=True
-        )
-    _put_sliders(run, [_strip("the slider", applied, inverted.photo, inverted.photo)])
+        frames = walk_frames(inverted.model, point, slider.edit, distances=distances, progress=True)
+    leaked = None if slider.leakage is None else dict(zip(slider.values, slider.leakage, strict=True))
+    strip = strip_of(
+        "the slider",
+        dict(zip(values, frames.images, strict=True)),
+        unchanged=inverted.photo,
+        linear=narrower(slider.linear),
+        leakage=None if leaked is None else [leaked.get(value, math.nan) for value in values],
+        original=inverted.photo,
+    )
+    _put_sliders(run, [strip])
 
 
 def write_applied(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from PIL import Image
 
-from latentjac.arguments import check_bool, check_int, check_kind, check_tensor, shown
+from latentjac.arguments import check_bool, check_int, check_kind, check_number, check_sequence, check_tensor, shown
 from latentjac.diffusion import Point, place
 from latentjac.editing.methods.method import Job
 from latentjac.editing.result import Edit
@@ -42,10 +43,11 @@ def walk_frames(
     direction: int = 0,
     count: int = 13,
     *,
+    distances: Sequence[float] | None = None,
     unmoved: torch.Tensor | None = None,
     progress: bool = False,
 ) -> Frames:
-    """Pictures along a direction of an edit, evenly from its lowest to its highest distance, by way of 0.
+    """Pictures along a direction of an edit: evenly from its lowest to its highest distance by way of 0, or at others.
 
     Of videos they are the middle frames.
 
@@ -58,6 +60,7 @@ def walk_frames(
         edit: The edit.
         direction: Index of the direction; 0 for composed ones.
         count: How many pictures, at most ``MOST_FRAMES``.
+        distances: Of the pictures, instead of ``count`` that are evenly spread; each between the ends of the walks.
         unmoved: Clean sample ``[1, ...]`` that the point itself leads to, in the middle of every way: the
             ``reconstruction`` of a trajectory that ends at the point. Without, it is computed again.
         progress: Show a progress bar.
@@ -75,20 +78,20 @@ def walk_frames(
     job = Job(model, point, schedule, level, edit.directions, edit.distances, edit.composed)
     progress = check_bool("walk_frames", "progress", progress)
     low, high = (0.0, 1.0) if edit.composed else (min(0.0, *edit.distances), max(0.0, *edit.distances))
-    distances = torch.linspace(low, high, count, dtype=torch.float64, device="cpu").tolist()
-    spacing = (high - low) / count
-    made = [_made(edit, direction, distance, spacing) for distance in distances]
+    wanted = _evenly(low, high, count) if distances is None else _checked_distances(distances, low, high)
+    spacing = (high - low) / len(wanted)
+    made = [_made(edit, direction, distance, spacing) for distance in wanted]
     if unmoved is not None:
         base = _checked_unmoved(unmoved, point)
-        made = [base if abs(d) < 1e-9 * spacing else sample for d, sample in zip(distances, made, strict=True)]
-    between = [distance for distance, sample in zip(distances, made, strict=True) if sample is None]
+        made = [base if abs(d) < 1e-9 * spacing else sample for d, sample in zip(wanted, made, strict=True)]
+    between = [distance for distance, sample in zip(wanted, made, strict=True) if sample is None]
     with Bar("frames", level, shown=progress) as bar:
         rest = iter(edit.method.samples_between(job, edit, direction, between, bar) if between else ())
     samples = torch.stack([next(rest) if sample is None else sample for sample in made])
     pictures = decoded(model, samples)
     if edit.residual is not None:
         pictures = (pictures + edit.residual).clamp(0, 1)
-    return Frames(stills(model, pictures), tuple(distances))
+    return Frames(stills(model, pictures), tuple(wanted))
 
 
 def _made(edit: Edit, direction: int, distance: float, spacing: float) -> torch.Tensor | None:
@@ -97,6 +100,17 @@ def _made(edit: Edit, direction: int, distance: float, spacing: float) -> torch.
     near = (i for i, other in enumerate(own) if abs(other - distance) < 1e-9 * spacing)
     column = next(near, None)
     return None if column is None else edit.samples[direction, column]
+
+
+def _evenly(low: float, high: float, count: int) -> list[float]:
+    return torch.linspace(low, high, count, dtype=torch.float64, device="cpu").tolist()  # type: ignore[no-any-return]
+
+
+def _checked_distances(distances: Any, low: float, high: float) -> list[float]:
+    name, given = "walk_frames", check_sequence("walk_frames", "distances", distances, "numbers")
+    if not 1 <= len(given) <= MOST_FRAMES:
+        raise ValueError(f"{name}: distances must be 1 to {MOST_FRAMES}, got {len(given)}")
+    return [check_number(name, f"distances[{i}]", d, low, high, least=True, most=True) for i, d in enumerate(given)]
 
 
 def _checked_unmoved(unmoved: Any, point: Point) -> torch.Tensor:

@@ -26,12 +26,11 @@ from latentjac.editing.applying import (
 from latentjac.editing.arguments import unit_directions
 from latentjac.editing.calibration import Calibrated, Curve, walk_to_changes
 from latentjac.editing.carrying import AsIs, Carry
-from latentjac.editing.diagnostics import leakage
-from latentjac.editing.edit import job_of, pictures_unchanged
+from latentjac.editing.edit import drawn, job_of, pictures_unchanged, pixels_of
 from latentjac.editing.masks import Mask, MaskInput
 from latentjac.editing.methods import Guidance, Method
 from latentjac.editing.methods.method import check_method
-from latentjac.editing.result import Walked
+from latentjac.editing.result import Edit, Walked
 from latentjac.editing.slider_checks import check_change, check_fields, check_tolerance, saved_carry, saved_method
 from latentjac.editing.slider_files import (
     FACTS,
@@ -85,6 +84,8 @@ class Slider(Shaped):
         conditioning: Of that point.
         preview: PNG file of the pictures at -1, -1/2, 0, 1/2 and 1, uint8 ``[n]``.
         metadata: Name and identity of the model, and where the slider was made.
+        edit: The walk that it was calibrated by, with a picture at each of ``values``; None where it was read from a
+            file.
 
     Example:
         >>> slider = latentjac.Slider.make(model, point, basis.v[0], change=0.01)
@@ -114,6 +115,7 @@ class Slider(Shaped):
     conditioning: Conditioning = field(default_factory=Conditioning)
     preview: torch.Tensor = field(repr=False)
     metadata: dict[str, Any] = field(default_factory=dict)
+    edit: Edit | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -143,6 +145,7 @@ class Slider(Shaped):
         mask: MaskInput | Mask | None = None,
         others: torch.Tensor | LocalBasis | None = None,
         tolerance: float = CHANGE_TOLERANCE,
+        photo: ImageInput | None = None,
         progress: bool = False,
     ) -> Slider:
         """Calibrate a direction at a point.
@@ -161,6 +164,8 @@ class Slider(Shaped):
             mask: Where the edit is meant to be, as of :func:`latentjac.edit`; changes are then those inside.
             others: Directions ``[m, C, H, W]``, or a basis, to say how much of them is in the walk.
             tolerance: Largest error of a change, as a part of ``change``, below 1/2.
+            photo: The picture that was inverted, as of :func:`latentjac.edit`: ``preview`` and ``edit`` then show it at
+                value 0, and what the way back misses of it at the others, too; nothing else depends on it.
             progress: Show progress bars.
 
         Raises:
@@ -181,12 +186,16 @@ class Slider(Shaped):
         direction = _one_direction(name, direction, method, point)
         rows = _other_directions(name, others, method, point)
         job = job_of(model, point, direction, 0.0, method, mask, False, check_bool(name, "progress", progress))
+        pixels = None if photo is None else pixels_of(name, model, photo)
         unchanged = pictures_unchanged([job])[0]
         features = carry.prepare(model, point, direction)
         (found,) = walk_to_changes(name, method, [job], [_MARKS], change, [unchanged], [None], tolerance)
         _check_reached(found, change, tolerance)
         walked, pictures, changes = found.walked, found.pictures, found.pictures - unchanged
-        middle = [*pictures[:2], unchanged, *pictures[2:]]
+        edit = drawn(job, method, walked, found.status, pictures, pixels, unchanged)
+        shown = torch.stack([*pictures[:2], unchanged, *pictures[2:]])
+        if edit.residual is not None:
+            shown = (shown + edit.residual).clamp(0, 1)
         return cls(
             direction=direction,
             change=change,
@@ -197,7 +206,7 @@ class Slider(Shaped):
             linear=linear_values(found, change),
             radius=radius_of(walked),
             cosines=(_cosine(changes[1], changes[0]), _cosine(changes[2], changes[3])),
-            leakage=None if job.mask is None else tuple(leakage(pictures, unchanged, job.mask.pixels).tolist()),
+            leakage=None if edit.leakage is None else tuple(edit.leakage[0].tolist()),
             others=None if rows is None else _shares(walked, point, rows),
             method=method,
             carry=carry,
@@ -206,7 +215,7 @@ class Slider(Shaped):
             level=point.level,
             schedule=point.schedule,
             conditioning=point.conditioning,
-            preview=preview_of(stills(model, torch.stack(middle))),
+            preview=preview_of(stills(model, shown)),
             metadata={
                 "model": model.name,
                 "model_identity": model.identity(),
@@ -214,6 +223,7 @@ class Slider(Shaped):
                 "t": point.t,
                 "num_inference_steps": point.num_inference_steps,
             },
+            edit=edit,
         )
 
     @public

@@ -23,6 +23,7 @@ from latentjac.editing.arguments import set_checked
 from latentjac.editing.carrying import AsIs, Carry, FromWords, Transported
 from latentjac.editing.masks import Mask
 from latentjac.editing.methods import Geodesic, Guidance, HSpace, Linear, Method
+from latentjac.editing.result import Edit
 from latentjac.models import Conditioning
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def _check_kinds(slider: Slider) -> None:
     saved_method(_NAME, slider.method)
     saved_carry(_NAME, slider.carry)
     check_kind(_NAME, "mask", slider.mask, Mask, "a latentjac.editing.Mask", optional=True)
+    check_kind(_NAME, "edit", slider.edit, Edit, "a latentjac.Edit", optional=True)
     check_kind(_NAME, "schedule", slider.schedule, Schedule, "a latentjac.diffusion.Schedule")
     check_kind(_NAME, "conditioning", slider.conditioning, Conditioning, "a latentjac.Conditioning")
     names = check_kind(_NAME, "metadata", slider.metadata, dict, "a dict")

@@ -78,7 +78,7 @@ class Page(Layout):
         def on(event: Callable[..., Any], do: Callable[..., Any], inputs: list[Any], **options: Any) -> None:
             event(do, [self.token, *inputs], outputs, **private, **options)
 
-        self.blocks.load(self._reload, self.token, [self.token, *asked, *outputs], js=_TOKEN, **private)
+        self.blocks.load(self._reload, self.token, [self.token, self.prompt, *asked, *outputs], js=_TOKEN, **private)
         on(self.file.upload, self._open, [self.file])
         self.file.upload(lambda: None, None, self.file, **private)
         self.crop.crop(self._crop, self.token, None, **private)
@@ -114,8 +114,9 @@ class Page(Layout):
         button.click(made, self.token, [self.download], **options).success(None, None, None, js=_SAVE)
 
     def _reload(self, token: str) -> Iterator[Changes]:
-        found = self.visitors.session(token).found
-        yield {self.token: token, **({} if found is None else self._asked(found.question))}
+        session = self.visitors.session(token)
+        asked = {} if session.found is None else self._asked(session.found.question)
+        yield {self.token: token, self.prompt: session.way.prompt if session.way else "", **asked}
         yield from self._doing(token, lambda session: None)
 
     def _open(self, token: str, path: str | None) -> Iterator[Changes]:

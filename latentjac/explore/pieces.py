@@ -8,11 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from PIL import Image
 
+from latentjac.diffusion.trajectory import LEAST_PSNR
 from latentjac.explore.jobs import Job
 from latentjac.explore.lines import Line
 from latentjac.explore.session import Session
@@ -23,6 +25,7 @@ _FOLDER = Path(__file__).parent
 _PREVIEW = 1024  # longest side of a photo in the browser
 _THUMBNAIL = 96
 _LARGE = 384
+_CODED = 3.0  # dB between a reconstruction with and without an autoencoder, from which on the page has both
 PAINT = "rgba(59, 130, 196, 0.65)"  # of masks
 
 
@@ -53,7 +56,16 @@ def reconstruction(way: Way | None) -> str:
         return ""
     path = way.trajectory
     sources = (data_uri(enlarged(image, _LARGE)) for image in (way.picture, way.back))
-    return _piece("reconstruction", *sources, f"{path.psnr[0]:.1f}", path.status[0].value, path.status[0].fine)
+    seen = _psnr(way.picture, way.back)
+    coded = f"{seen:.1f}" if path.psnr[0] - seen > _CODED else ""
+    status = path.status[0].value, path.status[0].fine
+    return _piece("reconstruction", *sources, f"{path.psnr[0]:.1f}", *status, coded, seen < LEAST_PSNR)
+
+
+def _psnr(one: Image.Image, other: Image.Image) -> float:
+    """In dB; of equal pictures that of a difference below all that 8 bits tell."""
+    difference = (np.asarray(one.convert("RGB"), float) - np.asarray(other.convert("RGB"), float)) / 255
+    return float(-10 * np.log10(max(np.square(difference).mean(), 1e-6)))
 
 
 def strip(way: Way | None, chosen: int) -> str:

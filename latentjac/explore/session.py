@@ -109,7 +109,7 @@ class Session:
                 shared.model, picture, num_inference_steps=shared.steps, conditioning=under, **shared.inversion
             )
             pictures = to_pil(torch.cat([shared.model.codec.decode(x) for x in [*path.samples, path.reconstruction]]))
-            way = Way(picture, pictures[-1], tuple(pictures[:-1]), path)
+            way = Way(picture, pictures[-1], tuple(pictures[:-1]), path, prompt.strip())
             self._put(job, way=way, level=path.at(T).level, found=None, lines=(), composed=None)
 
         return self._start("inverting", work)

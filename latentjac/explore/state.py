@@ -89,12 +89,14 @@ class Way:
         back: The reconstruction from noise.
         levels: Pictures of the samples at all levels.
         trajectory: The way.
+        prompt: What the photo was said to show.
     """
 
     picture: Image.Image
     back: Image.Image
     levels: tuple[Image.Image, ...]
     trajectory: latentjac.Trajectory
+    prompt: str = ""
 
 
 @dataclass(frozen=True)

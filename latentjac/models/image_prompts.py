@@ -167,15 +167,15 @@ def embeddings_for(
         for name, value in given.items():
             check_left(function, name, value, None, where)
         return {}, {}
+    if encoder is None and ready is None:
+        raise ValueError(
+            f"{function}: image_embedding must be given since the network of {model.name!r} gets the embedding of a "
+            f"picture and the model has no encoder of pictures, got {'none' if prompt is None else 'an image_prompt'}"
+        )
     if (prompt is None) == (ready is None):
         raise ValueError(
             f"{function}: image_prompt or image_embedding must be given since the network of {model.name!r} gets the "
             f"embedding of a picture, got {'none' if prompt is None else 'both'}"
-        )
-    if prompt is not None and encoder is None:
-        raise ValueError(
-            f"{function}: image_embedding must be given since model {model.name!r} has no encoder of pictures, got an "
-            "image_prompt"
         )
     argument = EMBEDDING if prompt is None else "image_prompt"
     own = {}

@@ -102,7 +102,7 @@ def load(
         token: Hub token.
 
     Returns:
-        The model. The network of an object is not copied: it is put in evaluation mode, its gradients off. Of one that
+        The model. The network of an object is not copied but put in evaluation mode, its gradients off. Of one that
         torch.compile or data parallelism wraps the network itself is taken.
 
     Raises:

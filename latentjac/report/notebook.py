@@ -69,7 +69,9 @@ def _basis(basis: LocalBasis) -> str:
 def _trajectory(path: Trajectory) -> str:
     """Samples on the way from the picture to noise, and the reconstruction of the first picture."""
     status = path.status[0]
-    facts = [f"round trip {path.psnr[0]:.1f} dB", status.value, f"{path.evaluations} network evaluations"]
+    facts = [f"round trip {path.psnr[0]:.1f} dB", f"{path.evaluations} network evaluations"]
+    if not status.fine:
+        facts.append(status.value)
     if path.error:
         facts.append(f"error of the last sample {path.error[0]:.2g}")
     if len(path.psnr) > 1:

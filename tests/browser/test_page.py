@@ -14,6 +14,7 @@ from PIL import Image
 import latentjac
 from latentjac.editing import Linear
 from latentjac.report import edit_strips, run_page, scrubber, write_png
+from latentjac.report.samples import strip_of
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,27 @@ def test_the_page_of_a_run_can_be_read_by_all(
     slider.press("End")
     assert slider.get_attribute("aria-valuetext").startswith("+2 noise standard deviations")
     assert page.get_by_alt_text("the sheet").is_visible()
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_the_page_of_a_slider_can_be_read_by_all(
+    visit: Callable[..., Any], violations: Callable[..., list[str]], tmp_path: Path, scheme: str, width: int
+) -> None:
+    """Each photo has an original of its own."""
+    pictures = {value: Image.new("RGB", (16, 16), (0, int(99 + 90 * value), 0)) for value in (-1.0, 0.5, 1.0)}
+    strips = [strip_of(name, pictures, original=Image.new("RGB", (16, 16)), linear=0.6) for name in ("one", "two")]
+    record = {"command": "slider apply", "applied": {"values": [-1, 0.5, 1], "change at 1": 0.05}}
+    file = tmp_path / "index.html"
+    sliders = scrubber([strip.filled(9) for strip in strips if strip], original_title="photo")
+    file.write_text(run_page(record, [("slider.safetensors", "the slider")], sliders), encoding="utf-8")
+    page = visit(file, color_scheme=scheme, viewport={"width": width, "height": 900})
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    slider = page.get_by_role("slider", name="two, distance")
+    slider.press("Home")
+    assert slider.get_attribute("aria-valuetext").startswith("−1 units of the slider")
+    page.get_by_role("button", name="Original of two").press("Enter")
+    assert page.locator(".lj-over:visible").count() == 1
 
 
 def test_paper_is_light(visit: Callable[..., Any], page_file: Path) -> None:

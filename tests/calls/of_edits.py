@@ -170,6 +170,9 @@ BASELINES: dict[str, Baseline] = {
         count=3,
         unmoved=c.path.reconstruction,
     ),
+    "walk_frames/distances": lambda c: call(
+        lj.editing.walk_frames, model=c.model, point=c.point, edit=c.edited, distances=[-0.1, 0.05]
+    ),
     "Edit.image": lambda c: call(c.edited.image, direction=0, distance=1),
     "Way.at": lambda c: call(c.edited.way.at, fraction=0.5),
     "measure_linearity": lambda c: call(

@@ -34,6 +34,7 @@ BASELINES: dict[str, Baseline] = {
         mask=editing.Mask(c.mask, null_rank=0),
         others=c.v,
         tolerance=0.2,
+        photo=c.picture,
     ),
     "Slider": lambda c: call(lj.Slider, **vars(c.slider)),
     "Slider.apply": lambda c: call(c.slider.apply, model=c.model, point=c.point, values=0.5),

@@ -126,3 +126,13 @@ def test_a_picture_that_is_embedded(photo, tmp_path) -> None:
     assert written.conditioning == latentjac.load(tmp_path / "model").conditioning(image_prompt=other)
     done = run("invert", photo, *options, "--out", tmp_path / "refused")
     assert (done.returncode, "--image-prompt must be given" in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_a_ready_embedding_is_for_python(photo, tmp_path, typed: bool) -> None:
+    families.SMALL["kandinsky-2-2-decoder"].source(tmp_path / "parts").save_pretrained(tmp_path / "model")
+    given = ["--image-prompt", photo] if typed else []
+    done = run("invert", photo, "--model", tmp_path / "model", *given, "--steps", 4, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: --image-prompt must be encoded by the model, but")
+    assert "model.conditioning(image_embedding=...)" in done.stderr

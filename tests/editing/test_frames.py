@@ -52,6 +52,17 @@ def test_frames_take_no_steps(tiny_model, tiny_point, monkeypatch) -> None:
     same(frames, edit)
 
 
+def test_frames_at_given_distances(tiny_model, tiny_point) -> None:
+    edit = latentjac.edit(tiny_model, tiny_point, unit(3, 16, 16), [-4.0, 4.0], method=Linear(num_steps=4))
+    given = latentjac.editing.walk_frames(tiny_model, tiny_point, edit, distances=[3.0, -4.0, 0.5])
+    evenly = latentjac.editing.walk_frames(tiny_model, tiny_point, edit, count=17)
+    assert given.distances == (3.0, -4.0, 0.5)
+    for image, place in zip(given.images, (14, 0, 9), strict=True):
+        assert abs(np.asarray(image).astype(int) - np.asarray(evenly.images[place]).astype(int)).max() <= 1
+    with pytest.raises(ValueError, match=r"distances\[1\] must be a number in \[-4"):
+        latentjac.editing.walk_frames(tiny_model, tiny_point, edit, distances=[0.0, -5.0])
+
+
 def test_what_the_point_leads_to_is_not_computed_where_it_is_known(tiny_model, monkeypatch) -> None:
     path = latentjac.invert(tiny_model, rand(1, 3, 16, 16).sigmoid(), 6, t=0.6)
     point = path.at(0.6)

@@ -311,14 +311,25 @@ def test_two_visitors_do_not_mix(shared: Shared, photo: Path, tmp_path: Path) ->
     assert sessions[0].lines[0].images[4].tobytes() != sessions[1].lines[0].images[4].tobytes()
 
 
-def test_words_are_those_of_the_directions(photo: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def worded(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """Of a small model with text."""
     pytest.importorskip("transformers")
-    session = Session(Shared(latentjac.load("avatars-text"), steps=2, tol=0.1, folder=tmp_path))
+    from pipelines import build_stable_diffusion
+
+    folder = tmp_path_factory.mktemp("text")
+    return Shared(latentjac.load(build_stable_diffusion(folder)), steps=2, tol=0.1, folder=folder)
+
+
+def test_words_are_those_of_the_directions(photo: Path, worded: Shared) -> None:
+    session = Session(worded)
     session.open(photo)
     done(session.invert("a face"))
     session.choose(1)
     done(session.find(Question(k=1, end=1.0, words="a face with glasses")))
     assert session.found is not None
+    assert session.way is not None
+    assert session.way.prompt == "a face"
     walker, model = session.found.walker, session.shared.model
     seen = walker.point.with_prompt(model, "a face with glasses")
     alone = latentjac.local_basis(model, seen, 1, tol=0.1, generator=torch.Generator().manual_seed(0))
@@ -330,9 +341,8 @@ def test_words_are_those_of_the_directions(photo: Path, tmp_path: Path) -> None:
         session.find(Question(k=1, method="h-space", words="a face with glasses"))
 
 
-def test_a_direction_between_two_texts(photo: Path, tmp_path: Path, shared: Shared) -> None:
-    pytest.importorskip("transformers")
-    session = Session(Shared(latentjac.load("avatars-text"), steps=2, tol=0.1, folder=tmp_path))
+def test_a_direction_between_two_texts(photo: Path, worded: Shared, shared: Shared) -> None:
+    session = Session(worded)
     with pytest.raises(ValueError, match="Invert a photo first"):
         session.between("", "a smile", Question())
     session.open(photo)

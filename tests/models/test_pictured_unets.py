@@ -176,9 +176,12 @@ def test_from_a_picture_to_a_basis_and_an_edit(name: str, tmp_path: Path) -> Non
 def test_embeddings_that_do_not_fit_are_named(tmp_path: Path) -> None:
     model = latentjac.load(build_kandinsky(tmp_path))
     for given, message in (
-        ({}, "image_prompt or image_embedding must be given since .* got none"),
+        ({}, "image_embedding must be given since .* no encoder of pictures, got none"),
         ({"image_embedding": OWN, "image_prompt": photo(1)}, "image_prompt or image_embedding must be .* got both"),
-        ({"image_prompt": photo(1)}, "image_embedding must be given since model .* has no encoder of pictures"),
+        (
+            {"image_prompt": photo(1)},
+            "image_embedding must be given since .* no encoder of pictures, got an image_prompt",
+        ),
         ({"image_embedding": OWN[:, :5]}, r"image_embedding must have shape \[B, 12\], got \[2, 5\]"),
         ({"image_embedding": OWN, "guidance_scale": 2.0}, "negative_image_embedding must be given with guidance"),
         ({"image_embedding": OWN, "noise_level": 3}, "noise_level must be left at None since"),
