@@ -27,7 +27,7 @@ from latentjac.editing.arguments import unit_directions
 from latentjac.editing.calibration import Calibrated, Curve, walk_to_changes
 from latentjac.editing.carrying import AsIs, Carry
 from latentjac.editing.diagnostics import leakage
-from latentjac.editing.edit import job_of, pictures_unchanged
+from latentjac.editing.edit import job_of, unmoved
 from latentjac.editing.masks import Mask, MaskInput
 from latentjac.editing.methods import Guidance, Method
 from latentjac.editing.methods.method import check_method
@@ -181,7 +181,7 @@ class Slider(Shaped):
         direction = _one_direction(name, direction, method, point)
         rows = _other_directions(name, others, method, point)
         job = job_of(model, point, direction, 0.0, method, mask, False, check_bool(name, "progress", progress))
-        unchanged = pictures_unchanged([job])[0]
+        unchanged = unmoved([job])[0].picture
         features = carry.prepare(model, point, direction)
         (found,) = walk_to_changes(name, method, [job], [_MARKS], change, [unchanged], [None], tolerance)
         _check_reached(found, change, tolerance)
