@@ -21,6 +21,8 @@ from typing import Any
 
 import record
 
+from latentjac.files import read_json
+
 ROOT = Path(__file__).resolve().parent.parent
 PHOTO = "latentjac/assets/face.jpg"
 # Arguments now, and those before of what comes nearest: there were no sliders.
@@ -70,7 +72,7 @@ def cost(tree: Path, arguments: str) -> dict[str, Any]:
 
 
 def row(command: str, before: list[dict[str, Any]], now: list[dict[str, Any]]) -> dict[str, Any]:
-    """One line of the table: medians over the rounds."""
+    """One line of the table: medians over what was measured."""
     seconds = [statistics.median(each["seconds"] for each in found) for found in (before, now)]
     samples = [found[0]["samples"] for found in (before, now)]
     return {
@@ -78,8 +80,8 @@ def row(command: str, before: list[dict[str, Any]], now: list[dict[str, Any]]) -
         "samples before": samples[0],
         "samples now": samples[1],
         "fewer": f"{samples[0] / samples[1]:.1f} times",
-        "seconds before": round(seconds[0], 1),
-        "seconds now": round(seconds[1], 1),
+        "seconds before": round(seconds[0]),
+        "seconds now": round(seconds[1]),
         "faster": f"{seconds[0] / seconds[1]:.1f} times",
     }
 
@@ -88,15 +90,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=Path, required=True, metavar="CHECKOUT")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--commands", nargs="+", choices=list(COMMANDS), default=list(COMMANDS), metavar="COMMAND")
+    parser.add_argument("--more", action="store_true", help="keep what was measured before, of these commands too")
     args = parser.parse_args()
-    before, now = ({name: [] for name in COMMANDS} for _ in range(2))
+    file = record.RESULTS / "demo.json"
+    measured: dict[str, Any] = read_json("bench_demo", file)["measured"] if args.more and file.exists() else {}
     for _ in range(args.rounds):
-        for name, (own, old) in COMMANDS.items():
-            before[name].append(cost(args.before.resolve(), old))
-            now[name].append(cost(ROOT, own))
-            print(name, before[name][-1], now[name][-1], flush=True)
-        rows = [row(name, before[name], now[name]) for name in COMMANDS]
-        record.write("demo", rows, rounds=len(before["demo"]))
+        for name in args.commands:
+            own, old = COMMANDS[name]
+            found = measured.setdefault(name, {"before": [], "now": []})
+            found["before"].append(cost(args.before.resolve(), old))
+            found["now"].append(cost(ROOT, own))
+            print(name, found["before"][-1], found["now"][-1], flush=True)
+            rows = [row(each, **measured[each]) for each in COMMANDS if each in measured]
+            record.write("demo", rows, measured=measured)
     print(record.table(rows))
 
 
