@@ -1,11 +1,11 @@
 """Are samples as good, and do directions mean as much, with fewer evaluations?
 
-Samples of faces from the same noise by each scheme: how often a detector finds a face, and the Fréchet distance of HOG
-descriptors to held-out photos (evaluate_faces.py). Avatars whose factors are known, inverted by each scheme and
-followed along their local bases to equal changes of the picture: the part of the change that one factor makes
-(docs/factors.md), and how much less that is than with the scheme of the first row.
+Avatars whose factors are known, inverted by each scheme and followed along their local bases of x0 to equal changes of
+the picture: the part of the change that one factor makes (docs/factors.md). Samples of faces from the same noise by
+each scheme: how often a detector finds a face, and the Fréchet distance of HOG descriptors to held-out photos
+(evaluate_faces.py). Each is compared with the scheme of the first row, at the same avatars and noise.
 
-    python training/study_schemes.py --data faces64.zip && python benchmarks/readme_tables.py
+    OMP_NUM_THREADS=1 python training/study_schemes.py --data faces64.zip && python benchmarks/readme_tables.py
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,16 @@ import numpy as np
 import torch
 from data import load_faces
 from evaluate_faces import detected, hog_features
-from factors.collecting import Collected, Collector, Plan, Site
+from factors.collecting import Collector, Plan, Site
 from factors.directions import TOLERANCE, Bank
-from factors.equal_effect import linear_move
 from factors.reader import FactorReader
-from factors.statistics import Table, interval, shown, tables
+from factors.statistics import Table, interval, median, shown
 from measures import frechet_distance
 from torch import Tensor
 
 import latentjac
 from latentjac.diffusion import DDIM, Multistep, Own, Rho
+from latentjac.geometry import jackknife
 from latentjac.report import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,7 +39,8 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from record import machine  # noqa: E402
 
 READER = ROOT / "latentjac/models/builtin/avatars/reader.safetensors"
-T, SEED, BATCH = 0.6, 23, 40
+T, LAYER, SEED, BATCH = 0.6, "x0", 23, 32
+GROUPS = 12  # of samples, each left out once
 # What it is called, and its options; the first is what all others are compared with.
 DOWN = {
     "Own(), DDIM(), 50 steps": (50, {"grid": Own(), "solver": DDIM()}),
@@ -66,18 +67,38 @@ def sampled(model: latentjac.Model, count: int, steps: int, options: dict[str, A
     return (np.concatenate(parts) * 255).round().astype(np.uint8)
 
 
-def faces(data: Path, count: int) -> list[dict[str, Any]]:
+def faces(data: Path, count: int) -> Iterator[dict[str, Any]]:
     """A row a scheme of samples of faces."""
     model = latentjac.load("faces")
     real = hog_features(load_faces(data, "held-out", model.codec.size[0]).permute(0, 2, 3, 1).numpy())
-    rows = []
+    first: tuple[Tensor, np.ndarray] | None = None
     for name, (steps, options) in DOWN.items():
         images = sampled(model, count, steps, options)
-        distance = frechet_distance(hog_features(images), real)
-        found = f"{detected(images):.1%}"
-        rows.append({"samples of faces": name, "face found": found, "frechet distance": round(distance, 3)})
-        print(rows[-1], flush=True)
-    return rows
+        found, described = torch.tensor([detected(image[None]) for image in images]), hog_features(images)
+        first = first or (found, described)
+        more, farther = interval(found - first[0]), farther_by(described, first[1], real)
+        yield {
+            "samples of faces": name,
+            "face found": f"{float(found.mean()):.1%}",
+            "more than of the first": shown(more),
+            "frechet distance": round(frechet_distance(described, real), 2),
+            "farther than the first": shown(farther),
+        }
+
+
+def farther_by(found: np.ndarray, first: np.ndarray, real: np.ndarray) -> dict[str, float]:
+    """By how much the Fréchet distance of samples ``[N, D]`` is larger than that of others of the same noise.
+
+    The interval comes from leaving out one of ``GROUPS`` groups of samples at a time, of both.
+    """
+    group = torch.arange(len(found)) * GROUPS // len(found)
+
+    def larger(kept: Tensor) -> Tensor:
+        rows = torch.isin(group, kept).numpy()
+        return torch.tensor(frechet_distance(found[rows], real) - frechet_distance(first[rows], real))
+
+    mean = jackknife(larger, GROUPS)
+    return {name: float(getattr(mean, at)) for name, at in (("mean", "value"), ("low", "low"), ("high", "high"))}
 
 
 class SchemeCollector(Collector):
@@ -94,50 +115,45 @@ class SchemeCollector(Collector):
         return None
 
     def _visit(self, site: Site, bank: Bank | None) -> None:
-        found = {
-            layer: latentjac.local_basis(self.model, site.point, self.plan.k, layer, tol=TOLERANCE).v
-            for layer in ("mid", "x0")
-        }
-        self._edit(site, found, linear_move(self.model, site.point), self.plan.start)
+        basis = latentjac.local_basis(self.model, site.point, self.plan.k, LAYER, tol=TOLERANCE)
+        self._edit_equally(site, {LAYER: basis.v})
 
 
-def avatars(count: int) -> list[dict[str, Any]]:
-    """A row a scheme and layer of edits of avatars."""
+def avatars(count: int) -> Iterator[dict[str, Any]]:
+    """A row a scheme of edits of avatars."""
     model = latentjac.load("avatars")
     plan = Plan(samples=count, main_t=T, other_ts=(), seed=SEED)
-    every = {name: at_effect(SchemeCollector(model, plan, name).collect(progress=True)) for name in UP}
-    first = every[next(iter(UP))]
-    return [
-        {
+    first: Tensor | None = None
+    for name in UP:
+        found = SchemeCollector(model, plan, name).collect(progress=True)
+        parts = Table(found.observations).one_factor()
+        first = parts if first is None else first
+        yield {
             "inversion of avatars": name,
-            "layer": layer,
-            "one factor": shown(interval(found[layer].one_factor())),
-            "less that of the first": shown(interval(found[layer].one_factor() - first[layer].one_factor())),
+            "PSNR, median dB": f"{median(found.psnr):.1f}",
+            "distance, median": f"{median(o.amount for o in found.observations):.1f}",
+            "one factor": shown(interval(parts)),
+            "more than of the first": shown(interval(parts - first)),
         }
-        for name, found in every.items()
-        for layer in ("mid", "x0")
-    ]
-
-
-def at_effect(found: Collected) -> dict[str, Table]:
-    """Edits of equal effect by layer."""
-    return {arm: table for (arm, _, kind), table in tables(found.observations).items() if kind == "effect"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Sample, invert, edit, write."""
+    """Invert, edit, sample, and write after every scheme."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="zip of square JPEG faces")
-    parser.add_argument("--samples", type=int, default=320, help="of faces (default 320)")
-    parser.add_argument("--avatars", type=int, default=16, help="avatars (default 16; at least 2)")
+    parser.add_argument("--samples", type=int, default=96, help="of faces (default 96; at least 24)")
+    parser.add_argument("--avatars", type=int, default=12, help="avatars (default 12; at least 2)")
     parser.add_argument("--tables", type=Path, default=ROOT / "benchmarks" / "results")
     args = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
-    numbers = {"rows": avatars(args.avatars), "faces": faces(args.data, args.samples)}
     args.tables.mkdir(parents=True, exist_ok=True)
-    write_json(
-        args.tables / "schemes.json", {"name": "schemes", "machine": machine(), "samples": args.samples} | numbers
-    )
+    numbers: dict[str, Any] = {"name": "schemes", "machine": machine(), "avatars": args.avatars}
+    numbers |= {"samples": args.samples, "rows": [], "faces": []}
+    for key, rows in (("rows", avatars(args.avatars)), ("faces", faces(args.data, args.samples))):
+        for row in rows:
+            numbers[key].append(row)
+            write_json(args.tables / "schemes.json", numbers)
+            print(row, flush=True)
 
 
 if __name__ == "__main__":

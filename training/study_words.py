@@ -27,7 +27,6 @@ import torch
 from avatars import FACTORS
 from factors.collecting import Collected, Collector, Observation, Plan, Site
 from factors.directions import ROTATED, SINGULAR, SPARSE, TOLERANCE, Bank, span_arms
-from factors.equal_effect import linear_move
 from factors.matching import Singles
 from factors.meaning import NAMES
 from factors.reader import FactorReader
@@ -92,7 +91,7 @@ class WordCollector(Collector):
         arms = span_arms(basis, site.generator)
         for arm, names in NAMED.items():
             arms[arm] = torch.stack([self._word(site, name, arm) for name in names])
-        self._edit(site, arms, linear_move(self.model, site.point), self.plan.start)
+        self._edit_equally(site, arms)
 
     def _word(self, site: Site, factor: str, arm: str) -> Tensor:
         to, away = (f"a person with {words}" for words in WORDS[factor])
@@ -135,9 +134,8 @@ def right_ways(observations: Sequence[Observation], factors: Sequence[str]) -> l
 def results(found: Collected, ts: Sequence[float]) -> dict[str, Any]:
     """Tables: arms over t, the number stated before, and every factor."""
     at: dict[float, dict[str, Table]] = {t: {} for t in ts}
-    for (arm, t, kind), table in tables(found.observations).items():
-        if kind == "effect" and not arm.startswith("scrambled"):
-            at[t][arm] = table
+    for (arm, t, _), table in tables(found.observations).items():
+        at[t][arm] = table
     return {
         "rows": [row_of(t, arm, at[t]) for t in ts for arm in at[t]],
         "differences": [less_best(t, control, at[t]) for t in ts for control in (SPARSE, SINGULAR)],
@@ -204,7 +202,7 @@ def by_factor(at: dict[float, dict[str, Table]]) -> list[dict[str, Any]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Collect, compute, write."""
+    """Collect, compute, and write after every timestep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="avatars-text", help="a model of avatars with text (default avatars-text)")
     parser.add_argument("--samples", type=int, default=12, help="avatars (default 12; at least 2)")
@@ -219,15 +217,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     start = time.perf_counter()
     model = latentjac.load(args.model)
     plan = Plan(samples=args.samples, main_t=args.ts[0], other_ts=tuple(args.ts[1:]), seed=SEED)
-    found = WordCollector(model, FactorReader.load(READER), plan).collect(progress=True)
     name = f"words_{Path(args.model).name.replace('-', '_')}"
     about = {"name": name, "machine": machine(), "avatars": plan.samples, "model_identity": model.identity()}
     args.tables.mkdir(parents=True, exist_ok=True)
-    numbers = results(found, sorted(args.ts, reverse=True))
-    write_json(args.tables / f"{name}.json", about | numbers)
-    print(f"{len(found.observations)} edits in {time.perf_counter() - start:.0f} s")
-    for row in numbers["differences"]:
-        print(row)
+
+    def write(found: Collected, ts: Sequence[float]) -> None:
+        numbers = results(found, sorted(ts, reverse=True))
+        write_json(args.tables / f"{name}.json", about | numbers)
+        print(f"{len(found.observations)} edits in {time.perf_counter() - start:.0f} s", flush=True)
+        for row in numbers["differences"]:
+            print(row, flush=True)
+
+    WordCollector(model, FactorReader.load(READER), plan).collect(progress=True, each=write)
 
 
 if __name__ == "__main__":

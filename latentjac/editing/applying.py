@@ -14,7 +14,7 @@ from latentjac.diffusion import Point, Schedule, invert, place
 from latentjac.diffusion.grids import NAMED_GRIDS, Grid
 from latentjac.editing.calibration import Calibrated, walk_to_changes
 from latentjac.editing.carrying import Carry
-from latentjac.editing.edit import drawn, job_of, pictures_unchanged, pixels_of
+from latentjac.editing.edit import drawn, job_of, pixels_of, unmoved
 from latentjac.editing.masks import Mask, MaskInput
 from latentjac.editing.result import Edit, Walked
 from latentjac.models import Model
@@ -82,11 +82,11 @@ def apply_to(
             for i, (at, brought, mask) in enumerate(zip(points, carried, masks, strict=True))
         ]
         pixels = [None if photo is None else pixels_of(_NAME, model, photo) for photo in photos]
-        unchanged = pictures_unchanged(jobs)
+        unchanged = unmoved(jobs)
         guesses = [tuple(slider.distance_for(value) for value in row) for row in values]
         found = walk_to_changes(
-            _NAME, slider.method, jobs, values, slider.change, unchanged, guesses, slider.tolerance,
-            repeat=options.calibrate,
+            _NAME, slider.method, jobs, values, slider.change, [each.picture for each in unchanged], guesses,
+            slider.tolerance, repeat=options.calibrate,
         )  # fmt: skip
     applied = []
     for i, (job, each) in enumerate(zip(jobs, found, strict=True)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import torch
 
@@ -15,9 +15,10 @@ from latentjac.editing.diagnostics import leakage
 from latentjac.editing.masks import Mask, MaskInput, mask_for
 from latentjac.editing.methods.guidance import Guidance
 from latentjac.editing.methods.method import Job, Method, check_method
-from latentjac.editing.methods.x_space import way_down
+from latentjac.editing.predicted import Predicted
 from latentjac.editing.questions import Answer, Asking, Question, answered, asking
 from latentjac.editing.result import Edit, Walked
+from latentjac.editing.ways_down import way_down
 from latentjac.models import ImageInput, Model, PixelCodec
 from latentjac.models.codec import NoCodec, decoded, stills
 from latentjac.models.latents import LatentCodec
@@ -133,7 +134,7 @@ def edit(
         photos.append(None if picture is None else pixels_of("edit", model, picture))
     found = walked("edit", method, jobs)
     compared = [i for i, job in enumerate(jobs) if job.mask is not None or photos[i] is not None]
-    unchanged = dict(zip(compared, pictures_unchanged([jobs[i] for i in compared]), strict=True))
+    unchanged = dict(zip(compared, unmoved([jobs[i] for i in compared]), strict=True))
     edits = []
     for i, (job, (way, status)) in enumerate(zip(jobs, found, strict=True)):
         pictures = decoded(model, way.samples.flatten(0, 1))
@@ -149,10 +150,17 @@ def walked(function: str, method: Method, jobs: Sequence[Job]) -> list[tuple[Wal
     return [(way, worst(found) if found else None) for way, found in zip(ways, statuses, strict=True)]
 
 
-def pictures_unchanged(jobs: Sequence[Job]) -> list[torch.Tensor]:
-    """What each job's point is decoded to without an edit, ``[C, H, W]`` as of :func:`decoded`."""
-    samples = answered([way_down(job, job.point.sample) for job in jobs])
-    return [decoded(job.model, sample)[0] for job, sample in zip(jobs, samples, strict=True)]
+class Unmoved(NamedTuple):
+    """What a point leads to without an edit: a picture ``[C, H, W]`` of :func:`decoded`, and predictions on the way."""
+
+    picture: torch.Tensor
+    predicted: Predicted | None
+
+
+def unmoved(jobs: Sequence[Job]) -> list[Unmoved]:
+    """What the point of each job leads to without an edit."""
+    ways = answered([way_down(job, job.point.sample) for job in jobs])
+    return [Unmoved(decoded(job.model, clean)[0], way) for job, (clean, way) in zip(jobs, ways, strict=True)]
 
 
 def _points(model: Model, point: Any) -> list[Point]:
@@ -254,7 +262,7 @@ def drawn(
     status: Status | None,
     pictures: torch.Tensor,
     photo: torch.Tensor | None,
-    unchanged: torch.Tensor | None,
+    unchanged: Unmoved | None,
 ) -> Edit:
     """Walks with their pictures, and with a mask how much of the change lies outside.
 
@@ -269,10 +277,16 @@ def drawn(
     """
     model, leaked, residual = job.model, None, None
     if unchanged is not None and job.mask is not None:
-        leaked = leakage(pictures, unchanged, job.mask.pixels).view(walked.samples.shape[:2])
+        leaked = leakage(pictures, unchanged.picture, job.mask.pixels).view(walked.samples.shape[:2])
     if unchanged is not None and photo is not None:
-        residual = photo - unchanged
+        residual = photo - unchanged.picture
         pictures = (pictures + residual).clamp(0, 1)
     return Edit(
-        **vars(walked), images=stills(model, pictures), method=method, leakage=leaked, residual=residual, status=status
+        **vars(walked),
+        images=stills(model, pictures),
+        method=method,
+        leakage=leaked,
+        residual=residual,
+        status=status,
+        unmoved=None if unchanged is None else unchanged.predicted,
     )

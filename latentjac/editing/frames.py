@@ -53,6 +53,9 @@ def walk_frames(
 
     Nothing is walked again: the noisy samples are those that the walks to both sides came through. Making an image of
     each costs as many network evaluations as there are levels below the point, but for those that the edit has made.
+    It costs half of them where the edit has at least four pictures along the direction, with the one at 0 if a photo or
+    a mask was given, and what was predicted on the way to each is about what the others foretell: then it is foretold
+    for those between, too, and the network is asked at every other level.
 
     Args:
         model: The model.

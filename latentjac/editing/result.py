@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,6 +10,7 @@ from PIL import Image
 
 from latentjac.arguments import check_int, shown
 from latentjac.editing.diagnostics import Along
+from latentjac.editing.predicted import Predicted
 from latentjac.editing.walk import Way
 from latentjac.geometry.linearity import Linearity
 from latentjac.notebooks import Displayed
@@ -43,6 +44,8 @@ class Walked(Shaped):
             directions, 1]``, as the next two.
         retained: With ``Geodesic``, the energy of each direction that the new tangent space holds, at every step.
         overlaps: With ``Guidance(reestimate=...)``, ``|<v, v'>|`` of old and new directions at every look-up.
+        predicted: What the network predicted on the ways down; :func:`latentjac.editing.walk_frames` tells from it what
+            will be predicted between them. None with ``HSpace``, with methods of published code, and beyond 256 MiB.
     """
 
     samples: torch.Tensor
@@ -57,6 +60,7 @@ class Walked(Shaped):
     gains: torch.Tensor | None = None
     retained: torch.Tensor | None = None
     overlaps: torch.Tensor | None = None
+    predicted: Predicted | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -74,6 +78,7 @@ class Edit(Displayed, Walked):
             infinite where nothing changed inside. Without a codec, of the samples.
         residual: With a photo, what was added to every picture, ``[C, H, W]`` in the range of pictures from 0 to 1.
         status: How the bases ended that the edit is built on, the worst of them; None if it is built on none.
+        unmoved: With a mask or a photo, what was predicted on the way down of the point itself.
 
     Example:
         >>> edit = latentjac.edit(model, point, basis.v[0], [-1.0, 1.0])
@@ -87,6 +92,7 @@ class Edit(Displayed, Walked):
     leakage: torch.Tensor | None = None
     residual: torch.Tensor | None = None
     status: Status | None = None
+    unmoved: Predicted | None = field(default=None, repr=False)
 
     @property
     def unit(self) -> str:

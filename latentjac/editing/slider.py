@@ -26,7 +26,7 @@ from latentjac.editing.applying import (
 from latentjac.editing.arguments import unit_directions
 from latentjac.editing.calibration import Calibrated, Curve, walk_to_changes
 from latentjac.editing.carrying import AsIs, Carry
-from latentjac.editing.edit import drawn, job_of, pictures_unchanged, pixels_of
+from latentjac.editing.edit import drawn, job_of, pixels_of, unmoved
 from latentjac.editing.masks import Mask, MaskInput
 from latentjac.editing.methods import Guidance, Method
 from latentjac.editing.methods.method import check_method
@@ -187,13 +187,13 @@ class Slider(Shaped):
         rows = _other_directions(name, others, method, point)
         job = job_of(model, point, direction, 0.0, method, mask, False, check_bool(name, "progress", progress))
         pixels = None if photo is None else pixels_of(name, model, photo)
-        unchanged = pictures_unchanged([job])[0]
+        (still,) = unmoved([job])
         features = carry.prepare(model, point, direction)
-        (found,) = walk_to_changes(name, method, [job], [_MARKS], change, [unchanged], [None], tolerance)
+        (found,) = walk_to_changes(name, method, [job], [_MARKS], change, [still.picture], [None], tolerance)
         _check_reached(found, change, tolerance)
-        walked, pictures, changes = found.walked, found.pictures, found.pictures - unchanged
-        edit = drawn(job, method, walked, found.status, pictures, pixels, unchanged)
-        shown = torch.stack([*pictures[:2], unchanged, *pictures[2:]])
+        walked, pictures, changes = found.walked, found.pictures, found.pictures - still.picture
+        edit = drawn(job, method, walked, found.status, pictures, pixels, still)
+        shown = torch.stack([*pictures[:2], still.picture, *pictures[2:]])
         if edit.residual is not None:
             shown = (shown + edit.residual).clamp(0, 1)
         return cls(

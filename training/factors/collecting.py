@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -159,19 +159,29 @@ class Collector:
         self.model, self.reader, self.plan = model, reader, plan
         self.found = Collected()
 
-    def collect(self, progress: bool = False) -> Collected:
-        """All observations of the plan."""
+    def collect(
+        self, progress: bool = False, each: Callable[[Collected, tuple[float, ...]], None] | None = None
+    ) -> Collected:
+        """All observations of the plan.
+
+        Args:
+            progress: Show a progress bar.
+            each: Called after every timestep, with what was observed and where so far.
+        """
         plan = self.plan
         factors, pictures = drawings(plan.samples, HELD_OUT_SEED + 100 + 2 * plan.seed, self.model.codec.size[0])
         path = self._inverted(pictures)
         self.found.psnr = list(path.psnr)
         with tqdm(total=plan.samples * (1 + len(plan.other_ts)), unit="site", disable=not progress) as bar:
-            for t in (plan.main_t, *plan.other_ts):
+            ts = (plan.main_t, *plan.other_ts)
+            for done, t in enumerate(ts, 1):
                 point = path.at(t)
                 bank = self._bank(point) if t == plan.main_t else None
                 for site in self._sites(point, t, factors):
                     self._visit(site, bank)
                     bar.update()
+                if each is not None:
+                    each(self.found, ts[:done])
         return self.found
 
     def _inverted(self, pictures: Tensor) -> latentjac.Trajectory:
@@ -206,17 +216,28 @@ class Collector:
 
     def _edit(self, site: Site, arms: dict[str, Tensor], move: Move, start: float) -> None:
         """Edit along all arms at once, both ways, and record it beside scrambled versions of the same edits."""
-        rows = torch.cat(list(arms.values()))
-        first, best = at_effect(move, both_ways(rows), site.reference, start, self.plan.target)
-        places = [(arm, i) for arm, directions in arms.items() for i in range(len(directions))]
-        noise = (site.reference + scrambled(best.pictures - site.reference, site.generator)).clamp(0, 1)
-        meaningless = Edits(noise, best.amounts, rms(noise, site.reference))
+        places, first, best = self._tried(site, arms, move, start)
         self._record(site, places, "amount", first)
         self._record(site, places, "effect", best)
+        noise = (site.reference + scrambled(best.pictures - site.reference, site.generator)).clamp(0, 1)
+        meaningless = Edits(noise, best.amounts, rms(noise, site.reference))
         meaningless_places = [(f"scrambled {arm}", i) for arm, i in places]
         self._record(site, meaningless_places, "effect", meaningless)
         for named, edits in ((places, best), (meaningless_places, meaningless)):
             self._span(site, named, edits)
+
+    def _edit_equally(self, site: Site, arms: dict[str, Tensor]) -> None:
+        """Edit along straight lines, both ways, to equal effects, and record that alone."""
+        places, _, best = self._tried(site, arms, linear_move(self.model, site.point), self.plan.start)
+        self._record(site, places, "effect", best)
+
+    def _tried(
+        self, site: Site, arms: dict[str, Tensor], move: Move, start: float
+    ) -> tuple[list[tuple[str, int]], Edits, Edits]:
+        """Arm and number of each direction, and edits both ways: by the first amount, and by amounts of one effect."""
+        rows = torch.cat(list(arms.values()))
+        first, best = at_effect(move, both_ways(rows), site.reference, start, self.plan.target)
+        return [(arm, i) for arm, directions in arms.items() for i in range(len(directions))], first, best
 
     def _span(self, site: Site, places: list[tuple[str, int]], edits: Edits) -> None:
         """What the directions of each arm could do together, from their differences both ways."""

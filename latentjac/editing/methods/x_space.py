@@ -18,11 +18,12 @@ from latentjac.editing.evaluations import Evaluations
 from latentjac.editing.lines import Lines
 from latentjac.editing.methods.method import Job
 from latentjac.editing.null_space import left_of, null_space
-from latentjac.editing.questions import Answer, Asking, Question
+from latentjac.editing.questions import Asking
 from latentjac.editing.result import Walked
 from latentjac.editing.walk import Steps, Walks, walk
+from latentjac.editing.ways_down import nodes_of, way_between, way_down
 from latentjac.geometry.linearity import Linearity
-from latentjac.models import Conditioning, Model
+from latentjac.models import Model
 
 if TYPE_CHECKING:
     from latentjac.editing.result import Edit
@@ -148,7 +149,7 @@ class XSpaceMethod:
         with job.bar(num_steps + job.level) as bar:
             way = yield from walk(walks, steps, observer, bar, order=self.order)
             points = way.read(lines)
-            samples = yield from way_down(job, points.flatten(0, 1), bar)
+            samples, predicted = yield from way_down(job, points.flatten(0, 1), bar)
         record = steps.record().read(lines, job.compose)
         return Walked(
             samples=samples.view(points.shape),
@@ -163,6 +164,7 @@ class XSpaceMethod:
             gains=record.gains,
             retained=record.retained,
             overlaps=record.overlaps,
+            predicted=None if predicted is None else predicted.of_edit(*points.shape[:2]),
         )
 
     def outside(self, job: Job) -> torch.Tensor | None:
@@ -178,19 +180,16 @@ class XSpaceMethod:
         return null_space(job.model, point, mask.pixels, rank, energy, tol=mask.tol, progress=job.progress).v
 
     def samples_between(self, job: Job, edit: Edit, direction: int, distances: list[float], bar: tqdm) -> torch.Tensor:
-        """Clean samples from where the longest walks came through; no step is taken."""
+        """Clean samples from where the longest walks came through; no step is taken.
+
+        Where the ways down of the edit foretell about what is predicted on these, the network is asked at every other
+        level.
+        """
         x = torch.stack([_on_the_way(edit, direction, distance) for distance in distances])
-        return denoise(job.model, x, job.schedule, job.level, job.point.conditioning, bar)
-
-
-def way_down(job: Job, x: torch.Tensor, bar: tqdm | None = None) -> Asking[torch.Tensor]:
-    """Clean samples of noisy ones at the point."""
-
-    def answer(x: torch.Tensor, under: Conditioning) -> Answer:
-        return (denoise(job.model, x, job.schedule, job.level, under, bar),)
-
-    (samples,) = yield Question(answer, ("down", job.level, job.schedule), (x,), job.point.conditioning, last=True)
-    return samples
+        nodes = nodes_of(edit, direction)
+        if nodes is None or not nodes.foretell():
+            return denoise(job.model, x, job.schedule, job.level, job.point.conditioning, bar)
+        return way_between(job, x, nodes.between(distances), bar)
 
 
 def _on_the_way(edit: Edit, direction: int, distance: float) -> torch.Tensor:
