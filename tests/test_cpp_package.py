@@ -46,16 +46,22 @@ def test_programs_in_cpp_and_in_c(built: Path) -> None:
     assert "refused: latentjac_norm_linear: groups must divide the channels, 12, got 5" in out
 
 
-def test_another_interface_is_not_found(tmp_path: Path) -> None:
-    (tmp_path / "CMakeLists.txt").write_text(
-        "cmake_minimum_required(VERSION 3.20)\nproject(other LANGUAGES CXX)\nfind_package(latentjac 5.0 REQUIRED)\n"
-    )
+@pytest.mark.parametrize(
+    ("language", "asked", "message"),
+    [
+        ("CXX", "find_package(latentjac 5.0 REQUIRED)", "compatible with requested version"),
+        ("C", "set(latentjac_STATIC ON)\nfind_package(latentjac REQUIRED)", "static library needs CXX"),
+    ],
+)
+def test_what_cannot_be_linked_is_not_found(tmp_path: Path, language: str, asked: str, message: str) -> None:
+    program = f"cmake_minimum_required(VERSION 3.20)\nproject(other LANGUAGES {language})\n{asked}\n"
+    (tmp_path / "CMakeLists.txt").write_text(program)
     done = subprocess.run(
         [cmake(), "-S", tmp_path, "-B", tmp_path / "build", f"-Dlatentjac_DIR={kernels.cmake_dir()}"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode != 0
-    assert "compatible with requested version" in " ".join(done.stderr.split())
+    assert message in " ".join(done.stderr.split())
 
 
 def test_the_python_module_exports_nothing_of_the_library() -> None:
