@@ -32,7 +32,7 @@ def build_tiny_unet(
     ).eval()
 
 
-def build_shallow_unet(size: int = 8) -> UNet2DModel:
+def build_shallow_unet(size: int | tuple[int, int] = 8, **options: object) -> UNet2DModel:
     """One resolution and a mid block with attention, a third of the operators: for tests that trace many networks."""
     torch.manual_seed(0)
     return UNet2DModel(
@@ -43,6 +43,7 @@ def build_shallow_unet(size: int = 8) -> UNet2DModel:
         up_block_types=("UpBlock2D",),
         attention_head_dim=4,
         norm_num_groups=4,
+        **options,
     ).eval()
 
 

@@ -67,7 +67,7 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
 
         context.route("**/*", go)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)  # a machine may have other work
         if not errors:
             page.on("pageerror", lambda error: wrong.append(f"an error: {error}"))
             page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)

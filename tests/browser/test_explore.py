@@ -150,54 +150,6 @@ def test_from_a_photo_to_a_saved_slider(
     assert page.locator("#lje-line-0 .lj-strip .lj-frame").count() == 5
 
 
-def tab_to(page: Any, place: str, text: str = "") -> None:
-    """Go on by the Tab key until the focus is at or in a place that has a text."""
-    there = "([place, text]) => !!document.activeElement?.closest(place)?.innerText.includes(text)"
-    for _ in range(120):
-        page.keyboard.press("Tab")
-        if page.evaluate(there, [place, text]):
-            return
-    pytest.fail(f"no key leads to {place}")
-
-
-def test_from_a_photo_to_a_saved_slider_by_keys(enter: Callable[..., Any], photos: tuple[Path, Path]) -> None:
-    page = enter()
-    tab_to(page, ".lje-drop button")
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(photos[1])
-    page.wait_for_selector(".lje-box")
-    tab_to(page, ".lje-box")
-    page.keyboard.press("-")
-    tab_to(page, "#lje-invert")
-    page.keyboard.press("Enter")
-    page.wait_for_selector(".lje-pair")
-    page.wait_for_function(IDLE)
-    tab_to(page, ".lje-levels")
-    level = page.locator(".lje-levels input:checked").input_value()
-    page.keyboard.press("ArrowRight")
-    assert page.locator(".lje-levels input:checked").input_value() != level
-    tab_to(page, "#lje-k input")
-    page.keyboard.press("ControlOrMeta+a")
-    page.keyboard.type("1")
-    tab_to(page, "#lje-find")
-    page.keyboard.press("Enter")
-    page.wait_for_selector("#lje-line-0 latentjac-scrubber.lj-live")
-    page.wait_for_function(IDLE)
-    still = shown(page)
-    tab_to(page, SLIDER)
-    page.keyboard.press("ArrowRight")
-    assert shown(page) != still
-    tab_to(page, ".lje-tools button", "Keep")
-    page.keyboard.press("Enter")
-    page.wait_for_selector("#lje-kept a")
-    page.wait_for_function(IDLE)
-    tab_to(page, "#lje-kept a")
-    with page.expect_download() as download:
-        page.keyboard.press("Enter")
-    assert download.value.suggested_filename.endswith(".safetensors")
-
-
 def choose(page: Any, box: str, choice: str) -> None:
     """Choose one entry of a list of Gradio."""
     page.click(f"{box} input")

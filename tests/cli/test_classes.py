@@ -10,7 +10,7 @@ import pytest
 import torch
 from cli.commands import run
 from diffusers import DDPMPipeline
-from networks import build_scheduler, build_tiny_unet
+from networks import build_scheduler, build_shallow_unet
 from PIL import Image
 
 import latentjac
@@ -20,7 +20,7 @@ pytest.importorskip("typer")
 
 def test_a_class_label(tmp_path: Path) -> None:
     folder, photo = tmp_path / "model", tmp_path / "photo.png"
-    DDPMPipeline(unet=build_tiny_unet(num_class_embeds=4), scheduler=build_scheduler()).save_pretrained(folder)
+    DDPMPipeline(unet=build_shallow_unet(16, num_class_embeds=4), scheduler=build_scheduler()).save_pretrained(folder)
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(photo)
     quick = ["--model", folder, "--steps", 8, "--t", 0.5, "--out", tmp_path / "basis", "-k", 2]
     done = run("basis", photo, *quick, "--class-label", 2)

@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 from cli.commands import run
-from diffusers import DDIMPipeline, UNet2DModel
-from networks import build_scheduler, build_tiny_unet
+from diffusers import DDIMPipeline
+from networks import build_scheduler, build_shallow_unet
 from PIL import Image
 from report.parsed import Page
 
@@ -209,7 +209,7 @@ def test_a_mask_of_another_size_is_refused(photo, tmp_path) -> None:
 def test_a_model_of_rectangles(photo, mask, tmp_path, crop: list) -> None:
     """The photo is cropped to the model's shape, and so are mask, sheet, page and GIF."""
     folder = tmp_path / "model"
-    DDIMPipeline(unet=build_tiny_unet(size=(12, 20)), scheduler=build_scheduler()).save_pretrained(folder)
+    DDIMPipeline(unet=build_shallow_unet((12, 20)), scheduler=build_scheduler()).save_pretrained(folder)
     done = run(
         "edit", photo, "--mask", mask, "--method", "linear", "--distance", "4", "--model", folder, "--gif",
         "--frames", 3, "--out", tmp_path / "out", *crop, *QUICK,
@@ -225,7 +225,7 @@ def test_a_model_of_rectangles(photo, mask, tmp_path, crop: list) -> None:
 
 
 def test_a_model_of_other_samples_than_pictures_is_refused(photo, tmp_path) -> None:
-    network = UNet2DModel.from_config({**build_tiny_unet().config, "in_channels": 4, "out_channels": 4})
+    network = build_shallow_unet(in_channels=4, out_channels=4)
     DDIMPipeline(unet=network, scheduler=build_scheduler()).save_pretrained(tmp_path / "model")
     done = run("invert", photo, "--model", tmp_path / "model", "--out", tmp_path / "out")
     assert done.returncode
@@ -336,10 +336,7 @@ def test_ctrl_c_ends_without_a_record(tiny_folder, photo, tmp_path, monkeypatch)
 
 
 def test_a_basis_of_another_model_is_refused(demo, photo, tmp_path) -> None:
-    from diffusers import DDIMPipeline
-    from networks import build_scheduler, build_tiny_unet
-
-    DDIMPipeline(unet=build_tiny_unet(5), scheduler=build_scheduler()).save_pretrained(tmp_path / "other")
+    DDIMPipeline(unet=build_shallow_unet(12), scheduler=build_scheduler()).save_pretrained(tmp_path / "other")
     basis = demo[1] / "basis.safetensors"
     done = run("edit", photo, "--basis", basis, "--model", tmp_path / "other", "--out", tmp_path / "x")
     assert done.returncode == 2
