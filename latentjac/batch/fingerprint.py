@@ -16,6 +16,7 @@ from latentjac.strict_json import from_json, to_json
 
 _TOLD = ("version", "model", "settings")  # what a fingerprint is of
 _MOST_SHOWN = 5
+_LONGEST_SHOWN = 60  # letters of a value
 
 
 def manifest_of(spec: Spec, model: Model, items: int) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def difference(there: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What differs between two manifests, a text each."""
     old, new = (dict(_flat({key: content.get(key) for key in _TOLD})) for content in (there, now))
     names = [name for name in [*old, *(name for name in new if name not in old)] if old.get(name) != new.get(name)]
-    told = [f"{name} was {_short(old.get(name))} and is {_short(new.get(name))}" for name in names[:_MOST_SHOWN]]
+    told = ["{} was {} and is {}".format(name, *_short(old.get(name), new.get(name))) for name in names[:_MOST_SHOWN]]
     return told + ([f"{len(names) - _MOST_SHOWN} more"] if len(names) > _MOST_SHOWN else [])
 
 
@@ -82,6 +83,13 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield from _flat(entry, key)
 
 
-def _short(value: Any) -> str:
-    text = to_json(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _short(old: Any, new: Any) -> list[str]:
+    """Two values in words; of long ones what is around the first difference."""
+    texts = [to_json(old), to_json(new)]
+    if max(map(len, texts)) <= _LONGEST_SHOWN:
+        return texts
+    differing = (i for i, (one, other) in enumerate(zip(*texts, strict=False)) if one != other)
+    begin = max(0, next(differing, min(map(len, texts))) - _LONGEST_SHOWN // 2)
+    parts = [text[begin : begin + _LONGEST_SHOWN] for text in texts]
+    ends = ["..." if len(text) > begin + _LONGEST_SHOWN else "" for text in texts]
+    return [f"{'...' if begin else ''}{part}{end}" for part, end in zip(parts, ends, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import threading
 import warnings
@@ -22,6 +23,7 @@ from PIL import Image
 import latentjac
 from latentjac import batch
 from latentjac.batch import compute, folder, parts, pipeline, run
+from latentjac.batch.fingerprint import difference
 from latentjac.batch.folder import RunFolder, working
 from latentjac.editing import Linear
 
@@ -160,8 +162,17 @@ def test_other_settings_are_refused(
 
 def test_another_model_is_refused(finished: batch.Results, photos: Path) -> None:
     other = latentjac.load(build_shallow_unet().requires_grad_(False), build_scheduler(beta_end=0.01))
-    with pytest.raises(ValueError, match=r"model\.scheduler was"):
+    with pytest.raises(ValueError, match=r"model\.scheduler was \"DDIMScheduler\(.* and is \"DDIMScheduler"):
         batch.Run({"items": str(photos), **SPEC}, finished.path, model=other, shard="1/1").run()
+
+
+def test_of_long_values_what_differs_is_shown() -> None:
+    one, other = ({"model": {"scheduler": f"{'x' * 100}, spacing={name}, {'y' * 100}"}} for name in ("leading", "own"))
+    (told,) = difference(one, other)
+    assert re.fullmatch(
+        r"model\.scheduler was \.\.\.x+, spacing=leading, y+\.\.\. and is \.\.\.x+, spacing=own, y+\.\.\.", told
+    )
+    assert difference({"version": "1"}, {"version": "2"}) == ['version was "1" and is "2"']
 
 
 @pytest.mark.usefixtures("instant")

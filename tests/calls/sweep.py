@@ -44,6 +44,7 @@ RIGHT = {
         for name in BASELINES
         if name.partition("/")[0] in ("edit", "Slider.apply")
     },
+    ("masked_basis/several", "point", "our point"): "it holds one sample, and there are two masks",
     ("effective_rank/basis", "operator", "our lin"): "the basis does not fit it, and is named",
     ("Mask", "null_rank", "0"): "then tol has no use, and is named",
     **{("write_json", "content", value): "its own error" for value in ("spiteful", "[spiteful]")},
