@@ -72,14 +72,14 @@ def build_text_encoder(vocabulary: int, kind: Any = CLIPTextModel, layers: int =
     )
 
 
-def build_autoencoder(latent_channels: int = 4) -> AutoencoderKL:
-    """Pictures of 16x16 as 4 channels of 8x8, or others."""
+def build_autoencoder() -> AutoencoderKL:
+    """Pictures of 16x16 as 4 channels of 8x8."""
     torch.manual_seed(3)
     return AutoencoderKL(
         block_out_channels=(8, 8),
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=latent_channels,
+        latent_channels=4,
         norm_num_groups=4,
         sample_size=16,
         scaling_factor=3.0,

@@ -155,6 +155,10 @@ class Linearity:
     tolerance: float
 
 
+# Of a prediction, that the longest probe has to move at most: 100 roundings of bfloat16 would be most of it.
+_LEAST_ANSWER = 0.01
+
+
 @public
 @torch.no_grad()
 def measure_linearity(
@@ -207,7 +211,7 @@ def judge_quotients(
     difference = (eps - base).double().flatten(3)
     # The longest probe moves the prediction by less than its rounding: there is nothing to follow.
     answer = difference[:, :, -1].norm(dim=-1).amax(1)
-    noise = 100 * torch.finfo(base.dtype).eps * float(base.double().norm())
+    noise = min(100 * torch.finfo(base.dtype).eps, _LEAST_ANSWER) * float(base.double().norm())
     if (answer <= noise).any():
         first = int((answer <= noise).nonzero()[0])
         raise ValueError(

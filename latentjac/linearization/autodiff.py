@@ -45,7 +45,8 @@ _RELATIVE = 0.05
 class _Differentiable(TorchFunctionMode):
     """Makes torch's functions differentiable in both modes, and refuses operators that have no derivative.
 
-    Forward AD of group_norm fails on channels-last inputs on a CPU, so norms get contiguous ones.
+    Forward AD of group_norm fails on channels-last inputs on a CPU, so norms get contiguous ones. What attention by the
+    math kernel gives lies in memory as from the fused ones, for functions that view it so.
     """
 
     NORMS = (F.group_norm, F.layer_norm, torch.group_norm, torch.layer_norm)
@@ -55,7 +56,10 @@ class _Differentiable(TorchFunctionMode):
             args = (args[0].contiguous(), *args[1:])
         elif isinstance(func, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
             _refuse_unknown(func, args)
-        return func(*args, **(kwargs or {}))
+        returned = func(*args, **(kwargs or {}))
+        if func is F.scaled_dot_product_attention and returned.ndim == 4:
+            returned = returned.transpose(1, 2).contiguous().transpose(1, 2)
+        return returned
 
 
 def _refuse_unknown(func: Any, args: tuple[Any, ...]) -> None:

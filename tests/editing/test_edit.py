@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from editing.known import kind, linear, pixelwise, point_for, sigma_at, unit
-from networks import point_at, rand
+from networks import build_scheduler, build_shallow_unet, point_at, rand
+from truth import relative
 
 import latentjac
 from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Method
@@ -26,6 +27,22 @@ def test_distance_is_the_way_travelled_in_noise_deviations(tiny_model, tiny_poin
     assert result.num_steps == 1
     assert way == pytest.approx(0.04 * sigma_at(tiny_model), rel=1e-9)
     assert float(result.along.path[0, 0]) == pytest.approx(0.04, rel=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("method", METHODS, ids=kind)
+def test_weights_in_16_bits(dtype: torch.dtype, method: Method) -> None:
+    """Where an edit leads is where it leads in float32, but for rounding."""
+    model, point = latentjac.load(build_shallow_unet(), build_scheduler()), point_at(rand(1, 3, 8, 8).float())
+    direction = direction_for(model, point, method)
+    exact = latentjac.edit(model, point, direction, 1.0, method=method).samples
+    model, point = (
+        latentjac.load(build_shallow_unet(), build_scheduler(), dtype=dtype),
+        point_at(point.sample.to(dtype)),
+    )
+    rounded = latentjac.edit(model, point, direction.to(dtype), 1.0, method=method).samples
+    assert rounded.dtype == dtype
+    assert relative(rounded, exact) < 0.05
 
 
 def test_guidance_follows_the_formula() -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import diffusers
 import image_transformers
 import packed_transformers
-import seeing_pipelines
 import torch
 from controlled_pipelines import (
     build_cached_flux2,
@@ -17,35 +15,10 @@ from controlled_pipelines import (
     build_seeing_cog_view4,
     build_seeing_flux,
 )
-from family_rows.given import HOLE, MASK, PHOTO, PICTURE, SCENE, SEEN, SIGNED, flow, folded, packed, shown_to, tokens
-from prompted_transformers import build_prompted_chroma, build_prompted_flux, build_prompted_sd3
-from small_pipeline import SIDE, Small, nothing
-
-OF_FLUX = ', weight_name="ip_adapter.safetensors", image_encoder_pretrained_model_name_or_path="owner/clip"'
-
-
-def prompted(
-    family: str, build: Any, published: str, called: Any = nothing, *, loaded: str = OF_FLUX, **more: Any
-) -> Small:
-    """A row of a transformer with an IP-Adapter, which diffusers puts into its pipeline."""
-    opened = (
-        f'pipeline = diffusers.DiffusionPipeline.from_pretrained("owner/{published}")\n'
-        f'pipeline.load_ip_adapter("owner/{published}-ip-adapter"{loaded})'
-    )
-    return Small(
-        family,
-        build,
-        {"image_prompt": PHOTO},
-        lambda model, noise: {**called(model, noise), "ip_adapter_image": PHOTO},
-        opened=opened,
-        **more,
-    )
-
+from family_rows.given import HOLE, MASK, PHOTO, PICTURE, SCENE, SEEN, SIGNED, flow, folded, packed, shown_to
+from small_pipeline import SIDE, Small
 
 ROWS: dict[str, Small] = {
-    "flux-ip-adapter": prompted("FLUX", build_prompted_flux, "flux", packed, size=SIDE),
-    "chroma-ip-adapter": prompted("CHROMA", build_prompted_chroma, "chroma", tokens, size=SIDE),
-    "sd3-ip-adapter": prompted("SD3", build_prompted_sd3, "sd3", loaded=""),
     "flux-control": Small(
         "FLUX_CONTROL",
         partial(build_seeing_flux, kind=diffusers.FluxControlPipeline, in_channels=32, out_channels=16),
@@ -79,13 +52,6 @@ ROWS: dict[str, Small] = {
         "QWEN_IMAGE_EDIT_PLUS",
         partial(build_qwen_image_edit, diffusers.QwenImageEditPlusPipeline),
         lambda model, noise: {**folded(model, noise), "image": PHOTO},
-        given={"image": PHOTO},
-        size=SIDE,
-    ),
-    "longcat-image-edit": flow(
-        "LONGCAT_IMAGE_EDIT",
-        seeing_pipelines.build_longcat_image_edit,
-        lambda model, noise: {**tokens(model, noise), "image": PHOTO},
         given={"image": PHOTO},
         size=SIDE,
     ),

@@ -96,3 +96,14 @@ def test_parameters_that_require_grad_record_no_graph() -> None:
     lin = linearize(layer, torch.randn(1, 4, dtype=torch.float64))
     assert not lin.y.requires_grad
     assert not lin.jvp(torch.randn(2, 1, 4, dtype=torch.float64)).requires_grad
+
+
+def test_attention_lies_in_memory_as_functions_expect_it() -> None:
+    """As those of diffusers, which view tokens of all heads side by side where a copy would be needed otherwise."""
+    x = torch.randn(1, 2, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def f(q: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(q, q, q).transpose(1, 2).view(1, 3, 8)
+
+    lin = linearize(f, x, backend="autodiff")
+    torch.testing.assert_close(lin.jvp(torch.eye(24).double().view(24, *x.shape)).flatten(1), dense_jacobian(f, x).T)

@@ -90,7 +90,8 @@ class GeodesicSteps:
         """
         self._walks, self._bases, self._transport = walks, bases, transport
         first = bases.first
-        coordinates = walks.directions.flatten(2) @ first.v.flatten(1).mT.to(walks.directions)
+        # In the type of bases, which have more digits than samples where weights are in 16 bits.
+        coordinates = walks.directions.flatten(2).to(first.v) @ first.v.flatten(1).mT
         energy = coordinates.square().sum(-1)
         if (energy < 1e-6).any():
             raise ValueError(
@@ -100,7 +101,7 @@ class GeodesicSteps:
         self._retained = [energy]
         images = coordinates if transport == "park2023" else coordinates * first.s
         self._spaces = [first.u] * len(walks.directions)
-        self._v = walks.unit_allowed(_unit(coordinates, first.v))
+        self._v = walks.unit_allowed(_unit(coordinates, first.v).to(walks.directions))
         self._u = _unit(images, first.u)
 
     def step(self, number: int, x: torch.Tensor) -> torch.Tensor:

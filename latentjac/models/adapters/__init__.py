@@ -5,7 +5,6 @@ from typing import Any
 
 from latentjac.models.adapters.animatediff import ANIMATEDIFF, ANIMATEDIFF_XL
 from latentjac.models.adapters.audio_ldm import AUDIO_LDM
-from latentjac.models.adapters.audio_ldm2 import AUDIO_LDM_2
 from latentjac.models.adapters.aura_flow import AURA_FLOW
 from latentjac.models.adapters.bria import BRIA, FIBO, FIBO_EDIT
 from latentjac.models.adapters.chroma import CHROMA
@@ -50,7 +49,6 @@ from latentjac.models.adapters.kandinsky3 import KANDINSKY_3
 from latentjac.models.adapters.kandinsky5 import KANDINSKY_5, KANDINSKY_5_EDIT, SmoothKandinsky5
 from latentjac.models.adapters.krea2 import KREA2
 from latentjac.models.adapters.longcat_image import LONGCAT_IMAGE
-from latentjac.models.adapters.longcat_image_edit import LONGCAT_IMAGE_EDIT
 from latentjac.models.adapters.ltx import LTX
 from latentjac.models.adapters.lumina import LUMINA
 from latentjac.models.adapters.lumina2 import LUMINA2, MaskedLumina2
@@ -78,7 +76,7 @@ FAMILIES = (
     UNION_SDXL, CONTROLLED_FLUX, CONTROLLED_SD3, CONTROLLED_QWEN_IMAGE, COMPLETED_Z_IMAGE, CONTROLLED_Z_IMAGE,
     CONTROLLED_SANA, CONTROLLED_HUNYUAN_DIT, FLUX_CONTROL, FLUX_FILL, FLUX_KONTEXT, COG_VIEW4_CONTROL,
     FLUX2_KLEIN_INPAINT, FLUX2_KLEIN_KV, KANDINSKY_INPAINT, KANDINSKY_21_INPAINT, MARIGOLD, LARGER,
-    QWEN_IMAGE_EDIT_PLUS, QWEN_IMAGE_EDIT, LONGCAT_IMAGE_EDIT, FIBO_EDIT, PAINTING,
+    QWEN_IMAGE_EDIT_PLUS, QWEN_IMAGE_EDIT, FIBO_EDIT, PAINTING,
     PIXEL_UNET, CLASS_UNET, AUDIO_LDM, KANDINSKY, KANDINSKY_21, DEEPFLOYD_UPSCALED, DEEPFLOYD, UPSCALED, UNCLIP, DEPTH,
     CONTROLLED, CONTROLLED_SDXL, ADAPTED, ADAPTED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, VARIATION, DIT, PIXART,
     PIXART_SIZED, SD3, FLUX, FLUX_SCHNELL, SANA, AURA_FLOW, HUNYUAN_DIT, COG_VIEW4, QWEN_IMAGE, Z_IMAGE,
@@ -86,7 +84,7 @@ FAMILIES = (
     XS, XS_SDXL, HIDREAM, NUCLEUS, FIBO2, OVIS_IMAGE, LONGCAT_IMAGE, BRIA, FIBO, KREA2, ERNIE_IMAGE, PRX, LUMINA,
     HUNYUAN_IMAGE, KANDINSKY_3, KANDINSKY_5_EDIT, KANDINSKY_5, ALT_DIFFUSION, LATENT_DIFFUSION, DREAMLITE,
     WAN_STAGED, WAN, LTX, COGVIDEOX, HUNYUAN_VIDEO, HUNYUAN_VIDEO_PLAIN, ANIMATEDIFF, ANIMATEDIFF_XL,
-    STABLE_AUDIO, AUDIO_LDM_2,
+    STABLE_AUDIO,
 )  # fmt: skip
 # Of networks that had one class before diffusers 0.30, and have one each since: by the kind of their norm.
 _NEW_CLASSES = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
@@ -118,7 +116,6 @@ __all__ = [
     "ANIMATEDIFF",
     "ANIMATEDIFF_XL",
     "AUDIO_LDM",
-    "AUDIO_LDM_2",
     "AURA_FLOW",
     "BRIA",
     "BY_HAND",
@@ -172,7 +169,6 @@ __all__ = [
     "LARGER",
     "LATENT_DIFFUSION",
     "LONGCAT_IMAGE",
-    "LONGCAT_IMAGE_EDIT",
     "LTX",
     "LUMINA",
     "LUMINA2",
