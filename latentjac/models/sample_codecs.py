@@ -101,8 +101,8 @@ def _of_sound(network: Any, autoencoder: Any, size: Size | None) -> tuple[SoundC
     shape = (family_of(network) or PIXEL_UNET).sample_shape(network)
     codec: SoundCodec | None = None
     if isinstance(autoencoder, Vocoded):
-        shape = (*shape[:-1], autoencoder.bands // autoencoders.factor_of(autoencoder.vae))
-        codec = SpectrogramCodec(autoencoder, shape[1:])
+        frames, bands = shape[1], autoencoder.bands // autoencoders.factor_of(autoencoder.vae)
+        shape, codec = (*shape[:-1], bands), SpectrogramCodec(autoencoder, (frames, bands))
     elif autoencoder is not None:
         codec = SoundCodec(autoencoder, shape[1])
     if codec is not None and codec.latent_channels != shape[0]:
