@@ -102,7 +102,7 @@ def _of_sound(network: Any, autoencoder: Any, size: Size | None) -> tuple[SoundC
     codec: SoundCodec | None = None
     if isinstance(autoencoder, Vocoded):
         shape = (*shape[:-1], autoencoder.bands // autoencoders.factor_of(autoencoder.vae))
-        codec = SpectrogramCodec(autoencoder, shape[1:])
+        codec = SpectrogramCodec(autoencoder, (shape[1], shape[2]))
     elif autoencoder is not None:
         codec = SoundCodec(autoencoder, shape[1])
     if codec is not None and codec.latent_channels != shape[0]:
