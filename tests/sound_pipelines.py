@@ -6,6 +6,9 @@ import math
 
 import torch
 from diffusers import (
+    AudioLDM2Pipeline,
+    AudioLDM2ProjectionModel,
+    AudioLDM2UNet2DConditionModel,
     AudioLDMPipeline,
     AutoencoderKL,
     AutoencoderOobleck,
@@ -16,10 +19,17 @@ from diffusers import (
 )
 from image_transformers import build_words
 from networks import build_text_unet, randomize
-from pipelines import build_latent_scheduler, build_t5
+from pipelines import LETTERS, build_latent_scheduler, build_t5
 from transformers import (
+    ClapAudioConfig,
+    ClapConfig,
+    ClapFeatureExtractor,
+    ClapModel,
     ClapTextConfig,
     ClapTextModelWithProjection,
+    GPT2Config,
+    GPT2LMHeadModel,
+    RobertaTokenizer,
     SpeechT5HifiGan,
     SpeechT5HifiGanConfig,
 )
@@ -99,3 +109,33 @@ def build_audio_ldm() -> AudioLDMPipeline:
         projection_class_embeddings_input_dim=12, class_embeddings_concat=True,
     )  # fmt: skip
     return AudioLDMPipeline(autoencoder, encoder, words, randomize(unet).float(), build_latent_scheduler(), vocoder)
+
+
+def build_letters() -> RobertaTokenizer:
+    """A token a letter."""
+    words = {word: i for i, word in enumerate(("<pad>", "</s>", "<s>", "<unk>", "<mask>", "\u0120", *LETTERS))}
+    return RobertaTokenizer(vocab=words, merges=[], model_max_length=12)
+
+
+def build_audio_ldm2() -> AudioLDM2Pipeline:
+    """Two resolutions that attend to what a language model writes and to T5."""
+    autoencoder, vocoder = build_spectrograms()
+    tokenizer_2, encoder_2 = build_t5()
+    torch.manual_seed(6)
+    audio = ClapAudioConfig(
+        spec_size=8, window_size=4, num_mel_bins=8, intermediate_size=24, depths=[1, 1], num_attention_heads=[1, 1],
+        num_hidden_layers=1, hidden_size=192, projection_dim=8, patch_size=2, patch_stride=2,
+        patch_embed_input_channels=4,
+    )  # fmt: skip
+    clap = ClapModel(ClapConfig(text_config=CLAP, audio_config=audio.to_dict(), projection_dim=16))
+    written = GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=8, n_positions=99, max_new_tokens=4)
+    projection = AudioLDM2ProjectionModel(text_encoder_dim=16, text_encoder_1_dim=16, langauge_model_dim=16)
+    unet = AudioLDM2UNet2DConditionModel(
+        sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(8, 16),
+        norm_num_groups=4, attention_head_dim=2, cross_attention_dim=[[None, 16, 16], [None, 16, 16]],
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    )  # fmt: skip
+    return AudioLDM2Pipeline(
+        autoencoder, clap.eval(), encoder_2, projection.eval(), GPT2LMHeadModel(written).eval(), build_letters(),
+        tokenizer_2, ClapFeatureExtractor(), randomize(unet).float(), build_latent_scheduler(), vocoder,
+    )  # fmt: skip

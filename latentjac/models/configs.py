@@ -72,6 +72,10 @@ _SEVERAL_LAYERS = _or(_LAYERS, _lists(_LAYERS, MOST_BLOCKS, _BLOCKS))
 _COUNT: _Rule = (f"an int in [0, {MOST_LAYERS}] (MOST_LAYERS)", lambda value: _is_int(value, 0, MOST_LAYERS))
 _SEVERAL_COUNTS = _lists(_COUNT, MOST_BLOCKS, _BLOCKS)
 _SEVERAL_CHANNELS = _or(_CHANNELS, _lists(_CHANNELS, MOST_BLOCKS, _BLOCKS))
+# Of attention in each block, one behind the other; null is of a block to itself.
+_MAYBE_CHANNELS = _lists(
+    (f"null or {_CHANNELS[0]}", lambda value: value is None or _CHANNELS[1](value)), MOST_BLOCKS, _BLOCKS
+)
 
 
 def _one_of(*values: str) -> _Rule:
@@ -93,7 +97,7 @@ _RULES: dict[str, _Rule] = {
     "attention_head_dim": _SEVERAL_CHANNELS,
     "num_attention_heads": _SEVERAL_CHANNELS,
     "caption_channels": _SEVERAL_CHANNELS,
-    "cross_attention_dim": _SEVERAL_CHANNELS,
+    "cross_attention_dim": _or(_SEVERAL_CHANNELS, _lists(_MAYBE_CHANNELS, MOST_BLOCKS, _BLOCKS)),
     "time_cond_proj_dim": _CHANNELS,
     "addition_time_embed_dim": _CHANNELS,
     "projection_class_embeddings_input_dim": _CHANNELS,

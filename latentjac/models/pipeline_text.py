@@ -29,24 +29,35 @@ class PipelineText:
     Attributes:
         encoder: All of its encoders, in evaluation mode, gradients off.
         recipe: What makes another one, a function of a module and its arguments; None where that is not known.
+        like: Name of a tensor of the prompt that decides how texts are encoded which guidance leads away from.
 
     Args:
         kind: Class of the pipeline in diffusers.
         parts: Its parts by name; those that it can do without may be missing.
         encode: Calls it.
-        encode_away: The same of texts that guidance leads away from, where the pipeline encodes these in another way.
+        encode_away: The same of texts that guidance leads away from, where the pipeline encodes these in another way;
+            with ``like`` it gets that tensor as well.
+        like: Such a name, where there is one.
     """
 
     recipe: tuple[Callable[..., PipelineText], tuple[Any, ...]] | None = None
 
-    def __init__(self, kind: str, parts: Mapping[str, Any], encode: Encode, encode_away: Encode | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        parts: Mapping[str, Any],
+        encode: Encode,
+        encode_away: Encode | None = None,
+        *,
+        like: str | None = None,
+    ) -> None:
         import diffusers
 
         names = getattr(diffusers, kind)._get_init_keys(getattr(diffusers, kind)) - {"self"}
         settings = {"requires_safety_checker": False} if "requires_safety_checker" in names else {}
         self._pipeline = getattr(diffusers, kind)(**{**{name: parts.get(name) for name in names}, **settings})
-        self._encode, self._encode_away = encode, encode_away or encode
-        coders = ("text_encoder", "projection_model", "bert")
+        self._encode, self._encode_away, self.like = encode, encode_away or encode, like
+        coders = ("text_encoder", "projection_model", "bert", "language_model")
         held = [p for name, p in parts.items() if name.startswith(coders) and isinstance(p, torch.nn.Module)]
         self.encoder = torch.nn.ModuleList(held).eval().requires_grad_(False)
 
@@ -80,10 +91,19 @@ class PipelineText:
     @public
     @made_on_cpu
     @torch.no_grad()
-    def negative_tensors(self, prompts: Sequence[str], pictures: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
-        """The same of prompts that guidance leads away from; errors as of :meth:`tensors`."""
+    def negative_tensors(
+        self, prompts: Sequence[str], pictures: torch.Tensor | None = None, *, like: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        """The same of prompts that guidance leads away from; errors as of :meth:`tensors`.
+
+        Args:
+            prompts: Texts.
+            pictures: For encoders that see such.
+            like: The tensor of the prompt that :attr:`like` names.
+        """
         with _encoding:
-            return self._encode_away(self._pipeline, check_texts("negative_tensors", prompts), *_given(pictures))
+            texts = check_texts("negative_tensors", prompts)
+            return self._encode_away(self._pipeline, texts, *_given(pictures), *_given(like))
 
 
 def _drop_hooks(encoder: torch.nn.Module) -> None:
@@ -96,8 +116,8 @@ def _drop_hooks(encoder: torch.nn.Module) -> None:
             del module._output_capturing_hooks_installed
 
 
-def _given(pictures: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
-    return () if pictures is None else (pictures,)
+def _given(tensor: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+    return () if tensor is None else (tensor,)
 
 
 def check_processor(name: str, part: Any) -> None:

@@ -40,7 +40,7 @@ def conditioning_under(
             "diffusers take 0 as well, is 1",
             function,
         )
-    away = _tensors(model, asked.negative_prompt or None, [asked.negative_class_label], scale, away=True, seen=seen)
+    away = _tensors(model, asked.negative_prompt or None, [asked.negative_class_label], scale, away_from=own, seen=seen)
     away |= beside.negative(function, model) | kept
     if not beside.guides:
         return Conditioning(own, ClassifierFree(Conditioning(away), scale))
@@ -62,13 +62,14 @@ def _tensors(
     scale: float,
     *,
     clip_skip: int | None = None,
-    away: bool = False,
+    away_from: dict[str, torch.Tensor] | None = None,
     seen: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
     """Tensors by name: of classes for networks that take such, else of texts; none for networks with neither.
 
-    Some texts are of pictures that are ``seen``.
+    Some texts are of pictures that are ``seen``, and those that guidance leads ``away_from`` a prompt are made like it.
     """
+    away = away_from is not None
     if model.classes is not None:
         return {"class_label": torch.tensor(labels, device=model.device)}
     if model.text is None:
@@ -76,6 +77,8 @@ def _tensors(
     text: Any = model.text
     skipped: dict[str, Any] = {} if clip_skip is None else {"clip_skip": clip_skip}
     skipped |= {} if seen is None else {"pictures": seen}
+    if away_from is not None and getattr(text, "like", None) is not None:
+        skipped["like"] = away_from[text.like]
     if prompt is None and hasattr(text, "without_text"):
         tensors = dict(text.without_text(**skipped))
     else:

@@ -10,7 +10,7 @@ import torch
 import video_pipelines
 from family_rows.given import flow
 from small_pipeline import SCALE, Small
-from sound_pipelines import build_audio_ldm, build_stable_audio
+from sound_pipelines import build_audio_ldm, build_audio_ldm2, build_stable_audio
 
 import latentjac
 
@@ -53,4 +53,5 @@ ROWS: dict[str, Small] = {
     ),
     "stable-audio": flow("STABLE_AUDIO", build_stable_audio, unscaled),
     "audio-ldm": flow("AUDIO_LDM", build_audio_ldm),
+    "audio-ldm-2": flow("AUDIO_LDM_2", build_audio_ldm2),
 }

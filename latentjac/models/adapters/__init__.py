@@ -5,6 +5,7 @@ from typing import Any
 
 from latentjac.models.adapters.animatediff import ANIMATEDIFF, ANIMATEDIFF_XL
 from latentjac.models.adapters.audio_ldm import AUDIO_LDM
+from latentjac.models.adapters.audio_ldm2 import AUDIO_LDM_2
 from latentjac.models.adapters.aura_flow import AURA_FLOW
 from latentjac.models.adapters.bria import BRIA, FIBO, FIBO_EDIT
 from latentjac.models.adapters.chroma import CHROMA
@@ -84,7 +85,7 @@ FAMILIES = (
     XS, XS_SDXL, HIDREAM, NUCLEUS, FIBO2, OVIS_IMAGE, LONGCAT_IMAGE, BRIA, FIBO, KREA2, ERNIE_IMAGE, PRX, LUMINA,
     HUNYUAN_IMAGE, KANDINSKY_3, KANDINSKY_5_EDIT, KANDINSKY_5, ALT_DIFFUSION, LATENT_DIFFUSION, DREAMLITE,
     WAN_STAGED, WAN, LTX, COGVIDEOX, HUNYUAN_VIDEO, HUNYUAN_VIDEO_PLAIN, ANIMATEDIFF, ANIMATEDIFF_XL,
-    STABLE_AUDIO,
+    STABLE_AUDIO, AUDIO_LDM_2,
 )  # fmt: skip
 # Of networks that had one class before diffusers 0.30, and have one each since: by the kind of their norm.
 _NEW_CLASSES = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
@@ -116,6 +117,7 @@ __all__ = [
     "ANIMATEDIFF",
     "ANIMATEDIFF_XL",
     "AUDIO_LDM",
+    "AUDIO_LDM_2",
     "AURA_FLOW",
     "BRIA",
     "BY_HAND",
