@@ -500,9 +500,9 @@ TABLE: list[Row] = [
     ),
     (
         "mask points",
-        lambda c: lj.editing.masked_basis(c.model, c.many, c.mask),
+        lambda c: lj.editing.masked_basis(c.model, c.many, [c.mask] * 3),
         ValueError,
-        "point must hold one .*got 2",
+        r"mask must be one for all or 2 \(as many as samples\), got 3",
     ),
     (
         "null both",

@@ -55,7 +55,10 @@ def posterior_mean(model: latentjac.Model, x: torch.Tensor, noise: float) -> tor
     """The clean sample by the definitions of each kind, written out."""
     config, s = model.scheduler.config, torch.tensor(noise, dtype=torch.float64)
     if model.prediction_type == "flow_prediction":
-        return x - s * output(model, x, s * 1000)
+        whole = model.scheduler.config.get(
+            "use_flow_sigmas"
+        )  # solvers that know other levels, too, count whole timesteps
+        return x - s * output(model, x, (s * 1000).floor() if whole else s * 1000)
     if model.prediction_type == "score":
         return x + s**2 * output(model, x, s)
     skip, scale = 0.25 / (s**2 + 0.25), s * 0.5 / (s**2 + 0.25).sqrt()

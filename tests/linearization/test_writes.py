@@ -77,7 +77,7 @@ def after_a_copy(x: Tensor) -> Tensor:
 PLAIN = {
     f.__name__: f
     for f in (
-        *(on_a_product, behind_a_convolution, into_a_buffer, under_a_mask, of_two_names, with_sums),
+        *(on_a_product, behind_a_convolution, into_a_buffer, of_two_names, with_sums),
         *(after_dropping_nothing, after_a_copy),
     )
 }
@@ -87,6 +87,16 @@ PLAIN = {
 def test_plain_writes_are_traced_once(f: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.export.ExportedProgram, "run_decompositions")
     check_network(f, rand(2, 4))
+
+
+def test_places_that_depend_on_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.export.ExportedProgram, "run_decompositions")
+    x, v = rand(2, 4), rand(3, 2, 4, seed=2)
+    lin = linearize(under_a_mask, x, backend="program")
+    assert torch.equal(lin.y, under_a_mask(x))
+    jacobian = torch.autograd.functional.jacobian(under_a_mask, x).reshape(8, 8)
+    close(lin.jvp(v).flatten(1), v.flatten(1) @ jacobian.T)
+    close(lin.vjp(v).flatten(1), v.flatten(1) @ jacobian)
 
 
 def test_what_is_written_becomes_what_it_is_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
