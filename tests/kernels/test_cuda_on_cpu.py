@@ -1,12 +1,15 @@
 """The emulator itself: it finds the faults it is there for."""
 
+import mmap
+
 import pytest
 import torch
 
 from latentjac import kernels
 from latentjac.kernels.launch import launch
 
-T = torch.ones(3, 4)  # made before there are guards
+# Made before there are guards, at an address that no size is as large as: a heap can lie low.
+T = torch.frombuffer(mmap.mmap(-1, 48), dtype=torch.float32).reshape(3, 4).fill_(1)
 CPU = torch.device("cpu")
 RIGHT, UNWRITTEN, RACE = 0, 6, 7
 FAULTS = [

@@ -128,9 +128,13 @@ def test_words_that_are_not_read_are_named(model, caplog: pytest.LogCaptureFixtu
 
 def test_texts_are_cleaned_as_in_diffusers_where_it_can(model, monkeypatch: pytest.MonkeyPatch) -> None:
     written, plain = "(Cat)", "cat"
+    monkeypatch.setattr(pipeline_pixart_alpha, "is_ftfy_available", lambda: False)
     assert model.conditioning(written) != model.conditioning(plain)
-    monkeypatch.setattr(pipeline_pixart_alpha, "is_ftfy_available", lambda: True)
-    monkeypatch.setattr(pipeline_pixart_alpha, "ftfy", SimpleNamespace(fix_text=lambda text: text), raising=False)
+    texts = {"ftfy": SimpleNamespace(fix_text=str), "BeautifulSoup": lambda text, features: SimpleNamespace(text=text)}
+    for name, stands_for_it in texts.items():
+        monkeypatch.setattr(pipeline_pixart_alpha, name, stands_for_it, raising=False)
+    for name in ("is_ftfy_available", "is_bs4_available"):
+        monkeypatch.setattr(pipeline_pixart_alpha, name, lambda: True)
     assert model.conditioning(written) == model.conditioning(plain)
 
 
