@@ -12,6 +12,7 @@ from PIL import Image
 from latentjac.arguments import check_number, check_sequence, is_number
 from latentjac.diffusion import Point, Schedule, invert, place
 from latentjac.diffusion.grids import NAMED_GRIDS, Grid
+from latentjac.editing.arguments import one_each
 from latentjac.editing.calibration import Calibrated, walk_to_changes
 from latentjac.editing.carrying import Carry
 from latentjac.editing.edit import drawn, job_of, pixels_of, unmoved
@@ -75,7 +76,7 @@ def apply_to(
 ) -> list[Applied]:
     """Edit points side by side; each with its photo, or None, and its values."""
     with building(_NAME):
-        masks = _masks_each(options.mask, len(points))
+        masks = one_each(_NAME, "mask", options.mask, len(points))
         carried = options.carry.carry(model, slider, points)
         jobs = [
             job_of(model, at, brought.direction, 0.0, slider.method, mask, False, options.progress and not i)
@@ -105,15 +106,6 @@ def apply_to(
     if options.calibrate:
         warn_of(applied, slider.change)
     return applied
-
-
-def _masks_each(mask: Any, count: int) -> list[Any]:
-    """The mask of each point."""
-    if not isinstance(mask, (list, tuple)):
-        return [mask] * count
-    if len(mask) != count:
-        raise ValueError(f"{_NAME}: mask must be one for all or {count} (as many as points), got {len(mask)}")
-    return list(mask)
 
 
 def points_of(

@@ -18,6 +18,15 @@ def set_checked(options: object, **values: Any) -> None:
         object.__setattr__(options, name, value)
 
 
+def one_each(function: str, argument: str, given: Any, count: int, of: str = "points") -> list[Any]:
+    """What each of several points or samples gets: a list has one for each, anything else is that of all."""
+    if not isinstance(given, (list, tuple)):
+        return [given] * count
+    if len(given) != count:
+        raise ValueError(f"{function}: {argument} must be one for all or {count} (as many as {of}), got {len(given)}")
+    return list(given)
+
+
 def unit_directions(
     directions: torch.Tensor, like: torch.Tensor, function: str = "edit", argument: str = "directions"
 ) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 from latentjac.arguments import check_bool, check_tensor
 from latentjac.diffusion import Point, place
 from latentjac.edit_options import DISTANCE
-from latentjac.editing.arguments import check_distances
+from latentjac.editing.arguments import check_distances, one_each
 from latentjac.editing.diagnostics import leakage
 from latentjac.editing.masks import Mask, MaskInput, mask_for
 from latentjac.editing.methods.guidance import Guidance
@@ -181,18 +181,12 @@ def _each(points: Sequence[Point], directions: Any, distance: Any, mask: Any, ph
         directions = directions.unbind()
     nested = isinstance(distance, (list, tuple)) and any(isinstance(d, (list, tuple)) for d in distance)
     found = {
-        "directions": directions if isinstance(directions, (list, tuple)) else None,
-        "distance": distance if nested else None,
-        "mask": mask if isinstance(mask, (list, tuple)) else None,
-        "photo": photo if isinstance(photo, (list, tuple)) else None,
+        "directions": directions,
+        "distance": distance if nested else [distance] * len(points),
+        "mask": mask,
+        "photo": photo,
     }
-    for name, entries in found.items():
-        if entries is not None and len(entries) != len(points):
-            raise ValueError(
-                f"edit: {name} must be one for all or {len(points)} (as many as points), got {len(entries)}"
-            )
-    shared = (directions, distance, mask, photo)
-    columns = [one_each or [one] * len(points) for one, one_each in zip(shared, found.values(), strict=True)]
+    columns = [one_each("edit", name, given, len(points)) for name, given in found.items()]
     return list(zip(*columns, strict=True))
 
 

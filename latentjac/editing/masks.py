@@ -21,7 +21,7 @@ from latentjac.arguments import (
 )
 from latentjac.diffusion import Point, linearization_at, place
 from latentjac.edit_options import NULL_RANK, TOL
-from latentjac.editing.arguments import set_checked
+from latentjac.editing.arguments import one_each, set_checked
 from latentjac.geometry.local_basis import place_of
 from latentjac.models import Model
 from latentjac.models.prepare import inside_of, read_mask
@@ -181,7 +181,8 @@ def masked_basis(
     """
     place("masked_basis", model, point)
     layer = check_choice("masked_basis", "layer", layer, OUTPUT_LAYERS)
-    insides = _masks_each(model, mask, len(point.sample))
+    given = one_each("masked_basis", "mask", mask, len(point.sample), "samples")
+    insides = [as_mask("masked_basis", each, model) for each in given]
     k = check_int("masked_basis", "k", k, 1)
     for inside in insides:
         check_rank("masked_basis", "k", k, inside, model)
@@ -197,15 +198,6 @@ def masked_basis(
     marked = pixels if len(pixels) > 1 else pixels[0]
     basis.metadata.update(place_of(model, point, layer), mask_pixels=marked, backend=lin.backend)
     return basis
-
-
-def _masks_each(model: Model, mask: Any, count: int) -> list[torch.Tensor]:
-    """The mask of each of several samples."""
-    if not isinstance(mask, (list, tuple)):
-        return [as_mask("masked_basis", mask, model)] * count
-    if len(mask) != count:
-        raise ValueError(f"masked_basis: mask must be one for all or {count} (as many as samples), got {len(mask)}")
-    return [as_mask("masked_basis", each, model) for each in mask]
 
 
 def _keep_inside(basis: LocalBasis, insides: Sequence[torch.Tensor], generator: torch.Generator) -> None:

@@ -127,6 +127,19 @@ def test_the_size_of_samples_shifts_levels() -> None:
         assert model.image_seq_len == tokens
 
 
+def told(scheduler: Any, num_inference_steps: int) -> list[float]:
+    """Timesteps that the network of a model gets, on a way down."""
+    got: list[float] = []
+
+    def call(net: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, c: latentjac.Conditioning) -> torch.Tensor:
+        got.append(float(t))
+        return net(x)
+
+    model = latentjac.Model(torch.nn.Conv2d(3, 3, 1), scheduler, call=call, sample_shape=(3, 4, 4))
+    latentjac.sample(model, num_inference_steps=num_inference_steps, output_type="latent")
+    return got
+
+
 @pytest.mark.parametrize("kind", ["DPMSolverMultistep", "UniPCMultistep", "DEISMultistep", "DPMSolverSinglestep"])
 def test_flow_sigmas_of_other_solvers(kind: str, tmp_path) -> None:
     options = {"use_flow_sigmas": True, "flow_shift": 3.0, "prediction_type": "flow_prediction"}
@@ -135,14 +148,7 @@ def test_flow_sigmas_of_other_solvers(kind: str, tmp_path) -> None:
     scheduler.set_timesteps(10)
     np.testing.assert_allclose(schedule.noises[::-1], scheduler.sigmas.double(), atol=1e-7)
     assert Schedule.from_scheduler(saved(scheduler, tmp_path), 10) == schedule
-    got: list[float] = []
-
-    def call(net: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, c: latentjac.Conditioning) -> torch.Tensor:
-        got.append(float(t))
-        return net(x)
-
-    model = latentjac.Model(torch.nn.Conv2d(3, 3, 1), scheduler, call=call, sample_shape=(3, 4, 4))
-    latentjac.sample(model, num_inference_steps=10, output_type="latent")
+    got = told(scheduler, 10)
     assert got == scheduler.timesteps.tolist()[: len(got)]  # whole ones; the last two levels of DEIS are one
     with pytest.raises(ValueError, match=rf"prediction_type of \['flow_prediction', 'sample'\].*from {kind}Scheduler"):
         levels_of("test", getattr(diffusers, f"{kind}Scheduler")(**{**options, "prediction_type": "epsilon"}))
@@ -175,14 +181,7 @@ def test_levels_between_whole_timesteps(kind: str, sigmas: str) -> None:
     ratios = np.divide(schedule.noises, schedule.signals)[:0:-1]
     tolerance = 1e-6 if kind != "EulerDiscrete" else 1e-2  # its timesteps are where sigmas are, by logarithms
     np.testing.assert_allclose(ratios, scheduler.sigmas[: len(ratios)], rtol=tolerance)
-    got: list[float] = []
-
-    def call(net: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, c: latentjac.Conditioning) -> torch.Tensor:
-        got.append(float(t))
-        return net(x)
-
-    model = latentjac.Model(torch.nn.Conv2d(3, 3, 1), scheduler, call=call, sample_shape=(3, 4, 4))
-    latentjac.sample(model, num_inference_steps=12, output_type="latent")
+    got = told(scheduler, 12)
     np.testing.assert_allclose(got, scheduler.timesteps[: len(got)], rtol=1e-6)
 
 
