@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from latentjac.arguments import is_number, shown
-from latentjac.models.levels import Angular, Exploding, Flow, Grid, Interpolated, Levels, Preconditioned, Table
+from latentjac.models.exploding import Angular, Consistent, Exploding, Preconditioned
+from latentjac.models.levels import Flow, Grid, Interpolated, Levels, Table
 from latentjac.models.predictions import PREDICTIONS
 
-_KNOWN = "one of diffusers with alphas_cumprod, of flow matching, variance exploding or EDM"
+_KNOWN = "one of diffusers with alphas_cumprod, of flow matching, variance exploding, EDM or consistency"
 _TRAINED = "give a scheduler of those that the network was trained for"
 _DISTILLED = "whose networks predict the end of a path, no mean of samples; give a network that was not distilled"
 _TOKENS = "whose levels are those of tokens, without a Jacobian; give a network on pixels or latents"
@@ -22,7 +23,6 @@ _TOKENS = "whose levels are those of tokens, without a Jacobian; give a network 
 _REFUSED = {
     "AmusedScheduler": _TOKENS,
     "BlockRefinementScheduler": _TOKENS,
-    "CMStochasticIterativeScheduler": _DISTILLED,
     "DDPMWuerstchenScheduler": f"whose timesteps are fractions of its own schedule; {_TRAINED}",
     "DiscreteDDIMScheduler": _TOKENS,
     "EntropyBoundScheduler": _TOKENS,
@@ -308,6 +308,11 @@ def _edm(function: str, scheduler: Any, total: int) -> Preconditioned:
     return make("edm", total, *_noises(function, scheduler), rho, data, sign)
 
 
+def _consistent(function: str, scheduler: Any, total: int) -> Consistent:
+    rho, data = (_positive(function, scheduler, key) for key in ("rho", "sigma_data"))
+    return Consistent("consistency", total, *_noises(function, scheduler), rho, data)
+
+
 def _noises(function: str, scheduler: Any) -> tuple[float, float]:
     """The smallest and the largest noise of a variance exploding scheduler."""
     low, high = (_positive(function, scheduler, key) for key in ("sigma_min", "sigma_max"))
@@ -334,6 +339,7 @@ _MAKERS: dict[str, Callable[[str, Any, int], Levels]] = {
     "FlowMatchHeunDiscreteScheduler": _flow,
     "FlowMatchLCMScheduler": _flow,
     "LTXEulerAncestralRFScheduler": _flow,
+    "CMStochasticIterativeScheduler": _consistent,
     "ScoreSdeVeScheduler": _exploding,
     "EDMEulerScheduler": _edm,
     "EDMDPMSolverMultistepScheduler": _edm,

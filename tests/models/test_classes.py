@@ -159,11 +159,31 @@ def test_the_class_of_a_walk_is_that_of_the_walk_alone(case) -> None:
         latentjac.edit(model, point, v, 1.0, method=Guidance(num_steps=1, class_label=9999))
 
 
-def test_a_scheduler_of_another_kind_is_named() -> None:
-    """Consistency models have U-Nets with classes, and levels of their own."""
-    pipeline = ConsistencyModelPipeline(build_tiny_unet(num_class_embeds=4), CMStochasticIterativeScheduler())
-    with pytest.raises(latentjac.LoadError, match=r"scheduler must be .* got CMStochasticIterativeScheduler"):
-        latentjac.load(pipeline)
+def test_consistency_models_go_to_the_clean_sample_in_one_step() -> None:
+    unet = randomize(build_tiny_unet(num_class_embeds=4))
+    pipeline = ConsistencyModelPipeline(unet.float(), CMStochasticIterativeScheduler(clip_denoised=False))
+    model = latentjac.load(pipeline)
+    point = latentjac.noise_point(model, 2, num_inference_steps=1, class_label=[1, 3], guidance_scale=1.0)
+    assert 70 < point.sample.std() < 90  # noise of deviation sigma_max
+    start = point.sample.float()
+    theirs = pipeline(2, class_labels=torch.tensor([1, 3]), latents=start / 80, num_inference_steps=1, output_type="np")
+    ours = latentjac.sample(model, point, output_type="np")
+    torch.testing.assert_close(torch.as_tensor(ours), torch.as_tensor(theirs.images), rtol=0, atol=1e-4)
+
+
+def test_consistency_models_keep_a_sample_of_the_smallest_noise() -> None:
+    """The boundary condition of Song et al. 2023, and the level of noise where it holds."""
+    pipeline = ConsistencyModelPipeline(
+        randomize(build_tiny_unet(num_class_embeds=4)), CMStochasticIterativeScheduler(sigma_min=0.1)
+    )
+    model = latentjac.load(pipeline, dtype=torch.float64)
+    x, t = torch.randn(1, *model.sample_shape, dtype=torch.float64), torch.tensor(0.0, dtype=torch.float64)
+    torch.testing.assert_close(model.x0(x, t, model.conditioning(class_label=1)), x)
+    with pytest.warns(UserWarning, match="leads to another picture"):  # a network that was not trained
+        point = latentjac.invert(model, torch.rand(1, 3, *model.codec.size), 4, class_label=1).at(0.5)
+    basis = latentjac.local_basis(model, point, 2, "x0", tol=1e-6)
+    dense = dense_jacobian(lambda z: model.x0(z, torch.tensor(point.timestep), point.conditioning), point.sample)
+    torch.testing.assert_close(basis.s.flatten(), torch.linalg.svdvals(dense)[:2], rtol=1e-3, atol=0)
 
 
 def test_studies_are_of_samples_of_a_class(case) -> None:
