@@ -6,6 +6,7 @@ each scheme: how often a detector finds a face, and the Fréchet distance of HOG
 (evaluate_faces.py). Each is compared with the scheme of the first row, at the same avatars and noise.
 
     OMP_NUM_THREADS=1 python training/study_schemes.py --data faces64.zip && python benchmarks/readme_tables.py
+    OMP_NUM_THREADS=1 python training/study_schemes.py --only avatars   # the rows of faces stay as they were
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from torch import Tensor
 
 import latentjac
 from latentjac.diffusion import DDIM, Multistep, Own, Rho
+from latentjac.files import read_json
 from latentjac.geometry import jackknife
 from latentjac.report import write_json
 
@@ -49,8 +51,8 @@ DOWN = {
 }
 UP = {
     "Own(), DDIM(1), 60 steps": (60, {"grid": Own(), "solver": DDIM(1)}),
-    "Own(), DDIM(), 10 steps": (10, {"grid": Own(), "solver": DDIM()}),
     "Rho(), Multistep(), 12 steps": (12, {"grid": Rho(), "solver": Multistep(), "t": T}),
+    "Own(), DDIM(), 10 steps": (10, {"grid": Own(), "solver": DDIM()}),
 }
 
 
@@ -140,19 +142,27 @@ def avatars(count: int) -> Iterator[dict[str, Any]]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Invert, edit, sample, and write after every scheme."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="zip of square JPEG faces")
+    parser.add_argument("--data", type=Path, help="zip of square JPEG faces, unless --only avatars")
+    parser.add_argument("--only", choices=("avatars", "faces"), help="measure this part; by default both")
     parser.add_argument("--samples", type=int, default=96, help="of faces (default 96; at least 24)")
     parser.add_argument("--avatars", type=int, default=12, help="avatars (default 12; at least 2)")
     parser.add_argument("--tables", type=Path, default=ROOT / "benchmarks" / "results")
     args = parser.parse_args(arguments)
+    if args.data is None and args.only != "avatars":
+        parser.error("--data: expected the zip of faces, got none")
     warnings.simplefilter("ignore")
+    path = args.tables / "schemes.json"
     args.tables.mkdir(parents=True, exist_ok=True)
-    numbers: dict[str, Any] = {"name": "schemes", "machine": machine(), "avatars": args.avatars}
-    numbers |= {"samples": args.samples, "rows": [], "faces": []}
-    for key, rows in (("rows", avatars(args.avatars)), ("faces", faces(args.data, args.samples))):
+    numbers = read_json("study_schemes", path) if args.only and path.exists() else {"rows": [], "faces": []}
+    parts = {
+        "avatars": ("rows", {"avatars": args.avatars}, avatars(args.avatars)),
+        "faces": ("faces", {"samples": args.samples}, faces(args.data, args.samples)),
+    }
+    for key, count, rows in [parts[args.only]] if args.only else parts.values():
+        numbers |= {"name": "schemes", "machine": machine(), key: []} | count
         for row in rows:
             numbers[key].append(row)
-            write_json(args.tables / "schemes.json", numbers)
+            write_json(path, numbers)
             print(row, flush=True)
 
 
