@@ -10,7 +10,7 @@ from unittest import mock
 import diffusers
 import torch
 from families import SMALL
-from small_pipeline import STEPS, Small
+from small_pipeline import Small
 from sound_pipelines import CosineDPMSolverMultistepScheduler
 from truth import dense_jacobian, fallbacks, relative
 
@@ -62,7 +62,7 @@ def sample_error(row: Small, source: Any, model: latentjac.Model) -> float:
     """Relative distance of our picture from that of diffusers, from the same noise."""
     conditioning = row.conditioning(model, row.scale)
     generator = torch.Generator().manual_seed(1)
-    point = latentjac.noise_point(model, num_inference_steps=STEPS, generator=generator, conditioning=conditioning)
+    point = latentjac.noise_point(model, num_inference_steps=row.steps, generator=generator, conditioning=conditioning)
     ours = latentjac.sample(model, point, output_type="np")
     return relative(torch.as_tensor(ours), row.reference(source, model, point.sample))
 

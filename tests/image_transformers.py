@@ -32,7 +32,9 @@ from diffusers import (
     QwenImagePipeline,
     QwenImageTransformer2DModel,
     SanaPipeline,
+    SanaSprintPipeline,
     SanaTransformer2DModel,
+    SCMScheduler,
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
@@ -105,8 +107,8 @@ def spread(network: torch.nn.Module) -> torch.nn.Module:
     return randomize(network).float()
 
 
-def build_sana() -> SanaPipeline:
-    """Three blocks on latents of 4x4, of pictures of 32x32."""
+def build_sana(distilled: bool = False) -> SanaPipeline | SanaSprintPipeline:
+    """Three blocks on latents of 4x4, of pictures of 32x32; the distilled one is told the scale of guidance."""
     torch.manual_seed(6)
     autoencoder = AutoencoderDC(
         in_channels=3,
@@ -138,8 +140,11 @@ def build_sana() -> SanaPipeline:
         cross_attention_dim=16,
         caption_channels=16,
         sample_size=4,
+        guidance_embeds=distilled,
     )
     encoder = build_decoder(Gemma2Config, Gemma2Model, query_pre_attn_scalar=8)
+    if distilled:
+        return SanaSprintPipeline(build_words(), encoder, autoencoder.eval(), spread(network), SCMScheduler())
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     return SanaPipeline(build_words(), encoder, autoencoder.eval(), spread(network), scheduler)
 

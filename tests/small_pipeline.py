@@ -37,6 +37,7 @@ class Small:
         prompt: None for families without text.
         scale: Of guidance; 1 is none.
         tol: Of bases that are compared; more for networks that compute a part in float32, whatever the type is.
+        steps: Of the way down that is compared; 1 where the pipeline adds noise anew at each step.
         begin: Name of the method of the pipeline that makes what it begins with, of those that are given no noise.
         opened: How a page opens it where neither a folder nor a pipeline of the hub holds all of it.
     """
@@ -50,6 +51,7 @@ class Small:
     prompt: str | None = "a red cat"
     scale: float = SCALE
     tol: float = 1e-7
+    steps: int = STEPS
     begin: str | None = None
     opened: str | None = None
 
@@ -87,7 +89,7 @@ class Small:
             "latents": noise,
             "generator": torch.Generator().manual_seed(1),
             "guidance_scale": self.scale,
-            "num_inference_steps": STEPS,
+            "num_inference_steps": self.steps,
             "height": height,
             "width": width,
             "num_frames": self.frames,
@@ -104,7 +106,7 @@ class Small:
     def _by_scheduler(self, model: latentjac.Model, noise: torch.Tensor) -> torch.Tensor:
         """For networks that no pipeline of diffusers gives all that they take: its scheduler, guided by hand."""
         scheduler, x = model.scheduler, noise
-        scheduler.set_timesteps(STEPS)
+        scheduler.set_timesteps(self.steps)
         plain = self.conditioning(model)
         away = self.conditioning(model, 2.0).guidance.negative
         for t in scheduler.timesteps:

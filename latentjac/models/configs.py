@@ -150,7 +150,7 @@ _SCHEDULE: dict[str, _Rule] = {
     "beta_end": _BETA,
     "beta_schedule": _TEXT,
     "trained_betas": _lists(_BETA, MOST_TIMESTEPS, "MOST_TIMESTEPS"),
-    "prediction_type": _one_of(*PREDICTIONS),
+    "prediction_type": _one_of(*PREDICTIONS, "trigflow"),
     "timestep_spacing": _one_of("leading", "linspace", "trailing"),
     "steps_offset": ("an int from 0", lambda value: _is_int(value, 0, MOST_TIMESTEPS)),
     "rescale_betas_zero_snr": _BOOL,

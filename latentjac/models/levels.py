@@ -240,6 +240,24 @@ class Flow(Levels):
         return Grid([1 - noise for noise in noises], noises, [0.0, *timesteps])
 
 
+@dataclass(frozen=True, eq=False)
+class Angles(Flow):
+    """Those of a scheduler with angles, of signal cos and noise sin (Lu & Song 2025), for a network of a flow.
+
+    Sana Sprint scales samples to those of a flow, whose noise is sin / (cos + sin), and tells it that fraction.
+    """
+
+    def called(self, call: Call) -> Call:
+        """See :class:`Levels`."""
+        return _Fraction(call, self.num_train_timesteps)
+
+    def grid(self, scheduler: Any) -> Grid:
+        """See :class:`Levels`."""
+        angles = scheduler.timesteps.double().flip(0)
+        noises = (angles.sin() / (angles.cos() + angles.sin())).clamp(0, 1).tolist()
+        return Grid([1 - noise for noise in noises], noises, [noise * self.num_train_timesteps for noise in noises])
+
+
 def _below(t: Tensor) -> Tensor:
     """The whole timestep below, or one that is missed by what powers and logarithms between two differ."""
     return (t + 1e-3).floor()
@@ -254,6 +272,17 @@ class _Whole:
 
     def __call__(self, network: torch.nn.Module, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         return self.call(network, x, self.rounded(t), conditioning)
+
+
+@dataclass(frozen=True)
+class _Fraction:
+    """A call with a fraction of T as its time."""
+
+    call: Call
+    total: int
+
+    def __call__(self, network: torch.nn.Module, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        return self.call(network, x, t / self.total, conditioning)
 
 
 def fraction_of(levels: Levels, t: Tensor, x: Tensor) -> Tensor:

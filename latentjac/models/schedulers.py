@@ -12,7 +12,7 @@ import torch
 
 from latentjac.arguments import is_number, shown
 from latentjac.models.exploding import Angular, Consistent, Exploding, Preconditioned
-from latentjac.models.levels import Flow, Grid, Interpolated, Levels, Table
+from latentjac.models.levels import Angles, Flow, Grid, Interpolated, Levels, Table
 from latentjac.models.predictions import PREDICTIONS
 
 _KNOWN = "one of diffusers with alphas_cumprod, of flow matching, variance exploding, EDM or consistency"
@@ -34,7 +34,6 @@ _REFUSED = {
     "MiniMaxH3Scheduler": f"whose networks get the signal as their time; {_TRAINED}",
     "PiflowScheduler": _DISTILLED,
     "RFD4ProteinaScheduler": f"whose samples are proteins; {_TRAINED}",
-    "SCMScheduler": _DISTILLED,
     "VQDiffusionScheduler": _TOKENS,
 }
 # Their own timesteps are no way up and down: repeated, of few steps only, or from clean to noisy.
@@ -139,6 +138,8 @@ def grid_of(
     dynamic = bool(config.get("use_dynamic_shifting"))
     if dynamic:
         given |= {"mu": _mu(config, num_inference_steps, image_seq_len, placement)}
+    if "SCMScheduler" in _names(scheduler) and num_inference_steps != 2:
+        given |= {"intermediate_timesteps": None}  # its default is for two steps alone
     if placement != "scheduler" and (dynamic or (placement != "own" and not _has_flow_sigmas(scheduler))):
         given |= _placed(scheduler, num_inference_steps, placement)
     kind = type(scheduler).__name__
@@ -296,6 +297,11 @@ def _flow(function: str, scheduler: Any, total: int) -> Flow:
     return Flow(kind, total, whole=_has_flow_sigmas(scheduler))  # solvers of other kinds count whole timesteps
 
 
+def _angles(function: str, scheduler: Any, total: int) -> Angles:
+    _kind_of(function, scheduler, ("trigflow",), "trigflow")
+    return Angles("flow_prediction", total)
+
+
 def _exploding(function: str, scheduler: Any, total: int) -> Exploding:
     return Exploding("score", total, *_noises(function, scheduler))
 
@@ -339,6 +345,7 @@ _MAKERS: dict[str, Callable[[str, Any, int], Levels]] = {
     "FlowMatchHeunDiscreteScheduler": _flow,
     "FlowMatchLCMScheduler": _flow,
     "LTXEulerAncestralRFScheduler": _flow,
+    "SCMScheduler": _angles,
     "CMStochasticIterativeScheduler": _consistent,
     "ScoreSdeVeScheduler": _exploding,
     "EDMEulerScheduler": _edm,

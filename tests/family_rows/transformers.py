@@ -34,6 +34,13 @@ ROWS: dict[str, Small] = {
         "FLUX_SCHNELL", lambda folder: build_flux(folder, distilled=False), called=packed, size=SIDE, scale=1.0
     ),
     "sana": flow("SANA", image_transformers.build_sana, unbinned, tol=1e-5),
+    "sana-sprint": flow(
+        "SANA_SPRINT",
+        partial(image_transformers.build_sana, distilled=True),
+        lambda model, noise: unbinned(model, noise) | {"intermediate_timesteps": None},
+        tol=1e-5,
+        steps=1,
+    ),
     "aura-flow": flow("AURA_FLOW", image_transformers.build_aura_flow, tol=1e-5),
     "hunyuan-dit": flow("HUNYUAN_DIT", image_transformers.build_hunyuan_dit, unbinned),
     "lumina-2": flow("LUMINA2", image_transformers.build_lumina2, tol=1e-5),

@@ -23,6 +23,16 @@ def latent_diffusion(folder: Path, **options: Any) -> Any:
     return pipeline
 
 
+def consistency(folder: Path) -> Any:
+    network = randomize(build_tiny_unet(size=8, num_class_embeds=4)).float()
+    return diffusers.ConsistencyModelPipeline(network, diffusers.CMStochasticIterativeScheduler(clip_denoised=False))
+
+
+def begun(model: latentjac.Model, noise: torch.Tensor) -> dict[str, Any]:
+    """The noise, as the pipeline scales it itself."""
+    return {"class_labels": 3, "latents": noise / model.scheduler.config.sigma_max}
+
+
 def inpainted(model: latentjac.Model, noise: torch.Tensor) -> dict[str, Any]:
     """Latents of the picture without its masked part: the pipeline would draw them from the posterior."""
     seen = model.codec.encode(torch.where(MASK, 0.5, PICTURE))
@@ -41,6 +51,7 @@ ROWS: dict[str, Small] = {
         prompt=None,
         scale=1.0,
     ),
+    "consistency": Small("CLASS_UNET", consistency, {"class_label": 3}, begun, prompt=None, scale=1.0, steps=1),
     "latent-diffusion": Small("PIXEL_UNET", latent_diffusion, prompt=None, scale=1.0),
     "classes": Small(
         "CLASS_UNET",

@@ -61,7 +61,7 @@ CONFIGS: list[tuple[str, str, Any, str]] = [
     (SCHEDULER, "beta_end", "0.02", r"a number in \[0, 1\]"),
     (SCHEDULER, "beta_schedule", "odd", "beta_schedule and the like must be of DDIMScheduler, got: odd"),
     (SCHEDULER, "beta_schedule", {"a": 1}, "a text"),
-    (SCHEDULER, "prediction_type", "score", r"one of \['epsilon', .*'flow_prediction'\], got 'score'"),
+    (SCHEDULER, "prediction_type", "score", r"one of \['epsilon', .*'trigflow'\], got 'score'"),
     (SCHEDULER, "prediction_type", ["epsilon"], "one of"),
     (SCHEDULER, "timestep_spacing", "random", "one of"),
     (SCHEDULER, "steps_offset", -1, "an int from 0"),

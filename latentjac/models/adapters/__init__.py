@@ -62,7 +62,7 @@ from latentjac.models.adapters.pixel_unet import LARGER, PIXEL_UNET
 from latentjac.models.adapters.prx import PRX
 from latentjac.models.adapters.qwen_image import QWEN_IMAGE
 from latentjac.models.adapters.qwen_image_edit import QWEN_IMAGE_EDIT, QWEN_IMAGE_EDIT_PLUS
-from latentjac.models.adapters.sana import SANA
+from latentjac.models.adapters.sana import SANA, SANA_SPRINT
 from latentjac.models.adapters.sd3 import SD3
 from latentjac.models.adapters.sdxl import SDXL, SDXL_REFINER
 from latentjac.models.adapters.stable_audio import STABLE_AUDIO
@@ -80,7 +80,7 @@ FAMILIES = (
     QWEN_IMAGE_EDIT_PLUS, QWEN_IMAGE_EDIT, FIBO_EDIT, PAINTING,
     PIXEL_UNET, CLASS_UNET, AUDIO_LDM, KANDINSKY, KANDINSKY_21, DEEPFLOYD_UPSCALED, DEEPFLOYD, UPSCALED, UNCLIP, DEPTH,
     CONTROLLED, CONTROLLED_SDXL, ADAPTED, ADAPTED_SDXL, TEXT_UNET, SDXL, SDXL_REFINER, VARIATION, DIT, PIXART,
-    PIXART_SIZED, SD3, FLUX, FLUX_SCHNELL, SANA, AURA_FLOW, HUNYUAN_DIT, COG_VIEW4, QWEN_IMAGE, Z_IMAGE,
+    PIXART_SIZED, SD3, FLUX, FLUX_SCHNELL, SANA, SANA_SPRINT, AURA_FLOW, HUNYUAN_DIT, COG_VIEW4, QWEN_IMAGE, Z_IMAGE,
     LUMINA2, CHROMA, COG_VIEW3, FLUX2, FLUX2_KLEIN,
     XS, XS_SDXL, HIDREAM, NUCLEUS, FIBO2, OVIS_IMAGE, LONGCAT_IMAGE, BRIA, FIBO, KREA2, ERNIE_IMAGE, PRX, LUMINA,
     HUNYUAN_IMAGE, KANDINSKY_3, KANDINSKY_5_EDIT, KANDINSKY_5, ALT_DIFFUSION, LATENT_DIFFUSION, DREAMLITE,
@@ -188,6 +188,7 @@ __all__ = [
     "QWEN_IMAGE_EDIT",
     "QWEN_IMAGE_EDIT_PLUS",
     "SANA",
+    "SANA_SPRINT",
     "SD3",
     "SDXL",
     "SDXL_REFINER",

@@ -1,18 +1,21 @@
-"""Transformers of linear attention on latents of 32 pixels, with a text of Gemma: Sana."""
+"""Transformers of linear attention on latents of 32 pixels, with a text of Gemma: Sana and Sana Sprint."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from latentjac.models.adapters import flux
 from latentjac.models.adapters.dit import layers, times
 from latentjac.models.adapters.family import Family
 from latentjac.models.adapters.pixel_unet import sample_shape
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import PipelineText
+from latentjac.models.text import GUIDANCE_EMBEDDING
 
 _INSTRUCTION = "complex_human_instruction"  # what the pipeline has in front of each prompt
 
@@ -32,9 +35,13 @@ def arguments(config: Any, x: torch.Tensor, t: torch.Tensor, conditioning: Condi
     }
 
 
-def refusal(config: Mapping[str, Any], pipeline: str) -> str | None:
-    """Why a network in such a pipeline cannot be used: it was distilled to a few steps of another kind."""
-    return f"it must predict a velocity, got that of a {pipeline}" if "Sprint" in pipeline else None
+def call_distilled(
+    network: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning
+) -> torch.Tensor:
+    """The same of networks that are told the scale of guidance, ``"guidance_embedding"``, ``[B]``."""
+    config: Any = network.config
+    scale = conditioning[GUIDANCE_EMBEDDING] * config.guidance_embeds_scale
+    return network(x, guidance=scale.to(x.dtype), **arguments(config, x, t, conditioning))[0]
 
 
 def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> PipelineText:
@@ -52,6 +59,17 @@ def make_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> Pipeline
     return PipelineText("SanaPipeline", parts, encode, encode_away)
 
 
+def make_distilled_text(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> PipelineText:
+    """Gemma with the same instruction; there is nothing to lead away from."""
+
+    def encode(pipeline: Any, prompts: list[str]) -> dict[str, torch.Tensor]:
+        usual = inspect.signature(type(pipeline).__call__).parameters[_INSTRUCTION].default
+        text, mask = pipeline.encode_prompt(prompts, **{_INSTRUCTION: usual})
+        return {"text": text, "text_mask": mask}
+
+    return PipelineText("SanaSprintPipeline", parts, encode)
+
+
 SANA = Family(
     "SanaTransformer2DModel",
     call,
@@ -60,8 +78,15 @@ SANA = Family(
     part="transformer",
     suits=lambda config: not config.get("guidance_embeds"),  # of networks that were distilled
     conditioning=("text", "text_mask"),
-    refusal=refusal,
     guidance_scale=4.5,
     requires={"text_encoder": (), "tokenizer": ()},
     make_text=make_text,
+)
+SANA_SPRINT = replace(
+    SANA,
+    call=call_distilled,
+    suits=lambda config: bool(config.get("guidance_embeds")),
+    further=flux.further,
+    inputs=flux.inputs,
+    make_text=make_distilled_text,
 )
