@@ -89,6 +89,8 @@ class Guided(Denoiser):
     def _output(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         towards, away = self._both(x, t)
         out = away + _broadcast(self.scale, x) * (towards - away)
+        if out.shape[1] > x.shape[1]:  # a learned variance is that under the denoiser's own conditioning
+            out = torch.cat([out[:, : x.shape[1]], towards[:, x.shape[1] :]], 1)
         family = self.model._family
         return out if family is None or family.rescaled is None else family.rescaled(out, towards)
 

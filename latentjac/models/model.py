@@ -21,6 +21,7 @@ from latentjac.linearization import Linearization
 from latentjac.linearization.locks import exclusion
 from latentjac.models.adapters import PIXEL_UNET, Call, Encoder, Family, family_of
 from latentjac.models.arguments import check_call, check_labels, check_linearized
+from latentjac.models.as_given import AsGiven
 from latentjac.models.beside import Given, beside_for
 from latentjac.models.classes import Asked, Classes
 from latentjac.models.codec import ImageInput, NoCodec, PixelCodec
@@ -359,10 +360,18 @@ class Model:
             return GuidedByImage(plain, guidance.negative, guidance.without, guidance.scale, guidance.image_scale)
         return Guided(plain, guidance.negative, guidance.scale)
 
+    def _as_given(self, variance: bool = False) -> Model:
+        """This model with outputs of its network in place of predictions; see :class:`AsGiven`."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        other.levels = AsGiven(self.levels.prediction_type, self.levels.num_train_timesteps, variance)
+        other._forget()
+        return other
+
     def _output(self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
         """What the network returns for samples under a conditioning with a row for each, without guidance."""
         out = run(self.network, self.levels.called(self.call), self.network, x, t, conditioning)
-        return out[:, : x.shape[1]]  # networks with a learned variance return it behind the prediction
+        return self.levels.used(out, x)
 
     @public
     def eps(self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
