@@ -78,6 +78,11 @@ def rules() -> Iterator[None]:
     RULES.update(before)
 
 
+def sampled(sample: Callable[..., object], *arguments: object, **given: object) -> object:
+    """Few steps, but for points, which have theirs."""
+    return sample(*arguments, **({} if len(arguments) > 1 else {"num_inference_steps": 5}) | given)
+
+
 @pytest.fixture
 def known(model, hub, image, points, rules, tmp_path, monkeypatch) -> dict[str, object]:
     """What pages take for known: a model, a photo, points, a function. The model is tiny, grids and studies short."""
@@ -86,8 +91,8 @@ def known(model, hub, image, points, rules, tmp_path, monkeypatch) -> dict[str, 
     of_hub = lambda source: isinstance(source, Pretrained) or "owner" in source  # noqa: E731
     monkeypatch.setattr(latentjac, "load", lambda source, **given: hub(source) if of_hub(source) else model)
     monkeypatch.setattr(diffusers.DiffusionPipeline, "from_pretrained", Pretrained)
-    for name in ("invert", "sample"):
-        monkeypatch.setattr(latentjac, name, functools.partial(getattr(latentjac, name), num_inference_steps=5))
+    monkeypatch.setattr(latentjac, "invert", functools.partial(latentjac.invert, num_inference_steps=5))
+    monkeypatch.setattr(latentjac, "sample", functools.partial(sampled, latentjac.sample))
     monkeypatch.setattr("latentjac.studies.Settings", lambda **given: small)
     for name in ("photo.jpg", "mouth.png", "painting.jpg"):
         image.save(name)

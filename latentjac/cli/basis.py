@@ -17,6 +17,7 @@ from latentjac.cli.options import (
     K,
     Layer,
     ModelConfig,
+    ModelLora,
     ModelName,
     ModelSize,
     Out,
@@ -55,6 +56,7 @@ def basis(
     class_label: ClassLabel = None,
     size: ModelSize = None,
     config: ModelConfig = None,
+    lora: ModelLora = None,
     pictures: Pictures = NO_PICTURES,
 ) -> None:
     """Compute the local basis of a photo at one noise level and save it."""
@@ -70,7 +72,7 @@ def basis(
     run = open_run(context, out, "basis", arguments)
     picture = read_photo("PHOTO", photo, parse_crop(crop))
     given = beside.read_beside(picture, pictures)
-    loaded = stages.load_model(run, model, device, size, config)
+    loaded = stages.load_model(run, model, device, size, config, lora)
     under = checks.check_prompts(loaded, prompt, edit_prompt, class_label, given)
     place = checks.check_place(loaded, how, t, layer)
     checks.check_count("-k", k, place.triplets)

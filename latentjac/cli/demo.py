@@ -22,6 +22,7 @@ from latentjac.cli.options import (
     K,
     Layer,
     ModelConfig,
+    ModelLora,
     ModelName,
     Out,
     Refinement,
@@ -64,6 +65,7 @@ def demo(
     frames: Frames = FRAMES,
     seed: Seed = 0,
     config: ModelConfig = None,
+    lora: ModelLora = None,
 ) -> None:
     """The main job from end to end: invert a face, find directions, walk along each both ways."""
     arguments = dict(locals())
@@ -78,7 +80,7 @@ def demo(
     how = inversion_of(steps, t, grid, solver, refinement)
     run = open_run(context, out, "demo", arguments)
     picture = read_photo("--photo", photo or ASSET_PHOTO, parse_crop(crop))
-    loaded = stages.load_model(run, model, device, config=config)
+    loaded = stages.load_model(run, model, device, config=config, lora=lora)
     place = checks.check_place(loaded, how, t, layer)
     checks.check_count("-k", k, place.triplets)
     inverted = stages.invert_photo(run, loaded, picture, how)

@@ -25,6 +25,7 @@ from latentjac.cli.options import (
     MaskFile,
     MethodName,
     ModelConfig,
+    ModelLora,
     ModelName,
     ModelSize,
     Out,
@@ -176,6 +177,7 @@ def edit(
     class_label: ClassLabel = None,
     size: ModelSize = None,
     config: ModelConfig = None,
+    lora: ModelLora = None,
     pictures: Pictures = NO_PICTURES,
 ) -> None:
     """Edit a photo along directions of its own basis, or of a saved one.
@@ -223,7 +225,7 @@ def edit(
     picture = read_photo("PHOTO", photo, parse_crop(crop))
     given = beside.read_beside(picture, pictures)
     drawn = None if mask is None else open_mask(mask, picture)
-    loaded = stages.load_model(run, model, device, size, config)
+    loaded = stages.load_model(run, model, device, size, config, lora)
 
     under = checks.check_prompts(loaded, prompt, edit_prompt, class_label, given)
     _, height, width = loaded.sample_shape

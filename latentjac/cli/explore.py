@@ -15,6 +15,7 @@ from latentjac.cli.options import (
     Device,
     Grid,
     ModelConfig,
+    ModelLora,
     ModelSize,
     Refinement,
     Seed,
@@ -63,6 +64,7 @@ def explore(
     class_label: ClassLabel = None,
     size: ModelSize = None,
     config: ModelConfig = None,
+    lora: ModelLora = None,
     pictures: Pictures = NO_PICTURES,
 ) -> None:
     """Look at directions in a browser: drop a photo, choose a noise level, move sliders.
@@ -82,7 +84,7 @@ def explore(
 
         how = inversion_of(steps, 1.0, grid, solver, refinement)
         pictures.check_files()
-        loaded = stages.open_model(model, device, size, config, "MODEL")
+        loaded = stages.open_model(model, device, size, config, lora, "MODEL")
         checks.check_steps(loaded, how)
 
         under = _conditioning(loaded, class_label, pictures)

@@ -14,6 +14,7 @@ from latentjac.cli.options import (
     Device,
     Grid,
     ModelConfig,
+    ModelLora,
     ModelName,
     ModelSize,
     Out,
@@ -43,6 +44,7 @@ def invert(
     class_label: ClassLabel = None,
     size: ModelSize = None,
     config: ModelConfig = None,
+    lora: ModelLora = None,
     pictures: Pictures = NO_PICTURES,
 ) -> None:
     """Invert a photo to noise, go back, and say how well that worked."""
@@ -58,7 +60,7 @@ def invert(
     run = open_run(context, out, "invert", arguments)
     picture = read_photo("PHOTO", photo, parse_crop(crop))
     given = beside.read_beside(picture, pictures)
-    loaded = stages.load_model(run, model, device, size, config)
+    loaded = stages.load_model(run, model, device, size, config, lora)
     under = checks.check_prompts(loaded, prompt, class_label=class_label, beside=given)
     checks.check_steps(loaded, how)
     inverted = stages.invert_photo(run, loaded, picture, how, conditioning=under)

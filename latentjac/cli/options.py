@@ -31,6 +31,7 @@ _METAVARS = {
     values.choice: "NAME",
     values.device: "NAME",
     values.sentence: "TEXT",
+    values.lora: "PATH[:SCALE]",
 }
 
 
@@ -281,6 +282,15 @@ ModelConfig = Annotated[
         "a pipeline folder or a hub id",
         help="With a model of a single .safetensors file: the pipeline folder or hub id with configurations, scheduler "
         "and tokenizers of it; default: those that diffusers takes the file for, if the cache of the hub has them.",
+    ),
+]
+ModelLora = Annotated[
+    list[str] | None,
+    option(
+        "--lora",
+        values.lora,
+        help="Low-rank adapter to put onto the model, a safetensors file or a folder with one, and its scale; default "
+        "scale: 1; repeated for several; default: none.",
     ),
 ]
 Seed = Annotated[int, option("--seed", values.whole, 0, MOST_SEED, help="Seed of the solver's start block.")]

@@ -37,6 +37,7 @@ OPTIONS = {
     "method": "--method",
     "null_energy": "--null-energy",
     "null_rank": "--null-rank",
+    "lora": "--lora",
     "num_inference_steps": "--steps",
     "num_steps": "--edit-steps",
     "prompt": "--prompt",

@@ -18,6 +18,7 @@ from latentjac.cli.options import (
     MaskFile,
     MethodName,
     ModelConfig,
+    ModelLora,
     ModelName,
     Out,
     Photo,
@@ -119,6 +120,7 @@ def make(
     seed: Seed = 0,
     prompt: Prompt = None,
     config: ModelConfig = None,
+    lora: ModelLora = None,
 ) -> None:  # fmt: skip
     """Make a slider of a direction at a photo.
 
@@ -156,7 +158,7 @@ def make(
     picture = read_photo("PHOTO", photo, parse_crop(crop))
     source.read()
     drawn = None if mask is None else open_mask(mask, picture)
-    loaded = stages.load_model(run, model, device, config=config)
+    loaded = stages.load_model(run, model, device, config=config, lora=lora)
     under = checks.check_prompts(loaded, prompt)
     _, height, width = loaded.sample_shape
     inside = None if drawn is None else fit_mask(drawn, picture, (height, width), loaded.codec.size)

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from latentjac.cli import values
-from latentjac.cli.options import MOST_SEED, ClassLabel, Device, ModelConfig, Out, help_without_command, option
+from latentjac.cli.options import (
+    MOST_SEED,
+    ClassLabel,
+    Device,
+    ModelConfig,
+    ModelLora,
+    Out,
+    help_without_command,
+    option,
+)
 from latentjac.cli.refusals import Refusal, refusing
 from latentjac.studies import STUDIES, Finding, Settings, Study
 
@@ -108,6 +117,7 @@ def _command(name: str) -> Callable[..., None]:
         prompt: Prompts = None,
         class_label: ClassLabel = None,
         config: ModelConfig = None,
+        lora: ModelLora = None,
         small: Small = False,
     ) -> None:
         arguments = {option: value for option, value in locals().items() if option not in ("name", "context")}
@@ -176,7 +186,8 @@ def _run(
     if study.several != (len(sources) > 1):
         expected = "given more than once, to compare models," if study.several else "given once"
         raise Refusal(f"--model must be {expected} for {study.name}, got {sources}")
-    models = [stages.load_model(run, source, arguments["device"], config=arguments["config"]) for source in sources]
+    of_model = {name: arguments[name] for name in ("config", "lora")}
+    models = [stages.load_model(run, source, arguments["device"], **of_model) for source in sources]
     if together and study.text and models[0].text is None:
         print(f"{study.name}: left out, since model {models[0].name!r} has no text")
         return

@@ -181,6 +181,11 @@ def size(option: str) -> Parser:
     return _read_as(lambda text: parse_size(option, text))
 
 
+def lora(option: str) -> Parser:
+    """Texts for :func:`parse_lora`."""
+    return _read_as(lambda text: parse_lora(option, text))
+
+
 def _read_as(read: Callable[[str], Any]) -> Parser:
     """Texts that a function can read; it raises for others, and is called again where the values are used."""
 
@@ -190,6 +195,26 @@ def _read_as(read: Callable[[str], Any]) -> Parser:
         return text
 
     return parse
+
+
+def parse_lora(option: str, text: str) -> tuple[str, float]:
+    """A file or folder of a low-rank adapter, and its scale, which may stand behind a colon."""
+    expected = "a safetensors file or a folder with one, with a :SCALE from -100 to 100 behind it or not"
+    path, colon, behind = text.rpartition(":")
+    scale = _float(behind) if colon and not _exists(text) else math.nan
+    path, scale = (text, 1.0) if math.isnan(scale) else (path, scale)
+    if not _exists(path):
+        raise refusal(option, expected, text, ", which does not exist")
+    if not -100 <= scale <= 100:
+        raise refusal(option, expected, text)
+    return path, scale
+
+
+def _exists(path: str) -> bool:
+    try:
+        return bool(path) and "\0" not in path and Path(path).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # a name that is too long, or none of the file system, or of no user
+        return False
 
 
 def parse_numbers(option: str, text: str, low: float, high: float, least: int = 1) -> list[float]:

@@ -1,5 +1,6 @@
 """Schedules, inversion and sampling."""
 
+from latentjac.diffusion.as_diffusers import Diffusers
 from latentjac.diffusion.at_point import linearization_at
 from latentjac.diffusion.denoise import denoise, descend, predict, predict_noise
 from latentjac.diffusion.grids import Own, Rho, Uniform
@@ -11,6 +12,7 @@ from latentjac.diffusion.trajectory import InversionStatus, Point, Trajectory
 
 __all__ = [
     "DDIM",
+    "Diffusers",
     "Implicit",
     "InversionStatus",
     "Multistep",

@@ -137,9 +137,10 @@ NAMED_SOLVERS: dict[str, Solver] = {"multistep": Multistep(), "ddim": DDIM(), "i
 def check_solver(function: str, solver: Any) -> Solver:
     """The solver; raise unless it is one."""
     if not isinstance(solver, SOLVERS):
+        kind = type(solver).__name__
+        more = ", whose steps cannot be undone: it is for sample alone" if kind == "Diffusers" else ""
         raise TypeError(
-            f"{function}: solver must be a DDIM, Implicit or Multistep of latentjac.diffusion, got "
-            f"{type(solver).__name__}"
+            f"{function}: solver must be a DDIM, Implicit or Multistep of latentjac.diffusion, got {kind}{more}"
         )
     return solver
 

@@ -17,13 +17,15 @@ from latentjac.arguments import (
     check_text,
 )
 from latentjac.diffusion.arguments import check_model, check_samples, conditioning_for
+from latentjac.diffusion.as_diffusers import Diffusers, sampled
 from latentjac.diffusion.denoise import denoise
-from latentjac.diffusion.grids import Grid, Own
-from latentjac.diffusion.ode_solvers import DDIM, Solver
+from latentjac.diffusion.grids import Grid, Own, check_grid
+from latentjac.diffusion.ode_solvers import DDIM, Solver, check_solver
 from latentjac.diffusion.schedule import Schedule
 from latentjac.diffusion.trajectory import Point
 from latentjac.models.classes import Asked
 from latentjac.models.codec import media_of, to_frames, to_pil
+from latentjac.models.schedulers import steps_as_diffusers
 from latentjac.public import public
 from latentjac.stopping import Bar
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 MOST_IMAGES = 65_536  # of one call
-_OWN, _DDIM = Own(), DDIM()
+_OWN, _DDIM, _DIFFUSERS = Own(), DDIM(), Diffusers()
 _SAME = 1e-6  # by how much signal and noise of a schedule may differ from those of the model
 
 
@@ -109,19 +111,23 @@ def sample(
     negative_class_label: int | None = None,
     conditioning: Conditioning | None = None,
     grid: Grid = _OWN,
-    solver: Solver = _DDIM,
+    solver: Solver | Diffusers | None = None,
     output_type: str = "pil",
     progress: bool = False,
 ) -> Any:
-    """Make images along the probability flow, from noise or from a point.
+    """Make images of noise, as the pipeline of diffusers does, or of a point, along the probability flow.
+
+    The same seed gives the picture of the pipeline with its own scheduler. From a point samples go down the levels by
+    the solver of its schedule, which an inversion went up.
 
     Args:
         model: The model.
         point: Where to start; fresh noise by default, which the next eleven arguments describe. They are refused with a
-            point, which has its own; :meth:`Point.with_prompt` puts it under another prompt or class.
+            point, which has its own; :meth:`Point.with_prompt` puts it under another prompt or class. Only ``solver``
+            may be a :class:`latentjac.diffusion.Diffusers`, with a ``generator``, for a point of pure noise.
         num_images: How many images, at most ``MOST_IMAGES``.
         num_inference_steps: Steps from noise to image.
-        generator: Source of the noise.
+        generator: Source of the noise, and of that of stochastic steps.
         prompt: Text, for models that take one, or one an image.
         negative_prompt: Text that guidance leads away from.
         guidance_scale: See :meth:`Model.conditioning`; by default that of diffusers (``model.guidance_scale``, mostly
@@ -130,8 +136,9 @@ def sample(
         negative_class_label: Class that guidance leads away from; the null class by default.
         conditioning: A ready one instead of a prompt or a class.
         grid: Where the levels lie: the scheduler's, :class:`latentjac.diffusion.Own`, or another.
-        solver: How samples go down: :class:`latentjac.diffusion.DDIM` (Euler for flows), or
-            :class:`~latentjac.diffusion.Multistep`, which needs fewer steps, best with ``grid=Rho()``.
+        solver: How samples go down: by default the scheduler's own steps, :class:`latentjac.diffusion.Diffusers`, and
+            on another grid, or where the scheduler leads elsewhere, :class:`~latentjac.diffusion.DDIM` (Euler for
+            flows). :class:`~latentjac.diffusion.Multistep` needs fewer steps, best with ``grid=Rho()``.
         output_type: ``"pil"`` (list of PIL images; for models of videos a list of frames for each), ``"np"`` (float
             ``[B, H, W, C]`` in [0, 1]; of videos ``[B, F, H, W, C]``), ``"pt"`` (tensor ``[B, C, H, W]`` in [0, 1]; of
             videos ``[B, C, F, H, W]``) or ``"latent"`` (the samples themselves). Sound is ``[B, C, L]`` in [-1, 1] as
@@ -150,6 +157,8 @@ def sample(
     check_model("sample", model)
     output_type = _check_output("sample", output_type, model)
     progress = check_bool("sample", "progress", progress)
+    solver = _solver_for(model, point, grid, solver)
+    stepped = isinstance(solver, Diffusers)
     if point is None:
         point = noise_point(
             model,
@@ -163,25 +172,54 @@ def sample(
             negative_class_label=negative_class_label,
             conditioning=conditioning,
             grid=grid,
-            solver=solver,
+            solver=_DDIM if isinstance(solver, Diffusers) else solver,
         )
     else:
         of_noise = {
             "num_images": (num_images, 1),
             "num_inference_steps": (num_inference_steps, 50),
-            "generator": (generator, None),
+            "generator": (None if stepped else generator, None),
             "conditioning": (conditioning, None),
             "grid": (grid, _OWN),
-            "solver": (solver, _DDIM),
+            "solver": (None if stepped else solver, None if stepped else _DDIM),
         }
         for name, (value, usual) in of_noise.items():
             check_left("sample", name, value, usual, "with a point")
         asked = Asked(prompt, negative_prompt, guidance_scale, class_label, negative_class_label)
         asked.check_left("sample", "with a point", usual_scale=None)
     schedule, level = place("sample", model, point)
-    with Bar("sampling", level, shown=progress) as bar:
-        samples = denoise(model, point.sample, schedule, level, point.conditioning, bar)
+    if isinstance(solver, Diffusers):
+        noise = _noise_of(model, point, generator)
+        steps = schedule.num_inference_steps
+        samples = sampled("sample", model, noise, steps, point.conditioning, solver, generator, shown=progress)
+    else:
+        with Bar("sampling", level, shown=progress) as bar:
+            samples = denoise(model, point.sample, schedule, level, point.conditioning, bar)
     return render(model, samples, output_type)
+
+
+def _solver_for(model: Model, point: Point | None, grid: Grid, solver: Any) -> Solver | Diffusers:
+    """The solver that is asked for, or the one by default."""
+    if solver is None:
+        own = point is None and isinstance(grid, Own) and steps_as_diffusers(model.scheduler)
+        return _DIFFUSERS if own else _DDIM
+    if isinstance(solver, Diffusers) and not isinstance(check_grid("sample", grid), Own):
+        raise ValueError(f"sample: grid must be Own() with solver=Diffusers(), got {grid!r}")
+    return solver if isinstance(solver, Diffusers) else check_solver("sample", solver)
+
+
+def _noise_of(model: Model, point: Point, generator: torch.Generator | None) -> torch.Tensor:
+    """The standard normal noise of a point at the noisiest level of its scheduler."""
+    check_generator("sample", generator)
+    schedule = point.schedule
+    steps = schedule.num_inference_steps
+    own = Schedule.from_scheduler(model.scheduler, steps, **model.placing, solver=schedule.solver)
+    if point.level != schedule.top or schedule != own:
+        raise ValueError(
+            f"sample: point must be pure noise at the noisiest of the scheduler's {steps} levels (noise_point) with "
+            f"solver=Diffusers(), got level {point.level} of {schedule!r}"
+        )
+    return point.sample / model.levels.spread(point.noise)
 
 
 @public

@@ -2,7 +2,7 @@
 
 from latentjac.models.classes import Classes
 from latentjac.models.codec import ImageInput, PixelCodec, decoder_map, to_frames, to_pil
-from latentjac.models.conditioning import ClassifierFree, Conditioning, ImageGuidance
+from latentjac.models.conditioning import ClassifierFree, Conditioning, ImageGuidance, RescaledGuidance
 from latentjac.models.errors import LoadError
 from latentjac.models.guidance import Denoiser, Guided, GuidedByImage
 from latentjac.models.image_prompts import ImageEncoder
@@ -34,6 +34,7 @@ __all__ = [
     "PixelCodec",
     "Prediction",
     "PreparedImage",
+    "RescaledGuidance",
     "SoundCodec",
     "T5TextEncoder",
     "TextEncoder",

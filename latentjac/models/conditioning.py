@@ -24,6 +24,7 @@ from latentjac.public import public
 
 _NEGATIVE, _SCALE = "guidance.negative.", "guidance.scale"  # in flat form; own names have no dots
 _WITHOUT, _IMAGE_SCALE = "guidance.without.", "guidance.image_scale"
+_RESCALE = "guidance.rescale"
 FURTHEST = 1e6  # a scale of guidance
 _MOST_ROWS = 2**31
 _NAME = "Conditioning"
@@ -234,6 +235,8 @@ class Conditioning(Mapping[str, torch.Tensor]):
         if _SCALE not in scales:
             raise ValueError(f"from_flat: tensors must have {_SCALE} where there is a negative, got none")
         negative = cls(others.get(_NEGATIVE, {}))
+        if _RESCALE in scales:
+            return cls(own, RescaledGuidance(negative, scales[_SCALE], scales[_RESCALE]))
         if _IMAGE_SCALE not in scales and _WITHOUT not in others:
             return cls(own, ClassifierFree(negative, scales[_SCALE]))
         if _IMAGE_SCALE not in scales:
@@ -247,7 +250,8 @@ class Conditioning(Mapping[str, torch.Tensor]):
         own, others, scales = _unflat(dict(zip(names, tensors, strict=True)))
         guidance: ClassifierFree | None = None
         if scales:
-            kind = ImageGuidance if _IMAGE_SCALE in scales else ClassifierFree
+            kind: Any = ImageGuidance if _IMAGE_SCALE in scales else ClassifierFree
+            kind = RescaledGuidance if _RESCALE in scales else kind
             named = {_FIELDS[name]: Conditioning._made(held, None) for name, held in others.items()}
             guidance = kind._made(**named, **{_FIELDS[name]: scale for name, scale in scales.items()})
         return Conditioning._made(own, guidance)
@@ -364,7 +368,43 @@ class ImageGuidance(ClassifierFree):
         return f"{super().__repr__()}, of the picture {_numbers(self.image_scale)}"
 
 
-_FIELDS = {_NEGATIVE: "negative", _WITHOUT: "without", _SCALE: "scale", _IMAGE_SCALE: "image_scale"}
+@dataclass(frozen=True, eq=False, repr=False)
+class RescaledGuidance(ClassifierFree):
+    """Guidance whose predictions get back a part of the contrast that they have without it (Lin et al. 2024).
+
+    What the network returns, guided, is multiplied by ``1 - rescale + rescale d / d'``, with the standard deviations d
+    of that under the own conditioning and d' of the guided one, over all entries of a sample.
+
+    Attributes:
+        rescale: In [0, 1], ``[1]`` or one a sample, ``[B]``; 0 is :class:`ClassifierFree`.
+
+    Args:
+        negative: Conditioning that is led away from.
+        scale: A number, or a tensor ``[1]`` or ``[B]``; so is rescale.
+
+    Raises:
+        TypeError: If an argument has a wrong type.
+        ValueError: If the negative is guided itself, or a number out of range.
+    """
+
+    rescale: torch.Tensor
+
+    def __init__(self, negative: Conditioning, scale: float | torch.Tensor, rescale: float | torch.Tensor) -> None:
+        self._hold(negative=negative, scale=scale, rescale=rescale)
+        if not bool(((self.rescale >= 0) & (self.rescale <= 1)).all()):
+            raise ValueError(f"RescaledGuidance: rescale must be in [0, 1], got {_numbers(self.rescale)}")
+
+    def scales(self) -> dict[str, torch.Tensor]:
+        """See :class:`ClassifierFree`."""
+        return {**super().scales(), _RESCALE: self.rescale}
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()}, rescaled by {_numbers(self.rescale)}"
+
+
+_FIELDS = {
+    _NEGATIVE: "negative", _WITHOUT: "without", _SCALE: "scale", _IMAGE_SCALE: "image_scale", _RESCALE: "rescale"
+}  # fmt: skip
 
 
 def _scale(kind: str, name: str, scale: Any, negative: Conditioning) -> torch.Tensor:
@@ -401,7 +441,7 @@ def _unflat(
         start = next((start for start in (_NEGATIVE, _WITHOUT) if name.startswith(start)), None)
         if start is not None:
             others.setdefault(start, {})[name.removeprefix(start)] = tensor
-        elif name in (_SCALE, _IMAGE_SCALE):
+        elif name in (_SCALE, _IMAGE_SCALE, _RESCALE):
             scales[name] = tensor
         else:
             own[name] = tensor

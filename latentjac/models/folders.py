@@ -12,6 +12,7 @@ from latentjac.models import autoencoders, mistaken
 from latentjac.models.adapters import FAMILIES, NETWORK_PARTS, class_now
 from latentjac.models.configs import check_part, check_schedule, read_config
 from latentjac.models.errors import LoadError
+from latentjac.models.lora import Loras, add_loras
 from latentjac.models.pipeline import Parts, family_of_parts, made_of
 from latentjac.models.schedulers import check_class
 from latentjac.models.text_files import EncoderFiles, classes_taken
@@ -50,13 +51,16 @@ class PipelineFolder:
         path: The folder.
         variant: Weight variant such as ``"fp16"``.
         dtypes: Types of the weights of networks and encoders, and of those of the autoencoder.
+        loras: Files of low-rank adapters, with their scales.
 
     Raises:
         LoadError: If a part is not one that a model knows, or a configuration cannot be.
     """
 
-    def __init__(self, path: Path, variant: str | None, dtypes: tuple[torch.dtype, torch.dtype]) -> None:
-        self.path, self._variant, self._dtypes = path, variant, dtypes
+    def __init__(
+        self, path: Path, variant: str | None, dtypes: tuple[torch.dtype, torch.dtype], loras: Loras | None = None
+    ) -> None:
+        self.path, self._variant, self._dtypes, self._loras = path, variant, dtypes, loras or {}
         self._index = read_config(path / "model_index.json")
         pairs = {
             name: e
@@ -80,7 +84,7 @@ class PipelineFolder:
         self._kind_of_scheduler = classes.get("scheduler")
         for name, (library, kind) in pairs.items():
             self._check_library(name, str(library), str(kind), [*own, "scheduler"])
-        _refuse_adapters(path, pairs)
+        _refuse_adapters(path, pairs, self._loras)
         is_text = "transformers" in map(self._libraries.get, self.kinds)
         self.encoders = EncoderFiles(path, self._pipeline, variant, dtypes[0]) if is_text else None
 
@@ -96,6 +100,8 @@ class PipelineFolder:
         scheduler = _read_scheduler(self.path / "scheduler" / "scheduler_config.json", self._kind_of_scheduler)
         plans = {name: (given or {}).get(name) or self.plan(name) for name in self.kinds}
         made = {name: read() for name, read in plans.items()} | {"scheduler": scheduler}
+        if self._loras:
+            add_loras(self._pipeline, made, self._index, self.family.part, self._loras)
         return made_of(self.family, self._pipeline, made, self._index, scheduler)
 
     def plan(self, name: str) -> Read:
@@ -225,14 +231,16 @@ def _refuse_unwritten(folder: Path, classes: Mapping[str, str]) -> None:
             )
 
 
-def _refuse_adapters(folder: Path, parts: Mapping[str, Any]) -> None:
-    """Raise if there are weights of adapters, without which the model would be another."""
+def _refuse_adapters(folder: Path, parts: Mapping[str, Any], loras: Loras) -> None:
+    """Raise if there are weights of adapters that nobody asked for, without which the model would be another."""
+    known = {file.resolve() for file in loras}
     for place in (folder, *(folder / name for name in parts if "/" not in name)):
         for name in _ADAPTERS:
-            if (place / name).exists():
+            file = place / name
+            if file.exists() and file.resolve() not in known:
                 raise LoadError(
-                    f"load: folder must hold no weights of adapters (LoRA), got {str(place / name)!r}: remove it, or "
-                    "load the pipeline and the adapter by diffusers, and the pipeline object by latentjac.load"
+                    f"load: folder must hold no weights of adapters (LoRA), got {str(file)!r}: give it as lora, remove "
+                    "it, or load the pipeline and the adapter by diffusers, and the pipeline object by latentjac.load"
                 )
 
 

@@ -79,16 +79,28 @@ class Guided(Denoiser):
         denoiser: Plain one, whose prediction is led to.
         negative: Conditioning that is led away from, of the same names.
         scale: A number, or a tensor ``[1]`` or ``[B]``.
+        rescale: See :class:`latentjac.models.RescaledGuidance`; None for none.
     """
 
-    def __init__(self, denoiser: Denoiser, negative: Conditioning, scale: float | torch.Tensor) -> None:
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        negative: Conditioning,
+        scale: float | torch.Tensor,
+        rescale: torch.Tensor | None = None,
+    ) -> None:
         super().__init__(denoiser.model, denoiser.conditioning)
-        self.negative = negative
+        self.negative, self.rescale = negative, rescale
         self.scale = scale if isinstance(scale, torch.Tensor) else torch.tensor([float(scale)])
 
     def _output(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         towards, away = self._both(x, t)
         out = away + _broadcast(self.scale, x) * (towards - away)
+        if self.rescale is not None:
+            part = _broadcast(self.rescale, x)
+            out = out * (1 - part + part * _deviation(towards, x) / _deviation(out, x))
+        if out.shape[1] > x.shape[1]:  # a learned variance is that under the denoiser's own conditioning
+            out = torch.cat([out[:, : x.shape[1]], towards[:, x.shape[1] :]], 1)
         family = self.model._family
         return out if family is None or family.rescaled is None else family.rescaled(out, towards)
 
@@ -133,6 +145,12 @@ class GuidedByImage(Guided):
         full, picture, nothing = self.model._output(torch.cat([x, x, x]), times, rows).chunk(3)
         guided = nothing + _broadcast(self.image_scale, x) * (picture - nothing)
         return guided + _broadcast(self.scale, x) * (full - picture)
+
+
+def _deviation(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Standard deviation of the prediction in what a network returns for each sample, without a learned variance."""
+    prediction = out[:, : x.shape[1]]
+    return prediction.std(dim=list(range(1, x.ndim)), keepdim=True)
 
 
 def _broadcast(scale: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

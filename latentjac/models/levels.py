@@ -84,6 +84,10 @@ class Levels(ABC):
         """Clean sample and noise from what the network returns for samples at timesteps."""
         return predicted(self.prediction_type, out, x, *self.at(t, x))
 
+    def used(self, out: Tensor, x: Tensor) -> Tensor:
+        """What of a network's output for samples is its prediction; a learned variance comes behind it."""
+        return out[:, : x.shape[1]]
+
     def called(self, call: Call) -> Call:
         """A call of the network that takes samples and timesteps as they are here; by default the one given."""
         return call

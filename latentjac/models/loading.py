@@ -17,6 +17,7 @@ from latentjac.models.adapters import BY_HAND, PART_NAMES, family_of
 from latentjac.models.configs import check_part, check_schedule
 from latentjac.models.errors import LoadError
 from latentjac.models.folders import PipelineFolder, read_network
+from latentjac.models.lora import Loras, check_loras
 from latentjac.models.model import Model
 from latentjac.models.parts import unwrapped
 from latentjac.models.pipeline import Parts, parts_of
@@ -70,6 +71,7 @@ def load(
     frames: int | None = None,
     dtype: torch.dtype | Mapping[str, torch.dtype] | None = None,
     device: torch.device | str | None = None,
+    lora: str | Path | Mapping[str | Path, float] | None = None,
     revision: str | None = None,
     variant: str | None = None,
     cache_dir: str | Path | None = None,
@@ -95,6 +97,9 @@ def load(
             ``"network"`` and ``"autoencoder"`` gives that of each, as for autoencoders that overflow in float16; the
             encoder of prompts has the network's.
         device: Where the network runs; the CPU for files, unchanged for objects by default.
+        lora: Low-rank adapters for a folder, file or hub id of a pipeline: a safetensors file or a folder with one, as
+            ``save_lora_weights`` of diffusers writes them, or several of these as keys with their scales. Objects have
+            theirs from ``pipeline.load_lora_weights``.
         revision: Hub revision.
         variant: Weight variant such as ``"fp16"``.
         cache_dir: Hub cache; the Hugging Face environment variables are honoured.
@@ -126,8 +131,14 @@ def load(
     check_kind("load", "cache_dir", cache_dir, (str, Path), "a str or Path", optional=True)
     local_files_only = check_bool("load", "local_files_only", local_files_only)
     check_kind("load", "config", config, (str, Path), "a str or Path", optional=True)
+    loras = check_loras("load", lora)
     if config is not None and not _is_single_file(source):
         raise TypeError(f"load: config must be None unless source is a single file, got {shown(config)}")
+    if loras and (scheduler is not None or not isinstance(source, (str, Path))):
+        raise TypeError(
+            "load: lora must be None unless source is the folder, file or hub id of a pipeline; add it to an object by "
+            f"load_lora_weights, got {shown(lora)}"
+        )
     if isinstance(source, torch.nn.Module):
         source = unwrapped(source)
         if (expected := mistaken.of_object(source)) is not None:
@@ -148,9 +159,9 @@ def load(
         stored = dtypes.network or torch.float32, dtypes.autoencoder or torch.float32
         if _is_single_file(source):
             _check_no_scheduler(scheduler)
-            name, parts = str(source), _read_file(source, config, variant, stored, options)
+            name, parts = str(source), _read_file(source, config, variant, stored, options, loras)
         else:
-            name, parts = str(source), _read(source, scheduler, variant, stored, options)
+            name, parts = str(source), _read(source, scheduler, variant, stored, options, loras)
     else:
         _check_no_scheduler(scheduler)
         raise TypeError(
@@ -167,7 +178,12 @@ def _check_no_scheduler(scheduler: Any) -> None:
 
 
 def _read(
-    source: str | Path, scheduler: Any, variant: str | None, dtypes: tuple[torch.dtype, torch.dtype], options: dict
+    source: str | Path,
+    scheduler: Any,
+    variant: str | None,
+    dtypes: tuple[torch.dtype, torch.dtype],
+    options: dict[str, Any],
+    loras: Loras,
 ) -> Parts:
     """The parts at a built-in name, in a folder or of a hub id; of the folder of a network with the scheduler."""
     folder = Path(os.path.expanduser(source))
@@ -187,7 +203,7 @@ def _read(
         )
     _check_no_scheduler(scheduler)
     _check_folder(folder)
-    return PipelineFolder(folder, variant, dtypes).read()
+    return PipelineFolder(folder, variant, dtypes, loras).read()
 
 
 def _is_single_file(source: Any) -> bool:
@@ -204,6 +220,7 @@ def _read_file(
     variant: str | None,
     dtypes: tuple[torch.dtype, torch.dtype],
     options: dict[str, Any],
+    loras: Loras,
 ) -> Parts:
     """The parts in a single file, and what it lacks of its ``config``."""
     checkpoint = Checkpoint(Path(os.path.expanduser(source)))
@@ -221,7 +238,7 @@ def _read_file(
             f"id{such}, of which small files are fetched, got {shown(config)} for {str(source)!r}"
         )
     _check_folder(folder)
-    return read_file(checkpoint, PipelineFolder(folder, variant, dtypes))
+    return read_file(checkpoint, PipelineFolder(folder, variant, dtypes, loras))
 
 
 def _check_dtypes(dtype: Any) -> _Types:

@@ -33,8 +33,8 @@ def _of_folder(folder: Path) -> str | None:
         return f"it is a part of a pipeline: give {str(folder.parent)!r}"
     if any((folder / f"{stem}{end}").exists() for stem in ADAPTER_STEMS for end in (".safetensors", ".bin")):
         return (
-            "it is the folder of an adapter (LoRA): load a pipeline by diffusers, add the adapter by "
-            "pipeline.load_lora_weights(folder), and give the pipeline object to latentjac.load"
+            "it is the folder of an adapter (LoRA): give the folder of a pipeline, and this one as lora=, or load a "
+            "pipeline by diffusers, add the adapter by pipeline.load_lora_weights(folder), and give the pipeline object"
         )
     below = sorted(path.parent.name for path in folder.glob(f"*/{INDEX}"))
     if below:

@@ -15,16 +15,18 @@ from latentjac.arguments import (
     check_dtype,
     check_kind,
     check_left,
+    check_number,
     check_text,
 )
 from latentjac.linearization import Linearization
 from latentjac.linearization.locks import exclusion
 from latentjac.models.adapters import PIXEL_UNET, Call, Encoder, Family, family_of
 from latentjac.models.arguments import check_call, check_labels, check_linearized
+from latentjac.models.as_given import AsGiven
 from latentjac.models.beside import Given, beside_for
 from latentjac.models.classes import Asked, Classes
 from latentjac.models.codec import ImageInput, NoCodec, PixelCodec
-from latentjac.models.conditioning import Conditioning, ImageGuidance
+from latentjac.models.conditioning import Conditioning, ImageGuidance, RescaledGuidance
 from latentjac.models.feature_maps import layer_map, prediction_map
 from latentjac.models.forwards import Forwards
 from latentjac.models.guidance import Denoiser, Guided, GuidedByImage
@@ -295,6 +297,7 @@ class Model:
         noise_level: int | None = None,
         generator: torch.Generator | None = None,
         image_guidance_scale: float = 1.0,
+        guidance_rescale: float = 0.0,
     ) -> Conditioning:
         """What the network gets beside sample and timestep under a prompt or a class.
 
@@ -327,6 +330,8 @@ class Model:
             generator: Source of that noise; by default one of seed 0.
             image_guidance_scale: Guidance by the picture of InstructPix2Pix beside that by the text, see
                 :class:`latentjac.models.ImageGuidance`; 1 is none of its own.
+            guidance_rescale: How much of the contrast of predictions without guidance comes back, see
+                :class:`latentjac.models.RescaledGuidance`; 0 is none of it.
 
         Returns:
             Empty for models without text, classes and embeddings.
@@ -345,7 +350,8 @@ class Model:
         if not getattr(self.text, "skips_layers", False):
             where = f"since model {self.name!r} has no text encoder of CLIP, whose layers can be left out"
             check_left("conditioning", "clip_skip", clip_skip, None, where)
-        return conditioning_under("conditioning", self, asked, beside, clip_skip)
+        rescale = _rescale("conditioning", guidance_rescale, asked.guidance_scale, image_guidance_scale)
+        return conditioning_under("conditioning", self, asked, beside, clip_skip, rescale)
 
     def denoiser(self, conditioning: Conditioning = _NONE) -> Denoiser:
         """The network under a conditioning, guided where that has guidance."""
@@ -357,12 +363,21 @@ class Model:
             return plain
         if isinstance(guidance, ImageGuidance):
             return GuidedByImage(plain, guidance.negative, guidance.without, guidance.scale, guidance.image_scale)
-        return Guided(plain, guidance.negative, guidance.scale)
+        rescale = guidance.rescale if isinstance(guidance, RescaledGuidance) else None
+        return Guided(plain, guidance.negative, guidance.scale, rescale)
+
+    def _as_given(self, variance: bool = False) -> Model:
+        """This model with outputs of its network in place of predictions; see :class:`AsGiven`."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        other.levels = AsGiven(self.levels.prediction_type, self.levels.num_train_timesteps, variance)
+        other._forget()
+        return other
 
     def _output(self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
         """What the network returns for samples under a conditioning with a row for each, without guidance."""
         out = run(self.network, self.levels.called(self.call), self.network, x, t, conditioning)
-        return out[:, : x.shape[1]]  # networks with a learned variance return it behind the prediction
+        return self.levels.used(out, x)
 
     @public
     def eps(self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning = _NONE) -> torch.Tensor:
@@ -472,3 +487,11 @@ class Model:
         millions = sum(p.numel() for p in self.network.parameters()) / 1e6
         kind = type(self.network).__name__
         return f"Model({self.name!r}, {kind}, {millions:.1f} M parameters, samples {list(self.sample_shape)})"
+
+
+def _rescale(function: str, rescale: Any, scale: float, image_scale: float) -> float:
+    """The part of the contrast that comes back, if there is guidance by a text alone."""
+    number: float = check_number(function, "guidance_rescale", rescale, 0, 1, least=True, most=True)
+    check_left(function, "guidance_rescale", number if image_scale != 1 else 0.0, 0.0, "with an image_guidance_scale")
+    check_left(function, "guidance_rescale", number if scale == 1 else 0.0, 0.0, "without guidance (guidance_scale=1)")
+    return number

@@ -9,7 +9,7 @@ import torch
 
 from latentjac.models.beside import Beside, blank_beside
 from latentjac.models.classes import Asked
-from latentjac.models.conditioning import ClassifierFree, Conditioning, ImageGuidance
+from latentjac.models.conditioning import ClassifierFree, Conditioning, ImageGuidance, RescaledGuidance
 from latentjac.models.seen import PIXELS
 from latentjac.models.text import GUIDANCE_EMBEDDING
 
@@ -20,7 +20,12 @@ logger = logging.getLogger("latentjac")
 
 
 def conditioning_under(
-    function: str, model: Model, asked: Asked, beside: Beside | None = None, clip_skip: int | None = None
+    function: str,
+    model: Model,
+    asked: Asked,
+    beside: Beside | None = None,
+    clip_skip: int | None = None,
+    rescale: float = 0.0,
 ) -> Conditioning:
     """What a model's network gets; of arguments that were checked.
 
@@ -33,6 +38,10 @@ def conditioning_under(
     kept = {} if model._family is None else {name: own[of] for name, of in model._family.kept.items()}
     own |= kept
     if not own or scale == 1 or GUIDANCE_EMBEDDING in own:
+        if rescale:
+            raise ValueError(
+                f"{function}: guidance_rescale must be 0 for a network that is not guided from outside, got {rescale:g}"
+            )
         return Conditioning(own)
     if scale == 0:
         logger.warning(
@@ -42,6 +51,8 @@ def conditioning_under(
         )
     away = _tensors(model, asked.negative_prompt or None, [asked.negative_class_label], scale, away_from=own, seen=seen)
     away |= beside.negative(function, model) | kept
+    if rescale:
+        return Conditioning(own, RescaledGuidance(Conditioning(away), scale, rescale))
     if not beside.guides:
         return Conditioning(own, ClassifierFree(Conditioning(away), scale))
     without = {**away, "image": torch.zeros_like(away["image"])}

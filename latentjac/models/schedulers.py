@@ -45,6 +45,12 @@ _PLACED_AS_DDIM = {
     "RePaintScheduler",
     "TCDScheduler",
 }
+# Classes that no pipeline makes pictures by, of noise alone.
+_NOT_STEPPING = {
+    "DDIMInverseScheduler": "which leads from pictures to noise",
+    "DPMSolverMultistepInverseScheduler": "which leads from pictures to noise",
+    "RePaintScheduler": "which completes a picture that it is given",
+}
 # Of those with powers: classes whose timesteps can be fractional, and such that round them with their own sigmas; and
 # settings of these, with which levels lie between whole timesteps: all other classes round what the network gets, to
 # the nearest one or down.
@@ -133,7 +139,51 @@ def grid_of(
         TypeError: If it is no scheduler of diffusers.
         ValueError: If it places no such levels.
     """
-    levels, config = levels_of(function, scheduler), scheduler.config
+    levels = levels_of(function, scheduler)
+    like_ddim = bool(_PLACED_AS_DDIM & set(_names(scheduler)))
+    placing = _ddim_like(scheduler) if like_ddim else _copy(scheduler)
+    return levels.grid(_with_timesteps(function, placing, scheduler, num_inference_steps, image_seq_len, placement))
+
+
+def steps_as_diffusers(scheduler: Any) -> bool:
+    """Whether pipelines make pictures of noise by a scheduler."""
+    return not _NOT_STEPPING.keys() & set(_names(scheduler))
+
+
+def stepping(
+    function: str,
+    scheduler: Any,
+    num_inference_steps: int,
+    image_seq_len: int | None,
+    placement: str,
+    device: torch.device,
+) -> Any:
+    """A copy of a scheduler whose timesteps are those of its pipeline; for what else, see :func:`grid_of`.
+
+    Raises:
+        ValueError: If it does not lead from noise to pictures, or has no such steps.
+    """
+    for name in _names(scheduler):
+        if name in _NOT_STEPPING:
+            raise ValueError(
+                f"{function}: model.scheduler must be one that leads from noise to pictures, got {name}, "
+                f"{_NOT_STEPPING[name]}; give solver=DDIM() or another scheduler"
+            )
+    copied = _copy(scheduler)
+    return _with_timesteps(function, copied, scheduler, num_inference_steps, image_seq_len, placement, device)
+
+
+def _with_timesteps(
+    function: str,
+    placing: Any,
+    scheduler: Any,
+    num_inference_steps: int,
+    image_seq_len: int | None,
+    placement: str,
+    device: torch.device | None = None,
+) -> Any:
+    """A copy of a scheduler, with timesteps as the pipeline of that one sets them."""
+    config = scheduler.config
     given: dict[str, Any] = {"num_inference_steps": num_inference_steps}
     dynamic = bool(config.get("use_dynamic_shifting"))
     if dynamic:
@@ -142,19 +192,19 @@ def grid_of(
         given |= {"intermediate_timesteps": None}  # its default is for two steps alone
     if placement != "scheduler" and (dynamic or (placement != "own" and not _has_flow_sigmas(scheduler))):
         given |= _placed(scheduler, num_inference_steps, placement)
-    kind = type(scheduler).__name__
+    if device is not None:
+        given |= {"device": device}
     with torch.device("cpu"):  # whatever the default device is
-        placing = _ddim_like(scheduler) if _PLACED_AS_DDIM & set(_names(scheduler)) else _copy(scheduler)
         try:
             placing.set_timesteps(**given)
             if hasattr(placing, "set_sigmas"):
                 placing.set_sigmas(num_inference_steps)
         except (ValueError, ArithmeticError, IndexError) as error:
             raise ValueError(
-                f"{function}: num_inference_steps must be a number that {kind} has levels for, got "
+                f"{function}: num_inference_steps must be a number that {type(scheduler).__name__} has levels for, got "
                 f"{num_inference_steps}: {error}"
             ) from error
-    return levels.grid(placing)
+    return placing
 
 
 def _names(scheduler: Any) -> list[str]:
@@ -271,6 +321,8 @@ def _table(function: str, scheduler: Any, total: int) -> Table:
             f"{name}, which ignores it"
         )
     names = set(_names(scheduler))
+    if names & _PLACED_AS_DDIM:
+        return Table(kind, total, powers)
     nearest, below = (any(config.get(key) for key in keys) for keys in (_NEAREST, _BELOW))
     scaled = bool(names & (_FRACTIONAL | _MIXED))
     if not scaled and not nearest and not below:
@@ -288,6 +340,11 @@ _LEAST_POWER = 2.0**-23  # some leave 2^-24 at the top instead of zero
 
 
 def _flow(function: str, scheduler: Any, total: int) -> Flow:
+    if _NOT_STEPPING.keys() & set(_names(scheduler)):
+        raise ValueError(
+            f"{function}: scheduler must be {_KNOWN}, got {type(scheduler).__name__}, which leads from pictures to "
+            "noise, with use_flow_sigmas; give the one that leads back"
+        )
     if scheduler.config.get("invert_sigmas"):
         raise ValueError(
             f"{function}: scheduler must have invert_sigmas = False, got True from {type(scheduler).__name__}, whose "

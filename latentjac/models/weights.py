@@ -272,6 +272,13 @@ def check_fit(
             f"load: folder must hold no weights of an IP-Adapter, got some in {places}: load the pipeline and the "
             "adapter by diffusers (load_ip_adapter), and the pipeline object by latentjac.load"
         )
+    if any(".base_layer." in name for name in set(found) - expected.shapes.keys()):
+        raise LoadError(
+            f"load: folder must hold no weights that were saved while an adapter (LoRA) was on, got such in {places}, "
+            "which diffusers does not read either: save the pipeline after pipeline.unload_lora_weights(), and give "
+            "the adapter as lora, from pipeline.save_lora_weights; or after pipeline.fuse_lora() and then "
+            "unload_lora_weights()"
+        )
     for kind, wrong in (
         ("without", expected.missing(found)),
         ("with unexpected", sorted(set(found) - expected.shapes.keys())),

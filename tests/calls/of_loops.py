@@ -10,6 +10,7 @@ from latentjac import diffusion
 
 BASELINES: dict[str, Baseline] = {
     "DDIM": lambda c: call(diffusion.DDIM, refinement=2),
+    "Diffusers": lambda c: call(diffusion.Diffusers, eta=0.5),
     "Implicit": lambda c: call(diffusion.Implicit, tol=0.1, most=3),
     "Multistep": lambda c: call(diffusion.Multistep),
     "Own": lambda c: call(diffusion.Own),

@@ -38,6 +38,10 @@ BASELINES: dict[str, Baseline] = {
     ),
     "ImageGuidance.others": lambda c: call(c.by_image.others),
     "ImageGuidance.scales": lambda c: call(c.by_image.scales),
+    "RescaledGuidance": lambda c: call(
+        models.RescaledGuidance, negative=lj.Conditioning({"text": rand(1, 3)}), scale=2.0, rescale=torch.tensor([0.5])
+    ),
+    "RescaledGuidance.scales": lambda c: call(c.rescaled.scales),
     "Denoiser.predict": lambda c: call(c.model.denoiser().predict, x=c.point.sample, t=torch.tensor(500)),
     "Denoiser.output": lambda c: call(c.model.denoiser().output, x=c.point.sample, t=torch.tensor(500)),
     "Denoiser.eps": lambda c: call(c.model.denoiser().eps, x=c.point.sample, t=torch.tensor(500)),
@@ -56,6 +60,9 @@ BASELINES: dict[str, Baseline] = {
     ),
     "Model.conditioning": lambda c: call(
         c.text.conditioning, prompt=["a", "b"], negative_prompt="c", guidance_scale=2.0
+    ),
+    "Model.conditioning/rescaled": lambda c: call(
+        c.text.conditioning, prompt=["a", "b"], guidance_scale=2.0, guidance_rescale=0.5
     ),
     "Model.conditioning/none": lambda c: call(c.model.conditioning, prompt=None),
     "Model.denoiser": lambda c: call(c.text.denoiser, conditioning=c.conditioning),

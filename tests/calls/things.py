@@ -123,6 +123,7 @@ class Things:
         self.conditioning = self.text.conditioning(["a", "b"], "c", 2.0)
         away = lj.Conditioning({"text": rand(1, 3)})
         self.by_image = models.ImageGuidance(away, away, 2.0, 1.5)
+        self.rescaled = models.RescaledGuidance(away, 2.0, 0.5)
         self.saved_point = self.point.save(self.folder / "point.safetensors")
         self.saved_path = self.path.save(self.folder / "path.safetensors")
         self.f = lambda x, *more: x**2 + x

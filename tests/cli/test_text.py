@@ -89,3 +89,21 @@ def test_a_prompt_for_a_model_without_text_is_refused(photo, tmp_path) -> None:
     done = run("basis", photo, "--edit-prompt", "a dog", "--steps", 4, "--out", tmp_path)
     assert done.returncode == 2
     assert "--edit-prompt must be left out since model 'faces' is not conditioned on text, got 'a dog'" in done.stderr
+
+
+def test_adapters(folder, photo, tmp_path) -> None:
+    peft = pytest.importorskip("peft")
+    pipeline = build_stable_diffusion(tmp_path)
+    torch.manual_seed(1)
+    pipeline.unet.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+    layers = peft.utils.get_peft_model_state_dict(pipeline.unet)
+    pipeline.save_lora_weights(tmp_path / "style", unet_lora_layers=layers)
+    quick = ["--model", folder, "--steps", 4, "--prompt", "a cat"]
+    done = run("invert", photo, *quick, "--lora", f"{tmp_path / 'style'}:0.5", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    identity = json.loads((tmp_path / "out" / "run.json").read_text())["model"]["identity"]
+    assert identity == latentjac.load(folder, lora={tmp_path / "style": 0.5}).identity()
+    assert identity != latentjac.load(folder).identity()
+    done = run("invert", photo, *quick, "--lora", f"{tmp_path / 'nowhere'}:0.5", "--out", tmp_path / "none")
+    assert done.returncode == 2
+    assert "--lora must be a safetensors file or a folder with one" in done.stderr

@@ -72,7 +72,7 @@ def test_a_scheduler_alone() -> None:
 def test_folders_of_files(tmp_path: Path) -> None:
     save_file({"a.lora_A.weight": torch.ones(2, 2)}, tmp_path / "pytorch_lora_weights.safetensors")
     said = refusal(tmp_path)
-    assert "it is the folder of an adapter (LoRA): load a pipeline by diffusers, add the adapter by" in said
+    assert "it is the folder of an adapter (LoRA): give the folder of a pipeline, and this one as lora=" in said
     (tmp_path / "pytorch_lora_weights.safetensors").rename(tmp_path / "mine.safetensors")
     assert "it holds 'mine.safetensors': give that file, if it is of a whole model" in refusal(tmp_path)
     (tmp_path / "mine.safetensors").unlink()

@@ -9,6 +9,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from every_scheduler import NAMES, made
 from networks import build_scheduler
 
 import latentjac
@@ -18,24 +19,7 @@ from latentjac.models.levels import Table
 from latentjac.models.schedulers import levels_of
 
 FLOW = diffusers.FlowMatchEulerDiscreteScheduler
-ARGUMENTS: dict[str, dict[str, Any]] = {
-    "AmusedScheduler": {"mask_token_id": 1},
-    "RFD4ProteinaScheduler": {"schedule_mode": "log", "noise_mode": "tan", "tsr_k": 1.0, "tsr_sigma": 1.0},
-    "VQDiffusionScheduler": {"num_vec_classes": 4},
-}
 FRACTIONAL = ("EulerDiscrete", "HeunDiscrete", "LMSDiscrete", "KDPM2Discrete")  # with linspace spacing
-NAMES = sorted(
-    name
-    for name in dir(diffusers)
-    if name.endswith("Scheduler") and isinstance(getattr(diffusers, name), type)
-)  # fmt: skip
-
-
-def made(name: str) -> Any:
-    try:
-        return getattr(diffusers, name)(**ARGUMENTS.get(name, {}))
-    except ImportError as error:
-        pytest.skip(str(error).strip().splitlines()[0])
 
 
 def saved(scheduler: Any, folder: Any) -> Any:

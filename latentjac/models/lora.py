@@ -1,0 +1,136 @@
+"""Low-rank adapters (LoRA) from files, put onto the parts of a folder by the loader of its pipeline in diffusers."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from latentjac.arguments import check_number, shown
+from latentjac.models.errors import LoadError
+from latentjac.models.mistaken import ADAPTER_STEMS
+from latentjac.models.weights import cast_weights, check_finite
+
+Loras = dict[Path, float]  # files, and their scales
+LARGEST_SCALE = 100.0
+_STEM = ADAPTER_STEMS[0]
+
+
+def check_loras(function: str, lora: Any) -> Loras:
+    """The files of low-rank adapters, with their scales.
+
+    Args:
+        function: For messages.
+        lora: A safetensors file, a folder with one, or several of these as keys with their scales.
+
+    Raises:
+        TypeError: If it is none of these.
+        ValueError: If a scale is out of range.
+        LoadError: If there is no such file.
+    """
+    if lora is None:
+        return {}
+    given = lora if isinstance(lora, Mapping) else {lora: 1.0}
+    found: Loras = {}
+    for source, scale in given.items():
+        if not isinstance(source, (str, Path)):
+            raise TypeError(
+                f"{function}: lora must be a file, a folder or a mapping of such to scales, got {shown(lora)}"
+            )
+        path = _file_of(Path(os.path.expanduser(source)))
+        limits = {"least": True, "most": True}
+        found[path] = check_number(function, f"lora[{str(source)!r}]", scale, -LARGEST_SCALE, LARGEST_SCALE, **limits)
+    return found
+
+
+def _file_of(path: Path) -> Path:
+    """The file of weights at a place."""
+    if path.is_dir():
+        files = sorted(path.glob("*.safetensors"))
+        usual = path / f"{_STEM}.safetensors"
+        if usual not in files and len(files) != 1:
+            raise LoadError(
+                f"load: lora must be a safetensors file, or a folder with {usual.name} or one such file alone, got "
+                f"{str(path)!r} with {len(files)}"
+            )
+        return usual if usual in files else files[0]
+    if path.suffix.lower() != ".safetensors" or not path.is_file():
+        raise LoadError(
+            f"load: lora must be a safetensors file or a folder with one (save_lora_weights of diffusers writes such), "
+            f"got {str(path)!r}"
+        )
+    return path
+
+
+def add_loras(kind: str, made: Mapping[str, Any], settings: Mapping[str, Any], part: str, loras: Loras) -> None:
+    """Put adapters onto the parts of a pipeline, active at their scales.
+
+    Args:
+        kind: Class of the pipeline.
+        made: Its parts.
+        settings: Its other settings.
+        part: Which of its parts is the network.
+        loras: Files and scales.
+
+    Raises:
+        LoadError: If the pipeline takes none, or a file does not fit.
+    """
+    pipeline = _pipeline(kind, made, settings)
+    dtype = made[part].dtype
+    names = [f"default_{i}" for i in range(len(loras))]  # as diffusers names them
+    for name, file in zip(names, loras, strict=True):
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Already found a `peft_config`")  # of the adapter before
+                pipeline.load_lora_weights(
+                    str(file.parent), weight_name=file.name, adapter_name=name, local_files_only=True,
+                    use_safetensors=True,
+                )  # fmt: skip
+        except Exception as error:  # whatever a loader of diffusers finds wrong
+            raise LoadError(f"load: lora must fit a {kind}, got {str(file)!r}: {_short(error)}") from error
+        if not any(name in held for held in pipeline.get_list_adapters().values()):
+            raise LoadError(
+                f"load: lora must fit a {kind}, got {str(file)!r}, in which nothing has the name of a part of it"
+            )
+    pipeline.set_adapters(names, list(loras.values()))
+    for held in made.values():
+        if isinstance(held, torch.nn.Module):
+            check_finite(f"{type(held).__name__} with lora", held.named_parameters())
+            held.eval()
+    cast_weights(made[part], dtype)  # adapters come in the type of their file
+
+
+def _pipeline(kind: str, made: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+    """A pipeline of these parts."""
+    import diffusers
+
+    known = getattr(diffusers, kind, None)
+    if not hasattr(known, "load_lora_weights"):
+        raise LoadError(f"load: lora must be None for a pipeline without a loader of such in diffusers, got a {kind}")
+    try:
+        import peft  # noqa: F401
+    except ImportError as error:
+        raise LoadError("load: lora must be None unless peft is there: pip install peft") from error
+    plain = {name: value for name, value in settings.items() if not isinstance(value, (list, tuple))}
+    offered = {**plain, **made, "requires_safety_checker": False}
+    taken = [name for name in inspect.signature(known.__init__).parameters if name not in ("self", "kwargs")]
+    try:
+        return known(**{name: offered.get(name) for name in taken if name in offered or _needed(known, name)})
+    except Exception as error:
+        raise LoadError(
+            f"load: lora must be None for a {kind} from a folder ({_short(error)}): load it and the adapter by "
+            "diffusers, and give the pipeline object to latentjac.load"
+        ) from error
+
+
+def _needed(kind: Any, name: str) -> bool:
+    return inspect.signature(kind.__init__).parameters[name].default is inspect.Parameter.empty
+
+
+def _short(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__
