@@ -111,6 +111,8 @@ def _way_of(scheduler: Any) -> Callable[..., Tensor]:
     """How pipelines call a scheduler."""
     if hasattr(scheduler, "step_correct"):
         return _corrected
+    if scheduler.config.get("prediction_type") == "trigflow":
+        return _by_angles
     taken = _taken(scheduler)
     return _with_former if "old_pred_original_sample" in taken else _to_named if "prev_timestep" in taken else _plain
 
@@ -149,3 +151,17 @@ def _corrected(scheduler: Any, x: Tensor, network: _Network, options: dict[str, 
         x, mean = scheduler.step_pred(network(x, sigma), t, x, **options, return_dict=False)
         bar.update()
     return mean
+
+
+def _by_angles(scheduler: Any, x: Tensor, network: _Network, options: dict[str, Any], bar: Bar) -> Tensor:
+    """Of schedulers that count angles, for a network that sees samples of a flow (Sana Sprint)."""
+    data = scheduler.config.sigma_data
+    x = clean = x * data
+    for angle in scheduler.timesteps[:-1]:
+        noise = angle.sin() / (angle.cos() + angle.sin())
+        total = (noise**2 + (1 - noise) ** 2).sqrt()
+        seen = x / data * total
+        out = ((1 - 2 * noise) * seen + total**2 * network(seen, noise)) / total
+        x, clean = scheduler.step(data * out.float(), angle, x, **options, return_dict=False)
+        bar.update()
+    return clean / data

@@ -141,7 +141,8 @@ def grid_of(
     """
     levels = levels_of(function, scheduler)
     like_ddim = bool(_PLACED_AS_DDIM & set(_names(scheduler)))
-    placing = _ddim_like(scheduler) if like_ddim else _copy(scheduler)
+    with torch.device("cpu"):  # whatever the default device is
+        placing = _ddim_like(scheduler) if like_ddim else _copy(scheduler)
     return levels.grid(_with_timesteps(function, placing, scheduler, num_inference_steps, image_seq_len, placement))
 
 
@@ -169,7 +170,8 @@ def stepping(
                 f"{function}: model.scheduler must be one that leads from noise to pictures, got {name}, "
                 f"{_NOT_STEPPING[name]}; give solver=DDIM() or another scheduler"
             )
-    copied = _copy(scheduler)
+    with torch.device("cpu"):
+        copied = _copy(scheduler)
     return _with_timesteps(function, copied, scheduler, num_inference_steps, image_seq_len, placement, device)
 
 

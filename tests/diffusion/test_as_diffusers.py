@@ -10,9 +10,17 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMPipeline, DDPMPipeline, PNDMPipeline, ScoreSdeVePipeline, UNet2DModel
+from diffusers import (
+    ConsistencyModelPipeline,
+    DDIMPipeline,
+    DDPMPipeline,
+    PNDMPipeline,
+    ScoreSdeVePipeline,
+    UNet2DModel,
+)
 from diffusers.schedulers import scheduling_dpm_cogvideox
 from every_scheduler import NAMES, made
+from image_transformers import build_sana
 from networks import build_scheduler, build_tiny_unet
 from pipelines import build_stable_diffusion, build_stable_diffusion_3
 from video_pipelines import build_cogvideox
@@ -32,7 +40,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"stochastic_sampling": True},
 ]
 # Called in another way than others, by pipelines of their own: see below.
-APART = ("ScoreSdeVeScheduler", "UnCLIPScheduler", "CogVideoXDPMScheduler")
+APART = ("ScoreSdeVeScheduler", "UnCLIPScheduler", "CogVideoXDPMScheduler", "SCMScheduler")
 
 
 def known_to(name: str, options: dict[str, Any]) -> bool:
@@ -203,6 +211,34 @@ def test_a_learned_variance_is_that_under_the_prompt(tmp_path: Path) -> None:
     model.call = lambda net, x, t, c: net(x, t, c["text"]).sample[:, :4]
     with pytest.raises(ValueError, match="a variance_type of fixed ones for a network that predicts no variance"):
         latentjac.sample(model, conditioning=given.rows(slice(0, 1)))
+
+
+@pytest.mark.parametrize("clipped", [False, True])
+def test_several_steps_of_a_consistency_model(clipped: bool) -> None:
+    unet = build_tiny_unet(num_class_embeds=4)
+    pipeline = ConsistencyModelPipeline(unet, diffusers.CMStochasticIterativeScheduler(clip_denoised=clipped))
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(1, 3, STEPS, generator=torch.Generator().manual_seed(2), output_type="np").images
+    ours = latentjac.sample(
+        latentjac.load(pipeline), class_label=3, guidance_scale=1.0, num_inference_steps=STEPS,
+        generator=torch.Generator().manual_seed(2), output_type="np",
+    )  # fmt: skip
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_steps_that_count_angles(steps: int) -> None:
+    pipeline = build_sana(distilled=True)
+    pipeline.set_progress_bar_config(disable=True)
+    called: dict[str, Any] = {"num_inference_steps": steps, "guidance_scale": 3.0, "output_type": "np"}
+    between = {} if steps == 2 else {"intermediate_timesteps": None}
+    theirs = pipeline(
+        "a red cat", generator=torch.Generator().manual_seed(2), height=32, width=32, use_resolution_binning=False,
+        **called, **between,
+    ).images  # fmt: skip
+    model = latentjac.load(pipeline)
+    ours = latentjac.sample(model, prompt="a red cat", generator=torch.Generator().manual_seed(2), **called)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
 @pytest.fixture
