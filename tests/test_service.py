@@ -111,6 +111,10 @@ def test_what_is_too_much_or_no_photo_is_refused(
         assert http.post("/photos/nobody/basis", json={}).status_code == 404
         name = http.post("/photos", content=photo()).json()["photo"]
         assert http.post(f"/photos/{name}/basis", json={"k": 1000}).status_code == 422
+        for key in ("t", "k"):
+            kind = {"Content-Type": "application/json"}
+            answer = http.post(f"/photos/{name}/basis", content=f'{{"{key}": NaN}}', headers=kind)
+            assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body", key])
         assert "layer" in lines(http.post(f"/photos/{name}/basis", json={"layer": "nowhere"}))[-1]["error"]
 
 
@@ -155,6 +159,31 @@ def test_who_goes_away_ends_the_work(programs: tuple[ModuleType, ModuleType], mo
             assert time.monotonic() < end
             time.sleep(0.05)
     assert time.monotonic() < end - 10  # far less than 999 steps take
+
+
+def test_who_goes_away_ends_an_edit(programs: tuple[ModuleType, ModuleType], model: latentjac.Model) -> None:
+    """An answer that does not stream finds out of itself that nobody waits for it."""
+    app, _ = programs
+    evaluations: list[float] = []
+
+    def slow(network: Any, args: Any) -> None:
+        evaluations.append(time.monotonic())
+        time.sleep(0.1)
+
+    with serving(app.create(model, app.Limits(steps=100))) as http:
+        name = http.post("/photos", content=photo()).json()["photo"]
+        basis = lines(http.post(f"/photos/{name}/basis", json={"k": 1}))[-1]["basis"]
+        handle = model.network.register_forward_pre_hook(slow)
+        try:
+            with pytest.raises(httpx.ReadTimeout):
+                http.post(f"/bases/{basis}/edit", json={"distance": 1.0}, timeout=0.5)
+            end = time.monotonic() + 20
+            while http.get("/health").json()["open"]:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+        finally:
+            handle.remove()
+    assert 0 < len(evaluations) < 40  # of more than 60
 
 
 def test_many_clients_get_their_own_results(programs: tuple[ModuleType, ModuleType], model: latentjac.Model) -> None:

@@ -28,7 +28,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
 
 from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from PIL import Image
 from pydantic import BaseModel, Field
 
@@ -138,15 +139,23 @@ class Desk:
         future.add_done_callback(ended)
         return asyncio.wrap_future(future), stop
 
-    async def run(self, work: Callable[[], Any]) -> Any:
+    async def run(self, work: Callable[[], Any], request: Request) -> Any:
         """The result, once it is there; the work ends when nobody waits for it any more."""
         result, stop = self.begin(work)
+        gone = asyncio.ensure_future(disconnected(request))
         try:
-            return await result
+            await asyncio.wait({result, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not result.done():
+                raise HTTPException(499, "the client has gone")
+            return result.result()
+        except HTTPException:
+            raise
         except Exception as error:
             raise HTTPException(*told(error)) from error
         finally:
             stop.set()
+            result.cancel()
+            gone.cancel()
 
     def lines(self, work: Callable[[], Kept], kept: Callable[[Kept], dict[str, Any]]) -> AsyncIterator[bytes]:
         """Lines of JSON: progress, then what is told of the result when it has been kept, or the error."""
@@ -200,6 +209,12 @@ async def body_of(request: Request, most: int) -> bytes:
     return b"".join(parts)
 
 
+async def disconnected(request: Request) -> None:
+    """Returns when the client of a request whose body was read is gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 def opened(data: bytes, most: int) -> Image.Image:
     """A picture that is not decoded yet, once its size is known to be small enough."""
     try:
@@ -224,6 +239,12 @@ def create(model: latentjac.Model, limits: Limits = Limits()) -> FastAPI:
 
     app = FastAPI(title="latentjac", lifespan=lifespan)
 
+    @app.exception_handler(RequestValidationError)
+    async def refused(request: Request, error: RequestValidationError) -> JSONResponse:
+        # Without what was sent, which may be what JSON has no text for, such as NaN.
+        found = [{"loc": entry["loc"], "msg": entry["msg"]} for entry in error.errors()]
+        return JSONResponse({"detail": found}, 422)
+
     @app.post("/photos", status_code=201)
     async def upload(request: Request) -> dict[str, str]:
         data = await body_of(request, limits.nbytes)
@@ -231,7 +252,7 @@ def create(model: latentjac.Model, limits: Limits = Limits()) -> FastAPI:
         def work() -> Image.Image:
             return latentjac.prepare_image(opened(data, limits.pixels), model.codec.size).image
 
-        return {"photo": photos.put(await desk.run(work))}
+        return {"photo": photos.put(await desk.run(work, request))}
 
     @app.post("/photos/{photo}/basis")
     async def basis(photo: str, options: BasisOptions) -> StreamingResponse:
@@ -247,7 +268,7 @@ def create(model: latentjac.Model, limits: Limits = Limits()) -> FastAPI:
         return StreamingResponse(desk.lines(work, kept), media_type="application/x-ndjson")
 
     @app.post("/bases/{basis}/edit")
-    async def edit(basis: str, options: EditOptions) -> Response:
+    async def edit(basis: str, options: EditOptions, request: Request) -> Response:
         found = bases.get(basis)
         if options.direction >= found.basis.k:
             raise HTTPException(422, f"direction must be less than {found.basis.k}, got {options.direction}")
@@ -259,7 +280,7 @@ def create(model: latentjac.Model, limits: Limits = Limits()) -> FastAPI:
             image.save(file, format="PNG")
             return file.getvalue()
 
-        return Response(await desk.run(work), media_type="image/png")
+        return Response(await desk.run(work, request), media_type="image/png")
 
     @app.get("/health")
     async def health() -> dict[str, int]:

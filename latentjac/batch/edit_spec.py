@@ -11,7 +11,18 @@ import torch
 
 from latentjac.arguments import check_choice, check_number, check_text, is_number, shown
 from latentjac.batch.mask_spec import MaskOf, mask_of
-from latentjac.batch.spec_values import NAME, digest_of, entries, mapping, number, of_part, several, switch, whole
+from latentjac.batch.spec_values import (
+    NAME,
+    apart,
+    digest_of,
+    entries,
+    mapping,
+    number,
+    of_part,
+    several,
+    switch,
+    whole,
+)
 from latentjac.edit_options import DISTANCE, FARTHEST
 from latentjac.editing import Mask, Method
 from latentjac.editing.methods import BY_NAME as METHODS
@@ -134,7 +145,7 @@ def _check_null(part: str, entry: EditOf, method: Method) -> None:
 def _distances(key: str, value: Any, compose: bool, count: int) -> tuple[float, ...]:
     check = number(-FARTHEST, FARTHEST)
     if not compose:
-        return several(check)(key, value)  # type: ignore[no-any-return]
+        return apart(key, several(check)(key, value))
     values = [value] if is_number(value) else value
     if not isinstance(values, (list, tuple)) or len(values) != count:
         raise ValueError(f"{NAME}: {key} must be one number for each of {count} directions, got {shown(value)}")

@@ -30,7 +30,7 @@ def manifest_of(spec: Spec, model: Model, items: int) -> dict[str, Any]:
         "latentjac_run": FORM,
         "fingerprint": hashlib.sha256(to_json(told).encode()).hexdigest(),
         **told,
-        "name": spec.model,
+        "name": model.name,
         "items": items,
         "versions": versions(),
     }

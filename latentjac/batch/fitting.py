@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -20,7 +21,7 @@ from latentjac.diffusion.inversion import NUM_INFERENCE_STEPS
 from latentjac.editing import FromWords, Slider, Transported
 from latentjac.editing.applying import grid_of
 from latentjac.editing.masks import as_mask, check_rank, mask_for
-from latentjac.models import Model, load
+from latentjac.models import Model, builtin_models, load
 from latentjac.models.codec import NoCodec
 from latentjac.models.identity import network_identity
 from latentjac.models.prompted import any_conditioning
@@ -55,7 +56,10 @@ def load_named(spec: Spec, device: str) -> Model:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         rank = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID", "0")
         device = "cpu" if count == 0 else f"cuda:{int(rank) % count if rank.isdecimal() else 0}"
-    return load(spec.model, device=device, dtype=None if spec.dtype is None else getattr(torch, spec.dtype))
+    place = spec.root / Path(spec.model).expanduser()
+    known = spec.model in builtin_models() or not place.exists()
+    source = spec.model if known else str(place)
+    return load(source, device=device, dtype=None if spec.dtype is None else getattr(torch, spec.dtype))
 
 
 def check_fits(model: Model, spec: Spec, items: Items) -> Sizes:

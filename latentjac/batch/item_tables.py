@@ -127,7 +127,16 @@ def completed(table: Any, path: Path | None) -> Any:
         # Rows without photos have their numbers.
         photos = columns["photo"].to_pylist()
         columns["id"] = pyarrow.array([p if p is not None else str(i) for i, p in enumerate(photos, 1)], "string")
-    return pyarrow.table({**columns, **{name: table.column(name) for name in names if name not in OWN}})
+    own = {name: _without_view(table.column(name)) for name in names if name not in OWN}
+    return pyarrow.table({**columns, **own})
+
+
+def _without_view(column: Any) -> Any:
+    """A column of texts or bytes in the layout that rows can be taken of."""
+    import pyarrow
+
+    plain = {pyarrow.string_view(): pyarrow.large_string(), pyarrow.binary_view(): pyarrow.large_binary()}
+    return column.cast(plain[column.type]) if column.type in plain else column
 
 
 def _known(name: str, column: Any, path: Path | None) -> list[Any]:

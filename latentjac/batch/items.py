@@ -164,6 +164,8 @@ def read_items(source: Any, root: Path) -> Items:
     """
     require_pyarrow()
     if isinstance(source, (list, tuple)):
+        for i, path in enumerate(source):
+            check_kind("items", f"'items[{i}]'", path, (str, Path), "a picture file; rows of a table go into a file")
         paths = [check_text("items", f"'items[{i}]'", str(path)) for i, path in enumerate(source)]
         return Items(_of_photos(paths), root)
     if isinstance(source, Mapping):

@@ -9,7 +9,7 @@ from typing import Any
 
 from latentjac.arguments import check_choice, check_text
 from latentjac.batch.mask_spec import MaskOf, mask_of
-from latentjac.batch.spec_values import NAME, digest_of, entries, mapping, number, of_part, several, switch
+from latentjac.batch.spec_values import NAME, apart, digest_of, entries, mapping, number, of_part, several, switch
 from latentjac.editing import AsIs, Carry, FromWords, Slider, Transported
 from latentjac.editing.carrying import check_carried
 from latentjac.editing.methods import BY_NAME as METHODS
@@ -68,6 +68,7 @@ def _slider(part: str, value: Any, root: Path) -> SliderOf:
     given = mapping(f"'{part}'", value, set(_SLIDER))
     path = root / check_text(NAME, f"'{part}.slider'", given.get("slider"))
     saved = _saved(part, path)
+    values = several(number(-1, 1, least=True, most=True))(f"'{part}.values'", given.get("values", 1.0))
     carry = _carry(f"{part}.carry", given.get("carry"))
     if (built := _built(carry)) is not None:
         with of_part(part, ("carry",)):
@@ -78,7 +79,7 @@ def _slider(part: str, value: Any, root: Path) -> SliderOf:
         digest=digest_of(path),
         t=saved.t,
         method=next(name for name, kind in METHODS.items() if isinstance(saved.method, kind)),
-        values=several(number(-1, 1, least=True, most=True))(f"'{part}.values'", given.get("values", 1.0)),
+        values=apart(f"'{part}.values'", values),
         calibrate=switch(f"'{part}.calibrate'", given.get("calibrate", True)),
         carry=carry,
         mask=mask_of(part, given.get("mask"), root),

@@ -85,6 +85,13 @@ def entries(part: str, value: Any) -> list[tuple[str, Any]]:
     return [(f"{part}[{i}]", entry) for i, entry in enumerate(value)]
 
 
+def apart(key: str, values: tuple[float, ...]) -> tuple[float, ...]:
+    """Numbers that names of pictures can tell from each other."""
+    if len({f"{value:g}" for value in values}) < len(values):
+        raise ValueError(f"{NAME}: {key} must differ in their first six digits, got {shown(list(values))}")
+    return values
+
+
 @contextmanager
 def of_part(part: str, own: Collection[str]) -> Iterator[None]:
     """Errors about an argument of the library name the key of a part.

@@ -43,7 +43,7 @@ from latentjac.models.stages import of_part, part_at
 from latentjac.models.tokens import count_tokens, tokens_of_sample
 from latentjac.models.traces import Traces
 from latentjac.models.video import VideoCodec, VideoLatentCodec
-from latentjac.models.weights import cast_weights
+from latentjac.models.weights import cast_weights, mode_of
 from latentjac.public import public
 
 _NONE = Conditioning()
@@ -155,7 +155,8 @@ class Model:
         self._none = torch.zeros((), dtype=torch.float32, device="cpu")  # stands for weights where there are none
         if self.device.type == "cpu" and all(p.ndim < 5 for p in self.network.parameters()):
             # Convolutions are faster so on a CPU; the annotation of Module.to leaves the keyword out.
-            self.network.to(memory_format=torch.channels_last)
+            with mode_of(self.network):
+                self.network.to(memory_format=torch.channels_last)
 
     def _forget(self) -> None:
         """Drop traces and recordings."""
@@ -261,7 +262,8 @@ class Model:
         encoders = (getattr(held, "encoder", None) for held in (self.text, self.image_encoder))
         for part in (self.network, getattr(self.codec, "autoencoder", None), *encoders):
             if part is not None and device is not None:
-                part.to(device)
+                with mode_of(part):
+                    part.to(device)
             if part is not None and dtype is not None and dtype != kept:
                 cast_weights(part, dtype)
         self._none = self._none.to(device, dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,11 +11,10 @@ from latentjac.models.classes import Asked
 from latentjac.models.conditioning import ClassifierFree, Conditioning, ImageGuidance, RescaledGuidance
 from latentjac.models.seen import PIXELS
 from latentjac.models.text import GUIDANCE_EMBEDDING
+from latentjac.public import warn
 
 if TYPE_CHECKING:
     from latentjac.models.model import Model
-
-logger = logging.getLogger("latentjac")
 
 
 def conditioning_under(
@@ -44,10 +42,9 @@ def conditioning_under(
             )
         return Conditioning(own)
     if scale == 0:
-        logger.warning(
-            "%s: guidance_scale=0 is the prediction under the negative prompt; no guidance, for which pipelines of "
-            "diffusers take 0 as well, is 1",
-            function,
+        warn(
+            f"{function}: guidance_scale=0 is the prediction under the negative prompt; no guidance, for which "
+            "pipelines of diffusers take 0 as well, is 1"
         )
     away = _tensors(model, asked.negative_prompt or None, [asked.negative_class_label], scale, away_from=own, seen=seen)
     away |= beside.negative(function, model) | kept

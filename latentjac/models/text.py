@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +10,11 @@ import torch
 from latentjac.arguments import check_int, check_kind, check_left, check_number, check_text
 from latentjac.models.conditioning import FURTHEST
 from latentjac.models.layers import Tap
-from latentjac.public import made_on_cpu, public
+from latentjac.public import made_on_cpu, public, warn
 
 if TYPE_CHECKING:
     from latentjac.models.model import Model
 
-logger = logging.getLogger("latentjac")
 # What a network is conditioned on that gets the scale of guidance as an input (Meng et al. 2023).
 GUIDANCE_EMBEDDING = "guidance_embedding"
 
@@ -162,7 +160,7 @@ def tokens_of(tokenizer: Any, prompts: Sequence[str], *, named: bool, length: in
         if whole.shape[1] > length:
             lost = tokenizer.batch_decode(whole[:, length - 1 :], skip_special_tokens=True)
             cut = [text.strip() for text in lost if text.strip()]
-            logger.warning("prompt: only %d tokens are read, so these words are not: %s", length, cut)
+            warn(f"prompt: only {length} tokens are read, so these words are not: {cut}")
     return tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,16 @@ def make_part(make: Callable[[], torch.nn.Module], config: Path, dtype: torch.dt
     return part
 
 
+@contextmanager
+def mode_of(part: torch.nn.Module) -> Iterator[None]:
+    """Be in inference mode where weights of a part were made in it, and only there, while ``Module.to`` replaces them.
+
+    What weights of the other kind are replaced with, torch can neither compute nor differentiate with.
+    """
+    with torch.inference_mode(any(value.is_inference() for value in part.parameters())):
+        yield
+
+
 def cast_weights(part: torch.nn.Module, dtype: torch.dtype) -> None:
     """Give a part weights of another type, in place.
 
@@ -110,12 +121,14 @@ def cast_weights(part: torch.nn.Module, dtype: torch.dtype) -> None:
         return
     if not hasattr(part, "base_model_prefix"):
         # Not the method of diffusers, which warns of types that are kept even where there are none.
-        torch.nn.Module.to(part, dtype)
+        with mode_of(part):
+            torch.nn.Module.to(part, dtype)
         return
     kept = set(getattr(part, "_keep_in_fp32_modules", None) or ()) if dtype == torch.float16 else set()
     for name, tensor in part.state_dict(keep_vars=True).items():
         if tensor.is_floating_point():
-            tensor.data = tensor.data.to(torch.float32 if kept & set(name.split(".")) else dtype)
+            with torch.inference_mode(tensor.is_inference()):
+                tensor.data = tensor.data.to(torch.float32 if kept & set(name.split(".")) else dtype)
 
 
 @dataclass(frozen=True)

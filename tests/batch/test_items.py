@@ -110,6 +110,14 @@ def test_a_parquet_table(tmp_path: Path) -> None:
     ]
 
 
+def test_texts_in_the_layout_of_views(tmp_path: Path) -> None:
+    """Arrow cannot take rows of them."""
+    note, raw = pa.array(["a", None], pa.string_view()), pa.array([b"x", b"y"], pa.binary_view())
+    parquet.write_table(pa.table({"seed": [1, 2], "note": note, "raw": raw}), tmp_path / "items.parquet")
+    first, second = (item.own for item in of("items.parquet", tmp_path))
+    assert (first, second) == ({"note": "a", "raw": b"x"}, {"note": None, "raw": b"y"})
+
+
 def test_a_table_of_commas(tmp_path: Path) -> None:
     text = '\ufeffid,photo,seed,prompt,own,NA\n007,a.png,,"a face,\nlaughing",1.5,NA\n8,,3,,,x\n'
     (tmp_path / "items.csv").write_text(text)
@@ -158,6 +166,9 @@ def test_tables_that_are_refused(tmp_path: Path, name: str, content: str, messag
 def test_sources_that_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="'items' must be a folder, a table or a list of picture files, got int"):
         of(3, tmp_path)
+    for entry in ({"photo": "a.png", "prompt": "a face"}, 3, None):
+        with pytest.raises(TypeError, match=r"'items\[1\]' must be a picture file; rows of a table go into a file"):
+            of(["a.png", entry], tmp_path)
     with pytest.raises(FileNotFoundError, match="path must be an existing file"):
         of("missing.jsonl", tmp_path)
     (tmp_path / "empty").mkdir()

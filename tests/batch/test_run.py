@@ -188,6 +188,24 @@ def test_items_can_be_added_but_not_changed(model: latentjac.Model, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("instant")
+def test_own_columns_may_change_their_kind(model: latentjac.Model, tmp_path: Path) -> None:
+    """The first text in a column of numbers, in rows that were added, must not end every reading of the results."""
+    table = tmp_path / "items.jsonl"
+    rows = [
+        '{"seed": 3, "note": null, "rank": 1}\n',
+        '{"seed": 4, "note": 2.5, "rank": 2.5}\n',
+        '{"seed": 5, "note": "x"}\n',
+    ]
+    for count in (1, 2, 3):
+        table.write_text("".join(rows[:count]))
+        results = batch.Run({"items": str(table)}, tmp_path / "run", model=model, shard="1/1").run()
+    found = {row["id"]: (row["note"], row["rank"]) for row in results.table().to_pylist()}
+    assert found == {"1": (None, 1.0), "2": ("2.5", 2.5), "3": ('"x"', None)}
+    assert results.table(["note"]).schema.field("note").type == "string"
+    assert results.manifest["name"] == model.name != "faces"
+
+
+@pytest.mark.usefixtures("instant")
 def test_shards_together_are_one_run(model: latentjac.Model, tmp_path: Path) -> None:
     items = items_of(tmp_path, 9)
     results = [start(items, tmp_path / "run", model, shard=f"{i}/3").run() for i in (1, 2, 3)]

@@ -54,6 +54,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"bases": BASES, "measures": ["rank"]}, ValueError, "'measures' must be one of .*, got 'rank'"),
     ({"bases": BASES, "measures": {"linearity": {"probes": 2}}}, ValueError, "got 'measures.linearity.probes'"),
     ({"bases": BASES, "edits": {"t": 0.7}}, TypeError, "'edits' must be a list of mappings, got dict"),
+    (edits(distance=[0.1234561, 0.1234562]), ValueError, r"'edits\[0\].distance' must differ in their first six"),
     ({"bases": BASES, "edits": [{}]}, TypeError, r"'edits\[0\].t' must be a number, got NoneType"),
     ({"bases": BASES, "edits": [{"t": 0.6}]}, ValueError, r"'edits\[0\].t' must be one of 'bases.t' \[0.7, 0.5\]"),
     ({"edits": [{"t": 0.7}]}, ValueError, r"'edits\[0\].basis' must be given without 'bases'"),
@@ -159,6 +160,17 @@ def test_paths_begin_in_the_folder_of_the_spec(tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text("items: items.jsonl\n")
     spec = read_spec(tmp_path / "spec.yaml")
     assert [item.id for item in read_items(spec.items, spec.root)] == ["item 0", "item 1"]
+
+
+def test_a_model_begins_in_the_folder_of_the_spec(tiny_folder: Path, tmp_path: Path) -> None:
+    """It is not where somebody stands who starts the run."""
+    (tmp_path / "models").symlink_to(tiny_folder.parent)
+    (tmp_path / "spec.yaml").write_text("items: photos\nmodel: models/tiny\n")
+    model = fitting.load_named(read_spec(tmp_path / "spec.yaml"), "cpu")
+    assert model.name == str(tmp_path / "models/tiny")
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "spec.yaml").write_text("items: photos\n")
+    assert fitting.load_named(read_spec(tmp_path / "spec.yaml"), "cpu").name == "faces"
 
 
 @pytest.fixture(scope="module")

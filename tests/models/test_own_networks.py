@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from networks import build_scheduler, rand, randomize
+from networks import build_scheduler, build_tiny_unet, rand, randomize
 from truth import dense_jacobian
 
 import latentjac
@@ -161,3 +161,21 @@ def test_another_scheduler_brings_its_levels(model) -> None:
     assert (model.x0(x, t, label(1)) - before).abs().max() > 1e-3
     with pytest.raises(TypeError, match="scheduler must be"):
         model.scheduler = None
+
+
+def test_networks_can_be_used_as_before_whatever_mode_they_were_made_in() -> None:
+    """One of a service is often made in inference mode; another one is used inside of it."""
+    with torch.inference_mode():
+        made = build_tiny_unet()
+    used = build_tiny_unet()
+    with torch.inference_mode():
+        inside = latentjac.Model(used, build_scheduler())
+        inside.to("cpu", torch.float64)
+    for model in (latentjac.load(made, build_scheduler(), dtype=torch.float64), inside):
+        point = latentjac.noise_point(model, num_inference_steps=2, generator=torch.Generator().manual_seed(0))
+        assert latentjac.local_basis(model, point, k=1, tol=0.5).v.shape == (1, 3, 16, 16)
+        model.network(torch.zeros(1, 3, 16, 16, dtype=torch.float64), 5)
+    network = inside.network.requires_grad_()
+    network(torch.zeros(1, 3, 16, 16, dtype=torch.float64), 5).sample.sum().backward()
+    assert made.conv_in.weight.is_inference()
+    assert not used.conv_in.weight.is_inference()
