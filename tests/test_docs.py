@@ -78,6 +78,11 @@ def rules() -> Iterator[None]:
     RULES.update(before)
 
 
+def in_few_steps(function: Callable[..., object]) -> Callable[..., object]:
+    """Whatever number of steps a page asks for."""
+    return lambda *given, **more: function(*given, **{**more, "num_inference_steps": 5})
+
+
 @pytest.fixture
 def known(model, hub, image, points, rules, tmp_path, monkeypatch) -> dict[str, object]:
     """What pages take for known: a model, a photo, points, a function. The model is tiny, grids and studies short."""
@@ -87,7 +92,7 @@ def known(model, hub, image, points, rules, tmp_path, monkeypatch) -> dict[str, 
     monkeypatch.setattr(latentjac, "load", lambda source, **given: hub(source) if of_hub(source) else model)
     monkeypatch.setattr(diffusers.DiffusionPipeline, "from_pretrained", Pretrained)
     for name in ("invert", "sample"):
-        monkeypatch.setattr(latentjac, name, functools.partial(getattr(latentjac, name), num_inference_steps=5))
+        monkeypatch.setattr(latentjac, name, in_few_steps(getattr(latentjac, name)))
     monkeypatch.setattr("latentjac.studies.Settings", lambda **given: small)
     for name in ("photo.jpg", "mouth.png", "painting.jpg"):
         image.save(name)
