@@ -9,7 +9,7 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel, UNet2DModel
 
 import latentjac
-from latentjac.diffusion import Point, Schedule
+from latentjac.diffusion import Schedule
 from latentjac.models import Conditioning
 
 
