@@ -9,7 +9,7 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel, UNet2DModel
 
 import latentjac
-from latentjac.diffusion import Point, Schedule
+from latentjac.diffusion import Schedule
 from latentjac.models import Conditioning
 
 
@@ -92,18 +92,17 @@ def randomize(net: torch.nn.Module) -> torch.nn.Module:
     return net
 
 
-def with_few_tokens(point: Point, most: int = 8) -> Point:
-    """The point under texts that are cut off: padding to hundreds of tokens is most of the work of a small network.
+def few_tokens(conditioning: Conditioning, most: int = 8) -> Conditioning:
+    """The same with texts that are cut off: padding to hundreds of tokens is most of the work of a small network.
 
     One with texts of two encoders stays as it is: its network may know their numbers of tokens.
     """
-    if "text_2" in point.conditioning:
-        return point
-    guidance = point.conditioning.guidance
-    cut = None
+    if "text_2" in conditioning:
+        return conditioning
+    guidance = conditioning.guidance
     if guidance is not None:
-        cut = replace(guidance, negative=_cut_off(guidance.negative, most))
-    return replace(point, conditioning=Conditioning(_cut_off(point.conditioning, most), cut))
+        guidance = replace(guidance, negative=_cut_off(guidance.negative, most))
+    return Conditioning(_cut_off(conditioning, most), guidance)
 
 
 def _cut_off(conditioning: Conditioning, most: int) -> Conditioning:

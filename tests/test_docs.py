@@ -78,9 +78,14 @@ def rules() -> Iterator[None]:
     RULES.update(before)
 
 
-def sampled(sample: Callable[..., object], *arguments: object, **given: object) -> object:
-    """Few steps, but for points, which have theirs."""
-    return sample(*arguments, **({} if len(arguments) > 1 else {"num_inference_steps": 5}) | given)
+def in_few_steps(function: Callable[..., object]) -> Callable[..., object]:
+    """Whatever number of steps a page asks for, but for points, which have theirs."""
+
+    def called(model: object, *given: object, **more: object) -> object:
+        of_point = any(isinstance(one, latentjac.Point) for one in given)
+        return function(model, *given, **(more if of_point else {**more, "num_inference_steps": 5}))
+
+    return called
 
 
 @pytest.fixture
@@ -91,8 +96,8 @@ def known(model, hub, image, points, rules, tmp_path, monkeypatch) -> dict[str, 
     of_hub = lambda source: isinstance(source, Pretrained) or "owner" in source  # noqa: E731
     monkeypatch.setattr(latentjac, "load", lambda source, **given: hub(source) if of_hub(source) else model)
     monkeypatch.setattr(diffusers.DiffusionPipeline, "from_pretrained", Pretrained)
-    monkeypatch.setattr(latentjac, "invert", functools.partial(latentjac.invert, num_inference_steps=5))
-    monkeypatch.setattr(latentjac, "sample", functools.partial(sampled, latentjac.sample))
+    for name in ("invert", "sample"):
+        monkeypatch.setattr(latentjac, name, in_few_steps(getattr(latentjac, name)))
     monkeypatch.setattr("latentjac.studies.Settings", lambda **given: small)
     for name in ("photo.jpg", "mouth.png", "painting.jpg"):
         image.save(name)

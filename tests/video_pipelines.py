@@ -69,9 +69,9 @@ def build_wan(kind: Any = WanPipeline, **options: object) -> WanPipeline:
     return kind(tokenizer, encoder, build_wan_autoencoder(), scheduler, transformer=network)
 
 
-def build_staged_wan(**options: object) -> WanPipeline:
-    """One with a network of other weights below three quarters of all timesteps."""
-    pipeline = build_wan()
+def build_staged_wan(blocks: int = 3, **options: object) -> WanPipeline:
+    """One with a network of other weights, and other options, below three quarters of all timesteps."""
+    pipeline = build_wan(num_layers=blocks)
     torch.manual_seed(5)
     other = WanTransformer3DModel(**{**pipeline.transformer.config, **options}).eval()
     pipeline.register_modules(transformer_2=other)

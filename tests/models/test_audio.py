@@ -10,7 +10,7 @@ from networks import build_scheduler, randomize
 from truth import dense_jacobian
 
 import latentjac
-from latentjac.diffusion import DDIM, Own
+from latentjac.diffusion import Implicit, Own
 from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Mask, Method, masked_basis, walk_frames
 
 SHAPE = (2, 12)  # channels, length
@@ -45,7 +45,7 @@ def model() -> latentjac.Model:
 @pytest.fixture(scope="module")
 def path(model) -> latentjac.Trajectory:
     clean = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0))
-    return latentjac.invert(model, clean, 20, grid=Own(), solver=DDIM(4), input_type="latent")
+    return latentjac.invert(model, clean, 6, grid=Own(), solver=Implicit(3e-4), input_type="latent")
 
 
 def test_ready_samples_go_up_and_come_back(model, path) -> None:

@@ -34,7 +34,7 @@ def test_a_drawing_comes_back(model) -> None:
 def test_samples_are_avatars(model, reader) -> None:
     """Drawn again from the factors that are read off them, samples look alike; other avatars do not."""
     generator = torch.Generator().manual_seed(3)
-    pictures = latentjac.sample(model, num_images=6, num_inference_steps=20, generator=generator, output_type="pt")
+    pictures = latentjac.sample(model, num_images=4, num_inference_steps=12, generator=generator, output_type="pt")
     redrawn = draw(as_factors(reader.read(pictures)))
     assert psnr(pictures, redrawn).median() > psnr(pictures, redrawn.roll(1, 0)).median() + 5
 

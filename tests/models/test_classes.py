@@ -15,7 +15,7 @@ from pipelines import build_dit, build_latent_diffusion
 from truth import dense_jacobian
 
 import latentjac
-from latentjac.diffusion import DDIM, Own
+from latentjac.diffusion import Implicit, Own
 from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Method
 from latentjac.models import Classes, ClassifierFree
 from latentjac.studies import Settings
@@ -90,7 +90,7 @@ def test_samples_are_those_of_the_scheduler_of_diffusers(case, guided: bool) -> 
 
 def test_there_and_back_under_two_classes(case) -> None:
     model, _ = case
-    path = latentjac.invert(model, picture(model, count=2), 40, class_label=[1, 3], grid=Own(), solver=DDIM(8))
+    path = latentjac.invert(model, picture(model, count=2), 6, class_label=[1, 3], grid=Own(), solver=Implicit(3e-4))
     assert min(path.psnr) > 40
     assert path.conditioning["class_label"].tolist() == [1, 3]
     other = path.at(0.6).with_prompt(model, class_label=2)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FluxPipeline
-from networks import with_few_tokens
+from networks import few_tokens
 from pipelines import build_flux, build_stable_diffusion_3
 from truth import dense_jacobian
 
 import latentjac
-from latentjac.diffusion import DDIM, Own
+from latentjac.diffusion import Implicit, Own
 from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Method
 from latentjac.models.adapters import flux
 
@@ -26,6 +26,17 @@ def model(request, tmp_path_factory) -> latentjac.Model:
     if request.param == "sd3":
         return latentjac.load(build_stable_diffusion_3(folder), dtype=torch.float64)
     return latentjac.load(build_flux(folder, distilled=request.param == "flux"), size=16, dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def point(model: latentjac.Model) -> latentjac.Point:
+    """On the way of a picture, under guidance."""
+    under = few_tokens(model.conditioning("a cat", guidance_scale=2.0))
+    return latentjac.invert(model, pictures(1), 5, conditioning=under).at(0.6)
+
+
+def pictures(count: int) -> torch.Tensor:
+    return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
 def test_tokens_of_flux_are_those_of_diffusers() -> None:
@@ -72,16 +83,14 @@ def test_the_scale_of_guidance_is_an_input_of_distilled_networks(tmp_path: Path)
 
 
 def test_there_and_back_under_two_prompts(model) -> None:
-    pictures = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    path = latentjac.invert(model, pictures, 10, PROMPTS, grid=Own(), solver=DDIM(8))
+    under = few_tokens(model.conditioning(PROMPTS))
+    path = latentjac.invert(model, pictures(2), 6, conditioning=under, grid=Own(), solver=Implicit(3e-4))
     assert min(path.psnr) > 40
     assert path.at(0.6).conditioning.num_rows == 2
 
 
 @pytest.mark.parametrize("layer", ["mid", "x0"])
-def test_bases_are_those_of_the_dense_jacobian(model, layer: str) -> None:
-    pictures = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    point = with_few_tokens(latentjac.invert(model, pictures, 5, "a cat", guidance_scale=2.0).at(0.6))
+def test_bases_are_those_of_the_dense_jacobian(model, point, layer: str) -> None:
     t = torch.tensor(point.timestep)
     features = model.feature_map(layer)
     dense = dense_jacobian(lambda x: features(x, t, point.conditioning), point.sample)
@@ -100,9 +109,7 @@ def test_mid_is_the_stream_of_the_picture(model) -> None:
     [Linear(), Guidance(num_steps=2), Geodesic(num_steps=2, k=2, tol=1e-3), HSpace()],
     ids=repr,
 )
-def test_edits(model, method: Method) -> None:
-    pictures = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    point = with_few_tokens(latentjac.invert(model, pictures, 5, "a cat", guidance_scale=2.0).at(0.6))
+def test_edits(model, point, method: Method) -> None:
     basis = latentjac.local_basis(model, point, 2, tol=1e-3)
     directions = basis.u if method.in_features else basis.v
     edit = latentjac.edit(model, point, directions[0], [0.0, 1.0], method=method)

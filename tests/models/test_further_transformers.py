@@ -22,11 +22,11 @@ from image_transformers import (
     build_sana,
     build_z_image,
 )
-from networks import with_few_tokens
+from networks import few_tokens
 from truth import dense_jacobian
 
 import latentjac
-from latentjac.diffusion import DDIM, Own
+from latentjac.diffusion import Implicit, Own
 from latentjac.editing import Guidance, HSpace, Method
 from latentjac.models.adapters import flux
 
@@ -98,6 +98,13 @@ def model(case: Case) -> latentjac.Model:
     return latentjac.load(case.build(), dtype=torch.float64, **case.small)
 
 
+@pytest.fixture(scope="module")
+def point(model: latentjac.Model) -> latentjac.Point:
+    """On the way of a picture, under guidance."""
+    under = few_tokens(model.conditioning("a cat", guidance_scale=2.0))
+    return latentjac.invert(model, pictures_for(model), 5, conditioning=under).at(0.6)
+
+
 def pictures_for(model: latentjac.Model, count: int = 1) -> torch.Tensor:
     return torch.rand(count, 3, *model.codec.size, generator=torch.Generator().manual_seed(0))
 
@@ -152,15 +159,14 @@ def test_the_prompt_counts(model, case: Case) -> None:
 
 
 def test_there_and_back_under_two_prompts(model) -> None:
-    # These step further than networks that were trained, so that each step takes many rounds.
-    path = latentjac.invert(model, pictures_for(model, 2), 8, PROMPTS, grid=Own(), solver=DDIM(15))
+    under = few_tokens(model.conditioning(PROMPTS))
+    path = latentjac.invert(model, pictures_for(model, 2), 6, conditioning=under, grid=Own(), solver=Implicit(3e-4))
     assert min(path.psnr) > 40
     assert path.at(0.6).conditioning.num_rows == 2
 
 
 @pytest.mark.parametrize("layer", ["mid", "x0"])
-def test_bases_are_those_of_the_dense_jacobian(model, layer: str) -> None:
-    point = with_few_tokens(latentjac.invert(model, pictures_for(model), 5, "a cat", guidance_scale=2.0).at(0.6))
+def test_bases_are_those_of_the_dense_jacobian(model, point, layer: str) -> None:
     t = torch.tensor(point.timestep)
     features = model.feature_map(layer)
     dense = dense_jacobian(lambda x: features(x, t, point.conditioning), point.sample)
@@ -177,8 +183,7 @@ def test_mid_is_the_stream_of_the_picture(model, case: Case) -> None:
 
 
 @pytest.mark.parametrize("method", [Guidance(num_steps=2), HSpace()])
-def test_edits(model, method: Method) -> None:
-    point = with_few_tokens(latentjac.invert(model, pictures_for(model), 5, "a cat", guidance_scale=2.0).at(0.6))
+def test_edits(model, point, method: Method) -> None:
     basis = latentjac.local_basis(model, point, 2, tol=1e-3)
     directions = basis.u if method.in_features else basis.v
     edit = latentjac.edit(model, point, directions[0], [0.0, 1.0], method=method)

@@ -9,7 +9,7 @@ from truth import dense_jacobian
 
 import latentjac
 from latentjac import Conditioning
-from latentjac.diffusion import DDIM, Own
+from latentjac.diffusion import Implicit, Own
 from latentjac.models import ClassifierFree, Guided, PixelCodec
 
 
@@ -50,7 +50,7 @@ def label(number: int, away: int | None = None) -> Conditioning:
 
 def test_from_a_picture_to_an_edit(model) -> None:
     picture = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(0))
-    path = latentjac.invert(model, picture, 20, conditioning=label(1), grid=Own(), solver=DDIM(4))
+    path = latentjac.invert(model, picture, 6, conditioning=label(1), grid=Own(), solver=Implicit(3e-4))
     assert path.psnr[0] > 40
     assert path.conditioning == label(1)
     point = path.at(0.6)

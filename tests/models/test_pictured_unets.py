@@ -25,7 +25,7 @@ from PIL import Image
 from truth import dense_jacobian
 
 import latentjac
-from latentjac.diffusion import DDIM, Own
+from latentjac.diffusion import Implicit, Own
 
 PROMPTS, NEGATIVE, STEPS, SCALE = ["a red cat", "a dog"], "blue", 4, 5.0
 
@@ -149,7 +149,7 @@ def test_from_a_picture_to_a_basis_and_an_edit(name: str, tmp_path: Path) -> Non
     model = latentjac.load(case.pipeline(tmp_path), dtype=torch.float64)
     plain, guided = (case.conditioning(model, scale).rows(slice(0, 1)) for scale in (1.0, 2.0))
     path = latentjac.invert(
-        model, uniform(1, 3, *model.codec.size, seed=5), 20, conditioning=plain, grid=Own(), solver=DDIM(8)
+        model, uniform(1, 3, *model.codec.size, seed=5), 5, conditioning=plain, grid=Own(), solver=Implicit(3e-4)
     )
     assert path.psnr[0] > 40
     point = replace(path.at(0.6), conditioning=guided)

@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from networks import few_tokens
 from truth import dense_jacobian
 from video_pipelines import build_staged_wan
 
@@ -19,7 +20,7 @@ HIGH, LOW = torch.tensor(900.0), torch.tensor(300.0)  # on both sides of the bou
 
 @pytest.fixture(scope="module")
 def model() -> latentjac.Model:
-    return latentjac.load(build_staged_wan(), size=(8, 16), frames=5, dtype=torch.float64)
+    return latentjac.load(build_staged_wan(blocks=2), size=(8, 16), frames=5, dtype=torch.float64)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def alone() -> dict[str, latentjac.Model]:
     """Each network as a model of its own, with the same weights."""
     found = {}
     for name in ("transformer", "transformer_2"):
-        pipeline = build_staged_wan()
+        pipeline = build_staged_wan(blocks=2)
         pipeline.register_modules(transformer=getattr(pipeline, name), transformer_2=None)
         found[name] = latentjac.load(pipeline, size=(8, 16), frames=5, dtype=torch.float64)
     return found
@@ -40,7 +41,7 @@ def sample(model: latentjac.Model, count: int = 1) -> torch.Tensor:
 
 @pytest.mark.parametrize("scale", [1.0, 4.0])
 def test_videos_are_those_of_diffusers(scale: float) -> None:
-    pipeline = build_staged_wan()
+    pipeline = build_staged_wan(blocks=2)
     pipeline.set_progress_bar_config(disable=True)
     model = latentjac.load(pipeline, size=(16, 32), frames=5)
     noise = torch.randn(1, *model.sample_shape, generator=torch.Generator().manual_seed(2))
@@ -54,7 +55,7 @@ def test_videos_are_those_of_diffusers(scale: float) -> None:
 
 
 def test_the_level_chooses(model, alone) -> None:
-    x, under = sample(model), model.conditioning("a cat")
+    x, under = sample(model), few_tokens(model.conditioning("a cat"))
     for t, name in ((HIGH, "transformer"), (torch.tensor(750.0), "transformer"), (LOW, "transformer_2")):
         assert model.part_at(t) == name
         torch.testing.assert_close(model.eps(x, t, under), alone[name].eps(x, t, under))
@@ -62,7 +63,7 @@ def test_the_level_chooses(model, alone) -> None:
 
 
 def test_samples_on_both_sides(model, alone) -> None:
-    x, under, t = sample(model, 3), model.conditioning("a cat"), torch.stack([LOW, HIGH, LOW])
+    x, under, t = sample(model, 3), few_tokens(model.conditioning("a cat")), torch.stack([LOW, HIGH, LOW])
     assert model.part_at(t) is None
     names = ("transformer_2", "transformer", "transformer_2")
     expected = [alone[name].x0(x[i : i + 1], t[i], under) for i, name in enumerate(names)]
@@ -74,7 +75,7 @@ def test_samples_on_both_sides(model, alone) -> None:
 @pytest.mark.parametrize("layer", ["mid", "x0"])
 @pytest.mark.parametrize(("t", "name"), [(HIGH, "transformer"), (LOW, "transformer_2")])
 def test_bases_are_those_of_the_network_that_is_used(model, alone, layer: str, t: torch.Tensor, name: str) -> None:
-    x, under = sample(model), model.conditioning("a cat")
+    x, under = sample(model), few_tokens(model.conditioning("a cat"))
     own = alone[name].feature_map(layer)
     _, s, vt = torch.linalg.svd(dense_jacobian(lambda x: own(x, t, under), x), full_matrices=False)
     lin = model.linearization(layer, x, t, under)
@@ -86,7 +87,7 @@ def test_bases_are_those_of_the_network_that_is_used(model, alone, layer: str, t
 
 
 def test_a_linearization_holds_on_its_side(model) -> None:
-    x, under = sample(model), model.conditioning("a cat")
+    x, under = sample(model), few_tokens(model.conditioning("a cat"))
     lin = model.linearization("eps", x, HIGH, under)
     lin.rebase(x, torch.tensor(800.0), *under.values())
     with pytest.raises(ValueError, match=r"t must be 750 or above, where 'transformer' is used, got 300.0: linearize"):
@@ -101,7 +102,7 @@ def test_one_trace_serves_a_side(model, monkeypatch) -> None:
     traced = []
     monkeypatch.setattr(engine, "trace", lambda *args, own=engine.trace: traced.append(args) or own(*args))
     fresh = pickle.loads(pickle.dumps(model))
-    x, under = sample(model), fresh.conditioning("a cat")
+    x, under = sample(model), few_tokens(fresh.conditioning("a cat"))
     for t in (900.0, 300.0, 850.0, 200.0, 760.0):
         lin = fresh.linearization("eps", x, torch.tensor(t), under)
         torch.testing.assert_close(lin.y, model.eps(x, torch.tensor(t), under))
@@ -109,7 +110,7 @@ def test_one_trace_serves_a_side(model, monkeypatch) -> None:
 
 
 def test_a_function_of_ones_own_holds_at_its_timestep(model, alone) -> None:
-    x, under = sample(model), model.conditioning("a cat")
+    x, under = sample(model), few_tokens(model.conditioning("a cat"))
     lin = latentjac.linearize(lambda x, t: model.eps(x, t, under), x, HIGH)
     v = sample(model)[None]
     for t, name in ((HIGH, "transformer"), (LOW, "transformer_2")):
@@ -120,23 +121,24 @@ def test_a_function_of_ones_own_holds_at_its_timestep(model, alone) -> None:
 
 def test_a_way_through_both_and_back(model) -> None:
     video = torch.rand(1, 3, 5, 8, 16, generator=torch.Generator().manual_seed(0))
-    solver, grid = latentjac.diffusion.DDIM(8), latentjac.diffusion.Own()
-    path = latentjac.invert(model, video, 20, "a cat", grid=grid, solver=solver)
+    solver, grid = latentjac.diffusion.Implicit(3e-4), latentjac.diffusion.Own()
+    under = few_tokens(model.conditioning("a cat"))
+    path = latentjac.invert(model, video, 10, conditioning=under, grid=grid, solver=solver)
     assert path.psnr[0] > 40
     assert {model.part_at(torch.tensor(float(t))) for t in path.schedule.timesteps} == {"transformer", "transformer_2"}
 
 
 def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(latentjac.LoadError, match=r"transformer_2: ffn_dim must be that of transformer, 32, got 48"):
-        latentjac.load(build_staged_wan(ffn_dim=48), size=(8, 16), frames=5)
-    pipeline = build_staged_wan()
+        latentjac.load(build_staged_wan(blocks=2, ffn_dim=48), size=(8, 16), frames=5)
+    pipeline = build_staged_wan(blocks=2)
     pipeline.register_to_config(boundary_ratio=None)
     with pytest.raises(latentjac.LoadError, match=r"boundary_ratio .* must be a number between 0 and 1, got None: set"):
         latentjac.load(pipeline, size=(8, 16), frames=5)
 
 
 def test_the_networks_of_a_pipeline_stay_as_they_are() -> None:
-    pipeline = build_staged_wan()
+    pipeline = build_staged_wan(blocks=2)
     block = pipeline.transformer.blocks[1]
     model = latentjac.load(pipeline, size=(8, 16), frames=5)
     assert isinstance(model.network, StagedWan)

@@ -103,8 +103,8 @@ def mid(model: latentjac.Model, point: latentjac.Point) -> torch.Tensor:
     return torch.linalg.svdvals(dense)[:2]
 
 
-def test_adapters_of_low_rank(pipeline) -> None:
-    """On, at another strength, off and fused: bases follow, and models are told apart."""
+def followed(pipeline: Any, *names: str) -> dict[str, torch.Tensor]:
+    """Singular values after changes of an adapter of low rank, one after the other; they are those of the network."""
     peft = pytest.importorskip("peft")
     model = latentjac.load(pipeline, dtype=torch.float64)
     model.scheduler = build_scheduler()
@@ -118,16 +118,31 @@ def test_adapters_of_low_rank(pipeline) -> None:
         "fused": lambda: (pipeline.enable_lora(), pipeline.fuse_lora(), pipeline.unload_lora_weights()),
     }
     identities, values = {}, {}
-    for name, change in changes.items():
-        change()
+    for name in names:
+        changes[name]()
         pipeline.unet.eval().requires_grad_(False)
         identities[name], values[name] = model.identity(), latentjac.local_basis(model, point, 2, tol=1e-7).s
         torch.testing.assert_close(values[name], mid(model, point), rtol=1e-6, atol=0)
     assert len(set(identities.values())) == len(identities)
+    return values
+
+
+def test_adapters_of_low_rank(tmp_path: Path) -> None:
+    """On, at another strength, off and fused: bases follow, and models are told apart."""
+    pipeline = build_stable_diffusion(tmp_path)
+    randomize(pipeline.unet).float()
+    values = followed(pipeline, "none", "on", "weak", "off", "fused")
     torch.testing.assert_close(values["off"], values["none"])
     torch.testing.assert_close(values["fused"], values["weak"])
     assert not torch.allclose(values["on"], values["weak"], rtol=1e-3)
     assert not torch.allclose(values["weak"], values["none"], rtol=1e-3)
+
+
+def test_adapters_of_low_rank_of_the_other_family(tmp_path: Path) -> None:
+    pipeline = build_sdxl(tmp_path)
+    randomize(pipeline.unet).float()
+    values = followed(pipeline, "on", "fused")
+    torch.testing.assert_close(values["fused"], values["on"])
 
 
 @pytest.mark.parametrize("file", ["pytorch_lora_weights.safetensors", "text_encoder/adapter_model.safetensors"])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffusers import CogVideoXImageToVideoPipeline, LTXImageToVideoPipeline, WanImageToVideoPipeline
+from networks import few_tokens
 from truth import dense_jacobian
 from video_pipelines import (
     build_cogvideox,
@@ -23,7 +24,7 @@ from video_pipelines import (
 )
 
 import latentjac
-from latentjac.diffusion import DDIM, Own
+from latentjac.diffusion import Implicit, Own
 from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Method
 from latentjac.models import VideoLatentCodec
 from latentjac.models.feature_maps import as_returned
@@ -42,21 +43,32 @@ class Family:
         given: Latents as its pipeline takes them.
         tokens: Where tokens of the middle block are.
         small: A size of frames for dense Jacobians.
+        short: Options of the pipeline for short texts, where the network knows how long they are.
         is_v: Whether the network predicts v, else a velocity of flow matching.
     """
 
-    build: Callable[[], Any]
+    build: Callable[..., Any]
     size: tuple[int, int]
     frames: int
     given: Callable[[torch.Tensor], torch.Tensor]
     tokens: tuple[int, int, int]
     small: tuple[int, int]
+    short: dict[str, int] = field(default_factory=dict)
     is_v: bool = False
 
 
 FAMILIES = {
     "wan": Family(build_wan, (16, 32), 5, lambda x: x, (2, 2, 4), (8, 16)),
-    "cogvideox": Family(build_cogvideox, (16, 32), 9, lambda x: x.transpose(1, 2), (3, 2, 4), (8, 16), is_v=True),
+    "cogvideox": Family(
+        build_cogvideox,
+        (16, 32),
+        9,
+        lambda x: x.transpose(1, 2),
+        (3, 2, 4),
+        (8, 16),
+        {"max_text_seq_length": 12},
+        is_v=True,
+    ),
     "ltx": Family(build_ltx, (32, 64), 5, lambda x: x.flatten(2).transpose(1, 2), (2, 2, 4), (32, 32)),
 }
 
@@ -73,7 +85,13 @@ def family(request) -> Family:
 
 @pytest.fixture(scope="module")
 def model(family) -> latentjac.Model:
-    return latentjac.load(family.build(), size=family.size, frames=family.frames, dtype=torch.float64)
+    return latentjac.load(family.build(**family.short), size=family.size, frames=family.frames, dtype=torch.float64)
+
+
+def short(model: latentjac.Model, prompt: str | list[str], *away: Any) -> latentjac.Conditioning:
+    """A conditioning of few tokens."""
+    under = model.conditioning(prompt, *away)
+    return under if model.network.config.get("max_text_seq_length") else few_tokens(under)
 
 
 def turned() -> Any:
@@ -101,7 +119,7 @@ def test_videos_are_those_of_diffusers(name: str, scale: float) -> None:
 
 def test_there_and_back_under_two_prompts(family, model) -> None:
     videos = torch.rand(2, 3, family.frames, *family.size, generator=torch.Generator().manual_seed(0))
-    path = latentjac.invert(model, videos, 10, PROMPTS, grid=Own(), solver=DDIM(8))
+    path = latentjac.invert(model, videos, 5, conditioning=short(model, PROMPTS), grid=Own(), solver=Implicit(3e-4))
     assert min(path.psnr) > 40
     assert path.at(0.6).conditioning.num_rows == 2
     assert latentjac.diffusion.render(model, path.reconstruction, "pt").shape == videos.shape
@@ -109,10 +127,8 @@ def test_there_and_back_under_two_prompts(family, model) -> None:
 
 @pytest.mark.parametrize("layer", ["mid", "x0"])
 def test_bases_are_those_of_the_dense_jacobian(family, layer: str) -> None:
-    model = latentjac.load(family.build(), size=family.small, frames=family.frames, dtype=torch.float64)
-    point = latentjac.noise_point(
-        model, num_inference_steps=5, prompt="a cat", negative_prompt="dog", guidance_scale=3.0
-    )
+    model = latentjac.load(family.build(**family.short), size=family.small, frames=family.frames, dtype=torch.float64)
+    point = latentjac.noise_point(model, num_inference_steps=5, conditioning=short(model, "a cat", "dog", 3.0))
     t, found = torch.tensor(point.timestep), []
     handle = model.network.get_submodule(model.layers["mid"]).register_forward_hook(
         lambda m, i, out: found.append(first(out))
@@ -147,7 +163,8 @@ def test_mid_is_a_video_of_features(family, model) -> None:
     "method", [Linear(), Guidance(num_steps=2), Geodesic(num_steps=2, k=2, tol=1e-3), HSpace()], ids=repr
 )
 def test_edits(model, method: Method) -> None:
-    point = replace(latentjac.noise_point(model, num_inference_steps=3, prompt="a cat", guidance_scale=2.0), level=2)
+    under = short(model, "a cat", "", 2.0)
+    point = replace(latentjac.noise_point(model, num_inference_steps=3, conditioning=under), level=2)
     basis = latentjac.local_basis(model, point, 2, tol=1e-3)
     directions = basis.u if method.in_features else basis.v
     edit = latentjac.edit(model, point, directions[0], [0.0, 1.0], method=method)
@@ -158,7 +175,7 @@ def test_edits(model, method: Method) -> None:
 
 def test_features_are_injected_where_they_came_from(model) -> None:
     """What is added to features is added to what the block returns, in its order of tokens."""
-    point = replace(latentjac.noise_point(model, num_inference_steps=3, prompt="a cat", guidance_scale=1.0), level=2)
+    point = replace(latentjac.noise_point(model, num_inference_steps=3, conditioning=short(model, "a cat")), level=2)
     block = model.network.get_submodule(model.layers["mid"])
     t = torch.tensor(point.timestep)
     offset = torch.zeros_like(model.feature_map("mid")(point.sample, t, point.conditioning))

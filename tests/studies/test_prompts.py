@@ -12,13 +12,14 @@ from pipelines import build_stable_diffusion
 
 import latentjac
 from latentjac.geometry import sample_mean, subspace_distance
-from latentjac.studies import STUDIES, Settings
+from latentjac.studies import STUDIES, Finding, Settings
 from latentjac.studies.points import followed_points, one_sample
 from latentjac.studies.prompts import PromptDistances, finding_of
 from latentjac.studies.tangent_spaces import BySpace
 
 PROMPTS = ("a cat", "a dog", "sky")
 TINY = Settings(samples=3, levels=(0.9, 0.2), k=2, tol=1e-5, steps=10, prompts=PROMPTS)
+EXACT = replace(TINY, tol=1e-6)
 Strength = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -66,6 +67,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> latentjac.Model:
     return latentjac.load(pipeline, dtype=torch.float64)
 
 
+@pytest.fixture(scope="module")
+def finding(model: latentjac.Model) -> Finding:
+    return STUDIES["prompts"].run(model, EXACT)
+
+
 def planted(model: latentjac.Model, strength: Strength) -> latentjac.Model:
     """It reads text as the other model does."""
     return latentjac.Model(
@@ -73,10 +79,8 @@ def planted(model: latentjac.Model, strength: Strength) -> latentjac.Model:
     )
 
 
-def test_rows_are_what_single_pairs_give(model) -> None:
-    settings = replace(TINY, tol=1e-6)
-    finding = STUDIES["prompts"].run(model, settings)
-    table, points = finding.table, followed_points(model, settings)
+def test_rows_are_what_single_pairs_give(model, finding) -> None:
+    table, points = finding.table, followed_points(model, EXACT)
     rows = [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
     assert len(rows) == 2 * (3 * 3 + 3)  # levels; samples and pairs of prompts, pairs of samples
     assert max(row["distance_x"] for row in rows) > 0.02
@@ -95,8 +99,7 @@ def test_rows_are_what_single_pairs_give(model) -> None:
     assert places[9:] == [(0, 1, "", ""), (0, 2, "", ""), (1, 2, "", "")]
 
 
-def test_curves_are_means_of_the_rows(model) -> None:
-    finding = STUDIES["prompts"].run(model, TINY)
+def test_curves_are_means_of_the_rows(finding) -> None:
     for space, (own, other) in zip("xh", zip(finding.curves[:2], finding.curves[2:4], strict=True), strict=True):
         values = torch.tensor(finding.table[f"distance_{space}"], dtype=torch.float64).reshape(2, 12)
         assert own.y == pytest.approx(values[:, :9].mean(1).tolist())

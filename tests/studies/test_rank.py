@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from networks import build_scheduler, build_tiny_unet
+from networks import build_scheduler, build_shallow_unet
 
 import latentjac
 from latentjac.studies import STUDIES, Settings
@@ -15,7 +15,7 @@ SETTINGS = Settings(samples=2, levels=(0.9, 0.3), k=8, steps=10)
 
 
 def test_ranks_are_those_of_the_dense_jacobian() -> None:
-    model = latentjac.load(build_tiny_unet(size=8).double(), build_scheduler())
+    model = latentjac.load(build_shallow_unet().double(), build_scheduler())
     table = STUDIES["rank"].run(model, SETTINGS).table
     points = {point.t: point for point in followed_points(model, SETTINGS)}
     assert len(table["t"]) == len(LAYERS) * 2 * 2
