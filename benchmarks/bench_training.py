@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -92,8 +92,9 @@ WAYS: dict[str, Callable[[Training], None]] = {
 
 
 def resident() -> int:
-    """Most bytes that this process has had."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Most bytes that this process has had; getrusage would count what its parent had when it began it."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return 1024 * int(line.split()[1])
 
 
 def memory(way: str, options: argparse.Namespace) -> float:

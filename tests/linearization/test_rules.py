@@ -248,6 +248,31 @@ def test_attention(q: tuple, k: tuple, options: dict, covariance: bool, monkeypa
         check(lambda z: attend(z, keys, z @ wv), x)
 
 
+def test_a_single_probe_of_attention_waits_for_no_matrices_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a training step, where each point has one; what it gives does not depend on passes before it."""
+    passes, tangent = [], attention.attention_tangent
+
+    def counted(kept: object, dq: Tensor, *more: object, **own: object) -> Tensor:
+        passes.append(len(dq))
+        return tangent(kept, dq, *more, **own)
+
+    monkeypatch.setattr(attention, "attention_tangent", counted)
+    x, keys, probes = rand(2, 2, 5, 4), rand(2, 2, 16, 4, seed=5), rand(3, 2, 2, 5, 4, seed=6)
+    lin = ProgramLinearization(lambda z: F.scaled_dot_product_attention(z, keys, keys), x)
+    for point in (x, 2 * x):
+        lin.rebase(point)
+        passes.clear()
+        alone = lin.jvp(probes[:1])
+        back = lin.vjp(alone)
+        assert passes == [1]
+        several = lin.jvp(probes)
+        assert passes == [1, 4]  # as many as there are channels
+        torch.testing.assert_close(several[:1], alone)
+        torch.testing.assert_close(lin.vjp(several)[:1], back)
+        assert torch.equal(lin.jvp(probes[:1]), alone)
+        assert torch.equal(lin.vjp(alone), back)
+
+
 def test_softmax() -> None:
     check(lambda x: torch.softmax(x, -1), rand(2, 3, 4))
     check(lambda x: torch.softmax(x, 1) * x, rand(2, 3, 4))

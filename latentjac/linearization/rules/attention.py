@@ -66,8 +66,9 @@ class Attention(Instruction):
     """``O = P V``, ``P = softmax(scale Q K^T + mask)``.
 
     The part of dQ is a small matrix for each query, ``dO_i = dQ_i C_i`` with
-    ``C_i = scale (sum_j P_ij k_j v_j^T - kbar_i o_i^T)``, the covariance of keys and values under P. With many keys the
-    primal computes those matrices, and the part of dQ costs no more than a projection.
+    ``C_i = scale (sum_j P_ij k_j v_j^T - kbar_i o_i^T)``, the covariance of keys and values under P. With many keys
+    those matrices are computed once a base point, and the part of dQ costs no more than a projection. A single probe
+    does without them: they cost as much as d of it, and on a CPU they wait for the first pass of several.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Attention(Instruction):
         )
         self._c: Tensor | None = None
         self._c_transposed: Tensor | None = None
+        self._c_holds = False  # whether they are those of the base point
         self._scored = self._k.slot in self.inputs or (self._q.slot in self.inputs and not self._covariance)
 
     def _side(self, name: str) -> _Side:
@@ -103,6 +105,7 @@ class Attention(Instruction):
         other = super().copy(memo)
         assert isinstance(other, Attention)
         other._c = other._c_transposed = None  # written to in place
+        other._c_holds = False
         return other
 
     def primal(self, env: dict[int, Tensor]) -> None:
@@ -118,7 +121,8 @@ class Attention(Instruction):
             causal=self._options["is_causal"],
             allow_tf32=allows_tf32(q.device),
         )
-        if self._covariance:
+        self._c_holds = False
+        if self._covariance and device.type != "cpu":  # what a recorded pass does must not depend on those before
             self._keep_covariance(q)
         exact = q.dtype == env[self._q.slot].dtype
         if exact:
@@ -138,6 +142,16 @@ class Attention(Instruction):
             self._c_transposed = q.new_empty(batch, n, heads, self._v.channels, d)
         attention_tangent(self._kept, units.expand(-1, *q.shape), out=self._c.permute(3, 0, 2, 1, 4))
         self._c_transposed.copy_(self._c.mT)
+        self._c_holds = True
+
+    def _by_covariance(self, probes: int) -> bool:
+        """Whether a pass of so many probes takes the matrices, which then are there."""
+        q = self._kept.q
+        if not self._covariance or (probes == 1 and q.device.type == "cpu"):
+            return False
+        if not self._c_holds:
+            self._keep_covariance(q)
+        return True
 
     def _bias(self, env: dict[int, Tensor]) -> Tensor | None:
         mask = self._options["attn_mask"]
@@ -160,7 +174,8 @@ class Attention(Instruction):
             side.lay(by_slot[side.slot].to(kind), probes) if side.slot in by_slot else None for side in self._sides
         )
         out = None
-        if self._covariance:
+        if dq is not None and self._by_covariance(probes):
+            assert self._c is not None
             out, dq = rowwise_product(self._c, dq), None
         if dq is not None or dk is not None or dv is not None:
             out = attention_tangent(self._kept, dq, dk, dv, out=out, accumulate=out is not None)
@@ -173,11 +188,13 @@ class Attention(Instruction):
         folded = w.to(self._kept.q.dtype).reshape(len(w), *self._kept.o.shape)
         out = self._buffers(folded)
         active = [side.slot in self.inputs for side in self._sides]
-        wanted = (active[0] and not self._covariance, active[1], active[2])
+        by_covariance = self._by_covariance(len(w))
+        wanted = (active[0] and not by_covariance, active[1], active[2])
         parts: list[Tensor | None] = list(out)
         if any(wanted):
             parts = list(attention_cotangent(self._kept, folded, wanted=wanted, out=out))
-        if self._covariance:
+        if by_covariance:
+            assert self._c_transposed is not None
             parts[0] = rowwise_product(self._c_transposed, folded, out=out[0])
         total: dict[int, Tensor] = {}
         for side, part, given in zip(self._sides, parts, active, strict=True):
