@@ -25,6 +25,7 @@ from latentjac.models import Model, builtin_models, load
 from latentjac.models.codec import NoCodec
 from latentjac.models.identity import network_identity
 from latentjac.models.prompted import any_conditioning
+from latentjac.public import warn
 from latentjac.solvers import LocalBasis
 
 _STEPS = {"invert": NUM_INFERENCE_STEPS, "sample": 50}  # defaults of the functions
@@ -90,6 +91,8 @@ def check_fits(model: Model, spec: Spec, items: Items) -> Sizes:
                 options.get("guidance_scale", 1.0),
                 class_label=label,
             )
+    for schedule in schedules:
+        _check_levels(schedule, spec)
     layers = {entry.layer for entry in spec.edits} | set(() if spec.bases is None else spec.bases.layer)
     with _fitting("layer"):
         features = {layer: _features(model, schedules[0], layer) for layer in sorted(layers)}
@@ -118,6 +121,22 @@ def _fitting(key: str) -> Iterator[None]:
         yield
     except (TypeError, ValueError) as error:
         raise ValueError(f"spec: {key!r} must fit the model: {error}") from error
+
+
+def _check_levels(schedule: Schedule, spec: Spec) -> None:
+    """Raise where a step is above the levels that items have; warn where two of a sweep are one."""
+    bases = () if spec.bases is None else spec.bases.t
+    for key, t in (*(("bases.t", t) for t in bases), *((f"edits[{i}].t", e.t) for i, e in enumerate(spec.edits))):
+        with _fitting(key):
+            schedule.level(t=t)
+    at: dict[int, float] = {}
+    for t in bases:
+        first = at.setdefault(schedule.level(t=t), t)
+        if first != t:
+            warn(
+                f"run: 'bases.t' must be different levels of {schedule.num_inference_steps} steps, got {first:g} and "
+                f"{t:g}, whose nearest one is the same; more num_inference_steps tell them apart"
+            )
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from typing import Any
 
 from latentjac.arguments import shown
 from latentjac.files import FileError, open_file
+from latentjac.public import warn
 from latentjac.strict_json import from_json, readable, to_json
 
 # What each column means to a run, with the types it may have.
@@ -118,6 +119,7 @@ def completed(table: Any, path: Path | None) -> Any:
     if twice is not None:
         place = "" if path is None else f" of {str(path)!r}"
         raise ValueError(f"items: columns{place} must have different names, got {shown(twice)} twice")
+    _tell_of_other_spellings(names)
     columns = {}
     for name in OWN:
         kind = pyarrow.string() if name in _TEXT else pyarrow.int64()
@@ -129,6 +131,14 @@ def completed(table: Any, path: Path | None) -> Any:
         columns["id"] = pyarrow.array([p if p is not None else str(i) for i, p in enumerate(photos, 1)], "string")
     own = {name: _without_view(table.column(name)) for name in names if name not in OWN}
     return pyarrow.table({**columns, **own})
+
+
+def _tell_of_other_spellings(names: list[str]) -> None:
+    """Warn of columns that are likely meant for known ones: their prompts or classes would be left out silently."""
+    for name in names:
+        known = name.strip().lower()
+        if known in OWN and known not in names:
+            warn(f"items: column {name!r} is carried through, as own ones are; what a run reads is called {known!r}")
 
 
 def _without_view(column: Any) -> Any:

@@ -268,3 +268,49 @@ def read_part(folder: RunFolder, part: str, fingerprint: str, columns: Collectio
     except (pyarrow.ArrowException, OSError) as error:
         hint = "where it is removed, its items are done again"
         raise FileError(f"open: {str(path)!r} must be a table of a run, got {error}; {hint}") from error
+
+
+def joined_tables(tables: list[Any]) -> Any:
+    """The rows of several parts as one table."""
+    import pyarrow
+
+    return pyarrow.concat_tables(_alike(tables), promote_options="permissive").replace_schema_metadata(None)
+
+
+def _alike(tables: list[Any]) -> list[Any]:
+    """Tables whose own columns can be joined.
+
+    Where items were added whose column is of another kind, as the first text in a column of numbers, it is one of
+    texts: values that are none are written as JSON has them.
+    """
+    import pyarrow
+
+    kinds: dict[str, dict[Any, None]] = {}
+    for table in tables:
+        for entry in table.schema:
+            if entry.name not in COLUMNS:
+                kinds.setdefault(entry.name, {})[entry.type] = None
+    mixed = [name for name, found in kinds.items() if len(found) > 1 and not _joins(name, list(found))]
+    found = []
+    for table in tables:
+        for name in mixed:
+            if name in table.column_names:
+                values = [_as_text(value) for value in table[name].to_pylist()]
+                place = table.column_names.index(name)
+                table = table.set_column(place, name, pyarrow.array(values, "string"))
+        found.append(table)
+    return found
+
+
+def _as_text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else to_json(value, default=str)
+
+
+def _joins(name: str, kinds: list[Any]) -> bool:
+    import pyarrow
+
+    try:
+        pyarrow.unify_schemas([pyarrow.schema([(name, kind)]) for kind in kinds], promote_options="permissive")
+    except pyarrow.ArrowException:
+        return False
+    return True

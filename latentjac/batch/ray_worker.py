@@ -15,7 +15,7 @@ from latentjac.batch.fingerprint import manifest_of, settle
 from latentjac.batch.fitting import check_fits, load_named
 from latentjac.batch.folder import RunFolder, ray_part_name, working
 from latentjac.batch.items import Item, Items
-from latentjac.batch.parts import Part, read_part
+from latentjac.batch.parts import Part, joined_tables, read_part
 from latentjac.batch.pipeline import BATCH_SIZE, MOST_AT_ONCE, Pipeline
 from latentjac.batch.ray_batches import empty_rows, items_in
 from latentjac.batch.shards import RayShare
@@ -187,7 +187,7 @@ class RayWorker:
         for part, some in ids.items():
             table = read_part(self._folder, part, self._fingerprint)
             found.append(table.filter(compute.is_in(table.column("id"), pyarrow.array(some, "string"))))
-        return pyarrow.concat_tables(found, promote_options="permissive").replace_schema_metadata(None)
+        return joined_tables(found)
 
 
 def _in_actor() -> bool:

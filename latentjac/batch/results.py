@@ -16,7 +16,7 @@ from PIL import Image
 from latentjac.arguments import check_kind, check_number, check_text, shown
 from latentjac.batch.basis_files import read_basis
 from latentjac.batch.folder import RunFolder, held
-from latentjac.batch.parts import COLUMNS, arrow_type, attempts_of, read_part
+from latentjac.batch.parts import COLUMNS, arrow_type, attempts_of, joined_tables, read_part
 from latentjac.batch.shards import RayShare, Shard
 from latentjac.batch.tars import members
 from latentjac.batch.work import ERROR, NOT_CONVERGED
@@ -25,7 +25,6 @@ from latentjac.files import FileError
 from latentjac.models.picture_files import identify, load_image
 from latentjac.report.extras import require_pyarrow
 from latentjac.solvers import LocalBasis
-from latentjac.strict_json import to_json
 
 _INDEX = ("id", "step", "t", "layer", "status", "error", "seconds", "inversion", "part", "attempt", "basis", "pictures")
 _OWN_TO_A_MESSAGE = re.compile(r"'[^']*'|\"[^\"]*\"|[-+]?[0-9][-+.0-9e]*")  # names and numbers
@@ -119,7 +118,7 @@ class Results:
         if not tables:
             kinds = {name: arrow_type(kind) for name, kind in COLUMNS.items()}
             tables = [pyarrow.schema(list(kinds.items())).empty_table()]
-        found = pyarrow.concat_tables(_alike(tables), promote_options="permissive").replace_schema_metadata(None)
+        found = joined_tables(tables)
         missing = [name for name in wanted or () if name not in found.column_names]
         if missing:
             raise ValueError(f"table: columns must be among those of the run, got {shown(missing[0])}")
@@ -244,45 +243,6 @@ class Results:
 def _whole(image: Image.Image) -> Image.Image:
     """A picture that was read, so that its file does not stay open: a program may have a thousand open ones."""
     return load_image(image, _PICTURE)
-
-
-def _alike(tables: list[Any]) -> list[Any]:
-    """Tables whose own columns can be joined.
-
-    Where items were added whose column is of another kind, as the first text in a column of numbers, it is one of
-    texts: values that are none are written as JSON has them.
-    """
-    import pyarrow
-
-    kinds: dict[str, dict[Any, None]] = {}
-    for table in tables:
-        for entry in table.schema:
-            if entry.name not in COLUMNS:
-                kinds.setdefault(entry.name, {})[entry.type] = None
-    mixed = [name for name, found in kinds.items() if len(found) > 1 and not _joins(name, list(found))]
-    found = []
-    for table in tables:
-        for name in mixed:
-            if name in table.column_names:
-                values = [_as_text(value) for value in table[name].to_pylist()]
-                place = table.column_names.index(name)
-                table = table.set_column(place, name, pyarrow.array(values, "string"))
-        found.append(table)
-    return found
-
-
-def _as_text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else to_json(value, default=str)
-
-
-def _joins(name: str, kinds: list[Any]) -> bool:
-    import pyarrow
-
-    try:
-        pyarrow.unify_schemas([pyarrow.schema([(name, kind)]) for kind in kinds], promote_options="permissive")
-    except pyarrow.ArrowException:
-        return False
-    return True
 
 
 def _counting(table: Any) -> Any:

@@ -176,14 +176,25 @@ def table_of_dataset(source: Mapping[str, Any], root: Path) -> tuple[Any, Any]:
 
     folder = root / Path(given["dataset"]).expanduser()
     if folder.is_dir() and ((folder / "dataset_info.json").exists() or (folder / "dataset_dict.json").exists()):
-        found = datasets.load_from_disk(str(folder))
-        found = found[given["split"]] if isinstance(found, datasets.DatasetDict) and "split" in given else found
+        found = _part_of(datasets.load_from_disk(str(folder)), given.get("split"))
     else:
         name = str(folder) if folder.exists() else given["dataset"]
         found = datasets.load_dataset(name, given.get("config"), split=given.get("split", "train"))
     if not isinstance(found, datasets.Dataset):
         raise ValueError(f"items: 'items.split' must name a part of the data set, got {given.get('split', 'none')!r}")
     return _columns_of(found, {key: given.get(key, key) for key in DATASET_KEYS[3:] if key in given}, datasets.Image)
+
+
+def _part_of(saved: Any, split: str | None) -> Any:
+    """A part of what lies in a folder, by its name; what is no part itself where none is named."""
+    import datasets
+
+    if split is None:
+        return saved
+    parts = saved if isinstance(saved, datasets.DatasetDict) else {str(saved.split or "all"): saved}
+    if split not in parts:
+        raise ValueError(f"items: 'items.split' must name a part of the data set, one of {list(parts)}, got {split!r}")
+    return parts[split]
 
 
 def _columns_of(dataset: Any, named: dict[str, str], image: type) -> tuple[Any, Any]:

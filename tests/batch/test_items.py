@@ -118,6 +118,14 @@ def test_texts_in_the_layout_of_views(tmp_path: Path) -> None:
     assert (first, second) == ({"note": "a", "raw": b"x"}, {"note": None, "raw": b"y"})
 
 
+def test_columns_that_are_nearly_called_as_known_ones_are_told(tmp_path: Path) -> None:
+    """Pictures would be inverted without the prompts."""
+    (tmp_path / "items.csv").write_text("photo,Prompt\na.png,a face\n")
+    with pytest.warns(UserWarning, match="column 'Prompt' is carried through, .* is called 'prompt'"):
+        (item,) = of("items.csv", tmp_path)
+    assert (item.prompt, item.own) == (None, {"Prompt": "a face"})
+
+
 def test_a_table_of_commas(tmp_path: Path) -> None:
     text = '\ufeffid,photo,seed,prompt,own,NA\n007,a.png,,"a face,\nlaughing",1.5,NA\n8,,3,,,x\n'
     (tmp_path / "items.csv").write_text(text)

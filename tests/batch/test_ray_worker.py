@@ -78,6 +78,14 @@ def test_what_is_done_is_read(started: Any, tmp_path: Path, monkeypatch: pytest.
     assert check_whole(batch.open(tmp_path / "run"), 4, complete=False) == 4
 
 
+def test_own_columns_may_be_of_another_kind_in_each_batch(started: Any) -> None:
+    """As a column of a table is whose first block has numbers alone, or nothing."""
+    worker = started()
+    worker({**columns(0), "note": [1.5]})
+    rows = worker({**columns(0, 3), "note": ["x", "y"]})
+    assert {row["id"]: row["note"] for row in rows.to_pylist()} == {"item 0": "1.5", "item 3": "y"}
+
+
 def test_a_batch_that_is_done_again_writes_the_same_files(started: Any, tmp_path: Path) -> None:
     """As where a worker was killed before its table was there."""
     one = started()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from batch.instant import basis_of, items_of, small_model
+from PIL import Image
 
 import latentjac
 from latentjac import batch
@@ -18,6 +19,7 @@ from latentjac.batch.items import read_items
 from latentjac.batch.spec import read_spec
 from latentjac.batch.tasks import MEASURES
 from latentjac.batch.yaml_files import from_yaml
+from latentjac.strict_json import to_json
 
 pytest.importorskip("yaml")
 BASES = {"t": [0.7, 0.5], "k": 4}
@@ -198,6 +200,28 @@ def test_what_the_model_cannot_do_is_refused_before(
     with pytest.raises(ValueError, match=message):
         run.run()
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("edits", [{}, {"edits": [{"basis": "b.safetensors", "t": 0.7, "method": "linear"}]}])
+def test_steps_above_the_inversion_are_refused_before(model: latentjac.Model, tmp_path: Path, edits: Any) -> None:
+    """Every item would be inverted for nothing."""
+    basis = latentjac.local_basis(model, latentjac.noise_point(model, num_inference_steps=2), k=1, tol=0.5)
+    basis.save(tmp_path / "b.safetensors")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    steps = edits or {"bases": {"t": [0.4, 0.7], "k": 1}}
+    (tmp_path / "spec.yaml").write_text(to_json({"items": ["a.png"], "invert": {"t": 0.5}, **steps}))
+    run = batch.Run(tmp_path / "spec.yaml", tmp_path / "run", model=model, shard="1/1")
+    key = r"edits\[0\].t" if edits else "bases.t"
+    with pytest.raises(ValueError, match=f"spec: '{key}' must fit the model: level: t must be at most 0.5"):
+        run.plan()
+
+
+def test_two_t_of_one_level_are_told(model: latentjac.Model, tmp_path: Path) -> None:
+    """Their rows would be the same, and a mean over t would count them twice."""
+    items = read_items(items_of(tmp_path, 1), tmp_path)
+    spec = {"items": "x", "sample": {"num_inference_steps": 4}, "bases": {"t": [0.75, 0.5, 0.45]}}
+    with pytest.warns(UserWarning, match=r"'bases.t' must be different levels of 4 steps, got 0.5 and 0.45"):
+        check_fits(model, read_spec(spec), items)
 
 
 def test_sizes_are_those_of_the_model(model: latentjac.Model, tmp_path: Path) -> None:

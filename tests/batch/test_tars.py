@@ -220,6 +220,8 @@ def test_a_data_set(model: latentjac.Model, tmp_path: Path) -> None:
     assert results.table(["status"]).column("status").to_pylist() == ["ok", "ok"]
     for changed, message in (
         ({"split": None}, "must be"),
+        ({"split": "test"}, r"'items.split' must name a part of the data set, one of \['train'\], got 'test'"),
+        ({"dataset": str(plain), "split": "test"}, r"must name a part of the data set, one of \['all'\], got 'test'"),
         ({"photo": "caption"}, r"must be a column of pictures, one of \['picture'\], got 'caption'"),
         ({"prompt": "text"}, "'items.prompt' must be one of"),
         ({"name": "b"}, "keys of a data set must be among"),
