@@ -31,14 +31,13 @@ def check_ip_adapters(function: str, ip_adapter: Any) -> IPAdapters:
     """
     if ip_adapter is None:
         return {}
-    given = ip_adapter if isinstance(ip_adapter, Mapping) else {ip_adapter: 1.0}
     found: IPAdapters = {}
-    for source, scale in given.items():
+    for source, scale in ip_adapter.items() if isinstance(ip_adapter, Mapping) else [(ip_adapter, 1.0)]:
         if not isinstance(source, (str, Path)):
             expected = "a file or a mapping of files to scales"
             raise TypeError(f"{function}: ip_adapter must be {expected}, got {shown(ip_adapter)}")
         path = Path(os.path.expanduser(source))
-        if path.suffix.lower() != ".safetensors" or not path.is_file():
+        if path.suffix.lower() != ".safetensors" or not os.path.isfile(path):
             raise LoadError(f"load: ip_adapter must be a safetensors file, got {str(path)!r}")
         argument, limits = f"ip_adapter[{str(source)!r}]", {"least": True, "most": True}
         found[path] = check_number(function, argument, scale, -LARGEST_SCALE, LARGEST_SCALE, **limits)

@@ -35,14 +35,16 @@ def check_loras(function: str, lora: Any) -> Loras:
     """
     if lora is None:
         return {}
-    given = lora if isinstance(lora, Mapping) else {lora: 1.0}
     found: Loras = {}
-    for source, scale in given.items():
+    for source, scale in lora.items() if isinstance(lora, Mapping) else [(lora, 1.0)]:
         if not isinstance(source, (str, Path)):
             raise TypeError(
                 f"{function}: lora must be a file, a folder or a mapping of such to scales, got {shown(lora)}"
             )
-        path = _file_of(Path(os.path.expanduser(source)))
+        try:
+            path = _file_of(Path(os.path.expanduser(source)))
+        except (OSError, ValueError) as error:  # no name of a file
+            raise LoadError(f"{function}: lora must be a file or a folder, got {shown(source)}: {error}") from error
         limits = {"least": True, "most": True}
         found[path] = check_number(function, f"lora[{str(source)!r}]", scale, -LARGEST_SCALE, LARGEST_SCALE, **limits)
     return found
