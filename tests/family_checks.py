@@ -67,6 +67,14 @@ def sample_error(row: Small, source: Any, model: latentjac.Model) -> float:
     return relative(torch.as_tensor(ours), row.reference(source, model, point.sample))
 
 
+def default_error(row: Small, source: Any, model: latentjac.Model) -> float:
+    """The same of what a seed alone gives: by the scheduler's own steps."""
+    options: dict[str, Any] = {"num_inference_steps": STEPS, "conditioning": row.conditioning(model, row.scale)}
+    point = latentjac.noise_point(model, generator=torch.Generator().manual_seed(1), **options)
+    ours = latentjac.sample(model, generator=torch.Generator().manual_seed(1), output_type="np", **options)
+    return relative(torch.as_tensor(ours), row.reference(source, model, point.sample))
+
+
 def _folder(row: Small, source: Any, folder: Path) -> str:
     """``"loads"`` where a folder gives the same model, of a network alone its own; else why not, in short."""
     source.save_pretrained(folder)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from families import SMALL, example, uncovered
-from family_checks import METHODS, measured
+from family_checks import METHODS, default_error, measured
 from family_rows.given import AWAY, OWN
 from networks import few_tokens
 from PIL import Image
@@ -63,6 +63,13 @@ def test_cheap_rows_measure_what_the_page_says(name: str, tmp_path: Path) -> Non
     assert row["sample"] < 1e-4
     assert row["round trip dB"] > 40
     assert max(row["basis of mid"], row["basis of eps"]) < 1e-3
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_seed_gives_the_picture_of_the_pipeline(name: str, tmp_path: Path) -> None:
+    row = SMALL[name]
+    source = row.source(tmp_path)
+    assert default_error(row, source, row.load(source)) < 1e-4
 
 
 def kind(name: str) -> tuple[str, bool]:

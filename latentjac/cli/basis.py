@@ -17,6 +17,7 @@ from latentjac.cli.options import (
     K,
     Layer,
     ModelConfig,
+    ModelIPAdapter,
     ModelLora,
     ModelName,
     ModelSize,
@@ -57,6 +58,7 @@ def basis(
     size: ModelSize = None,
     config: ModelConfig = None,
     lora: ModelLora = None,
+    ip_adapter: ModelIPAdapter = None,
     pictures: Pictures = NO_PICTURES,
 ) -> None:
     """Compute the local basis of a photo at one noise level and save it."""
@@ -72,7 +74,7 @@ def basis(
     run = open_run(context, out, "basis", arguments)
     picture = read_photo("PHOTO", photo, parse_crop(crop))
     given = beside.read_beside(picture, pictures)
-    loaded = stages.load_model(run, model, device, size, config, lora)
+    loaded = stages.load_model(run, model, device, size, config, lora, ip_adapter)
     under = checks.check_prompts(loaded, prompt, edit_prompt, class_label, given)
     place = checks.check_place(loaded, how, t, layer)
     checks.check_count("-k", k, place.triplets)

@@ -22,6 +22,7 @@ from latentjac.cli.options import (
     K,
     Layer,
     ModelConfig,
+    ModelIPAdapter,
     ModelLora,
     ModelName,
     Out,
@@ -66,6 +67,7 @@ def demo(
     seed: Seed = 0,
     config: ModelConfig = None,
     lora: ModelLora = None,
+    ip_adapter: ModelIPAdapter = None,
 ) -> None:
     """The main job from end to end: invert a face, find directions, walk along each both ways."""
     arguments = dict(locals())
@@ -80,7 +82,7 @@ def demo(
     how = inversion_of(steps, t, grid, solver, refinement)
     run = open_run(context, out, "demo", arguments)
     picture = read_photo("--photo", photo or ASSET_PHOTO, parse_crop(crop))
-    loaded = stages.load_model(run, model, device, config=config, lora=lora)
+    loaded = stages.load_model(run, model, device, config=config, lora=lora, ip_adapter=ip_adapter)
     place = checks.check_place(loaded, how, t, layer)
     checks.check_count("-k", k, place.triplets)
     inverted = stages.invert_photo(run, loaded, picture, how)

@@ -25,6 +25,7 @@ from latentjac.cli.options import (
     MaskFile,
     MethodName,
     ModelConfig,
+    ModelIPAdapter,
     ModelLora,
     ModelName,
     ModelSize,
@@ -178,6 +179,7 @@ def edit(
     size: ModelSize = None,
     config: ModelConfig = None,
     lora: ModelLora = None,
+    ip_adapter: ModelIPAdapter = None,
     pictures: Pictures = NO_PICTURES,
 ) -> None:
     """Edit a photo along directions of its own basis, or of a saved one.
@@ -225,7 +227,7 @@ def edit(
     picture = read_photo("PHOTO", photo, parse_crop(crop))
     given = beside.read_beside(picture, pictures)
     drawn = None if mask is None else open_mask(mask, picture)
-    loaded = stages.load_model(run, model, device, size, config, lora)
+    loaded = stages.load_model(run, model, device, size, config, lora, ip_adapter)
 
     under = checks.check_prompts(loaded, prompt, edit_prompt, class_label, given)
     _, height, width = loaded.sample_shape

@@ -15,6 +15,7 @@ from latentjac.cli.options import (
     Device,
     Grid,
     ModelConfig,
+    ModelIPAdapter,
     ModelLora,
     ModelSize,
     Refinement,
@@ -65,6 +66,7 @@ def explore(
     size: ModelSize = None,
     config: ModelConfig = None,
     lora: ModelLora = None,
+    ip_adapter: ModelIPAdapter = None,
     pictures: Pictures = NO_PICTURES,
 ) -> None:
     """Look at directions in a browser: drop a photo, choose a noise level, move sliders.
@@ -84,7 +86,7 @@ def explore(
 
         how = inversion_of(steps, 1.0, grid, solver, refinement)
         pictures.check_files()
-        loaded = stages.open_model(model, device, size, config, lora, "MODEL")
+        loaded = stages.open_model(model, device, size, config, lora, ip_adapter, "MODEL")
         checks.check_steps(loaded, how)
 
         under = _conditioning(loaded, class_label, pictures)

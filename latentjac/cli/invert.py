@@ -14,6 +14,7 @@ from latentjac.cli.options import (
     Device,
     Grid,
     ModelConfig,
+    ModelIPAdapter,
     ModelLora,
     ModelName,
     ModelSize,
@@ -45,6 +46,7 @@ def invert(
     size: ModelSize = None,
     config: ModelConfig = None,
     lora: ModelLora = None,
+    ip_adapter: ModelIPAdapter = None,
     pictures: Pictures = NO_PICTURES,
 ) -> None:
     """Invert a photo to noise, go back, and say how well that worked."""
@@ -60,7 +62,7 @@ def invert(
     run = open_run(context, out, "invert", arguments)
     picture = read_photo("PHOTO", photo, parse_crop(crop))
     given = beside.read_beside(picture, pictures)
-    loaded = stages.load_model(run, model, device, size, config, lora)
+    loaded = stages.load_model(run, model, device, size, config, lora, ip_adapter)
     under = checks.check_prompts(loaded, prompt, class_label=class_label, beside=given)
     checks.check_steps(loaded, how)
     inverted = stages.invert_photo(run, loaded, picture, how, conditioning=under)

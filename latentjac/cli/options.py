@@ -31,7 +31,7 @@ _METAVARS = {
     values.choice: "NAME",
     values.device: "NAME",
     values.sentence: "TEXT",
-    values.lora: "PATH[:SCALE]",
+    values.adapter: "PATH[:SCALE]",
 }
 
 
@@ -288,9 +288,18 @@ ModelLora = Annotated[
     list[str] | None,
     option(
         "--lora",
-        values.lora,
+        values.adapter,
         help="Low-rank adapter to put onto the model, a safetensors file or a folder with one, and its scale; default "
         "scale: 1; repeated for several; default: none.",
+    ),
+]
+ModelIPAdapter = Annotated[
+    list[str] | None,
+    option(
+        "--ip-adapter",
+        values.adapter,
+        help="IP-Adapter to put onto the model, a safetensors file, and its scale; default scale: 1; repeated for "
+        "several; default: none.",
     ),
 ]
 Seed = Annotated[int, option("--seed", values.whole, 0, MOST_SEED, help="Seed of the solver's start block.")]

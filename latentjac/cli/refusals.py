@@ -31,13 +31,14 @@ OPTIONS = {
     "image": "PHOTO",
     "inject": "--inject",
     "k": "-k",
+    "ip_adapter": "--ip-adapter",
     "layer": "--layer",
+    "lora": "--lora",
     "levels": "--levels",
     "mask": "--mask",
     "method": "--method",
     "null_energy": "--null-energy",
     "null_rank": "--null-rank",
-    "lora": "--lora",
     "num_inference_steps": "--steps",
     "num_steps": "--edit-steps",
     "prompt": "--prompt",
@@ -75,7 +76,11 @@ def in_options(message: str, options: Mapping[str, str] = MappingProxyType({})) 
     rest = re.sub(r"\b(\w+)=('[^']*'|[\w.]+)", lambda found: _typed(known, found), rest)
     rest = re.sub(rf"(?<![-\w])({'|'.join(_TELLING)})\b", lambda found: known[found[1]], rest)
     sentence = f"{known.get(begin[1], begin[1])} must {'' if 'must' in begin[2] else 'be '}{rest}"
-    return sentence.replace("must be None,", "must be left out,").replace("left at None", "left out")
+    return (
+        sentence.replace("must be None,", "must be left out,")
+        .replace("must be None for", "must be left out for")
+        .replace("left at None", "left out")
+    )
 
 
 def _typed(known: Mapping[str, str], found: re.Match[str]) -> str:

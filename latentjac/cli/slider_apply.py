@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from latentjac.cli import values
-from latentjac.cli.options import Device, ModelConfig, ModelLora, Out, Residual, option
+from latentjac.cli.options import Device, ModelConfig, ModelIPAdapter, ModelLora, Out, Residual, option
 from latentjac.cli.refusals import refusing
 
 
@@ -55,6 +55,7 @@ def apply(
     device: Device = "auto",
     config: ModelConfig = None,
     lora: ModelLora = None,
+    ip_adapter: ModelIPAdapter = None,
 ) -> None:  # fmt: skip
     """Apply a slider to photos.
 
@@ -78,7 +79,9 @@ def apply(
         read = Slider.load(slider)
     run = open_run(context, out, "slider apply", arguments)
     pictures = [read_photo("PHOTO", file, None) for file in photo]
-    loaded = stages.load_model(run, model or read.metadata["model"], device, config=config, lora=lora)
+    loaded = stages.load_model(
+        run, model or read.metadata["model"], device, config=config, lora=lora, ip_adapter=ip_adapter
+    )
     with refusing(model="--model", point="SLIDER"):
         read.check_model("apply", loaded)
         grid = grid_of(loaded, read.schedule)

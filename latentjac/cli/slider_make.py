@@ -18,6 +18,7 @@ from latentjac.cli.options import (
     MaskFile,
     MethodName,
     ModelConfig,
+    ModelIPAdapter,
     ModelLora,
     ModelName,
     Out,
@@ -121,6 +122,7 @@ def make(
     prompt: Prompt = None,
     config: ModelConfig = None,
     lora: ModelLora = None,
+    ip_adapter: ModelIPAdapter = None,
 ) -> None:  # fmt: skip
     """Make a slider of a direction at a photo.
 
@@ -158,7 +160,7 @@ def make(
     picture = read_photo("PHOTO", photo, parse_crop(crop))
     source.read()
     drawn = None if mask is None else open_mask(mask, picture)
-    loaded = stages.load_model(run, model, device, config=config, lora=lora)
+    loaded = stages.load_model(run, model, device, config=config, lora=lora, ip_adapter=ip_adapter)
     under = checks.check_prompts(loaded, prompt)
     _, height, width = loaded.sample_shape
     inside = None if drawn is None else fit_mask(drawn, picture, (height, width), loaded.codec.size)

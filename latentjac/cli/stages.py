@@ -15,7 +15,7 @@ from latentjac.cli.inversion import Inversion
 from latentjac.cli.photo import Picture
 from latentjac.cli.refusals import Refusal, in_options
 from latentjac.cli.run_folder import RunFolder
-from latentjac.cli.values import parse_lora, parse_size, refusal
+from latentjac.cli.values import parse_adapter, parse_size, refusal
 from latentjac.files import write_bytes
 from latentjac.models import to_pil
 from latentjac.models.codec import NoCodec, PixelCodec, media_of
@@ -39,10 +39,11 @@ def load_model(
     size: str | None = None,
     config: str | None = None,
     lora: list[str] | None = None,
+    ip_adapter: list[str] | None = None,
 ) -> latentjac.Model:
     """Load a model as :func:`open_model` does, and write down where it computes."""
     with run.timed("loading the model"):
-        model = open_model(source, device, size, config, lora)
+        model = open_model(source, device, size, config, lora, ip_adapter)
     run.record.update(device=str(model.device), threads=torch.get_num_threads())
     return model
 
@@ -53,6 +54,7 @@ def open_model(
     size: str | None = None,
     config: str | None = None,
     lora: list[str] | None = None,
+    ip_adapter: list[str] | None = None,
     option: str = "--model",
 ) -> latentjac.Model:
     """Load a model of pictures, at a size of ``--size`` if one is given; raise where there is none such.
@@ -63,6 +65,7 @@ def open_model(
         size: Of its pictures.
         config: What belongs to it, if it is a single file.
         lora: Low-rank adapters for it, each a path, with a colon and a scale behind it or not.
+        ip_adapter: The same of IP-Adapters.
         option: Where source comes from, for messages.
     """
     if device == "auto":
@@ -72,8 +75,11 @@ def open_model(
         raise refusal("--device", "one that torch sees", device, f", but torch sees {count or 'no'} GPUs")
     try:
         pixels = None if size is None else parse_size("--size", size)
-        adapters = dict(parse_lora("--lora", text) for text in lora or [])
-        model = latentjac.load(source, device=device, size=pixels, config=config, lora=adapters or None)
+        given = {"lora": ("--lora", lora), "ip_adapter": ("--ip-adapter", ip_adapter)}
+        adapters: dict[str, Any] = {
+            name: dict(parse_adapter(flag, text) for text in texts) for name, (flag, texts) in given.items() if texts
+        }
+        model = latentjac.load(source, device=device, size=pixels, config=config, **adapters)
     except (latentjac.LoadError, ValueError, TypeError, OSError) as error:
         message = in_options(str(error), {"source": option})
         message = message.replace("None unless source is", f"left out unless {option} is")

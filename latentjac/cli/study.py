@@ -15,6 +15,7 @@ from latentjac.cli.options import (
     ClassLabel,
     Device,
     ModelConfig,
+    ModelIPAdapter,
     ModelLora,
     Out,
     help_without_command,
@@ -118,6 +119,7 @@ def _command(name: str) -> Callable[..., None]:
         class_label: ClassLabel = None,
         config: ModelConfig = None,
         lora: ModelLora = None,
+        ip_adapter: ModelIPAdapter = None,
         small: Small = False,
     ) -> None:
         arguments = {option: value for option, value in locals().items() if option not in ("name", "context")}
@@ -186,7 +188,7 @@ def _run(
     if study.several != (len(sources) > 1):
         expected = "given more than once, to compare models," if study.several else "given once"
         raise Refusal(f"--model must be {expected} for {study.name}, got {sources}")
-    of_model = {name: arguments[name] for name in ("config", "lora")}
+    of_model = {name: arguments[name] for name in ("config", "lora", "ip_adapter")}
     models = [stages.load_model(run, source, arguments["device"], **of_model) for source in sources]
     if together and study.text and models[0].text is None:
         print(f"{study.name}: left out, since model {models[0].name!r} has no text")

@@ -181,9 +181,9 @@ def size(option: str) -> Parser:
     return _read_as(lambda text: parse_size(option, text))
 
 
-def lora(option: str) -> Parser:
-    """Texts for :func:`parse_lora`."""
-    return _read_as(lambda text: parse_lora(option, text))
+def adapter(option: str) -> Parser:
+    """Texts for :func:`parse_adapter`."""
+    return _read_as(lambda text: parse_adapter(option, text))
 
 
 def _read_as(read: Callable[[str], Any]) -> Parser:
@@ -197,8 +197,8 @@ def _read_as(read: Callable[[str], Any]) -> Parser:
     return parse
 
 
-def parse_lora(option: str, text: str) -> tuple[str, float]:
-    """A file or folder of a low-rank adapter, and its scale, which may stand behind a colon."""
+def parse_adapter(option: str, text: str) -> tuple[str, float]:
+    """A file or folder of an adapter, and its scale, which may stand behind a colon."""
     expected = "a safetensors file or a folder with one, with a :SCALE from -100 to 100 behind it or not"
     path, colon, behind = text.rpartition(":")
     scale = _float(behind) if colon and not _exists(text) else math.nan

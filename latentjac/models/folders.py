@@ -12,6 +12,7 @@ from latentjac.models import autoencoders, mistaken
 from latentjac.models.adapters import FAMILIES, NETWORK_PARTS, class_now
 from latentjac.models.configs import check_part, check_schedule, read_config
 from latentjac.models.errors import LoadError
+from latentjac.models.ip_adapters import IPAdapters, add_ip_adapters
 from latentjac.models.lora import Loras, add_loras
 from latentjac.models.pipeline import Parts, family_of_parts, made_of
 from latentjac.models.schedulers import check_class
@@ -52,15 +53,22 @@ class PipelineFolder:
         variant: Weight variant such as ``"fp16"``.
         dtypes: Types of the weights of networks and encoders, and of those of the autoencoder.
         loras: Files of low-rank adapters, with their scales.
+        ip_adapters: Files of IP-Adapters, with their scales.
 
     Raises:
         LoadError: If a part is not one that a model knows, or a configuration cannot be.
     """
 
     def __init__(
-        self, path: Path, variant: str | None, dtypes: tuple[torch.dtype, torch.dtype], loras: Loras | None = None
+        self,
+        path: Path,
+        variant: str | None,
+        dtypes: tuple[torch.dtype, torch.dtype],
+        loras: Loras | None = None,
+        ip_adapters: IPAdapters | None = None,
     ) -> None:
-        self.path, self._variant, self._dtypes, self._loras = path, variant, dtypes, loras or {}
+        self.path, self._variant, self._dtypes = path, variant, dtypes
+        self._loras, self._ip_adapters = loras or {}, ip_adapters or {}
         self._index = read_config(path / "model_index.json")
         pairs = {
             name: e
@@ -100,6 +108,8 @@ class PipelineFolder:
         scheduler = _read_scheduler(self.path / "scheduler" / "scheduler_config.json", self._kind_of_scheduler)
         plans = {name: (given or {}).get(name) or self.plan(name) for name in self.kinds}
         made = {name: read() for name, read in plans.items()} | {"scheduler": scheduler}
+        if self._ip_adapters:
+            add_ip_adapters(self._pipeline, made, self._index, self.family.part, self._ip_adapters)
         if self._loras:
             add_loras(self._pipeline, made, self._index, self.family.part, self._loras)
         return made_of(self.family, self._pipeline, made, self._index, scheduler)

@@ -17,6 +17,7 @@ from latentjac.models.adapters import BY_HAND, PART_NAMES, family_of
 from latentjac.models.configs import check_part, check_schedule
 from latentjac.models.errors import LoadError
 from latentjac.models.folders import PipelineFolder, read_network
+from latentjac.models.ip_adapters import IPAdapters, check_ip_adapters
 from latentjac.models.lora import Loras, check_loras
 from latentjac.models.model import Model
 from latentjac.models.parts import unwrapped
@@ -50,6 +51,13 @@ class _Types(NamedTuple):
     autoencoder: torch.dtype | None
 
 
+class _Adapters(NamedTuple):
+    """Files of adapters for a folder, with their scales."""
+
+    loras: Loras
+    ip_adapters: IPAdapters
+
+
 def builtin_models() -> list[str]:
     """Names of the models that ship with the package.
 
@@ -71,7 +79,8 @@ def load(
     frames: int | None = None,
     dtype: torch.dtype | Mapping[str, torch.dtype] | None = None,
     device: torch.device | str | None = None,
-    lora: str | Path | Mapping[str | Path, float] | None = None,
+    lora: str | Path | Mapping[str, float] | Mapping[Path, float] | None = None,
+    ip_adapter: str | Path | Mapping[str, float] | Mapping[Path, float] | None = None,
     revision: str | None = None,
     variant: str | None = None,
     cache_dir: str | Path | None = None,
@@ -100,6 +109,8 @@ def load(
         lora: Low-rank adapters for a folder, file or hub id of a pipeline: a safetensors file or a folder with one, as
             ``save_lora_weights`` of diffusers writes them, or several of these as keys with their scales. Objects have
             theirs from ``pipeline.load_lora_weights``.
+        ip_adapter: The same of IP-Adapters for U-Nets: a safetensors file, or several with their scales. The encoder of
+            pictures is that of the pipeline, or else the folder ``image_encoder`` beside the first file.
         revision: Hub revision.
         variant: Weight variant such as ``"fp16"``.
         cache_dir: Hub cache; the Hugging Face environment variables are honoured.
@@ -131,14 +142,15 @@ def load(
     check_kind("load", "cache_dir", cache_dir, (str, Path), "a str or Path", optional=True)
     local_files_only = check_bool("load", "local_files_only", local_files_only)
     check_kind("load", "config", config, (str, Path), "a str or Path", optional=True)
-    loras = check_loras("load", lora)
+    adapters = _Adapters(check_loras("load", lora), check_ip_adapters("load", ip_adapter))
     if config is not None and not _is_single_file(source):
         raise TypeError(f"load: config must be None unless source is a single file, got {shown(config)}")
-    if loras and (scheduler is not None or not isinstance(source, (str, Path))):
-        raise TypeError(
-            "load: lora must be None unless source is the folder, file or hub id of a pipeline; add it to an object by "
-            f"load_lora_weights, got {shown(lora)}"
-        )
+    for argument, given, loader in (("lora", lora, "load_lora_weights"), ("ip_adapter", ip_adapter, "load_ip_adapter")):
+        if given is not None and (scheduler is not None or not isinstance(source, (str, Path))):
+            raise TypeError(
+                f"load: {argument} must be None unless source is the folder, file or hub id of a pipeline; add it to "
+                f"an object by {loader}, got {shown(given)}"
+            )
     if isinstance(source, torch.nn.Module):
         source = unwrapped(source)
         if (expected := mistaken.of_object(source)) is not None:
@@ -159,9 +171,9 @@ def load(
         stored = dtypes.network or torch.float32, dtypes.autoencoder or torch.float32
         if _is_single_file(source):
             _check_no_scheduler(scheduler)
-            name, parts = str(source), _read_file(source, config, variant, stored, options, loras)
+            name, parts = str(source), _read_file(source, config, variant, stored, options, adapters)
         else:
-            name, parts = str(source), _read(source, scheduler, variant, stored, options, loras)
+            name, parts = str(source), _read(source, scheduler, variant, stored, options, adapters)
     else:
         _check_no_scheduler(scheduler)
         raise TypeError(
@@ -183,7 +195,7 @@ def _read(
     variant: str | None,
     dtypes: tuple[torch.dtype, torch.dtype],
     options: dict[str, Any],
-    loras: Loras,
+    adapters: _Adapters,
 ) -> Parts:
     """The parts at a built-in name, in a folder or of a hub id; of the folder of a network with the scheduler."""
     folder = Path(os.path.expanduser(source))
@@ -203,7 +215,7 @@ def _read(
         )
     _check_no_scheduler(scheduler)
     _check_folder(folder)
-    return PipelineFolder(folder, variant, dtypes, loras).read()
+    return PipelineFolder(folder, variant, dtypes, *adapters).read()
 
 
 def _is_single_file(source: Any) -> bool:
@@ -220,7 +232,7 @@ def _read_file(
     variant: str | None,
     dtypes: tuple[torch.dtype, torch.dtype],
     options: dict[str, Any],
-    loras: Loras,
+    adapters: _Adapters,
 ) -> Parts:
     """The parts in a single file, and what it lacks of its ``config``."""
     checkpoint = Checkpoint(Path(os.path.expanduser(source)))
@@ -238,7 +250,7 @@ def _read_file(
             f"id{such}, of which small files are fetched, got {shown(config)} for {str(source)!r}"
         )
     _check_folder(folder)
-    return read_file(checkpoint, PipelineFolder(folder, variant, dtypes, loras))
+    return read_file(checkpoint, PipelineFolder(folder, variant, dtypes, *adapters))
 
 
 def _check_dtypes(dtype: Any) -> _Types:

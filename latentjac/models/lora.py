@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import warnings
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import torch
 from latentjac.arguments import check_number, shown
 from latentjac.models.errors import LoadError
 from latentjac.models.mistaken import ADAPTER_STEMS
+from latentjac.models.own_loaders import check_peft, pipeline_of, short
 from latentjac.models.weights import cast_weights, check_finite
 
 Loras = dict[Path, float]  # files, and their scales
@@ -35,14 +35,16 @@ def check_loras(function: str, lora: Any) -> Loras:
     """
     if lora is None:
         return {}
-    given = lora if isinstance(lora, Mapping) else {lora: 1.0}
     found: Loras = {}
-    for source, scale in given.items():
+    for source, scale in lora.items() if isinstance(lora, Mapping) else [(lora, 1.0)]:
         if not isinstance(source, (str, Path)):
             raise TypeError(
                 f"{function}: lora must be a file, a folder or a mapping of such to scales, got {shown(lora)}"
             )
-        path = _file_of(Path(os.path.expanduser(source)))
+        try:
+            path = _file_of(Path(os.path.expanduser(source)))
+        except (OSError, ValueError) as error:  # no name of a file
+            raise LoadError(f"{function}: lora must be a file or a folder, got {shown(source)}: {error}") from error
         limits = {"least": True, "most": True}
         found[path] = check_number(function, f"lora[{str(source)!r}]", scale, -LARGEST_SCALE, LARGEST_SCALE, **limits)
     return found
@@ -80,7 +82,8 @@ def add_loras(kind: str, made: Mapping[str, Any], settings: Mapping[str, Any], p
     Raises:
         LoadError: If the pipeline takes none, or a file does not fit.
     """
-    pipeline = _pipeline(kind, made, settings)
+    pipeline = pipeline_of(kind, made, settings, "lora", "load_lora_weights")
+    check_peft()
     dtype = made[part].dtype
     names = [f"default_{i}" for i in range(len(loras))]  # as diffusers names them
     for name, file in zip(names, loras, strict=True):
@@ -92,7 +95,7 @@ def add_loras(kind: str, made: Mapping[str, Any], settings: Mapping[str, Any], p
                     use_safetensors=True,
                 )  # fmt: skip
         except Exception as error:  # whatever a loader of diffusers finds wrong
-            raise LoadError(f"load: lora must fit a {kind}, got {str(file)!r}: {_short(error)}") from error
+            raise LoadError(f"load: lora must fit a {kind}, got {str(file)!r}: {short(error)}") from error
         if not any(name in held for held in pipeline.get_list_adapters().values()):
             raise LoadError(
                 f"load: lora must fit a {kind}, got {str(file)!r}, in which nothing has the name of a part of it"
@@ -103,34 +106,3 @@ def add_loras(kind: str, made: Mapping[str, Any], settings: Mapping[str, Any], p
             check_finite(f"{type(held).__name__} with lora", held.named_parameters())
             held.eval()
     cast_weights(made[part], dtype)  # adapters come in the type of their file
-
-
-def _pipeline(kind: str, made: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
-    """A pipeline of these parts."""
-    import diffusers
-
-    known = getattr(diffusers, kind, None)
-    if not hasattr(known, "load_lora_weights"):
-        raise LoadError(f"load: lora must be None for a pipeline without a loader of such in diffusers, got a {kind}")
-    try:
-        import peft  # noqa: F401
-    except ImportError as error:
-        raise LoadError("load: lora must be None unless peft is there: pip install peft") from error
-    plain = {name: value for name, value in settings.items() if not isinstance(value, (list, tuple))}
-    offered = {**plain, **made, "requires_safety_checker": False}
-    taken = [name for name in inspect.signature(known.__init__).parameters if name not in ("self", "kwargs")]
-    try:
-        return known(**{name: offered.get(name) for name in taken if name in offered or _needed(known, name)})
-    except Exception as error:
-        raise LoadError(
-            f"load: lora must be None for a {kind} from a folder ({_short(error)}): load it and the adapter by "
-            "diffusers, and give the pipeline object to latentjac.load"
-        ) from error
-
-
-def _needed(kind: Any, name: str) -> bool:
-    return inspect.signature(kind.__init__).parameters[name].default is inspect.Parameter.empty
-
-
-def _short(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200] or type(error).__name__

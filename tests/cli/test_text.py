@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from adapter_files import FILE, saved
 from cli.commands import run
 from PIL import Image
 from pipelines import build_stable_diffusion
@@ -107,3 +108,15 @@ def test_adapters(folder, photo, tmp_path) -> None:
     done = run("invert", photo, *quick, "--lora", f"{tmp_path / 'nowhere'}:0.5", "--out", tmp_path / "none")
     assert done.returncode == 2
     assert "--lora must be a safetensors file or a folder with one" in done.stderr
+
+
+def test_a_picture_as_a_prompt_by_an_adapter(folder, photo, tmp_path) -> None:
+    where = saved(build_stable_diffusion, tmp_path / "made")
+    given = ["--ip-adapter", f"{where / 'adapter' / FILE}:0.6", "--image-prompt", photo]
+    done = run("invert", photo, "--model", folder, "--steps", 4, *given, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    identity = json.loads((tmp_path / "out" / "run.json").read_text())["model"]["identity"]
+    assert identity == latentjac.load(folder, ip_adapter={where / "adapter" / FILE: 0.6}).identity()
+    done = run("invert", photo, "--model", "faces", *given[:2], "--out", tmp_path / "none")
+    assert done.returncode == 2
+    assert "--ip-adapter must be left out for a pipeline without load_ip_adapter" in done.stderr

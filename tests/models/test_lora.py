@@ -134,6 +134,6 @@ def test_what_cannot_be_is_refused(folder: Path, tmp_path: Path) -> None:
     assert "lora must fit a StableDiffusionPipeline, got" in refused(tmp_path / "other.safetensors")
     save_file({name[5:]: value for name, value in other.items()}, tmp_path / "bare.safetensors")
     assert "lora must fit a StableDiffusionPipeline, got" in refused(tmp_path / "bare.safetensors")
-    assert "a pipeline without a loader of such in diffusers, got a DDIMPipeline" in refused(
+    assert "a pipeline without load_lora_weights in diffusers, got one for a DDIMPipeline" in refused(
         folder / "first", source="faces"
     )

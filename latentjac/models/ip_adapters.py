@@ -1,0 +1,91 @@
+"""IP-Adapters from files, put onto a U-Net by the loader that its pipeline has in diffusers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from latentjac.arguments import check_number, shown
+from latentjac.models.errors import LoadError
+from latentjac.models.own_loaders import pipeline_of, short
+from latentjac.models.weights import cast_weights, check_finite
+
+IPAdapters = dict[Path, float]  # files, and their scales
+LARGEST_SCALE = 100.0
+_ENCODER = "image_encoder"
+
+
+def check_ip_adapters(function: str, ip_adapter: Any) -> IPAdapters:
+    """The files of IP-Adapters, with their scales.
+
+    Args:
+        function: For messages.
+        ip_adapter: A safetensors file, or several as keys with their scales.
+
+    Raises:
+        TypeError: If it is none of these.
+        ValueError: If a scale is out of range.
+        LoadError: If there is no such file.
+    """
+    if ip_adapter is None:
+        return {}
+    found: IPAdapters = {}
+    for source, scale in ip_adapter.items() if isinstance(ip_adapter, Mapping) else [(ip_adapter, 1.0)]:
+        if not isinstance(source, (str, Path)):
+            expected = "a file or a mapping of files to scales"
+            raise TypeError(f"{function}: ip_adapter must be {expected}, got {shown(ip_adapter)}")
+        path = Path(os.path.expanduser(source))
+        if path.suffix.lower() != ".safetensors" or not os.path.isfile(path):
+            raise LoadError(f"load: ip_adapter must be a safetensors file, got {str(path)!r}")
+        argument, limits = f"ip_adapter[{str(source)!r}]", {"least": True, "most": True}
+        found[path] = check_number(function, argument, scale, -LARGEST_SCALE, LARGEST_SCALE, **limits)
+    return found
+
+
+def add_ip_adapters(
+    kind: str, made: dict[str, Any], settings: Mapping[str, Any], part: str, adapters: IPAdapters
+) -> None:
+    """Put adapters onto the U-Net of a pipeline, at their scales; its encoder of pictures is added where it has none.
+
+    That is the folder ``image_encoder`` beside the first file; without one embeddings are given ready.
+
+    Args:
+        kind: Class of the pipeline.
+        made: Its parts.
+        settings: Its other settings.
+        part: Which of its parts is the network.
+        adapters: Files and scales.
+
+    Raises:
+        LoadError: If the pipeline takes none, or a file does not fit.
+    """
+    if part != "unet":
+        raise LoadError(
+            f"load: ip_adapter must be None for a {kind}, whose network is no U-Net: load it and the adapter by "
+            "diffusers, and give the pipeline object to latentjac.load"
+        )
+    pipeline = pipeline_of(kind, made, settings, "ip_adapter", "load_ip_adapter")
+    network, files = made[part], list(adapters)
+    dtype = network.dtype
+    beside = files[0].parent / _ENCODER
+    here = (beside / "model.safetensors").is_file()  # pickled weights are never read
+    try:
+        pipeline.load_ip_adapter(
+            [str(file.parent) for file in files],
+            subfolder="",
+            weight_name=[file.name for file in files],
+            image_encoder_folder=_ENCODER if here else None,
+            local_files_only=True,
+        )
+        pipeline.set_ip_adapter_scale(list(adapters.values()))
+    except Exception as error:  # whatever a loader of diffusers finds wrong
+        names = ", ".join(repr(str(file)) for file in files)
+        raise LoadError(f"load: ip_adapter must fit a {kind}, got {names}: {short(error)}") from error
+    for name in (_ENCODER, "feature_extractor"):
+        if getattr(pipeline, name, None) is not None:
+            made[name] = getattr(pipeline, name)
+    cast_weights(network, dtype)  # adapters come in the type of their file
+    check_finite(f"{type(network).__name__} with ip_adapter", network.named_parameters())
+    network.eval()
