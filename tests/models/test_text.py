@@ -128,7 +128,7 @@ def test_a_basis_is_that_of_the_dense_jacobian(model) -> None:
 
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         for layer, f in (("eps", guided), ("mid", mid)):
-            dense = torch.autograd.functional.jacobian(f, x, vectorize=True).reshape(-1, x.numel())
+            dense = torch.autograd.functional.jacobian(f, x).reshape(-1, x.numel())
             exact = torch.linalg.svdvals(dense.double())
             found = latentjac.local_basis(model, point, k=3, layer=layer, tol=1e-4)
             torch.testing.assert_close(found.s.double(), exact[:3], rtol=1e-4, atol=0)
