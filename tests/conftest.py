@@ -43,7 +43,7 @@ def pytest_collection_finish() -> None:
     """Leave what has been imported out of Python's search for garbage, which tracing sets off often; search less."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
+    gc.set_threshold(50_000, 10, 10)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

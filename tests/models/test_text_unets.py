@@ -181,7 +181,10 @@ CASES |= {
     ),
 }
 # Called by the same lines as others, so not taken through all that costs more.
-COMBINED = ("xl lcm", "xl inpainting", "xl pix2pix", "sd two t2i", "xl t2i", "sd two controlnets")
+COMBINED = (
+    *("xl lcm", "xl inpainting", "xl pix2pix", "xl controlnet"),
+    *("sd two t2i", "xl t2i", "sd two controlnets"),
+)
 # Not read from folders: weights of adapters lie in those of the U-Net.
 OBJECTS = ("sd ip-adapter", "xl ip-adapters")
 
