@@ -15,6 +15,8 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is imported: each worker has a core, and teams of OpenMP threads slow each other down tenfold.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Imports and traces set off Python's search for garbage often.
+    gc.set_threshold(50_000, 10, 10)
 
 import torch
 from devices import require_gpu
@@ -40,10 +42,9 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what has been imported out of Python's search for garbage, which tracing sets off often; search less."""
+    """Leave what has been imported out of Python's search for garbage."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

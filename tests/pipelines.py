@@ -45,6 +45,12 @@ from transformers import (
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TOKENS = 12
+# Options of a U-Net with text of one resolution, half the operators: for tests that trace it.
+SHALLOW = {
+    "block_out_channels": (8,),
+    "down_block_types": ("CrossAttnDownBlock2D",),
+    "up_block_types": ("CrossAttnUpBlock2D",),
+}
 
 
 def build_tokenizer(folder: Path) -> CLIPTokenizer:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -113,6 +114,15 @@ class Small:
             under, not_under = (model.call(model.network, x, t, c) for c in (plain, away))
             x = scheduler.step(not_under + self.scale * (under - not_under), t, x).prev_sample
         return (x / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+
+
+def by_chance(
+    model: latentjac.Model, point: latentjac.Point, k: int, layer: str = "mid", tol: float = 0.1
+) -> SimpleNamespace:
+    """Directions in place of a basis, once its layer has been looked at: nothing is traced."""
+    features = model.feature_map(layer)(point.sample, torch.tensor(point.timestep), point.conditioning)
+    assert features.isfinite().all()
+    return SimpleNamespace(v=torch.randn(k, *point.sample.shape, generator=torch.Generator().manual_seed(0)))
 
 
 class Pretrained:

@@ -14,7 +14,7 @@ import torch
 from editing.known import Network, convolution, model_of
 from geometry.test_cuda import MEASURES, compare
 from networks import build_scheduler, build_shallow_unet, point_at, rand
-from pipelines import build_stable_diffusion
+from pipelines import SHALLOW, build_stable_diffusion
 from pretended_gpu import GPU, check_on_gpu, held, place, pretended_gpu
 
 import latentjac
@@ -193,7 +193,7 @@ def test_studies(name: str, tmp_path: Path) -> None:
     with pretended_gpu():
         study = STUDIES[name]
         if study.text:
-            model = latentjac.load(build_stable_diffusion(tmp_path)).to(GPU)
+            model = latentjac.load(build_stable_diffusion(tmp_path, **SHALLOW)).to(GPU)
         else:
             # Two layers: it is the study whose tensors might stay behind.
             network = Network(8, torch.nn.Sequential(convolution(1), torch.nn.SiLU()), convolution(2))

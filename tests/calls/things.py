@@ -14,7 +14,7 @@ from editing.known import Network, convolution, model_of
 from geometry.subspaces import basis_of, orthonormal
 from networks import build_scheduler, rand
 from PIL import Image
-from pipelines import build_pixart, build_stable_diffusion
+from pipelines import SHALLOW, build_pixart, build_stable_diffusion
 from solvers.matrices import MatrixOperator
 from sound_pipelines import build_stable_audio
 from video_pipelines import build_wan_autoencoder
@@ -72,7 +72,7 @@ class Things:
         self.model = counted()
         self.pipeline = self.folder / "pipeline"
         DDIMPipeline(unet=UNet2DModel(**_UNET), scheduler=build_scheduler()).save_pretrained(self.pipeline)
-        self.text = lj.load(build_stable_diffusion(self.folder))
+        self.text = lj.load(build_stable_diffusion(self.folder, **SHALLOW))
         # Tangent spaces of a linear network are all the same, which leaves a study nothing to rank.
         self.bent = model_of(Network(4, torch.nn.Sequential(convolution(1), torch.nn.SiLU()), convolution(2)))
         self.t5 = lj.load(build_pixart())

@@ -12,7 +12,7 @@ import pytest
 import torch
 from networks import rand, randomize
 from park2023_loop import Park2023
-from pipelines import build_stable_diffusion
+from pipelines import SHALLOW, build_stable_diffusion
 from truth import dense_jacobian
 
 import latentjac
@@ -68,8 +68,8 @@ class ByHand:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> latentjac.Model:
-    """A small Stable Diffusion in float64, with weights so large that texts matter."""
-    pipeline = build_stable_diffusion(tmp_path_factory.mktemp("tokenizer"))
+    """A small Stable Diffusion in float64, of one resolution, with weights so large that texts matter."""
+    pipeline = build_stable_diffusion(tmp_path_factory.mktemp("tokenizer"), **SHALLOW)
     randomize(pipeline.unet)
     pipeline.text_encoder.double()
     pipeline.vae.double()
@@ -136,7 +136,7 @@ def test_bases_are_those_of_dense_jacobians(prompted, layer: str) -> None:
 
     f = mid if layer == "mid" else lambda x: getattr(hand, layer)(x, t)
     _, s, vt = torch.linalg.svd(dense_jacobian(f, point.sample), full_matrices=False)
-    basis = latentjac.local_basis(model, point, 3, layer, tol=1e-9)
+    basis = latentjac.local_basis(model, point, 3, layer, tol=1e-7)
     close(basis.s, s[:3])
     assert torch.linalg.svdvals(basis.v.flatten(1) @ vt[:3].T).min() > 1 - 1e-6
 
@@ -145,7 +145,7 @@ def test_a_masked_basis(prompted) -> None:
     model, point, hand = prompted
     t = torch.tensor(point.timestep)
     dense = dense_jacobian(lambda x: hand.x0(x, t)[:, :, MASK], point.sample)
-    close(masked_basis(model, point, MASK, 2, tol=1e-9).s, torch.linalg.svdvals(dense)[:2])
+    close(masked_basis(model, point, MASK, 2, tol=1e-7).s, torch.linalg.svdvals(dense)[:2])
 
 
 def test_linear(case) -> None:
@@ -200,8 +200,8 @@ def test_guidance(case) -> None:
 @pytest.mark.parametrize(
     "method",
     [
-        Geodesic(num_steps=2, layer="eps", k=3, tol=1e-7),
-        Guidance(num_steps=2, layer="eps", reestimate=Reestimation(1, k=3, tol=1e-7)),
+        Geodesic(num_steps=2, layer="eps", k=3, tol=1e-3),
+        Guidance(num_steps=2, layer="eps", reestimate=Reestimation(1, k=3, tol=1e-3)),
         Guidance(num_steps=2),
     ],
     ids=["geodesic", "reestimated", "masked"],
@@ -210,7 +210,7 @@ def test_bases_on_the_way(prompted, method: Method) -> None:
     """Walks that look bases up are as long as asked for, and a null space is that of the guided prediction."""
     model, point, hand = prompted
     mask = Mask(MASK, null_rank=2, tol=1e-7) if method == Guidance(num_steps=2) else None
-    v = latentjac.local_basis(model, point, 3, "eps", tol=1e-9).v[0]
+    v = latentjac.local_basis(model, point, 3, "eps", tol=1e-3).v[0]
     result = latentjac.edit(model, point, v, DISTANCES, method=method, mask=mask)
     for i, distance in enumerate(DISTANCES):
         close(result.samples[0, i], hand.down(result.points[:, i], point)[0])
@@ -245,7 +245,7 @@ def test_h_space(prompted, inject: str, asymmetric: bool) -> None:
 
 def test_frames_of_an_injection(prompted) -> None:
     model, point, _ = prompted
-    u = rand(1, 16, 4, 4, seed=5)
+    u = rand(1, 8, 8, 8, seed=5)
     result = latentjac.edit(model, point, u, DISTANCES, method=HSpace())
     frames = latentjac.editing.walk_frames(model, point, result, count=4)
     assert frames.distances == pytest.approx((-1.0, 0.0, 1.0, 2.0))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from editing.known import point_for
 from interrupted import interrupt_at
-from networks import build_scheduler, build_tiny_unet
+from networks import build_scheduler, build_shallow_unet
 
 import latentjac
 from latentjac.editing import Geodesic, Guidance, Linear, Mask, Reestimation, masked_basis, null_space
@@ -19,7 +19,7 @@ from latentjac.studies import STUDIES, Settings
 
 @pytest.fixture(scope="module")
 def model() -> latentjac.Model:
-    return latentjac.load(build_tiny_unet(size=8).double(), build_scheduler())
+    return latentjac.load(build_shallow_unet().double(), build_scheduler())
 
 
 @pytest.fixture(scope="module")

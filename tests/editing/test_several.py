@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from editing.known import pixelwise, point_for, unit
-from networks import build_scheduler, build_tiny_unet, point_at, rand, randomize
+from networks import build_scheduler, build_shallow_unet, point_at, rand, randomize
 
 import latentjac
 from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Mask, Method
@@ -29,7 +29,7 @@ DISTANCES = ([-1.0, 2.0], [0.5], [0.0, 3.0, -0.25])
 @pytest.fixture(scope="module")
 def model() -> latentjac.Model:
     """A network with classes, so that conditionings differ."""
-    network = randomize(build_tiny_unet(size=8, num_class_embeds=4)).double()
+    network = randomize(build_shallow_unet(num_class_embeds=4)).double()
     return latentjac.load(network, build_scheduler())
 
 

@@ -80,7 +80,7 @@ def test_bases_are_those_of_the_network_that_is_used(model, alone, layer: str, t
     _, s, vt = torch.linalg.svd(dense_jacobian(lambda x: own(x, t, under), x), full_matrices=False)
     lin = model.linearization(layer, x, t, under)
     assert lin.backend == "program"
-    torch.testing.assert_close(lin.y, own(x, t, under))
+    torch.testing.assert_close(lin.y, own(x, t, under), rtol=1e-5, atol=1e-6)  # times are embedded in float32
     basis = latentjac.svd(lin, 3, tol=1e-6)
     torch.testing.assert_close(basis.s.flatten(), s[:3], rtol=1e-3, atol=0)
     assert torch.linalg.svdvals(basis.v.reshape(3, -1) @ vt[:3].T).min() > 1 - 1e-3

@@ -11,16 +11,16 @@ import pytest
 import torch
 from diffusers import DDIMPipeline, StableDiffusionPipeline
 from networks import point_at
-from pipelines import TOKENS, build_latent_diffusion, build_stable_diffusion
+from pipelines import SHALLOW, TOKENS, build_latent_diffusion, build_stable_diffusion
 
 import latentjac
-from latentjac.diffusion import DDIM, Own
+from latentjac.diffusion import Implicit, Own
 from latentjac.editing import Guidance
 
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> StableDiffusionPipeline:
-    return build_stable_diffusion(tmp_path_factory.mktemp("tokenizer"))
+    return build_stable_diffusion(tmp_path_factory.mktemp("tokenizer"), **SHALLOW)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_an_autoencoder_that_overflows_is_named(picture, tmp_path: Path) -> None
 
 
 def test_inversion_edits_and_bases_under_a_prompt(model, picture) -> None:
-    path = latentjac.invert(model, picture, 20, prompt="a cat", grid=Own(), solver=DDIM(3))
+    path = latentjac.invert(model, picture, 8, prompt="a cat", grid=Own(), solver=Implicit(1e-3))
     assert path.psnr[0] > 30
     point = path.at(0.5)
     assert point.conditioning["text"].shape == (1, TOKENS, 16)

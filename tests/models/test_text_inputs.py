@@ -13,7 +13,7 @@ import diffusers
 import pytest
 import torch
 from networks import build_scheduler, build_text_unet, point_at, rand, randomize
-from pipelines import build_controlled, build_sdxl, build_stable_diffusion
+from pipelines import SHALLOW, build_controlled, build_sdxl, build_stable_diffusion
 from truth import dense_jacobian
 
 import latentjac
@@ -129,7 +129,7 @@ def followed(pipeline: Any, *names: str) -> dict[str, torch.Tensor]:
 
 def test_adapters_of_low_rank(tmp_path: Path) -> None:
     """On, at another strength, off and fused: bases follow, and models are told apart."""
-    pipeline = build_stable_diffusion(tmp_path)
+    pipeline = build_stable_diffusion(tmp_path, **SHALLOW)
     randomize(pipeline.unet).float()
     values = followed(pipeline, "none", "on", "weak", "off", "fused")
     torch.testing.assert_close(values["off"], values["none"])
@@ -139,7 +139,7 @@ def test_adapters_of_low_rank(tmp_path: Path) -> None:
 
 
 def test_adapters_of_low_rank_of_the_other_family(tmp_path: Path) -> None:
-    pipeline = build_sdxl(tmp_path)
+    pipeline = build_sdxl(tmp_path, **SHALLOW)
     randomize(pipeline.unet).float()
     values = followed(pipeline, "on", "fused")
     torch.testing.assert_close(values["fused"], values["on"])

@@ -15,6 +15,7 @@ import torch
 from networks import rand, randomize
 from PIL import Image
 from pipelines import (
+    SHALLOW,
     build_adapted,
     build_controlled,
     build_prompted,
@@ -78,14 +79,14 @@ def noisy(model: latentjac.Model) -> dict[str, Any]:
 
 SD, XL = "text", "text pooled time_ids"
 PICTURES = {"image": PICTURE, "mask": MASK}
-NINE, EIGHT = {"in_channels": 9}, {"in_channels": 8}
+NINE, EIGHT = {"in_channels": 9, **SHALLOW}, {"in_channels": 8, **SHALLOW}
 CASES = {
     "sd": Case(build_stable_diffusion, SD, "StableDiffusionPipeline"),
     "sd lcm": Case(
         build_stable_diffusion,
         SD + " guidance_embedding",
         "LatentConsistencyModelPipeline",
-        {"time_cond_proj_dim": 18},
+        {"time_cond_proj_dim": 18, **SHALLOW},
         negative=False,
     ),
     "sd inpainting": Case(
@@ -104,10 +105,10 @@ CASES = {
         build_sdxl,
         XL + " guidance_embedding",
         "StableDiffusionXLPipeline",
-        {"time_cond_proj_dim": 17},
+        {"time_cond_proj_dim": 17, **SHALLOW},
         negative=False,
     ),
-    "xl refiner": Case(build_sdxl, XL, "StableDiffusionXLImg2ImgPipeline", {"refiner": True}, noisy),
+    "xl refiner": Case(build_sdxl, XL, "StableDiffusionXLImg2ImgPipeline", {"refiner": True, **SHALLOW}, noisy),
     "xl inpainting": Case(
         build_sdxl, XL + " mask image", "StableDiffusionXLInpaintPipeline", NINE, inpainting, PICTURES
     ),
@@ -180,7 +181,10 @@ CASES |= {
     ),
 }
 # Called by the same lines as others, so not taken through all that costs more.
-COMBINED = ("xl lcm", "xl inpainting", "xl pix2pix", "sd two t2i", "xl t2i", "sd two controlnets")
+COMBINED = (
+    *("xl lcm", "xl inpainting", "xl pix2pix", "xl controlnet"),
+    *("sd two t2i", "xl t2i", "sd two controlnets"),
+)
 # Not read from folders: weights of adapters lie in those of the U-Net.
 OBJECTS = ("sd ip-adapter", "xl ip-adapters")
 

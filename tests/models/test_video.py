@@ -11,7 +11,7 @@ from networks import build_scheduler, randomize
 from truth import dense_jacobian
 
 import latentjac
-from latentjac.diffusion import Implicit, Own
+from latentjac.diffusion import DDIM, Own
 from latentjac.editing import Geodesic, Guidance, HSpace, Linear, Mask, Method, masked_basis, walk_frames
 from latentjac.geometry import FeatureMap, ascent_directions, principal_components
 from latentjac.models import VideoCodec, to_frames
@@ -52,7 +52,7 @@ def model() -> latentjac.Model:
 @pytest.fixture(scope="module")
 def path(model) -> latentjac.Trajectory:
     video = torch.rand(1, *SHAPE, generator=torch.Generator().manual_seed(0))
-    return latentjac.invert(model, video, 6, grid=Own(), solver=Implicit(3e-4))
+    return latentjac.invert(model, video, 20, grid=Own(), solver=DDIM(4))
 
 
 def mid(model: latentjac.Model, timestep: float) -> object:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from networks import rand, randomize
-from pipelines import build_stable_diffusion
+from pipelines import SHALLOW, build_stable_diffusion
 
 import latentjac
 from latentjac.geometry import sample_mean, subspace_distance
@@ -62,7 +62,7 @@ class Planted(torch.nn.Module):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> latentjac.Model:
     """A small Stable Diffusion in float64, with weights so large that texts matter."""
-    pipeline = build_stable_diffusion(tmp_path_factory.mktemp("tokenizer"))
+    pipeline = build_stable_diffusion(tmp_path_factory.mktemp("tokenizer"), **SHALLOW)
     randomize(pipeline.unet)
     return latentjac.load(pipeline, dtype=torch.float64)
 

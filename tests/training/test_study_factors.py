@@ -281,7 +281,7 @@ def test_reading_one_picture_against_many() -> None:
 
 def test_quick_study_of_a_toy_network(tmp_path, capsys) -> None:
     torch.manual_seed(0)
-    unet = build_unet(16, (16, 16, 32, 32))
+    unet = build_unet(16, (16, 32))
     DDIMPipeline(unet=unet, scheduler=build_scheduler()).save_pretrained(tmp_path / "model")
     FactorReader(16).save(tmp_path / "model" / "reader.safetensors")
     places = ["--tables", str(tmp_path), "--images", str(tmp_path), "--every", str(tmp_path / "every.csv")]
@@ -302,7 +302,7 @@ def test_quick_study_of_a_toy_network(tmp_path, capsys) -> None:
 
 
 def test_sparse_directions_are_studied_and_drawn(tmp_path, capsys) -> None:
-    unet = build_unet(16, (16, 16, 32, 32))
+    unet = build_unet(16, (16, 32))
     DDIMPipeline(unet=unet, scheduler=build_scheduler()).save_pretrained(tmp_path / "model")
     reader = tmp_path / "reader.safetensors"
     FactorReader(16).save(reader)
