@@ -69,7 +69,7 @@ def sample_error(row: Small, source: Any, model: latentjac.Model) -> float:
 
 def default_error(row: Small, source: Any, model: latentjac.Model) -> float:
     """The same of what a seed alone gives: by the scheduler's own steps."""
-    options: dict[str, Any] = {"num_inference_steps": STEPS, "conditioning": row.conditioning(model, row.scale)}
+    options: dict[str, Any] = {"num_inference_steps": row.steps, "conditioning": row.conditioning(model, row.scale)}
     point = latentjac.noise_point(model, generator=torch.Generator().manual_seed(1), **options)
     ours = latentjac.sample(model, generator=torch.Generator().manual_seed(1), output_type="np", **options)
     return relative(torch.as_tensor(ours), row.reference(source, model, point.sample))
