@@ -21,7 +21,7 @@ from latentjac.diffusion.inversion import NUM_INFERENCE_STEPS
 from latentjac.editing import FromWords, Slider, Transported
 from latentjac.editing.applying import grid_of
 from latentjac.editing.masks import as_mask, check_rank, mask_for
-from latentjac.models import Model, builtin_models, load
+from latentjac.models import LoadError, Model, builtin_models, load
 from latentjac.models.codec import NoCodec
 from latentjac.models.identity import network_identity
 from latentjac.models.prompted import any_conditioning
@@ -60,7 +60,14 @@ def load_named(spec: Spec, device: str) -> Model:
     place = spec.root / Path(spec.model).expanduser()
     known = spec.model in builtin_models() or not place.exists()
     source = spec.model if known else str(place)
-    return load(source, device=device, dtype=None if spec.dtype is None else getattr(torch, spec.dtype))
+    dtype = None if spec.dtype is None else getattr(torch, spec.dtype)
+    try:
+        return load(source, device=device, dtype=dtype, **spec.load)
+    except (LoadError, TypeError, ValueError) as error:
+        argument, _, rest = str(error).removeprefix("load: ").partition(" ")
+        if argument not in spec.load:
+            raise
+        raise type(error)(f"spec: 'load.{argument}' {rest}") from error
 
 
 def check_fits(model: Model, spec: Spec, items: Items) -> Sizes:

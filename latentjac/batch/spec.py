@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from latentjac.arguments import check_choice, check_text
+from latentjac.batch import load_spec
 from latentjac.batch.edit_spec import EDIT_PATHS, EditOf, edits_of
 from latentjac.batch.mask_spec import MaskOf, mask_of, told
 from latentjac.batch.slider_spec import SLIDER_PATHS, SliderOf, sliders_of
@@ -88,6 +89,7 @@ class Spec:
         items: A folder, a table or a list of picture files.
         model: Built-in name, folder or hub id.
         dtype: Type of the weights.
+        load: Further options of :func:`latentjac.load`.
         invert: Options of :func:`latentjac.invert`, for items with a photo.
         sample: Options of :func:`latentjac.sample`, for items with a seed alone.
         bases: Which bases are computed; None for none.
@@ -101,6 +103,7 @@ class Spec:
     items: Any
     model: str = "faces"
     dtype: str | None = None
+    load: dict[str, Any] = field(default_factory=dict)
     invert: dict[str, Any] = field(default_factory=dict)
     sample: dict[str, Any] = field(default_factory=dict)
     bases: Bases | None = None
@@ -112,8 +115,10 @@ class Spec:
 
     def settings(self) -> dict[str, Any]:
         """All that decides what is computed for an item, as JSON has it; not where items are."""
-        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("items", "root")}
+        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("items", "root", "load")}
         found["bases"] = None if self.bases is None else _plain(self.bases)
+        if self.load:  # runs from before there were such have none
+            found["load"] = load_spec.told(self.load)
         # Paths of files may change, what is in them may not.
         for steps, paths in (("edits", EDIT_PATHS), ("sliders", SLIDER_PATHS)):
             found[steps] = [{k: v for k, v in _plain(e).items() if k not in paths} for e in getattr(self, steps)]
@@ -172,6 +177,7 @@ def _checked(content: Any, root: Path, items_given: bool) -> Spec:
     if "model" in given:
         found["model"] = check_text(NAME, "'model'", given["model"])
     found["dtype"] = check_choice(NAME, "'dtype'", given.get("dtype"), DTYPES, optional=True)
+    found["load"] = load_spec.load_of(given.get("load"), root)
     found["pictures"] = check_choice(NAME, "'pictures'", given.get("pictures", PICTURES[0]), PICTURES)
     found["invert"] = options("invert", given.get("invert"), _INVERT)
     found["sample"] = options("sample", given.get("sample"), _SAMPLE)

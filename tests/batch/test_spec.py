@@ -41,6 +41,10 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ),
     ({"invert": {"num_inference_steps": 0}}, ValueError, "'invert.num_inference_steps' must be at least 1, got 0"),
     ({"invert": {"t": "high"}}, TypeError, "'invert.t' must be a number, got str"),
+    ({"load": {"sise": 64}}, ValueError, r"got 'load.sise'; did you mean 'size'\?"),
+    ({"load": {"size": "large"}}, TypeError, "'load.size' must be an int, got str"),
+    ({"load": {"lora": ["a"]}}, TypeError, "'load.lora' must be a file, a folder or a mapping of such to scales"),
+    ({"load": {"lora": "no.safetensors"}}, ValueError, "'load.lora' must be a safetensors file or a folder with one"),
     ({"invert": {"grid": "edm"}}, ValueError, "'invert.grid' must be one of .*'rho'.*, got 'edm'"),
     ({"invert": [1]}, TypeError, r"'invert' must be a mapping of \[.*\], got list"),
     ({"sample": {"solver": "ddim"}}, ValueError, "got 'sample.solver'"),
@@ -173,6 +177,36 @@ def test_a_model_begins_in_the_folder_of_the_spec(tiny_folder: Path, tmp_path: P
     (tmp_path / "faces").mkdir()
     (tmp_path / "spec.yaml").write_text("items: photos\n")
     assert fitting.load_named(read_spec(tmp_path / "spec.yaml"), "cpu").name == "faces"
+
+
+def test_a_model_is_loaded_with_the_options_of_the_spec(tiny_folder: Path, tmp_path: Path) -> None:
+    def of(load: dict[str, Any]) -> Any:
+        return read_spec({"items": "photos", "model": str(tiny_folder), "load": load})
+
+    assert fitting.load_named(of({"size": [32, 16]}), "cpu").codec.size == (32, 16)
+    assert fitting.load_named(of({}), "cpu").codec.size != (32, 16)
+    assert of({"size": 16}).settings() != of({}).settings()
+    (tmp_path / "a.safetensors").write_bytes(b"none")
+    with pytest.raises((latentjac.LoadError, TypeError), match=r"spec: 'load.lora' must be None for a"):
+        fitting.load_named(of({"lora": str(tmp_path / "a.safetensors")}), "cpu")
+    with pytest.raises(TypeError, match=r"spec: 'load.config' must be None unless source is a single file"):
+        fitting.load_named(of({"config": "owner/name"}), "cpu")
+
+
+def test_adapters_of_a_spec_are_told_by_what_is_in_them(tmp_path: Path) -> None:
+    """They begin in its folder, and may be moved with it."""
+    told = []
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.safetensors").write_bytes(b"some")
+        spec = tmp_path / name / "spec.yaml"
+        spec.write_text("items: photos\nload: {lora: {a.safetensors: 0.8}}\n")
+        read = read_spec(spec)
+        assert read.load == {"lora": {str(tmp_path / name / "a.safetensors"): 0.8}}
+        told.append(read.settings())
+    assert told[0] == told[1]
+    spec.write_text("items: photos\nload: {lora: a.safetensors}\n")
+    assert read_spec(spec).settings() != told[1]
 
 
 @pytest.fixture(scope="module")
