@@ -12,7 +12,7 @@ import torch
 from latentjac.arguments import check_number
 from latentjac.diffusion.denoise import predict
 from latentjac.models import Conditioning
-from latentjac.models.schedulers import stepping
+from latentjac.models.placing import stepping
 from latentjac.stopping import Bar
 
 if TYPE_CHECKING:

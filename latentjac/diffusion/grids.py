@@ -15,7 +15,8 @@ from typing import Any
 from latentjac.arguments import check_number
 from latentjac.models.levels import Grid as Placed
 from latentjac.models.levels import Levels
-from latentjac.models.schedulers import grid_of, levels_of
+from latentjac.models.placing import grid_of
+from latentjac.models.schedulers import levels_of
 
 # Where hardly anything is left of a picture; what lies beyond is left to the last step up.
 LARGEST_RATIO = 200.0

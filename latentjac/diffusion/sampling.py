@@ -25,7 +25,7 @@ from latentjac.diffusion.schedule import Schedule
 from latentjac.diffusion.trajectory import Point
 from latentjac.models.classes import Asked
 from latentjac.models.codec import media_of, to_frames, to_pil
-from latentjac.models.schedulers import steps_as_diffusers
+from latentjac.models.placing import steps_as_diffusers
 from latentjac.public import public
 from latentjac.stopping import Bar
 

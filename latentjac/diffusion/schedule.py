@@ -23,7 +23,8 @@ from latentjac.diffusion import ode_solvers
 from latentjac.diffusion.grids import Grid, Own, check_grid
 from latentjac.diffusion.ode_solvers import DDIM, Solver, check_solver
 from latentjac.models.configs import MOST_TIMESTEPS, MOST_TOKENS
-from latentjac.models.schedulers import PLACEMENTS, levels_of
+from latentjac.models.placing import PLACEMENTS
+from latentjac.models.schedulers import levels_of
 from latentjac.public import public
 
 # A network may predict anything finite, which its samples then show.

@@ -1,23 +1,22 @@
-"""Schedulers of diffusers: the levels of noise that each means, and where it places them; or why it cannot be used."""
+"""Schedulers of diffusers: the levels of noise that each means, or why it cannot be used."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
 from latentjac.arguments import is_number, shown
 from latentjac.models.exploding import Angular, Consistent, Exploding, Preconditioned
-from latentjac.models.levels import Angles, Flow, Grid, Interpolated, Levels, Table
+from latentjac.models.levels import Angles, Flow, Interpolated, Levels, Table
 from latentjac.models.predictions import PREDICTIONS
 
 _KNOWN = "one of diffusers with alphas_cumprod, of flow matching, variance exploding, EDM or consistency"
 _TRAINED = "give a scheduler of those that the network was trained for"
-_DISTILLED = "whose networks predict the end of a path, no mean of samples; give a network that was not distilled"
+_DISTILLED = "whose networks predict a whole way down, no clean sample; give a network that was not distilled"
 _TOKENS = "whose levels are those of tokens, without a Jacobian; give a network on pixels or latents"
 # Of no use here, and why.
 _REFUSED = {
@@ -37,7 +36,7 @@ _REFUSED = {
     "VQDiffusionScheduler": _TOKENS,
 }
 # Their own timesteps are no way up and down: repeated, of few steps only, or from clean to noisy.
-_PLACED_AS_DDIM = {
+PLACED_AS_DDIM = {
     "DDIMInverseScheduler",
     "DPMSolverMultistepInverseScheduler",
     "LCMScheduler",
@@ -46,7 +45,7 @@ _PLACED_AS_DDIM = {
     "TCDScheduler",
 }
 # Classes that no pipeline makes pictures by, of noise alone.
-_NOT_STEPPING = {
+NOT_STEPPING = {
     "DDIMInverseScheduler": "which leads from pictures to noise",
     "DPMSolverMultistepInverseScheduler": "which leads from pictures to noise",
     "RePaintScheduler": "which completes a picture that it is given",
@@ -63,13 +62,6 @@ _FRACTIONAL = {
 }
 _MIXED = {"KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler"}
 _NEAREST, _BELOW = ("use_karras_sigmas", "use_lu_lambdas"), ("use_exponential_sigmas", "use_beta_sigmas")
-# Where pipelines of flows have levels before a shift: where the scheduler places its own, evenly, at whole timesteps,
-# evenly with a shift that was fitted to tokens and steps.
-PLACEMENTS = ("own", "even", "whole", "fitted", "rounded", "scheduler")
-# Slope and height of the fitted shift by tokens, at 10 and at 200 steps; beyond so many tokens it is that at 200.
-_AT_10, _AT_200, _FITTED_TOKENS = (8.73809524e-05, 1.89833333), (0.00016927, 0.45666666), 4300
-# Of dynamic shifting, where a configuration leaves them out; those of Flux.
-_SHIFTS = {"base_shift": 0.5, "max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096}
 
 
 def check_scheduler(function: str, scheduler: Any) -> None:
@@ -81,7 +73,7 @@ def check_scheduler(function: str, scheduler: Any) -> None:
     """
     if not hasattr(getattr(scheduler, "config", None), "get"):
         raise TypeError(f"{function}: scheduler must be {_KNOWN}, got {type(scheduler).__name__}")
-    for kind in _names(scheduler):
+    for kind in names_of(scheduler):
         check_class(function, kind)
 
 
@@ -99,7 +91,7 @@ def levels_of(function: str, scheduler: Any) -> Levels:
         ValueError: If there are no such levels here; it names the scheduler.
     """
     check_scheduler(function, scheduler)
-    make = next((_MAKERS[name] for name in _names(scheduler) if name in _MAKERS), None)
+    make = next((_MAKERS[name] for name in names_of(scheduler) if name in _MAKERS), None)
     if make is None and not isinstance(getattr(scheduler, "alphas_cumprod", None), torch.Tensor):
         raise TypeError(f"{function}: scheduler must be {_KNOWN}, got {type(scheduler).__name__}; {_TRAINED}")
     total = scheduler.config.get("num_train_timesteps")
@@ -109,7 +101,7 @@ def levels_of(function: str, scheduler: Any) -> Levels:
             f"{function}: scheduler must have a num_train_timesteps from 1, got {shown(total)} from {kind}"
         )
     if make is None:
-        make = _flow if _has_flow_sigmas(scheduler) else _table
+        make = _flow if has_flow_sigmas(scheduler) else _table
     return make(function, scheduler, total)
 
 
@@ -121,162 +113,12 @@ def table_of(function: str, scheduler: Any) -> Table:
     return levels
 
 
-def grid_of(
-    function: str, scheduler: Any, num_inference_steps: int, image_seq_len: int | None = None, placement: str = "own"
-) -> Grid:
-    """The levels that a scheduler places for so many steps.
-
-    Args:
-        function: For messages.
-        scheduler: Of diffusers.
-        num_inference_steps: How many steps.
-        image_seq_len: Tokens of a sample, for schedulers with dynamic shifting; by default their
-            ``base_image_seq_len``.
-        placement: One of ``PLACEMENTS``, of flows: where levels are before a shift, if the scheduler takes them. With
-            dynamic shifting ``"own"`` is ``"even"``; ``"scheduler"`` is the scheduler's own there, too.
-
-    Raises:
-        TypeError: If it is no scheduler of diffusers.
-        ValueError: If it places no such levels.
-    """
-    levels = levels_of(function, scheduler)
-    like_ddim = bool(_PLACED_AS_DDIM & set(_names(scheduler)))
-    with torch.device("cpu"):  # whatever the default device is
-        placing = _ddim_like(scheduler) if like_ddim else _copy(scheduler)
-    return levels.grid(_with_timesteps(function, placing, scheduler, num_inference_steps, image_seq_len, placement))
-
-
-def steps_as_diffusers(scheduler: Any) -> bool:
-    """Whether pipelines make pictures of noise by a scheduler."""
-    return not _NOT_STEPPING.keys() & set(_names(scheduler))
-
-
-def stepping(
-    function: str,
-    scheduler: Any,
-    num_inference_steps: int,
-    image_seq_len: int | None,
-    placement: str,
-    device: torch.device,
-) -> Any:
-    """A copy of a scheduler whose timesteps are those of its pipeline; for what else, see :func:`grid_of`.
-
-    Raises:
-        ValueError: If it does not lead from noise to pictures, or has no such steps.
-    """
-    for name in _names(scheduler):
-        if name in _NOT_STEPPING:
-            raise ValueError(
-                f"{function}: model.scheduler must be one that leads from noise to pictures, got {name}, "
-                f"{_NOT_STEPPING[name]}; give solver=DDIM() or another scheduler"
-            )
-    with torch.device("cpu"):
-        copied = _copy(scheduler)
-    return _with_timesteps(function, copied, scheduler, num_inference_steps, image_seq_len, placement, device)
-
-
-def _with_timesteps(
-    function: str,
-    placing: Any,
-    scheduler: Any,
-    num_inference_steps: int,
-    image_seq_len: int | None,
-    placement: str,
-    device: torch.device | None = None,
-) -> Any:
-    """A copy of a scheduler, with timesteps as the pipeline of that one sets them."""
-    config = scheduler.config
-    given: dict[str, Any] = {"num_inference_steps": num_inference_steps}
-    dynamic = bool(config.get("use_dynamic_shifting"))
-    if dynamic:
-        given |= {"mu": _mu(config, num_inference_steps, image_seq_len, placement)}
-    if "SCMScheduler" in _names(scheduler) and num_inference_steps != 2:
-        given |= {"intermediate_timesteps": None}  # its default is for two steps alone
-    if placement != "scheduler" and (dynamic or (placement != "own" and not _has_flow_sigmas(scheduler))):
-        given |= _placed(scheduler, num_inference_steps, placement)
-    if device is not None:
-        given |= {"device": device}
-    with torch.device("cpu"):  # whatever the default device is
-        try:
-            placing.set_timesteps(**given)
-            if hasattr(placing, "set_sigmas"):
-                placing.set_sigmas(num_inference_steps)
-        except (ValueError, ArithmeticError, IndexError) as error:
-            raise ValueError(
-                f"{function}: num_inference_steps must be a number that {type(scheduler).__name__} has levels for, got "
-                f"{num_inference_steps}: {error}"
-            ) from error
-    return placing
-
-
-def _names(scheduler: Any) -> list[str]:
+def names_of(scheduler: Any) -> list[str]:
     """Of its class and those that it is derived from."""
     return [kind.__name__ for kind in type(scheduler).__mro__]
 
 
-def _copy(scheduler: Any) -> Any:
-    """Another of the same configuration, whose timesteps can be set."""
-    copied = type(scheduler).from_config(scheduler.config)
-    if hasattr(scheduler, "set_shift"):
-        copied.set_shift(scheduler.shift)  # can be set on the object alone
-    return copied
-
-
-def _ddim_like(scheduler: Any) -> Any:
-    """One of DDIM's with the spacing of another, and its power below the first timestep."""
-    from diffusers import DDIMScheduler
-
-    config = scheduler.config
-    known = ("num_train_timesteps", "timestep_spacing", "steps_offset", "set_alpha_to_one")
-    placing = DDIMScheduler(**{key: config[key] for key in known if config.get(key) is not None})
-    if not config.get("set_alpha_to_one", True):
-        placing.final_alpha_cumprod = scheduler.alphas_cumprod[0]
-    return placing
-
-
-def _placed(scheduler: Any, num_inference_steps: int, placement: str) -> dict[str, Any]:
-    """Levels before the shift, as pipelines give them to schedulers; those that take none place their own.
-
-    From 1 to 1/n (Flux, Qwen-Image, Lumina 2), or at whole timesteps from T to 1 (CogView 4; Bria without dynamic
-    shifting rounds them up).
-    """
-    if "sigmas" not in inspect.signature(scheduler.set_timesteps).parameters:
-        return {}
-    total = scheduler.config.num_train_timesteps
-    if placement == "rounded" and not scheduler.config.get("use_dynamic_shifting"):
-        sigmas = 1 - np.linspace(0, total - 1, num_inference_steps).astype(np.int64) / total
-    elif placement == "whole":
-        sigmas = np.linspace(total, 1.0, num_inference_steps).astype(np.int64) / total
-    else:
-        sigmas = np.linspace(1.0, 1 / num_inference_steps, num_inference_steps)
-    return {"num_inference_steps": None, "sigmas": sigmas}
-
-
-def _mu(config: Mapping[str, Any], steps: int, image_seq_len: int | None, placement: str) -> float:
-    """The mu of dynamic shifting for samples of so many tokens."""
-    if placement == "whole":
-        return shift_by_side(config, image_seq_len)
-    if placement != "fitted":
-        return _shift(config, image_seq_len)
-    tokens = image_seq_len or _SHIFTS["base_image_seq_len"]
-    few, many = (slope * tokens + height for slope, height in (_AT_10, _AT_200))
-    return float(many if tokens > _FITTED_TOKENS else many + (many - few) * (steps - 200) / 190)
-
-
-def shift_by_side(config: Mapping[str, Any], image_seq_len: int | None) -> float:
-    """The mu of dynamic shifting for samples of so many tokens, linear in the side of a square (CogView 4)."""
-    base, most, short, _ = (config.get(key) or usual for key, usual in _SHIFTS.items())
-    return float(base + most * math.sqrt((image_seq_len or short) / short))
-
-
-def _shift(config: Mapping[str, Any], image_seq_len: int | None) -> float:
-    """The mu of dynamic shifting for samples of so many tokens, linear between two sizes."""
-    base, most, short, long = (config.get(key) or usual for key, usual in _SHIFTS.items())
-    length = short if image_seq_len is None else image_seq_len
-    return float(base + (length - short) * (most - base) / (long - short))
-
-
-def _has_flow_sigmas(scheduler: Any) -> bool:
+def has_flow_sigmas(scheduler: Any) -> bool:
     """Whether the class knows of them: others keep the setting in their configuration, and ignore it."""
     known = "use_flow_sigmas" in inspect.signature(type(scheduler).__init__).parameters
     return known and bool(scheduler.config.get("use_flow_sigmas"))
@@ -322,8 +164,8 @@ def _table(function: str, scheduler: Any, total: int) -> Table:
             f"{function}: scheduler must be of a class that knows rescale_betas_zero_snr, such as DDIMScheduler, got "
             f"{name}, which ignores it"
         )
-    names = set(_names(scheduler))
-    if names & _PLACED_AS_DDIM:
+    names = set(names_of(scheduler))
+    if names & PLACED_AS_DDIM:
         return Table(kind, total, powers)
     nearest, below = (any(config.get(key) for key in keys) for keys in (_NEAREST, _BELOW))
     scaled = bool(names & (_FRACTIONAL | _MIXED))
@@ -342,7 +184,7 @@ _LEAST_POWER = 2.0**-23  # some leave 2^-24 at the top instead of zero
 
 
 def _flow(function: str, scheduler: Any, total: int) -> Flow:
-    if _NOT_STEPPING.keys() & set(_names(scheduler)):
+    if NOT_STEPPING.keys() & set(names_of(scheduler)):
         raise ValueError(
             f"{function}: scheduler must be {_KNOWN}, got {type(scheduler).__name__}, which leads from pictures to "
             "noise, with use_flow_sigmas; give the one that leads back"
@@ -353,7 +195,7 @@ def _flow(function: str, scheduler: Any, total: int) -> Flow:
             "network gets the signal as its time; give a network that gets the noise"
         )
     kind = _kind_of(function, scheduler, ("flow_prediction", "sample"), "flow_prediction")
-    return Flow(kind, total, whole=_has_flow_sigmas(scheduler))  # solvers of other kinds count whole timesteps
+    return Flow(kind, total, whole=has_flow_sigmas(scheduler))  # solvers of other kinds count whole timesteps
 
 
 def _angles(function: str, scheduler: Any, total: int) -> Angles:
@@ -369,7 +211,7 @@ def _edm(function: str, scheduler: Any, total: int) -> Preconditioned:
     kind = _kind_of(function, scheduler, ("epsilon", "v_prediction"), "epsilon")
     rho = None if scheduler.config.get("sigma_schedule") == "exponential" else _positive(function, scheduler, "rho")
     data, sign = _positive(function, scheduler, "sigma_data"), 1 if kind == "epsilon" else -1
-    make = Angular if "CosineDPMSolverMultistepScheduler" in _names(scheduler) else Preconditioned
+    make = Angular if "CosineDPMSolverMultistepScheduler" in names_of(scheduler) else Preconditioned
     return make("edm", total, *_noises(function, scheduler), rho, data, sign)
 
 

@@ -15,7 +15,7 @@ from latentjac.models.adapters.pixel_unet import sample_shape
 from latentjac.models.autoencoders import picture_size
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import PipelineText
-from latentjac.models.schedulers import shift_by_side
+from latentjac.models.placing import shift_by_side
 from latentjac.models.seen import Seen
 
 

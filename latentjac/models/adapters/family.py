@@ -147,7 +147,7 @@ class Family:
             ``patch_size`` says it.
         shifting_tokens: How many its pipeline counts where levels shift with the size of pictures; None for as many.
         placement: Where its pipeline has levels before they are shifted, for flows: one of
-            ``latentjac.models.schedulers.PLACEMENTS``.
+            ``latentjac.models.placing.PLACEMENTS``.
         scheduled: The scheduler of a model, of that of a pipeline and the pipeline's settings.
         rescaled: What becomes of the output under guidance, of that and the output under the prompt alone; None for
             pipelines that leave it as it is.
