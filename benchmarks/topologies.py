@@ -17,7 +17,7 @@ from latentjac.models import Conditioning, adapters
 from latentjac.models.layers import Tap
 
 Tensor = torch.Tensor
-Shapes = Callable[[Mapping[str, Any]], dict[str, tuple[int, ...]]]
+Shapes = Callable[[Mapping[str, Any]], Mapping[str, tuple[int, ...] | Tensor]]
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,12 @@ class Topology:
         family: Name of its family in ``latentjac.models.adapters``.
         config: As published, where that differs from the defaults of the class.
         narrow: What is smaller in the narrow one.
-        shapes: Of the tensors beside sample and timestep, one row each, of a configuration.
+        shapes: Of the tensors beside sample and timestep, one row each, of a configuration; those whose values count
+            are tensors.
         size: Height and width of a latent of the narrow one.
         cut: What is smaller where the whole does not fit into memory.
         behind: Sizes of a sample behind its channels, of that of a latent.
+        joined: Whether its family has it inside of a network of latentjac.
     """
 
     network: str
@@ -43,6 +45,7 @@ class Topology:
     size: int = 32
     cut: Mapping[str, Any] = field(default_factory=dict)
     behind: Callable[[int], tuple[int, ...]] = lambda side: (side, side)
+    joined: bool = False
 
     def settings(self, kind: str) -> dict[str, Any]:
         """Configuration of the ``"narrow"``, ``"full"`` or ``"cut"`` one."""
@@ -194,6 +197,99 @@ FURTHER: dict[str, Topology] = {
         lambda config: {"text": (1, 512, config["text_dim"])},
         behind=lambda side: (3, side, side),
     ),
+    "hunyuan-dit": Topology(
+        "HunyuanDiT2DModel",
+        "HUNYUAN_DIT",
+        {
+            "in_channels": 4,
+            "patch_size": 2,
+            "sample_size": 128,
+            "hidden_size": 1408,
+            "num_layers": 40,
+            "mlp_ratio": 4.3637,
+        },
+        {},
+        lambda config: {
+            "text": (1, 77, config["cross_attention_dim"]),
+            "text_mask": (1, 77),
+            "text_2": (1, 256, config["cross_attention_dim_t5"]),
+            "text_mask_2": torch.ones(1, 256),
+            "time_ids": torch.tensor([[1024.0, 1024.0, 1024.0, 1024.0, 0.0, 0.0]]),
+        },
+    ),
+    "lumina-2": Topology(
+        "Lumina2Transformer2DModel",
+        "LUMINA2",
+        {"cap_feat_dim": 2304},
+        {},
+        lambda config: {"text": (1, 64, config["cap_feat_dim"]), "text_mask": (1, 0)},
+        joined=True,
+    ),
+    "aura-flow": Topology(
+        "AuraFlowTransformer2DModel",
+        "AURA_FLOW",
+        {},
+        {},
+        _text(256, "joint_attention_dim"),
+        cut={"num_mmdit_layers": 1, "num_single_dit_layers": 8},
+    ),
+    "qwen-image": Topology(
+        "QwenImageTransformer2DModel",
+        "QWEN_IMAGE",
+        {},
+        {},
+        lambda config: {"text": (1, 64, config["joint_attention_dim"]), "text_mask": (1, 64)},
+        cut={"num_layers": 8},
+    ),
+    "cogview-4": Topology(
+        "CogView4Transformer2DModel",
+        "COG_VIEW4",
+        {"num_layers": 28, "attention_head_dim": 128, "num_attention_heads": 32},
+        {},
+        lambda config: {
+            "text": (1, 64, config["text_embed_dim"]),
+            "size": torch.tensor([[1024.0, 1024.0]]),
+            "shift": torch.ones(1),
+        },
+        cut={"num_layers": 7},
+    ),
+    "z-image": Topology(
+        "ZImageTransformer2DModel",
+        "Z_IMAGE",
+        {},
+        {},
+        lambda config: {"text": (1, 64, config["cap_feat_dim"]), "text_mask": (1, 0)},
+        cut={"n_layers": 8},
+    ),
+    "chroma": Topology(
+        "ChromaTransformer2DModel",
+        "CHROMA",
+        {},
+        {},
+        lambda config: {"text": (1, 128, config["joint_attention_dim"]), "text_mask": (1, 128)},
+        cut={"num_layers": 5, "num_single_layers": 10},
+    ),
+    "ltx": Topology(
+        "LTXVideoTransformer3DModel",
+        "LTX",
+        {},
+        {},
+        lambda config: {
+            "text": (1, 128, config["caption_channels"]),
+            "text_mask": (1, 128),
+            "frame_rate": torch.tensor([[25.0]]),
+            "factors": torch.tensor([[8.0, 32.0, 32.0]]),
+        },
+        behind=lambda side: (3, side, side),
+    ),
+    "cogvideox": Topology(
+        "CogVideoXTransformer3DModel",
+        "COGVIDEOX",
+        {},
+        {},
+        _text(226, "text_embed_dim"),
+        behind=lambda side: (3, side, side),
+    ),
     "stable-audio": Topology(
         "StableAudioDiTModel",
         "STABLE_AUDIO",
@@ -247,11 +343,16 @@ def traced(name: str, kind: str, layer: str, dtype: torch.dtype = torch.float32,
     network = random_network(one.network, settings, dtype)
     generator = torch.Generator().manual_seed(1)
     shapes = one.shapes({**network.config})
-    tensors = {key: torch.randn(shape, generator=generator).to(dtype) for key, shape in shapes.items()}
+    tensors = {
+        key: shape if isinstance(shape, Tensor) else torch.randn(shape, generator=generator).to(dtype)
+        for key, shape in shapes.items()
+    }
     if "class_label" in tensors:
         tensors["class_label"] = torch.tensor([207])
     if "text_mask" in tensors:
         tensors["text_mask"] = torch.ones_like(tensors["text_mask"])
+    if one.joined:
+        network = family.join(network)
     names, call = tuple(tensors), family.call
     if layer == "mid":
         call = Tap(network, family.layers(network)["mid"], call)

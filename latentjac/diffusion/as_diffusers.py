@@ -79,7 +79,9 @@ def sampled(
 
     def network(x: Tensor, timestep: Any) -> Tensor:
         given = scheduler.scale_model_input(x, timestep) if hasattr(scheduler, "scale_model_input") else x
-        out = predict(plain, given.to(noise.dtype), torch.as_tensor(timestep).item(), conditioning).x0
+        out = predict(
+            plain, given.to(noise.dtype), timestep.item() if isinstance(timestep, Tensor) else timestep, conditioning
+        ).x0
         if learned and out.shape[1] != 2 * x.shape[1]:
             raise ValueError(
                 f"{function}: model.scheduler must have a variance_type of fixed ones for a network that predicts no "

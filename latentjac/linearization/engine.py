@@ -108,6 +108,8 @@ class Engine:
 
     def _set_program(self, program: Program) -> None:
         self.program = program
+        for instruction in program.instructions:
+            instruction.defers = not self.records
         self._stamp = Stamp(self._traced.frozen.values())
         self.passes: Program | Replayed = program
         if self.records:

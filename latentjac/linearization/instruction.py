@@ -24,10 +24,12 @@ class Instruction:
         calls: The traced calls it stands for; the first names it.
         outs: Slots it computes.
         inputs: Slots it depends on that depend on x, each once, in the order of the tangents it is given.
+        defers: Whether a pass may compute what the primal left for it; not where the primal is replayed without this.
         accumulates: Whether ``cotangent`` can add to what an input already has.
     """
 
     accumulates: ClassVar[bool] = False
+    defers = False
 
     def __init__(self, call: Call, active: set[int], metas: dict[int, Meta]) -> None:
         self.calls = [call]

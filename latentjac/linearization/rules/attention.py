@@ -68,7 +68,8 @@ class Attention(Instruction):
     The part of dQ is a small matrix for each query, ``dO_i = dQ_i C_i`` with
     ``C_i = scale (sum_j P_ij k_j v_j^T - kbar_i o_i^T)``, the covariance of keys and values under P. With many keys
     those matrices are computed once a base point, and the part of dQ costs no more than a projection. A single probe
-    does without them: they cost as much as d of it, and on a CPU they wait for the first pass of several.
+    does without them, since they cost as much as d of it, and they wait for the first pass of several, unless what the
+    primal does is recorded.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Attention(Instruction):
             allow_tf32=allows_tf32(q.device),
         )
         self._c_holds = False
-        if self._covariance and device.type != "cpu":  # what a recorded pass does must not depend on those before
+        if self._covariance and not self.defers:
             self._keep_covariance(q)
         exact = q.dtype == env[self._q.slot].dtype
         if exact:
@@ -146,11 +147,10 @@ class Attention(Instruction):
 
     def _by_covariance(self, probes: int) -> bool:
         """Whether a pass of so many probes takes the matrices, which then are there."""
-        q = self._kept.q
-        if not self._covariance or (probes == 1 and q.device.type == "cpu"):
+        if not self._covariance or (probes == 1 and self.defers):
             return False
         if not self._c_holds:
-            self._keep_covariance(q)
+            self._keep_covariance(self._kept.q)
         return True
 
     def _bias(self, env: dict[int, Tensor]) -> Tensor | None:
