@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from families import SMALL
@@ -14,6 +17,7 @@ from packed_transformers import build_bria, build_krea2
 from truth import relative
 
 import latentjac
+from latentjac.models import adapters
 from latentjac.models.autoencoders import picture_channels
 
 # With texts as they come from their tokenizers, without padding to a fixed number.
@@ -80,3 +84,17 @@ def test_distilled_pipelines_that_ignore_a_scale_of_guidance_are_not_guided_by_d
     theirs = pipeline(prompt="a red cat", latents=point.sample, height=16, width=16, num_inference_steps=3,
                       output_type="np").images  # fmt: skip
     assert relative(torch.as_tensor(latentjac.sample(model, point, output_type="np")), torch.as_tensor(theirs)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "name", ["FLUX", "CHROMA", "QWEN_IMAGE", "NUCLEUS", "OVIS_IMAGE", "LONGCAT_IMAGE", "BRIA", "KREA2"]
+)
+def test_published_networks_see_sixteen_channels_of_latents(name: str) -> None:
+    """In 64 of a token; what some predict is counted before it is folded."""
+    family = getattr(adapters, name)
+    parameters = inspect.signature(getattr(diffusers, family.network).__init__).parameters
+    config = {key: parameter.default for key, parameter in parameters.items()}
+    if name == "NUCLEUS":
+        config["out_channels"] = 16
+    assert config["in_channels"] == 64
+    assert family.sample_shape(SimpleNamespace(config=config)) == (16, 128, 128)

@@ -10,8 +10,8 @@ import torch
 from latentjac.models.adapters.dit import times
 from latentjac.models.adapters.experts import MixedTransformer
 from latentjac.models.adapters.family import Family, middle_of
-from latentjac.models.adapters.flux import packed, sample_shape, tokens, unpacked
-from latentjac.models.adapters.qwen_image import masked, rescaled
+from latentjac.models.adapters.flux import packed, tokens, unpacked
+from latentjac.models.adapters.qwen_image import masked, rescaled, sample_shape
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import PipelineText
 

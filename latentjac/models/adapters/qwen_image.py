@@ -9,10 +9,11 @@ import torch
 
 from latentjac.models.adapters.dit import layers, times
 from latentjac.models.adapters.family import Family, gets
-from latentjac.models.adapters.flux import packed, sample_shape, unpacked
+from latentjac.models.adapters.flux import packed, unpacked
 from latentjac.models.conditioning import Conditioning
 from latentjac.models.pipeline_text import PipelineText
 
+_TRAINED_SIDE = 128  # of latents; the configuration names none
 _MOST_TOKENS = 512  # of a prompt, as the pipeline has it by default
 
 
@@ -45,6 +46,11 @@ def arguments(
         "img_shapes": [[shape] * pictures] * len(x),
         "return_dict": False,
     }
+
+
+def sample_shape(network: Any) -> tuple[int, ...]:
+    """Latents of a picture of 1024 x 1024; the network takes 2x2 of them as the channels of a token."""
+    return network.config["in_channels"] // 4, _TRAINED_SIDE, _TRAINED_SIDE
 
 
 def rescaled(out: torch.Tensor, towards: torch.Tensor) -> torch.Tensor:
