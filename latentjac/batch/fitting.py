@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -16,6 +15,7 @@ from latentjac.batch.items import Items
 from latentjac.batch.masks import mask_for_all
 from latentjac.batch.slider_spec import SliderOf
 from latentjac.batch.spec import Spec, built
+from latentjac.batch.spec_values import placed
 from latentjac.diffusion import Multistep, Rho, Schedule
 from latentjac.diffusion.inversion import NUM_INFERENCE_STEPS
 from latentjac.editing import FromWords, Slider, Transported
@@ -57,9 +57,7 @@ def load_named(spec: Spec, device: str) -> Model:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         rank = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID", "0")
         device = "cpu" if count == 0 else f"cuda:{int(rank) % count if rank.isdecimal() else 0}"
-    place = spec.root / Path(spec.model).expanduser()
-    known = spec.model in builtin_models() or not place.exists()
-    source = spec.model if known else str(place)
+    source = spec.model if spec.model in builtin_models() else placed(spec.model, spec.root)
     dtype = None if spec.dtype is None else getattr(torch, spec.dtype)
     try:
         return load(source, device=device, dtype=dtype, **spec.load)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from latentjac.arguments import shown
-from latentjac.batch.spec_values import NAME, Check, digest_of, of_part, options, text
+from latentjac.batch.spec_values import NAME, Check, digest_of, of_part, options, placed, text
 from latentjac.models.errors import LoadError
 from latentjac.models.lora import check_loras
 from latentjac.models.prepare import as_size
@@ -30,8 +30,7 @@ def load_of(value: Any, root: Path) -> dict[str, Any]:
     """
     found = options("load", value, _LOAD)
     if "config" in found:
-        place = root / Path(found["config"]).expanduser()
-        found["config"] = str(place) if place.exists() else found["config"]  # or a hub id
+        found["config"] = placed(found["config"], root)
     if "lora" in found:
         found["lora"] = _loras(found["lora"], root)
     return found

@@ -85,6 +85,12 @@ def entries(part: str, value: Any) -> list[tuple[str, Any]]:
     return [(f"{part}[{i}]", entry) for i, entry in enumerate(value)]
 
 
+def placed(name: str, root: Path) -> str:
+    """A path of a spec, which begins in its folder; what is none there is a name of a hub."""
+    place = root / Path(name).expanduser()
+    return str(place) if place.exists() else name
+
+
 def apart(key: str, values: tuple[float, ...]) -> tuple[float, ...]:
     """Numbers that names of pictures can tell from each other."""
     if len({f"{value:g}" for value in values}) < len(values):

@@ -12,8 +12,9 @@ from latentjac.models import autoencoders, mistaken
 from latentjac.models.adapters import FAMILIES, NETWORK_PARTS, class_now
 from latentjac.models.configs import check_part, check_schedule, read_config
 from latentjac.models.errors import LoadError
-from latentjac.models.ip_adapters import IPAdapters, add_ip_adapters
-from latentjac.models.lora import Loras, add_loras
+from latentjac.models.ip_adapters import add_ip_adapters
+from latentjac.models.lora import add_loras
+from latentjac.models.own_loaders import Scaled
 from latentjac.models.pipeline import Parts, family_of_parts, made_of
 from latentjac.models.schedulers import check_class
 from latentjac.models.text_files import EncoderFiles, classes_taken
@@ -64,8 +65,8 @@ class PipelineFolder:
         path: Path,
         variant: str | None,
         dtypes: tuple[torch.dtype, torch.dtype],
-        loras: Loras | None = None,
-        ip_adapters: IPAdapters | None = None,
+        loras: Scaled | None = None,
+        ip_adapters: Scaled | None = None,
     ) -> None:
         self.path, self._variant, self._dtypes = path, variant, dtypes
         self._loras, self._ip_adapters = loras or {}, ip_adapters or {}
@@ -241,7 +242,7 @@ def _refuse_unwritten(folder: Path, classes: Mapping[str, str]) -> None:
             )
 
 
-def _refuse_adapters(folder: Path, parts: Mapping[str, Any], loras: Loras) -> None:
+def _refuse_adapters(folder: Path, parts: Mapping[str, Any], loras: Scaled) -> None:
     """Raise if there are weights of adapters that nobody asked for, without which the model would be another."""
     known = {file.resolve() for file in loras}
     for place in (folder, *(folder / name for name in parts if "/" not in name)):

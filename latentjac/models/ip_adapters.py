@@ -7,17 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from latentjac.arguments import check_number, shown
 from latentjac.models.errors import LoadError
-from latentjac.models.own_loaders import pipeline_of, short
+from latentjac.models.own_loaders import Scaled, check_scaled, pipeline_of, short
 from latentjac.models.weights import cast_weights, check_finite
 
-IPAdapters = dict[Path, float]  # files, and their scales
-LARGEST_SCALE = 100.0
 _ENCODER = "image_encoder"
 
 
-def check_ip_adapters(function: str, ip_adapter: Any) -> IPAdapters:
+def check_ip_adapters(function: str, ip_adapter: Any) -> Scaled:
     """The files of IP-Adapters, with their scales.
 
     Args:
@@ -29,24 +26,17 @@ def check_ip_adapters(function: str, ip_adapter: Any) -> IPAdapters:
         ValueError: If a scale is out of range.
         LoadError: If there is no such file.
     """
-    if ip_adapter is None:
-        return {}
-    found: IPAdapters = {}
-    for source, scale in ip_adapter.items() if isinstance(ip_adapter, Mapping) else [(ip_adapter, 1.0)]:
-        if not isinstance(source, (str, Path)):
-            expected = "a file or a mapping of files to scales"
-            raise TypeError(f"{function}: ip_adapter must be {expected}, got {shown(ip_adapter)}")
-        path = Path(os.path.expanduser(source))
-        if path.suffix.lower() != ".safetensors" or not os.path.isfile(path):
-            raise LoadError(f"load: ip_adapter must be a safetensors file, got {str(path)!r}")
-        argument, limits = f"ip_adapter[{str(source)!r}]", {"least": True, "most": True}
-        found[path] = check_number(function, argument, scale, -LARGEST_SCALE, LARGEST_SCALE, **limits)
-    return found
+    return check_scaled(function, "ip_adapter", ip_adapter, "a file or a mapping of files to scales", _file_of)
 
 
-def add_ip_adapters(
-    kind: str, made: dict[str, Any], settings: Mapping[str, Any], part: str, adapters: IPAdapters
-) -> None:
+def _file_of(source: str | Path) -> Path:
+    path = Path(os.path.expanduser(source))
+    if path.suffix.lower() != ".safetensors" or not os.path.isfile(path):
+        raise LoadError(f"load: ip_adapter must be a safetensors file, got {str(path)!r}")
+    return path
+
+
+def add_ip_adapters(kind: str, made: dict[str, Any], settings: Mapping[str, Any], part: str, adapters: Scaled) -> None:
     """Put adapters onto the U-Net of a pipeline, at their scales; its encoder of pictures is added where it has none.
 
     That is the folder ``image_encoder`` beside the first file; without one embeddings are given ready.

@@ -17,9 +17,10 @@ from latentjac.models.adapters import BY_HAND, PART_NAMES, family_of
 from latentjac.models.configs import check_part, check_schedule
 from latentjac.models.errors import LoadError
 from latentjac.models.folders import PipelineFolder, read_network
-from latentjac.models.ip_adapters import IPAdapters, check_ip_adapters
-from latentjac.models.lora import Loras, check_loras
+from latentjac.models.ip_adapters import check_ip_adapters
+from latentjac.models.lora import check_loras
 from latentjac.models.model import Model
+from latentjac.models.own_loaders import Scaled
 from latentjac.models.parts import unwrapped
 from latentjac.models.pipeline import Parts, parts_of
 from latentjac.models.plain_weights import check_plain
@@ -54,8 +55,8 @@ class _Types(NamedTuple):
 class _Adapters(NamedTuple):
     """Files of adapters for a folder, with their scales."""
 
-    loras: Loras
-    ip_adapters: IPAdapters
+    loras: Scaled
+    ip_adapters: Scaled
 
 
 def builtin_models() -> list[str]:

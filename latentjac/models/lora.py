@@ -10,18 +10,16 @@ from typing import Any
 
 import torch
 
-from latentjac.arguments import check_number, shown
+from latentjac.arguments import shown
 from latentjac.models.errors import LoadError
 from latentjac.models.mistaken import ADAPTER_STEMS
-from latentjac.models.own_loaders import check_peft, pipeline_of, short
+from latentjac.models.own_loaders import Scaled, check_peft, check_scaled, pipeline_of, short
 from latentjac.models.weights import cast_weights, check_finite
 
-Loras = dict[Path, float]  # files, and their scales
-LARGEST_SCALE = 100.0
 _STEM = ADAPTER_STEMS[0]
 
 
-def check_loras(function: str, lora: Any) -> Loras:
+def check_loras(function: str, lora: Any) -> Scaled:
     """The files of low-rank adapters, with their scales.
 
     Args:
@@ -33,21 +31,14 @@ def check_loras(function: str, lora: Any) -> Loras:
         ValueError: If a scale is out of range.
         LoadError: If there is no such file.
     """
-    if lora is None:
-        return {}
-    found: Loras = {}
-    for source, scale in lora.items() if isinstance(lora, Mapping) else [(lora, 1.0)]:
-        if not isinstance(source, (str, Path)):
-            raise TypeError(
-                f"{function}: lora must be a file, a folder or a mapping of such to scales, got {shown(lora)}"
-            )
+
+    def file_of(source: str | Path) -> Path:
         try:
-            path = _file_of(Path(os.path.expanduser(source)))
+            return _file_of(Path(os.path.expanduser(source)))
         except (OSError, ValueError) as error:  # no name of a file
             raise LoadError(f"{function}: lora must be a file or a folder, got {shown(source)}: {error}") from error
-        limits = {"least": True, "most": True}
-        found[path] = check_number(function, f"lora[{str(source)!r}]", scale, -LARGEST_SCALE, LARGEST_SCALE, **limits)
-    return found
+
+    return check_scaled(function, "lora", lora, "a file, a folder or a mapping of such to scales", file_of)
 
 
 def _file_of(path: Path) -> Path:
@@ -69,7 +60,7 @@ def _file_of(path: Path) -> Path:
     return path
 
 
-def add_loras(kind: str, made: Mapping[str, Any], settings: Mapping[str, Any], part: str, loras: Loras) -> None:
+def add_loras(kind: str, made: Mapping[str, Any], settings: Mapping[str, Any], part: str, loras: Scaled) -> None:
     """Put adapters onto the parts of a pipeline, active at their scales.
 
     Args:

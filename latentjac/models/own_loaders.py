@@ -1,12 +1,44 @@
-"""Pipelines of diffusers put together of parts that were read here, for the loaders of adapters that they have."""
+"""Files of adapters, and pipelines of diffusers put together of parts that were read here, whose loaders read them."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from latentjac.arguments import check_number, shown
 from latentjac.models.errors import LoadError
+
+Scaled = dict[Path, float]  # files of adapters, and their scales
+LARGEST_SCALE = 100.0
+
+
+def check_scaled(
+    function: str, argument: str, given: Any, expected: str, file_of: Callable[[str | Path], Path]
+) -> Scaled:
+    """Files of adapters with their scales.
+
+    Args:
+        function: For messages.
+        argument: The same.
+        given: A file, several as keys with their scales, or None for none.
+        expected: What it must be, for messages.
+        file_of: The file that an entry means; it raises where there is none.
+
+    Raises:
+        TypeError: If it is none of these.
+        ValueError: If a scale is out of range.
+    """
+    if given is None:
+        return {}
+    found: Scaled = {}
+    for source, scale in given.items() if isinstance(given, Mapping) else [(given, 1.0)]:
+        if not isinstance(source, (str, Path)):
+            raise TypeError(f"{function}: {argument} must be {expected}, got {shown(given)}")
+        path, name = file_of(source), f"{argument}[{str(source)!r}]"
+        found[path] = check_number(function, name, scale, -LARGEST_SCALE, LARGEST_SCALE, least=True, most=True)
+    return found
 
 
 def pipeline_of(kind: str, made: Mapping[str, Any], settings: Mapping[str, Any], argument: str, loader: str) -> Any:
