@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ import warnings
 from typing import Any
 
 import torch
-from record import RESULTS, table, write
+from record import RESULTS, peak_bytes, table, write
 from topologies import FURTHER, TOPOLOGIES, described, traced
 
 import latentjac
@@ -60,7 +59,7 @@ def measured(name: str, size: int, layer: str) -> dict[str, Any]:
 
 def peak() -> float:
     """Most memory that this process has had."""
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2)
+    return round(peak_bytes() / 1e9, 2)
 
 
 def in_a_process(name: str, options: argparse.Namespace) -> dict[str, Any]:

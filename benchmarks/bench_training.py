@@ -17,11 +17,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
-from record import table, times, write
+from record import peak_bytes, table, times, write
 from topologies import traced
 
 import latentjac
@@ -91,12 +90,6 @@ WAYS: dict[str, Callable[[Training], None]] = {
 }
 
 
-def resident() -> int:
-    """Most bytes that this process has had; getrusage would count what its parent had when it began it."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return 1024 * int(line.split()[1])
-
-
 def memory(way: str, options: argparse.Namespace) -> float:
     """MiB of three steps, in a process of its own."""
     command = [sys.executable, __file__, "--way", way, "--batch", str(options.batch), "--size", str(options.size)]
@@ -121,10 +114,10 @@ def main() -> None:
     options = parser.parse_args()
     training = Training(options.batch, options.size)
     if options.way:
-        before = resident()
+        before = peak_bytes()
         for _ in range(3):
             WAYS[options.way](training)
-        print(json.dumps((resident() - before) / MIB))
+        print(json.dumps((peak_bytes() - before) / MIB))
         return
 
     plain, reference, *_ = WAYS

@@ -118,6 +118,12 @@ def save(name: str, content: dict[str, Any]) -> Path:
     return write_json(RESULTS / f"{name}.json", {"name": name, **content})
 
 
+def peak_bytes() -> int:
+    """Most memory that this process has had; getrusage would count what its parent had when it began it."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return 1024 * int(line.split()[1])
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Rows as text in columns; numbers with three digits."""
     heads = list(rows[0])

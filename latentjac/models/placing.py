@@ -12,6 +12,7 @@ import torch
 
 from latentjac.models.levels import Grid
 from latentjac.models.schedulers import NOT_STEPPING, PLACED_AS_DDIM, has_flow_sigmas, levels_of, names_of
+from latentjac.public import made_on_cpu
 
 # Where pipelines of flows have levels before a shift: where the scheduler places its own, evenly, at whole timesteps,
 # evenly with a shift that was fitted to tokens and steps.
@@ -22,6 +23,7 @@ _AT_10, _AT_200, _FITTED_TOKENS = (8.73809524e-05, 1.89833333), (0.00016927, 0.4
 _SHIFTS = {"base_shift": 0.5, "max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096}
 
 
+@made_on_cpu
 def grid_of(
     function: str, scheduler: Any, num_inference_steps: int, image_seq_len: int | None = None, placement: str = "own"
 ) -> Grid:
@@ -42,8 +44,7 @@ def grid_of(
     """
     levels = levels_of(function, scheduler)
     like_ddim = bool(PLACED_AS_DDIM & set(names_of(scheduler)))
-    with torch.device("cpu"):  # whatever the default device is
-        placing = _ddim_like(scheduler) if like_ddim else _copy(scheduler)
+    placing = _ddim_like(scheduler) if like_ddim else _copy(scheduler)
     return levels.grid(_with_timesteps(function, placing, scheduler, num_inference_steps, image_seq_len, placement))
 
 
@@ -52,6 +53,7 @@ def steps_as_diffusers(scheduler: Any) -> bool:
     return not NOT_STEPPING.keys() & set(names_of(scheduler))
 
 
+@made_on_cpu
 def stepping(
     function: str,
     scheduler: Any,
@@ -71,9 +73,7 @@ def stepping(
                 f"{function}: model.scheduler must be one that leads from noise to pictures, got {name}, "
                 f"{NOT_STEPPING[name]}; give solver=DDIM() or another scheduler"
             )
-    with torch.device("cpu"):
-        copied = _copy(scheduler)
-    return _with_timesteps(function, copied, scheduler, num_inference_steps, image_seq_len, placement, device)
+    return _with_timesteps(function, _copy(scheduler), scheduler, num_inference_steps, image_seq_len, placement, device)
 
 
 def _with_timesteps(
@@ -97,16 +97,15 @@ def _with_timesteps(
         given |= _placed(scheduler, num_inference_steps, placement)
     if device is not None:
         given |= {"device": device}
-    with torch.device("cpu"):  # whatever the default device is
-        try:
-            placing.set_timesteps(**given)
-            if hasattr(placing, "set_sigmas"):
-                placing.set_sigmas(num_inference_steps)
-        except (ValueError, ArithmeticError, IndexError) as error:
-            raise ValueError(
-                f"{function}: num_inference_steps must be a number that {type(scheduler).__name__} has levels for, got "
-                f"{num_inference_steps}: {error}"
-            ) from error
+    try:
+        placing.set_timesteps(**given)
+        if hasattr(placing, "set_sigmas"):
+            placing.set_sigmas(num_inference_steps)
+    except (ValueError, ArithmeticError, IndexError) as error:
+        raise ValueError(
+            f"{function}: num_inference_steps must be a number that {type(scheduler).__name__} has levels for, got "
+            f"{num_inference_steps}: {error}"
+        ) from error
     return placing
 
 
