@@ -158,7 +158,7 @@ def sample(
     output_type = _check_output("sample", output_type, model)
     progress = check_bool("sample", "progress", progress)
     solver = _solver_for(model, point, grid, solver)
-    stepped = isinstance(solver, Diffusers)
+    stepped, fresh = isinstance(solver, Diffusers), point is None
     if point is None:
         point = noise_point(
             model,
@@ -189,7 +189,10 @@ def sample(
         asked.check_left("sample", "with a point", usual_scale=None)
     schedule, level = place("sample", model, point)
     if isinstance(solver, Diffusers):
-        noise = _noise_of(model, point, generator)
+        if not fresh:
+            check_generator("sample", generator)
+            _check_pure_noise(model, point)
+        noise = point.sample / model.levels.spread(point.noise)  # of deviation 1
         steps = schedule.num_inference_steps
         samples = sampled("sample", model, noise, steps, point.conditioning, solver, generator, shown=progress)
     else:
@@ -208,9 +211,8 @@ def _solver_for(model: Model, point: Point | None, grid: Grid, solver: Any) -> S
     return solver if isinstance(solver, Diffusers) else check_solver("sample", solver)
 
 
-def _noise_of(model: Model, point: Point, generator: torch.Generator | None) -> torch.Tensor:
-    """The standard normal noise of a point at the noisiest level of its scheduler."""
-    check_generator("sample", generator)
+def _check_pure_noise(model: Model, point: Point) -> None:
+    """Raise unless a point is at the noisiest level of the model's scheduler."""
     schedule = point.schedule
     steps = schedule.num_inference_steps
     own = Schedule.from_scheduler(model.scheduler, steps, **model.placing, solver=schedule.solver)
@@ -219,7 +221,6 @@ def _noise_of(model: Model, point: Point, generator: torch.Generator | None) -> 
             f"sample: point must be pure noise at the noisiest of the scheduler's {steps} levels (noise_point) with "
             f"solver=Diffusers(), got level {point.level} of {schedule!r}"
         )
-    return point.sample / model.levels.spread(point.noise)
 
 
 @public
